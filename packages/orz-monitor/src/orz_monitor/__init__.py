@@ -1,0 +1,3 @@
+"""orz-monitor."""
+
+__version__ = "0.1.0"
