@@ -1,0 +1,77 @@
+"""Read a `metrics.jsonl` that may be growing, torn or damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from orz_monitor.records.codec import loads
+from orz_monitor.records.model import Record, RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LINE_STARTS_WITH: Final = b'{"v":'
+_LONGEST_LINE_BYTES: Final = 8 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One line of the file: a record, or why there is none.
+
+    Attributes:
+        number: line number, from 1.
+        record: what the line says, or None where it can't be read.
+        error: why it can't be read; empty for a record.
+        torn: the line was cut off while it was written.
+    """
+
+    number: int
+    record: Record | None = None
+    error: str = ""
+    torn: bool = False
+
+
+def read_records(path: Path) -> Iterator[Line]:
+    """Yield every non-empty line of a records file, readable or not, in order.
+
+    A line that can't be read never raises: it is reported in its `Line`. Where a process died while
+    writing and its successor appended to the torn line, the successor's record is still found.
+
+    Raises:
+        OSError: the file can't be opened or read.
+    """
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if raw.strip():
+                yield from _read_line(raw, number)
+
+
+def _read_line(raw: bytes, number: int) -> Iterator[Line]:
+    """Yield the one record of a line, or the torn part and the record that was appended to it."""
+    if len(raw) > _LONGEST_LINE_BYTES:
+        yield Line(number=number, error=f"line of {len(raw)} bytes, more than any record has")
+        return
+    ended = raw.endswith(b"\n")
+    try:
+        yield Line(number=number, record=loads(raw.decode("utf-8")))
+    except (RecordError, UnicodeDecodeError) as error:
+        appended = raw.rfind(_LINE_STARTS_WITH, 1)
+        if appended > 0:
+            try:
+                record = loads(raw[appended:].decode("utf-8"))
+            except (RecordError, UnicodeDecodeError):
+                pass
+            else:
+                yield Line(number=number, error="cut off while it was written", torn=True)
+                yield Line(number=number, record=record)
+                return
+        yield Line(number=number, error=_reason(error, ended=ended), torn=not ended)
+
+
+def _reason(error: RecordError | UnicodeDecodeError, *, ended: bool) -> str:
+    """Say why a line could not be read."""
+    if not ended:
+        return "cut off while it was written"
+    return error.message if isinstance(error, RecordError) else "not UTF-8 text"
