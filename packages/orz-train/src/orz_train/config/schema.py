@@ -1,0 +1,113 @@
+"""The whole configuration of a run. Users state global quantities; the rest follows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from orz_train.config.base import Section
+from orz_train.config.rollouts import Data, Evaluation, Generation, Reward
+from orz_train.config.training import (
+    KL,
+    Advantage,
+    Algorithm,
+    Critic,
+    Loss,
+    NonFinite,
+    Packing,
+    Policy,
+    Reference,
+)
+
+
+class Checkpoint(Section):
+    """When weights and state are saved."""
+
+    every_steps: int = Field(default=50, gt=0)
+    """Save after so many steps, and always after the last."""
+    keep: int | None = Field(default=None, gt=0)
+    """Keep only the newest so many; all by default."""
+    storage: Literal["shared", "per_node"] = "shared"
+    """What you believe of the run folder: one file system for all nodes, or one for each."""
+
+
+class Logging(Section):
+    """What a run writes besides metrics."""
+
+    tensorboard: bool = True
+    """Write TensorBoard files."""
+    rollouts_every_steps: int = Field(default=10, ge=0)
+    """Write `rollouts/step_NNNNNN.parquet` so often; 0 never does."""
+    rollouts_max: int = Field(default=256, gt=0)
+    """Rows in one rollout file at most."""
+
+
+class Cluster(Section):
+    """The machines of `backend: cluster`; placement is planned from these."""
+
+    address: str = "local"
+    """`local` starts a Ray of its own; else the address of a running one."""
+    num_gpus: int = Field(default=1, ge=0)
+    """GPUs of the run in all (ORZ's `*_num_nodes` with one GPU each)."""
+    layout: Literal["colocated", "split"] = "colocated"
+    """All roles share each GPU in turn, or each role has its own."""
+    zero_stage: Literal[0, 1, 2, 3] = 3
+    """How DeepSpeed shards training state over the ranks."""
+    num_engines: int = Field(default=1, gt=0)
+    """vLLM engines."""
+    tensor_parallel: int = Field(default=1, gt=0)
+    """GPUs of one engine."""
+    gpu_memory_utilization: float = Field(default=0.7, gt=0, le=1)
+    """Share of a GPU's memory that an engine takes."""
+    policy_gpus: int | None = Field(default=None, gt=0)
+    """`split` only: GPUs of policy and reference."""
+    critic_gpus: int | None = Field(default=None, gt=0)
+    """`split` only: GPUs of the critic."""
+
+
+class Config(Section):
+    """One run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the run folder."""
+    description: str = ""
+    """One sentence for `orz train --list`."""
+    backend: Literal["cluster", "local"] = "cluster"
+    """`cluster` runs Ray, vLLM and DeepSpeed; `local` is one plain process."""
+    seed: int = Field(default=42, ge=0)
+    """All randomness is a function of (seed, step, prompt, sample)."""
+    steps: int | None = Field(default=None, gt=0)
+    """Training steps; or give `episodes`."""
+    episodes: int | None = Field(default=None, gt=0)
+    """Passes over the training prompts (ORZ: num_episodes); or give `steps`."""
+    prompts_per_step: int = Field(gt=0)
+    """P: prompts of one step (ORZ: rollout_batch_size)."""
+    samples_per_prompt: int = Field(gt=0)
+    """G: responses to each prompt (ORZ: n_samples_per_prompt)."""
+    algorithm: Algorithm = Algorithm()
+    data: Data
+    generation: Generation
+    reward: Reward = Reward()
+    policy: Policy
+    critic: Critic | None = None
+    reference: Reference = Reference()
+    advantage: Advantage = Advantage()
+    loss: Loss = Loss()
+    kl: KL = KL()
+    packing: Packing
+    eval: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    logging: Logging = Logging()
+    nonfinite: NonFinite = NonFinite()
+    cluster: Cluster = Cluster()
+
+    @property
+    def rollouts_per_step(self) -> int:
+        """N = P * G."""
+        return self.prompts_per_step * self.samples_per_prompt
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a KL coefficient is above 0."""
+        return self.kl.reward_coef > 0 or self.kl.loss_coef > 0

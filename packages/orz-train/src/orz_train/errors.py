@@ -1,0 +1,45 @@
+"""The error tree of orz-train; the root and its exit codes are shared by all orz packages."""
+
+from __future__ import annotations
+
+from orz_cli.errors import OrzError, UsageError
+from orz_cli.exits import ExitCode
+
+__all__ = [
+    "BackendMissingError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "NonFiniteError",
+    "OrzError",
+    "RunFolderError",
+    "UsageError",
+]
+
+
+class ConfigError(UsageError):
+    """A recipe, an override or a combination of settings is wrong. Names every problem at once."""
+
+
+class DataError(UsageError):
+    """A prompt file, a model folder or a tokenizer can't be used. Names the file and the row."""
+
+
+class RunFolderError(UsageError):
+    """The run folder can't be used for this run: it holds another run, or nothing to resume."""
+
+
+class BackendMissingError(UsageError):
+    """A backend that the run asks for isn't installed. Names the pip line."""
+
+
+class CheckpointError(OrzError, OSError):
+    """A checkpoint couldn't be written or read back; older ones are untouched."""
+
+    exit_code = ExitCode.FAILED
+
+
+class NonFiniteError(OrzError, ArithmeticError):
+    """Too many updates in a row had a non-finite loss or gradient; the run stopped."""
+
+    exit_code = ExitCode.FAILED

@@ -1,0 +1,195 @@
+"""What the controller needs of the world, as protocols. Every heavy library sits behind one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from orz_train.types import Metric, PackedRow, Prompt, Rollout, Score, StepReport, TrainRow
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PromptSource(Protocol):
+    """Gives each step its prompts; a function of the step alone, so a resume needs no cursor."""
+
+    def batch(self, step: int) -> Sequence[Prompt]:
+        """Return the P prompts of a step."""
+        ...
+
+    def __len__(self) -> int:
+        """Count the prompts of one episode."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Turns text into token ids and back."""
+
+    @property
+    def eos_token_ids(self) -> Sequence[int]:
+        """List the ids that end a sequence."""
+        ...
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Return the id that begins a sequence, if there is one."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Count the ids that the tokenizer knows; a larger model never samples beyond them."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Encode without adding special tokens; those written out in the text count."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Decode, special tokens included."""
+        ...
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Render messages with the chat template, ready for the response."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How to sample: one builder makes it for training and evaluation alike."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    stop: tuple[str, ...]
+    stop_token_ids: tuple[int, ...]
+    num_samples: int
+    seed: int
+    """Of the run; each response adds its (step, prompt, sample)."""
+
+
+class Generator(Protocol):
+    """Samples responses: tokens in, tokens out."""
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> Iterator[Rollout]:
+        """Yield rollouts as they finish, `num_samples` of each prompt."""
+        ...
+
+
+class RewardModel(Protocol):
+    """Scores responses while others are still being generated."""
+
+    def submit(self, prompt: Prompt, rollout: Rollout) -> Future[Score]:
+        """Score one rollout; the future always ends with a Score, whatever the reward function does."""
+        ...
+
+    def close(self) -> None:
+        """End the workers."""
+        ...
+
+
+class Reference(Protocol):
+    """A frozen language model."""
+
+    def logprobs(self, rows: Sequence[PackedRow]) -> list[Tensor]:
+        """Return log p(token_t | tokens_<t) of each row: B tensors [T], f32."""
+        ...
+
+
+class Policy(Reference, Protocol):
+    """The language model in training."""
+
+    @property
+    def num_ranks(self) -> int:
+        """D, the data-parallel ranks that `update` wants shards for."""
+        ...
+
+    def update(self, shards: Sequence[Sequence[TrainRow]]) -> list[Metric]:
+        """Take one optimizer step on D shards of rows; the denominator is global."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder."""
+        ...
+
+    def save_state(self, folder: Path) -> None:
+        """Write what a resume needs besides the weights."""
+        ...
+
+    def load_state(self, folder: Path) -> None:
+        """Read it back, with the weights."""
+        ...
+
+
+class Critic(Protocol):
+    """The value model in training."""
+
+    @property
+    def num_ranks(self) -> int:
+        """D, the data-parallel ranks that `update` wants shards for."""
+        ...
+
+    def values(self, rows: Sequence[PackedRow]) -> list[tuple[Tensor, Tensor]]:
+        """Return B pairs, f32: V(tokens_<t) at each token [T], and V after each sequence's last token [S]."""
+        ...
+
+    def update(self, shards: Sequence[Sequence[TrainRow]]) -> list[Metric]:
+        """Take one optimizer step on D shards of rows; the denominator is global."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder, a token classifier with one label."""
+        ...
+
+    def save_state(self, folder: Path) -> None:
+        """Write what a resume needs besides the weights."""
+        ...
+
+    def load_state(self, folder: Path) -> None:
+        """Read it back, with the weights."""
+        ...
+
+
+class WeightLink(Protocol):
+    """Carries the policy's weights to the generator."""
+
+    def push(self, *, version: int) -> list[Metric]:
+        """Make the generator sample from the policy's present weights, named `version`."""
+        ...
+
+
+class Residency(Protocol):
+    """Decides what is on the device. Colocated, it wakes one model and puts the rest away; else it does nothing."""
+
+    def __call__(self, model: object) -> AbstractContextManager[None]:
+        """Keep `model` on the device inside the context."""
+        ...
+
+
+class MetricSink(Protocol):
+    """Takes what a run has to say."""
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Show progress inside a step."""
+        ...
+
+    def write(self, report: StepReport) -> None:
+        """Record one step."""
+        ...
+
+    def event(self, name: str, *, step: int | None = None, **data: object) -> None:
+        """Record something that happened."""
+        ...
+
+
+class CheckpointStore(Protocol):
+    """Keeps checkpoints of a run."""
+
+    def save(self, step: int) -> Path:
+        """Commit a checkpoint of the models after `step` steps; return its folder."""
+        ...
