@@ -125,7 +125,7 @@ def _number(value: object, where: str) -> float:
         try:
             return float(value)
         except OverflowError:
-            return math.copysign(math.inf, value)
+            return math.inf if value > 0 else -math.inf  # an integer beyond the range of floats
     raise RecordError(f"'{where}' must be a number, got {_kind_of(value)}")
 
 
