@@ -1,0 +1,73 @@
+"""What can go wrong with a checkpoint, as a tree under `OrzError`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+from orz_cli.errors import OrzError
+from orz_cli.exits import ExitCode
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EFBIG} | ({errno.EDQUOT} if hasattr(errno, "EDQUOT") else set()))
+
+
+class CkptError(OrzError):
+    """The root of this package's errors."""
+
+
+class FormatError(CkptError, ValueError):
+    """A file does not follow its format."""
+
+
+class CheckpointExistsError(CkptError, FileExistsError):
+    """A committed checkpoint with other content is already there."""
+
+
+class UnreadableError(CkptError, OSError):
+    """Something could not be read, so nothing can be said about it."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class StorageError(CkptError, OSError):
+    """Writing a checkpoint failed; nothing of it was left behind.
+
+    Args:
+        path: the folder that was being written.
+        needed_bytes: what the checkpoint needs, as far as known; at least what had been written.
+        free_bytes: what the file system had left when writing failed; None where it would not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        path: str = "",
+        needed_bytes: int = 0,
+        free_bytes: int | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.path = path
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"path": self.path, "needed_bytes": self.needed_bytes, "free_bytes": self.free_bytes}
+        return (*super().__reduce__(), state)
+
+
+class StorageFullError(StorageError):
+    """The disk, the quota or the largest allowed file is full."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether `error` says that there is no room left: disk, quota or file size limit.
+
+    Writers in other languages (safetensors is Rust) pass the system's message on as text.
+    """
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    text = str(error)
+    return any(f"os error {code}" in text or os.strerror(code) in text for code in _FULL)

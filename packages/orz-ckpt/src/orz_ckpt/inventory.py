@@ -1,0 +1,76 @@
+"""What checkpoints a run has."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHECKPOINTS_DIR: Final = "checkpoints"
+_STEP_FOLDER = re.compile(r"step_(\d{6,})", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """One step folder of a run."""
+
+    step: int
+    path: Path
+    manifest: Manifest | None
+    """None where there is none that can be read; then `problem` says why."""
+    problem: str = ""
+
+    @property
+    def committed(self) -> bool:
+        """Whether the save came to its end and its manifest can be read."""
+        return self.manifest is not None
+
+
+def step_folder(run_dir: Path, step: int) -> Path:
+    """Return where the checkpoint of `step` belongs in a run folder."""
+    return run_dir / CHECKPOINTS_DIR / f"step_{step:06d}"
+
+
+def step_of(folder: Path) -> int | None:
+    """Return the step that the name of a checkpoint folder states, None where it states none."""
+    match = _STEP_FOLDER.fullmatch(folder.name)
+    return int(match.group(1)) if match else None
+
+
+def list_checkpoints(run_dir: Path) -> list[Checkpoint]:
+    """Return the step folders of a run by step, committed or not. Folders in flight are none.
+
+    Raises:
+        OSError: the folder of checkpoints cannot be listed. A run that has none yet has an empty list.
+    """
+    folder = run_dir / CHECKPOINTS_DIR
+    if not folder.exists():
+        return []
+    found = [(step, path) for path in folder.iterdir() if (step := step_of(path)) is not None and path.is_dir()]
+    return [_checkpoint(step, path) for step, path in sorted(found)]
+
+
+def newest_committed(run_dir: Path) -> Path | None:
+    """Return the step folder of the highest step that has a readable manifest, None where none has.
+
+    Whether its bytes are still what the manifest says is what `orz_ckpt.verify` finds out.
+
+    Raises:
+        OSError: the folder of checkpoints cannot be listed.
+    """
+    committed = [checkpoint.path for checkpoint in list_checkpoints(run_dir) if checkpoint.committed]
+    return committed[-1] if committed else None
+
+
+def _checkpoint(step: int, path: Path) -> Checkpoint:
+    try:
+        return Checkpoint(step=step, path=path, manifest=load(path / MANIFEST_NAME))
+    except FileNotFoundError:
+        return Checkpoint(step=step, path=path, manifest=None, problem="uncommitted: the save never came to its end")
+    except (ManifestError, OSError) as error:
+        return Checkpoint(step=step, path=path, manifest=None, problem=str(error))

@@ -1,0 +1,294 @@
+"""The two-stage commit of a checkpoint folder.
+
+A checkpoint is written to `step_000050.tmp-<attempt>/` beside its final place. `commit` then, in this order:
+
+1. flushes every file to the disk, hashes it, writes the record of this node's files
+   (`.orz/manifest-<node>.json`) and the finished manifest under a private name (`.orz/manifest.pending`),
+   and flushes every folder;
+2. moves aside an unfinished folder of the same step, left by a crash;
+3. renames the temporary folder to its final name and flushes the parent;
+4. moves the manifest from its private name to `manifest.json` and flushes the folder. This is the commit.
+
+Before 4 there is no `manifest.json`, so a process killed at any point leaves a folder that every reader
+calls uncommitted; after it, all that the manifest names has long been on the disk. The manifest comes after
+the rename because renaming a folder is a slow copy on some mounts (FUSE over an object store), while the
+presence of one small file is not. And 4 needs no space on the disk that is not taken already.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import re
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from orz_ckpt.durable import make_folders, sync_file, sync_folder, write_synced
+from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
+from orz_ckpt.folder import folders, free_bytes, plain_files, remove, size_bytes
+from orz_ckpt.hashing import hash_file
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, FileEntry, Manifest, ManifestError, check_path, dumps, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+PENDING_NAME: Final = "manifest.pending"
+
+_ATTEMPT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LOW_BYTES: Final = 1024 * 1024
+"""Less free space than this explains a failed write, whatever the writer's own message says."""
+_STORAGE_ERRNOS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
+
+
+class StagedCheckpoint:
+    """A checkpoint being written, made by `stage`: fill `path`, then call `commit` once.
+
+    Leaving the `with` block in any other way removes what was written.
+    """
+
+    def __init__(self, final: Path, *, attempt: str, expected_bytes: int) -> None:
+        self.final = final
+        self.attempt = attempt
+        self.path = final.with_name(f"{final.name}.tmp-{attempt}")
+        self._expected_bytes = expected_bytes
+        self._aside: Path | None = None
+        self._manifest: Manifest | None = None
+
+    def __enter__(self) -> Self:
+        if self.path.exists():
+            raise CheckpointExistsError(
+                f"{self.path} exists: attempt {self.attempt!r} is being written, or was cut off by a crash",
+                remedy="save under a new attempt id, and remove that folder if no process writes there",
+            )
+        try:
+            make_folders(self.final.parent)
+            self._refuse_small_disk()
+            self.path.mkdir()
+        except OSError as error:
+            raise self._storage_error(error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._manifest is not None:
+            return
+        blamed = self._storage_error(error) if isinstance(error, Exception) and self._is_storage(error) else None
+        self._discard()
+        if blamed is not None:
+            raise blamed from error
+        if error is None:
+            raise CkptError(
+                f"{self.final} was staged but not committed; what had been written was removed",
+                remedy="call commit() at the end of the `with stage(...)` block",
+            )
+
+    def commit(
+        self,
+        *,
+        step: int,
+        roles: Mapping[str, str],
+        writer: str,
+        config_sha256: str | None = None,
+        meta: Mapping[str, object] | None = None,
+        node: str = "",
+    ) -> Manifest:
+        """Make the staged files durable under the final name, then say so in a manifest.
+
+        Where the same content is committed already, that checkpoint stays and its manifest is returned.
+
+        Args:
+            step: the training step of these weights.
+            roles: role -> folder below `path`, such as `{"policy": "policy"}`.
+            writer: name and version of the program, `orz-train 0.1.0`.
+            config_sha256: SHA-256 of the run's resolved configuration, in hexadecimal.
+            meta: anything else worth keeping; JSON values without floats.
+            node: name of this machine in `.orz/`; its host name by default.
+
+        Raises:
+            CheckpointExistsError: a committed checkpoint with other content is there.
+            ManifestError: an argument does not fit the manifest.
+            StorageError: the disk is full or refuses; leaving the `with` block removes the folder.
+        """
+        manifest = Manifest(
+            step=step,
+            attempt=self.attempt,
+            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            writer=writer,
+            config_sha256=config_sha256,
+            roles=dict(roles),
+            files={},
+            meta=dict(meta or {}),
+        )
+        dumps(manifest)  # a wrong argument shows before the long part
+        for role, folder in roles.items():
+            if not (self.path / check_path(folder)).is_dir():
+                raise ManifestError(f"roles.{role}: there is no folder {folder!r} in {self.path}")
+        try:
+            self._manifest = self._publish(manifest, node or platform.node())
+            if self._aside is not None:
+                remove(self._aside)
+        except CkptError:
+            raise
+        except OSError as error:
+            raise self._storage_error(error) from error
+        return self._manifest
+
+    def _publish(self, manifest: Manifest, node: str) -> Manifest:
+        """Take the four steps of the module's docstring."""
+        manifest = replace(manifest, files=_describe(self.path))
+        existing = _committed(self.final)
+        if existing is not None:
+            return self._keep(existing, manifest)
+
+        text = dumps(manifest)
+        private = self.path / PRIVATE_DIR
+        private.mkdir(exist_ok=True)
+        write_synced(private / f"manifest-{re.sub(r'[^A-Za-z0-9._-]', '_', node) or 'node'}.json", text)
+        write_synced(private / PENDING_NAME, text)
+        for folder in folders(self.path):
+            sync_folder(folder)
+
+        if self.final.exists():
+            aside = self.final.with_name(f"{self.final.name}.old-{self.attempt}")
+            self.final.rename(aside)
+            self._aside = aside
+
+        self.path.rename(self.final)
+        self.path = self.final
+        sync_folder(self.final.parent)
+
+        (self.final / PRIVATE_DIR / PENDING_NAME).replace(self.final / MANIFEST_NAME)
+        sync_folder(self.final)
+        return manifest
+
+    def _keep(self, existing: Manifest, manifest: Manifest) -> Manifest:
+        """Return the manifest that is there if it says the same; nothing committed is ever replaced."""
+        if existing.root_sha256 != manifest.root_sha256:
+            raise CheckpointExistsError(
+                f"{self.final} holds a committed checkpoint of step {existing.step} with other content"
+                f" (attempt {existing.attempt}, {existing.created})",
+                remedy="save to another run folder, or move that checkpoint away",
+            )
+        remove(self.path)
+        return existing
+
+    def _discard(self) -> None:
+        """Remove what was staged, and put back what was moved aside."""
+        remove(self.path)
+        if self._aside is not None and not self.final.exists():
+            self._aside.rename(self.final)
+
+    def _refuse_small_disk(self) -> None:
+        free = free_bytes(self.final.parent)
+        if free is not None and free < self._expected_bytes:
+            raise StorageFullError(
+                f"{self.final} was not saved: it needs {self._expected_bytes:,} bytes, {free:,} are free",
+                remedy="free some space, or save to another disk",
+                path=str(self.final),
+                needed_bytes=self._expected_bytes,
+                free_bytes=free,
+            )
+
+    def _is_storage(self, error: Exception) -> bool:
+        """Return whether an error of the block comes from the disk, not from the code that writes to it."""
+        if isinstance(error, CkptError | ManifestError):
+            return False
+        if is_full(error) or (isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS):
+            return True
+        free = free_bytes(self.final.parent)
+        return free is not None and free < _LOW_BYTES
+
+    def _storage_error(self, error: Exception) -> StorageError:
+        """Say what `error` means for this checkpoint; call it while the written files are still there."""
+        if isinstance(error, StorageError):
+            return error
+        needed, free = max(size_bytes(self.path), self._expected_bytes), free_bytes(self.final.parent)
+        full = is_full(error) or (free is not None and free < _LOW_BYTES)
+        kind = StorageFullError if full else StorageError
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return kind(
+            f"{self.final} was not saved: {reason}. It needs at least {needed:,} bytes,"
+            f" {'an unknown number' if free is None else f'{free:,}'} are free; older checkpoints are as they were",
+            remedy="free some space or raise the quota, then save again"
+            if full
+            else f"check that this user may write to {self.final.parent}, and that the disk is in order",
+            path=str(self.final),
+            needed_bytes=needed,
+            free_bytes=free,
+        )
+
+
+def stage(final: Path, *, attempt: str = "", expected_bytes: int = 0) -> StagedCheckpoint:
+    """Begin a checkpoint whose place will be `final`.
+
+    Example:
+        >>> with stage(step_folder(run_dir, 50)) as staged:
+        ...     model.save_pretrained(staged.path / "policy")
+        ...     staged.commit(step=50, roles={"policy": "policy"}, writer="orz-train 0.1.0")
+
+    Args:
+        final: the folder as readers will see it; its parents are made.
+        attempt: id of this save: letters, digits, `_` and `-`. Made up where empty.
+        expected_bytes: refuse before anything is written when the disk has less.
+
+    Raises:
+        ManifestError: `attempt` is not such an id.
+        StorageFullError: entering the block: fewer than `expected_bytes` are free.
+        StorageError: entering the block: the folder cannot be made. Leaving it: the disk failed.
+        CheckpointExistsError: entering the block: this attempt has a folder already.
+    """
+    attempt = attempt or new_attempt()
+    if not _ATTEMPT.fullmatch(attempt):
+        raise ManifestError(f"attempt: expected 1 to 64 letters, digits, '_' or '-', got {attempt!r}")
+    return StagedCheckpoint(Path(final).absolute(), attempt=attempt, expected_bytes=expected_bytes)
+
+
+def new_attempt() -> str:
+    """Return an id for one save: the time to the second, then chance. Ids sort by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _describe(folder: Path) -> dict[str, FileEntry]:
+    """Flush every file below `folder` and return its size and digest, several files at a time."""
+    found = [(name, path) for name, path in plain_files(folder) if not name.startswith(f"{PRIVATE_DIR}/")]
+    if not found:
+        raise CkptError(f"{folder} holds no file", remedy="write the weights below `path` before commit()")
+    if any(name == MANIFEST_NAME for name, _ in found):
+        raise CkptError(
+            f"{folder / MANIFEST_NAME} is there before the commit, which it would stand for",
+            remedy="name that file otherwise, or put it in a folder of its own",
+        )
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return dict(zip((name for name, _ in found), pool.map(_entry, (path for _, path in found)), strict=True))
+
+
+def _entry(path: Path) -> FileEntry:
+    sync_file(path)
+    size, digest = hash_file(path)
+    return FileEntry(size=size, digest=digest)
+
+
+def _committed(final: Path) -> Manifest | None:
+    """Return the manifest at `final`, None where nothing is committed there.
+
+    Raises:
+        CheckpointExistsError: something is there that this package did not leave by itself.
+    """
+    if final.is_symlink() or (final.exists() and not final.is_dir()):
+        raise CheckpointExistsError(f"{final} is not a folder", remedy="move it away")
+    try:
+        return load(final / MANIFEST_NAME)
+    except FileNotFoundError:
+        return None
+    except ManifestError as error:
+        raise CheckpointExistsError(
+            f"{final} holds a checkpoint whose manifest cannot be read: {error}",
+            remedy=f"look at it with `orz ckpt verify {final}`, then move it away",
+        ) from error
