@@ -153,6 +153,8 @@ class PackedRow:
     seq_lens_S: tuple[int, ...]
     rollout_ids: tuple[str, ...]
     """[S]"""
+    indices_S: tuple[int, ...]
+    """Where each sequence's rollout stood in the list that was packed: the way back."""
 
     @property
     def num_actions(self) -> int:
@@ -168,8 +170,8 @@ class Estimates:
     ref_logprobs_T: Tensor | None = None
     values_T: Tensor | None = None
     bootstrap_values_S: Tensor | None = None
-    """V after each sequence's last token; read only where the response was truncated and the run
-    says `advantage.truncation: bootstrap`."""
+    """V after each sequence's last token, 0 where the response ended by itself; None unless the run says
+    `advantage.truncation: bootstrap`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -177,8 +179,8 @@ class Targets:
     """What an update aims at, each f32."""
 
     advantages_T: Tensor
-    returns_T: Tensor | None = None
-    """Critic targets; None without a critic."""
+    returns_T: Tensor
+    """What the critic, if there is one, should have said."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

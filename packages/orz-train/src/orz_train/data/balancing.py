@@ -1,0 +1,63 @@
+"""Dealing samples into mini-batches, and rows to ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from orz_train.types import TrainRow
+
+Item = TypeVar("Item")
+
+
+def minibatches(items: Sequence[Item], num: int, *, seed: int, step: int, epoch: int = 0) -> list[list[Item]]:
+    """Deal items into `num` mini-batches, every one once, sizes equal to within one.
+
+    A function of (seed, step, epoch) and the items' order alone. Items are rollouts, dealt before they are
+    packed: rows never straddle mini-batches, so row size and ranks never change which tokens an update sees.
+    With one mini-batch the order stays.
+
+    Raises:
+        ValueError: more mini-batches than items.
+    """
+    if num > len(items):
+        raise ValueError(f"{num} mini-batches of {len(items)} rollouts: some would be empty")
+    if num == 1:
+        return [list(items)]
+    order = np.random.Generator(np.random.Philox(key=[seed, (step << 16) + epoch])).permutation(len(items))
+    return [[items[i] for i in sorted(part)] for part in np.array_split(order, num)]
+
+
+def balance(rows: Sequence[TrainRow], num_ranks: int) -> list[list[TrainRow]]:
+    """Deal rows to D ranks: longest first, each to the rank with the fewest tokens that still has room.
+
+    All ranks get equally many rows; where rows run out, a rank gets a copy of the shortest with nothing in
+    its action mask, which adds nothing to any loss.
+
+    Args:
+        rows: B rows.
+        num_ranks: D.
+
+    Returns:
+        D lists of ceil(B / D) rows.
+    """
+    if num_ranks == 1:
+        return [list(rows)]
+    per_rank = -(-len(rows) // num_ranks)
+    shards: list[list[int]] = [[] for _ in range(num_ranks)]
+    loads = [0] * num_ranks
+    for index in sorted(range(len(rows)), key=lambda i: (-len(rows[i].row.token_ids_T), i)):
+        rank = min((r for r in range(num_ranks) if len(shards[r]) < per_rank), key=lambda r: (loads[r], r))
+        shards[rank].append(index)
+        loads[rank] += len(rows[index].row.token_ids_T)
+    filler = masked(min(rows, key=lambda row: len(row.row.token_ids_T)))
+    return [[rows[i] for i in sorted(shard)] + [filler] * (per_rank - len(shard)) for shard in shards]
+
+
+def masked(row: TrainRow) -> TrainRow:
+    """Copy a row with an empty action mask."""
+    return replace(row, row=replace(row.row, action_mask_T=torch.zeros_like(row.row.action_mask_T)))
