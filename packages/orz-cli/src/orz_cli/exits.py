@@ -20,3 +20,10 @@ class ExitCode(IntEnum):
     """Refused as hostile content: a pickle that calls, a path that escapes."""
     INTERRUPTED = 130
     """Interrupted by the user."""
+
+
+EXIT_CODES_HELP = (
+    "Exit codes: 0 all is well; 1 what was checked or run has failed; 2 wrong usage or configuration; "
+    "3 could not decide; 4 refused as hostile content; 130 interrupted."
+)
+"""One paragraph for the end of a `--help` text; `orz` adds it to every command that has no epilog of its own."""

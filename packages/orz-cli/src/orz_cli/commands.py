@@ -1,0 +1,143 @@
+"""The commands of `orz`: found by the entry points that packages declare, loaded one by one.
+
+A package brings a command by naming a function or a typer app in its metadata::
+
+    [project.entry-points."orz.commands"]
+    monitor = "orz_monitor.cli:app"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.main import get_command, get_group
+
+from orz_cli.errors import UsageError
+from orz_cli.exits import EXIT_CODES_HELP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typer.core import MarkupMode, TyperGroup
+
+ENTRY_POINT_GROUP = "orz.commands"
+
+HOME_PACKAGES = {
+    "ckpt": "orz-ckpt",
+    "doctor": "orz-cli",
+    "monitor": "orz-monitor",
+    "plan": "orz-train",
+    "train": "orz-train",
+}
+"""Our own commands and the packages they come in, installed or not."""
+
+
+class CommandError(UsageError):
+    """A command is installed but cannot be loaded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """One command as its package declares it; nothing is imported until `load`."""
+
+    name: str
+    package: str
+    version: str
+    entry_point: metadata.EntryPoint
+
+    def load(self, markup: MarkupMode) -> Any:
+        """Import the command and return it as the click command that typer makes of it.
+
+        Args:
+            markup: how help texts are rendered: "rich" on a terminal, None in a pipe.
+
+        Raises:
+            CommandError: the import failed, or what was imported is no command.
+        """
+        try:
+            loaded = _build(self.name, self.entry_point.load(), markup)
+        # Whatever a plug-in's import does, even leave the interpreter, the other commands must go on.
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            message = f"`orz {self.name}` is not available: {self.package} {self.version} cannot be loaded: {reason}"
+            raise CommandError(message, remedy=self._repair(error)) from error
+        _state_exit_codes(loaded)
+        return loaded
+
+    def _repair(self, error: BaseException) -> str:
+        pin = f"{self.package}=={self.version}"
+        own = self.entry_point.module.partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != own:
+            return f"install what it needs: python -m pip install {pin}"
+        return f"repair it: python -m pip install --force-reinstall --no-deps {pin}"
+
+
+def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> tuple[dict[str, Command], list[str]]:
+    """Find the commands of all installed packages, without importing any.
+
+    A name that two packages claim goes to the package it belongs to, otherwise to the first in alphabetical order.
+
+    Args:
+        entry_points: where to look; those of the installed packages by default.
+
+    Returns:
+        The commands by name, sorted, and one warning for each claim that lost.
+    """
+    found = metadata.entry_points(group=ENTRY_POINT_GROUP) if entry_points is None else entry_points
+    commands: dict[str, Command] = {}
+    warnings = []
+    for candidate in sorted(map(_describe, found), key=_precedence):
+        winner = commands.setdefault(candidate.name, candidate)
+        if winner.package != candidate.package:
+            warnings.append(
+                f"{candidate.package} {candidate.version} also brings `orz {candidate.name}`; "
+                f"the one of {winner.package} is used"
+            )
+    return commands, warnings
+
+
+def unavailable(command: Command, error: CommandError, markup: MarkupMode) -> Any:
+    """Return a stand-in for a command that cannot be loaded: listed with the reason, and running it raises `error`."""
+
+    def explain() -> None:
+        raise error
+
+    return _build(command.name, explain, markup, help_text=f"Not available: {error.__cause__}")
+
+
+def _describe(entry_point: metadata.EntryPoint) -> Command:
+    distribution = entry_point.dist
+    return Command(
+        name=entry_point.name,
+        package=distribution.name if distribution else entry_point.module,
+        version=distribution.version if distribution else "(unknown version)",
+        entry_point=entry_point,
+    )
+
+
+def _precedence(command: Command) -> tuple[str, bool, str]:
+    return command.name, HOME_PACKAGES.get(command.name) != command.package, command.package
+
+
+def _build(name: str, loaded: object, markup: MarkupMode, help_text: str | None = None) -> Any:
+    if isinstance(loaded, typer.Typer):
+        loaded.rich_markup_mode = markup
+        group: TyperGroup = get_group(loaded)
+        group.name = name
+        return group
+    if not callable(loaded):
+        message = f"expected a function or a typer.Typer, got {type(loaded).__name__}"
+        raise TypeError(message)
+    app = typer.Typer(add_completion=False, rich_markup_mode=markup)
+    app.command(name, help=help_text)(loaded)
+    return get_command(app)
+
+
+def _state_exit_codes(command: Any) -> None:
+    """End the help of a command and of its sub-commands with the exit codes, where no other epilog stands."""
+    command.epilog = command.epilog or EXIT_CODES_HELP
+    for child in getattr(command, "commands", {}).values():
+        _state_exit_codes(child)

@@ -1,0 +1,25 @@
+"""What `orz` itself says on stderr: errors and warnings, coloured on a terminal, plain elsewhere."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+
+def show_error(message: str, remedy: str = "") -> None:
+    """Write an error, and what to do about it, to stderr."""
+    _write("error", "bold red", message, remedy)
+
+
+def show_warning(message: str, remedy: str = "") -> None:
+    """Write a warning, and what to do about it, to stderr."""
+    _write("warning", "bold yellow", message, remedy)
+
+
+def _write(label: str, style: str, message: str, remedy: str) -> None:
+    # Text, not markup: a message may quote brackets. rich honours NO_COLOR and leaves pipes uncoloured.
+    text = Text.assemble((f"{label}: ", style), message)
+    if remedy:
+        text.append("\n  -> ", style="bold")
+        text.append(remedy)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)

@@ -1,0 +1,164 @@
+"""The `orz` command: hands over to the command asked for and turns its errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.main import get_group
+
+from orz_cli.commands import HOME_PACKAGES, CommandError, discover, unavailable
+from orz_cli.console import show_error, show_warning
+from orz_cli.errors import OrzError, UsageError
+from orz_cli.exits import EXIT_CODES_HELP, ExitCode
+from orz_cli.versions import ORZ_PACKAGES, installed_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from typer.core import MarkupMode
+
+    from orz_cli.commands import Command
+
+HELP_OPTIONS = ["-h", "--help"]
+
+
+def _show_versions(asked: bool) -> None:  # noqa: FBT001  typer calls it with the option's value
+    if not asked:
+        return
+    names = [*ORZ_PACKAGES, *sorted({command.package for command in discover()[0].values()} - set(ORZ_PACKAGES))]
+    for name, version in installed_versions(names).items():
+        typer.echo(f"{name:<12} {version or 'not installed'}")
+    raise typer.Exit
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `orz` and return its exit code.
+
+    Args:
+        argv: the arguments after the program's name; those of the process by default.
+    """
+    code = _run(list(sys.argv[1:] if argv is None else argv))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return code or _reader_left()
+    return code
+
+
+def _run(args: list[str]) -> int:  # noqa: PLR0911  one return for each way to end
+    """Run one command; every way in which it can end becomes a message and an exit code."""
+    commands: Mapping[str, Command] = {}
+    try:
+        commands, warnings = discover()
+        for warning in warnings:
+            show_warning(warning)
+        root = _root_for(args, commands)
+        with root.make_context("orz", args) as context:
+            root.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except OrzError as error:
+        show_error(error.message, error.remedy)
+        return error.exit_code
+    except typer.TyperException as error:
+        _show_usage_error(error)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        show_error("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return _reader_left()
+    except Exception:  # noqa: BLE001  a bug: the user gets the traceback, and whom to tell
+        traceback.print_exc()
+        _show_bug(commands.get(args[0]) if args else None)
+        return ExitCode.FAILED
+    return ExitCode.OK
+
+
+def _root_for(args: Sequence[str], commands: Mapping[str, Command]) -> Any:
+    """Return the click group of `orz`, with only the command that `args` ask for, or with all of them for a list.
+
+    Raises:
+        UsageError: there is no such command, or it cannot be loaded.
+    """
+    markup: MarkupMode = "rich" if sys.stdout.isatty() else None
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=markup,
+        epilog=EXIT_CODES_HELP,
+        context_settings={"help_option_names": HELP_OPTIONS},
+    )
+    app.callback()(_orz)
+    root = get_group(app)
+    if args and not args[0].startswith("-"):
+        command = _find(args[0], commands)
+        root.add_command(command.load(markup), command.name)
+        return root
+    listed = commands.values() if not args or args[0] in HELP_OPTIONS else ()
+    for command in listed:
+        try:
+            loaded = command.load(markup)
+        except CommandError as error:
+            show_warning(error.message, error.remedy)
+            loaded = unavailable(command, error, markup)
+        root.add_command(loaded, command.name)
+    return root
+
+
+def _orz(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="List the orz packages and their versions.", callback=_show_versions, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Train reasoning models, look after their checkpoints and read their logs."""
+
+
+def _find(name: str, commands: Mapping[str, Command]) -> Command:
+    if name in commands:
+        return commands[name]
+    if name in HOME_PACKAGES:
+        package = HOME_PACKAGES[name]
+        message = f"`orz {name}` comes with {package}, which is not installed here"
+        raise UsageError(message, remedy=f"python -m pip install {package}")
+    nearest = difflib.get_close_matches(name, sorted({*commands, *HOME_PACKAGES}), n=1)
+    hint = f"did you mean `orz {nearest[0]}`? " if nearest else ""
+    message = f"orz has no command '{name}'"
+    raise UsageError(message, remedy=f"{hint}`orz --help` lists all commands")
+
+
+def _show_usage_error(error: typer.TyperException) -> None:
+    context = getattr(error, "ctx", None)
+    # The class is private to typer, which compares its name too: a group called without a command shows its help.
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)
+        return
+    command = context.command_path if context is not None else "orz"
+    show_error(error.format_message(), f"{command} --help")
+
+
+def _show_bug(command: Command | None) -> None:
+    package = f"{command.package} {command.version}" if command is not None else "orz-cli"
+    show_error(
+        f"unexpected error, a bug in {package} and no mistake of yours",
+        f"please report it to the authors of {package}, with the traceback above and the output of `orz doctor`",
+    )
+
+
+def _reader_left() -> int:
+    """Silence a stdout whose reader is gone (`orz ... | head`), so that the interpreter's last flush stays quiet.
+
+    Returns:
+        "could not decide": what was cut off may have held the verdict.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.INCONCLUSIVE
