@@ -46,8 +46,8 @@ def size_bytes(folder: Path) -> int:
 
 def free_bytes(folder: Path) -> int | None:
     """Return the bytes that this user may still write at `folder`; None where the system will not say."""
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
+        existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
         return shutil.disk_usage(existing).free
     except OSError:
         return None

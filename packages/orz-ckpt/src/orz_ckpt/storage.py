@@ -18,21 +18,27 @@ presence of one small file is not. And 4 needs no space on the disk that is not 
 from __future__ import annotations
 
 import errno
-import os
 import platform
 import re
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from orz_ckpt.durable import make_folders, sync_file, sync_folder, write_synced
+from orz_ckpt.describe import describe
+from orz_ckpt.durable import make_folders, sync_folder, write_synced
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
-from orz_ckpt.folder import folders, free_bytes, plain_files, remove, size_bytes
-from orz_ckpt.hashing import hash_file
-from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, FileEntry, Manifest, ManifestError, check_path, dumps, load
+from orz_ckpt.folder import folders, free_bytes, remove, size_bytes
+from orz_ckpt.manifest import (
+    MANIFEST_NAME,
+    PRIVATE_DIR,
+    Manifest,
+    ManifestError,
+    check_path,
+    dumps,
+    load,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,15 +67,15 @@ class StagedCheckpoint:
         self._manifest: Manifest | None = None
 
     def __enter__(self) -> Self:
-        if self.path.exists():
-            raise CheckpointExistsError(
-                f"{self.path} exists: attempt {self.attempt!r} is being written, or was cut off by a crash",
-                remedy="save under a new attempt id, and remove that folder if no process writes there",
-            )
+        self._refuse_small_disk()
         try:
             make_folders(self.final.parent)
-            self._refuse_small_disk()
             self.path.mkdir()
+        except FileExistsError as error:
+            raise CheckpointExistsError(
+                f"{error.filename} exists: another save of attempt {self.attempt!r}, or something that is no folder",
+                remedy="save under a new attempt id; remove it if no process writes there",
+            ) from error
         except OSError as error:
             raise self._storage_error(error) from error
         return self
@@ -142,7 +148,7 @@ class StagedCheckpoint:
 
     def _publish(self, manifest: Manifest, node: str) -> Manifest:
         """Take the four steps of the module's docstring."""
-        manifest = replace(manifest, files=_describe(self.path))
+        manifest = replace(manifest, files=describe(self.path))
         existing = _committed(self.final)
         if existing is not None:
             return self._keep(existing, manifest)
@@ -207,8 +213,6 @@ class StagedCheckpoint:
 
     def _storage_error(self, error: Exception) -> StorageError:
         """Say what `error` means for this checkpoint; call it while the written files are still there."""
-        if isinstance(error, StorageError):
-            return error
         needed, free = max(size_bytes(self.path), self._expected_bytes), free_bytes(self.final.parent)
         full = is_full(error) or (free is not None and free < _LOW_BYTES)
         kind = StorageFullError if full else StorageError
@@ -253,26 +257,6 @@ def stage(final: Path, *, attempt: str = "", expected_bytes: int = 0) -> StagedC
 def new_attempt() -> str:
     """Return an id for one save: the time to the second, then chance. Ids sort by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-
-
-def _describe(folder: Path) -> dict[str, FileEntry]:
-    """Flush every file below `folder` and return its size and digest, several files at a time."""
-    found = [(name, path) for name, path in plain_files(folder) if not name.startswith(f"{PRIVATE_DIR}/")]
-    if not found:
-        raise CkptError(f"{folder} holds no file", remedy="write the weights below `path` before commit()")
-    if any(name == MANIFEST_NAME for name, _ in found):
-        raise CkptError(
-            f"{folder / MANIFEST_NAME} is there before the commit, which it would stand for",
-            remedy="name that file otherwise, or put it in a folder of its own",
-        )
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return dict(zip((name for name, _ in found), pool.map(_entry, (path for _, path in found)), strict=True))
-
-
-def _entry(path: Path) -> FileEntry:
-    sync_file(path)
-    size, digest = hash_file(path)
-    return FileEntry(size=size, digest=digest)
 
 
 def _committed(final: Path) -> Manifest | None:

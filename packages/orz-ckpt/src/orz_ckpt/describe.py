@@ -1,0 +1,57 @@
+"""What a finished folder contains, as the manifest will say it."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from orz_ckpt.durable import sync_file
+from orz_ckpt.errors import CkptError
+from orz_ckpt.folder import plain_files
+from orz_ckpt.formats.safetensors import SUFFIX, read_header
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, FileEntry, TensorEntry
+from orz_ckpt.reading import read_once
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def describe(folder: Path) -> dict[str, FileEntry]:
+    """Flush every file below `folder` and return its size and digest, several files at a time.
+
+    Raises:
+        CkptError: it holds no file, a link, a manifest of its own, or a broken safetensors file.
+        OSError: a file could not be written to the disk, or read.
+    """
+    found = [(name, path) for name, path in plain_files(folder) if not name.startswith(f"{PRIVATE_DIR}/")]
+    if not found:
+        raise CkptError(f"{folder} holds no file", remedy="write the weights below `path` before commit()")
+    if any(name == MANIFEST_NAME for name, _ in found):
+        raise CkptError(
+            f"{folder / MANIFEST_NAME} is there before the commit, which it would stand for",
+            remedy="name that file otherwise, or put it in a folder of its own",
+        )
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return dict(zip((name for name, _ in found), pool.map(_entry, (path for _, path in found)), strict=True))
+
+
+def _entry(path: Path) -> FileEntry:
+    """Flush one file and return its size and digest, and where its tensors lie if it holds any."""
+    sync_file(path)
+    if path.suffix != SUFFIX:
+        reading = read_once(path)
+        return FileEntry(size=reading.size, digest=reading.digest)
+    header = read_header(path)
+    reading = read_once(path, header, tensor_digests=True)
+    tensors = {
+        tensor.name: TensorEntry(
+            dtype=tensor.dtype,
+            shape=tensor.shape,
+            offset=tensor.offset,
+            nbytes=tensor.nbytes,
+            digest=reading.tensor_digests[tensor.name],
+        )
+        for tensor in header.tensors
+    }
+    return FileEntry(size=reading.size, digest=reading.digest, tensors=tensors)

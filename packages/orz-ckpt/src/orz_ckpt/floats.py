@@ -1,0 +1,57 @@
+"""Floating-point tensors as bits: the largest magnitude of a buffer, and with it NaN, Inf and all-zero.
+
+Without its sign bit, an IEEE number's bits compare as an integer exactly as the number does, and every Inf and
+NaN is at or above one pattern. The signed view's maximum finds the largest positive number, the unsigned
+view's the largest negative one: two integer reductions, no copy, no floating-point arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class FloatFormat:
+    """The bits of one floating-point type."""
+
+    nbytes: int
+    nonfinite: int
+    """The smallest magnitude, as an integer, that is Inf or NaN."""
+
+    @property
+    def sign(self) -> int:
+        """The sign bit."""
+        return 1 << (8 * self.nbytes - 1)
+
+
+FLOATS: Final = {
+    "F64": FloatFormat(8, 0x7FF0_0000_0000_0000),
+    "F32": FloatFormat(4, 0x7F80_0000),
+    "C64": FloatFormat(4, 0x7F80_0000),  # a real and an imaginary F32
+    "F16": FloatFormat(2, 0x7C00),
+    "BF16": FloatFormat(2, 0x7F80),
+    "F8_E5M2": FloatFormat(1, 0x7C),
+    "F8_E4M3": FloatFormat(1, 0x7F),  # no Inf, one NaN
+}
+"""The types that can be searched; the other F types have no sign bit, no NaN, or share bytes."""
+
+
+def largest_magnitude(data: memoryview, kind: FloatFormat) -> int:
+    """Return the largest magnitude in `data` as bits without sign; 0 where all are zero or there are none."""
+    if not len(data):
+        return 0
+    largest = int(np.frombuffer(data, dtype=f"<i{kind.nbytes}").max())
+    smallest = int(np.frombuffer(data, dtype=f"<u{kind.nbytes}").max())
+    return max(largest, smallest - kind.sign if smallest >= kind.sign else 0, 0)
+
+
+def nonfinite_positions(data: memoryview, kind: FloatFormat) -> NDArray[np.intp]:
+    """Return the indexes of all Inf and NaN in `data`, in order."""
+    bits = np.frombuffer(data, dtype=f"<u{kind.nbytes}")
+    return np.flatnonzero((bits & bits.dtype.type(kind.sign - 1)) >= kind.nonfinite)

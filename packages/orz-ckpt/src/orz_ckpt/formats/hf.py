@@ -1,0 +1,137 @@
+"""A Hugging Face folder: `config.json`, weights in one safetensors file or in shards with an index, a tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.errors import FormatError
+from orz_ckpt.formats.safetensors import SUFFIX
+from orz_ckpt.strict_json import FieldError, JsonError, as_object, brief, is_size, object_field, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIG_NAME: Final = "config.json"
+INDEX_SUFFIX: Final = ".safetensors.index.json"
+SINGLE_NAME: Final = "model.safetensors"
+TOKENIZER_NAMES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth")
+
+_MAX_JSON_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Index:
+    """Which file holds which tensor, as `model.safetensors.index.json` says."""
+
+    weight_map: Mapping[str, str]
+    total_bytes: int | None
+    """Bytes of all tensors; None where the index does not say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HfFolder:
+    """The files of a Hugging Face folder, by what they are for."""
+
+    path: Path
+    config: Path | None
+    indexes: tuple[Path, ...]
+    weights: tuple[Path, ...]
+    """safetensors files, by name."""
+    pickles: tuple[Path, ...]
+    """Weights in a format that can run code when loaded; never opened here."""
+    code: tuple[Path, ...]
+    tokenizer: tuple[Path, ...]
+
+    @property
+    def recognised(self) -> bool:
+        """Whether anything here says that this is such a folder."""
+        return bool(self.config or self.indexes or self.weights)
+
+
+def open_folder(path: Path) -> HfFolder:
+    """List the folder `path`, without reading a file.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    files = sorted(entry for entry in path.iterdir() if entry.is_file())
+    return HfFolder(
+        path=path,
+        config=next((file for file in files if file.name == CONFIG_NAME), None),
+        indexes=tuple(file for file in files if file.name.endswith(INDEX_SUFFIX)),
+        weights=tuple(file for file in files if file.suffix == SUFFIX),
+        pickles=tuple(file for file in files if file.suffix in PICKLE_SUFFIXES),
+        code=tuple(file for file in files if file.suffix == ".py"),
+        tokenizer=tuple(file for file in files if file.name in TOKENIZER_NAMES),
+    )
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """Read `config.json`.
+
+    Raises:
+        FormatError: it is not one JSON object.
+        OSError: it cannot be read.
+    """
+    return _read_object(path)
+
+
+def read_index(path: Path) -> Index:
+    """Read `model.safetensors.index.json`.
+
+    Raises:
+        FormatError: it is not an index, or names a file outside its folder.
+        OSError: it cannot be read.
+    """
+    document = _read_object(path)
+    try:
+        weight_map = object_field(document, "weight_map")
+        for name, file in weight_map.items():
+            if not isinstance(file, str) or not is_plain_name(file):
+                raise UnsafeShardError(
+                    f"{path}: weight_map.{brief(name)}: {brief(file)} is not the name of a file in this folder",
+                    remedy="do not load this folder: a loader would open that path",
+                )
+        total_bytes = _total_bytes(document)
+    except FieldError as error:
+        raise FormatError(f"{path}: not an index of shards: {error}", remedy="save the model again") from None
+    return Index(weight_map={name: str(file) for name, file in weight_map.items()}, total_bytes=total_bytes)
+
+
+class UnsafeShardError(FormatError):
+    """An index names a file outside its folder."""
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether `name` is a file name and no path, on any system."""
+    return (
+        name not in {"", ".", ".."}
+        and name.isprintable()
+        and "/" not in name
+        and "\\" not in name
+        and not PureWindowsPath(name).drive
+    )
+
+
+def _total_bytes(document: Mapping[str, object]) -> int | None:
+    total = as_object(document.get("metadata", {}), where="metadata").get("total_size")
+    # Some writers state it as 12.0; whole is what matters.
+    if isinstance(total, float) and total.is_integer():
+        total = int(total)
+    if total is not None and not is_size(total):
+        raise FieldError(f"metadata.total_size: expected an integer >= 0, got {brief(total)}")
+    return total
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    with path.open("rb") as stream:
+        data = stream.read(_MAX_JSON_BYTES + 1)
+    if len(data) > _MAX_JSON_BYTES:
+        raise FormatError(f"{path}: more than {_MAX_JSON_BYTES:,} bytes, which no such file needs")
+    try:
+        return as_object(parse(data), where="the document")
+    except (FieldError, JsonError) as error:
+        raise FormatError(f"{path}: not a JSON object: {error}", remedy="copy or save the file again") from None
