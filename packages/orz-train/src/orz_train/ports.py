@@ -122,7 +122,7 @@ class Policy(Reference, Protocol):
         ...
 
     def load_state(self, folder: Path) -> None:
-        """Read it back, with the weights."""
+        """Read it back; the weights come with the checkpoint's model folder."""
         ...
 
 
@@ -151,7 +151,7 @@ class Critic(Protocol):
         ...
 
     def load_state(self, folder: Path) -> None:
-        """Read it back, with the weights."""
+        """Read it back; the weights come with the checkpoint's model folder."""
         ...
 
 

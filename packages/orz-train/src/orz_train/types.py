@@ -74,12 +74,12 @@ class Rollout:
     """One sampled response to one prompt; tokens as the sampler made them, never encoded again.
 
     Example:
-        >>> Rollout(rollout_id="12/train:7/0", prompt_id="train:7", group_index=3, token_ids=(5, 12, 6, 13, 14, 1),
+        >>> Rollout(rollout_id="12/3/0", prompt_id="train:7", group_index=3, token_ids=(5, 12, 6, 13, 14, 1),
         ...         prompt_len=4, sampler_logprobs=(-0.1, -0.02), finish=FinishReason.STOP, policy_version=11, text="7")
     """
 
     rollout_id: str
-    """`step/prompt_id/sample`; unique in a run."""
+    """`step/group_index/sample`; unique in a run."""
     prompt_id: str
     group_index: int
     """Index of the prompt in its step, 0..P-1. Groups are keyed by it, never by text."""

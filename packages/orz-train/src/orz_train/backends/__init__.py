@@ -1,0 +1,1 @@
+"""Backends: each heavy library behind its own door."""

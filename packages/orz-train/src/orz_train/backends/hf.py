@@ -1,0 +1,229 @@
+"""Hugging Face models and tokenizers: loading, one packed forward pass, saving. The only `import transformers`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+from orz_train.algo.logprobs import action_logprobs, predictor_index
+from orz_train.algo.segments import action_index, scatter_actions
+from orz_train.errors import DataError
+from orz_train.types import PackedRow
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class HFTokenizer:
+    """A Hugging Face tokenizer behind the `Tokenizer` port.
+
+    Raises:
+        DataError: it has no end-of-sequence token, so no response could end.
+    """
+
+    def __init__(self, tokenizer: Any, *, generation_eos: Sequence[int] = (), source: str = "") -> None:
+        self._tokenizer = tokenizer
+        own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+        self.eos_token_ids: tuple[int, ...] = tuple(dict.fromkeys([*own, *generation_eos]))
+        if not self.eos_token_ids:
+            raise DataError(
+                f"{source}: the tokenizer has no end-of-sequence token, so a response could never end by itself",
+                remedy='set "eos_token" in tokenizer_config.json, or "eos_token_id" in generation_config.json',
+            )
+        self.bos_token_id: int | None = tokenizer.bos_token_id
+        self.vocab_size: int = len(tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Encode without adding special tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Decode, special tokens included, spaces as they were."""
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Render messages with the chat template.
+
+        Raises:
+            DataError: the tokenizer has no chat template.
+        """
+        if not self._tokenizer.chat_template:
+            raise DataError(
+                "data.template is `chat`, but the tokenizer has no chat template",
+                remedy="use data.template=r1-zero, plain, or a text with {problem}",
+            )
+        return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files."""
+        self._tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> HFTokenizer:
+    """Load a model's tokenizer, with the end-of-sequence ids of its generation config.
+
+    Raises:
+        DataError: the folder or name can't be loaded, or the tokenizer has no end-of-sequence token.
+    """
+    with _explained(model, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    return HFTokenizer(tokenizer, generation_eos=_generation_eos(model), source=model)
+
+
+def load_causal_lm(model: str, *, dtype: str, trust_remote_code: bool = False) -> nn.Module:
+    """Load a language model for packed rows: SDPA, no dropout, eval mode.
+
+    Raises:
+        DataError: the folder or name can't be loaded.
+    """
+    with _explained(model, "model"):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=trust_remote_code
+        )
+    return _prepared(loaded)
+
+
+def load_critic(model: str, *, dtype: str, trust_remote_code: bool = False) -> nn.Module:
+    """Load a backbone with a value head: a token classifier with one label, no dropout, no bias.
+
+    From a language model the head is new and 0, so values start at 0; from a saved critic it is the saved one.
+
+    Raises:
+        DataError: the folder or name can't be loaded.
+    """
+    with _explained(model, "critic"):
+        config = AutoConfig.from_pretrained(
+            model,
+            num_labels=1,
+            classifier_dropout=0.0,
+            token_classification_bias=False,
+            trust_remote_code=trust_remote_code,
+        )
+        had_head = any("ForTokenClassification" in name for name in config.architectures or ())
+        loaded = AutoModelForTokenClassification.from_pretrained(
+            model,
+            config=config,
+            dtype=DTYPES[dtype],
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+        )
+    if not had_head:
+        for parameter in value_head(loaded).parameters():
+            nn.init.zeros_(parameter)
+    return _prepared(loaded)
+
+
+def value_head(model: nn.Module) -> nn.Linear:
+    """Return the head of a token classifier, whatever its family calls it."""
+    head = getattr(model, "score", None) or getattr(model, "classifier", None)
+    assert isinstance(head, nn.Linear)  # noqa: S101  # every token classifier of transformers has one
+    return head
+
+
+def policy_outputs(model: nn.Module, row: PackedRow, *, temperature: float, num_ids: int) -> tuple[Tensor, Tensor]:
+    """Run one packed row; return logprobs_K and entropy_K of its actions, f32.
+
+    Logits are made only where an action follows. Sequences see only themselves: positions that restart, no
+    attention mask and no cache make transformers build the block-diagonal mask.
+    """
+    index_K = action_index(row.action_mask_T)
+    logits_KV = model(
+        input_ids=row.token_ids_T[None],
+        position_ids=row.position_ids_T[None],
+        logits_to_keep=predictor_index(index_K),
+        use_cache=False,
+    ).logits[0]
+    return action_logprobs(logits_KV, row.token_ids_T[index_K], temperature=temperature, num_ids=num_ids)
+
+
+def policy_logprobs(model: nn.Module, row: PackedRow, *, temperature: float, num_ids: int) -> Tensor:
+    """Return [T] f32 log-probabilities, 0 where no action is, without gradient."""
+    with torch.inference_mode():
+        logprobs_K, _ = policy_outputs(model, row, temperature=temperature, num_ids=num_ids)
+        return scatter_actions(logprobs_K, row.action_mask_T)
+
+
+def critic_values(model: nn.Module, row: PackedRow) -> tuple[Tensor, Tensor]:
+    """Run one packed row; return values_K (V before each action) and V after each sequence's last token [S], f32."""
+    scores_T = (
+        model(input_ids=row.token_ids_T[None], position_ids=row.position_ids_T[None], use_cache=False)
+        .logits[0, :, 0]
+        .float()
+    )
+    ends_S = torch.tensor(row.seq_lens_S).cumsum(0) - 1
+    return scores_T[predictor_index(action_index(row.action_mask_T))], scores_T[ends_S]
+
+
+def save_model(model: nn.Module, tokenizer: HFTokenizer, folder: Path) -> None:
+    """Write a Hugging Face folder: weights, config, generation config, tokenizer."""
+    model.save_pretrained(folder)  # type: ignore[operator]  # a PreTrainedModel
+    tokenizer.save(folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and advice out of the log; its errors still come."""
+    verbosity = hf_logging.get_verbosity()
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _explained(model: str, what: str) -> Iterator[None]:
+    """Turn what transformers raises about a missing or broken folder into a DataError."""
+    looks_local = model.startswith((".", "/", "~")) or Path(model).is_dir()
+    if looks_local and not (Path(model) / "config.json").is_file():
+        found = "a folder without config.json" if Path(model).is_dir() else "nothing there"
+        raise DataError(
+            f"{what} {model}: expected a Hugging Face folder, got {found}",
+            remedy="set policy.model (and critic.model) to a folder with config.json, weights and tokenizer",
+        )
+    try:
+        with quiet():
+            yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{what} {model}: transformers {transformers.__version__} can't load it: {first_line}",
+            remedy="check the path, or name a model that is in the local hub cache",
+        ) from error
+
+
+def _generation_eos(model: str) -> list[int]:
+    """Read the end-of-sequence ids of generation_config.json, which may be a number, a list or missing."""
+    path = Path(model) / "generation_config.json"
+    if not path.is_file():
+        return []
+    eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+    return [] if eos is None else [int(x) for x in (eos if isinstance(eos, list) else [eos])]
+
+
+def _prepared(model: Any) -> nn.Module:
+    """Switch every source of randomness off: two passes over the same tokens agree."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for name in ("attention_dropout", "attn_pdrop", "hidden_dropout", "resid_pdrop", "embd_pdrop"):
+        if hasattr(model.config, name):
+            setattr(model.config, name, 0.0)
+    for module in model.modules():
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+    model.config.use_cache = False
+    prepared: nn.Module = model.eval()
+    return prepared
