@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from orz_train.config.base import Section
 
@@ -62,7 +62,9 @@ class Generation(Section):
 
 
 class Reward(Section):
-    """What a response is worth."""
+    """What a response is worth. `reward: module:function` is short for the key `function`."""
+
+    shorthand: ClassVar[str | None] = "function"
 
     function: str = "math"
     """`math` (boxed answer inside `<answer>`, compared as numbers or expressions), or `module:function`."""
@@ -75,12 +77,6 @@ class Reward(Section):
     unscored: Literal["exclude", "zero"] = "exclude"
     """A response without a score (time-out, error): leave it out of the baseline with advantage 0, or give it
     reward 0 (ORZ)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: object) -> object:
-        """Accept `reward: module:function` for `reward: {function: module:function}`."""
-        return {"function": value} if isinstance(value, str) else value
 
 
 class Evaluation(Section):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from orz_train.config.base import Section
 
@@ -12,16 +12,12 @@ Estimator = Literal["k1", "k2", "k3"]
 
 
 class Algorithm(Section):
-    """Which algorithm turns scores into advantages and losses."""
+    """Which algorithm turns scores into advantages and losses. `algorithm: grpo` is short for the key `kind`."""
+
+    shorthand: ClassVar[str | None] = "kind"
 
     kind: str = "ppo"
     """`ppo` (with a critic), `grpo` (group baseline, no critic), or `module:Class`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: object) -> object:
-        """Accept `algorithm: ppo` for `algorithm: {kind: ppo}`."""
-        return {"kind": value} if isinstance(value, str) else value
 
 
 class Advantage(Section):
