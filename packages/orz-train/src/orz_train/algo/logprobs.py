@@ -35,14 +35,15 @@ def action_logprobs(
     """
     if logits_KV.ndim != 2 or actions_K.shape != logits_KV.shape[:1]:  # noqa: PLR2004  # K and V
         raise ValueError(f"want logits [K, V] and actions [K], got {tuple(logits_KV.shape)}, {tuple(actions_K.shape)}")
-    if actions_K.numel() and int(actions_K.max()) >= num_ids:
-        raise ValueError(f"action {int(actions_K.max())} is not among the {num_ids} ids of the tokenizer")
+    if actions_K.numel() and not 0 <= int(actions_K.min()) <= int(actions_K.max()) < num_ids:
+        low, high = int(actions_K.min()), int(actions_K.max())
+        raise ValueError(f"actions range from {low} to {high}, but the tokenizer knows the ids 0 to {num_ids - 1}")
 
     def of_chunk(logits_CV: Tensor, actions_C: Tensor) -> tuple[Tensor, Tensor]:
         logp_CV = torch.log_softmax(logits_CV[:, :num_ids].float() / temperature, dim=-1)
         p_CV = logp_CV.exp()
-        # p log p is 0 where p is 0, also where log p is -inf
-        entropy_C = -torch.where(p_CV > 0, p_CV * logp_CV, 0.0).sum(-1)
+        # p log p is 0 where p is 0; masked before the product, or a log p of -inf would make the gradient NaN
+        entropy_C = -(p_CV * logp_CV.masked_fill(p_CV == 0, 0.0)).sum(-1)
         return logp_CV.gather(-1, actions_C[:, None]).squeeze(-1), entropy_C
 
     pieces = [
