@@ -13,17 +13,21 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
+from orz_train.algo.advantages import SAME
+
 Reduction = Literal["token_mean", "sequence_mean", "row_mean"]
 
 
 def token_weights(
     segment_ids: Sequence[Tensor], reduction: Reduction, *, dtype: torch.dtype = torch.float32
 ) -> list[Tensor]:
-    """Give each action token of an optimizer step its weight; the weights of a step add up to 1.
+    """Give each action token of an optimizer step its weight; they add up to 1, or to 0 where there is none.
 
     - `token_mean`: 1 / (all tokens), as DAPO (Yu et al. 2025, arXiv 2503.14476, equation 8).
     - `sequence_mean`: 1 / (sequences * tokens of its sequence), as GRPO's paper.
     - `row_mean`: 1 / (rows * tokens of its row), as ORZ; depends on how sequences were packed.
+
+    Sequences and rows without an action count nowhere: masking a sequence is removing it.
 
     Args:
         segment_ids: B tensors [K] int, for each row the sequence that each action belongs to.
@@ -43,7 +47,7 @@ def token_weights(
         case "sequence_mean":
             return [(1 / (num_sequences * count[of_K].to(dtype))).to(dtype) for of_K, count in counts]
         case "row_mean":
-            return [torch.full_like(ids_K, 1 / (num_rows * max(len(ids_K), 1)), dtype=dtype) for ids_K in segment_ids]
+            return [torch.full_like(ids_K, 1 / max(num_rows * len(ids_K), 1), dtype=dtype) for ids_K in segment_ids]
     assert_never(reduction)
 
 
@@ -91,7 +95,7 @@ def clipped_value_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the squared error of values, clipped around the rollout's (the PPO2 form, used by ORZ).
 
-        bounded = old_value + clip(value - old_value, -value_clip, value_clip)
+        bounded = clip(value, old_value - value_clip, old_value + value_clip)
         loss_k  = max((value - R)^2, (bounded - R)^2) / 2
 
     Args:
@@ -108,7 +112,8 @@ def clipped_value_loss(
     if value_clip is None:
         bounded_error_K = error_K
     else:
-        bounded_K = old_values_K + (values_K - old_values_K).clamp(-value_clip, value_clip)
+        # not old + clip(value - old): that rounds inside the bounds too, and rounding would count as clipping
+        bounded_K = values_K.clamp(old_values_K - value_clip, old_values_K + value_clip)
         bounded_error_K = (bounded_K - returns_K).square()
     loss_K = torch.maximum(error_K, bounded_error_K) / 2
     return (weights_K * loss_K).sum(), loss_K, bounded_error_K > error_K
@@ -117,8 +122,12 @@ def clipped_value_loss(
 def explained_variance(returns_K: Tensor, values_K: Tensor) -> float:
     """Compute 1 - Var(R - V) / Var(R) over all action tokens of a step; NaN if the returns don't vary.
 
-    From the whole step at once: a mean of the explained variances of its parts is another number.
+    From the whole step at once: a mean of the explained variances of its parts is another number. A spread that
+    is only float noise counts as none; divided by, it would give numbers such as -1e13.
     """
+    if not returns_K.numel():
+        return float("nan")
     returns, values = returns_K.double(), values_K.double()
     spread = returns.var(correction=0)
-    return float(1 - (returns - values).var(correction=0) / spread) if spread > 0 else float("nan")
+    varies = spread.sqrt() > SAME * returns.abs().max().clamp(min=1)
+    return float(1 - (returns - values).var(correction=0) / spread) if varies else float("nan")

@@ -18,7 +18,13 @@ def action_index(action_mask_T: Tensor) -> Tensor:
 
 
 def scatter_actions(values_K: Tensor, action_mask_T: Tensor) -> Tensor:
-    """Return [T] with the K values at the action tokens and 0 elsewhere; differentiable."""
+    """Return [T] with the K values at the action tokens and 0 elsewhere; differentiable.
+
+    Raises:
+        ValueError: K is not the number of action tokens.
+    """
+    if values_K.shape != (int(action_mask_T.sum()),):
+        raise ValueError(f"got values {tuple(values_K.shape)} for {int(action_mask_T.sum())} action tokens")
     return torch.zeros(action_mask_T.shape, dtype=values_K.dtype, device=values_K.device).masked_scatter(
         action_mask_T, values_K
     )
