@@ -95,6 +95,9 @@ class PPO:
 
         Returns:
             B targets.
+
+        Raises:
+            ValueError: the estimates lack values that the algorithm needs, or log-probs that the KL needs.
         """
         cfg = self.config.advantage
         advantages, returns, valid = [], [], []
@@ -102,7 +105,7 @@ class PPO:
             index_K = action_index(row.action_mask_T)
             segments_K = row.segment_ids_T[index_K].long()
             indices_S = torch.tensor(row.indices_S)
-            values_K = torch.zeros(len(index_K)) if estimate.values_T is None else estimate.values_T[index_K]
+            values_K = _values(estimate)[index_K] if self.needs_critic else torch.zeros(len(index_K))
             rewards_K = torch.where(is_last(segments_K), rewards_N[indices_S][segments_K], 0.0)
             rewards_K -= self._kl_penalty(estimate, index_K)
             advantages_K, returns_K = gae(
@@ -139,6 +142,9 @@ class PPO:
             entropy_K: [K] likewise.
             train_row: the row whose actions these are.
             weights_K: [K] each action's share of the optimizer step.
+
+        Raises:
+            ValueError: the loss has a KL term and the estimates have no log-probs of the reference.
         """
         loss_cfg, kl_cfg = self.config.loss, self.config.kl
         index_K = action_index(train_row.row.action_mask_T)
@@ -161,8 +167,8 @@ class PPO:
         ]
         if loss_cfg.entropy_coef:
             loss = loss - loss_cfg.entropy_coef * (weights_K * entropy_K).sum()
-        if kl_cfg.loss_coef and train_row.estimates.ref_logprobs_T is not None:
-            kl_K = kl_estimate(logprobs_K, train_row.estimates.ref_logprobs_T[index_K], kl_cfg.estimator)
+        if kl_cfg.loss_coef:
+            kl_K = kl_estimate(logprobs_K, _ref_logprobs(train_row.estimates)[index_K], kl_cfg.estimator)
             loss = loss + kl_cfg.loss_coef * (weights_K * kl_K).sum()
             metrics.append(_mean("policy/kl_loss", kl_K))
         return LossOutput(loss, metrics)
@@ -178,12 +184,10 @@ class PPO:
         Raises:
             ValueError: the row has no values of before this step's updates.
         """
-        if train_row.estimates.values_T is None:
-            raise ValueError("a value loss needs estimates.values_T, the critic's values before the updates")
         index_K = action_index(train_row.row.action_mask_T)
         loss, loss_K, binds_K = clipped_value_loss(
             values_K,
-            train_row.estimates.values_T[index_K],
+            _values(train_row.estimates)[index_K],
             train_row.targets.returns_T[index_K],
             weights_K,
             value_clip=self.config.loss.value_clip,
@@ -193,9 +197,9 @@ class PPO:
     def _kl_penalty(self, estimate: Estimates, index_K: Tensor) -> Tensor:
         """Return [K] the penalty on each action, 0 without one."""
         cfg = self.config.kl
-        if not cfg.reward_coef or estimate.ref_logprobs_T is None:
+        if not cfg.reward_coef:
             return torch.zeros(len(index_K))
-        logprobs_K, ref_logprobs_K = estimate.logprobs_T[index_K], estimate.ref_logprobs_T[index_K]
+        logprobs_K, ref_logprobs_K = estimate.logprobs_T[index_K], _ref_logprobs(estimate)[index_K]
         return cfg.reward_coef * kl_estimate(logprobs_K, ref_logprobs_K, cfg.estimator)
 
 
@@ -215,6 +219,22 @@ class GRPO(PPO):
         groups_N = torch.tensor([rollout.group_index for rollout in rollouts])
         normalize_std = self.config.advantage.normalize_std
         return group_advantages(rewards_N, valid_N, groups_N, normalize_std=normalize_std), valid_N
+
+
+def _values(estimates: Estimates) -> Tensor:
+    """Return [T] the critic's values, which whoever asks can't do without."""
+    if estimates.values_T is None:
+        raise ValueError("estimates.values_T is missing: PPO needs the critic's values from before the updates")
+    return estimates.values_T
+
+
+def _ref_logprobs(estimates: Estimates) -> Tensor:
+    """Return [T] the reference's log-probs, which whoever asks can't do without."""
+    if estimates.ref_logprobs_T is None:
+        raise ValueError(
+            "estimates.ref_logprobs_T is missing: a KL coefficient above 0 needs the reference's log-probs"
+        )
+    return estimates.ref_logprobs_T
 
 
 def _mean(name: str, x_K: Tensor) -> Metric:
