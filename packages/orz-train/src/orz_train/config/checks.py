@@ -13,7 +13,7 @@ from orz_train.config.training import TrainedModel
 
 ALGORITHMS = ("ppo", "grpo")
 TEMPLATES = ("r1-zero", "chat", "plain")
-REWARDS = ("math",)
+REWARDS = ("math", "boxed", "exact")
 PROBLEM_FIELD = "{problem}"
 
 
