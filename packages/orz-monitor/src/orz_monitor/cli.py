@@ -1,0 +1,107 @@
+"""`orz monitor`: is this run healthy, and what does it look like."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from orz_cli.errors import UsageError
+from orz_cli.exits import ExitCode
+from orz_monitor.formats import Format
+
+if TYPE_CHECKING:
+    from orz_monitor.engine import Status
+    from orz_monitor.findings import Severity
+    from orz_monitor.formats.document import Checked
+
+app = typer.Typer(
+    name="monitor",
+    help="Read training logs: is the run healthy, and what does it look like.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_EXITS: Final = (
+    "Exit codes: 0 healthy; 1 findings, or a failed run; 2 wrong usage; "
+    "3 could not decide (unreadable, or no metric recognised); 130 interrupted."
+)
+
+
+class FailOn(StrEnum):
+    """From which severity on a finding fails a check."""
+
+    ERROR = "error"
+    WARN = "warn"
+
+
+@app.callback()
+def _monitor() -> None:
+    """Read training logs: is the run healthy, and what does it look like."""
+
+
+@app.command(epilog=_EXITS)
+def check(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Run folders, or metrics.jsonl files.", show_default=False)
+    ],
+    output: Annotated[Format, typer.Option("--format", help="How to write the result.")] = Format.TEXT,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    fail_on: Annotated[FailOn, typer.Option(help="Fail from this severity on.")] = FailOn.ERROR,
+) -> None:
+    """Judge runs by their metrics: NaNs, entropy, KL, reward, length, stalls and more.
+
+    The result goes to stdout. A finding says what was seen, on what evidence, and what to try.
+    """
+    if as_json and output not in {Format.TEXT, Format.JSON}:
+        raise UsageError(f"--json and --format {output} exclude each other", remedy="give one of them")
+    from orz_monitor.findings import Severity  # noqa: PLC0415 - `orz --help` loads no numpy
+    from orz_monitor.formats.document import overall  # noqa: PLC0415
+
+    severity = Severity(fail_on.value)
+    checks = [_checked(path) for path in paths]
+    _write(checks, Format.JSON if as_json else output, severity)
+    raise typer.Exit(_exit_code(overall(checks, severity)))
+
+
+def _checked(path: Path) -> Checked:
+    """Read and judge one path; one that can't be read is a result, too."""
+    from orz_monitor.engine import judge  # noqa: PLC0415
+    from orz_monitor.errors import UnreadableRunError  # noqa: PLC0415
+    from orz_monitor.formats.document import Checked  # noqa: PLC0415
+    from orz_monitor.loading import load_run  # noqa: PLC0415
+
+    try:
+        return Checked(path=path, verdict=judge(load_run(path)))
+    except UnreadableRunError as error:
+        return Checked(path=path, error=error)
+
+
+def _write(checks: list[Checked], output: Format, severity: Severity) -> None:
+    """Write the result to stdout."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from orz_monitor.formats import document, github, junit, sarif, text  # noqa: PLC0415
+
+    match output:
+        case Format.TEXT:
+            text.print_checks(Console(soft_wrap=not Console().is_terminal, highlight=False), checks, severity)
+        case Format.JSON:
+            typer.echo(document.as_json(checks, severity))
+        case Format.JUNIT:
+            typer.echo(junit.as_junit(checks, severity))
+        case Format.SARIF:
+            typer.echo(sarif.as_sarif(checks))
+        case Format.GITHUB:
+            typer.echo(github.as_github(checks))
+
+
+def _exit_code(status: Status) -> int:
+    """Return the exit code of an outcome."""
+    from orz_monitor.engine import Status  # noqa: PLC0415
+
+    codes = {Status.OK: ExitCode.OK, Status.FAILED: ExitCode.FAILED, Status.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
+    return int(codes[status])

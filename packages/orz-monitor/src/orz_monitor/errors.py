@@ -1,0 +1,12 @@
+"""What can go wrong while a run is read or judged."""
+
+from __future__ import annotations
+
+from orz_cli.errors import OrzError
+from orz_cli.exits import ExitCode
+
+
+class UnreadableRunError(OrzError, ValueError):
+    """A path holds no run that can be judged: nothing there, nothing readable, or no metric recognised."""
+
+    exit_code = ExitCode.INCONCLUSIVE

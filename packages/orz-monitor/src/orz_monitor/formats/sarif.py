@@ -1,0 +1,67 @@
+"""A check as SARIF 2.1.0, which code hosts show beside the files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from orz_monitor import __version__
+from orz_monitor.engine import Verdict
+from orz_monitor.findings import Finding, Severity
+from orz_monitor.formats.document import Checked
+from orz_monitor.rules import RULES
+
+_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "note"}
+
+
+def as_sarif(checks: Sequence[Checked]) -> str:
+    """Return one SARIF run with a result for each finding, and a notification for each unreadable path."""
+    results = [
+        _result(check.verdict, finding)
+        for check in checks
+        if check.verdict is not None
+        for finding in check.verdict.findings
+    ]
+    notifications = [
+        {"level": "error", "message": {"text": check.reason}, "locations": [_location(check.path, None)]}
+        for check in checks
+        if check.reason
+    ]
+    driver = {
+        "name": "orz monitor check",
+        "version": __version__,
+        "rules": [{"id": rule.code, "shortDescription": {"text": rule.title}} for rule in RULES],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "invocations": [{"executionSuccessful": not notifications, "toolExecutionNotifications": notifications}],
+        "results": results,
+    }
+    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+
+
+def _result(verdict: Verdict, finding: Finding) -> dict[str, object]:
+    """Return one result; its fingerprint stays as the episode goes on."""
+    text = finding.message + (f"\nTry: {finding.remedy}" if finding.remedy else "")
+    identity = f"{finding.code}:{verdict.run.name}:{finding.first_step}"
+    return {
+        "ruleId": finding.code,
+        "ruleIndex": [rule.code for rule in RULES].index(finding.code),
+        "level": _LEVELS[finding.severity],
+        "message": {"text": text},
+        "locations": [_location(verdict.run.path, verdict.run.line_of(finding.first_step))],
+        "partialFingerprints": {"orzMonitor/v1": hashlib.sha256(identity.encode()).hexdigest()[:32]},
+    }
+
+
+def _location(path: Path, line: int | None) -> dict[str, object]:
+    """Return a place in a file: a relative path as it is, an absolute one as a file URI."""
+    uri = path.as_uri() if path.is_absolute() else path.as_posix()
+    place: dict[str, object] = {"artifactLocation": {"uri": uri}}
+    if line is not None:
+        place["region"] = {"startLine": line}
+    return {"physicalLocation": place}

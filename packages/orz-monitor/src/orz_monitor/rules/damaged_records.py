@@ -1,0 +1,42 @@
+"""Lines of the records file that can't be read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orz_monitor.findings import Cause, Finding, Severity
+from orz_monitor.rules.base import Rule
+from orz_monitor.run import Run
+
+_CAUSES: Final = (
+    Cause(
+        what="two processes write to one run folder, or the disk was full",
+        confirm="look at the line in the file",
+        try_="give each run a folder of its own, and check the disk",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Report unreadable lines: what a kill tears is information, anything else a warning."""
+    lines = run.coverage.unreadable
+    if not lines:
+        return []
+    damaged = [line for line in lines if not line.torn]
+    first = (damaged or list(lines))[0]
+    count = len(damaged or lines)
+    what = "unreadable" if damaged else "torn, as a kill leaves it"
+    return [
+        Finding(
+            code="damaged_records",
+            severity=Severity.WARN if damaged else Severity.INFO,
+            title="Unreadable records",
+            message=f"{count} line{'s' if count > 1 else ''} of {run.path.name} "
+            f"{'are' if count > 1 else 'is'} {what}; the first is line {first.number}: {first.error}.",
+            causes=_CAUSES if damaged else (),
+            caveat="" if damaged else "A run that was killed and resumed has one such line for each kill.",
+        )
+    ]
+
+
+RULE = Rule(code="damaged_records", title="every record can be read", check=check)

@@ -1,0 +1,85 @@
+"""Entropy halves within a few steps and the reward gains nothing by it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import warmup_end
+from orz_monitor.rules.progress import progress
+from orz_monitor.run import Run
+from orz_monitor.stats import Array, episodes, trailing_median
+
+SPAN: Final = 10
+"""Steps within which entropy must have halved."""
+SMALLEST: Final = 0.02
+"""Nats; halving less than this is noise."""
+_CAUSES: Final = (
+    Cause(
+        what="the policy's step is too large",
+        confirm="`policy/kl_old`, `policy/clip_frac` or `policy/grad_norm` jump at the same steps",
+        try_="halve `policy.optimizer.lr`, or lower `policy.updates_per_step`",
+    ),
+    Cause(
+        what="one response pattern is rewarded whatever the question",
+        confirm="read the best-paid samples in `rollouts/` around these steps",
+        try_="make the reward function refuse that pattern",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find the spans in which entropy halves within ten steps, after the warm-up."""
+    entropy = run.series("policy/entropy")
+    recent = trailing_median(entropy.values, 3)
+    halved = np.zeros(len(recent), dtype=bool)
+    halved[SPAN:] = (recent[SPAN:] < 0.5 * recent[:-SPAN]) & (recent[:-SPAN] > SMALLEST)
+    halved &= entropy.steps - SPAN >= warmup_end(run)
+    return [
+        finding
+        for first, last in episodes(halved)
+        if (finding := _finding(run, recent, max(0, first - SPAN), last)) is not None
+    ]
+
+
+def _finding(run: Run, recent: Array, first: int, last: int) -> Finding | None:
+    """Describe one fall, unless the reward rose with it."""
+    steps = run.series("policy/entropy").steps
+    begins, ends = int(steps[first]), int(steps[last])
+    settled = int(steps[min(last + 5, len(steps) - 1)])
+    outcome = progress(run, begins, settled)
+    if outcome.healthy:
+        return None
+    before, after = float(recent[first]), float(recent[last])
+    return Finding(
+        code="entropy_fast",
+        severity=Severity.WARN,
+        title="Entropy falls fast",
+        message=f"Entropy fell from {shown(before)} to {shown(after)} nats in the steps {begins} to {ends} "
+        f"while the reward is {outcome}.",
+        evidence=(
+            Evidence(
+                metric="policy/entropy",
+                observed=after,
+                observed_is=f"median of 3 steps to {ends}",
+                baseline=before,
+                baseline_is=f"median of 3 steps to {begins}",
+            ),
+        ),
+        causes=_CAUSES,
+        caveat="Speed is the signal, not the level; a fall with which the reward rises is learning.",
+        first_step=begins,
+        last_step=ends,
+    )
+
+
+RULE = Rule(
+    code="entropy_fast",
+    title="entropy does not fall abruptly",
+    check=check,
+    needs=("policy/entropy",),
+    min_points=20,
+)

@@ -1,0 +1,96 @@
+"""Entropy is nearly gone before the task is solved."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import before_and_during, recovered
+from orz_monitor.rules.progress import Progress, level, progress
+from orz_monitor.run import Run
+from orz_monitor.stats import episodes, persistent, trailing_median
+
+SHARE: Final = 0.2
+"""Entropy below this share of where it started is low; healthy runs go there too, as they are solved."""
+FLOOR: Final = 0.01
+"""Nats a token; below, sampling is all but greedy whatever it started from."""
+FLAT_STEPS: Final = 30
+"""Steps over which the reward must have gained nothing."""
+_CAUSES: Final = (
+    Cause(
+        what="the policy settled on one way to answer; symmetric clipping lets it forget the others",
+        confirm="compare samples of one prompt in `rollouts/`: they are nearly the same text",
+        try_="raise `loss.clip_high` to 0.28, or add `loss.entropy_coef=0.001`; resume from before the fall",
+    ),
+    Cause(
+        what="the learning rate is too high",
+        confirm="entropy fell within a few dozen steps, with `policy/kl_old` or `policy/clip_frac` raised",
+        try_="halve `policy.optimizer.lr`",
+    ),
+    Cause(
+        what="responses are sampled too cold",
+        confirm="`generation.temperature` is below 1",
+        try_="set `generation.temperature=1.0`",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find spans of low entropy; they matter where the reward has stopped short, not where it rises."""
+    entropy = run.series("policy/entropy")
+    start = level(entropy.values, at_end=False)
+    recent = trailing_median(entropy.values, 5)
+    low = (recent < SHARE * start) | (recent < FLOOR)
+    return [_finding(run, start, first, last) for first, last in episodes(persistent(low, 5, 8), join=20)]
+
+
+def _finding(run: Run, start: float, first: int, last: int) -> Finding:
+    """Describe one span and grade it by what the reward does meanwhile."""
+    entropy = run.series("policy/entropy")
+    begins, ends = int(entropy.steps[first]), int(entropy.steps[last])
+    now = float(np.median(entropy.between(begins, ends).values[-5:]))
+    outcome = _outcome(run, last)
+    harmful = outcome in {Progress.FLAT, Progress.FALLING} and last - first + 1 >= min(FLAT_STEPS, len(entropy) // 4)
+    severity = Severity.WARN if harmful and not recovered(run, ends) else Severity.INFO
+    if outcome is Progress.FALLING and severity is Severity.WARN:
+        severity = Severity.ERROR
+    return Finding(
+        code="entropy_low",
+        severity=severity,
+        title="Entropy is nearly gone",
+        message=f"Entropy fell from {shown(start)} to {shown(now)} nats by step {ends} while the reward is {outcome}.",
+        evidence=(
+            Evidence(
+                metric="policy/entropy",
+                observed=now,
+                observed_is=f"median of the last 5 steps to {ends}",
+                baseline=start,
+                baseline_is="median of the first 10 steps",
+            ),
+            *(before_and_during(run.series(m), begins, ends) for m in ("reward/mean",) if run.logged(m)),
+        ),
+        causes=_CAUSES,
+        caveat="Successful runs end at a small fraction of their first entropy; it is harmful only where the reward "
+        "stops short of what is possible.",
+        first_step=begins,
+        last_step=ends,
+    )
+
+
+def _outcome(run: Run, last: int) -> Progress:
+    """Tell what the reward did over the last 30 steps of the span."""
+    entropy = run.series("policy/entropy")
+    return progress(run, int(entropy.steps[max(0, last - FLAT_STEPS)]), int(entropy.steps[last]))
+
+
+RULE = Rule(
+    code="entropy_low",
+    title="entropy does not run out before the task is solved",
+    check=check,
+    needs=("policy/entropy",),
+    min_points=20,
+    absorbs=frozenset({"entropy_fast"}),
+)

@@ -1,0 +1,73 @@
+"""The critic predicts worse than a constant would."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Finding, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import before_and_during, exceedances, grade
+from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+
+WARMUP_STEPS: Final = 50
+"""A cold critic is expected to be bad."""
+HITS: Final = 30
+WINDOW: Final = 40
+FAR: Final = 1.0
+"""Explained variance below minus this is an error."""
+_CAUSES: Final = (
+    Cause(
+        what="the critic gets too few updates, or too small ones",
+        confirm="`critic/loss` falls, but slowly",
+        try_="raise `critic.updates_per_step` to 12, or `critic.optimizer.lr`",
+    ),
+    Cause(
+        what="the critic diverges",
+        confirm="`critic/grad_norm` or `critic/value_std` grow; values leave the range of the reward",
+        try_="halve `critic.optimizer.lr`, or set `loss.value_clip=0.2`",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find long spans of negative explained variance after the critic's warm-up, where returns do vary."""
+    explained = run.series("critic/explained_var")
+    explained = explained.between(explained.steps[0] + WARMUP_STEPS, np.inf)
+    spread = run.series("reward/std").at(explained.steps)
+    varied = np.isnan(spread) | (spread > 0.05)  # noqa: PLR2004 - below, 0 / 0
+    unexplained = Series(name=explained.name, steps=explained.steps[varied], values=-explained.values[varied])
+    findings = []
+    for span in exceedances(unexplained, warn=0.0, error=FAR, hits=HITS, window=WINDOW):
+        outcome = progress(run, span.first_step, span.last_step)
+        severity = grade(run, span, outcome)
+        if severity is None or outcome is Progress.SOLVED:
+            continue
+        findings.append(
+            Finding(
+                code="explained_variance",
+                severity=severity,
+                title="The critic explains nothing",
+                message=f"Explained variance was {shown(-span.typical)} in the steps {span.first_step} to "
+                f"{span.last_step}: a constant would predict the returns better.",
+                evidence=(before_and_during(run.series("critic/explained_var"), span.first_step, span.last_step),),
+                causes=_CAUSES,
+                caveat="Where nearly all returns are equal, the measure means nothing; such steps are left out.",
+                first_step=span.first_step,
+                last_step=span.last_step,
+            )
+        )
+    return findings
+
+
+RULE = Rule(
+    code="explained_variance",
+    title="the critic predicts returns",
+    check=check,
+    needs=("critic/explained_var",),
+    min_points=WARMUP_STEPS + HITS,
+    presets=frozenset({"ppo"}),
+)

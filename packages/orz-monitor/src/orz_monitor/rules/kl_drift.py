@@ -1,0 +1,110 @@
+"""The policy drifts from the reference without learning by it."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import before_and_during
+from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.run import Run
+from orz_monitor.stats import Array, episodes, persistent, trailing_median, trend
+
+WARN_NATS: Final = 0.5
+ERROR_NATS: Final = 5.0
+FACTOR: Final = 10.0
+"""Times the run's own level in steps 10 to 30."""
+SMALLEST_BASELINE: Final = 0.01
+"""Nats a token; a policy that has hardly moved yet gives no scale."""
+DOUBLING_STEPS: Final = 20
+_CAUSES: Final = (
+    Cause(
+        what="the learning rate is too high for this KL coefficient",
+        confirm="`policy/kl_old` and `policy/grad_norm` rise together with it",
+        try_="halve `policy.optimizer.lr`, then try five times `kl.loss_coef`; resume from before the drift",
+    ),
+    Cause(
+        what="a few outlier tokens: estimator k3 is exponential in their log ratio",
+        confirm="`policy/kl_ref` jumps while `policy/entropy` and `rollout/response_tokens_mean` stay",
+        try_="set `kl.estimator=k2`",
+    ),
+    Cause(
+        what="the reference is not the model the policy started from",
+        confirm="`policy/kl_ref` was not about 0 in the first step",
+        try_="check `reference.model` against `policy.model`, and the template",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find KL that is very large, or has grown far beyond its own early level while the reward gained nothing."""
+    kl = run.series("policy/kl_ref")
+    early = kl.values[10:30] if len(kl) >= 60 else kl.values[: max(5, len(kl) // 3)]  # noqa: PLR2004
+    baseline = max(float(np.median(early)), SMALLEST_BASELINE)
+    recent = trailing_median(kl.values, 5)
+    far = (recent > FACTOR * baseline) | (recent > WARN_NATS) | (recent > ERROR_NATS)
+    found = [_finding(run, baseline, recent, first, last) for first, last in episodes(persistent(far, 3, 5), join=20)]
+    return [finding for finding in found if finding is not None]
+
+
+def _finding(run: Run, baseline: float, recent: Array, first: int, last: int) -> Finding | None:
+    """Describe one span, graded by its size and by what the reward did while KL grew."""
+    kl = run.series("policy/kl_ref")
+    begins, ends = int(kl.steps[first]), int(kl.steps[last])
+    peak = float(recent[first : last + 1].max())
+    high = int(np.argmax(recent[: last + 1] > 0.8 * peak))
+    small = np.flatnonzero(recent[:high] <= peak / FACTOR)
+    low = int(small[-1]) if len(small) else 0
+    outcome = progress(run, int(kl.steps[low]), int(kl.steps[high]))
+    if peak > ERROR_NATS:
+        severity = Severity.ERROR
+    elif outcome.healthy:
+        return None
+    else:
+        severity = Severity.ERROR if outcome is Progress.FALLING and peak > WARN_NATS else Severity.WARN
+    doubling = _doubling_steps(run, high)
+    growth = f", doubling every {shown(doubling)} steps" if doubling < DOUBLING_STEPS else ""
+    return Finding(
+        code="kl_drift",
+        severity=severity,
+        title="The policy drifts far from the reference",
+        message=f"KL to the reference grew from {shown(float(recent[low]))} at step {int(kl.steps[low])} to "
+        f"{shown(peak)} nats a token{growth}, while the reward is {outcome}.",
+        evidence=(
+            Evidence(
+                metric="policy/kl_ref",
+                observed=peak,
+                observed_is=f"largest median of 5 steps, {begins} to {ends}",
+                baseline=baseline,
+                baseline_is="median of the early steps, at least 0.01",
+            ),
+            *(before_and_during(run.series(m), begins, ends) for m in ("reward/mean",) if run.logged(m)),
+        ),
+        causes=_CAUSES,
+        caveat="KL must grow for a policy to learn. It is the growth without reward that costs.",
+        first_step=begins,
+        last_step=ends,
+    )
+
+
+def _doubling_steps(run: Run, last: int) -> float:
+    """Return the steps in which KL doubled over the last 20 of a span; infinity where it did not grow."""
+    kl = run.series("policy/kl_ref")
+    part = slice(max(0, last - 19), last + 1)
+    values = kl.values[part]
+    growth = trend(kl.steps[part][values > 0], np.log(values[values > 0]))
+    return math.log(2) / growth.slope if growth.slope > 0 and growth.p_value < 0.01 else math.inf  # noqa: PLR2004
+
+
+RULE = Rule(
+    code="kl_drift",
+    title="KL to the reference stays in proportion to the reward gained",
+    check=check,
+    needs=("policy/kl_ref",),
+    min_points=10,
+    absorbs=frozenset({"kl_spike"}),
+)

@@ -1,0 +1,65 @@
+"""The policy moves too far within one step."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Finding, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
+from orz_monitor.rules.progress import progress
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+
+WARN_NATS: Final = 0.02
+ERROR_NATS: Final = 0.1
+_CAUSES: Final = (
+    Cause(
+        what="the learning rate is too high for so many updates on the same samples",
+        confirm="`policy/clip_frac` is above 0.1 too",
+        try_="halve `policy.optimizer.lr`, or lower `policy.updates_per_step` or `policy.epochs_per_step`",
+    ),
+    Cause(
+        what="sampler and trainer disagree about the same weights",
+        confirm="`mismatch/logprob_abs_mean` is above 0.01",
+        try_="see the mismatch finding first",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find spans of steps whose KL between old and new policy stays large."""
+    kl = run.series("policy/kl_old").between(warmup_end(run), np.inf)
+    size = Series(name=kl.name, steps=kl.steps, values=np.abs(kl.values))  # estimator k1 may be negative
+    findings = []
+    for span in exceedances(size, warn=WARN_NATS, error=ERROR_NATS):
+        outcome = progress(run, span.first_step, span.last_step)
+        severity = grade(run, span, outcome)
+        if severity is None:
+            continue
+        findings.append(
+            Finding(
+                code="kl_old",
+                severity=severity,
+                title="Updates are too large",
+                message=f"KL between the policy before and after a step was {shown(span.typical)} nats a token "
+                f"in the steps {span.first_step} to {span.last_step} while the reward is {outcome}.",
+                evidence=(before_and_during(size, span.first_step, span.last_step),),
+                causes=_CAUSES,
+                caveat="Small models at high rates can live with more, as long as the reward rises.",
+                first_step=span.first_step,
+                last_step=span.last_step,
+            )
+        )
+    return findings
+
+
+RULE = Rule(
+    code="kl_old",
+    title="one step does not move the policy too far",
+    check=check,
+    needs=("policy/kl_old",),
+    min_points=10,
+)

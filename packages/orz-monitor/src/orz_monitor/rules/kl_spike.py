@@ -1,0 +1,72 @@
+"""Single steps of a very large KL to the reference."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.run import Run
+from orz_monitor.stats import episodes, local_median
+
+FACTOR: Final = 10.0
+"""Times the median of the 20 steps around."""
+SMALLEST: Final = 0.05
+"""Nats a token."""
+LONGEST: Final = 3
+"""Steps; more is a drift."""
+MANY_PER_100_STEPS: Final = 3
+_CAUSES: Final = (
+    Cause(
+        what="a few tokens with an extreme log ratio: estimator k3 is exponential in it",
+        confirm="`policy/entropy` and `reward/mean` do not move at these steps",
+        try_="set `kl.estimator=k2`; its spikes are milder",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Count the spikes that go back within three steps; many are a warning."""
+    kl = run.series("policy/kl_ref")
+    around = local_median(kl.values, 21)
+    high = (kl.values > FACTOR * around) & (kl.values > SMALLEST)
+    spikes = [
+        (a, b) for a, b in episodes(high, join=1) if b - a < LONGEST and b < len(kl) - 1 and a > 0
+    ]  # a spike at the edge may be the start of a drift
+    if not spikes:
+        return []
+    first, last = spikes[0][0], spikes[-1][1]
+    worst = max(range(len(kl)), key=lambda index: float(kl.values[index]) if high[index] else 0.0)
+    many = len(spikes) > max(MANY_PER_100_STEPS, MANY_PER_100_STEPS * len(kl) / 100)
+    times = "once" if len(spikes) == 1 else f"{len(spikes)} times"
+    return [
+        Finding(
+            code="kl_spike",
+            severity=Severity.WARN if many else Severity.INFO,
+            title="KL spikes",
+            message=f"KL to the reference jumped to more than 10 times its surroundings {times}, "
+            f"at most to {shown(float(kl.values[worst]))} nats a token at step {int(kl.steps[worst])}, and went back.",
+            evidence=(
+                Evidence(
+                    metric="policy/kl_ref",
+                    observed=float(kl.values[worst]),
+                    observed_is=f"step {int(kl.steps[worst])}",
+                    baseline=float(around[worst]),
+                    baseline_is="median of the 20 steps around",
+                ),
+            ),
+            causes=_CAUSES,
+            caveat="Single spikes do not end a run; many of them cost quality.",
+            first_step=int(kl.steps[first]),
+            last_step=int(kl.steps[last]),
+        )
+    ]
+
+
+RULE = Rule(
+    code="kl_spike",
+    title="KL to the reference has no spikes",
+    check=check,
+    needs=("policy/kl_ref",),
+    min_points=20,
+)

@@ -1,0 +1,79 @@
+"""Responses grow fast and more of them are cut."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import before_and_during, recovered, warmup_end
+from orz_monitor.rules.progress import progress
+from orz_monitor.run import Run
+from orz_monitor.stats import episodes, persistent, trailing_median
+
+FACTOR: Final = 1.3
+"""Of the last 4 steps over the last 40."""
+CUT_MORE: Final = 0.02
+"""Rise of the truncated share with it."""
+_CAUSES: Final = (
+    Cause(
+        what="length itself is rewarded: the loss averages each response or row first, so long ones weigh less a token",
+        confirm="`loss.reduction` is `sequence_mean` or `row_mean`",
+        try_="set `loss.reduction=token_mean`",
+    ),
+    Cause(
+        what="responses run into repetition",
+        confirm="`rollout/repetition` rises; read the five longest samples in `rollouts/`",
+        try_="resume from before, with `policy.optimizer.lr` halved",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find spans of fast growth with rising truncation; growth alone is what reasoning runs aim for."""
+    length = run.series("rollout/response_tokens_mean")
+    truncated = run.series("rollout/truncated_frac").at(length.steps)
+    fast = trailing_median(length.values, 4) > FACTOR * trailing_median(length.values, 40)
+    cut_more = trailing_median(truncated, 4) > trailing_median(truncated, 40) + CUT_MORE
+    grows = fast & cut_more & (length.steps >= warmup_end(run))
+    findings = []
+    for first, last in episodes(persistent(grows, 5, 8), join=20):
+        begins, ends = int(length.steps[max(0, first - 7)]), int(length.steps[last])
+        outcome = progress(run, begins, ends)
+        mild = outcome.healthy or recovered(run, ends)
+        before, after = (float(np.median(length.values[max(0, at - 4) : at + 1])) for at in (max(0, first - 7), last))
+        findings.append(
+            Finding(
+                code="length_growth",
+                severity=Severity.INFO if mild else Severity.WARN,
+                title="Responses grow into the limit",
+                message=f"Responses grew from {shown(before)} to {shown(after)} tokens from step {begins} to {ends}, "
+                f"and more of them were cut, while the reward is {outcome}.",
+                evidence=(
+                    Evidence(
+                        metric="rollout/response_tokens_mean",
+                        observed=after,
+                        observed_is=f"median of 5 steps to {ends}",
+                        baseline=before,
+                        baseline_is=f"median of 5 steps to {begins}",
+                    ),
+                    before_and_during(run.series("rollout/truncated_frac"), begins, ends),
+                ),
+                causes=_CAUSES,
+                caveat="Steady growth with a rising reward is what training for reasoning aims for.",
+                first_step=begins,
+                last_step=ends,
+            )
+        )
+    return findings
+
+
+RULE = Rule(
+    code="length_growth",
+    title="responses do not grow into the limit",
+    check=check,
+    needs=("rollout/response_tokens_mean", "rollout/truncated_frac"),
+    min_points=20,
+)

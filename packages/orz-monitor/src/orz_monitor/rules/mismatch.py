@@ -1,0 +1,81 @@
+"""Sampler and trainer disagree about the log-probs of the same tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances
+from orz_monitor.rules.progress import level
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+
+WARN_NATS: Final = 0.05
+ERROR_NATS: Final = 0.2
+GROWTH: Final = 10.0
+"""Times its first level, over the run."""
+SMALLEST: Final = 0.01
+"""Nats; growth below this is rounding."""
+_CAUSES: Final = (
+    Cause(
+        what="the sampler runs with stale or wrongly loaded weights",
+        confirm="the gap is there from the first synchronisation on; `sync/version` does not advance, or the model "
+        "ties its embeddings and only the head is stale",
+        try_="run one step with `policy.optimizer.lr` at 1e-12: a gap that stays is a loading fault, not staleness",
+    ),
+    Cause(
+        what="sampler and trainer do not sample from the same distribution",
+        confirm="`generation.top_p` is below 1, `generation.top_k` is set, or the temperatures differ",
+        try_="set `generation.top_p=1.0` and `generation.top_k=-1`",
+    ),
+    Cause(
+        what="different numerics in half precision",
+        confirm="the gap shrinks with `policy.dtype=float32`",
+        try_="set `policy.dtype=float32` on both sides",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find spans of a large gap, or one that has grown tenfold."""
+    gap = run.series("mismatch/logprob_abs_mean")
+    spans = exceedances(gap, warn=WARN_NATS, error=ERROR_NATS, hits=3, window=5, run=run)
+    return [_finding(gap, span) for span in spans or _growth(gap)]
+
+
+def _growth(gap: Series) -> list[Exceedance]:
+    """Tell whether the gap has grown tenfold since its first level."""
+    if len(gap) < 20:  # noqa: PLR2004 - a level at either end
+        return []
+    start, end = max(level(gap.values, at_end=False), SMALLEST / GROWTH), level(gap.values, at_end=True)
+    if end <= GROWTH * start or end <= SMALLEST:
+        return []
+    begins = int(gap.steps[int(np.argmax(gap.values > GROWTH * start))])
+    return [Exceedance(begins, int(gap.steps[-1]), end, Severity.WARN)]
+
+
+def _finding(gap: Series, span: Exceedance) -> Finding:
+    """Describe one span."""
+    return Finding(
+        code="mismatch",
+        severity=span.severity,
+        title="Sampler and trainer disagree",
+        message=f"The mean log-prob gap between sampler and trainer was {shown(span.typical)} nats a token "
+        f"in the steps {span.first_step} to {span.last_step}; about 0.01 is usual, {WARN_NATS} biases updates.",
+        evidence=(before_and_during(gap, span.first_step, span.last_step),),
+        causes=_CAUSES,
+        caveat="A few tail tokens can dominate the mean; `mismatch/kl_k3` weighs them less.",
+        first_step=span.first_step,
+        last_step=span.last_step,
+    )
+
+
+RULE = Rule(
+    code="mismatch",
+    title="sampler and trainer agree",
+    check=check,
+    needs=("mismatch/logprob_abs_mean",),
+)

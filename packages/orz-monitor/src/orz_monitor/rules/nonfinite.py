@@ -1,0 +1,95 @@
+"""A loss, gradient, KL, entropy, value or reward is NaN or infinite."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+from orz_monitor.stats import Mask, episodes
+
+_EXEMPT: Final = frozenset({"critic/explained_var"})
+"""0 / 0 by definition where all returns are equal."""
+_GUARDED: Final = {
+    "policy/loss": "policy/skipped_updates",
+    "policy/kl_loss": "policy/skipped_updates",
+    "policy/grad_norm": "policy/skipped_updates",
+    "critic/loss": "critic/skipped_updates",
+    "critic/grad_norm": "critic/skipped_updates",
+}
+"""Non-finite where an update was skipped, which has a rule of its own."""
+_CAUSES: Final = (
+    Cause(
+        what="an exponential overflowed: the probability ratio or KL estimator k3 of a single token",
+        confirm="look for a jump of `policy/ratio_max`, `policy/kl_ref` or `policy/grad_norm` in the steps before",
+        try_="resume from the last checkpoint before the first bad step with `policy.optimizer.lr` halved, and "
+        "`kl.estimator=k2` if a KL term is on",
+    ),
+    Cause(
+        what="half precision overflowed in the logits",
+        confirm="see whether it goes away with `policy.dtype=float32` on the same step",
+        try_="set `policy.dtype=float32` (and `critic.dtype=float32`)",
+    ),
+    Cause(
+        what="the reward function returned NaN",
+        confirm="see whether `reward/mean` is the first metric in the list",
+        try_="make the reward function return a finite number for every response",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find spans of steps with non-finite values."""
+    bad = {name: np.isin(run.steps, series.steps[~np.isfinite(series.values)]) for name, series in _watched(run)}
+    for name, counter in _GUARDED.items():
+        if name in bad:
+            bad[name] &= ~(run.series(counter).at(run.steps) > 0)
+    bad = {name: mask for name, mask in bad.items() if mask.any()}
+    if not bad:
+        return []
+    anywhere = np.any(list(bad.values()), axis=0)
+    return [_finding(run, bad, first, last) for first, last in episodes(anywhere)]
+
+
+def _watched(run: Run) -> list[tuple[str, Series]]:
+    """Return the recognised metrics that must be finite."""
+    return [(name, run.metrics[name]) for name in run.coverage.recognised if name not in _EXEMPT]
+
+
+def _finding(run: Run, bad: dict[str, Mask], first: int, last: int) -> Finding:
+    """Describe one span."""
+    span = slice(first, last + 1)
+    names = sorted((name for name in bad if bad[name][span].any()), key=lambda name: int(np.argmax(bad[name][span])))
+    num_steps = int(np.any([bad[name][span] for name in names], axis=0).sum())
+    begins, ends = int(run.steps[first]), int(run.steps[last])
+    lasting = num_steps > 1 or last == len(run.steps) - 1
+    where = f"at step {begins}" if begins == ends else f"in {num_steps} steps from {begins} to {ends}"
+    others = f" (then {', '.join(names[1:5])}{', ...' if len(names) > 5 else ''})" if len(names) > 1 else ""  # noqa: PLR2004
+    before = run.series(names[0]).between(-np.inf, begins - 1).values
+    value = float(run.metrics[names[0]].at(run.steps[first : first + 1])[0])
+    return Finding(
+        code="nonfinite",
+        severity=Severity.ERROR if lasting else Severity.WARN,
+        title="Non-finite values",
+        message=f"{names[0]} was {shown(value)} {where}{others}.",
+        evidence=(
+            Evidence(
+                metric=names[0],
+                observed=value,
+                observed_is=f"step {begins}",
+                baseline=float(np.median(before[-10:])) if len(before) else None,
+                baseline_is="median of the 10 steps before",
+            ),
+        ),
+        causes=_CAUSES,
+        caveat="" if lasting else "A single step that recovers does little harm; watch whether it comes back.",
+        first_step=begins,
+        last_step=ends,
+    )
+
+
+RULE = Rule(code="nonfinite", title="losses, gradients and rewards are finite", check=check)

@@ -1,0 +1,94 @@
+"""The reward falls from where it was, and stays down."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import before_and_during, recovered
+from orz_monitor.run import Run
+from orz_monitor.stats import episodes, persistent, step_noise, trailing_median
+
+SIGMAS: Final = 4.0
+"""Of step noise, below the best level so far."""
+SHARE: Final = 0.1
+"""Of the best level so far, below it: smaller falls are of no consequence."""
+STEPS: Final = 8
+"""In a row."""
+GONE: Final = 0.1
+"""Of the best level: below, it is a collapse."""
+_CAUSES: Final = (
+    Cause(
+        what="the policy collapsed",
+        confirm="`policy/entropy`, `policy/kl_ref` or `policy/grad_norm` changed in the steps before the fall",
+        try_="resume from the last checkpoint before the fall with `policy.optimizer.lr` halved",
+    ),
+    Cause(
+        what="responses grew past the token limit, and truncated ones earn nothing",
+        confirm="`rollout/truncated_frac` rose first",
+        try_="raise `generation.max_response_tokens`",
+    ),
+    Cause(
+        what="the prompts changed: a second pass, or a harder part of the data",
+        confirm="`data/epoch` steps up there, and `eval/<set>/accuracy` does not fall",
+        try_="keep `data.shuffle=true` and judge by the evaluation",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find spans in which the reward stays well below its best level so far."""
+    reward = run.series("reward/mean")
+    recent = trailing_median(reward.values, 5)
+    settled = np.where(np.arange(len(recent)) >= 4, recent, -np.inf)  # noqa: PLR2004 - a full window
+    best = np.maximum.accumulate(settled)
+    margin = np.maximum(SIGMAS * step_noise(reward.values), SHARE * np.abs(best))
+    down = np.isfinite(best) & (recent < best - margin)
+    return [
+        _finding(run, float(best[last]), first, last)
+        for first, last in episodes(persistent(down, STEPS, STEPS), join=STEPS)
+    ]
+
+
+def _finding(run: Run, best: float, recognised: int, last: int) -> Finding:
+    """Describe one fall; `recognised` is where its eighth step was."""
+    reward = run.series("reward/mean")
+    first = max(0, recognised - STEPS + 1)
+    begins, ends = int(reward.steps[first]), int(reward.steps[last])
+    now = float(np.median(reward.values[first : last + 1][-5:]))
+    gone = best > 0 and now < GONE * best
+    severity = Severity.ERROR if gone else Severity.WARN
+    others = ("policy/entropy", "policy/kl_ref", "rollout/truncated_frac")
+    return Finding(
+        code="reward_drop",
+        severity=severity.milder() if recovered(run, ends) else severity,
+        title="The reward fell",
+        message=f"The mean reward fell from {shown(best)} to {shown(now)} in the steps {begins} to {ends}"
+        + (" and went back up." if recovered(run, ends) else "."),
+        evidence=(
+            Evidence(
+                metric="reward/mean",
+                observed=now,
+                observed_is=f"median of the 5 steps to {ends}",
+                baseline=best,
+                baseline_is="best median of 5 steps before",
+            ),
+            *(before_and_during(run.series(name), begins, ends) for name in others if run.logged(name)),
+        ),
+        causes=_CAUSES,
+        caveat="A harder batch lowers the reward for a step or two; this one lasted.",
+        first_step=begins,
+        last_step=ends,
+    )
+
+
+RULE = Rule(
+    code="reward_drop",
+    title="the reward keeps its level",
+    check=check,
+    needs=("reward/mean",),
+    min_points=20,
+)

@@ -1,0 +1,76 @@
+"""The reward is the same in every step."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.run import Run
+
+STEPS: Final = 10
+"""Steps without any change."""
+SAME: Final = 1e-6
+_CAUSES: Final = (
+    Cause(
+        what="the reward function never finds an answer in the responses",
+        confirm="read a few rows of the last file in `rollouts/`: is the answer there, and in the asked form?",
+        try_="fix the reward function or `data.template` until a hand-written right answer scores",
+    ),
+    Cause(
+        what="every response is cut at the token limit",
+        confirm="`rollout/truncated_frac` is near 1",
+        try_="raise `generation.max_response_tokens`, or check `generation.stop`",
+    ),
+    Cause(
+        what="the weights are broken, and the sampler answers with noise",
+        confirm="`policy/entropy` is near 0 or near its largest, and a NaN came before",
+        try_="resume from the last checkpoint whose evaluation was good",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Tell whether the last ten steps or more all have the same reward, short of the full one."""
+    reward = run.series("reward/mean")
+    same = np.abs(reward.values - reward.values[-1]) <= SAME
+    first = len(same) - int(np.argmin(same[::-1])) if not same.all() else 0
+    begins, ends = int(reward.steps[min(first, len(same) - 1)]), int(reward.steps[-1])
+    if len(same) - first < STEPS or progress(run, begins, ends) is Progress.SOLVED:
+        return []
+    before = reward.values[max(0, first - STEPS) : first]
+    return [
+        Finding(
+            code="reward_floor",
+            severity=Severity.ERROR,
+            title="The reward does not vary",
+            message=f"The mean reward was exactly {shown(float(reward.values[-1]))} in all {len(same) - first} steps "
+            f"from {begins} to {ends}.",
+            evidence=(
+                Evidence(
+                    metric="reward/mean",
+                    observed=float(reward.values[-1]),
+                    observed_is=f"steps {begins} to {ends}",
+                    baseline=float(np.median(before)) if len(before) else None,
+                    baseline_is="median of the 10 steps before",
+                ),
+            ),
+            causes=_CAUSES,
+            caveat="With very few samples a step, a hard task can start with a long row of zeros.",
+            first_step=begins,
+            last_step=ends,
+        )
+    ]
+
+
+RULE = Rule(
+    code="reward_floor",
+    title="the reward varies",
+    check=check,
+    needs=("reward/mean",),
+    min_points=STEPS,
+    absorbs=frozenset({"reward_drop", "zero_variance"}),
+)

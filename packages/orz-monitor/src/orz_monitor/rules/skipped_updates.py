@@ -1,0 +1,72 @@
+"""Optimizer steps were left out because a loss or gradient was not finite."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import recovered
+from orz_monitor.run import Run
+from orz_monitor.stats import episodes
+
+METRICS: Final = ("policy/skipped_updates", "critic/skipped_updates")
+MANY: Final = 3
+"""Steps in a row with a skipped update: the guard no longer helps."""
+_CAUSES: Final = (
+    Cause(
+        what="a batch with an extreme log ratio or an empty mask",
+        confirm="`policy/ratio_max` or `policy/kl_ref` is extreme in that step; the event in metrics.jsonl says more",
+        try_="go on if it stays rare; else resume from before with `policy.optimizer.lr` halved",
+    ),
+    Cause(
+        what="half precision overflows",
+        confirm="it goes away with `policy.dtype=float32`",
+        try_="set `policy.dtype=float32` and `critic.dtype=float32`",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Report skipped updates: rare ones as a warning, three steps in a row or a tenth of all as an error."""
+    findings = []
+    for name in METRICS:
+        skipped = run.series(name)
+        mask = skipped.values > 0
+        if not mask.any():
+            continue
+        role = name.split("/")[0]
+        total = int(skipped.values.sum())
+        spans = episodes(mask, join=1)
+        longest = max(last - first + 1 for first, last in spans)
+        first, last = int(skipped.steps[spans[0][0]]), int(skipped.steps[spans[-1][1]])
+        bad = longest >= MANY or mask.sum() > max(2, 0.1 * len(mask))
+        severity = Severity.ERROR if bad else Severity.WARN
+        where = f"at step {first}" if first == last else f"between steps {first} and {last}"
+        findings.append(
+            Finding(
+                code="skipped_updates",
+                severity=severity.milder() if recovered(run, last) else severity,
+                title=f"Skipped {role} updates",
+                message=f"{total} {role} update{'s were' if total > 1 else ' was'} skipped as non-finite {where}.",
+                evidence=(
+                    Evidence(
+                        metric=name,
+                        observed=float(total),
+                        observed_is="in all",
+                        baseline=float(np.nansum(run.series(f"{role}/updates").values)) or None,
+                        baseline_is="updates taken in all",
+                    ),
+                ),
+                causes=_CAUSES,
+                caveat="A single skipped update does no harm.",
+                first_step=first,
+                last_step=last,
+            )
+        )
+    return findings
+
+
+RULE = Rule(code="skipped_updates", title="no update is skipped", check=check, needs_any=METRICS)

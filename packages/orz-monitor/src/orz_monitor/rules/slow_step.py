@@ -1,0 +1,90 @@
+"""Single steps that took far longer than the others."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity
+from orz_monitor.records import PHASES
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.stall import duration
+from orz_monitor.run import Run
+
+FACTOR: Final = 10.0
+"""Times the median step."""
+SHORTEST_S: Final = 600.0
+"""Seconds lost; shorter delays are not worth a line."""
+_CAUSES: Final = (
+    Cause(
+        what="the disk or network held the step up",
+        confirm="the phase named is `save` or `sync`",
+        try_="save less often with `checkpoint.every_steps`, or to a local disk",
+    ),
+    Cause(
+        what="rewards were slow",
+        confirm="the phase named is `reward`",
+        try_="lower `reward.timeout_s` or add `reward.workers`",
+    ),
+    Cause(
+        what="the machine was suspended or shared",
+        confirm="no phase stands out, or all of them grew",
+        try_="compare with what else ran there at that time",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find gaps of ten usual steps and ten minutes between two records, restarts aside."""
+    times = run.times.finite()
+    gaps = np.diff(times.values)
+    if not len(gaps):
+        return []
+    usual = float(np.median(gaps))
+    slow = [
+        index
+        for index in np.flatnonzero((gaps > FACTOR * usual) & (gaps > SHORTEST_S))
+        if int(times.steps[index + 1]) not in run.restarts
+    ]
+    if not slow:
+        return []
+    worst = max(slow, key=lambda index: float(gaps[index]))
+    step = int(times.steps[worst + 1])
+    phase = _longest_phase(run, step)
+    count = "One step" if len(slow) == 1 else f"{len(slow)} steps"
+    return [
+        Finding(
+            code="slow_step",
+            severity=Severity.WARN,
+            title="Steps that took very long",
+            message=f"{count} took more than {FACTOR:.0f} times the usual {duration(usual)}; the longest, step {step}, "
+            f"took {duration(float(gaps[worst]))}" + (f", most of it in {phase}." if phase else "."),
+            evidence=(
+                Evidence(
+                    metric="seconds between records",
+                    observed=float(gaps[worst]),
+                    observed_is=f"before step {step}",
+                    baseline=usual,
+                    baseline_is="median",
+                ),
+            ),
+            causes=_CAUSES,
+            caveat="The run went on; this is time lost, not harm done.",
+            first_step=int(times.steps[slow[0] + 1]),
+            last_step=int(times.steps[slow[-1] + 1]),
+        )
+    ]
+
+
+def _longest_phase(run: Run, step: int) -> str:
+    """Name the phase that took most of a step; empty if phases were not logged."""
+    at = np.array([step])
+    spent = {
+        phase: float(run.seconds[phase].at(at)[0]) for phase in PHASES if phase in run.seconds and phase != "total"
+    }
+    known = {phase: seconds for phase, seconds in spent.items() if np.isfinite(seconds)}
+    return max(known, key=lambda phase: known[phase]) if known else ""
+
+
+RULE = Rule(code="slow_step", title="no step takes far longer than the others", check=check)

@@ -1,0 +1,94 @@
+"""The run neither finished nor goes on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity
+from orz_monitor.rules.base import Rule
+from orz_monitor.run import Run, State
+
+SHORTEST_S: Final = 600.0
+"""Seconds; no silence shorter than this is a stall."""
+FACTOR: Final = 5.0
+"""Times the 95th percentile of the run's own step time."""
+ERROR_FACTOR: Final = 3.0
+"""Times the silence that is a warning."""
+_CAUSES: Final = (
+    Cause(
+        what="the process was killed, or its machine went away",
+        confirm="the process is gone; the kernel log or the scheduler says why (out of memory, time limit)",
+        try_="go on from the last checkpoint with `orz train ... --resume auto`",
+    ),
+    Cause(
+        what="a reward function or a data source hangs",
+        confirm="the process is alive; `py-spy dump` shows it waiting for rewards or for data",
+        try_="lower `reward.timeout_s`, and look at the last responses scored",
+    ),
+    Cause(
+        what="one rank of a collective operation is missing",
+        confirm="`py-spy dump` of every rank: the one that is elsewhere is the culprit",
+        try_="look in logs/ for the first rank that fell silent",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Compare the silence since the last record with the run's own pace."""
+    last = run.last_progress
+    if run.state is not State.UNFINISHED or last is None or not np.isfinite(last):
+        return []
+    silence = run.now - last
+    step_s = _usual_step_s(run)
+    limit = max(SHORTEST_S, FACTOR * step_s)
+    if silence <= limit:
+        return []
+    step = int(run.steps[-1]) if len(run.steps) else None
+    where = "before its first step" if step is None else f"after step {step}"
+    return [
+        Finding(
+            code="stall",
+            severity=Severity.ERROR if silence > ERROR_FACTOR * limit else Severity.WARN,
+            title="The run has stopped",
+            message=f"Nothing was recorded for {duration(silence)} {where}, and the run has not finished; "
+            f"its steps took up to {duration(step_s)}.",
+            evidence=(
+                Evidence(
+                    metric="seconds without a record",
+                    observed=silence,
+                    observed_is="now",
+                    baseline=step_s,
+                    baseline_is="95th percentile of the step time",
+                ),
+            ),
+            causes=_CAUSES,
+            caveat="A first step with compilation, or a clock that differs between machines, can look like this.",
+            first_step=step,
+            last_step=step,
+        )
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Write a time span for people: `4.2 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    if seconds < 60:  # noqa: PLR2004
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004
+    minutes = round(seconds / 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:  # noqa: PLR2004
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _usual_step_s(run: Run) -> float:
+    """Return the 95th percentile of the step time, from `seconds.total` or from the clock."""
+    total = run.seconds["total"].finite().values if "total" in run.seconds else np.empty(0)
+    taken = total if len(total) else np.diff(run.times.finite().values)
+    return float(np.percentile(taken, 95)) if len(taken) else 0.0
+
+
+RULE = Rule(code="stall", title="the run finished or goes on", check=check)

@@ -1,0 +1,109 @@
+"""Responses are cut at the token limit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_monitor.rules.base import Rule
+from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
+from orz_monitor.rules.progress import progress
+from orz_monitor.run import Run
+from orz_monitor.stats import trend
+
+WARN_FRAC: Final = 0.1
+ERROR_FRAC: Final = 0.5
+RISE: Final = 0.05
+"""Gain over 20 steps that counts as a ramp."""
+RAMP_STEPS: Final = 20
+_CAUSES: Final = (
+    Cause(
+        what="the limit is too low for what the policy has learnt to write",
+        confirm="`rollout/response_tokens_max` equals `generation.max_response_tokens` in most steps, and the cut "
+        "responses in `rollouts/` make sense",
+        try_="raise `generation.max_response_tokens` (and `packing.max_tokens_per_row`)",
+    ),
+    Cause(
+        what="responses run into repetition",
+        confirm="`rollout/repetition` rises; the ends of the cut responses repeat",
+        try_="resume from before, with `policy.optimizer.lr` halved",
+    ),
+    Cause(
+        what="the policy no longer learns to stop: truncated responses have no say in the loss",
+        confirm="`advantage.truncation` is `mask`, or `reward.only_if_stopped` is false",
+        try_="set `reward.only_if_stopped=true` and `advantage.truncation=zero`",
+    ),
+)
+
+
+def check(run: Run) -> list[Finding]:
+    """Find spans of much truncation after the warm-up, and a ramp that leads there."""
+    truncated = run.series("rollout/truncated_frac").between(warmup_end(run), np.inf)
+    findings = []
+    for span in exceedances(truncated, warn=WARN_FRAC, error=ERROR_FRAC):
+        outcome = progress(run, span.first_step, span.last_step)
+        severity = grade(run, span, outcome)
+        inside = truncated.between(span.first_step, span.last_step)
+        recent = float(np.median(inside.values[-5:]))
+        drift = trend(inside.steps, inside.values)
+        if severity is None or (drift.slope < 0 and drift.p_value < 0.01):  # noqa: PLR2004 - it mends itself
+            continue
+        findings.append(
+            Finding(
+                code="truncation",
+                severity=severity,
+                title="Responses are cut at the limit",
+                message=f"By step {span.last_step} the token limit cut {shown(100 * recent)} % "
+                f"of the responses, more than {100 * WARN_FRAC:.0f} % since step {span.first_step}, "
+                f"while the reward is {outcome}.",
+                evidence=_evidence(run, span.first_step, span.last_step),
+                causes=_CAUSES,
+                caveat="Base models often begin with much truncation and learn to stop.",
+                first_step=span.first_step,
+                last_step=span.last_step,
+            )
+        )
+    return findings or _ramp(run)
+
+
+def _ramp(run: Run) -> list[Finding]:
+    """Tell whether truncation has been rising over the last 20 steps, still below the level."""
+    tail = run.series("rollout/truncated_frac")
+    tail = tail.between(tail.steps[-min(RAMP_STEPS, len(tail))], np.inf)
+    drift = trend(tail.steps, tail.values)
+    rise = drift.slope * float(tail.steps[-1] - tail.steps[0])
+    begins, ends = int(tail.steps[0]), int(tail.steps[-1])
+    rising = len(tail) == RAMP_STEPS and rise > RISE and drift.p_value < 0.01  # noqa: PLR2004
+    if not rising or begins < warmup_end(run) or progress(run, begins, ends).healthy:
+        return []
+    return [
+        Finding(
+            code="truncation",
+            severity=Severity.WARN,
+            title="More and more responses are cut",
+            message=f"The share of responses cut at the token limit rose by {shown(100 * rise)} points "
+            f"from step {begins} to {ends}.",
+            evidence=_evidence(run, begins, ends),
+            causes=_CAUSES,
+            first_step=begins,
+            last_step=ends,
+        )
+    ]
+
+
+def _evidence(run: Run, first: int, last: int) -> tuple[Evidence, ...]:
+    """Return truncation, length and repetition before and during."""
+    names = ("rollout/truncated_frac", "rollout/response_tokens_mean", "rollout/repetition")
+    return tuple(before_and_during(run.series(name), first, last) for name in names if run.logged(name))
+
+
+RULE = Rule(
+    code="truncation",
+    title="responses end by themselves",
+    check=check,
+    needs=("rollout/truncated_frac",),
+    min_points=20,
+    absorbs=frozenset({"length_growth"}),
+)

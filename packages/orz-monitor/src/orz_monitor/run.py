@@ -1,0 +1,134 @@
+"""A training run, as its records tell it."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.console import Traceback
+from orz_monitor.records import EventRecord, Line, describe
+from orz_monitor.series import Series
+
+_EMPTY: Final = (np.empty(0, dtype=np.int64), np.empty(0))
+
+
+class State(StrEnum):
+    """Where a run is in its life."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"
+    """Neither finished nor failed: it runs, or stopped without a word; the clock tells."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coverage:
+    """How much of the input was understood.
+
+    Attributes:
+        num_records: records read.
+        unreadable: lines that are no record.
+        recognised: names of registered metrics that were logged.
+        unrecognised: other metric names.
+    """
+
+    num_records: int
+    unreadable: tuple[Line, ...]
+    recognised: tuple[str, ...]
+    unrecognised: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Run:
+    """One run: its series, its events and what is known about its end.
+
+    Attributes:
+        name: how reports call it.
+        path: the records file.
+        folder: the run folder, or None for a records file on its own.
+        steps: [K] i64, the steps that have a record, strictly increasing.
+        metrics: metric name to series.
+        seconds: phase to series.
+        times: when each step ended, seconds since the Unix epoch.
+        events: events in the order of the file.
+        restarts: the first step after each restart.
+        lines: step to line number in `path`.
+        coverage: how much of the input was understood.
+        traceback: an exception at the end of the console log.
+        now: the time of judging, seconds since the Unix epoch.
+    """
+
+    name: str
+    path: Path
+    folder: Path | None
+    steps: NDArray[np.int64]
+    metrics: Mapping[str, Series]
+    seconds: Mapping[str, Series]
+    times: Series
+    events: tuple[EventRecord, ...]
+    restarts: tuple[int, ...]
+    lines: Mapping[int, int]
+    coverage: Coverage
+    traceback: Traceback | None
+    now: float
+
+    def series(self, name: str) -> Series:
+        """Return a metric's finite values; an empty series if it was not logged."""
+        series = self.metrics.get(name)
+        return series.finite() if series is not None else Series(name=name, steps=_EMPTY[0], values=_EMPTY[1])
+
+    def logged(self, name: str) -> bool:
+        """Tell whether a metric has any finite value."""
+        return len(self.series(name)) > 0
+
+    @property
+    def state(self) -> State:
+        """Where the run is in its life, from its last word."""
+        for event in reversed(self.events):
+            if event.event == "finish":
+                return State.FINISHED
+            if event.event == "error":
+                return State.FAILED
+            if event.event in {"start", "resume"}:
+                break
+        return State.FAILED if self.traceback is not None else State.UNFINISHED
+
+    @property
+    def last_progress(self) -> float | None:
+        """When the run last wrote a record, seconds since the Unix epoch."""
+        times = [*self.times.finite().values.tolist(), *(event.time for event in self.events)]
+        return max(times, default=None)
+
+    @property
+    def preset(self) -> str:
+        """`ppo` where a critic is trained, else `grpo`: which rules apply."""
+        return "ppo" if any(name.startswith("critic/") for name in self.metrics) else "grpo"
+
+    def marks(self, event: str) -> tuple[int, ...]:
+        """Return the steps of all events of one name."""
+        return tuple(record.step for record in self.events if record.event == event and record.step is not None)
+
+    def line_of(self, step: int | None) -> int | None:
+        """Return the line of a step's record, or of the next step that has one."""
+        if step is None or not len(self.steps):
+            return None
+        index = bisect.bisect_left(self.steps.tolist(), step)
+        return self.lines[int(self.steps[min(index, len(self.steps) - 1)])]
+
+
+def coverage_of(names: set[str], *, num_records: int, unreadable: list[Line]) -> Coverage:
+    """Sort metric names into those that are registered and the others."""
+    recognised = {name for name in names if describe(name) is not None}
+    return Coverage(
+        num_records=num_records,
+        unreadable=tuple(unreadable),
+        recognised=tuple(sorted(recognised)),
+        unrecognised=tuple(sorted(names - recognised)),
+    )

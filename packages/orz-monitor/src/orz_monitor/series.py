@@ -1,0 +1,47 @@
+"""One metric over the steps of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Series:
+    """The values of one metric, where it was logged.
+
+    Attributes:
+        name: metric name.
+        steps: [K] i64, strictly increasing.
+        values: [K] f64, non-finite ones included.
+    """
+
+    name: str
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def finite(self) -> Series:
+        """Leave out the values that are not finite."""
+        return self._where(np.isfinite(self.values))
+
+    def between(self, first: float, last: float) -> Series:
+        """Keep the steps from `first` to `last`, both included."""
+        return self._where((self.steps >= first) & (self.steps <= last))
+
+    def at(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the values at `steps`, NaN where the metric was not logged."""
+        out = np.full(len(steps), np.nan)
+        if len(self):
+            found = np.minimum(np.searchsorted(self.steps, steps), len(self) - 1)
+            hit = self.steps[found] == steps
+            out[hit] = self.values[found[hit]]
+        return out
+
+    def _where(self, keep: NDArray[np.bool_]) -> Series:
+        """Keep some of the points."""
+        return Series(name=self.name, steps=self.steps[keep], values=self.values[keep])
