@@ -295,3 +295,5 @@ class StepReport:
     policy_version: int
     samples: Sequence[tuple[Prompt, Rollout, Score]] = ()
     """What was sampled and how it was scored, in rollout order; for the rollout file and the live view."""
+    eval_samples: Sequence[tuple[Prompt, Rollout, Score]] = ()
+    """Likewise of the evaluation after this step, if there was one."""

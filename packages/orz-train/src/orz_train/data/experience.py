@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from orz_train.data.packing import assign_rows, pack_row, unpack
+from orz_train.data.packing import Packing, pack, unpack
 from orz_train.types import Estimates, PackedRow, Rollout, Targets, TrainRow
 
 
@@ -29,14 +29,11 @@ class Experience:
     """All samples of a step, in rollout order, and how to pack them."""
 
     samples: tuple[Sample, ...]
-    max_tokens_per_row: int
-    mask_truncated: bool
+    packing: Packing
 
     def pack(self, samples: Sequence[Sample]) -> list[TrainRow]:
         """Pack a mini-batch of samples into rows."""
-        rollouts = [sample.rollout for sample in samples]
-        assignment = assign_rows([len(rollout.token_ids) for rollout in rollouts], self.max_tokens_per_row)
-        rows = [pack_row(rollouts, row, mask_truncated=self.mask_truncated) for row in assignment]
+        rows = pack([sample.rollout for sample in samples], self.packing)
         return [_train_row(row, [samples[index] for index in row.indices_S]) for row in rows]
 
 
@@ -45,9 +42,7 @@ def assemble(
     rows: Sequence[PackedRow],
     estimates: Sequence[Estimates],
     targets: Sequence[Targets],
-    *,
-    max_tokens_per_row: int,
-    mask_truncated: bool = False,
+    packing: Packing,
 ) -> Experience:
     """Cut rows back into one sample for each rollout."""
 
@@ -75,7 +70,7 @@ def assemble(
         )
         for rollout, logprobs_L, ref_logprobs_L, values_L, advantages_L, returns_L in columns
     )
-    return Experience(samples=samples, max_tokens_per_row=max_tokens_per_row, mask_truncated=mask_truncated)
+    return Experience(samples=samples, packing=packing)
 
 
 def _train_row(row: PackedRow, samples: Sequence[Sample]) -> TrainRow:

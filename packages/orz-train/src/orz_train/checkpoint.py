@@ -1,0 +1,145 @@
+"""Checkpoints of a run: models as Hugging Face folders, state for a resume, committed as one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from orz_ckpt.inventory import list_checkpoints, step_folder
+from orz_ckpt.storage import stage
+from orz_train import __version__
+from orz_train.config.dump import config_sha256
+from orz_train.config.schema import Config
+from orz_train.errors import CheckpointError, RunFolderError
+from orz_train.ports import MetricSink
+
+STATE = "state"
+"""Folder of a checkpoint that only a resume reads."""
+
+
+class Saved(Protocol):
+    """A model that can be saved and resumed."""
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder."""
+        ...
+
+    def save_state(self, folder: Path) -> None:
+        """Write what a resume needs besides the weights."""
+        ...
+
+
+class RunCheckpoints:
+    """Writes `checkpoints/step_NNNNNN/` in a run folder; its manifest comes last and is the commit.
+
+    Args:
+        run_dir: the run folder, absolute.
+        models: by role, `policy` and perhaps `critic`.
+        config: hashed into every manifest; says how many to keep.
+        sink: is told of every checkpoint, once it is committed.
+    """
+
+    def __init__(self, run_dir: Path, models: Mapping[str, Saved], config: Config, sink: MetricSink) -> None:
+        self.run_dir = run_dir
+        self.models = models
+        self.config = config
+        self.sink = sink
+
+    def save(self, step: int) -> Path:
+        """Commit a checkpoint of the weights after `step` steps.
+
+        Raises:
+            StorageError: the disk is full or refuses; what was written is removed, older checkpoints are untouched.
+        """
+        started = time.perf_counter()
+        final = step_folder(self.run_dir, step)
+        with stage(final) as staged:
+            state = staged.path / STATE
+            state.mkdir()
+            for role, model in self.models.items():
+                (staged.path / role).mkdir()
+                model.save(staged.path / role)
+                model.save_state(state)
+            (state / "trainer.json").write_text(json.dumps({"v": 1, "step": step}) + "\n", encoding="utf-8")
+            manifest = staged.commit(
+                step=step,
+                roles={role: role for role in self.models},
+                config_sha256=config_sha256(self.config),
+                writer=f"orz-train {__version__}",
+                meta={"name": self.config.name},
+            )
+        self.sink.event(
+            "checkpoint_saved",
+            step=step,
+            path=str(final),
+            bytes=sum(entry.size for entry in manifest.files.values()),
+            seconds=time.perf_counter() - started,
+        )
+        self._prune()
+        return final
+
+    def _prune(self) -> None:
+        """Remove committed checkpoints beyond the newest `checkpoint.keep`."""
+        if self.config.checkpoint.keep is None:
+            return
+        committed = [checkpoint for checkpoint in list_checkpoints(self.run_dir) if checkpoint.committed]
+        for checkpoint in committed[: -self.config.checkpoint.keep]:
+            (checkpoint.path / "manifest.json").unlink()  # first: half a folder must not look committed
+            shutil.rmtree(checkpoint.path)
+            self.sink.event("checkpoint_removed", step=checkpoint.step, path=str(checkpoint.path))
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """A committed checkpoint to go on from."""
+
+    path: Path
+    """Its folder, `checkpoints/step_NNNNNN`."""
+    step: int
+    """Steps taken before it was saved."""
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder it belongs to."""
+        return self.path.parent.parent
+
+    @property
+    def state(self) -> Path:
+        """The folder that only a resume reads."""
+        return self.path / STATE
+
+
+def resume_point(path: Path) -> ResumePoint:
+    """Open a checkpoint folder, or the newest committed one of a run folder.
+
+    Raises:
+        RunFolderError: nothing committed is there.
+        CheckpointError: its state is missing or torn.
+    """
+    folder = path.absolute()
+    if (folder / "checkpoints").is_dir():
+        committed = [checkpoint.path for checkpoint in list_checkpoints(folder) if checkpoint.committed]
+        if not committed:
+            raise RunFolderError(
+                f"{folder}: the run has no committed checkpoint to resume from",
+                remedy="start again with a new --run-dir, or with --resume never",
+            )
+        folder = committed[-1]
+    if not (folder / "manifest.json").is_file():
+        raise RunFolderError(
+            f"{path}: expected a run folder or a committed checkpoint (checkpoints/step_NNNNNN with manifest.json)",
+            remedy="look for one with `ls RUN/checkpoints`, and check it with `orz ckpt verify RUN`",
+        )
+    try:
+        state = json.loads((folder / STATE / "trainer.json").read_text(encoding="utf-8"))
+        return ResumePoint(folder, int(state["step"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / STATE / 'trainer.json'} can't be read: {error}",
+            remedy=f"check it with `orz ckpt verify {folder}`, and resume from an older checkpoint",
+        ) from error

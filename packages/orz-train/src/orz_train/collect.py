@@ -1,0 +1,71 @@
+"""Prompts into scored rollouts: rewards run while responses are still being sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from orz_train.ports import Generator, MetricSink, PromptSource, RewardModel, Sampling
+from orz_train.stopwatch import Stopwatch
+from orz_train.types import Prompt, Rollout, Score
+
+
+class Collector:
+    """Samples responses and has them scored.
+
+    Args:
+        prompts: gives each step its prompts.
+        generator: samples.
+        rewards: scores.
+        sampling: how to sample in training.
+        sink: is told of the progress.
+        clock: counts the seconds of `generate` and of `reward`, the wait for the last scores.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompts: PromptSource,
+        generator: Generator,
+        rewards: RewardModel,
+        sampling: Sampling,
+        sink: MetricSink,
+        clock: Stopwatch,
+    ) -> None:
+        self.prompts = prompts
+        self.generator = generator
+        self.rewards = rewards
+        self.sampling = sampling
+        self.sink = sink
+        self.clock = clock
+
+    def __call__(self, step: int) -> tuple[list[Rollout], list[Score]]:
+        """Return the N rollouts of a training step and their scores, in rollout order: by prompt, then sample."""
+        return self.scored(self.prompts.batch(step - 1), self.sampling, step=step)
+
+    def with_prompts(
+        self, step: int, rollouts: Sequence[Rollout], scores: Sequence[Score]
+    ) -> list[tuple[Prompt, Rollout, Score]]:
+        """Put each rollout of a training step between its prompt and its score, for people to read."""
+        prompts = self.prompts.batch(step - 1)
+        return [(prompts[rollout.group_index], rollout, score) for rollout, score in zip(rollouts, scores, strict=True)]
+
+    def scored(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> tuple[list[Rollout], list[Score]]:
+        """Sample each prompt `sampling.num_samples` times and score every response."""
+        total = len(prompts) * sampling.num_samples
+        pending: list[tuple[Rollout, Future[Score]]] = []
+        with self.clock.phase("generate"):
+            self.sink.phase("generate", 0, total)
+            for rollout in self.generator.generate(prompts, sampling, step=step):
+                pending.append((rollout, self.rewards.submit(prompts[rollout.group_index], rollout)))
+                self.sink.phase("generate", len(pending), total)
+        pending.sort(key=lambda pair: _sample_order(pair[0]))
+        with self.clock.phase("reward"):
+            self.sink.phase("reward", 0, total)
+            scores = [future.result() for _, future in pending]
+        return [rollout for rollout, _ in pending], scores
+
+
+def _sample_order(rollout: Rollout) -> tuple[int, int]:
+    """Order rollouts by prompt, then sample, whatever order they finished in."""
+    return rollout.group_index, int(rollout.rollout_id.rsplit("/", 1)[1])

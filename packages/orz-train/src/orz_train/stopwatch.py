@@ -1,0 +1,31 @@
+"""Seconds of each phase of a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Adds up wall-clock seconds by phase until it is read."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time inside the context to `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def read(self) -> dict[str, float]:
+        """Return the seconds of each phase and `total`, all since the last reading, and start again."""
+        now = time.perf_counter()
+        seconds = {**self._seconds, "total": now - self._started}
+        self._seconds, self._started = {}, now
+        return seconds

@@ -1,0 +1,193 @@
+"""The algorithm box: one step of training, the same for every algorithm, backend and placement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from orz_train.algorithm import Algorithm
+from orz_train.collect import Collector
+from orz_train.config.schema import Config
+from orz_train.config.training import TrainedModel
+from orz_train.data.balancing import balance, minibatches
+from orz_train.data.experience import Experience, assemble
+from orz_train.data.packing import Packing, pack
+from orz_train.errors import NonFiniteError
+from orz_train.evaluation import Evaluator
+from orz_train.ports import CheckpointStore, Critic, MetricSink, Policy, Reference, Residency, WeightLink
+from orz_train.reporting import experience_metrics, return_metric, reward_metrics, rollout_metrics
+from orz_train.stopwatch import Stopwatch
+from orz_train.types import (
+    Estimates,
+    FinishReason,
+    Last,
+    Metric,
+    PackedRow,
+    Rollout,
+    Score,
+    StepReport,
+    Targets,
+    reduce_metrics,
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class Trainer:
+    """Everything a step needs, each behind its port."""
+
+    config: Config
+    algorithm: Algorithm
+    collect: Collector
+    evaluate: Evaluator
+    policy: Policy
+    critic: Critic | None
+    reference: Reference | None
+    weights: WeightLink
+    on_device: Residency
+    sink: MetricSink
+    checkpoints: CheckpointStore
+    clock: Stopwatch
+    packing: Packing
+    num_steps: int
+    _skipped_in_a_row: dict[str, int] = field(default_factory=dict)
+
+    def run(self, *, after_step: int = 0) -> None:
+        """Train from where `after_step` steps left off to the last step, evaluating and saving on the way.
+
+        Raises:
+            NonFiniteError: too many updates in a row had a non-finite gradient.
+            CheckpointError: a checkpoint couldn't be written.
+        """
+        self.clock.read()
+        if after_step == 0 and self.evaluate.due(0, self.num_steps):
+            report = self._evaluated(StepReport(step=0, metrics={}, seconds={}, policy_version=0))
+            self.sink.write(replace(report, seconds=self.clock.read()))
+        for step in range(after_step + 1, self.num_steps + 1):
+            report = self.step(step)
+            if self.evaluate.due(step, self.num_steps):
+                report = self._evaluated(report)
+            self.sink.write(replace(report, seconds=self.clock.read()))
+            if step % self.config.checkpoint.every_steps == 0 or step == self.num_steps:
+                # after the record, so that a resume finds every step up to the checkpoint in the log
+                with self.clock.phase("save"):
+                    self.sink.phase("save", 0, 1)
+                    self.checkpoints.save(step)
+
+    def step(self, step: int) -> StepReport:
+        """Take one PPO iteration (Schulman et al. 2017, Algorithm 1), on P prompts with G samples each."""
+        rollouts, scores = self.collect(step)  # [N]
+        rewards_N, valid_N = self.algorithm.shaped_rewards(rollouts, scores)
+        rows = pack(rollouts, self.packing)  # [B] rows of <= T tokens
+        estimates = self.estimate(rows, rollouts)  # logprobs, ref, values [T]
+        targets = self.algorithm.advantages(rows, rewards_N, valid_N, estimates)  # advantages, returns [T]
+        experience = assemble(rollouts, rows, estimates, targets, self.packing)
+        metrics = [*self.update_critic(experience, step), *self.update_policy(experience, step)]
+        metrics += self.push_weights(version=step)
+        metrics += self.observe(rollouts, scores, rows, estimates, targets)
+        samples = self.collect.with_prompts(step, rollouts, scores)
+        return StepReport(step=step, metrics=reduce_metrics(metrics), seconds={}, policy_version=step, samples=samples)
+
+    def estimate(self, rows: Sequence[PackedRow], rollouts: Sequence[Rollout]) -> list[Estimates]:
+        """Ask every model what it thinks of the rows, before any update changes its mind."""
+        values = bootstraps = references = None
+        with self.clock.phase("score"):
+            self.sink.phase("score", 0, len(rows))
+            if self.critic is not None:
+                with self.on_device(self.critic):
+                    values, ends = zip(*self.critic.values(rows), strict=True)
+                if self.config.advantage.truncation == "bootstrap":
+                    bootstraps = [end_S * _truncated(row, rollouts) for row, end_S in zip(rows, ends, strict=True)]
+            if self.reference is not None:
+                with self.on_device(self.reference):
+                    references = self.reference.logprobs(rows)
+            with self.on_device(self.policy):
+                logprobs = self.policy.logprobs(rows)
+        nothing = [None] * len(rows)
+        columns = zip(logprobs, references or nothing, values or nothing, bootstraps or nothing, strict=True)
+        return [
+            Estimates(logprobs_T=logprobs_T, ref_logprobs_T=ref_T, values_T=values_T, bootstrap_values_S=bootstrap_S)
+            for logprobs_T, ref_T, values_T, bootstrap_S in columns
+        ]
+
+    def observe(
+        self,
+        rollouts: Sequence[Rollout],
+        scores: Sequence[Score],
+        rows: Sequence[PackedRow],
+        estimates: Sequence[Estimates],
+        targets: Sequence[Targets],
+    ) -> list[Metric]:
+        """Describe the step's rollouts, scores and estimates."""
+        kl = self.config.kl
+        return [
+            *reward_metrics(rollouts, scores),
+            *rollout_metrics(rollouts),
+            *experience_metrics(rows, estimates, targets, kl_estimator=kl.estimator),
+            return_metric(scores, rows, estimates, kl_reward_coef=kl.reward_coef, kl_estimator=kl.estimator),
+        ]
+
+    def update_critic(self, experience: Experience, step: int) -> list[Metric]:
+        """Fit the critic to the returns."""
+        if self.critic is None or self.config.critic is None:
+            return []
+        with self.clock.phase("train_critic"), self.on_device(self.critic):
+            return self._updates("critic", self.critic, self.config.critic, experience, step)
+
+    def update_policy(self, experience: Experience, step: int) -> list[Metric]:
+        """Improve the policy; not in its first `freeze_steps` steps, which are the critic's alone."""
+        frozen = Metric("policy/frozen", Last(int(step <= self.config.policy.freeze_steps)))
+        if frozen.reduction.value():
+            return [frozen]
+        with self.clock.phase("train_policy"), self.on_device(self.policy):
+            return [frozen, *self._updates("policy", self.policy, self.config.policy, experience, step)]
+
+    def push_weights(self, *, version: int) -> list[Metric]:
+        """Let the generator sample from the weights of now."""
+        with self.clock.phase("sync"):
+            return [*self.weights.push(version=version), Metric("sync/version", Last(version))]
+
+    def _updates(
+        self, role: str, model: Policy | Critic, settings: TrainedModel, experience: Experience, step: int
+    ) -> list[Metric]:
+        """Take `updates_per_step` optimizer steps in each of `epochs_per_step` passes over the experience."""
+        metrics: list[Metric] = []
+        total = settings.updates_per_step * settings.epochs_per_step
+        for epoch in range(settings.epochs_per_step):
+            parts = minibatches(
+                experience.samples, settings.updates_per_step, seed=self.config.seed, step=step, epoch=epoch
+            )
+            for index, samples in enumerate(parts):
+                self.sink.phase(f"train_{role}", epoch * settings.updates_per_step + index, total)
+                update = model.update(balance(experience.pack(samples), model.num_ranks))
+                self._watch(role, update, step)
+                metrics += update
+        return metrics
+
+    def _watch(self, role: str, update: Sequence[Metric], step: int) -> None:
+        """Count skipped updates in a row; stop the run at the limit."""
+        if not any(metric.name.endswith("/skipped_updates") and metric.reduction.value() for metric in update):
+            self._skipped_in_a_row[role] = 0
+            return
+        self._skipped_in_a_row[role] = in_a_row = self._skipped_in_a_row.get(role, 0) + 1
+        limit = self.config.nonfinite.max_consecutive
+        self.sink.event("skipped_update", step=step, role=role, in_a_row=in_a_row, limit=limit)
+        if in_a_row >= limit:
+            raise NonFiniteError(
+                f"step {step}: {in_a_row} updates of the {role} in a row had a loss or gradient that isn't finite;"
+                " all were skipped, its weights are those before the first of them",
+                remedy=f"lower {role}.optimizer.lr or raise its warmup_steps, look at the rollouts of this step,"
+                " and resume from the last checkpoint",
+            )
+
+    def _evaluated(self, report: StepReport) -> StepReport:
+        """Add held-out accuracy to a report."""
+        with self.clock.phase("eval"):
+            metrics, graded = self.evaluate(report.step)
+        return replace(report, metrics={**report.metrics, **reduce_metrics(metrics)}, eval_samples=graded)
+
+
+def _truncated(row: PackedRow, rollouts: Sequence[Rollout]) -> torch.Tensor:
+    """Return [S] f32, 1 for each sequence whose response was cut."""
+    return torch.tensor([float(rollouts[index].finish is FinishReason.LENGTH) for index in row.indices_S])
