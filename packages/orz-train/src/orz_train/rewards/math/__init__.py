@@ -1,0 +1,1 @@
+"""Answers of mathematics: extracted from a response, normalised, compared."""
