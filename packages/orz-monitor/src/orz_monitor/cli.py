@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orz_cli.errors import UsageError
-from orz_cli.exits import ExitCode
+from orz_cli.findings import Severity
 from orz_monitor.formats import Format
 
 if TYPE_CHECKING:
-    from orz_monitor.engine import Status
-    from orz_monitor.findings import Severity
     from orz_monitor.formats.document import Checked
 
 app = typer.Typer(
@@ -22,11 +20,6 @@ app = typer.Typer(
     help="Read training logs: is the run healthy, and what does it look like.",
     no_args_is_help=True,
     add_completion=False,
-)
-
-_EXITS: Final = (
-    "Exit codes: 0 healthy; 1 findings, or a failed run; 2 wrong usage; "
-    "3 could not decide (unreadable, or no metric recognised); 130 interrupted."
 )
 
 
@@ -42,10 +35,10 @@ def _monitor() -> None:
     """Read training logs: is the run healthy, and what does it look like."""
 
 
-@app.command(epilog=_EXITS)
+@app.command()
 def check(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Run folders, or metrics.jsonl files.", show_default=False)
+        list[Path], typer.Argument(metavar="PATH", help="Run folders, or metrics.jsonl files.", show_default=False)
     ],
     output: Annotated[Format, typer.Option("--format", help="How to write the result.")] = Format.TEXT,
     *,
@@ -58,13 +51,12 @@ def check(
     """
     if as_json and output not in {Format.TEXT, Format.JSON}:
         raise UsageError(f"--json and --format {output} exclude each other", remedy="give one of them")
-    from orz_monitor.findings import Severity  # noqa: PLC0415 - `orz --help` loads no numpy
-    from orz_monitor.formats.document import overall  # noqa: PLC0415
+    from orz_monitor.formats.document import overall  # noqa: PLC0415 - `orz --help` loads no numpy
 
     severity = Severity(fail_on.value)
     checks = [_checked(path) for path in paths]
     _write(checks, Format.JSON if as_json else output, severity)
-    raise typer.Exit(_exit_code(overall(checks, severity)))
+    raise typer.Exit(overall(checks, severity).exit_code)
 
 
 def _checked(path: Path) -> Checked:
@@ -88,7 +80,7 @@ def _write(checks: list[Checked], output: Format, severity: Severity) -> None:
 
     match output:
         case Format.TEXT:
-            text.print_checks(Console(soft_wrap=not Console().is_terminal, highlight=False), checks, severity)
+            text.print_checks(Console(highlight=False), checks, severity)
         case Format.JSON:
             typer.echo(document.as_json(checks, severity))
         case Format.JUNIT:
@@ -97,11 +89,3 @@ def _write(checks: list[Checked], output: Format, severity: Severity) -> None:
             typer.echo(sarif.as_sarif(checks))
         case Format.GITHUB:
             typer.echo(github.as_github(checks))
-
-
-def _exit_code(status: Status) -> int:
-    """Return the exit code of an outcome."""
-    from orz_monitor.engine import Status  # noqa: PLC0415
-
-    codes = {Status.OK: ExitCode.OK, Status.FAILED: ExitCode.FAILED, Status.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
-    return int(codes[status])

@@ -22,7 +22,7 @@ class Traceback:
 
     Attributes:
         path: the log.
-        line: number of its last line, from the end of the file: 1 is the last line.
+        line: number of its last line, from 1.
         exception: its last line, such as `ValueError: ...`.
     """
 
@@ -34,23 +34,31 @@ class Traceback:
 def last_traceback(path: Path) -> Traceback | None:
     """Find a Python traceback at the very end of a log; None if there is none or the log went on after it.
 
-    Reads the last 64 KiB only.
+    Looks at the last 64 KiB only.
 
     Raises:
         OSError: the log can't be read.
     """
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        text = file.read().decode("utf-8", errors="replace")
-    lines = [_ANSI.sub("", line.rsplit("\r", 1)[-1]).rstrip() for line in text.rstrip().split("\n")]
+    lines, before = _tail(path)
     start = next((i for i in reversed(range(len(lines))) if "Traceback (most recent call last)" in lines[i]), None)
     if start is None:
         return None
     for index in range(start + 1, len(lines)):
-        body = lines[index]
-        if body and not body.startswith(_INSIDE):
-            after = len(lines) - 1 - index
-            if after > _LINES_AFTER:
-                return None
-            return Traceback(path=path, line=after + 1, exception=body[:300])
-    return Traceback(path=path, line=1, exception="the log ends within a traceback")
+        if lines[index] and not lines[index].startswith(_INSIDE):
+            survived = len(lines) - 1 - index > _LINES_AFTER
+            found = Traceback(path=path, line=before + index + 1, exception=lines[index][:300])
+            return None if survived else found
+    return Traceback(path=path, line=before + start + 1, exception="the log ends within a traceback")
+
+
+def _tail(path: Path) -> tuple[list[str], int]:
+    """Return the last lines of a log, as a terminal would show them, and how many lines are before them."""
+    with path.open("rb") as file:
+        skipped = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
+        file.seek(0)
+        before, left = 0, skipped
+        while left and (chunk := file.read(min(left, 1 << 20))):
+            before += chunk.count(b"\n")
+            left -= len(chunk)
+        text = file.read().decode("utf-8", errors="replace").rstrip()
+    return [_ANSI.sub("", line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n")], before

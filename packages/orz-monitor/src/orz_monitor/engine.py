@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
-from orz_monitor.findings import Finding, Severity
+from orz_cli.findings import Severity, Status
+from orz_monitor.findings import Finding, rank
 from orz_monitor.rules import RULES, Rule
 from orz_monitor.run import Run
-
-
-class Status(StrEnum):
-    """The outcome of a check."""
-
-    OK = "ok"
-    FAILED = "failed"
-    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +43,7 @@ class Verdict:
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Return the outcome, with findings from severity `fail_on` on as failures."""
-        if any(finding.severity.rank <= fail_on.rank for finding in self.findings):
+        if any(rank(finding.severity) <= rank(fail_on) for finding in self.findings):
             return Status.FAILED
         return Status.OK if self.evaluated_metrics else Status.INCONCLUSIVE
 
@@ -76,17 +68,22 @@ def judge(run: Run, rules: Sequence[Rule] = RULES) -> Verdict:
         found += findings
         if not findings:
             passed.append(rule)
-    kept = [finding for finding in found if not _absorbed(finding, found, rules)]
+    kept = [_placed(finding, run) for finding in found if not _absorbed(finding, found, rules)]
     order = {rule.code: index for index, rule in enumerate(rules)}
-    kept.sort(key=lambda finding: (finding.severity.rank, order[finding.code], finding.first_step or 0))
+    kept.sort(key=lambda finding: (rank(finding.severity), order[finding.code], finding.first_step or 0))
     return Verdict(run=run, findings=tuple(kept), passed=tuple(passed), not_evaluated=tuple(not_evaluated))
+
+
+def _placed(finding: Finding, run: Run) -> Finding:
+    """Point a finding that names no place to the record of its first step."""
+    return finding if finding.file else replace(finding, file=run.path, line=run.line_of(finding.first_step))
 
 
 def _absorbed(finding: Finding, found: list[Finding], rules: Sequence[Rule]) -> bool:
     """Tell whether another finding on the same steps, at least as severe, says the same."""
     absorbers = {rule.code for rule in rules if finding.code in rule.absorbs}
     return any(
-        other.code in absorbers and other.severity.rank <= finding.severity.rank and _overlap(finding, other)
+        other.code in absorbers and rank(other.severity) <= rank(finding.severity) and _overlap(finding, other)
         for other in found
     )
 

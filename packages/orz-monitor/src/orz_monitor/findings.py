@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
+from pathlib import Path
+
+from orz_cli.findings import Severity
 
 
-class Severity(StrEnum):
-    """How bad a finding is. An error fails a check by default, a warning with `--fail-on warn`, info never."""
+def rank(severity: Severity) -> int:
+    """Return 0 for an error, 1 for a warning, 2 for info."""
+    return list(Severity).index(severity)
 
-    ERROR = "error"
-    WARN = "warn"
-    INFO = "info"
 
-    @property
-    def rank(self) -> int:
-        """0 for the worst."""
-        return list(Severity).index(self)
-
-    def milder(self) -> Severity:
-        """Return the next less bad severity."""
-        return Severity.WARN if self is Severity.ERROR else Severity.INFO
+def milder(severity: Severity) -> Severity:
+    """Return the next less bad severity."""
+    return Severity.WARN if severity is Severity.ERROR else Severity.INFO
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +61,8 @@ class Finding:
         caveat: when to ignore it.
         first_step: where the episode begins; None where it has no step.
         last_step: where it ends.
+        file: where to look; the records file by default.
+        line: the line there; that of `first_step` by default.
     """
 
     code: str
@@ -77,15 +74,13 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     first_step: int | None = None
     last_step: int | None = None
+    file: Path | None = None
+    line: int | None = None
 
     @property
     def remedy(self) -> str:
         """What to try, likeliest first, as one text."""
         return "; ".join(cause.try_ for cause in self.causes)
-
-    def milder(self) -> Finding:
-        """Return the same finding, one grade less severe."""
-        return replace(self, severity=self.severity.milder())
 
 
 def shown(value: float) -> str:

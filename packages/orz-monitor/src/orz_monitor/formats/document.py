@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orz_monitor.engine import NotEvaluated, Status, Verdict
+from orz_cli.findings import VERSION, Severity, Status
+from orz_monitor.engine import NotEvaluated, Verdict
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.findings import Evidence, Finding, Severity
-
-VERSION = 1
+from orz_monitor.findings import Evidence, Finding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -89,8 +88,8 @@ def _finding(verdict: Verdict, finding: Finding) -> dict[str, object]:
         "first_step": finding.first_step,
         "last_step": finding.last_step,
         "run": verdict.run.name,
-        "file": str(verdict.run.path),
-        "line": verdict.run.line_of(finding.first_step),
+        "file": str(finding.file),
+        "line": finding.line,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from orz_monitor.findings import Severity
+from orz_cli.findings import Severity
 from orz_monitor.formats.document import Checked
 
 _LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "notice"}
@@ -16,9 +16,8 @@ def as_github(checks: Sequence[Checked]) -> str:
     lines = []
     for check in checks:
         if check.verdict is not None:
-            run = check.verdict.run
             for finding in check.verdict.findings:
-                place = {"file": str(run.path), "line": run.line_of(finding.first_step), "title": finding.title}
+                place = {"file": str(finding.file), "line": finding.line, "title": finding.title}
                 text = finding.message + (f"\nTry: {finding.remedy}" if finding.remedy else "")
                 lines.append(_command(_LEVELS[finding.severity], place, text))
         if check.reason:

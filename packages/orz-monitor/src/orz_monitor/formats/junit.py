@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from orz_monitor.findings import Finding, Severity
+from orz_cli.findings import Severity
+from orz_monitor.findings import Finding, rank
 from orz_monitor.formats.document import Checked
 from orz_monitor.formats.text import compared
 
@@ -49,7 +50,7 @@ def _finding_case(suite: ET.Element, check: Checked, code: str, fail_on: Severit
     """Add the case of a rule that found something; only what fails the check is a failure."""
     case = _case(suite, code)
     found = [f for f in check.verdict.findings if f.code == code] if check.verdict is not None else []
-    failures = [finding for finding in found if finding.severity.rank <= fail_on.rank]
+    failures = [finding for finding in found if rank(finding.severity) <= rank(fail_on)]
     if failures:
         failure = ET.SubElement(case, "failure", message=xml_text(failures[0].message), type=str(failures[0].severity))
         failure.text = xml_text("\n\n".join(_body(finding) for finding in failures))

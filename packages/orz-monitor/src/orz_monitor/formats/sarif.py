@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from orz_cli.findings import Severity
 from orz_monitor import __version__
 from orz_monitor.engine import Verdict
-from orz_monitor.findings import Finding, Severity
+from orz_monitor.findings import Finding
 from orz_monitor.formats.document import Checked
 from orz_monitor.rules import RULES
 
@@ -53,7 +54,7 @@ def _result(verdict: Verdict, finding: Finding) -> dict[str, object]:
         "ruleIndex": [rule.code for rule in RULES].index(finding.code),
         "level": _LEVELS[finding.severity],
         "message": {"text": text},
-        "locations": [_location(verdict.run.path, verdict.run.line_of(finding.first_step))],
+        "locations": [_location(finding.file or verdict.run.path, finding.line)],
         "partialFingerprints": {"orzMonitor/v1": hashlib.sha256(identity.encode()).hexdigest()[:32]},
     }
 

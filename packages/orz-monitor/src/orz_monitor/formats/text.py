@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from orz_monitor.engine import Status, Verdict
-from orz_monitor.findings import Evidence, Finding, Severity, shown
+from orz_cli.findings import Severity, Status
+from orz_monitor.engine import Verdict
+from orz_monitor.findings import Evidence, Finding, shown
 from orz_monitor.formats.document import Checked
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARN: "bold yellow", Severity.INFO: "bold blue"}
@@ -42,49 +43,54 @@ def span(run_steps: Sequence[int]) -> str:
 
 def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
     """Print one path."""
-    status = check.status(fail_on)
-    word, style = _MARKS.get(status, ("could not decide", "bold yellow"))
+    word, style = _MARKS.get(check.status(fail_on), ("could not decide", "bold yellow"))
     title = Text.assemble((word, style), "  ", (str(check.path), "bold"))
     verdict = check.verdict
     if verdict is None:
-        console.print(title)
-        console.print(Padding(Text(check.reason), (0, 0, 0, 2)))
+        _say(console, 0, title)
+        _say(console, 2, check.reason)
         return
     run = verdict.run
-    console.print(title + Text(f"  {span(run.steps.tolist())}, {run.state}: {headline(verdict)}"))
+    _say(console, 0, title + Text(f"  {span(run.steps.tolist())}, {run.state}: {headline(verdict)}"))
     if check.reason:
-        console.print(Padding(Text(check.reason), (0, 0, 0, 2)))
+        _say(console, 2, check.reason)
     for finding in verdict.findings:
-        _print_finding(console, verdict, finding)
-    looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
-    console.print(Padding(Text(f"{looked} rules evaluated on {len(run.coverage.recognised)} metrics", "dim"), (0, 2)))
-    if verdict.not_evaluated:
-        console.print(Padding(Text("not evaluated:", "dim"), (0, 2)))
-        for item in verdict.not_evaluated:
-            console.print(Padding(Text(f"{item.code}: {item.reason}", "dim"), (0, 4)))
-
-
-def _print_finding(console: Console, verdict: Verdict, finding: Finding) -> None:
-    """Print what was seen, the evidence, the likely causes and what to try."""
-    console.print()
-    head = Text.assemble(
-        (f"{finding.severity}", _STYLES[finding.severity]), f"[{finding.code}] ", (finding.title, "bold")
-    )
-    console.print(Padding(head, (0, 2)))
-    console.print(Padding(Text(finding.message), (0, 4)))
-    line = verdict.run.line_of(finding.first_step)
-    if line is not None:
-        console.print(Padding(Text(f"{verdict.run.path}:{line}", "dim"), (0, 4)))
-    for item in finding.evidence:
-        console.print(Padding(Text(compared(item), "dim"), (0, 4)))
-    for index, cause in enumerate(finding.causes, start=1):
-        console.print(Padding(Text(f"{index}. perhaps {cause.what}".replace("`", "")), (0, 4)))
-        console.print(Padding(Text(f"check: {cause.confirm}".replace("`", ""), "dim"), (0, 7)))
-        console.print(Padding(Text.assemble(("try: ", "bold"), cause.try_.replace("`", "")), (0, 7)))
-    if finding.caveat:
-        console.print(Padding(Text(f"But: {finding.caveat}".replace("`", ""), "dim"), (0, 4)))
-    if finding is verdict.findings[-1]:
         console.print()
+        _print_finding(console, finding)
+    if verdict.findings:
+        console.print()
+    looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
+    _say(console, 2, f"{looked} rules evaluated on {len(run.coverage.recognised)} metrics", "dim")
+    for item in verdict.not_evaluated:
+        _say(console, 2, f"not evaluated: {item.code}: {item.reason}", "dim")
+
+
+def _print_finding(console: Console, finding: Finding) -> None:
+    """Print what was seen, the evidence, the likely causes and what to try."""
+    severity = (str(finding.severity), _STYLES[finding.severity])
+    _say(console, 2, Text.assemble(severity, f"[{finding.code}] ", (finding.title, "bold")))
+    _say(console, 4, finding.message)
+    if finding.line is not None:
+        _say(console, 4, f"{finding.file}:{finding.line}", "dim")
+    for item in finding.evidence:
+        _say(console, 4, compared(item), "dim")
+    if finding.causes:
+        _say(console, 4, "Likely causes, each with the check that confirms it:")
+    for index, cause in enumerate(finding.causes, start=1):
+        _say(console, 4, f"{index}. {cause.what}")
+        _say(console, 7, f"check: {cause.confirm}", "dim")
+        _say(console, 7, f"try: {cause.try_}")
+    if finding.caveat:
+        _say(console, 4, f"When to ignore it: {finding.caveat}", "dim")
+
+
+def _say(console: Console, indent: int, text: str | Text, style: str = "") -> None:
+    """Print indented text: wrapped on a terminal, in one line in a pipe."""
+    shown_text = text if isinstance(text, Text) else Text(text.replace("`", ""), style)
+    if console.is_terminal:
+        console.print(Padding(shown_text, (0, 0, 0, indent)))
+    else:
+        console.print(Text(" " * indent) + shown_text, soft_wrap=True)
 
 
 def compared(item: Evidence) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_monitor.findings import Cause, Finding, Severity
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run, State
 
 _CAUSES: Final = (
     Cause(
-        what="what the message says",
+        what="the error above",
         confirm="read the last lines of console.log, and logs/ for the other processes",
         try_="correct it and go on from the last checkpoint with `orz train ... --resume auto`",
     ),
@@ -33,6 +34,8 @@ def check(run: Run) -> list[Finding]:
             causes=_CAUSES,
             first_step=last,
             last_step=last,
+            file=run.traceback.path if run.traceback is not None else None,
+            line=run.traceback.line if run.traceback is not None else None,
         )
     ]
 

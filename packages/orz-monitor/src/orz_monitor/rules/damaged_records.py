@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_monitor.findings import Cause, Finding, Severity
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run
 
@@ -35,6 +36,8 @@ def check(run: Run) -> list[Finding]:
             f"{'are' if count > 1 else 'is'} {what}; the first is line {first.number}: {first.error}.",
             causes=_CAUSES if damaged else (),
             caveat="" if damaged else "A run that was killed and resumed has one such line for each kill.",
+            file=run.path,
+            line=first.number,
         )
     ]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding, shown
 from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, local_median

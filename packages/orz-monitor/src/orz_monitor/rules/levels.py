@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orz_monitor.findings import Evidence, Severity
+from orz_cli.findings import Severity
+from orz_monitor.findings import Evidence, milder
 from orz_monitor.rules.progress import Progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
@@ -40,7 +41,7 @@ def exceedances(
         severity = Severity.ERROR if high[first : last + 1].any() else Severity.WARN
         last_step = int(series.steps[last])
         if run is not None and recovered(run, last_step):
-            severity = severity.milder()
+            severity = milder(severity)
         typical = float(np.median(series.values[onset : last + 1]))
         found.append(Exceedance(int(series.steps[onset]), last_step, typical, severity))
     return found
@@ -56,7 +57,7 @@ def grade(run: Run, span: Exceedance, outcome: Progress) -> Severity | None:
     over = recovered(run, span.last_step)
     if over and outcome.healthy:
         return None
-    return span.severity.milder() if over or outcome.healthy else span.severity
+    return milder(span.severity) if over or outcome.healthy else span.severity
 
 
 def warmup_end(run: Run) -> int:

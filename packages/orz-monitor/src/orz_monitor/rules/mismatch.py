@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Finding, Severity, shown
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Finding, shown
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances
 from orz_monitor.rules.progress import level

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding, shown
 from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run
 from orz_monitor.series import Series

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Evidence, Finding, Severity, shown
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding, milder, shown
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, recovered
 from orz_monitor.run import Run
@@ -64,7 +65,7 @@ def _finding(run: Run, best: float, recognised: int, last: int) -> Finding:
     others = ("policy/entropy", "policy/kl_ref", "rollout/truncated_frac")
     return Finding(
         code="reward_drop",
-        severity=severity.milder() if recovered(run, ends) else severity,
+        severity=milder(severity) if recovered(run, ends) else severity,
         title="The reward fell",
         message=f"The mean reward fell from {shown(best)} to {shown(now)} in the steps {begins} to {ends}"
         + (" and went back up." if recovered(run, ends) else "."),

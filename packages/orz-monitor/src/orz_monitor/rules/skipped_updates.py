@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Evidence, Finding, Severity
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding, milder
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import recovered
 from orz_monitor.run import Run
@@ -48,7 +49,7 @@ def check(run: Run) -> list[Finding]:
         findings.append(
             Finding(
                 code="skipped_updates",
-                severity=severity.milder() if recovered(run, last) else severity,
+                severity=milder(severity) if recovered(run, last) else severity,
                 title=f"Skipped {role} updates",
                 message=f"{total} {role} update{'s were' if total > 1 else ' was'} skipped as non-finite {where}.",
                 evidence=(

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Finding, shown
+from orz_monitor.findings import Cause, Finding, milder, shown
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
 from orz_monitor.rules.progress import Progress, progress
@@ -45,7 +45,7 @@ def check(run: Run) -> list[Finding]:
         findings.append(
             Finding(
                 code="zero_variance",
-                severity=severity.milder() if run.preset == "ppo" else severity,
+                severity=milder(severity) if run.preset == "ppo" else severity,
                 title="Most groups give no signal",
                 message=f"In {shown(100 * span.typical)} % of the groups all samples got the same reward "
                 f"in the steps {span.first_step} to {span.last_step}, while the reward is {outcome}.",
