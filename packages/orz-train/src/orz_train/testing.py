@@ -48,9 +48,8 @@ def write_tiny_model(
     fast = FastTokenizer(models.WordLevel(vocab, unk_token="<unk>"))  # noqa: S106  # a token, not a secret
     fast.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     fast.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=fast, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    ).save_pretrained(folder)  # noqa: S106
+    names = {"eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=fast, **names).save_pretrained(folder)  # type: ignore[no-untyped-call]
     config = Qwen2Config(
         vocab_size=vocab_size,
         hidden_size=hidden,
