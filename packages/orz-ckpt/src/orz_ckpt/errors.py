@@ -71,3 +71,9 @@ def is_full(error: BaseException) -> bool:
         return True
     text = str(error)
     return any(f"os error {code}" in text or os.strerror(code) in text for code in _FULL)
+
+
+class MissingPathError(CkptError, FileNotFoundError):
+    """The path asked for does not exist."""
+
+    exit_code = ExitCode.USAGE

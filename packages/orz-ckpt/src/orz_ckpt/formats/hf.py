@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 CONFIG_NAME: Final = "config.json"
 INDEX_SUFFIX: Final = ".safetensors.index.json"
 SINGLE_NAME: Final = "model.safetensors"
+SHARD_NAME: Final = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
 TOKENIZER_NAMES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth")
 

@@ -1,0 +1,1 @@
+"""The checks that `verify` is made of: each module looks at one thing and returns findings."""

@@ -1,0 +1,128 @@
+"""Are all files there, nothing else, and of the right size?"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from orz_ckpt.manifest import FileEntry, Manifest
+
+READ_AGAIN = "check the permissions and the disk, then verify again"
+_COPY = "copy the checkpoint again from where it was saved, or use another one"
+
+
+@dataclass(slots=True)
+class Listing:
+    """The plain files below a folder, by path relative to it."""
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    findings: list[CkptFinding] = field(default_factory=list)
+
+
+def list_files(root: Path, prefix: str = "", *, deep: bool = True) -> Listing:
+    """List the files below `root`, or only what `prefix` (a folder or a file in it) holds.
+
+    A link is followed if it stays inside `root`, or inside the repository of a Hugging Face cache.
+    Folders behind links are not entered.
+    """
+    listing = Listing()
+    start = root / prefix
+    boundary = _boundary(root)
+    for path in [start] if not start.is_dir() else _walk(start, listing, deep=deep):
+        name = path.relative_to(root).as_posix()
+        if name == MANIFEST_NAME or name.startswith(f"{PRIVATE_DIR}/"):
+            continue
+        try:
+            if not path.resolve().is_relative_to(boundary):
+                message = f"it lies outside {boundary}, at {path.resolve()}"
+                listing.findings.append(finding("path_escapes", message, remedy="do not load it", path=path))
+                continue
+            status = path.stat()
+        except FileNotFoundError:
+            message = f"it is a link to {path.readlink()}, where nothing is"
+            listing.findings.append(finding("file_missing", message, remedy=_COPY, path=path))
+            continue
+        except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11 and 3.12 on links in a circle
+            listing.findings.append(_unreadable(path, error))
+            continue
+        if stat.S_ISREG(status.st_mode):
+            listing.sizes[name] = status.st_size
+        else:
+            message = "it is neither a plain file nor a folder"
+            listing.findings.append(finding("not_a_file", message, remedy="remove it", path=path))
+    return listing
+
+
+def compare_files(root: Path, prefix: str, manifest: Manifest, listing: Listing) -> list[CkptFinding]:
+    """Compare names and sizes with the manifest."""
+    return [*_missing(root, prefix, manifest, listing), *_extra(root, manifest, listing)]
+
+
+def entries_below(manifest: Manifest, prefix: str) -> Mapping[str, FileEntry]:
+    """Return the entries of the file or of the files below the folder `prefix`; of all where it is empty."""
+    if not prefix:
+        return manifest.files
+    return {name: entry for name, entry in manifest.files.items() if name == prefix or name.startswith(f"{prefix}/")}
+
+
+def _missing(root: Path, prefix: str, manifest: Manifest, listing: Listing) -> Iterator[CkptFinding]:
+    spoken_of = {Path(entry.path) for entry in listing.findings}
+    for name, entry in entries_below(manifest, prefix).items():
+        path, size = root / name, listing.sizes.get(name)
+        if size is None:
+            if path not in spoken_of:
+                message = f"it is not there; {entry.size:,} bytes expected"
+                yield finding("file_missing", message, remedy=_COPY, path=path)
+        elif size != entry.size:
+            message = f"expected {entry.size:,} bytes, got {size:,}"
+            tensors = (entry.tensors or {}).items()
+            cut = min(((t.offset, tensor) for tensor, t in tensors if t.offset + t.nbytes > size), default=(0, ""))[1]
+            if cut:
+                message += f": {entry.size - size:,} bytes are missing, from tensor {cut!a} on"
+            yield finding("size_differs", message, remedy=_COPY, path=path, tensor=cut)
+
+
+def _extra(root: Path, manifest: Manifest, listing: Listing) -> Iterator[CkptFinding]:
+    for name, size in listing.sizes.items():
+        if name not in manifest.files:
+            message = f"it is not in the manifest ({size:,} bytes)"
+            remedy = "remove it if nothing needs it; a loader may pick it up"
+            yield finding("file_extra", message, remedy=remedy, path=root / name)
+
+
+def _walk(start: Path, listing: Listing, *, deep: bool) -> Iterator[Path]:
+    """Yield what is not a folder below `start`, by name; a link to a folder is not one."""
+
+    def failed(error: OSError) -> None:
+        listing.findings.append(_unreadable(Path(error.filename), error))
+
+    for folder, subfolders, files in os.walk(start, onerror=failed, followlinks=False):
+        subfolders.sort()
+        links = [name for name in subfolders if (Path(folder) / name).is_symlink()] if deep else []
+        for name in sorted([*files, *links]):
+            yield Path(folder) / name
+        if not deep:
+            return
+
+
+def _boundary(root: Path) -> Path:
+    """Return the folder that links may not leave: in a Hugging Face cache the model's, which holds the blobs."""
+    resolved = root.resolve()
+    for folder in (resolved, *resolved.parents):
+        if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+            return folder.parent.parent
+    return resolved if resolved.is_dir() else resolved.parent
+
+
+def _unreadable(path: Path, error: Exception) -> CkptFinding:
+    reason = getattr(error, "strerror", None) or error
+    return finding("unreadable", f"cannot be read: {reason}", remedy=READ_AGAIN, path=path)

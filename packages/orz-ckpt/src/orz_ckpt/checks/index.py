@@ -1,0 +1,87 @@
+"""Do the index and the shards hold the same tensors, each exactly once?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from orz_ckpt.checks.files import READ_AGAIN
+from orz_ckpt.errors import FormatError
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.formats.hf import SHARD_NAME, SINGLE_NAME, HfFolder, Index, UnsafeShardError, read_index
+from orz_ckpt.strict_json import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from orz_ckpt.formats.safetensors import Header
+
+_SAVE_AGAIN = "save the model again; its index is written last"
+_MAX_NAMED = 10
+
+
+def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
+    """Check the index of `folder`, or that it needs none."""
+    if not folder.indexes:
+        shards = [file for file in folder.weights if SHARD_NAME.fullmatch(file.name)]
+        if shards:
+            message = f"there are shards ({shards[0].name}, ...) and no index: the save was cut off"
+            yield finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)
+        return
+    for path in folder.indexes:
+        try:
+            index = read_index(path)
+        except UnsafeShardError as error:
+            message = error.message.removeprefix(f"{path}: ")
+            yield finding("path_escapes", message, remedy=error.remedy, path=path)
+        except FormatError as error:
+            message = error.message.removeprefix(f"{path}: ")
+            yield finding("index_invalid", message, remedy=_SAVE_AGAIN, path=path)
+        except OSError as error:
+            yield finding("unreadable", f"cannot be read: {error.strerror or error}", remedy=READ_AGAIN, path=path)
+        else:
+            yield from _compare(folder, path, index, headers)
+
+
+def _compare(folder: HfFolder, path: Path, index: Index, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
+    named = set(index.weight_map.values())
+    present = {file.name: file for file in folder.weights}
+    for name in sorted(named - present.keys()):
+        count = sum(file == name for file in index.weight_map.values())
+        message = f"it is not there; the index says that it holds {count} tensors"
+        yield finding("file_missing", message, remedy="copy this shard again", path=folder.path / name)
+    for name in sorted(present.keys() - named):
+        if name == SINGLE_NAME or SHARD_NAME.fullmatch(name):
+            message = f"{path.name} does not name it; a loader may take its weights instead"
+            yield finding("shard_orphan", message, remedy="remove it", path=present[name])
+
+    shards = {name: headers[present[name]] for name in named & present.keys() if present[name] in headers}
+    yield from _limited(path, _differences(index, shards))
+    total = sum(header.data_bytes for header in shards.values())
+    if len(shards) == len(named) and index.total_bytes is not None and index.total_bytes != total:
+        message = f"total_size is {index.total_bytes:,}, the shards hold {total:,} bytes of tensors"
+        yield finding("total_size_differs", message, remedy=_SAVE_AGAIN, path=path)
+
+
+def _differences(index: Index, shards: Mapping[str, Header]) -> Iterator[tuple[str, str]]:
+    """Yield a tensor and what is wrong with it; shards without a sound header are left out."""
+    held = {(tensor.name, file) for file, header in shards.items() for tensor in header.tensors}
+    for name, file in sorted(index.weight_map.items()):
+        if file in shards and (name, file) not in held:
+            yield name, f"the index says it is in {file}, and it is not"
+    for name, file in sorted(held):
+        if name not in index.weight_map:
+            yield name, f"{file} holds it, and the index does not name it"
+    for name, count in sorted(Counter(name for name, _ in held).items()):
+        if count > 1:
+            yield name, f"{count} shards hold it"
+
+
+def _limited(path: Path, differences: Iterator[tuple[str, str]]) -> Iterator[CkptFinding]:
+    found = list(differences)
+    for name, message in found[:_MAX_NAMED]:
+        yield finding("index_differs", f"{brief(name)}: {message}", remedy=_SAVE_AGAIN, path=path, tensor=name)
+    if len(found) > _MAX_NAMED:
+        message = f"and {len(found) - _MAX_NAMED} more tensors of which index and shards differ"
+        yield finding("index_differs", message, remedy=_SAVE_AGAIN, path=path)

@@ -1,0 +1,197 @@
+"""What `verify` can find: the rules, their findings, and the report they add up to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from orz_cli.findings import Finding, Severity, Status, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of finding."""
+
+    severity: Severity
+    summary: str
+    """What it means, in one sentence."""
+    status: Status = Status.FAILED
+    """What an error of this kind makes of the whole."""
+
+
+def _error(summary: str) -> Rule:
+    return Rule(Severity.ERROR, summary)
+
+
+def _unknown(summary: str) -> Rule:
+    return Rule(Severity.ERROR, summary, Status.INCONCLUSIVE)
+
+
+def _warn(summary: str) -> Rule:
+    return Rule(Severity.WARN, summary)
+
+
+def _info(summary: str) -> Rule:
+    return Rule(Severity.INFO, summary)
+
+
+RULES: Final = {
+    "path_escapes": Rule(Severity.ERROR, "A path leads out of the checkpoint.", Status.REFUSED),
+    "unreadable": _unknown("A file cannot be read."),
+    "nothing_recognised": _unknown("The path holds nothing that this command knows."),
+    "weights_not_read": _unknown("The weights are in a format that this command does not read."),
+    "manifest_newer": _unknown("The manifest is of a newer version than this reader."),
+    "no_checkpoint": _unknown("The run has no checkpoint yet."),
+    "uncommitted": _error("The save of this checkpoint never came to its end."),
+    "manifest_torn": _error("The manifest is cut off or was altered."),
+    "manifest_invalid": _error("The manifest holds a wrong value."),
+    "manifest_required": _error("There is no manifest, and one was asked for."),
+    "step_differs": _error("The folder's name and the manifest state different steps."),
+    "file_missing": _error("A file is missing."),
+    "file_extra": _error("A file is there that the manifest does not name."),
+    "not_a_file": _error("Something is neither a plain file nor a folder."),
+    "size_differs": _error("A file is longer or shorter than the manifest says."),
+    "digest_differs": _error("A file has other bytes than the manifest says."),
+    "tensor_differs": _error("A header describes a tensor otherwise than the manifest."),
+    "header_invalid": _error("A safetensors file breaks a rule of its format."),
+    "index_invalid": _error("The index of the shards cannot be read."),
+    "index_differs": _error("Index and shards do not hold the same tensors."),
+    "shard_orphan": _error("A file of weights is there that the index does not name."),
+    "total_size_differs": _warn("The index states another total size than the shards have."),
+    "no_weights": _error("There are no weights."),
+    "config_missing": _warn("There is no config.json."),
+    "config_invalid": _error("config.json cannot be used."),
+    "tensor_missing": _error("A tensor that the configuration promises is missing."),
+    "tensor_unexpected": _warn("A tensor is there that the configuration does not know."),
+    "shape_differs": _error("A tensor has another shape than the configuration says."),
+    "tensor_empty": _error("A weight has no elements: it was saved while it was spread over ranks."),
+    "not_finite": _error("A tensor holds NaN or infinity."),
+    "all_zero": _warn("A weight is all zeros."),
+    "all_zero_model": _error("All weights are zero."),
+    "no_manifest": _info("There is no manifest, so bytes cannot be compared with what was written."),
+    "shapes_not_checked": _info("Names and shapes could not be derived from the configuration."),
+    "numbers_not_checked": _info("Tensors of this type are not searched for NaN and infinity."),
+    "no_tokenizer": _info("There is no tokenizer."),
+    "custom_code": _info("The folder holds Python code; it was not run."),
+    "newest_good": _info("Which checkpoint of the run to use."),
+    "in_flight": _info("A save is going on, or was cut off."),
+}
+"""Code -> rule. Codes are stable: scripts match them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CkptFinding(Finding):
+    """A finding about a file, and a tensor in it where that is known."""
+
+    path: str = ""
+    tensor: str = ""
+    status: Status = Status.FAILED
+    """What this finding makes of the whole if it is an error."""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the finding in the shape of its JSON object."""
+        return {**Finding.to_json(self), "path": self.path, "tensor": self.tensor}
+
+
+def finding(code: str, message: str, *, remedy: str = "", path: object = "", tensor: str = "") -> CkptFinding:
+    """Return a finding of the rule `code`.
+
+    Args:
+        code: a key of `RULES`.
+        message: what was found, expected and got; it need not name `path` and `tensor`.
+        remedy: what to do next.
+        path: the file or folder.
+        tensor: the tensor's name, where it is about one.
+    """
+    rule = RULES[code]
+    return CkptFinding(
+        code=code,
+        severity=rule.severity,
+        message=message,
+        remedy=remedy,
+        path=str(path),
+        tensor=tensor,
+        status=rule.status,
+    )
+
+
+class Level(StrEnum):
+    """How much of a checkpoint is read."""
+
+    QUICK = "quick"
+    """Names, sizes, headers, index, shapes."""
+    FULL = "full"
+    """Every byte, too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What one verification found."""
+
+    path: str
+    kind: str
+    """A `subject.Kind`, or `paths` for several."""
+    level: Level
+    findings: tuple[CkptFinding, ...] = ()
+    checked: tuple[str, ...] = ()
+    """The files that were looked at."""
+    bytes: int = 0
+    """Of those files together."""
+    tensors: int = 0
+    seconds: float = 0.0
+    subject: str = ""
+    """Whose weights: writer, step and time, where a manifest says."""
+    newest_good: str = ""
+    """Of a run: its newest checkpoint without an error."""
+    parts: tuple[Report, ...] = field(default=())
+    """Of a run: the reports of its checkpoints. Of several paths: theirs."""
+
+    @property
+    def files(self) -> int:
+        """How many files were looked at."""
+        return len(self.checked)
+
+    def status(self, fail_on: Severity = Severity.ERROR) -> Status:
+        """Conclude: refused before failed before inconclusive before ok; `fail_on` WARN counts warnings, too."""
+        errors = {entry.status for entry in self.findings if entry.severity is Severity.ERROR}
+        for status in (Status.REFUSED, Status.FAILED, Status.INCONCLUSIVE):
+            if status in errors:
+                return status
+            if (
+                status is Status.FAILED
+                and fail_on is Severity.WARN
+                and any(entry.severity is Severity.WARN for entry in self.findings)
+            ):
+                return Status.FAILED
+        return Status.OK
+
+    def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
+        """Return the JSON object that all judging commands share, with this command's own keys behind."""
+        return to_json(
+            self.status(fail_on),
+            self.findings,
+            path=self.path,
+            kind=self.kind,
+            level=self.level.value,
+            files=self.files,
+            bytes=self.bytes,
+            tensors=self.tensors,
+            seconds=round(self.seconds, 3),
+            newest_good=self.newest_good,
+            parts=[{"path": part.path, "kind": part.kind, "status": part.status(fail_on).value} for part in self.parts],
+        )
+
+
+def softened(report: Report) -> Report:
+    """Return `report` of an older checkpoint, which no longer decides: errors as warnings, and no notes."""
+    return replace(
+        report,
+        findings=tuple(
+            replace(entry, severity=Severity.WARN)
+            if entry.severity is Severity.ERROR and entry.status is not Status.REFUSED
+            else entry
+            for entry in report.findings
+            if entry.severity is not Severity.INFO
+        ),
+    )

@@ -1,0 +1,55 @@
+"""How far reading is, on a terminal: bytes and bytes a second."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from orz_ckpt.verify import Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orz_ckpt import verify
+
+
+class Bar:
+    """A progress bar that several threads advance."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("reading", total=0)
+        self._total = 0
+        self._lock = threading.Lock()
+
+    def add_total(self, nbytes: int) -> None:
+        """Expect `nbytes` more."""
+        with self._lock:
+            self._total += nbytes
+            self._progress.update(self._task, total=self._total)
+
+    def advance(self, nbytes: int) -> None:
+        """Count `nbytes` as read."""
+        self._progress.advance(self._task, nbytes)
+
+
+@contextmanager
+def shown_progress() -> Iterator[verify.Progress]:
+    """Yield a bar on stderr that goes away at the end; where stderr is no terminal, yield silence."""
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield Silent()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Bar(progress)

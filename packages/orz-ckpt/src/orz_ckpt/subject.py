@@ -1,0 +1,126 @@
+"""What a path is: a run, a checkpoint or a part of one, a foreign folder, a file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.errors import MissingPathError
+from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_IN_FLIGHT = re.compile(r"step_\d{6,}\.(tmp|old)-.*", re.ASCII)
+_OURS: Final = (b'"root_sha256"', b'"manifest_sha256"')
+_LEVELS_UP: Final = 4
+_PEEK_BYTES: Final = 64 * 1024
+
+
+class Kind(StrEnum):
+    """What a path turned out to be."""
+
+    RUN = "run"
+    """A run folder, or the folder of its checkpoints."""
+    CHECKPOINT = "checkpoint"
+    """A step folder, wherever it lies now."""
+    PART = "part"
+    """A folder or a file inside a step folder: its manifest covers it."""
+    FOLDER = "folder"
+    """Any other folder."""
+    FILE = "file"
+    """Any other file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """A path and the checkpoint it belongs to."""
+
+    path: Path
+    kind: Kind
+    root: Path
+    """The step folder around it; itself where there is none."""
+
+    @property
+    def prefix(self) -> str:
+        """`path` relative to `root`, `/` between parts; empty where they are the same."""
+        return "" if self.path == self.root else self.path.relative_to(self.root).as_posix()
+
+
+def identify(path: Path) -> Subject:
+    """Find out what `path` is, by names alone where they suffice.
+
+    Raises:
+        MissingPathError: nothing is there.
+        OSError: it cannot be looked at.
+    """
+    if path.name in {"", ".."}:
+        path = path.resolve()  # its name says what it is
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise _missing(path) from None
+    if path.is_dir():
+        if is_checkpoint(path):
+            return Subject(path=path, kind=Kind.CHECKPOINT, root=path)
+        if (path / CHECKPOINTS_DIR).is_dir() or step_folders(path):
+            return Subject(path=path, kind=Kind.RUN, root=path)
+    for spelled in (path, path.absolute()):
+        root = _checkpoint_around(spelled)
+        if root is not None:
+            return Subject(path=spelled, kind=Kind.PART, root=root)
+    return Subject(path=path, kind=Kind.FOLDER if path.is_dir() else Kind.FILE, root=path)
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether `folder` is a step folder, committed or not."""
+    return (
+        _is_named_like_one(folder)
+        or any((folder / name).is_dir() for name in ("policy", "state", PRIVATE_DIR))
+        or _has_our_manifest(folder)
+    )
+
+
+def is_in_flight(folder: Path) -> bool:
+    """Return whether `folder` is a save that is going on or was cut off."""
+    return _IN_FLIGHT.fullmatch(folder.name) is not None
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """Return the step folders right below `folder`, by step."""
+    found = [(step, entry) for entry in folder.iterdir() if (step := step_of(entry)) is not None and entry.is_dir()]
+    return [entry for _, entry in sorted(found)]
+
+
+def _is_named_like_one(folder: Path) -> bool:
+    return step_of(folder) is not None or is_in_flight(folder)
+
+
+def _has_our_manifest(folder: Path) -> bool:
+    """Other programs also write a `manifest.json`; ours is known by its digests, even when it is torn."""
+    file = folder / MANIFEST_NAME
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        data = stream.read(_PEEK_BYTES)
+        stream.seek(max(0, file.stat().st_size - _PEEK_BYTES))
+        data += stream.read(_PEEK_BYTES)
+    return any(mark in data for mark in _OURS)
+
+
+def _checkpoint_around(path: Path) -> Path | None:
+    for folder in list(path.parents)[:_LEVELS_UP]:
+        if folder.is_dir() and folder.name and (_is_named_like_one(folder) or _has_our_manifest(folder)):
+            return folder
+    return None
+
+
+def _missing(path: Path) -> MissingPathError:
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    remedy = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+    return MissingPathError(f"{path} does not exist", remedy=remedy)
