@@ -79,7 +79,7 @@ def compile_lock(  # noqa: D417  `name` and `sources` need no more words
         command += ["--excludes", str(excludes)]
         command += [argument for path in constraints for argument in ("--constraint", path)]
         command += ["--extra", extra] if extra else []
-        resolved = subprocess.run(  # noqa: S603  our own arguments
+        resolved = subprocess.run(
             [*command, *sources, *([str(more)] if also else [])],
             cwd=ROOT,
             check=True,

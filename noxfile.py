@@ -1,0 +1,172 @@
+"""The two commands of the README, and what they are made of.
+
+nox -s quickstart                       install, train a small model, verify its checkpoint, report on the run
+nox -s tests                            install, lint, check types and imports, run the tests
+nox -s tests -- tests/unit -k gae       what follows -- goes to pytest
+nox -s quickstart -- --cpu              the CPU lock, whatever the machine has
+
+Both commands share one environment, .nox/orz, which requirements/install.py makes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests"]
+nox.options.error_on_external_run = True
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".nox" / "orz"
+SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+
+PYTHONS = ("3.11", "3.12", "3.13")
+LIGHT_PACKAGES = ("orz_cli", "orz_ckpt", "orz_monitor")
+"""Packages that install and work alone, each with orz_cli, without torch."""
+
+
+@nox.session(python=False)
+def quickstart(session: nox.Session) -> None:
+    """Install, train the quickstart recipe, verify its last checkpoint, report on the run."""
+    settings = install(session)
+    started = time.monotonic()
+    run_dir = ROOT / "runs" / f"quickstart-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    run(session, "orz", "train", "quickstart", "backend=local", *settings, "--run-dir", str(run_dir))
+    checkpoint = max(run_dir.glob("checkpoints/step_*[0-9]"))
+    run(session, "orz", "ckpt", "verify", str(checkpoint))
+    run(session, "orz", "monitor", "report", str(run_dir))
+    session.log(f"trained, verified and reported in {time.monotonic() - started:.0f} s")
+    session.log(f"run:         {run_dir}")
+    session.log(f"checkpoint:  {checkpoint}")
+    session.log(f"go on with:  {SCRIPTS / 'orz'} --help")
+
+
+@nox.session(python=False)
+def tests(session: nox.Session) -> None:
+    """Check style, types and imports, then run the tests."""
+    arguments = install(session)
+    check_lint(session)
+    check_types(session)
+    check_imports(session)
+    run(session, "pytest", *arguments)
+
+
+@nox.session(python=False, default=False)
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff."""
+    install(session)
+    check_lint(session)
+
+
+@nox.session(python=False, default=False)
+def types(session: nox.Session) -> None:
+    """Check types with mypy."""
+    install(session)
+    check_types(session)
+
+
+@nox.session(python=False, default=False)
+def imports(session: nox.Session) -> None:
+    """Check who imports whom."""
+    install(session)
+    check_imports(session)
+
+
+@nox.session(python="3.11", default=False)
+def lock(session: nox.Session) -> None:
+    """Resolve requirements/*.txt anew."""
+    session.install("uv")
+    session.run("python", "requirements/lock.py")
+
+
+@nox.session(python=False, default=False)
+def wheels(session: nox.Session) -> None:
+    """Build a wheel of each package; install each light one alone on every Python that is here, and use it."""
+    install(session)
+    folder = Path(session.create_tmp()).resolve()
+    shutil.rmtree(folder / "dist", ignore_errors=True)
+    for project in sorted(ROOT.glob("packages/*/")):
+        run(session, "python", "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", project)
+    missing = []
+    for version in PYTHONS:
+        python = find_python(version)
+        if python is None:
+            missing.append(version)
+            continue
+        for module in LIGHT_PACKAGES:
+            built = sorted({*folder.glob("dist/orz_cli-*.whl"), *folder.glob(f"dist/{module}-*.whl")})
+            use_alone(session, python, folder / f"{module}-{version}", built, module)
+    for version in missing:
+        session.warn(f"SKIPPED: Python {version} is not on this machine; no wheel was tried on it")
+    used = len(LIGHT_PACKAGES) * (len(PYTHONS) - len(missing))
+    session.log(f"{used} installations of {len(LIGHT_PACKAGES)} wheels work alone, {len(missing)} Pythons skipped")
+
+
+def install(session: nox.Session) -> list[str]:
+    """Make or keep the shared environment; return the session's arguments without --cpu."""
+    flags = ["--cpu"] if "--cpu" in session.posargs else []
+    python = find_python("3.11")
+    if python is None:
+        session.error("CPython 3.11 is not on this machine; the locks are made for it")
+    session.run(python, "requirements/install.py", ENVIRONMENT, *flags, external=True)
+    return [argument for argument in session.posargs if argument != "--cpu"]
+
+
+def run(session: nox.Session, program: str, *arguments: str | Path) -> None:
+    """Run a program of the shared environment."""
+    session.run(SCRIPTS / program, *arguments, external=True)
+
+
+def check_lint(session: nox.Session) -> None:
+    """Check style and format of the whole tree."""
+    run(session, "ruff", "check")
+    run(session, "ruff", "format", "--check")
+
+
+def check_types(session: nox.Session) -> None:
+    """Check the types of the four packages, and of the user's code in tests/typing."""
+    run(session, "mypy")
+
+
+def check_imports(session: nox.Session) -> None:
+    """Check the contracts of pyproject.toml."""
+    run(session, "lint-imports")
+
+
+def find_python(version: str) -> str | None:
+    """Return an interpreter of `version` ("3.12") that runs: this one, from PATH or from pyenv; None without one."""
+    name = f"python{version}"
+    pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"))
+    candidates = [sys.executable, shutil.which(name), *map(str, reversed(pyenv))]
+    for candidate in filter(None, candidates):
+        probe = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        answer = subprocess.run(probe, capture_output=True, check=False, text=True)
+        if answer.stdout.strip() == version:
+            return candidate
+    return None
+
+
+def use_alone(session: nox.Session, python: str, folder: Path, wheels: list[Path], module: str) -> None:
+    """Install wheels with what they require into an empty environment, and use them there."""
+    session.log(f"{module} alone on {python}")
+    session.run(python, "-m", "venv", "--clear", folder, external=True, silent=True)
+    inside = folder / ("Scripts" if os.name == "nt" else "bin")
+    pip: list[str | Path] = [inside / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    session.run(*pip, "--constraint", ROOT / "requirements/cpu.txt", *wheels, external=True)
+    alone = (
+        f"import importlib.util as u, {module}; "
+        "present = [n for n in ('torch', 'transformers', 'vllm', 'ray', 'deepspeed') if u.find_spec(n)]; "
+        "assert not present, present"
+    )
+    session.run(inside / "python", "-I", "-c", alone, external=True)
+    session.run(inside / "orz", "--help", external=True, silent=True)
+    session.run(inside / "orz", "--version", external=True)
+    session.run(inside / "orz", "doctor", external=True, silent=True)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from importlib.metadata import Distribution, EntryPoint
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+
+from orz_cli import commands
+from orz_cli.commands import CommandError, discover
+from orz_cli.exits import EXIT_CODES_HELP, ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+TWO_OPTIONS = """
+import typer
+from typing import Annotated
+def app(x: Annotated[int, typer.Option(), typer.Option()]): ...
+"""
+
+
+@pytest.fixture
+def declare(tmp_path: Path):
+    """Return a function that makes the entry point of a package that is installed nowhere."""
+
+    def make(name: str, value: str, package: str = "acme") -> EntryPoint:
+        info = tmp_path / f"{package}-1.2.0.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2.0\n")
+        entry_point = EntryPoint(name=name, value=value, group=commands.ENTRY_POINT_GROUP)
+        return entry_point._for(Distribution.at(info))
+
+    return make
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that puts a module with this source on the path."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(name: str, source: str) -> None:
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+
+    return make
+
+
+def test_discovery_imports_nothing(declare):
+    """A command is known by its package's metadata, before its module is imported."""
+    found, warnings = discover([declare("shiny", "no_such_module_anywhere:app")])
+    assert {"shiny": ("acme", "1.2.0")} == {name: (c.package, c.version) for name, c in found.items()}
+    assert warnings == []
+
+
+def test_commands_are_sorted(declare):
+    """The list is in alphabetical order, whatever order the packages were installed in."""
+    found, _ = discover([declare("b", "m:f"), declare("c", "m:f"), declare("a", "m:f")])
+    assert ["a", "b", "c"] == list(found)
+
+
+def test_a_function_becomes_a_command(declare, module):
+    """A plain function is a command, its docstring the help."""
+    module("plug_function", "def go():\n    'Go there.'\n")
+    command = discover([declare("go", "plug_function:go")])[0]["go"].load(None)
+    assert ("go", "Go there.") == (command.name, command.help)
+
+
+def test_an_app_with_one_command_keeps_its_level(declare, module):
+    """`orz shiny polish` stays two words when polish is the only command of the app."""
+    module("plug_app", "import typer\napp = typer.Typer()\n@app.command()\ndef polish():\n    'Polish.'\n")
+    group = discover([declare("shiny", "plug_app:app")])[0]["shiny"].load(None)
+    assert ["polish"] == list(group.commands)
+
+
+def test_exit_codes_close_every_help(declare, module):
+    """An app, its commands, and the commands below these end with the exit codes, unless they have an epilog."""
+    source = """
+import typer
+app, inner = typer.Typer(), typer.Typer()
+@app.command()
+def plain(): 'Plain.'
+@inner.command(epilog='Mine.')
+def own(): 'Own.'
+app.add_typer(inner, name='inner')
+"""
+    module("plug_nested", source)
+    group = discover([declare("n", "plug_nested:app")])[0]["n"].load(None)
+    inner = group.commands["inner"]
+    expected = (EXIT_CODES_HELP, EXIT_CODES_HELP, EXIT_CODES_HELP, "Mine.")
+    assert expected == (
+        group.epilog,
+        group.commands["plain"].epilog,
+        inner.epilog,
+        inner.commands["own"].epilog,
+    )
+
+
+def test_exit_codes_help_names_each_code():
+    """A code that is added to the enumeration has to be explained to users."""
+    explained = {int(part.split()[0]) for part in EXIT_CODES_HELP.removeprefix("Exit codes: ").split("; ")}
+    assert set(map(int, ExitCode)) == explained
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "reason"),
+    [
+        ("import nothing_like_it", "plug_bad:app", "ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("app = ", "plug_bad:app", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(0)", "plug_bad:app", "SystemExit: 0"),
+        ("raise RuntimeError", "plug_bad:app", "RuntimeError"),
+        ("app = 3", "plug_bad:app", "TypeError: expected a function or a typer.Typer, got int"),
+        ("", "plug_bad:app", "AttributeError: module 'plug_bad' has no attribute 'app'"),
+        (TWO_OPTIONS, "plug_bad:app", "MultipleTyperAnnotationsError"),
+    ],
+)
+def test_whatever_breaks_in_a_plug_in_is_one_error(declare, module, source, value, reason):
+    """A module that cannot be imported, leaves the interpreter or holds no command: a CommandError that says so."""
+    module("plug_bad", source)
+    command = discover([declare("bad", value)])[0]["bad"]
+    with pytest.raises(CommandError) as caught:
+        command.load(None)
+    assert f"`orz bad` is not available: acme 1.2.0 cannot be loaded: {reason}" in caught.value.message
+    assert ExitCode.USAGE == caught.value.exit_code
+
+
+def test_the_remedy_tells_a_missing_dependency_from_a_broken_package(declare, module):
+    """A missing dependency is installed; a package that lacks a file of its own is installed again."""
+    module("plug_needs", "import nothing_like_it")
+    needs = discover([declare("n", "plug_needs:app")])[0]["n"]
+    lost = discover([declare("l", "plug_lost.cli:app")])[0]["l"]
+    remedies = []
+    for command in (needs, lost):
+        with pytest.raises(CommandError) as caught:
+            command.load(None)
+        remedies.append(caught.value.remedy)
+    expected = [
+        "install what it needs: python -m pip install acme==1.2.0",
+        "repair it: python -m pip install --force-reinstall --no-deps acme==1.2.0",
+    ]
+    assert expected == remedies
+
+
+def test_a_stranger_cannot_take_our_command(declare):
+    """`orz train` belongs to orz-train, also where another package claims it and comes first in the alphabet."""
+    claims = [declare("train", "x:f"), declare("train", "orz_train.cli:train", package="orz-train")]
+    for order in (claims, claims[::-1]):
+        found, warnings = discover(order)
+        assert "orz-train" == found["train"].package
+        assert ["acme 1.2.0 also brings `orz train`; the one of orz-train is used"] == warnings
+
+
+def test_two_strangers_with_one_name(declare):
+    """The first package in alphabetical order wins, and the warning names both."""
+    found, warnings = discover([declare("x", "m:f", package="zeta"), declare("x", "m:f", package="alpha")])
+    assert "alpha" == found["x"].package
+    assert ["zeta 1.2.0 also brings `orz x`; the one of alpha is used"] == warnings
+
+
+def test_help_in_a_pipe_has_no_boxes(declare, module):
+    """Without markup a typer app renders plain help, its nested apps too."""
+    module("plug_plain", "import typer\napp = typer.Typer(rich_markup_mode='rich')\n@app.command()\ndef f(): 'F.'\n")
+    group: Any = discover([declare("p", "plug_plain:app")])[0]["p"].load(None)
+    help_text = group.get_help(typer.Context(group, info_name="p"))
+    assert help_text.startswith("Usage: p [OPTIONS] COMMAND [ARGS]...")
+    assert "╭" not in help_text
