@@ -45,12 +45,14 @@ def gae(
         advantages_K and returns_K, the dtype of `rewards_K`.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: shapes differ, or the rewards are not floats.
     """
     values_K = torch.zeros_like(rewards_K) if values_K is None else values_K
     if not rewards_K.shape == values_K.shape == segment_ids_K.shape or rewards_K.ndim != 1:
         shapes = [tuple(x.shape) for x in (rewards_K, values_K, segment_ids_K)]
         raise ValueError(f"rewards, values and segment ids must be one-dimensional and alike, got {shapes}")
+    if not rewards_K.is_floating_point():
+        raise ValueError(f"rewards must be floats, got {rewards_K.dtype}")
     dtype, rewards_K, values_K = rewards_K.dtype, rewards_K.double(), values_K.double()
     last_K = is_last(segment_ids_K)
     after_K = 0.0 if bootstrap_values_S is None else bootstrap_values_S.double()[segment_ids_K.long()]
