@@ -48,7 +48,7 @@ def test_flags_in_cpuinfo():
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({}, "/tmp/ray"),
+        ({}, "/tmp/ray"),  # noqa: S108  Ray's default
         ({"TMPDIR": "/scratch"}, "/scratch/ray"),
         ({"TMPDIR": "/scratch", "RAY_TMPDIR": "/r"}, "/r/ray"),
     ],

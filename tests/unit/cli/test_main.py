@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 
-class Refused(OrzError):
+class RefusedError(OrzError):
     exit_code = ExitCode.REFUSED
 
 
@@ -75,7 +75,7 @@ def test_an_orz_error_is_a_message_and_its_code(install, capsys):
 
     def refuse() -> None:
         message = "weights.bin calls os.system [really]"
-        raise Refused(message, remedy="don't load it")
+        raise RefusedError(message, remedy="don't load it")
 
     install(refuse=refuse)
     assert ExitCode.REFUSED == main(["refuse"])
