@@ -100,13 +100,9 @@ def load_critic(model: str, *, dtype: str, trust_remote_code: bool = False) -> n
         DataError: the folder or name can't be loaded.
     """
     with _explained(model, "critic"):
-        config = AutoConfig.from_pretrained(
-            model,
-            num_labels=1,
-            classifier_dropout=0.0,
-            token_classification_bias=False,
-            trust_remote_code=trust_remote_code,
-        )
+        config = AutoConfig.from_pretrained(model, num_labels=1, trust_remote_code=trust_remote_code)
+        config.classifier_dropout = 0.0
+        config.token_classification_bias = False
         had_head = any("ForTokenClassification" in name for name in config.architectures or ())
         loaded = AutoModelForTokenClassification.from_pretrained(
             model,

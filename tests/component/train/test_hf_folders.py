@@ -1,0 +1,104 @@
+"""Models as Hugging Face folders: what is saved loads elsewhere, what can't be loaded says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, PreTrainedTokenizerFast
+
+from orz_train.backends import hf
+from orz_train.backends.local.models import LocalCritic, LocalPolicy
+from orz_train.config.schema import Config
+from orz_train.data.packing import Packing, pack
+from orz_train.errors import DataError
+from orz_train.types import Rollout
+
+pytestmark = pytest.mark.component
+
+
+def test_saved_policy_loads_with_transformers(
+    tmp_path: Path,
+    rollouts: list[Rollout],
+    config_for: Callable[..., Config],
+    policy_for: Callable[[Config], LocalPolicy],
+) -> None:
+    """AutoModelForCausalLM gives the policy's log-probs, bit for bit."""
+    policy = policy_for(config_for())
+    policy.save(tmp_path / "policy")
+    (row,) = pack(rollouts[:1], Packing(max_tokens=64))
+    logits_TV = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")(row.token_ids_T[None]).logits[0]
+    logp_TV = torch.log_softmax(logits_TV[:, : policy.num_ids].float(), -1)
+    expected = logp_TV[:-1].gather(-1, row.token_ids_T[1:, None]).squeeze(-1) * row.action_mask_T[1:]
+    torch.testing.assert_close(expected, policy.logprobs([row])[0][1:], atol=1e-6, rtol=0)
+
+
+def test_saved_critic_loads_as_a_token_classifier(
+    tmp_path: Path,
+    rollouts: list[Rollout],
+    config_for: Callable[..., Config],
+    critic_for: Callable[[Config], LocalCritic],
+) -> None:
+    """One label, no dropout, no bias; the value of token t is the score at token t - 1."""
+    critic = critic_for(config_for())
+    critic.save(tmp_path / "critic")
+    loaded = AutoModelForTokenClassification.from_pretrained(tmp_path / "critic")
+    assert (1, 0.0, None) == (loaded.config.num_labels, loaded.dropout.p, loaded.score.bias)
+    (row,) = pack(rollouts[:1], Packing(max_tokens=64))
+    scores_T = loaded.train()(row.token_ids_T[None]).logits[0, :, 0]
+    ((values_T, ends_S),) = critic.values([row])
+    torch.testing.assert_close(scores_T[:-1] * row.action_mask_T[1:], values_T[1:], atol=1e-6, rtol=0)
+    torch.testing.assert_close(scores_T[-1:], ends_S, atol=1e-6, rtol=0)
+
+
+def test_a_new_critic_values_everything_at_zero(tiny_model: Path, rollouts: list[Rollout]) -> None:
+    """From a language model the head is new and 0; its backbone is the model's."""
+    model = hf.load_critic(str(tiny_model), dtype="float32")
+    (row,) = pack(rollouts[:1], Packing(max_tokens=64))
+    with torch.no_grad():
+        values_K, ends_S = hf.critic_values(model, row)
+    assert 0 == float(values_K.abs().max()) == float(ends_S.abs().max())
+    policy = hf.load_causal_lm(str(tiny_model), dtype="float32")
+    backbone, saved = dict(model.named_parameters()), dict(policy.named_parameters())
+    shared = backbone.keys() & saved.keys()
+    assert backbone.keys() - shared == {"score.weight"}
+    assert all(torch.equal(backbone[name], saved[name]) for name in shared)
+
+
+@pytest.mark.parametrize("breakage", ["missing", "no config", "no weights", "torn config"])
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, tiny_model: Path, breakage: str) -> None:
+    """A folder that isn't there, or lacks a part, is a DataError that names it: no traceback for a user's mistake."""
+    folder = tmp_path / "model"
+    if breakage != "missing":
+        shutil.copytree(tiny_model, folder)
+    if breakage == "no config":
+        (folder / "config.json").unlink()
+    if breakage == "no weights":
+        (folder / "model.safetensors").unlink()
+    if breakage == "torn config":
+        (folder / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=str(folder)) as caught:
+        hf.load_causal_lm(str(folder), dtype="float32")
+    assert caught.value.remedy
+
+
+def test_a_tokenizer_without_an_end_is_refused(tiny_model: Path) -> None:
+    """No response could end by itself; the message says where to set the token."""
+    endless = PreTrainedTokenizerFast(tokenizer_file=str(tiny_model / "tokenizer.json"))
+    with pytest.raises(DataError, match="no end-of-sequence token") as caught:
+        hf.HFTokenizer(endless, source="models/endless")
+    assert "models/endless" in caught.value.message
+    assert "generation_config.json" in caught.value.remedy
+    assert (7,) == hf.HFTokenizer(endless, generation_eos=[7]).eos_token_ids
+
+
+def test_end_ids_come_from_the_generation_config_too(tmp_path: Path, tiny_model: Path) -> None:
+    """Its list of end ids is added to the tokenizer's own, each once."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 9, 1]}), encoding="utf-8")
+    assert (1, 9) == hf.load_tokenizer(str(folder)).eos_token_ids
