@@ -1,0 +1,124 @@
+"""`orz train` and `orz plan`. Nothing heavy is imported before a command needs it."""
+# ruff: noqa: PLC0415  `orz --help` loads this module, and must be back at once
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orz_train.errors import UsageError
+
+if TYPE_CHECKING:
+    from orz_train.config.load import Loaded
+
+DEFAULT_RECIPE = "quickstart"
+RUNS = Path("runs")
+"""Where run folders are made unless `--run-dir` says otherwise."""
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="The name of a shipped recipe, or a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the recipe's: policy.optimizer.lr=1e-6"),
+]
+Overlays = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="OVERLAY", help="Lay `debug` or a YAML file over the recipe; may be repeated."),
+]
+RunDir = Annotated[
+    Path | None,
+    typer.Option("--run-dir", metavar="DIR", help="The run folder; ./runs/RECIPE-TIME-ID by default."),
+]
+
+
+def train(
+    recipe: Recipe = DEFAULT_RECIPE,
+    overrides: Overrides = None,
+    *,
+    with_: Overlays = None,
+    run_dir: RunDir = None,
+    resume: Annotated[
+        str,
+        typer.Option(metavar="auto|never|PATH", help="Go on where --run-dir or a checkpoint left off."),
+    ] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the settings and the plan, start nothing.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the shipped recipes and overlays.")] = False,
+) -> None:
+    """Train a policy. Without arguments this runs the quickstart."""
+    if list_:
+        _list_recipes()
+        return
+    loaded = _load(recipe, overrides, with_)
+    if dry_run:
+        _dry_run(loaded, run_dir)
+        return
+    from orz_train.launch import run
+
+    code = run(loaded.config, run_dir=run_dir, resume=resume)
+    if code:
+        raise typer.Exit(int(code))
+
+
+def plan(
+    recipe: Recipe = DEFAULT_RECIPE,
+    overrides: Overrides = None,
+    *,
+    with_: Overlays = None,
+    run_dir: RunDir = None,
+    gpu_memory: Annotated[
+        float, typer.Option("--gpu-memory", metavar="GB", min=1, help="Memory of one GPU, in GB.")
+    ] = 80.0,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, with the formulas of all estimates.")] = False,
+) -> None:
+    """Show what a run will do: its parameters in words, batches, memory, disk. Needs no GPU, model or data."""
+    from orz_train.plan.summary import make_plan, plan_json
+    from orz_train.plan.text import show, write_plan
+
+    loaded = _load(recipe, overrides, with_)
+    made = make_plan(loaded.config, run_dir=run_dir or RUNS.absolute(), device_bytes=round(gpu_memory * 1e9))
+    if json_:
+        typer.echo(json.dumps(plan_json(made), indent=2, ensure_ascii=False))
+    else:
+        show(made, write_plan)
+
+
+def _load(recipe: str, overrides: list[str] | None, overlays: list[str] | None) -> Loaded:
+    """Load the configuration; a first argument that is KEY=VALUE belongs to the default recipe."""
+    from orz_train.config.load import load
+
+    arguments = list(overrides or [])
+    if "=" in recipe and not os.path.lexists(recipe):
+        arguments.insert(0, recipe)
+        recipe = DEFAULT_RECIPE
+    return load(recipe, arguments, overlays or ())
+
+
+def _dry_run(loaded: Loaded, run_dir: Path | None) -> None:
+    """Write the settings to stdout, a recipe in its own right, and the plan's summary to stderr."""
+    from orz_train.config.dump import dump
+    from orz_train.config.preflight import check_names
+    from orz_train.plan.summary import make_plan
+    from orz_train.plan.text import show, write_summary
+
+    if run_dir is not None and run_dir.exists() and not run_dir.is_dir():
+        raise UsageError(f"--run-dir {run_dir} is a file, expected a folder")
+    check_names(loaded.config)
+    made = make_plan(loaded.config, run_dir=run_dir or RUNS.absolute())
+    sources = "\n".join(f"#   {source}" for source in loaded.sources)
+    typer.echo(f"# Made from, lowest precedence first:\n{sources}\n{dump(loaded.config)}", nl=False)
+    show(made, write_summary, stderr=True)
+
+
+def _list_recipes() -> None:
+    from orz_train.config.recipes import list_overlays, list_recipes
+
+    recipes = list_recipes()
+    width = max(len(recipe.name) for recipe in recipes)
+    for recipe in recipes:
+        typer.echo(f"{recipe.name:<{width}}  {recipe.description}")
+    typer.echo(f"\noverlays, for --with: {', '.join(list_overlays())}")
