@@ -1,0 +1,177 @@
+"""`orz` as a process: what it imports, how long it takes, what a shell sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orz_cli.versions import ORZ_PACKAGES
+
+pytestmark = pytest.mark.component
+
+HELP_BUDGET_S = 0.5
+POSIX_ONLY = ("fcntl", "grp", "pwd", "resource", "syslog", "termios", "tty")
+"""Modules that Windows does not have. The standard library copes; so have the packages that promise to."""
+
+
+def orz(*arguments, **environment):
+    """Run `orz` in a process of its own, in a pipe."""
+    command = [sys.executable, "-m", "orz_cli", *arguments]
+    return subprocess.run(
+        command, capture_output=True, check=False, text=True, env={**os.environ, **environment}, timeout=60
+    )
+
+
+def python(code):
+    """Run code in a fresh interpreter and return what it prints."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=60).stdout
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    """Return a function that installs a package with one command, seen by child processes."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def make(name, source):
+        (tmp_path / f"plug_{name}.py").write_text(source)
+        info = tmp_path / f"plug_{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plug-{name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[orz.commands]\n{name} = plug_{name}:command\n")
+
+    return make
+
+
+def test_help_is_quick():
+    """`orz --help` with all four packages installed answers within half a second, interpreter start included."""
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert orz("--help").returncode == 0
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < HELP_BUDGET_S
+
+
+def test_help_loads_no_heavy_library():
+    """Listing all commands imports neither torch nor what builds on it."""
+    heavy = ("torch", "transformers", "ray", "vllm", "deepspeed", "pyarrow", "tensorboard")
+    code = f"""
+import sys
+from orz_cli.main import main
+assert main(['--help']) == 0
+print('loaded:', *sorted(set({heavy}) & set(sys.modules)))
+"""
+    assert python(code).splitlines()[-1].split() == ["loaded:"]
+
+
+def test_help_lists_every_command_of_the_workspace():
+    """Each entry point is listed with a line of help, and nothing is broken."""
+    answer = orz("--help")
+    assert "" == answer.stderr
+    listed = dict(
+        line.split(maxsplit=1) for line in answer.stdout.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    )
+    assert {"ckpt", "doctor", "monitor", "plan", "train"} <= set(listed)
+    assert [] == [name for name, text in listed.items() if text.startswith("Not available")]
+
+
+def test_version_lists_the_workspace():
+    """All four packages have one version."""
+    versions = dict(line.split(maxsplit=1) for line in orz("--version").stdout.splitlines())
+    assert set(ORZ_PACKAGES) <= set(versions)
+    assert 1 == len({versions[name] for name in ORZ_PACKAGES})
+
+
+def test_a_broken_package_leaves_the_others_alone(plug_in):
+    """The broken one is warned about in the list, answers with its reason and 2, and silent elsewhere."""
+    plug_in("broken", "import nothing_like_it")
+    listing = orz("--help")
+    assert (0, True) == (listing.returncode, "Not available: No module named 'nothing_like_it'" in listing.stdout)
+    assert "warning: `orz broken` is not available: plug-broken 1.0 cannot be loaded" in listing.stderr
+    broken = orz("broken", "--help")
+    assert (2, "") == (broken.returncode, broken.stdout)
+    assert "ModuleNotFoundError: No module named 'nothing_like_it'" in broken.stderr
+    assert "" == orz("--version").stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to a child process is POSIX's")
+def test_ctrl_c_is_130(plug_in):
+    """An interrupt ends a command with 130 and one line, no traceback."""
+    plug_in("wait", "import time\ndef command():\n    'Wait.'\n    print('waiting', flush=True)\n    time.sleep(30)\n")
+    command = [sys.executable, "-m", "orz_cli", "wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "waiting\n" == process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert (130, "error: interrupted\n") == (process.returncode, stderr)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_leaves_is_no_traceback(plug_in, buffered):
+    """`orz ... | head -1` stays quiet, and does not claim success: what was cut off may have held the verdict."""
+    plug_in("talk", "import typer\ndef command():\n    'Talk.'\n    for n in range(100_000): print(n)\n")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    command = [sys.executable, "-m", "orz_cli", "talk"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert "0\n" == process.stdout.readline()
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert (3, "") == (process.returncode, stderr)
+
+
+def test_a_reader_that_leaves_at_once(plug_in):
+    """A short output whose reader is gone when it is flushed at the end stays quiet too."""
+    plug_in("short", "import sys\ndef command():\n    'Short.'\n    sys.stdin.read()\n    print('x')\n")
+    command = [sys.executable, "-m", "orz_cli", "short"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()
+        stderr = process.stderr.read()
+    assert (3, "") == (process.returncode, stderr)
+
+
+def test_no_colour_in_a_pipe_or_by_request():
+    """A pipe gets no escape codes; a forced terminal does, unless NO_COLOR is set: then no colour is in them."""
+    assert "\x1b" not in orz("trian").stderr
+    assert "\x1b[1;31m" in orz("trian", FORCE_COLOR="1", NO_COLOR="").stderr
+    assert "31m" not in orz("trian", FORCE_COLOR="1", NO_COLOR="1").stderr
+
+
+def test_doctor_judges_this_environment():
+    """`orz doctor` ends with the code of its own verdict, and imports no torch to print its version."""
+    answer = orz("doctor", "--json")
+    document = json.loads(answer.stdout)
+    assert {"ok": 0, "failed": 1}[document["status"]] == answer.returncode
+    assert set(ORZ_PACKAGES) <= set(document["machine"]["packages"])
+    code = """
+import sys, typer
+from orz_cli.main import main
+main(['doctor', '--json'])
+print('loaded:', *sorted({'torch', 'vllm', 'ray', 'deepspeed', 'transformers'} & set(sys.modules)))
+"""
+    assert python(code).splitlines()[-1].split() == ["loaded:"]
+
+
+@pytest.mark.parametrize("package", ["orz_cli", "orz_ckpt", "orz_monitor"])
+def test_light_packages_need_no_posix_module(package):
+    """Every module of a light package imports where Windows' missing modules are missing."""
+    code = f"""
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys({POSIX_ONLY}))
+package = importlib.import_module({package!r})
+names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + '.') if '__main__' not in m.name]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+    assert int(python(code)) >= len(list(Path(__file__).parents[3].glob(f"packages/*/src/{package}/*.py"))) - 2
