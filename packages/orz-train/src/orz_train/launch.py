@@ -1,0 +1,283 @@
+"""The composition root: a configuration in, a finished run out. The one file that knows every class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from orz_ckpt.inventory import list_checkpoints, newest_committed
+from orz_train.algorithm import GRPO, PPO, Algorithm
+from orz_train.backends import hf
+from orz_train.backends.local.generator import LocalGenerator, LocalWeightLink
+from orz_train.backends.local.models import LocalCritic, LocalPolicy, LocalReference
+from orz_train.checkpoint import ResumePoint, RunCheckpoints, resume_point
+from orz_train.collect import Collector
+from orz_train.config import plugins, shipped
+from orz_train.config.preflight import check_names
+from orz_train.config.schema import Config
+from orz_train.data import LoadedPrompts, PromptSet, load_eval_sets, load_prompts
+from orz_train.data.packing import Packing
+from orz_train.errors import BackendMissingError, ConfigError, RunFolderError
+from orz_train.evaluation import Evaluator
+from orz_train.ports import MetricSink, Sampling
+from orz_train.rewards.pool import RewardPool
+from orz_train.runlog import RunFolder, RunLog
+from orz_train.stopwatch import Stopwatch
+from orz_train.trainer import Trainer
+
+ALGORITHMS = {"ppo": PPO, "grpo": GRPO}
+
+
+def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") -> int:
+    """Train as configured, from the start or from a checkpoint.
+
+    Everything that a user may have got wrong is looked at before the run folder is made.
+
+    Args:
+        config: of the run.
+        run_dir: the run folder; `./runs/<name>-<UTC>-<id>` by default.
+        resume: `auto` goes on where `run_dir` left off, if it did; `never` wants a new folder; else the path of a
+            run folder or checkpoint. With another `run_dir` that checkpoint starts a new run there.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        OrzError: whatever went wrong, with what to do next.
+    """
+    check_names(config)
+    _check_backend(config)
+    start = _start(run_dir, resume)
+    parts = _load(config, start)
+    folder = run_dir if run_dir is not None or start is None else start.run_dir
+    with (
+        RunFolder(config, folder, must_be_new=resume == "never") as run_folder,
+        RunLog(
+            run_folder,
+            num_steps=parts.num_steps,
+            steps_per_episode=parts.prompts.num_steps(1),
+            backends={"trainer": "local", "generator": "local"},
+        ) as log,
+        RewardPool.from_config(config.reward) as rewards,
+    ):
+        trainer = build_trainer(config, parts, run_folder.path, rewards, log)
+        _announce(log, parts, start)
+        trainer.weights.push(version=parts.after_step)
+        trainer.run(after_step=parts.after_step)
+        log.event("finish", step=parts.num_steps, reason="all steps done")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What a run is made of, loaded and ready."""
+
+    tokenizer: hf.HFTokenizer
+    prompts: PromptSet
+    eval_sets: Mapping[str, LoadedPrompts]
+    num_too_long: int
+    algorithm: Algorithm
+    policy: LocalPolicy
+    critic: LocalCritic | None
+    reference: LocalReference | None
+    num_steps: int
+    after_step: int
+
+
+def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPool, sink: MetricSink) -> Trainer:
+    """Wire a trainer from its parts."""
+    clock = Stopwatch()
+    generator = LocalGenerator(parts.policy.model, parts.tokenizer, max_sequences=config.generation.max_sequences)
+    collector = Collector(
+        prompts=parts.prompts,
+        generator=generator,
+        rewards=rewards,
+        sampling=_sampling(config),
+        sink=sink,
+        clock=clock,
+    )
+    models = {"policy": parts.policy} if parts.critic is None else {"policy": parts.policy, "critic": parts.critic}
+    return Trainer(
+        config=config,
+        algorithm=parts.algorithm,
+        collect=collector,
+        evaluate=Evaluator(collector, {name: s.prompts for name, s in parts.eval_sets.items()}, config.eval),
+        policy=parts.policy,
+        critic=parts.critic,
+        reference=parts.reference,
+        weights=LocalWeightLink(generator),
+        on_device=lambda _model: nullcontext(),
+        sink=sink,
+        checkpoints=RunCheckpoints(run_dir, models, config, sink),
+        clock=clock,
+        packing=Packing(
+            max_tokens=config.packing.max_tokens_per_row,
+            mask_truncated=config.advantage.truncation == "mask",
+        ),
+        num_steps=parts.num_steps,
+    )
+
+
+def _load(config: Config, start: ResumePoint | None) -> Parts:
+    """Load tokenizer, prompts and models; from a checkpoint, if there is one to start from."""
+    policy_model = _model_path(config.policy.model)
+    trusted = config.policy.trust_remote_code
+    tokenizer = hf.load_tokenizer(policy_model, trust_remote_code=trusted)
+    loaded = load_prompts(config.data, tokenizer)
+    eval_sets = load_eval_sets(config.data, tokenizer, max_prompts=config.eval.max_prompts)
+    prompts = PromptSet(
+        loaded.prompts, prompts_per_step=config.prompts_per_step, seed=config.seed, shuffle=config.data.shuffle
+    )
+    num_steps = config.steps or prompts.num_steps(config.episodes or 1)
+    after_step = start.step if start is not None else 0
+    algorithm = load_algorithm(config)
+
+    policy_settings = config.policy
+    policy = LocalPolicy(
+        hf.load_causal_lm(
+            str(start.path / "policy") if start is not None else policy_model,
+            dtype=policy_settings.dtype,
+            trust_remote_code=trusted,
+        ),
+        tokenizer,
+        algorithm,
+        config,
+        updates=max(num_steps - policy_settings.freeze_steps, 0)
+        * policy_settings.updates_per_step
+        * policy_settings.epochs_per_step,
+    )
+    critic = None
+    if algorithm.needs_critic and config.critic is not None:
+        critic_model = _model_path(config.critic.model) if config.critic.model else policy_model
+        critic = LocalCritic(
+            hf.load_critic(
+                str(start.path / "critic") if start is not None else critic_model,
+                dtype=config.critic.dtype,
+                trust_remote_code=trusted,
+            ),
+            tokenizer,
+            algorithm,
+            config,
+            updates=num_steps * config.critic.updates_per_step * config.critic.epochs_per_step,
+        )
+    reference = None
+    if config.needs_reference:
+        reference_model = _model_path(config.reference.model) if config.reference.model else policy_model
+        reference = LocalReference(
+            hf.load_causal_lm(reference_model, dtype=policy_settings.dtype, trust_remote_code=trusted),
+            temperature=config.generation.temperature,
+            num_ids=tokenizer.vocab_size,
+        )
+    if start is not None:
+        policy.load_state(start.state)
+        if critic is not None:
+            critic.load_state(start.state)
+    return Parts(
+        tokenizer=tokenizer,
+        prompts=prompts,
+        eval_sets=eval_sets,
+        num_too_long=len(loaded.too_long) + sum(len(one.too_long) for one in eval_sets.values()),
+        algorithm=algorithm,
+        policy=policy,
+        critic=critic,
+        reference=reference,
+        num_steps=num_steps,
+        after_step=after_step,
+    )
+
+
+def load_algorithm(config: Config) -> Algorithm:
+    """Make the algorithm that `algorithm.kind` names.
+
+    Raises:
+        ConfigError: it names nothing, or a class without the methods of an algorithm.
+    """
+    kind = config.algorithm.kind
+    made = (ALGORITHMS.get(kind) or plugins.resolve(kind, key="algorithm.kind"))(config)
+    wanted = ("shaped_rewards", "advantages", "policy_loss", "value_loss", "needs_critic")
+    missing = [name for name in wanted if not hasattr(made, name)]
+    if missing:
+        raise ConfigError(
+            f"algorithm.kind: {kind} has no {', '.join(missing)}",
+            remedy="subclass orz_train.algorithm.PPO and override what differs",
+        )
+    algorithm: Algorithm = made
+    return algorithm
+
+
+def _sampling(config: Config) -> Sampling:
+    """Say how to sample in training; evaluation changes its number and temperature alone."""
+    generation = config.generation
+    return Sampling(
+        max_tokens=generation.max_response_tokens,
+        temperature=generation.temperature,
+        top_p=generation.top_p,
+        top_k=generation.top_k,
+        stop=generation.stop,
+        stop_token_ids=generation.stop_token_ids,
+        num_samples=config.samples_per_prompt,
+        seed=config.seed,
+    )
+
+
+def _check_backend(config: Config) -> None:
+    """Refuse what the local backend can't do, before anything is loaded.
+
+    Raises:
+        BackendMissingError: the run asks for the cluster backend.
+        ConfigError: a model isn't float32.
+    """
+    if config.backend == "cluster":
+        raise BackendMissingError(
+            "backend: cluster (Ray, vLLM and DeepSpeed) isn't part of this version of orz-train",
+            remedy=f"run it in one process on the CPU: orz train {config.name} backend=local",
+        )
+    for role, settings in (("policy", config.policy), ("critic", config.critic)):
+        if settings is not None and settings.dtype != "float32":
+            raise ConfigError(
+                f"{role}.dtype: got {settings.dtype}, but backend=local keeps one copy of the weights, and its updates"
+                " would drown in rounding",
+                remedy=f"set {role}.dtype=float32",
+            )
+
+
+def _start(run_dir: Path | None, resume: str) -> ResumePoint | None:
+    """Find the checkpoint to start from, if there is one.
+
+    Raises:
+        RunFolderError: the path holds none, or going on from it would collide with newer checkpoints.
+    """
+    if resume == "never":
+        return None
+    if resume == "auto":
+        if run_dir is None or not (run_dir / "checkpoints").is_dir() or newest_committed(run_dir) is None:
+            return None
+        return resume_point(run_dir)
+    start = resume_point(Path(resume))
+    if run_dir is not None and os.path.realpath(run_dir) != os.path.realpath(start.run_dir):
+        return start
+    newer = [c.path.name for c in list_checkpoints(start.run_dir) if c.committed and c.step > start.step]
+    if newer:
+        raise RunFolderError(
+            f"{start.path}: the run went on from here and committed {', '.join(newer)}",
+            remedy="give another --run-dir to branch off from this checkpoint, or move the newer ones away",
+        )
+    return start
+
+
+def _model_path(name: str) -> str:
+    """Resolve a shipped model to its folder; leave paths and hub names as they are."""
+    return str(shipped.resolve(name)) if shipped.is_shipped(name) else name
+
+
+def _announce(log: RunLog, parts: Parts, start: ResumePoint | None) -> None:
+    """Record how the run begins."""
+    if start is None:
+        log.event("start", step=0, steps=parts.num_steps, prompts=len(parts.prompts))
+    else:
+        log.event("resume", step=start.step, path=str(start.path), steps=parts.num_steps)
+    if parts.num_too_long:
+        log.event("prompts_too_long", count=parts.num_too_long)
