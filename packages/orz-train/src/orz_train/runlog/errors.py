@@ -1,0 +1,26 @@
+"""What can go wrong while a run writes about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orz_cli.exits import ExitCode
+from orz_train.errors import OrzError
+
+
+class LogWriteError(OrzError, OSError):
+    """A file of the run folder couldn't be written; what was written before is intact."""
+
+    exit_code = ExitCode.FAILED
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> LogWriteError:
+        """Describe an operating-system error at one file."""
+        return cls(
+            f"{path}: can't be written: {error.strerror or error}",
+            remedy="free some space or repair the folder, then go on with `orz train ... --run-dir DIR --resume auto`",
+        )
+
+
+class UnregisteredMetricError(OrzError, ValueError):
+    """A metric or phase has a name that `orz_monitor.records` doesn't list, or belongs elsewhere."""

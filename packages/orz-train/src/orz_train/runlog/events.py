@@ -1,0 +1,90 @@
+"""What a person reads of an event."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import SupportsFloat
+
+from orz_monitor.records import EventRecord
+from orz_train.runlog.text import duration, number, size
+
+_WARNINGS = {"warning", "skipped_update", "prompts_too_long", "interrupted"}
+
+
+def level(event: str) -> int:
+    """Return the logging level of an event's name."""
+    if event == "error":
+        return logging.ERROR
+    return logging.WARNING if event in _WARNINGS else logging.INFO
+
+
+def sentence(record: EventRecord) -> str:
+    """Say in one line what happened."""
+    data = {"message": record.event, "path": "a checkpoint", **record.data}
+    match record.event:
+        case "start":
+            text = f"training for {data.get('steps', '?')} steps"
+        case "resume":
+            text = f"resumed after step {record.step} from {data['path']}"
+        case "checkpoint_saved":
+            text = f"saved {data['path']}{_cost(record.data)}"
+        case "evaluation":
+            shown = [f"{name.removeprefix('eval/')} {number(v)}" for name, v in evaluation_metrics(data).items()]
+            text = f"evaluation after step {record.step}: {', '.join(shown)}"
+        case "skipped_update":
+            text = f"left out an update of the {data.get('role', 'model')}: {data.get('reason', 'not finite')}"
+        case "prompts_too_long":
+            text = f"left out {data.get('count', 'some')} prompts, longer than data.max_prompt_tokens"
+        case "warning" | "error":
+            text = str(data["message"])
+        case "finish":
+            text = f"finished: {data.get('reason', 'all steps are done')}"
+        case "interrupted":
+            text = f"interrupted after step {record.step}"
+        case other:
+            pairs = " ".join(f"{key}={value}" for key, value in record.data.items())
+            text = f"{other.replace('_', ' ')} {pairs}".rstrip()
+    return text
+
+
+def evaluation_metrics(data: Mapping[str, object]) -> dict[str, float]:
+    """Return the numbers of an evaluation's event."""
+    metrics = data.get("metrics")
+    found = metrics if isinstance(metrics, Mapping) else {}
+    return {str(name): float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def jsonable(value: object, *, folder: Path) -> object:  # noqa: PLR0911  a case for each type
+    """Return a value in types that a record holds; a path below the run folder becomes relative to it."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Enum():
+            return jsonable(value.value, folder=folder)
+        case str():
+            return str(value)
+        case Path():
+            return (value.relative_to(folder) if value.is_relative_to(folder) else value).as_posix()
+        case Mapping():
+            return {str(key): jsonable(item, folder=folder) for key, item in value.items()}
+        case BaseException():
+            return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
+        case Sequence() if not isinstance(value, bytes | bytearray):
+            return [jsonable(item, folder=folder) for item in value]
+        case SupportsFloat():  # a number of numpy's or torch's
+            return float(value)
+    return str(value)
+
+
+def _cost(data: Mapping[str, object]) -> str:
+    """Write what a checkpoint took, as far as its event says: ` (5.9 MiB, 0.84 s)`."""
+    num_bytes, seconds = data.get("bytes"), data.get("seconds")
+    facts = []
+    if isinstance(num_bytes, int | float):
+        facts.append(size(num_bytes))
+    if isinstance(seconds, int | float):
+        facts.append(duration(seconds))
+    return f" ({', '.join(facts)})" if facts else ""

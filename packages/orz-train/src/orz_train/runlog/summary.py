@@ -1,0 +1,99 @@
+"""What is left to say when a run is over."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from orz_train.runlog.history import History
+from orz_train.runlog.sparkline import sparkline
+from orz_train.runlog.text import clock, number, shortened, signed
+from orz_train.types import Prompt, Rollout, Score
+
+_FIRST, _LAST = 5, 10
+_CURVE_WIDTH = 40
+_PROMPT_WIDTH, _RESPONSE_WIDTH = 60, 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One sampled response: the first of its step, so nobody has picked it."""
+
+    step: int
+    prompt: str
+    response: str
+    reward: float
+
+    @classmethod
+    def of(cls, step: int, sample: tuple[Prompt, Rollout, Score]) -> Answer:
+        """Keep what people read of a sample."""
+        prompt, rollout, score = sample
+        return cls(step=step, prompt=prompt.text, response=rollout.text, reward=score.reward)
+
+
+def summary(
+    history: History, *, title: str, folder: Path, before: Answer | None, after: Answer | None, ascii_only: bool = False
+) -> str:
+    """Return a page of plain text: reward, evaluation, an answer before and after, where everything is.
+
+    Args:
+        history: of the run.
+        title: how it ended: `quickstart finished`.
+        folder: the run folder.
+        before: an answer of the first step seen.
+        after: an answer of the last step.
+        ascii_only: for a stdout that can't show block characters.
+    """
+    parts = [
+        [f"{title}: {history.last_step} of {history.num_steps} steps in {clock(sum(history.step_seconds()))}"],
+        [*_reward(history, ascii_only=ascii_only), *_evaluations(history)],
+        [*_answer("before", before), *_answer("after", after if after != before else None)],
+        list(_paths(history, folder)),
+    ]
+    return "\n" + "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _reward(history: History, *, ascii_only: bool) -> Iterator[str]:
+    rewards = history.series("reward/mean")
+    if not rewards:
+        return
+    first, last = rewards[:_FIRST], rewards[-_LAST:]
+    yield f"  reward      {number(fmean(first))} -> {number(fmean(last))}  ({signed(fmean(last) - fmean(first))})"
+    yield f"              {sparkline(rewards, _CURVE_WIDTH, ascii_only=ascii_only)}"
+    yield f"              mean of the first {len(first)} steps, of the last {len(last)}"
+
+
+def _evaluations(history: History) -> Iterator[str]:
+    sets = sorted({name for accuracies in history.evaluations.values() for name in accuracies})
+    for name in sets:
+        values = {step: found[name] for step, found in sorted(history.evaluations.items()) if name in found}
+        (first_step, first), (last_step, last) = next(iter(values.items())), list(values.items())[-1]
+        yield f"  {'eval ' + name:<10}  {number(first)}" + (
+            f" -> {number(last)}  ({signed(last - first)})" if len(values) > 1 else ""
+        )
+        yield f"              accuracy after step {first_step}" + (
+            f", after step {last_step}" if len(values) > 1 else ""
+        )
+
+
+def _answer(label: str, answer: Answer | None) -> Iterator[str]:
+    if answer is None:
+        return
+    yield f"  {label:<10}  {shortened(answer.prompt, _PROMPT_WIDTH)}"
+    yield f"              {shortened(answer.response, _RESPONSE_WIDTH)}"
+    yield f"              reward {number(answer.reward)}, sampled in step {answer.step}"
+
+
+def _paths(history: History, folder: Path) -> Iterator[str]:
+    yield f"  run folder  {folder}"
+    if history.checkpoint:
+        yield f"  checkpoint  {folder / history.checkpoint}"
+    yield f"  look        orz monitor report {shlex.quote(str(folder))}"
+    if history.checkpoint:
+        yield f"  check       orz ckpt verify {shlex.quote(str(folder / history.checkpoint))}"
+    if history.last_step < history.num_steps:
+        config, run_dir = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder))
+        yield f"  go on       orz train {config} --run-dir {run_dir} --resume auto"
