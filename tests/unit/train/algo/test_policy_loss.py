@@ -37,7 +37,7 @@ TABLE = [
 ]
 
 
-def run(logprobs_K: Tensor, old_K: Tensor, advantages_K: Tensor, weights_K: Tensor | None = None, **clips: float):  # noqa: ANN201
+def run(logprobs_K: Tensor, old_K: Tensor, advantages_K: Tensor, weights_K: Tensor | None = None, **clips: float):
     bounds = {"clip_low": 0.2, "clip_high": 0.3} | clips
     weights_K = torch.ones_like(logprobs_K) if weights_K is None else weights_K
     return clipped_policy_loss(logprobs_K, old_K, advantages_K, weights_K, **bounds)
