@@ -23,9 +23,9 @@ def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check versions, devices, memory and disk, and name the line that mends each problem.
+    """Check this machine, and name the remedy of each problem.
 
-    Imports neither torch nor vLLM, so it answers where these are broken.
+    Versions, devices, memory and disk. Imports neither torch nor vLLM, so it answers where these are broken.
     """
     machine = survey()
     findings = judge(machine)
