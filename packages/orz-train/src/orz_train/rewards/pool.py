@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -135,7 +136,7 @@ class RewardPool:
                 self._pool = ProcessPool(
                     max_workers=self._num_workers,
                     initializer=worker.start,
-                    initargs=(self._function, self._timeout_s + _SELF_DESTRUCT_S),
+                    initargs=(self._function, str(Path.cwd()), self._timeout_s + _SELF_DESTRUCT_S),
                     context=multiprocessing.get_context("spawn"),
                 )
             task: Future[Score] = self._pool.schedule(worker.score, args=(job.task,), timeout=self._timeout_s)

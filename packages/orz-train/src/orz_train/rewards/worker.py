@@ -64,14 +64,16 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def start(function: str, deadline_s: float) -> None:
+def start(function: str, folder: str, deadline_s: float) -> None:
     """Prepare this process: import the reward function, send what it prints nowhere.
 
     Args:
         function: a name for `load_reward`; imported here, so that imports don't count as time of a response.
+        folder: the parent's present folder, where the function's module and its files are looked for.
         deadline_s: seconds after which a call ends this process, if the pool hasn't done so before.
     """
     global _worker  # noqa: PLW0603  # the state of a process of its own
+    os.chdir(folder)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a kill must not wait for Python
     null = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # open as long as the process lives
     for descriptor in (1, 2):

@@ -7,6 +7,7 @@ Only typography goes: what can change a value stays. Commas stay too, unless the
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -34,7 +35,6 @@ _FINAL_STOP = re.compile(r"\s*\.$")
 
 _DIGITS = r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)"
 _DECIMAL = re.compile(rf"(?P<digits>{_DIGITS}(?:\.\d*)?|\.\d+)(?:[eE](?P<exponent>[+-]?\d{{1,3}}))?")
-_SIGN = re.compile(r"[+-]*")
 _FRAC_ARGUMENT = r"(?:\{([^{}]*)\}|\s*(\d))"
 _FRAC = re.compile(rf"(?P<whole>\d+)?\s?\\frac{_FRAC_ARGUMENT}{_FRAC_ARGUMENT}")
 _MIXED = re.compile(r"(\d+) (\d+)/(\d+)")
@@ -72,20 +72,20 @@ def parse_number(text: str) -> Number | None:
     """
     if not text or len(text) > _MAX_NUMBER_CHARS:
         return None
-    percent = text.endswith("%")
-    body = text.removesuffix("%").strip()
-    sign = _SIGN.match(body)
-    signs = sign.group() if sign else ""
-    value = _unsigned(body[len(signs) :].strip())
-    if value is None:
-        return None
-    return Number(-value if signs.count("-") % 2 else value, percent)
+    value = _signed(text.removesuffix("%").strip(), _unsigned)
+    return None if value is None else Number(value, percent=text.endswith("%"))
+
+
+def _signed(text: str, read: Callable[[str], Fraction | None]) -> Fraction | None:
+    body = text.lstrip("+-")
+    value = read(body.strip())
+    negative = text[: len(text) - len(body)].count("-") % 2
+    return -value if value is not None and negative else value
 
 
 def _unsigned(text: str) -> Fraction | None:
-    if decimal := _DECIMAL.fullmatch(text):
-        digits = decimal["digits"].replace(",", "").removesuffix(".")
-        return Fraction(digits) * Fraction(10) ** int(decimal["exponent"] or 0)
+    if (decimal := _decimal(text)) is not None:
+        return decimal
     if frac := _FRAC.fullmatch(text):
         whole, braced_top, top, braced_bottom, bottom = frac.groups()
         return _mixed(whole, braced_top or top or "", braced_bottom or bottom or "")
@@ -93,6 +93,14 @@ def _unsigned(text: str) -> Fraction | None:
         return _mixed(*mixed.groups())
     top, slash, bottom = text.partition("/")
     return _ratio(top, bottom) if slash else None
+
+
+def _decimal(text: str) -> Fraction | None:
+    decimal = _DECIMAL.fullmatch(text)
+    if decimal is None:
+        return None
+    digits = decimal["digits"].replace(",", "").removesuffix(".")
+    return Fraction(digits) * Fraction(10) ** int(decimal["exponent"] or 0)
 
 
 def _mixed(whole: str | None, top: str, bottom: str) -> Fraction | None:
@@ -104,8 +112,6 @@ def _mixed(whole: str | None, top: str, bottom: str) -> Fraction | None:
 
 
 def _ratio(top: str, bottom: str) -> Fraction | None:
-    """Divide two plain numbers, each with a sign of its own."""
-    above, below = (parse_number(part.strip()) if _DECIMAL.search(part) else None for part in (top, bottom))
-    if above is None or below is None or above.percent or below.percent or below.value == 0:
-        return None
-    return above.value / below.value
+    """Divide two decimals, each with a sign of its own."""
+    above, below = (_signed(part.strip(), _decimal) for part in (top, bottom))
+    return None if above is None or below is None or below == 0 else above / below
