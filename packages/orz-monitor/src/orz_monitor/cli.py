@@ -1,5 +1,6 @@
 """`orz monitor`: is this run healthy, and what does it look like."""
 
+# ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
 from __future__ import annotations
 
 from enum import StrEnum
@@ -51,7 +52,7 @@ def check(
     """
     if as_json and output not in {Format.TEXT, Format.JSON}:
         raise UsageError(f"--json and --format {output} exclude each other", remedy="give one of them")
-    from orz_monitor.formats.document import overall  # noqa: PLC0415 - `orz --help` loads no numpy
+    from orz_monitor.formats.document import overall
 
     severity = Severity(fail_on.value)
     checks = [_checked(path) for path in paths]
@@ -59,12 +60,29 @@ def check(
     raise typer.Exit(overall(checks, severity).exit_code)
 
 
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a metrics.jsonl.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A .html, .md or .json file; by default report.html in the run folder."),
+    ] = None,
+) -> None:
+    """Write a run as one page: verdict, findings, charts of every metric, where the time went.
+
+    The page is one file and needs no network. Its path goes to stdout.
+    """
+    from orz_monitor.report.writing import write_report
+
+    typer.echo(write_report(run, output))
+
+
 def _checked(path: Path) -> Checked:
     """Read and judge one path; one that can't be read is a result, too."""
-    from orz_monitor.engine import judge  # noqa: PLC0415
-    from orz_monitor.errors import UnreadableRunError  # noqa: PLC0415
-    from orz_monitor.formats.document import Checked  # noqa: PLC0415
-    from orz_monitor.loading import load_run  # noqa: PLC0415
+    from orz_monitor.engine import judge
+    from orz_monitor.errors import UnreadableRunError
+    from orz_monitor.formats.document import Checked
+    from orz_monitor.loading import load_run
 
     try:
         return Checked(path=path, verdict=judge(load_run(path)))
@@ -74,9 +92,9 @@ def _checked(path: Path) -> Checked:
 
 def _write(checks: list[Checked], output: Format, severity: Severity) -> None:
     """Write the result to stdout."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from orz_monitor.formats import document, github, junit, sarif, text  # noqa: PLC0415
+    from orz_monitor.formats import document, github, junit, sarif, text
 
     match output:
         case Format.TEXT:

@@ -24,6 +24,7 @@ class State(StrEnum):
 
     FINISHED = "finished"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
     UNFINISHED = "unfinished"
     """Neither finished nor failed: it runs, or stopped without a word; the clock tells."""
 
@@ -96,6 +97,8 @@ class Run:
                 return State.FINISHED
             if event.event == "error":
                 return State.FAILED
+            if event.event == "interrupted":
+                return State.INTERRUPTED
             if event.event in {"start", "resume"}:
                 break
         return State.FAILED if self.traceback is not None else State.UNFINISHED

@@ -94,12 +94,19 @@ def episodes(mask: Mask, *, join: int = 5) -> list[tuple[int, int]]:
 
 
 def smooth(values: Array, weight: float) -> Array:
-    """Return the exponential moving average, for drawing; NaN and infinities pass the last value on."""
+    """Return the mean of the exponential moving averages from the left and from the right, for drawing.
+
+    Without lag, unlike one of them alone. Values must be finite.
+    """
+    return (_moving_average(values, weight) + _moving_average(values[::-1], weight)[::-1]) / 2
+
+
+def _moving_average(values: Array, weight: float) -> Array:
+    """Return the exponential moving average from the left, beginning at the mean of the first few values."""
     out = np.empty_like(values)
-    level = math.nan
-    for index, value in enumerate(values):
-        if math.isfinite(value):
-            level = value if math.isnan(level) else level + weight * (value - level)
+    level = float(values[:3].mean()) if len(values) else 0.0
+    for index, value in enumerate(values.tolist()):
+        level += weight * (value - level)
         out[index] = level
     return out
 

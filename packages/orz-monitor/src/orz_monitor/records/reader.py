@@ -53,7 +53,6 @@ def _read_line(raw: bytes, number: int) -> Iterator[Line]:
     if len(raw) > _LONGEST_LINE_BYTES:
         yield Line(number=number, error=f"line of {len(raw)} bytes, more than any record has")
         return
-    ended = raw.endswith(b"\n")
     try:
         yield Line(number=number, record=loads(raw.decode("utf-8")))
     except (RecordError, UnicodeDecodeError) as error:
@@ -67,11 +66,28 @@ def _read_line(raw: bytes, number: int) -> Iterator[Line]:
                 yield Line(number=number, error="cut off while it was written", torn=True)
                 yield Line(number=number, record=record)
                 return
-        yield Line(number=number, error=_reason(error, ended=ended), torn=not ended)
+        torn = not raw.endswith(b"\n") or _is_cut_off(raw.strip())
+        yield Line(number=number, error="cut off while it was written" if torn else _reason(error), torn=torn)
 
 
-def _reason(error: RecordError | UnicodeDecodeError, *, ended: bool) -> str:
-    """Say why a line could not be read."""
-    if not ended:
-        return "cut off while it was written"
+def _is_cut_off(raw: bytes) -> bool:
+    """Tell whether a line begins as a record and ends before its last brace: a writer died, another ended the line."""
+    if not (raw.startswith(_LINE_STARTS_WITH) or _LINE_STARTS_WITH.startswith(raw)):
+        return False
+    depth, in_text, escaped = 0, False, False
+    for byte in raw:
+        if escaped:
+            escaped = False
+        elif in_text:
+            escaped = byte == ord("\\")
+            in_text = byte != ord('"')
+        elif byte == ord('"'):
+            in_text = True
+        else:
+            depth += (byte in b"{[") - (byte in b"}]")
+    return in_text or depth > 0
+
+
+def _reason(error: RecordError | UnicodeDecodeError) -> str:
+    """Say why a whole line could not be read."""
     return error.message if isinstance(error, RecordError) else "not UTF-8 text"

@@ -9,7 +9,7 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, shown
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import before_and_during, recovered
+from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.rules.progress import Progress, level, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, trailing_median
@@ -45,7 +45,9 @@ def check(run: Run) -> list[Finding]:
     start = level(entropy.values, at_end=False)
     recent = trailing_median(entropy.values, 5)
     low = (recent < SHARE * start) | (recent < FLOOR)
-    return [_finding(run, start, first, last) for first, last in episodes(persistent(low, 5, 8), join=20)]
+    return [
+        _finding(run, start, first, last) for first, last in episodes(persistent(low, 5, 8), join=pause(len(entropy)))
+    ]
 
 
 def _finding(run: Run, start: float, first: int, last: int) -> Finding:

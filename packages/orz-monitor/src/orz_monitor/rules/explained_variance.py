@@ -9,7 +9,7 @@ import numpy as np
 from orz_monitor.findings import Cause, Finding, shown
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, exceedances, grade
-from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.rules.progress import Progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 
@@ -42,8 +42,7 @@ def check(run: Run) -> list[Finding]:
     unexplained = Series(name=explained.name, steps=explained.steps[varied], values=-explained.values[varied])
     findings = []
     for span in exceedances(unexplained, warn=0.0, error=FAR, hits=HITS, window=WINDOW):
-        outcome = progress(run, span.first_step, span.last_step)
-        severity = grade(run, span, outcome)
+        severity, outcome = grade(run, span)
         if severity is None or outcome is Progress.SOLVED:
             continue
         findings.append(

@@ -10,7 +10,7 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, shown
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import before_and_during
+from orz_monitor.rules.levels import before_and_during, pause
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import Array, episodes, persistent, trailing_median, trend
@@ -48,7 +48,10 @@ def check(run: Run) -> list[Finding]:
     baseline = max(float(np.median(early)), SMALLEST_BASELINE)
     recent = trailing_median(kl.values, 5)
     far = (recent > FACTOR * baseline) | (recent > WARN_NATS) | (recent > ERROR_NATS)
-    found = [_finding(run, baseline, recent, first, last) for first, last in episodes(persistent(far, 3, 5), join=20)]
+    found = [
+        _finding(run, baseline, recent, first, last)
+        for first, last in episodes(persistent(far, 3, 5), join=pause(len(kl)))
+    ]
     return [finding for finding in found if finding is not None]
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from orz_monitor.findings import Cause, Finding, shown
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
-from orz_monitor.rules.progress import progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 
@@ -35,8 +34,7 @@ def check(run: Run) -> list[Finding]:
     size = Series(name=kl.name, steps=kl.steps, values=np.abs(kl.values))  # estimator k1 may be negative
     findings = []
     for span in exceedances(size, warn=WARN_NATS, error=ERROR_NATS):
-        outcome = progress(run, span.first_step, span.last_step)
-        severity = grade(run, span, outcome)
+        severity, outcome = grade(run, span)
         if severity is None:
             continue
         findings.append(

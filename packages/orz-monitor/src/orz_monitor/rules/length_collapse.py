@@ -9,7 +9,7 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, shown
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import before_and_during, warmup_end
+from orz_monitor.rules.levels import before_and_during, pause, warmup_end
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, trailing_median
@@ -36,7 +36,7 @@ def check(run: Run) -> list[Finding]:
     recent = trailing_median(length.values, 5)
     peak = np.maximum.accumulate(recent)
     findings = []
-    for first, last in episodes(persistent(recent < SHARE * peak, 5, 8), join=20):
+    for first, last in episodes(persistent(recent < SHARE * peak, 5, 8), join=pause(len(length))):
         begins, ends = int(length.steps[first]), int(length.steps[last])
         longest = int(length.steps[int(np.argmax(recent[: first + 1]))])
         if progress(run, longest, ends) is not Progress.FALLING:

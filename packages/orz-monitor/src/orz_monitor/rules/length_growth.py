@@ -9,7 +9,7 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, shown
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import before_and_during, recovered, warmup_end
+from orz_monitor.rules.levels import before_and_during, pause, recovered, warmup_end
 from orz_monitor.rules.progress import progress
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, trailing_median
@@ -40,7 +40,7 @@ def check(run: Run) -> list[Finding]:
     cut_more = trailing_median(truncated, 4) > trailing_median(truncated, 40) + CUT_MORE
     grows = fast & cut_more & (length.steps >= warmup_end(run))
     findings = []
-    for first, last in episodes(persistent(grows, 5, 8), join=20):
+    for first, last in episodes(persistent(grows, 5, 8), join=pause(len(length))):
         begins, ends = int(length.steps[max(0, first - 7)]), int(length.steps[last])
         outcome = progress(run, begins, ends)
         mild = outcome.healthy or recovered(run, ends)

@@ -8,7 +8,7 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Evidence, milder
-from orz_monitor.rules.progress import Progress
+from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import episodes, persistent
@@ -26,38 +26,45 @@ class Exceedance(NamedTuple):
     severity: Severity
 
 
-def exceedances(
-    series: Series, *, warn: float, error: float, hits: int = 5, window: int = 8, run: Run | None = None
-) -> list[Exceedance]:
+def exceedances(series: Series, *, warn: float, error: float, hits: int = 5, window: int = 8) -> list[Exceedance]:
     """Find the spans in which `hits` of `window` values lie above `warn`.
 
-    A span is an error where `hits` of `window` of its values lie above `error`. One that is over since
-    ten steps, in a `run`, is one grade less severe.
+    A span is an error where `hits` of `window` of its values lie above `error`.
     """
     found = []
     high = persistent(series.values > error, hits, window)
-    for first, last in episodes(persistent(series.values > warn, hits, window)):
+    for first, last in episodes(persistent(series.values > warn, hits, window), join=pause(len(series))):
         onset = _onset(series, first, window, warn)
         severity = Severity.ERROR if high[first : last + 1].any() else Severity.WARN
-        last_step = int(series.steps[last])
-        if run is not None and recovered(run, last_step):
-            severity = milder(severity)
         typical = float(np.median(series.values[onset : last + 1]))
-        found.append(Exceedance(int(series.steps[onset]), last_step, typical, severity))
+        found.append(Exceedance(int(series.steps[onset]), int(series.steps[last]), typical, severity))
     return found
+
+
+def pause(num_points: int) -> int:
+    """Return how many points may lie between two parts of one episode: 10, or a twentieth of a long run."""
+    return max(10, num_points // 20)
+
+
+def grade(run: Run, span: Exceedance) -> tuple[Severity | None, Progress]:
+    """Grade a span by its size, and by what the reward does; None for what is not worth a line.
+
+    One grade milder while the reward rises or has nowhere left to rise to, and one where the span is over; a
+    warning that is over is dropped. The reward is judged over the span, or over the last 30 steps or twentieth
+    of the run up to its end, whichever is longer.
+    """
+    back = max(30, len(run.steps) // 20)
+    outcome = progress(run, min(span.first_step, span.last_step - back), span.last_step)
+    over = recovered(run, span.last_step)
+    severity = span.severity
+    if over and (severity is Severity.WARN or outcome.healthy):
+        return None, outcome
+    return (milder(severity) if over or outcome.healthy else severity), outcome
 
 
 def recovered(run: Run, last_step: int) -> bool:
     """Tell whether an episode that ended at `last_step` is over."""
     return int((run.steps > last_step).sum()) >= max(3, min(RECOVERED_STEPS, len(run.steps) // 5))
-
-
-def grade(run: Run, span: Exceedance, outcome: Progress) -> Severity | None:
-    """Grade a span by its size, one milder if it is over or did not keep the reward from rising, None if both."""
-    over = recovered(run, span.last_step)
-    if over and outcome.healthy:
-        return None
-    return milder(span.severity) if over or outcome.healthy else span.severity
 
 
 def warmup_end(run: Run) -> int:

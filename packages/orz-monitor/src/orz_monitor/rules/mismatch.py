@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding, shown
+from orz_monitor.findings import Cause, Finding, milder, shown
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances
+from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, recovered
 from orz_monitor.rules.progress import level
 from orz_monitor.run import Run
 from orz_monitor.series import Series
@@ -43,8 +43,8 @@ _CAUSES: Final = (
 def check(run: Run) -> list[Finding]:
     """Find spans of a large gap, or one that has grown tenfold."""
     gap = run.series("mismatch/logprob_abs_mean")
-    spans = exceedances(gap, warn=WARN_NATS, error=ERROR_NATS, hits=3, window=5, run=run)
-    return [_finding(gap, span) for span in spans or _growth(gap)]
+    spans = exceedances(gap, warn=WARN_NATS, error=ERROR_NATS, hits=3, window=5)
+    return [_finding(run, gap, span) for span in spans or _growth(gap)]
 
 
 def _growth(gap: Series) -> list[Exceedance]:
@@ -58,11 +58,11 @@ def _growth(gap: Series) -> list[Exceedance]:
     return [Exceedance(begins, int(gap.steps[-1]), end, Severity.WARN)]
 
 
-def _finding(gap: Series, span: Exceedance) -> Finding:
+def _finding(run: Run, gap: Series, span: Exceedance) -> Finding:
     """Describe one span."""
     return Finding(
         code="mismatch",
-        severity=span.severity,
+        severity=milder(span.severity) if recovered(run, span.last_step) else span.severity,
         title="Sampler and trainer disagree",
         message=f"The mean log-prob gap between sampler and trainer was {shown(span.typical)} nats a token "
         f"in the steps {span.first_step} to {span.last_step}; about 0.01 is usual, {WARN_NATS} biases updates.",

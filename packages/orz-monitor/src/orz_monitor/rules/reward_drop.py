@@ -9,7 +9,7 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, milder, shown
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import before_and_during, recovered
+from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, step_noise, trailing_median
 
@@ -50,7 +50,7 @@ def check(run: Run) -> list[Finding]:
     down = np.isfinite(best) & (recent < best - margin)
     return [
         _finding(run, float(best[last]), first, last)
-        for first, last in episodes(persistent(down, STEPS, STEPS), join=STEPS)
+        for first, last in episodes(persistent(down, STEPS, STEPS), join=pause(len(reward)))
     ]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_monitor.findings import Cause, Finding, shown
+from orz_monitor.findings import Cause, Finding, milder, shown
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import before_and_during, exceedances
+from orz_monitor.rules.levels import before_and_during, exceedances, recovered
 from orz_monitor.run import Run
 
 WARN_FRAC: Final = 0.05
@@ -28,7 +28,7 @@ def check(run: Run) -> list[Finding]:
     """Find spans in which more than one response in twenty has no score."""
     logged = [name for name in METRICS if run.logged(name)]
     for name in logged:
-        spans = exceedances(run.series(name), warn=WARN_FRAC, error=ERROR_FRAC, hits=3, window=5, run=run)
+        spans = exceedances(run.series(name), warn=WARN_FRAC, error=ERROR_FRAC, hits=3, window=5)
         if spans:  # the first metric that shows it covers the others
             break
     else:
@@ -38,7 +38,7 @@ def check(run: Run) -> list[Finding]:
     return [
         Finding(
             code="reward_unscored",
-            severity=span.severity,
+            severity=milder(span.severity) if recovered(run, span.last_step) else span.severity,
             title="Responses without a score",
             message=f"{shown(100 * span.typical)} % of the responses got no score in the steps "
             f"{span.first_step} to {span.last_step}.",

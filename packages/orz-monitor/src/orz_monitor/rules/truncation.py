@@ -44,8 +44,7 @@ def check(run: Run) -> list[Finding]:
     truncated = run.series("rollout/truncated_frac").between(warmup_end(run), np.inf)
     findings = []
     for span in exceedances(truncated, warn=WARN_FRAC, error=ERROR_FRAC):
-        outcome = progress(run, span.first_step, span.last_step)
-        severity = grade(run, span, outcome)
+        severity, outcome = grade(run, span)
         inside = truncated.between(span.first_step, span.last_step)
         recent = float(np.median(inside.values[-5:]))
         drift = trend(inside.steps, inside.values)

@@ -9,7 +9,7 @@ import numpy as np
 from orz_monitor.findings import Cause, Finding, milder, shown
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
-from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.rules.progress import Progress
 from orz_monitor.run import Run
 
 WARN_FRAC: Final = 0.5
@@ -38,8 +38,7 @@ def check(run: Run) -> list[Finding]:
     zero = run.series("rollout/zero_variance_frac").between(warmup_end(run), np.inf)
     findings = []
     for span in exceedances(zero, warn=WARN_FRAC, error=ERROR_FRAC):
-        outcome = progress(run, span.first_step, span.last_step)
-        severity = grade(run, span, outcome)
+        severity, outcome = grade(run, span)
         if outcome is Progress.SOLVED or severity is None:
             continue
         findings.append(

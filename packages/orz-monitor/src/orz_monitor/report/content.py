@@ -1,0 +1,168 @@
+"""What a report says, before it has a form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from orz_cli.findings import Severity, Status
+from orz_monitor.engine import Verdict
+from orz_monitor.records import METRICS, PHASES, describe
+from orz_monitor.report.facts import Facts, gather_facts
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A metric in numbers: medians of its first and last few values, and its extremes; NaN where it has none."""
+
+    name: str
+    unit: str
+    meaning: str
+    first: float
+    last: float
+    lowest: float
+    highest: float
+    num_steps: int
+    num_nonfinite: int
+
+    @property
+    def constant(self) -> bool:
+        """Whether every value is the same."""
+        return self.lowest == self.highest and not self.num_nonfinite
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Content:
+    """All that a report shows.
+
+    Attributes:
+        verdict: the rules' findings, with the run.
+        facts: what is known about the run.
+        groups: heading to the summaries of its metrics, in the registry's order.
+        phases: phase to seconds spent in it over the run; `other` is what no phase covers.
+        not_logged: registered metrics without a value.
+    """
+
+    verdict: Verdict
+    facts: Facts
+    groups: Mapping[str, tuple[Summary, ...]]
+    phases: Mapping[str, float]
+    not_logged: tuple[str, ...]
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.verdict.run
+
+    @property
+    def accuracies(self) -> list[tuple[str, str]]:
+        """Up to two held-out accuracies and their labels."""
+        names = [name for name in self.run.metrics if name.startswith("eval/") and name.endswith("/accuracy")]
+        return [(name, f"Held-out, {name.split('/')[1]}") for name in names[:2]]
+
+    @property
+    def verdict_words(self) -> tuple[str, str]:
+        """The verdict in a word, and the severity class it is drawn in."""
+        if self.verdict.count(Severity.ERROR):
+            return "Unhealthy", "error"
+        if self.verdict.status() is Status.INCONCLUSIVE:
+            return "Could not decide", "warn"
+        if self.verdict.count(Severity.WARN):
+            return "Worth a look", "warn"
+        return "Healthy", "ok"
+
+
+_HEADINGS = {
+    "eval": "Reward and evaluation",
+    "reward": "Reward and evaluation",
+    "return": "Reward and evaluation",
+    "advantage": "Reward and evaluation",
+    "policy": "Policy",
+    "critic": "Critic",
+    "rollout": "Rollouts",
+    "mismatch": "Sampler against trainer",
+    "staleness": "Sampler against trainer",
+    "correction": "Sampler against trainer",
+    "data": "Cost and data",
+    "tokens": "Cost and data",
+    "sync": "Cost and data",
+    "memory": "Cost and data",
+}
+_ORDER = (
+    "Reward and evaluation",
+    "Policy",
+    "Critic",
+    "Rollouts",
+    "Sampler against trainer",
+    "Cost and data",
+    "Not in the registry",
+)
+
+
+def gather(verdict: Verdict) -> Content:
+    """Collect what a report shows about a judged run."""
+    run = verdict.run
+    known = list(METRICS)
+    groups: dict[str, list[Summary]] = {heading: [] for heading in _ORDER}
+    for name in sorted(run.metrics, key=lambda name: _place(name, known)):
+        heading = _HEADINGS.get(name.split("/")[0], _ORDER[-1]) if describe(name) else _ORDER[-1]
+        groups[heading].append(summarise(run.metrics[name]))
+    logged = {spec.name for name in run.metrics if (spec := describe(name)) is not None}
+    return Content(
+        verdict=verdict,
+        facts=gather_facts(run),
+        groups={heading: tuple(items) for heading, items in groups.items() if items},
+        phases=_phases(run),
+        not_logged=tuple(
+            spec.name
+            for spec in METRICS.values()
+            if spec.source == "metrics" and spec.name not in logged and not _needless(spec.name, run)
+        ),
+    )
+
+
+def summarise(series: Series) -> Summary:
+    """Put a series into numbers."""
+    spec = describe(series.name)
+    values = series.finite().values
+    empty = not len(values)
+    return Summary(
+        name=series.name,
+        unit=spec.unit if spec else "",
+        meaning=spec.meaning if spec else "",
+        first=float("nan") if empty else float(np.median(values[:5])),
+        last=float("nan") if empty else float(np.median(values[-5:])),
+        lowest=float("nan") if empty else float(values.min()),
+        highest=float("nan") if empty else float(values.max()),
+        num_steps=len(series),
+        num_nonfinite=len(series) - len(values),
+    )
+
+
+def _place(name: str, known: list[str]) -> tuple[int, str]:
+    """Return the sort key of a metric: the registry's order, then the alphabet."""
+    spec = describe(name)
+    return (known.index(spec.name) if spec else len(known), name)
+
+
+def _needless(name: str, run: Run) -> bool:
+    """Tell whether a metric is not expected of this run: no critic, or a name of the user's."""
+    return (run.preset == "grpo" and name.startswith("critic/")) or "<" in name
+
+
+def _phases(run: Run) -> dict[str, float]:
+    """Return the seconds spent in each phase, with what the total leaves over."""
+    spent = {
+        phase: float(np.nansum(run.seconds[phase].finite().values))
+        for phase in PHASES
+        if phase in run.seconds and phase != "total"
+    }
+    total = float(run.seconds["total"].finite().values.sum()) if "total" in run.seconds else 0.0
+    rest = total - sum(spent.values())
+    if total > 0 and rest > 0.005 * total:
+        spent["other"] = rest
+    return {phase: seconds for phase, seconds in spent.items() if seconds > 0}

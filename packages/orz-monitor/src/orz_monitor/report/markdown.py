@@ -1,0 +1,65 @@
+"""A report as Markdown, short enough for a comment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orz_monitor.findings import Finding, shown
+from orz_monitor.formats.text import compared, headline, span
+from orz_monitor.report.content import Content
+from orz_monitor.report.escape import markdown_escaped
+from orz_monitor.rules.stall import duration
+
+
+def as_markdown(content: Content) -> str:
+    """Return the verdict, the findings, and tables of metrics and time."""
+    run, facts = content.run, content.facts
+    word, _ = content.verdict_words
+    lines = [
+        f"# {markdown_escaped(facts.title)}: {word}",
+        "",
+        f"{span(run.steps.tolist())}, {run.state}, {duration(facts.wall_s)}: {headline(content.verdict)}.",
+        "",
+    ]
+    for finding in content.verdict.findings:
+        lines += _finding(finding)
+    rows = [
+        (s.name, shown(s.first), shown(s.last), shown(s.lowest), shown(s.highest), s.unit)
+        for summaries in content.groups.values()
+        for s in summaries
+        if not s.constant
+    ]
+    lines += _table("Metrics", ("metric", "first", "last", "lowest", "highest", "unit"), rows)
+    total = sum(content.phases.values())
+    lines += _table(
+        "Time",
+        ("phase", "in all", "share"),
+        [(phase, duration(s), f"{100 * s / total:.0f} %") for phase, s in content.phases.items()],
+    )
+    lines += _table(
+        "Not evaluated", ("rule", "why"), [(item.title, item.reason) for item in content.verdict.not_evaluated]
+    )
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _finding(finding: Finding) -> list[str]:
+    """Return the lines of one finding."""
+    lines = [
+        f"## {finding.severity}: {markdown_escaped(finding.title)} (`{finding.code}`)",
+        "",
+        markdown_escaped(finding.message),
+        "",
+    ]
+    lines += [f"- {markdown_escaped(compared(item))}" for item in finding.evidence]
+    lines += [
+        f"{i}. {cause.what}. Check: {cause.confirm}. Try: {cause.try_}." for i, cause in enumerate(finding.causes, 1)
+    ]
+    return [*lines, ""]
+
+
+def _table(heading: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Return a heading and a table; nothing where there are no rows."""
+    body = [f"| {' | '.join(markdown_escaped(cell) for cell in row)} |" for row in rows]
+    if not body:
+        return []
+    return [f"## {heading}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *body, ""]

@@ -1,0 +1,84 @@
+"""Small charts of every metric that changes."""
+
+from __future__ import annotations
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import rank, shown
+from orz_monitor.report.charts import Marks, line_chart
+from orz_monitor.report.content import Content, Summary
+from orz_monitor.report.escape import escaped
+from orz_monitor.series import Series
+
+
+def metrics(content: Content) -> str:
+    """Draw a small chart of every metric that changes, and list those that don't."""
+    parts = ["<h2>Metrics</h2>", _legend(content)]
+    constant = []
+    for heading, summaries in content.groups.items():
+        changing = [s for s in summaries if not s.constant and s.num_steps > 0]
+        constant += [s for s in summaries if s.constant]
+        if changing:
+            panels = "".join(_panel(content, summary) for summary in changing)
+            parts.append(f'<h3>{escaped(heading)}</h3><div class="panels">{panels}</div>')
+    if constant:
+        named = " · ".join(f"<code>{escaped(s.name)}</code> {escaped(shown(s.last))}" for s in constant)
+        parts.append(f'<h3>Constant throughout</h3><p class="names">{named}</p>')
+    return "".join(parts)
+
+
+def _panel(content: Content, summary: Summary) -> str:
+    """Draw the chart of one metric, with its last value above it."""
+    run = content.run
+    series = run.metrics[summary.name]
+    about = [f for f in content.verdict.findings if f.evidence and f.evidence[0].metric == summary.name]
+    worst = min((f.severity for f in about), key=rank, default=None)
+    spans = tuple(
+        (f.first_step, f.last_step, str(f.severity))
+        for f in about
+        if f.severity is worst and f.first_step is not None and f.last_step is not None
+    )
+    marks = Marks(
+        first=int(run.steps[0]),
+        last=int(run.steps[-1]),
+        restarts=run.restarts,
+        checkpoints=content.facts.checkpoints,
+        spans=spans,
+    )
+    evaluation: Series | None = None
+    if summary.name == "reward/mean":
+        held_out = content.accuracies
+        evaluation = run.series(held_out[0][0]) if held_out else None
+    label = (
+        f"{summary.name}: from {shown(summary.first)} to {shown(summary.last)}, "
+        f"between {shown(summary.lowest)} and {shown(summary.highest)}"
+    )
+    tone = f" is-{worst}" if worst in {Severity.ERROR, Severity.WARN} else ""
+    unit = (
+        "" if summary.unit in {"1", "fraction", "count", ""} else f' <span class="unit">{escaped(summary.unit)}</span>'
+    )
+    return (
+        f'<figure class="panel card{tone}"><div class="top"><span class="name">{escaped(summary.name)}</span>'
+        f'<span class="value">{escaped(shown(summary.last))}{unit}</span></div>'
+        f'<figcaption class="meaning">{escaped(summary.meaning or "not in the registry")}</figcaption>'
+        f"{line_chart(series, marks, label=label, points=evaluation)}</figure>"
+    )
+
+
+def _legend(content: Content) -> str:
+    """Explain the marks that this page has."""
+    run = content.run
+
+    def key(drawing: str, text: str) -> str:
+        return f'<span><svg viewBox="0 0 22 12" aria-hidden="true">{drawing}</svg>{text}</span>'
+
+    items = [key('<path class="line raw" d="M1 8L6 3L11 9L16 4L21 7"/>', "as logged")]
+    items.append(key('<path class="line" d="M1 9C8 9 12 3 21 3"/>', "smoothed"))
+    if content.accuracies:
+        items.append(key('<circle class="dot eval" cx="11" cy="6" r="3.5"/>', "held-out accuracy"))
+    if run.restarts:
+        items.append(key('<path class="restart" d="M11 0V12"/>', "restart"))
+    if content.facts.checkpoints:
+        items.append(key('<path class="checkpoint" d="M7 10h8l-4 -7z"/>', "checkpoint"))
+    if any(item.metric in run.metrics for f in content.verdict.findings for item in f.evidence):
+        items.append(key('<rect class="span error" width="22" height="12"/>', "finding"))
+    return f'<div class="legend">{"".join(items)}</div>'

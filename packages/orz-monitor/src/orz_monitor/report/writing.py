@@ -1,0 +1,54 @@
+"""Make a report and put it where it belongs, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from orz_cli.errors import UsageError
+from orz_monitor.engine import judge
+from orz_monitor.loading import load_run
+from orz_monitor.report.content import Content, gather
+from orz_monitor.report.data import as_data
+from orz_monitor.report.html import as_html
+from orz_monitor.report.markdown import as_markdown
+
+_FORMS: Final[Mapping[str, Callable[[Content], str]]] = {
+    ".html": as_html,
+    ".htm": as_html,
+    ".md": as_markdown,
+    ".json": as_data,
+}
+
+
+def write_report(run: Path, output: Path | None = None) -> Path:
+    """Write the report of a run and return where it is.
+
+    Args:
+        run: a run folder or a records file.
+        output: the file; its ending chooses the form. By default `report.html` beside the records.
+
+    Raises:
+        UnreadableRunError: there is no run to report on.
+        UsageError: the ending is not known, or the file can't be written.
+    """
+    if output is not None and output.suffix.lower() not in _FORMS:
+        raise UsageError(
+            f"{output}: a report is written as {', '.join(_FORMS)}, not as '{output.suffix}'",
+            remedy="give --output a name that ends in one of them",
+        )
+    loaded = load_run(run)
+    target = output if output is not None else loaded.path.parent / "report.html"
+    text = _FORMS[target.suffix.lower()](gather(judge(loaded)))
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+        unfinished.replace(target)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UsageError(
+            f"{target}: can't be written: {error.strerror or error}", remedy="choose another place with --output"
+        ) from error
+    return target
