@@ -51,7 +51,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
     check_names(config)
     _check_backend(config)
     start = _start(run_dir, resume)
-    parts = _load(config, start)
+    parts = load_parts(config, start)
     folder = run_dir if run_dir is not None or start is None else start.run_dir
     with (
         RunFolder(config, folder, must_be_new=resume == "never") as run_folder,
@@ -121,7 +121,7 @@ def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPo
     )
 
 
-def _load(config: Config, start: ResumePoint | None) -> Parts:
+def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
     """Load tokenizer, prompts and models; from a checkpoint, if there is one to start from."""
     policy_model = _model_path(config.policy.model)
     trusted = config.policy.trust_remote_code

@@ -85,9 +85,7 @@ class Trainer:
         experience = assemble(rollouts, rows, estimates, targets, self.packing)
         metrics = [*self.update_critic(experience, step), *self.update_policy(experience, step)]
         metrics += self.push_weights(version=step)
-        metrics += self.observe(rollouts, scores, rows, estimates, targets)
-        samples = self.collect.with_prompts(step, rollouts, scores)
-        return StepReport(step=step, metrics=reduce_metrics(metrics), seconds={}, policy_version=step, samples=samples)
+        return self.report(step, rollouts, scores, rows, estimates, targets, metrics=metrics)
 
     def estimate(self, rows: Sequence[PackedRow], rollouts: Sequence[Rollout]) -> list[Estimates]:
         """Ask every model what it thinks of the rows, before any update changes its mind."""
@@ -111,23 +109,6 @@ class Trainer:
             for logprobs_T, ref_T, values_T, bootstrap_S in columns
         ]
 
-    def observe(
-        self,
-        rollouts: Sequence[Rollout],
-        scores: Sequence[Score],
-        rows: Sequence[PackedRow],
-        estimates: Sequence[Estimates],
-        targets: Sequence[Targets],
-    ) -> list[Metric]:
-        """Describe the step's rollouts, scores and estimates."""
-        kl = self.config.kl
-        return [
-            *reward_metrics(rollouts, scores),
-            *rollout_metrics(rollouts),
-            *experience_metrics(rows, estimates, targets, kl_estimator=kl.estimator),
-            return_metric(scores, rows, estimates, kl_reward_coef=kl.reward_coef, kl_estimator=kl.estimator),
-        ]
-
     def update_critic(self, experience: Experience, step: int) -> list[Metric]:
         """Fit the critic to the returns."""
         if self.critic is None or self.config.critic is None:
@@ -147,6 +128,35 @@ class Trainer:
         """Let the generator sample from the weights of now."""
         with self.clock.phase("sync"):
             return [*self.weights.push(version=version), Metric("sync/version", Last(version))]
+
+    def report(
+        self,
+        step: int,
+        rollouts: Sequence[Rollout],
+        scores: Sequence[Score],
+        rows: Sequence[PackedRow],
+        estimates: Sequence[Estimates],
+        targets: Sequence[Targets],
+        *,
+        metrics: list[Metric],
+    ) -> StepReport:
+        """Say what the step was like, next to what its updates said."""
+        kl = self.config.kl
+        metrics = [
+            *metrics,
+            *reward_metrics(rollouts, scores),
+            *rollout_metrics(rollouts),
+            *experience_metrics(rows, estimates, targets, kl_estimator=kl.estimator),
+            return_metric(scores, rows, estimates, kl_reward_coef=kl.reward_coef, kl_estimator=kl.estimator),
+            Metric("data/epoch", Last(step * self.config.prompts_per_step / len(self.collect.prompts))),
+        ]
+        return StepReport(
+            step=step,
+            metrics=reduce_metrics(metrics),
+            seconds={},
+            policy_version=step,
+            samples=self.collect.with_prompts(step, rollouts, scores),
+        )
 
     def _updates(
         self, role: str, model: Policy | Critic, settings: TrainedModel, experience: Experience, step: int

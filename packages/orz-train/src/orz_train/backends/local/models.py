@@ -12,6 +12,7 @@ from orz_train.algo.losses import token_weights
 from orz_train.algo.segments import action_index, scatter_actions
 from orz_train.algorithm import Algorithm, LossOutput
 from orz_train.backends import hf
+from orz_train.backends.memory import peak_memory
 from orz_train.backends.optimizer import GuardedAdamW
 from orz_train.config.schema import Config
 from orz_train.config.training import TrainedModel
@@ -87,6 +88,7 @@ class _Trained:
             Metric(f"{self.role}/lr", Last(outcome.lr)),
             Metric(f"{self.role}/updates", Sum(int(outcome.applied))),
             Metric(f"{self.role}/skipped_updates", Sum(int(not outcome.applied))),
+            *peak_memory(),
         ]
 
     def save(self, folder: Path) -> None:

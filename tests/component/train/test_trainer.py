@@ -1,0 +1,164 @@
+"""The trainer on the tiny model, in one process: schedules, roles, guards and what is reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from orz_ckpt.inventory import list_checkpoints
+from orz_monitor.records import describe
+from orz_train.config.schema import Config
+from orz_train.errors import NonFiniteError
+from orz_train.launch import build_trainer, load_parts
+from orz_train.rewards.pool import RewardPool
+from orz_train.testing import MemorySink, ScriptedGenerator
+from orz_train.trainer import Trainer
+
+pytestmark = pytest.mark.component
+
+Build = Callable[..., tuple[Trainer, MemorySink]]
+
+
+@pytest.fixture
+def build(tmp_path: Path, config_for: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
+    """Make a trainer on 6 prompts, 4 a step with 2 samples; keyword arguments go into the configuration."""
+    monkeypatch.chdir(tmp_path)  # where reward workers look for the module
+    (tmp_path / "parity.py").write_text(
+        "def reward(prompt, rollout):\n    return float(sum(rollout.token_ids) % 2)\n", encoding="utf-8"
+    )
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(f'{{"prompt": "{i}+1=", "answer": "{i + 1}"}}\n' for i in range(6)), encoding="utf-8")
+    pools = []
+
+    def make(**over: Any) -> tuple[Trainer, MemorySink]:
+        base = {
+            "data": {"source": None, "train": [str(data)], "eval": {"held": str(data)}, "template": "plain"},
+            "reward": {"function": "parity:reward", "workers": 1, "only_if_stopped": False},
+            "eval": {"every_steps": 0},
+            "steps": 2,
+        }
+        if over.get("algorithm") == "grpo":
+            over.setdefault("critic", None)
+        merged = {**base, **over, "data": {**base["data"], **over.get("data", {})}}
+        config = config_for(**merged)
+        sink, parts = MemorySink(), load_parts(config)
+        pools.append(RewardPool.from_config(config.reward))
+        return build_trainer(config, parts, tmp_path / "run", pools[-1], sink), sink
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def test_ppo_reports_registered_metrics(build: Build) -> None:
+    """Every name that a PPO step with a reference emits is in the registry, and nothing is NaN but what may be."""
+    trainer, sink = build(kl={"loss_coef": 0.1, "estimator": "k2"}, eval={"every_steps": 1})
+    trainer.run()
+    names = {name for report in sink.reports for name in report.metrics}
+    assert [] == [name for name in names if describe(name) is None]
+    assert [0, 1, 2] == [report.step for report in sink.reports]
+    expected = {"policy/kl_ref", "policy/kl_loss", "critic/explained_var", "mismatch/logprob_abs_mean"}
+    assert expected | {"eval/held/accuracy", "return/mean", "policy/grad_norm", "critic/grad_norm"} <= names
+    assert sink.reports[1].metrics["mismatch/logprob_abs_mean"] < 1e-5
+    assert sink.reports[1].metrics["policy/kl_ref"] == pytest.approx(0, abs=1e-9)
+    assert sink.reports[2].metrics["policy/kl_ref"] > 1e-9
+    phases = {"generate", "reward", "score", "train_critic", "train_policy", "sync", "total"}
+    assert phases <= sink.reports[1].seconds.keys()
+
+
+def test_updates_per_step_and_epochs_are_counted(build: Build) -> None:
+    """One policy update and 8 critic updates in each of 2 epochs, from 8 rollouts."""
+    trainer, sink = build(critic={"updates_per_step": 8, "epochs_per_step": 2, "optimizer": {"lr": 1e-3}})
+    trainer.run()
+    assert [(1, 16)] * 2 == [(r.metrics["policy/updates"], r.metrics["critic/updates"]) for r in sink.reports]
+
+
+def test_frozen_policy_keeps_its_weights_for_the_first_steps(build: Build) -> None:
+    """freeze_steps 1: the first step trains the critic alone, the second both."""
+    trainer, sink = build(policy={"freeze_steps": 1, "optimizer": {"lr": 1e-2}})
+    model = trainer.policy.model  # type: ignore[attr-defined]  # the local backend's
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    weights = []
+    for step in (1, 2):
+        sink.write(trainer.step(step))
+        weights.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(map(torch.equal, before, weights[0]))
+    assert not all(map(torch.equal, before, weights[1]))
+    assert [1, 0] == [report.metrics["policy/frozen"] for report in sink.reports]
+    assert [1, 1] == [report.metrics["critic/updates"] for report in sink.reports]
+
+
+def test_grpo_loads_no_critic_and_no_reference(build: Build) -> None:
+    """Nothing that the algorithm doesn't need is loaded, run or reported."""
+    trainer, sink = build(algorithm="grpo")
+    trainer.run()
+    assert (None, None) == (trainer.critic, trainer.reference)
+    assert not [name for name in sink.reports[0].metrics if name.startswith("critic/") or name == "policy/kl_ref"]
+    assert {"policy", "state"} == {path.name for path in (newest(trainer)).iterdir() if path.is_dir()} - {".orz"}
+
+
+def newest(trainer: Trainer) -> Path:
+    """Return the newest checkpoint's folder."""
+    return list_checkpoints(trainer.checkpoints.run_dir)[-1].path  # type: ignore[attr-defined]
+
+
+def test_checkpoints_come_when_due_and_at_the_last_step(build: Build) -> None:
+    """Every 2 of 5 steps and after the fifth; `keep` leaves the newest."""
+    trainer, sink = build(steps=5, checkpoint={"every_steps": 2, "keep": 2})
+    trainer.run()
+    run_dir = trainer.checkpoints.run_dir  # type: ignore[attr-defined]
+    assert [4, 5] == [checkpoint.step for checkpoint in list_checkpoints(run_dir) if checkpoint.committed]
+    assert [2, 4, 5] == [step for name, step, _ in sink.events if name == "checkpoint_saved"]
+    assert [2] == [step for name, step, _ in sink.events if name == "checkpoint_removed"]
+    assert {"v": 1, "step": 5} == json.loads((newest(trainer) / "state" / "trainer.json").read_text(encoding="utf-8"))
+
+
+def poison(trainer: Trainer) -> None:
+    """Make the policy's gradient NaN: an infinite weight in the head."""
+    model = trainer.policy.model  # type: ignore[attr-defined]
+    model.get_output_embeddings().weight.register_hook(lambda gradient: gradient * float("nan"))
+
+
+def test_updates_that_are_not_finite_are_skipped_then_stop_the_run(build: Build) -> None:
+    """Two in a row are skipped and counted, the third ends the run; the weights are those of before."""
+    trainer, sink = build(steps=9, nonfinite={"max_consecutive": 3})
+    poison(trainer)
+    model = trainer.policy.model  # type: ignore[attr-defined]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with pytest.raises(NonFiniteError, match=r"step 3: 3 updates of the policy") as caught:
+        trainer.run()
+    assert "policy.optimizer.lr" in caught.value.remedy
+    assert all(map(torch.equal, before, model.parameters()))
+    assert [1, 1] == [report.metrics["policy/skipped_updates"] for report in sink.reports]
+    assert [0, 0] == [report.metrics["policy/updates"] for report in sink.reports]
+    skipped = [(step, data["in_a_row"]) for name, step, data in sink.events if name == "skipped_update"]
+    assert [(1, 1), (2, 2), (3, 3)] == skipped
+
+
+def test_scripted_rollouts_train_the_same_weights(build: Build) -> None:
+    """Rollouts played back give the weights that sampling them gave: training reads rollouts alone."""
+    sampled, sink = build()
+    sampled.run()
+    script = {report.step: [rollout for _, rollout, _ in report.samples] for report in sink.reports}
+    replayed, _ = build()
+    replayed.collect.generator = ScriptedGenerator(script)
+    replayed.run()
+    models = [trainer.policy.model for trainer in (sampled, replayed)]  # type: ignore[attr-defined]
+    assert all(map(torch.equal, models[0].parameters(), models[1].parameters()))
+
+
+@pytest.mark.parametrize("truncation", ["zero", "mask", "bootstrap"])
+def test_truncated_responses_follow_the_run(build: Build, truncation: str) -> None:
+    """Masked ones train no token; the others train all; every kind runs to its end."""
+    trainer, sink = build(advantage={"truncation": truncation}, generation={"max_response_tokens": 3})
+    trainer.run()
+    for report in sink.reports:
+        rollouts = [rollout for _, rollout, _ in report.samples]
+        kept = [r for r in rollouts if truncation != "mask" or r.finish.value == "stop"]
+        assert report.metrics["rollout/truncated_frac"] > 0
+        assert sum(rollout.response_len for rollout in kept) == report.metrics["tokens/trained"]
