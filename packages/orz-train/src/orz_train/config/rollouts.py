@@ -67,7 +67,8 @@ class Reward(Section):
     shorthand: ClassVar[str | None] = "function"
 
     function: str = "math"
-    """`math` (boxed answer inside `<answer>`, compared as numbers or expressions), or `module:function`."""
+    """`math` (boxed answer inside `<answer>`, compared as numbers or expressions), `boxed` (wherever it stands),
+    `exact` (the whole response, letter by letter), or `module:function`."""
     workers: int = Field(default=2, gt=0)
     """Processes that run the reward function."""
     timeout_s: float = Field(default=10.0, gt=0)
