@@ -132,7 +132,7 @@ def check_lint(session: nox.Session) -> None:
 
 
 def check_types(session: nox.Session) -> None:
-    """Check the types of the four packages, and of the user's code in tests/typing."""
+    """Check the types of the four packages and of the scripts."""
     run(session, "mypy")
 
 

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -56,11 +57,7 @@ def install(folder: Path, *, force_cpu: bool) -> None:
     name, reason = choose_lock(force_cpu=force_cpu)
     lock = HERE / name
     say(f"requirements/{name}, because {reason}")
-    if sys.version_info[:2] != (3, 11):
-        message = (
-            f"the locks are for CPython 3.11, this is {sys.version.split()[0]}\n  -> python3.11 -m pip install nox"
-        )
-        raise InstallError(message)
+    check_platform()
     stamp = folder / STAMP
     wanted = fingerprint(lock)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
@@ -81,6 +78,21 @@ def install(folder: Path, *, force_cpu: bool) -> None:
     pip(python, "install", "--no-deps", "--no-build-isolation", *packages)
     stamp.write_text(wanted, encoding="utf-8")
     say(f"{folder} is ready after {time.monotonic() - started:.0f} s")
+
+
+def check_platform() -> None:
+    """Stop where the locks do not apply."""
+    here = f"CPython {sys.version.split()[0]} on {sys.platform} {platform.machine()}"
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        packages = " ".join(f"-e {path.parent.relative_to(ROOT)}" for path in projects())
+        message = (
+            f"the locks are for x86-64 Linux, this is {here}\n"
+            f"  -> for backend=local, without locks: python3.11 -m pip install {packages}"
+        )
+        raise InstallError(message)
+    if sys.version_info[:2] != (3, 11):
+        message = f"the locks are for CPython 3.11, this is {here}\n  -> python3.11 requirements/install.py FOLDER"
+        raise InstallError(message)
 
 
 def choose_lock(*, force_cpu: bool) -> tuple[str, str]:
