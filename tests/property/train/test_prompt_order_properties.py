@@ -26,7 +26,7 @@ def _set(count: int, per_step: int, seed: int) -> PromptSet:
 def test_every_episode_has_every_prompt_once(count: int, per_step: int, seed: int, episodes: int) -> None:
     """Cut into episodes, the stream of all steps is one permutation after another: none dropped, none doubled."""
     prompts = _set(count, per_step, seed)
-    steps = [prompts.batch(step) for step in range(prompts.num_steps(episodes))]
+    steps = [prompts.batch(step) for step in range(-(-episodes * count // per_step))]
     assert {per_step} == {len(batch) for batch in steps}
     stream = [prompt.prompt_id for batch in steps for prompt in batch]
     for episode in range(episodes):

@@ -48,16 +48,6 @@ def test_a_huge_seed_and_a_far_step() -> None:
     assert ["0", "1", "2"] == sorted(prompt.text for prompt in prompts.batch(10**12))
 
 
-@pytest.mark.parametrize(
-    ("expected", "episodes", "per_step"), [(1, 1, 5), (3, 1, 2), (5, 2, 2), (1, 1, 9), (445, 1, 128)]
-)
-def test_steps_of_episodes(expected: int, episodes: int, per_step: int) -> None:
-    """Steps are rounded up: ORZ's 56,878 prompts at 128 a step are 445 steps."""
-    count = 56_878 if per_step == 128 else 5
-    prompts = PromptSet(_prompts(1) * count, prompts_per_step=per_step, seed=0)
-    assert expected == prompts.num_steps(episodes)
-
-
 def test_nothing_to_give() -> None:
     """No prompts, and steps of none, are refused."""
     with pytest.raises(DataError, match="no prompts to train on"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from orz_train.config.checks import TEMPLATES
 from orz_train.data.rows import BadRowError
 from orz_train.data.templates import R1_ZERO, Template
 from orz_train.errors import ConfigError
@@ -51,6 +52,12 @@ def test_r1_zero_is_orz_letter_by_letter() -> None:
 def test_render(expected: str, template: str, problem: str | Sequence[Mapping[str, str]]) -> None:
     """The problem takes the place of `{problem}`; other braces, in template and problem, stay as they are."""
     assert expected == Template.named(template).render(problem, _Chat())
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_configuration_knows_the_same_names(name: str) -> None:
+    """A name that passes the check of a configuration is a template, with room for the problem."""
+    assert "3+4" in Template.named(name).render("3+4", _Chat())
 
 
 @pytest.mark.parametrize("name", ["r1_zero", "", "Q: {question} A:", "{ problem }"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orz_train.config.checks import REWARDS
 from orz_train.errors import ConfigError
 from orz_train.rewards.registry import SHIPPED, load_reward
 from orz_train.types import FinishReason, Prompt, Rollout, Score
@@ -89,6 +90,11 @@ def test_a_users_function_is_checked_when_it_is_named(
     with pytest.raises(ConfigError, match=r"reward\.function") as caught:
         load_reward(name)
     assert reason in str(caught.value)
+
+
+def test_the_configuration_knows_the_same_names() -> None:
+    """A name that passes the check of a configuration is one that can be loaded."""
+    assert set(SHIPPED) == set(REWARDS)
 
 
 def test_rewards_import_no_torch() -> None:
