@@ -146,7 +146,7 @@ class TestPlatform:
 
 @pytest.mark.usefixtures("locked_platform")
 def test_an_environment_that_is_up_to_date_is_left_alone(installer, tmp_path, capsys, monkeypatch):
-    """With the stamp of today's locks nothing is run; a change of the lock, or --cpu on a GPU machine, makes it anew."""
+    """With the stamp of its lock nothing is run; another lock, such as --cpu on a GPU machine, makes it anew."""
     monkeypatch.setattr(sys, "version_info", (3, 11, 7, "final", 0))
     (tmp_path / installer.STAMP).write_text(installer.fingerprint(CPU))
 
