@@ -113,4 +113,4 @@ def _write(report: Report, output: Format, fail_on: Severity) -> None:
     elif output is Format.JUNIT:
         sys.stdout.write(to_junit(report, fail_on))
     else:
-        sys.stdout.write(to_github(report))
+        sys.stdout.write(to_github(report, fail_on))

@@ -67,7 +67,7 @@ def identify(path: Path) -> Subject:
     if path.is_dir():
         if is_checkpoint(path):
             return Subject(path=path, kind=Kind.CHECKPOINT, root=path)
-        if (path / CHECKPOINTS_DIR).is_dir() or step_folders(path):
+        if step_folders(path) or ((path / CHECKPOINTS_DIR).is_dir() and not (path / "config.json").is_file()):
             return Subject(path=path, kind=Kind.RUN, root=path)
     for spelled in (path, path.absolute()):
         root = _checkpoint_around(spelled)

@@ -19,7 +19,7 @@ from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.model import check_model
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
-from orz_ckpt.formats.hf import open_folder
+from orz_ckpt.formats.hf import HfFolder, arrange
 from orz_ckpt.formats.safetensors import SUFFIX, Header
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.pool import read_all
@@ -155,38 +155,40 @@ def _verify_checkpoint(subject: Subject, level: Level, progress: Progress) -> Re
     listing = list_files(root, prefix)
     findings += listing.findings
     if manifest is not None:
-        differences = compare_files(root, prefix, manifest, listing)
-        findings += differences
-        unsound = {entry.path for entry in differences}
-        sizes = {name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
+        findings += compare_files(root, prefix, manifest, listing)
     else:
         # Nothing to compare the bytes with: headers and shapes say whether anything is worth saving.
-        sizes, level = listing.sizes, Level.QUICK
-    report = _verify_files(subject, level, sizes, manifest, models=_models(subject, manifest), progress=progress)
+        level = Level.QUICK
+    roles = ROLES if manifest is None else manifest.roles.values()
+    models = [
+        arrange(root / role, [root / name for name in listing.sizes if (root / name).parent == root / role])
+        for role in roles
+        if (root / role).is_dir() and (root / role).is_relative_to(subject.path)
+    ]
+    unsound = {entry.path for entry in findings}
+    sizes = {name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
+    report = _verify_files(subject, level, sizes, manifest, models=models, progress=progress)
+    findings += [entry for entry in report.findings if entry.path not in unsound]
     said = "" if manifest is None else f"step {manifest.step} by {manifest.writer}, {manifest.created}"
-    return replace(report, findings=(*findings, *report.findings), subject=said)
-
-
-def _models(subject: Subject, manifest: Manifest | None) -> list[Path]:
-    """Return the model folders of a step folder that `subject` holds."""
-    names = ROLES if manifest is None else tuple(manifest.roles.values())
-    found = [subject.root / name for name in names if (subject.root / name).is_dir()]
-    return [folder for folder in found if folder.is_relative_to(subject.path)]
+    return replace(report, findings=tuple(findings), subject=said)
 
 
 def _verify_foreign(subject: Subject, level: Level, *, require_manifest: bool, progress: Progress) -> Report:
     """Verify a folder or a file that no manifest of ours covers."""
     path = subject.path
-    is_folder = subject.kind is Kind.FOLDER
-    known = open_folder(path).recognised if is_folder else path.suffix == SUFFIX
-    if not known:
+    if subject.kind is Kind.FOLDER:
+        listing = list_files(path, deep=False)
+        models = [arrange(path, [path / name for name in listing.sizes])]
+    else:
+        subject = replace(subject, root=path.parent)
+        listing = Listing(sizes={path.name: path.stat().st_size} if path.suffix == SUFFIX else {})
+        models = []
+    if not listing.sizes or not all(folder.recognised for folder in models):
         message = "neither a checkpoint nor a folder with config.json or safetensors files, nor such a file"
         remedy = "give a run folder, a step folder, a Hugging Face folder or a .safetensors file"
-        found = finding("nothing_recognised", message, remedy=remedy, path=path)
-        return Report(path=str(path), kind=subject.kind, level=level, findings=(found,))
-    listing = list_files(path, deep=False) if is_folder else Listing(sizes={path.name: path.stat().st_size})
-    subject = replace(subject, root=path if is_folder else path.parent)
-    report = _verify_files(subject, level, listing.sizes, None, models=[path] if is_folder else [], progress=progress)
+        unknown = finding("nothing_recognised", message, remedy=remedy, path=path)
+        return Report(path=str(path), kind=subject.kind, level=level, findings=(*listing.findings, unknown))
+    report = _verify_files(subject, level, listing.sizes, None, models=models, progress=progress)
     if require_manifest:
         message = "there is no manifest, and --require-manifest was given"
         note = finding("manifest_required", message, remedy="verify a checkpoint that orz-train committed", path=path)
@@ -201,7 +203,7 @@ def _verify_files(
     sizes: Mapping[str, int],
     manifest: Manifest | None,
     *,
-    models: Sequence[Path],
+    models: Sequence[HfFolder],
     progress: Progress,
 ) -> Report:
     """Check headers, models and, where asked, every byte of the files that are as large as they should be."""
@@ -224,7 +226,7 @@ def _verify_files(
                 size=size,
                 entry=entries.get(name),
                 header=headers.get(root / name),
-                is_model=any((root / name).parent == folder for folder in models),
+                is_model=any((root / name).parent == folder.path for folder in models),
             )
             for name, size in sizes.items()
             if name in entries or root / name in headers
@@ -241,10 +243,11 @@ def _verify_files(
     )
 
 
-def _read(jobs: Sequence[Job], models: Sequence[Path], progress: Progress) -> Iterator[CkptFinding]:
+def _read(jobs: Sequence[Job], models: Sequence[HfFolder], progress: Progress) -> Iterator[CkptFinding]:
     progress.add_total(sum(job.size for job in jobs))
     reads = read_all(jobs, progress.advance)
     for read in reads:
         yield from read.findings
     for folder in models:
-        yield from all_zero(folder, [read for job, read in zip(jobs, reads, strict=True) if job.path.parent == folder])
+        mine = [read for job, read in zip(jobs, reads, strict=True) if job.path.parent == folder.path]
+        yield from all_zero(folder.path, mine)

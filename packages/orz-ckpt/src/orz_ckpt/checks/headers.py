@@ -29,18 +29,10 @@ def check_header(path: Path, entry: FileEntry | None = None) -> tuple[Header | N
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
         return None, [finding("unreadable", message, remedy=READ_AGAIN, path=path)]
-    return header, [*_empty(path, header), *_other(path, header, entry)]
+    return header, list(_compare(path, header, entry))
 
 
-def _empty(path: Path, header: Header) -> Iterator[CkptFinding]:
-    empty = [tensor for tensor in header.tensors if tensor.shape and not tensor.nbytes]
-    if empty:
-        message = f"{len(empty)} of {len(header.tensors)} tensors have no elements, such as {empty[0].name!a}"
-        remedy = "gather the weights when saving, or merge them from the shards of the ranks"
-        yield finding("tensor_empty", message, remedy=remedy, path=path, tensor=empty[0].name)
-
-
-def _other(path: Path, header: Header, entry: FileEntry | None) -> Iterator[CkptFinding]:
+def _compare(path: Path, header: Header, entry: FileEntry | None) -> Iterator[CkptFinding]:
     if entry is None or entry.tensors is None:
         return
     found = {tensor.name: tensor for tensor in header.tensors}

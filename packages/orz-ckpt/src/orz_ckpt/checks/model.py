@@ -9,7 +9,9 @@ from orz_ckpt.checks.index import check_index
 from orz_ckpt.checks.shapes import check_shapes
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.formats.hf import CONFIG_NAME, HfFolder, open_folder, read_config
+from orz_ckpt.formats.hf import CONFIG_NAME, SHARD_NAME, SINGLE_NAME, HfFolder, read_config
+from orz_ckpt.strict_json import brief
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,28 +22,34 @@ if TYPE_CHECKING:
 _SAVE_AGAIN = "save the model again with `save_pretrained`"
 
 
-def check_model(path: Path, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
-    """Check the folder `path`.
+def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
+    """Check that the files of `folder` belong together.
 
     Args:
-        path: the folder.
+        folder: its files; those that escape it by a link are not among them, so they are not opened.
         headers: of the sound safetensors files in it; the unsound ones have been reported.
     """
-    try:
-        folder = open_folder(path)
-    except OSError as error:
-        yield finding("unreadable", f"cannot be listed: {error.strerror or error}", remedy=READ_AGAIN, path=path)
-        return
-    yield from check_index(folder, headers)
-    yield from _check_weights(folder)
-    yield from _check_config(folder, headers)
+    indexed = list(check_index(folder, headers))
+    yield from indexed
+    yield from _check_weights(folder, headers)
+    whole = not any(entry.severity is Severity.ERROR for entry in indexed)
+    yield from _check_config(
+        folder, {file: headers[file] for file in _loaded(folder) if file in headers} if whole else {}
+    )
     if folder.code:
         names = ", ".join(file.name for file in folder.code[:3])
         message = f"{len(folder.code)} Python files ({names}); a loader that trusts remote code runs them"
-        yield finding("custom_code", message, path=path)
+        yield finding("custom_code", message, path=folder.path)
 
 
-def _check_weights(folder: HfFolder) -> Iterator[CkptFinding]:
+def _check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
+    for file in folder.weights:
+        tensors = headers[file].tensors if file in headers else ()
+        empty = [tensor for tensor in tensors if tensor.shape and not tensor.nbytes]
+        if empty:
+            message = f"{len(empty)} of {len(tensors)} tensors have no elements, such as {brief(empty[0].name)}"
+            remedy = "gather the weights when saving, or merge them from the shards of the ranks"
+            yield finding("tensor_empty", message, remedy=remedy, path=file, tensor=empty[0].name)
     if folder.weights or folder.indexes:
         return
     if folder.pickles:
@@ -51,6 +59,14 @@ def _check_weights(folder: HfFolder) -> Iterator[CkptFinding]:
         yield finding("weights_not_read", message, remedy=remedy, path=folder.path)
     else:
         yield finding("no_weights", "there is no safetensors file", remedy=_SAVE_AGAIN, path=folder.path)
+
+
+def _loaded(folder: HfFolder) -> list[Path]:
+    """Return the weights that a loader would take: not the copies in another layout that some folders hold."""
+    if folder.indexes:
+        return [file for file in folder.weights if SHARD_NAME.fullmatch(file.name)]
+    single = [file for file in folder.weights if file.name == SINGLE_NAME]
+    return single or list(folder.weights)
 
 
 def _check_config(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
@@ -69,5 +85,5 @@ def _check_config(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[
     else:
         if not folder.tokenizer and "ForCausalLM" in str(config.get("architectures")):
             yield finding("no_tokenizer", "there is no tokenizer here; a server needs one", path=folder.path)
-        if folder.weights and all(file in headers for file in folder.weights):
-            yield from check_shapes(folder, folder.config, config, headers)
+        if headers and len(headers) == len(_loaded(folder)):
+            yield from check_shapes(folder.path, folder.config, config, headers)

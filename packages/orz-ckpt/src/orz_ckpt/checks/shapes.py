@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from orz_ckpt.formats.hf import HfFolder
     from orz_ckpt.formats.safetensors import Header
 
 _SAVE_AGAIN = "save the model again; a loader would make up what is missing"
@@ -22,9 +21,9 @@ _BUFFERS = (".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")
 
 
 def check_shapes(
-    folder: HfFolder, config_path: Path, config: Config, headers: Mapping[Path, Header]
+    folder: Path, config_path: Path, config: Config, headers: Mapping[Path, Header]
 ) -> Iterator[CkptFinding]:
-    """Compare the headers of all weights with what the configuration promises."""
+    """Compare the headers of all weights of a model with what its configuration promises."""
     try:
         expected = expected_tensors(config)
     except UnknownArchitectureError as error:
@@ -33,16 +32,16 @@ def check_shapes(
     except FieldError as error:
         yield finding("config_invalid", str(error), remedy="restore config.json", path=config_path)
         return
-    files = {tensor.name: file for file in folder.weights for tensor in headers[file].tensors}
-    shapes = {tensor.name: tensor.shape for file in folder.weights for tensor in headers[file].tensors}
+    files = {tensor.name: file for file, header in headers.items() for tensor in header.tensors}
+    shapes = {tensor.name: tensor.shape for file, header in headers.items() for tensor in header.tensors}
 
     missing = sorted(expected.required.keys() - shapes.keys())
     for name in missing[:_MAX_NAMED]:
         message = f"{brief(name)} {list(expected.required[name])} is missing, which {expected.architecture} has"
-        yield finding("tensor_missing", message, remedy=_SAVE_AGAIN, path=folder.path, tensor=name)
+        yield finding("tensor_missing", message, remedy=_SAVE_AGAIN, path=folder, tensor=name)
     if len(missing) > _MAX_NAMED:
         message = f"and {len(missing) - _MAX_NAMED} more tensors of {expected.architecture} are missing"
-        yield finding("tensor_missing", message, remedy=_SAVE_AGAIN, path=folder.path)
+        yield finding("tensor_missing", message, remedy=_SAVE_AGAIN, path=folder)
 
     known = {**expected.optional, **expected.required}
     yield from _wrong(known, shapes, files)
@@ -59,4 +58,5 @@ def _wrong(known: Mapping[str, Shape], shapes: Mapping[str, Shape], files: Mappi
         remedy = "restore the config.json or the weights that belong together"
         yield finding("shape_differs", message, remedy=remedy, path=files[name], tensor=name)
     if len(wrong) > _MAX_NAMED:
-        yield finding("shape_differs", f"and {len(wrong) - _MAX_NAMED} more tensors of another shape")
+        message = f"and {len(wrong) - _MAX_NAMED} more tensors have another shape"
+        yield finding("shape_differs", message, path=files[wrong[0]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
@@ -12,7 +12,8 @@ from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.strict_json import FieldError, JsonError, as_object, brief, is_size, object_field, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 CONFIG_NAME: Final = "config.json"
 INDEX_SUFFIX: Final = ".safetensors.index.json"
@@ -53,13 +54,9 @@ class HfFolder:
         return bool(self.config or self.indexes or self.weights)
 
 
-def open_folder(path: Path) -> HfFolder:
-    """List the folder `path`, without reading a file.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
-    files = sorted(entry for entry in path.iterdir() if entry.is_file())
+def arrange(path: Path, files: Iterable[Path]) -> HfFolder:
+    """Sort the files of the folder `path` by what they are for; none is read."""
+    files = sorted(files)
     return HfFolder(
         path=path,
         config=next((file for file in files if file.name == CONFIG_NAME), None),

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _COMMANDS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "notice"}
 
 
-def to_github(report: Report) -> str:
+def to_github(report: Report, fail_on: Severity = Severity.ERROR) -> str:
     """Return the workflow commands, then one plain line with the verdict."""
     lines = []
     for entry in report.findings:
         text = f"{entry.message}\n-> {entry.remedy}" if entry.remedy else entry.message
         title = _property(f"orz ckpt: {entry.code}")
         lines.append(f"::{_COMMANDS[entry.severity]} file={_property(entry.path)},title={title}::{_data(text)}")
-    lines.append(f"{report.status().value} {plain(report.path)}")
+    lines.append(f"{report.status(fail_on).value} {plain(report.path)}")
     return "\n".join(lines) + "\n"
 
 
