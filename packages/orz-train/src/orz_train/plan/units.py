@@ -9,10 +9,11 @@ def gb(count: float) -> str:
     """Write bytes with three digits, in powers of 1000 as disks are sold: `15.2 GB`."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if value < KILO:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        text = f"{value:.0f}" if unit == "B" else f"{value:.3g}"
+        if float(text) < KILO:
+            return f"{text} {unit}"
         value /= KILO
-    return f"{value:,.3g} TB" if value < KILO else f"{value:,.0f} TB"
+    return f"{value:.3g} TB" if value < KILO else f"{value:,.0f} TB"
 
 
 def count(value: float) -> str:

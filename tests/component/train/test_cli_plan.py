@@ -1,0 +1,183 @@
+"""`orz plan` and the parts of `orz train` that start nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from orz_cli.exits import ExitCode
+from orz_cli.main import main
+from orz_train.config.load import load
+from orz_train.config.recipes import list_recipes
+
+pytestmark = pytest.mark.component
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `orz` in an empty folder; return its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def ran(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return ran
+
+
+def test_plan_answers_what_users_of_orz_ask(run: Run) -> None:
+    """Their parameter names, the batch arithmetic, the moving step count, memory, disk, warnings."""
+    code, out, err = run("plan", "orz-7b-ppo")
+    assert (ExitCode.OK, "") == (code, err)
+    text = " ".join(out.split())
+    names = "num_episodes rollout_batch_size n_samples_per_prompt micro_rollout_batch_size micro_train_batch_size"
+    for name in [*names.split(), "policy_update_steps", "critic_update_steps", "num_warmup_steps", "packing_max_len"]:
+        assert name in text
+    for sentence in (
+        "128 prompts x 64 samples = 8,192 rollouts",
+        "The critic takes 12 optimizer steps on them, each on about 683.",
+        "56,878 prompts / 128 a step = 444.4, so an episode has 445 steps.",
+        "The run has 8,900 steps: 8,900 policy updates and 106,800 critic updates.",
+        "Why the count in ORZ's log moves",
+        "GPU 0-31: policy, critic, generator, in turns.",
+        "A checkpoint: policy 15.2 GB + critic 14.1 GB",
+        "row_mean weighs a lone long response",
+    ):
+        assert sentence in text
+
+
+def test_plan_in_a_pipe_is_plain(run: Run) -> None:
+    """No colours, no frames, no trailing blanks."""
+    _, out, _ = run("plan", "orz-7b-ppo")
+    assert "\x1b" not in out
+    assert not re.search(r"[─│━┃╭]", out)
+    assert [] == [line for line in out.splitlines() if line != line.rstrip()]
+
+
+def test_plan_json_has_the_common_shape(run: Run) -> None:
+    """v, status and findings as all judging commands have, then the plan with formulas."""
+    code, out, _ = run("plan", "orz-32b-ppo", "--json", "samples_per_prompt=32")
+    report = json.loads(out)
+    assert (ExitCode.OK, 1, "ok") == (code, report["v"], report["status"])
+    assert {"code", "severity", "message", "remedy"} == set(report["findings"][0])
+    assert (128 * 32, 32_763_876_352) == (report["batches"]["rollouts"], report["model"]["parameters"])
+    assert ["policy", "critic", "generator"] == [role["role"] for role in report["memory_per_device"]["roles"]]
+    assert report["disk"]["checkpoint"] == sum(report["disk"][part] for part in ("policy", "critic", "state"))
+    assert "zero" in report["formulas"]["memory"]["weights"].lower()
+    assert report["config"] == load("orz-32b-ppo", ["samples_per_prompt=32"]).config.model_dump(mode="json")
+
+
+def test_plan_takes_overlays_and_gpu_sizes(run: Run) -> None:
+    """--with debug and --gpu-memory change what is planned."""
+    _, out, _ = run("plan", "orz-7b-ppo", "--with", "debug", "--gpu-memory", "24", "--json")
+    report = json.loads(out)
+    assert (32, 8) == (report["batches"]["rollouts"], report["placement"]["groups"][0]["count"])
+    assert 24_000_000_000 == report["memory_per_device"]["device_bytes"]
+    assert {"memory_short", "engine_too_small"} <= {finding["code"] for finding in report["findings"]}
+
+
+def test_plan_of_unknown_models_still_plans_batches(run: Run) -> None:
+    """Where a model has no known shape the sections on memory and disk are left out, with the reason."""
+    code, out, _ = run("plan", "orz-7b-grpo", "policy.model=some/model")
+    assert ExitCode.OK == code
+    assert "Memory of a device" not in out
+    assert "the shape of some/model isn't known here" in out
+
+
+@pytest.mark.parametrize("command", [["plan"], ["train"], ["train", "--dry-run"]])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["quikstart"], "error: there is no recipe 'quikstart'; did you mean 'quickstart'?"),
+        (["orz-7b-ppo", "seed=x"], "error: argument 'seed=x': seed: got 'x', expected a whole number"),
+        (["orz-7b-ppo", "--with", "debgu"], "error: there is no overlay 'debgu'; did you mean 'debug'?"),
+        (["orz-7b-ppo", "nonsense"], "error: argument 'nonsense': expected KEY=VALUE"),
+        (["sed=1"], "error: argument 'sed=1': sed: unknown key; did you mean 'seed'?"),
+        (["orz-7b-ppo", "--nonsense"], "error: No such option: --nonsense"),
+    ],
+)
+def test_mistakes_exit_2_with_a_message(run: Run, command: list[str], arguments: list[str], expected: str) -> None:
+    """A wrong recipe, setting, overlay or option: exit 2, the message on stderr, nothing on stdout, no traceback."""
+    code, out, err = run(*command, *arguments)
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert err.startswith(expected)
+    assert "Traceback" not in err
+    assert [] == list(Path.cwd().iterdir())
+
+
+def test_train_list_names_recipes_and_overlays(run: Run) -> None:
+    """Each recipe with its sentence, and what --with knows."""
+    code, out, _ = run("train", "--list")
+    assert ExitCode.OK == code
+    for recipe in list_recipes():
+        assert re.search(rf"^{re.escape(recipe.name)} +{re.escape(recipe.description)}$", out, re.MULTILINE)
+    assert "overlays, for --with: debug" in out
+
+
+def test_dry_run_prints_a_recipe_and_starts_nothing(run: Run, tmp_path: Path) -> None:
+    """Stdout is the resolved configuration, a recipe in its own right; stderr the plan's sentences."""
+    code, out, err = run("train", "orz-7b-ppo", "steps=3", "--with", "debug", "--dry-run", "--run-dir", "new")
+    assert ExitCode.OK == code
+    assert [] == list(tmp_path.iterdir())
+    (tmp_path / "again.yaml").write_text(out, encoding="utf-8")
+    expected = load("orz-7b-ppo", ["steps=3"], ["debug"]).config
+    assert expected == load("./again.yaml").config
+    assert "#   argument steps=3\n" in out
+    assert "16 prompts x 2 samples = 32 rollouts" in " ".join(err.split())
+
+
+def test_dry_run_imports_the_users_code(run: Run, tmp_path: Path) -> None:
+    """A reward that can't be imported is found before anything starts."""
+    arguments = ["train", "orz-7b-ppo", "--dry-run", "reward=own_dry_run_reward:score"]
+    code, _, err = run(*arguments)
+    assert ExitCode.USAGE == code
+    assert "reward.function: there is no module 'own_dry_run_reward'" in err
+    (tmp_path / "own_dry_run_reward.py").write_text("def score(prompt, rollout):\n    return 0.0\n")
+    assert ExitCode.OK == run(*arguments)[0]
+
+
+def test_dry_run_refuses_a_file_as_run_folder(run: Run, tmp_path: Path) -> None:
+    """--run-dir names a folder."""
+    (tmp_path / "taken").write_text("")
+    code, _, err = run("train", "orz-7b-ppo", "--dry-run", "--run-dir", "taken")
+    assert (ExitCode.USAGE, "error: --run-dir taken is a file, expected a folder\n") == (code, err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["train", "--list"],
+        ["plan", "orz-7b-ppo"],
+        ["train", "orz-7b-ppo", "--dry-run"],
+    ],
+)
+def test_planning_loads_no_torch(arguments: Sequence[str], tmp_path: Path) -> None:
+    """Help, lists, plans and dry runs work without importing torch, transformers or Ray."""
+    code = (
+        "import sys; from orz_cli.main import main; code = main(sys.argv[1:]);"
+        "print(sorted({'torch', 'transformers', 'ray', 'numpy'} & set(sys.modules)), code, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "[] 0" == done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_help_states_arguments_and_exit_codes(run: Run, command: str) -> None:
+    """--help names the recipe, the overrides and what the exit codes mean."""
+    code, out, _ = run(command, "--help")
+    assert ExitCode.OK == code
+    for word in ("RECIPE", "KEY=VALUE", "--with", "--run-dir", "130"):
+        assert word in out
