@@ -13,8 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from orz_train.runlog.durable import replace_text
 from orz_train.runlog.errors import LogWriteError
 
@@ -63,13 +61,7 @@ def environment(*, backends: Mapping[str, str]) -> dict[str, Any]:
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "gpus": _gpus(),
         },
-        "threads": {"torch": torch.get_num_threads(), "torch_interop": torch.get_num_interop_threads()},
-        "numerics": {
-            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "mkldnn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
-        },
+        **_torch(),
         "variables": numeric_variables(os.environ),
     }
 
@@ -153,6 +145,21 @@ def _cpu_model() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model")))
     return next(names, "") or platform.processor() or platform.machine()
+
+
+def _torch() -> dict[str, dict[str, object]]:
+    """Describe the threads and the arithmetic of torch."""
+    import torch  # noqa: PLC0415  a run folder that can't be used is refused before torch is loaded
+
+    return {
+        "threads": {"torch": torch.get_num_threads(), "torch_interop": torch.get_num_interop_threads()},
+        "numerics": {
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "mkldnn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+        },
+    }
 
 
 def _gpus() -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from numbers import Integral
 from pathlib import Path
 from typing import SupportsFloat
 
@@ -32,7 +33,7 @@ def sentence(record: EventRecord) -> str:
         case "checkpoint_saved":
             text = f"saved {data['path']}{_cost(record.data)}"
         case "evaluation":
-            shown = [f"{name.removeprefix('eval/')} {number(v)}" for name, v in evaluation_metrics(data).items()]
+            shown = [f"{_in_set(name)} {number(value)}" for name, value in evaluation_metrics(data).items()]
             text = f"evaluation after step {record.step}: {', '.join(shown)}"
         case "skipped_update":
             text = f"left out an update of the {data.get('role', 'model')}: {data.get('reason', 'not finite')}"
@@ -74,9 +75,16 @@ def jsonable(value: object, *, folder: Path) -> object:  # noqa: PLR0911  a case
             return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
         case Sequence() if not isinstance(value, bytes | bytearray):
             return [jsonable(item, folder=folder) for item in value]
-        case SupportsFloat():  # a number of numpy's or torch's
+        case Integral():  # numbers of numpy's or torch's
+            return int(value)
+        case SupportsFloat():
             return float(value)
     return str(value)
+
+
+def _in_set(name: str) -> str:
+    """Name a held-out set's accuracy by the set alone."""
+    return name.removeprefix("eval/").removesuffix("/accuracy")
 
 
 def _cost(data: Mapping[str, object]) -> str:

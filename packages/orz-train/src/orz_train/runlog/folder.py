@@ -178,7 +178,8 @@ class RunFolder:
             before = load(str(written)).config
         except ConfigError as error:
             raise RunFolderError(
-                f"{written}: not the configuration of a run: {error.message}", remedy="give another --run-dir"
+                f"{written}: not the configuration of a run: {error.message.splitlines()[0]}",
+                remedy="give another --run-dir",
             ) from error
         changes = differences(before, self.config)
         blocking = [change for change in changes if blocks_resume(change, self.config)]
@@ -221,12 +222,10 @@ def _as_run_folder_error(path: Path) -> Iterator[None]:
     """Turn what the operating system says of the folder into an error with a next step."""
     try:
         yield
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise RunFolderError(
-            f"{error.filename or path}: a file, where the run folder should be", remedy="give another --run-dir"
+            f"{path}: can't be a run folder: {error.filename or path} is a file", remedy="give another --run-dir"
         ) from error
-    except NotADirectoryError as error:
-        raise RunFolderError(f"{path}: lies below a file, {error.filename}", remedy="give another --run-dir") from error
     except OSError as error:
         raise RunFolderError(
             f"{path}: can't be used as run folder: {error.strerror or error}",

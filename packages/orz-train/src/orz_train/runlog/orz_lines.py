@@ -72,36 +72,14 @@ def evaluation(accuracies: Mapping[str, float]) -> str:
 
 def critic_bar(report: StepReport, *, epochs: int) -> str:
     """Return the critic's training bar; empty where none was trained."""
-    updates = _updates(report, "critic")
     postfix = _postfix(report.metrics, _CRITIC_POSTFIX)
-    return (
-        bar(
-            f"Critic Train epoch [{epochs}/{epochs}]",
-            updates,
-            updates,
-            report.seconds.get("train_critic"),
-            postfix=postfix,
-        )
-        if updates
-        else ""
-    )
+    return _training_bar("Critic", _updates(report, "critic"), epochs, report.seconds.get("train_critic"), postfix)
 
 
 def actor_bar(report: StepReport, *, epochs: int) -> str:
     """Return the policy's training bar; empty where it was frozen."""
-    updates = _updates(report, "policy")
     postfix = _postfix({"policy/kl_ref": 0.0, **report.metrics}, _ACTOR_POSTFIX)
-    return (
-        bar(
-            f"Actor Train epoch [{epochs}/{epochs}]",
-            updates,
-            updates,
-            report.seconds.get("train_policy"),
-            postfix=postfix,
-        )
-        if updates
-        else ""
-    )
+    return _training_bar("Actor", _updates(report, "policy"), epochs, report.seconds.get("train_policy"), postfix)
 
 
 def status(report: StepReport) -> str:
@@ -132,7 +110,7 @@ def episode_bar(step: int, *, num_steps: int, steps_per_episode: int, elapsed_s:
 def bar(
     label: str, done: int, total: int, elapsed_s: float | None, *, num_timed: int | None = None, postfix: str = ""
 ) -> str:
-    """Return a tqdm bar: `Episode [1/20]:  11%|█▏        | 50/445 [6:55:57<54:45:00, 499.15s/it]`.
+    """Return a tqdm bar: `Episode [1/20]:  11%|█         | 50/445 [6:55:57<54:46:00, 499.14s/it]`.
 
     Args:
         label: what stands in front of it.
@@ -142,7 +120,7 @@ def bar(
         num_timed: items that these seconds are of; `done` by default.
         postfix: further `key=value` pairs.
     """
-    filled = round(_BAR_CELLS * 8 * done / total)
+    filled = _BAR_CELLS * 8 * done // total
     whole, eighths = divmod(filled, 8)
     cells = ("█" * whole + (_BLOCKS[eighths] if eighths else "")).ljust(_BAR_CELLS)
     timed = done if num_timed is None else num_timed
@@ -154,23 +132,27 @@ def bar(
 
 
 def short(value: float) -> str:
-    """Write a number as tqdm does: three digits, or its full form where that is no longer.
+    """Write a number as tqdm does: three digits, or in full where that is no longer.
 
     Example:
-        >>> short(1234.5), short(1e-6), short(812.0)
+        >>> short(1234.567), short(1e-6), short(812.0)
         ('1.23e+3', '1e-6', '812')
     """
     rounded = f"{value:.3g}"
     for sign in "+-":
         rounded = rounded.replace(f"e{sign}0", f"e{sign}")
     full = str(value)
-    return full if len(full) < len(rounded) else rounded
+    return rounded if len(rounded) < len(full) else full
 
 
 def clock2(seconds: float) -> str:
     """Write a duration as tqdm does, `mm:ss` at least."""
-    text = clock(seconds)
-    return text.zfill(len("00:00"))
+    return clock(math.floor(seconds) if math.isfinite(seconds) else None).zfill(len("00:00"))
+
+
+def _training_bar(role: str, updates: int, epochs: int, elapsed_s: float | None, postfix: str) -> str:
+    label = f"{role} Train epoch [{epochs}/{epochs}]"
+    return bar(label, updates, updates, elapsed_s, postfix=postfix) if updates else ""
 
 
 def _rate(per_item: float | None) -> str:

@@ -24,7 +24,6 @@ from orz_train.runlog.live import LiveDisplay, can_show
 from orz_train.runlog.metrics import MetricsFile
 from orz_train.runlog.names import NameCheck
 from orz_train.runlog.plain import PlainLines
-from orz_train.runlog.rollouts import write_rollouts
 from orz_train.runlog.summary import Answer, summary
 from orz_train.runlog.tensorboard import TensorBoardLog
 from orz_train.types import StepReport
@@ -136,9 +135,7 @@ class RunLog:
         if self._tensorboard is not None:
             self._tensorboard.write(record)
         if self._rollouts_due(report):
-            write_rollouts(
-                self._folder.rollouts, report.step, report.samples, max_rows=self._config.logging.rollouts_max
-            )
+            self._write_rollouts(report)
         if report.samples:
             self._latest = Answer.of(report.step, report.samples[0])
             self._first = self._first or self._latest
@@ -259,6 +256,11 @@ class RunLog:
         every = self._config.logging.rollouts_every_steps
         return bool(report.samples and every and (report.step % every == 0 or report.step in {1, self._num_steps}))
 
+    def _write_rollouts(self, report: StepReport) -> None:
+        from orz_train.runlog.rollouts import write_rollouts  # noqa: PLC0415  pyarrow takes its time
+
+        write_rollouts(self._folder.rollouts, report.step, report.samples, max_rows=self._config.logging.rollouts_max)
+
     def _write_summary(self) -> None:
         encoding = self._stdout.encoding or "utf-8"
         text = summary(
@@ -283,5 +285,6 @@ def _history(folder: RunFolder, num_steps: int) -> History:
 
 def _display(kind: DisplayKind, stream: TextIO, folder: RunFolder, history: History) -> Display:
     if kind == "live" or (kind == "auto" and can_show(stream)):
-        return LiveDisplay(stream, folder.path.name, history)
+        name, here = folder.config.name, folder.path.name
+        return LiveDisplay(stream, here if here.startswith(name) else f"{name} in {here}", history)
     return PlainLines(stream, history)

@@ -21,7 +21,7 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
 
     Example:
         >>> sparkline([0, 1, 2, 3], 8)
-        '▁▃▅█'
+        '▁▃▆█'
     """
     points = _grouped(values, width)
     finite = [point for point in points if math.isfinite(point)]
@@ -35,8 +35,8 @@ def _mark(point: float, low: float, high: float, marks: str) -> str:
         return _NOT_FINITE
     if high == low:
         return marks[0]
-    share = point / 2 - low / 2  # halves, so that the range of huge values stays finite
-    return marks[min(len(marks) - 1, int(len(marks) * share / (high / 2 - low / 2)))]
+    share = (point / 2 - low / 2) / (high / 2 - low / 2)  # halves, so that the range of huge values stays finite
+    return marks[min(len(marks) - 1, int(len(marks) * share))]
 
 
 def _grouped(values: Sequence[float], width: int) -> list[float]:

@@ -93,8 +93,9 @@ class RunView:
             self._answer = Answer.of(report.step, report.samples[0])
 
     def event(self, record: EventRecord) -> None:
-        """Take something that happened."""
-        self.note(level(record.event), sentence(record))
+        """Take something that happened; the evaluation has a place of its own."""
+        if record.event not in {"start", "evaluation"}:
+            self.note(level(record.event), sentence(record))
 
     def note(self, level: int, text: str) -> None:
         """Take a line to show."""
@@ -105,6 +106,7 @@ class RunView:
         width = options.max_width
         inner = width - 2
         parts: list[RenderableType] = [self._header(), self._progress(inner), self._now(inner)]
+        parts += self._shares() if inner >= _NARROW else []
         rows = self._rows(inner, ascii_only=ascii_only)
         parts += [Text(""), rows] if rows.row_count else []
         for section in (self._evaluations(), self._sample(inner), self._events()):
@@ -130,10 +132,12 @@ class RunView:
 
     def _progress(self, width: int) -> RenderableType:
         history = self._history
-        return ProgressBar(total=history.num_steps, completed=history.last_step, width=width)
+        line = Table.grid()  # a bar by itself doesn't end its line
+        line.add_row(ProgressBar(total=history.num_steps, completed=history.last_step, width=width))
+        return line
 
     def _now(self, width: int) -> RenderableType:
-        """Draw the phase that is running, and what the last step was spent on."""
+        """Draw the phase that is running."""
         name, done, total = self._phase
         line = Table.grid(expand=True, padding=(0, 2))
         for ratio in (None, None, None, 1):
@@ -147,11 +151,22 @@ class RunView:
             line.add_row(Text("starting a step" if self._history.last_step else "starting", "green"), "", "", "")
         return line
 
+    def _shares(self) -> list[RenderableType]:
+        """Say what the last step was spent on."""
+        seconds = self._history.seconds.get(self._history.last_step, {})
+        total = seconds.get("total", 0.0)
+        if not total > 0:
+            return []
+        largest = sorted((-spent / total, phase) for phase, spent in seconds.items() if phase != "total")
+        shares = ", ".join(f"{phase} {-share:.0%}" for share, phase in largest)
+        return [Text(f"{duration(total)} a step: {shares}", "dim", no_wrap=True, overflow="ellipsis")]
+
     def _rows(self, width: int, *, ascii_only: bool) -> Table:
         shown = [row for row in _ROWS if self._history.latest(*row.names) is not None]
         labels = max((len(row.label) for row in shown), default=0)
         wide = width >= _NARROW
-        spark_width = max(4, width - labels - 2 - _VALUE_WIDTH - 2 - (_VALUE_WIDTH + 2 if wide else 0))
+        left = width - labels - 2 - _VALUE_WIDTH - 2 - (_VALUE_WIDTH + 2 if wide else 0)
+        spark_width = max(4, min(left, self._history.num_steps))
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True, overflow="ellipsis", width=labels)
         table.add_column(justify="right", no_wrap=True, width=_VALUE_WIDTH)
@@ -208,4 +223,6 @@ def _change(values: list[float], better: str) -> Text:
         return Text("")
     difference = fmean(values[-num:]) - fmean(values[:num])
     good = {"up": difference > 0, "down": difference < 0}.get(better)
-    return Text(signed(difference), {True: "green", False: "yellow", None: "dim"}[good if difference else None])
+    if not difference:
+        return Text("")
+    return Text(signed(difference), {True: "green", False: "yellow", None: "dim"}[good])

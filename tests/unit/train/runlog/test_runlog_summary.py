@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orz_monitor.records import EventRecord, StepRecord
+from orz_train.runlog.history import History
+from orz_train.runlog.summary import Answer, summary
+from orz_train.types import Prompt, Rollout, Score
+
+pytestmark = pytest.mark.unit
+
+
+def history_of(rewards: list[float], num_steps: int) -> History:
+    history = History(num_steps)
+    for step, reward in enumerate(rewards, start=1):
+        history.add(StepRecord(step=step, time=0.0, metrics={"reward/mean": reward}, seconds={"total": 2.0}))
+    return history
+
+
+def test_a_summary_tells_the_whole_run(make_sample: Callable[..., tuple[Prompt, Rollout, Score]]) -> None:
+    """First five and last ten rewards, evaluation from first to last, an answer before and after, the paths."""
+    history = history_of([0.1] * 5 + [0.5] * 5 + [0.9] * 10, 20)
+    for step, accuracy in ((0, 0.25), (10, 0.5), (20, 0.75)):
+        history.add(
+            EventRecord(event="evaluation", time=0.0, step=step, data={"metrics": {"eval/sums/accuracy": accuracy}})
+        )
+    history.add(EventRecord(event="checkpoint_saved", time=0.0, step=20, data={"path": "checkpoints/step_000020"}))
+    text = summary(
+        history,
+        title="tiny finished",
+        folder=Path("/runs/tiny 1"),
+        before=Answer.of(1, make_sample(text="The sum\nis \x1b[31m7", reward=0.0)),
+        after=Answer.of(20, make_sample(text="7", reward=1.0)),
+    )
+    assert (
+        """
+tiny finished: 20 of 20 steps in 0:40
+
+  reward      0.100 -> 0.900  (+0.800)
+              ▁▁▁▁▁▅▅▅▅▅██████████
+              mean of the first 5 steps, of the last 10
+  eval sums   0.250 -> 0.750  (+0.500)
+              accuracy after step 0, after step 20
+
+  before      3+4=
+              The sum\\nis \\x1b[31m7
+              reward 0, sampled in step 1
+  after       3+4=
+              7
+              reward 1, sampled in step 20
+
+  run folder  /runs/tiny 1
+  checkpoint  /runs/tiny 1/checkpoints/step_000020
+  look        orz monitor report '/runs/tiny 1'
+  check       orz ckpt verify '/runs/tiny 1/checkpoints/step_000020'
+"""
+    ) == text
+
+
+def test_a_run_that_stopped_early_says_how_to_go_on() -> None:
+    """With the resolved configuration, so that no argument is forgotten; nothing unknown is made up."""
+    assert (
+        """
+tiny interrupted: 2 of 20 steps in 0:04
+
+  reward      0.250 -> 0.250  (+0)
+              __
+              mean of the first 2 steps, of the last 2
+
+  run folder  /runs/tiny
+  look        orz monitor report /runs/tiny
+  go on       orz train /runs/tiny/config.yaml --run-dir /runs/tiny --resume auto
+"""
+    ) == summary(
+        history_of([0.25, 0.25], 20),
+        title="tiny interrupted",
+        folder=Path("/runs/tiny"),
+        before=None,
+        after=None,
+        ascii_only=True,
+    )
