@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from orz_train.config import length
+from orz_train.config.load import load
 from orz_train.data import PromptSet
 from orz_train.errors import ConfigError, DataError
 from orz_train.types import Prompt
@@ -46,6 +48,18 @@ def test_a_huge_seed_and_a_far_step() -> None:
     """Any seed that a recipe may hold works, and any step is found without those before it."""
     prompts = PromptSet(_prompts(3), prompts_per_step=3, seed=2**70 + 5)
     assert ["0", "1", "2"] == sorted(prompt.text for prompt in prompts.batch(10**12))
+
+
+@pytest.mark.parametrize(
+    ("expected", "episodes", "count", "per_step"),
+    [(1, 1, 5, 5), (3, 1, 5, 2), (6, 2, 5, 2), (1, 1, 5, 9), (445, 1, 56_878, 128), (8900, 20, 56_878, 128)],
+)
+def test_steps_of_episodes(expected: int, episodes: int, count: int, per_step: int) -> None:
+    """ORZ's 56,878 prompts at 128 a step are 445 steps an episode, 8,900 in 20; the plan says the same."""
+    prompts = PromptSet(_prompts(1) * count, prompts_per_step=per_step, seed=0)
+    overrides = [f"prompts_per_step={per_step}", f"episodes={episodes}", "critic.updates_per_step=1"]
+    config = load("orz-0.5b-ppo", overrides).config
+    assert expected == prompts.num_steps(episodes) == length.num_steps(config, count)
 
 
 def test_nothing_to_give() -> None:

@@ -181,6 +181,8 @@ def no_tokens(split): return [_prompt("a", text="")]
 def nothing(split): return None
 def none_at_all(split): return []
 def no_argument(): return []
+letters = str.join
+mapping = dict
 def raises_late(split):
     yield _prompt("a")
     raise OSError("the download broke")
@@ -219,6 +221,8 @@ def test_prompts_of_a_source() -> None:
         (DataError, r"{}\('train'\) raised OSError: the download broke \(.*prompt_sources.py:\d+\)", "raises_late"),
         (ConfigError, r"{} got the parameters \(\), expected \(split\): too many positional arguments", "no_argument"),
         (ConfigError, r"data.source: prompt_sources has no 'row'", "row"),
+        (ConfigError, r"{} got the parameters \(self, iterable, /\)", "letters"),
+        (DataError, r"{}\('train'\) raised ValueError: dictionary update sequence", "mapping"),
     ],
 )
 def test_unusable_sources(error: type[Exception], reason: str, name: str) -> None:

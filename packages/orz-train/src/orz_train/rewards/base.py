@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from orz_train.errors import ConfigError
 from orz_train.types import Prompt, Rollout, Score, ScoreStatus
 
+_MAX_REASON_CHARS = 1000
+"""Of an error's text; some carry the whole response."""
+
 
 class RewardFunction(Protocol):
     """Scores one rollout: a plain function, an async one, or an object that can be called.
@@ -62,7 +65,7 @@ def to_score(value: object) -> Score:
 
 def error_score(reason: str, *, status: ScoreStatus = ScoreStatus.ERROR) -> Score:
     """Make the Score of a rollout that got none."""
-    return Score(reward=0.0, status=status, facts={"error": reason})
+    return Score(reward=0.0, status=status, facts={"error": reason[:_MAX_REASON_CHARS]})
 
 
 def _checked_score(score: Score) -> Score:

@@ -64,6 +64,7 @@ class RewardPool:
         self._function = function
         self._num_workers = workers
         self._timeout_s = timeout_s
+        self._deadline_s = min(timeout_s + _SELF_DESTRUCT_S, threading.TIMEOUT_MAX)
         self._only_if_stopped = only_if_stopped
         self._lock = threading.RLock()
         self._open: set[_Job] = set()
@@ -136,7 +137,7 @@ class RewardPool:
                 self._pool = ProcessPool(
                     max_workers=self._num_workers,
                     initializer=worker.start,
-                    initargs=(self._function, str(Path.cwd()), self._timeout_s + _SELF_DESTRUCT_S),
+                    initargs=(self._function, str(Path.cwd()), self._deadline_s),
                     context=multiprocessing.get_context("spawn"),
                 )
             task: Future[Score] = self._pool.schedule(worker.score, args=(job.task,), timeout=self._timeout_s)
@@ -192,7 +193,8 @@ def _done(score: Score) -> Future[Score]:
 def _death(exit_code: int) -> str:
     """Say how a worker ended."""
     if exit_code < 0:
-        return f"the worker was killed by {signal.Signals(-exit_code).name} while it scored this response"
+        meaning = signal.strsignal(-exit_code) or "of this system's own"
+        return f"the worker was killed by signal {-exit_code} ({meaning}) while it scored this response"
     return f"the reward function ended its process with exit code {exit_code}"
 
 

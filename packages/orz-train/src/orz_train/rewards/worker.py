@@ -33,8 +33,8 @@ class _Worker:
         self.load_error = ""
         try:
             self.function = load_reward(function)
-        except ConfigError as error:  # reported with each score: a worker that dies at its start says nothing
-            self.load_error = str(error)
+        except Exception as error:  # noqa: BLE001  # told with each score: a worker that dies at its start can't
+            self.load_error = str(error) if isinstance(error, ConfigError) else _describe(error)
         self._loop: asyncio.Runner | None = None
 
     def score(self, task: bytes) -> Score:
