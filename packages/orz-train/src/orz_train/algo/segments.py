@@ -63,6 +63,5 @@ def reverse_scan(x_K: Tensor, decay_K: Tensor) -> Tensor:
     while shift < len(sum_K):
         sum_K[:-shift] = sum_K[:-shift] + decay_K[:-shift] * sum_K[shift:]
         decay_K[:-shift] = decay_K[:-shift] * decay_K[shift:]
-        decay_K[-shift:] = 0
         shift *= 2
     return sum_K
