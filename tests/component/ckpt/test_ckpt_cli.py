@@ -3,34 +3,62 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from orz_ckpt.checks import content
+from orz_cli.main import main
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Orz = Callable[..., "Run"]
 
 pytestmark = pytest.mark.component
 
 FORMATS = ["text", "json", "junit", "sarif", "github"]
 
 
-def orz(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Run:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def orz(capsys: pytest.CaptureFixture[str]) -> Orz:
+    """`orz ckpt` with arguments, in this process."""
+
+    def call(*arguments: str | Path) -> Run:
+        code = main(["ckpt", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return Run(int(code), captured.out, captured.err)
+
+    return call
+
+
+def orz_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`orz ckpt` as a process: what it writes meets a real pipe."""
     command = [sys.executable, "-m", "orz_cli", "ckpt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_without_a_verb() -> None:
+def test_without_a_verb(orz: Orz) -> None:
     """`orz ckpt` alone shows what it can do."""
     run = orz()
 
     assert "verify" in run.stdout + run.stderr
 
 
-def test_help_states_the_exit_codes() -> None:
+def test_help_states_the_exit_codes(orz: Orz) -> None:
     """The help text of `verify` lists what each exit code means."""
     run = orz("verify", "--help")
 
@@ -41,14 +69,14 @@ def test_help_states_the_exit_codes() -> None:
 
 def test_good_checkpoint(step: Path) -> None:
     """A good checkpoint: exit 0, one line says OK and the path, nothing on stderr."""
-    run = orz("verify", step)
+    run = orz_process("verify", step)
 
     assert (0, "") == (run.returncode, run.stderr)
     assert f"OK {step}" == run.stdout.splitlines()[0]
     assert "step 50 by orz-train 0.1.0" in run.stdout
 
 
-def test_bad_checkpoint(step: Path) -> None:
+def test_bad_checkpoint(orz: Orz, step: Path) -> None:
     """A bad one: exit 1, the first line says FAILED, then the file, what was expected and what to do."""
     (step / "policy" / "config.json").unlink()
     run = orz("verify", step)
@@ -60,7 +88,7 @@ def test_bad_checkpoint(step: Path) -> None:
     assert "1 error" in lines[-1]
 
 
-def test_exit_codes(step: Path, model: Path, tmp_path: Path) -> None:
+def test_exit_codes(orz: Orz, step: Path, model: Path, tmp_path: Path) -> None:
     """2 for wrong usage, 3 where nothing can be said, 4 for hostile content, 1 where asked to fail on warnings."""
     (tmp_path / "empty").mkdir()
     (model / "config.json").unlink()
@@ -78,7 +106,7 @@ def test_exit_codes(step: Path, model: Path, tmp_path: Path) -> None:
     assert 4 == orz("verify", step).returncode
 
 
-def test_usage_error_has_no_traceback(tmp_path: Path) -> None:
+def test_usage_error_has_no_traceback(orz: Orz, tmp_path: Path) -> None:
     """A path that is not there gives a message with the next step on stderr, and nothing on stdout."""
     run = orz("verify", tmp_path / "nothing")
 
@@ -87,7 +115,7 @@ def test_usage_error_has_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_json(step: Path) -> None:
+def test_json(orz: Orz, step: Path) -> None:
     """The JSON shape that all judging commands share, with path and tensor in each finding."""
     shard = step / "policy" / "model-00001-of-00002.safetensors"
     data = bytearray(shard.read_bytes())
@@ -109,7 +137,7 @@ def test_json(step: Path) -> None:
     assert report["seconds"] >= 0
 
 
-def test_run_in_json(run: Path) -> None:
+def test_run_in_json(orz: Orz, run: Path) -> None:
     """Of a run, each checkpoint has its verdict and the newest good one is named."""
     (run / "checkpoints" / "step_000030" / "manifest.json").unlink()
     report = json.loads(orz("verify", run, "--json").stdout)
@@ -118,7 +146,7 @@ def test_run_in_json(run: Path) -> None:
     assert ["ok", "ok", "failed"] == [part["status"] for part in report["parts"]]
 
 
-def test_junit(step: Path) -> None:
+def test_junit(orz: Orz, step: Path) -> None:
     """One test case a file; the broken one fails with its reason, and the counts are right."""
     (step / "state" / "rank_0.bin").unlink()
     suite = ET.fromstring(orz("verify", step, "--format", "junit").stdout).find("testsuite")  # noqa: S314  ours
@@ -130,7 +158,7 @@ def test_junit(step: Path) -> None:
     assert 10 == len(list(suite.iter("testcase")))
 
 
-def test_junit_says_error_where_nothing_could_be_decided(tmp_path: Path) -> None:
+def test_junit_says_error_where_nothing_could_be_decided(orz: Orz, tmp_path: Path) -> None:
     """Inconclusive is an error in JUnit's words, neither a failure nor a pass."""
     (tmp_path / "empty").mkdir()
     suite = ET.fromstring(orz("verify", tmp_path / "empty", "--format", "junit").stdout).find("testsuite")  # noqa: S314
@@ -139,7 +167,7 @@ def test_junit_says_error_where_nothing_could_be_decided(tmp_path: Path) -> None
     assert ("0", "1") == (suite.get("failures"), suite.get("errors"))
 
 
-def test_sarif(step: Path) -> None:
+def test_sarif(orz: Orz, step: Path) -> None:
     """Each result has a rule, a level and a place that a viewer can open."""
     (step / "a b.bin").write_bytes(b"")
     (run,) = json.loads(orz("verify", step, "--format", "sarif").stdout)["runs"]
@@ -152,7 +180,7 @@ def test_sarif(step: Path) -> None:
     assert 1 == run["invocations"][0]["exitCode"]
 
 
-def test_github(step: Path) -> None:
+def test_github(orz: Orz, step: Path) -> None:
     """One annotation a finding; no content of a name can end the line or begin another command."""
     (step / "x\n::error::y,%:z").write_bytes(b"")
     run = orz("verify", step, "--format", "github")
@@ -169,7 +197,7 @@ def test_hostile_names(step: Path, output: str) -> None:
     """Names with control characters or broken encoding reach no terminal and break no format."""
     (step / "\x1b[2J").write_bytes(b"")
     (step / "caf\udce9").write_bytes(b"")
-    run = orz("verify", step, "--format", output)
+    run = orz_process("verify", step, "--format", output)
 
     assert (1, "") == (run.returncode, run.stderr)
     assert "\x1b" not in run.stdout
@@ -179,12 +207,47 @@ def test_hostile_names(step: Path, output: str) -> None:
         ET.fromstring(run.stdout)  # noqa: S314  ours
 
 
-def test_relative_paths(step: Path) -> None:
+def test_relative_paths(orz: Orz, step: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Findings are named as the user named the checkpoint."""
     (step / "more.bin").write_bytes(b"")
-    report = json.loads(orz("verify", step.name, "--json", cwd=step.parent).stdout)
+    monkeypatch.chdir(step.parent)
+    report = json.loads(orz("verify", step.name, "--json").stdout)
 
     assert f"{step.name}/more.bin" == report["findings"][0]["path"]
+
+
+def test_interrupt(orz: Orz, step: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while files are read ends at once with exit code 130, and no verdict."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(content, "read_once", interrupted)
+    run = orz("verify", step)
+
+    assert (130, "") == (run.returncode, run.stdout)
+
+
+def test_progress_on_a_terminal(step: Path) -> None:
+    """On a terminal a bar shows bytes on stderr; the verdict alone is on stdout."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "orz_cli", "ckpt", "verify", str(step)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while data := os.read(ours, 4096):
+                shown += data
+        except OSError:  # Linux: the other end is closed
+            pass
+        assert process.stdout is not None
+        verdict = process.stdout.read()
+    os.close(ours)
+
+    assert (0, True) == (process.returncode, verdict.startswith(b"OK "))
+    assert b"reading" in shown
 
 
 def test_no_torch() -> None:

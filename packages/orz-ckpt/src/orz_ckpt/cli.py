@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orz_ckpt.findings import Level
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
@@ -22,13 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-
-
-class Depth(StrEnum):
-    """How much `verify` reads."""
-
-    QUICK = "quick"
-    FULL = "full"
 
 
 class Format(StrEnum):
@@ -64,9 +58,9 @@ def verify(
         ),
     ],
     level: Annotated[
-        Depth,
+        Level,
         typer.Option(help="quick: names, sizes, headers, index, shapes. full: every byte, too."),
-    ] = Depth.FULL,
+    ] = Level.FULL,
     output: Annotated[Format, typer.Option("--format", help="How to write the report.")] = Format.TEXT,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
@@ -84,12 +78,11 @@ def verify(
     if as_json and output not in {Format.TEXT, Format.JSON}:
         raise UsageError(f"--json and --format {output} exclude each other", remedy="give one of them")
     # Imported here, so that `orz --help` stays fast.
-    from orz_ckpt.findings import Level  # noqa: PLC0415
     from orz_ckpt.progress import shown_progress  # noqa: PLC0415
     from orz_ckpt.verify import verify_all  # noqa: PLC0415
 
     with shown_progress() as progress:
-        report = verify_all(paths, level=Level(level.value), require_manifest=require_manifest, progress=progress)
+        report = verify_all(paths, level=level, require_manifest=require_manifest, progress=progress)
     severity = Severity(fail_on.value)
     _write(report, Format.JSON if as_json else output, severity)
     raise typer.Exit(report.status(severity).exit_code)

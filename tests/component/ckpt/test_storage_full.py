@@ -1,0 +1,75 @@
+"""A disk that is really full, or a file size limit, ends a save cleanly."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.component, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
+
+SAVE = """
+import sys
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+from orz_ckpt.errors import StorageFullError
+from orz_ckpt.inventory import newest_committed, step_folder
+from orz_ckpt.storage import stage
+from orz_ckpt.verify import verify
+
+run = Path(sys.argv[1])
+def save(step, count):
+    with stage(step_folder(run, step)) as staged:
+        (staged.path / "policy").mkdir()
+        save_file({"w": np.ones(count, "<f4")}, staged.path / "policy" / "model.safetensors")
+        staged.commit(step=step, roles={"policy": "policy"}, writer="test 1")
+
+save(1, 1000)
+try:
+    save(2, 1_000_000)
+except StorageFullError as error:
+    assert error.free_bytes is not None
+    print(error)
+assert newest_committed(run) == step_folder(run, 1)
+assert [step_folder(run, 1)] == list((run / "checkpoints").iterdir())
+assert verify(run).status().exit_code == 0
+save(3, 2000)
+assert verify(run).status().exit_code == 0
+"""
+
+
+def test_file_size_limit(tmp_path: Path) -> None:
+    """Past the largest file that the user may write: the error says so, nothing half-written stays."""
+    source = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))\n{SAVE}"
+    run = subprocess.run([sys.executable, "-c", source, tmp_path], capture_output=True, text=True, check=False)
+
+    assert (0, "") == (run.returncode, run.stderr)
+    assert f"{tmp_path / 'checkpoints' / 'step_000002'} was not saved" in run.stdout
+    assert "older checkpoints are as they were" in run.stdout
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """On a disk of 2 MB a checkpoint of 4 MB is refused with the bytes needed and free, and a small one still fits."""
+    in_namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*in_namespace, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this system lets no user mount a small disk")
+    (tmp_path / "save.py").write_text(SAVE, encoding="utf-8")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = 'mount -t tmpfs -o size=2m none "$1" && exec "$2" "$3" "$1"'
+    command = [*in_namespace, "sh", "-c", script, "sh", disk, sys.executable, tmp_path / "save.py"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (0, "") == (run.returncode, run.stderr)
+    assert "No space left on device" in run.stdout
+    assert "free some space" in run.stdout
