@@ -13,6 +13,7 @@ from orz_train.config import reference
 from orz_train.config.checks import find_conflicts
 from orz_train.config.dump import dump
 from orz_train.config.load import load
+from orz_train.config.preflight import check_names
 from orz_train.config.recipes import find_recipe, list_overlays, list_recipes
 from orz_train.config.yamlfile import read_tree
 from orz_train.plan.summary import make_plan, plan_json
@@ -65,14 +66,16 @@ def test_recipe_loads_and_dumps(name: str, overlays: list[str], tmp_path: Path) 
     assert config == load(str(path)).config
 
 
-@pytest.mark.parametrize("name", ORZ)
+@pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("overlays", [[], ["debug"]])
-def test_orz_recipe_plans_without_models_and_data(name: str, overlays: list[str], tmp_path: Path) -> None:
-    """The shapes and row counts that ship are enough for batches, memory and disk."""
-    plan = make_plan(load(name, overlays=overlays).config, run_dir=tmp_path)
+def test_recipe_plans_without_models_and_data(name: str, overlays: list[str], tmp_path: Path) -> None:
+    """What ships, shapes and row counts included, is enough for batches, memory and disk."""
+    config = load(name, overlays=overlays).config
+    check_names(config)
+    plan = make_plan(config, run_dir=tmp_path)
     assert plan.memory is not None
     assert plan.disk is not None
-    assert (4 if overlays else 445 * 20) == plan.batches.num_steps
+    assert (4 if overlays else config.steps or 445 * 20) == plan.batches.num_steps
     assert 0 < plan.memory.peak
     assert json.loads(json.dumps(plan_json(plan)))["estimated"] is True
 

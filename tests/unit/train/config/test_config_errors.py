@@ -176,7 +176,7 @@ def test_unknown_recipe_names_the_nearest_and_all() -> None:
     assert "orz-7b-grpo" in message
 
 
-@pytest.mark.parametrize("path", ["./none.yaml", "none.yml", "folder/none"])
+@pytest.mark.parametrize("path", ["./none.yaml", "none.yml", "folder/none", "~no-such-user/none.yaml"])
 def test_missing_recipe_file_is_named(path: str) -> None:
     """A path that leads nowhere is named, with what exists instead."""
     message = message_of(path)

@@ -39,6 +39,9 @@ def test_origins_say_who_had_the_last_word(write: Write, sound: str) -> None:
     assert "sound.yaml:8" == str(origins["policy.optimizer.lr"])
     assert "argument 'seed=5'" == str(origins["seed"])
     assert "kl.estimator" not in origins
+    nested = load(top, ["policy={optimizer: {lr: 2}}"]).origins
+    assert "argument 'policy={optimizer: {lr: 2}}'" == str(nested["policy.optimizer.lr"])
+    assert "mine.yaml:5" == str(nested["policy.optimizer.warmup_steps"])
 
 
 def test_sections_merge_and_values_are_replaced(write: Write, sound: str) -> None:

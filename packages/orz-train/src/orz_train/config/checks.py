@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from orz_train.config.plugins import is_plugin
-from orz_train.config.problems import Problem, raise_all
+from orz_train.config.problems import Problem, as_error
 from orz_train.config.schema import Config
 from orz_train.config.suggest import nearest_name
 from orz_train.config.training import TrainedModel
@@ -35,7 +35,8 @@ def check(config: Config) -> None:
         ConfigError: there is one.
     """
     problems = [Problem(None, conflict.keys[0], conflict.message) for conflict in find_conflicts(config)]
-    raise_all(problems, subject=config.name)
+    if problems:
+        raise as_error(problems, subject=config.name)
 
 
 def find_conflicts(config: Config) -> list[Conflict]:

@@ -67,9 +67,12 @@ class Stack:
                     self.origins[written] = origin
 
     def _note(self, layer: Tree, path: Key) -> None:
-        origin = layer.origins.get(path) or layer.origins.get(path[:-1])
-        if origin:
-            self.origins[path] = origin
+        """Remember where the layer wrote a setting; inside `policy={optimizer: {lr: 1}}`, that is the argument."""
+        for length in range(len(path), 0, -1):
+            origin = layer.origins.get(path[:length])
+            if origin:
+                self.origins[path] = origin
+                return
 
     def _forget_below(self, path: Key) -> None:
         for written in [key for key in self.origins if key[: len(path)] == path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from orz_train.config import plugins, shipped
-from orz_train.config.problems import Problem, raise_all
+from orz_train.config.problems import Problem, as_error
 from orz_train.config.schema import Config
 from orz_train.errors import ConfigError
 
@@ -22,7 +22,8 @@ def check_names(config: Config) -> None:
             look_up(name)
         except ConfigError as error:
             problems.append(Problem(None, key, str(error)))
-    raise_all(problems, subject=config.name)
+    if problems:
+        raise as_error(problems, subject=config.name)
 
 
 def _names(config: Config) -> Iterator[tuple[str, str, Callable[[str], object]]]:

@@ -48,22 +48,17 @@ class Problem:
         return ": ".join(part for part in (str(self.origin or ""), self.key, self.message) if part)
 
 
-def raise_all(problems: Sequence[Problem], *, subject: str) -> None:
-    """Raise one error that lists every problem; return where there is none.
+def as_error(problems: Sequence[Problem], *, subject: str) -> ConfigError:
+    """Return one error that lists every problem.
 
     Args:
-        problems: in the order in which they are listed.
+        problems: one at least, in the order in which they are listed.
         subject: what they are problems of, such as a recipe's name.
-
-    Raises:
-        ConfigError: there is a problem.
     """
-    if not problems:
-        return
     if len(problems) == 1:
-        raise ConfigError(str(problems[0]))
+        return ConfigError(str(problems[0]))
     lines = "\n".join(f"  {problem}" for problem in problems)
-    raise ConfigError(f"{len(problems)} problems in {subject}:\n{lines}")
+    return ConfigError(f"{len(problems)} problems in {subject}:\n{lines}")
 
 
 def shown(value: object) -> str:

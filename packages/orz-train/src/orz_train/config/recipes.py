@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -63,7 +64,7 @@ def find_base(name: str, file: Path) -> Path:
 
 def _find(name: str, kind: Literal["recipe", "overlay"], folder: Path) -> Path:
     if _is_path(name):
-        path = folder / Path(name).expanduser()
+        path = folder / os.path.expanduser(name)  # noqa: PTH111  Path's raises where there is no such user
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "there is no such file"
             raise ConfigError(f"{kind} {name}: {what}", remedy=_choices(kind))

@@ -12,7 +12,7 @@ from orz_train.config.checks import find_conflicts
 from orz_train.config.fields import describe, describe_type, field_at, item_type, required_keys, section_of
 from orz_train.config.layers import Stack
 from orz_train.config.orz_names import BY_ORZ_NAME
-from orz_train.config.problems import Key, Origin, Problem, dotted, raise_all, shown
+from orz_train.config.problems import Key, Origin, Problem, as_error, dotted, shown
 from orz_train.config.schema import Config
 from orz_train.config.suggest import nearest_keys, unknown_key
 
@@ -46,9 +46,8 @@ def validate(stack: Stack, problems: Sequence[Problem], *, subject: str, fallbac
     for conflict in conflicts:
         written = [origin for key in conflict.keys if (origin := stack.origin(tuple(key.split("."))))]
         found.append(Problem(written[0] if written else fallback, conflict.keys[0], conflict.message))
-    raise_all(found, subject=subject)
-    if config is None:
-        raise AssertionError("a configuration that can't be built has problems")
+    if found or config is None:
+        raise as_error(found, subject=subject)
     return config
 
 
