@@ -61,10 +61,12 @@ def _rollouts(config: Config) -> Iterator[Term]:
         "responses that one engine samples at a time: memory and speed only",
         "micro_rollout_batch_size",
     )
+    by_row = config.loss.reduction == "row_mean"
+    effect = "and, under row_mean, how responses weigh" if by_row else "never the gradient"
     yield Term(
         "packing.max_tokens_per_row",
         f"{config.packing.max_tokens_per_row:,}",
-        "tokens of one forward pass: memory and speed, never the gradient",
+        f"tokens of one forward pass: memory, speed, {effect}",
         "packing_max_len; micro_train_batch_size and micro_forward_batch_size count such rows, and are 1",
     )
 
@@ -101,12 +103,13 @@ def _updates(config: Config, batches: Batches) -> Iterator[Term]:
             f"in optimizer steps: {updates.warmup_training_steps:.3g} training steps",
             "num_warmup_steps",
         )
-    yield Term(
-        "policy.freeze_steps",
-        f"{config.policy.freeze_steps:,}",
-        "first steps in which only the critic trains (ORZ's N freezes N + 1)",
-        "freezing_actor_steps",
-    )
+    if config.critic is not None:
+        yield Term(
+            "policy.freeze_steps",
+            f"{config.policy.freeze_steps:,}",
+            "first steps in which only the critic trains (ORZ's N freezes N + 1)",
+            "freezing_actor_steps",
+        )
 
 
 def _rest(config: Config) -> Iterator[Term]:

@@ -75,7 +75,7 @@ def step_sentences(batches: Batches) -> Iterator[str]:
     """Say how prompts become optimizer steps, with this run's numbers."""
     yield (
         f"{batches.prompts:,} prompts x {batches.samples:,} samples = {batches.rollouts:,} rollouts, which are packed"
-        f" into rows; the row size changes memory and speed, never what an update sees."
+        " into rows; the row size changes memory and speed, never which rollouts an update sees."
     )
     for updates in (batches.policy, batches.critic):
         if updates:
