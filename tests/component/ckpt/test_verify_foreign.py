@@ -136,6 +136,21 @@ def test_many_differences_are_cut_short(model: Path) -> None:
     assert "and 490 more tensors" in found[-1].message
 
 
+def test_shards_of_any_name(model: Path) -> None:
+    """The index alone says what the shards are called; shapes are checked all the same."""
+    (model / SHARD).rename(model / "part-a.safetensors")
+    edit(
+        model / INDEX,
+        lambda index: index["weight_map"].update(
+            {name: "part-a.safetensors" for name, file in index["weight_map"].items() if file == SHARD}
+        ),
+    )
+    assert set() == codes(verify(model))
+    edit(model / "config.json", lambda config: config.update(vocab_size=34))
+
+    assert {"shape_differs"} == {code for code, _ in codes(verify(model))}
+
+
 def test_total_size(model: Path) -> None:
     """A wrong total is a warning: no loader needs it; one written as 12.0 is right."""
     total = json.loads((model / INDEX).read_text(encoding="utf-8"))["metadata"]["total_size"]
@@ -204,6 +219,7 @@ def test_wrong_shape_is_named(model: Path) -> None:
         {"architectures": ["MambaForCausalLM"]},
         {"architectures": ["Qwen2MoeForCausalLM"]},
         {"architectures": []},
+        {"hidden_size": None},
         {"architectures": None},
         {"quantization_config": {"bits": 4}},
     ],
@@ -312,7 +328,7 @@ def test_zero_bias_is_nothing(model: Path) -> None:
 
 
 def test_model_of_zeros(model: Path) -> None:
-    """Nothing but zeros is an error: the trace of a tool that copied nothing."""
+    """Nothing but zeros is an error: the trace of a writer that copied nothing."""
     for name in (SHARD, "model-00002-of-00002.safetensors"):
         save_file({key: np.zeros_like(array) for key, array in load_file(model / name).items()}, model / name)
     report = verify(model)

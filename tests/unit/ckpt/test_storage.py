@@ -111,6 +111,20 @@ def test_other_content_is_refused(tmp_path: Path) -> None:
     assert [final] == list(final.parent.iterdir())
 
 
+def test_same_content_over_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    """Equal digests in the manifest do not count when the files behind it have changed."""
+    final = step_folder(tmp_path, 1)
+    commit(final)
+    (final / "policy" / "config.json").write_bytes(b"y")
+    with pytest.raises(CheckpointExistsError, match="its files have changed since"):
+        commit(final)
+    (final / "policy" / "config.json").unlink()
+    with pytest.raises(CheckpointExistsError, match="its files have changed since"):
+        commit(final)
+
+    assert [final] == list(final.parent.iterdir())
+
+
 def test_unreadable_manifest_is_not_replaced(tmp_path: Path) -> None:
     """A folder whose manifest is torn may still be somebody's checkpoint."""
     final = step_folder(tmp_path, 1)

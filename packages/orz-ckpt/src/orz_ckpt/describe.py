@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.durable import sync_file
 from orz_ckpt.errors import CkptError
@@ -14,7 +14,10 @@ from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, FileEntry, TensorEntry
 from orz_ckpt.reading import read_once
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+_MAX_THREADS: Final = min(4, os.cpu_count() or 1)
 
 
 def describe(folder: Path) -> dict[str, FileEntry]:
@@ -32,8 +35,23 @@ def describe(folder: Path) -> dict[str, FileEntry]:
             f"{folder / MANIFEST_NAME} is there before the commit, which it would stand for",
             remedy="name that file otherwise, or put it in a folder of its own",
         )
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=_MAX_THREADS) as pool:
         return dict(zip((name for name, _ in found), pool.map(_entry, (path for _, path in found)), strict=True))
+
+
+def holds(folder: Path, files: Mapping[str, FileEntry]) -> bool:
+    """Return whether `folder` still holds exactly these bytes, all of them read.
+
+    Raises:
+        OSError: a file is there and cannot be read.
+    """
+
+    def same(name: str) -> bool:
+        path = folder / name
+        return path.is_file() and read_once(path, algo=files[name].algo).digest == files[name].digest
+
+    with ThreadPoolExecutor(max_workers=_MAX_THREADS) as pool:
+        return all(pool.map(same, files))
 
 
 def _entry(path: Path) -> FileEntry:

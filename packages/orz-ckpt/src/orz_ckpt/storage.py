@@ -21,12 +21,13 @@ import errno
 import platform
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from orz_ckpt.describe import describe
+from orz_ckpt.describe import describe, holds
 from orz_ckpt.durable import make_folders, sync_folder, write_synced
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
 from orz_ckpt.folder import folders, free_bytes, remove, size_bytes
@@ -182,6 +183,11 @@ class StagedCheckpoint:
                 f" (attempt {existing.attempt}, {existing.created})",
                 remedy="save to another run folder, or move that checkpoint away",
             )
+        if not holds(self.final, existing.files):
+            raise CheckpointExistsError(
+                f"{self.final} was committed with this content, and its files have changed since",
+                remedy=f"look at it with `orz ckpt verify {self.final}`, then move it away",
+            )
         remove(self.path)
         return existing
 
@@ -189,7 +195,8 @@ class StagedCheckpoint:
         """Remove what was staged, and put back what was moved aside."""
         remove(self.path)
         if self._aside is not None and not self.final.exists():
-            self._aside.rename(self.final)
+            with suppress(OSError):  # on the way out with another error; what was moved aside is still there
+                self._aside.rename(self.final)
 
     def _refuse_small_disk(self) -> None:
         free = free_bytes(self.final.parent)

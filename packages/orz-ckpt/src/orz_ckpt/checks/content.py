@@ -68,7 +68,7 @@ def read_file(job: Job, progress: Callable[[int], None]) -> Read:
 
 
 def all_zero(folder: Path, reads: list[Read]) -> Iterator[CkptFinding]:
-    """Say whether nothing but zeros was found in a model: the trace of a tool that wrote empty buffers."""
+    """Say whether nothing but zeros was found in a model: the trace of a writer of empty buffers."""
     matrices = sum(read.matrices for read in reads)
     if matrices and matrices == sum(read.zero_matrices for read in reads):
         message = f"all {matrices} weights are zero: nothing was copied into what was saved"

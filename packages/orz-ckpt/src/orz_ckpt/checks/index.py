@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.formats.hf import SHARD_NAME, SINGLE_NAME, HfFolder, Index, UnsafeShardError, read_index
+from orz_ckpt.formats.hf import INDEX_NAME, SHARD_NAME, SINGLE_NAME, HfFolder, Index, UnsafeShardError, read_index
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
@@ -21,27 +21,39 @@ _SAVE_AGAIN = "save the model again; its index is written last"
 _MAX_NAMED = 10
 
 
-def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
-    """Check the index of `folder`, or that it needs none."""
+def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> tuple[list[CkptFinding], list[Path]]:
+    """Check the index of `folder`, or that it needs none.
+
+    Returns:
+        What was found, and the weights that a loader takes: those that the index names, without one
+        `model.safetensors`, without that all. Some folders hold a second copy in another layout.
+    """
     if not folder.indexes:
         shards = [file for file in folder.weights if SHARD_NAME.fullmatch(file.name)]
         if shards:
             message = f"there are shards ({shards[0].name}, ...) and no index: the save was cut off"
-            yield finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)
-        return
+            return [finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)], []
+        single = [file for file in folder.weights if file.name == SINGLE_NAME]
+        return [], single or list(folder.weights)
+    findings: list[CkptFinding] = []
+    named: set[str] = set()
     for path in folder.indexes:
         try:
             index = read_index(path)
         except UnsafeShardError as error:
             message = error.message.removeprefix(f"{path}: ")
-            yield finding("path_escapes", message, remedy=error.remedy, path=path)
+            findings.append(finding("path_escapes", message, remedy=error.remedy, path=path))
         except FormatError as error:
             message = error.message.removeprefix(f"{path}: ")
-            yield finding("index_invalid", message, remedy=_SAVE_AGAIN, path=path)
+            findings.append(finding("index_invalid", message, remedy=_SAVE_AGAIN, path=path))
         except OSError as error:
-            yield finding("unreadable", f"cannot be read: {error.strerror or error}", remedy=READ_AGAIN, path=path)
+            message = f"cannot be read: {error.strerror or error}"
+            findings.append(finding("unreadable", message, remedy=READ_AGAIN, path=path))
         else:
-            yield from _compare(folder, path, index, headers)
+            findings += _compare(folder, path, index, headers)
+            if path.name == INDEX_NAME or len(folder.indexes) == 1:
+                named |= set(index.weight_map.values())
+    return findings, [file for file in folder.weights if file.name in named]
 
 
 def _compare(folder: HfFolder, path: Path, index: Index, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:

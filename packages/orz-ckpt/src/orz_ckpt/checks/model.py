@@ -9,7 +9,7 @@ from orz_ckpt.checks.index import check_index
 from orz_ckpt.checks.shapes import check_shapes
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.formats.hf import CONFIG_NAME, SHARD_NAME, SINGLE_NAME, HfFolder, read_config
+from orz_ckpt.formats.hf import CONFIG_NAME, HfFolder, read_config
 from orz_ckpt.strict_json import brief
 from orz_cli.findings import Severity
 
@@ -29,13 +29,11 @@ def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[Ck
         folder: its files; those that escape it by a link are not among them, so they are not opened.
         headers: of the sound safetensors files in it; the unsound ones have been reported.
     """
-    indexed = list(check_index(folder, headers))
-    yield from indexed
+    findings, loaded = check_index(folder, headers)
+    yield from findings
     yield from _check_weights(folder, headers)
-    whole = not any(entry.severity is Severity.ERROR for entry in indexed)
-    yield from _check_config(
-        folder, {file: headers[file] for file in _loaded(folder) if file in headers} if whole else {}
-    )
+    whole = not any(entry.severity is Severity.ERROR for entry in findings) and all(file in headers for file in loaded)
+    yield from _check_config(folder, {file: headers[file] for file in loaded} if whole else {})
     if folder.code:
         names = ", ".join(file.name for file in folder.code[:3])
         message = f"{len(folder.code)} Python files ({names}); a loader that trusts remote code runs them"
@@ -61,14 +59,6 @@ def _check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator
         yield finding("no_weights", "there is no safetensors file", remedy=_SAVE_AGAIN, path=folder.path)
 
 
-def _loaded(folder: HfFolder) -> list[Path]:
-    """Return the weights that a loader would take: not the copies in another layout that some folders hold."""
-    if folder.indexes:
-        return [file for file in folder.weights if SHARD_NAME.fullmatch(file.name)]
-    single = [file for file in folder.weights if file.name == SINGLE_NAME]
-    return single or list(folder.weights)
-
-
 def _check_config(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
     if folder.config is None:
         message = "a loader needs it, and without it no shape can be checked"
@@ -85,5 +75,5 @@ def _check_config(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[
     else:
         if not folder.tokenizer and "ForCausalLM" in str(config.get("architectures")):
             yield finding("no_tokenizer", "there is no tokenizer here; a server needs one", path=folder.path)
-        if headers and len(headers) == len(_loaded(folder)):
+        if headers:
             yield from check_shapes(folder.path, folder.config, config, headers)

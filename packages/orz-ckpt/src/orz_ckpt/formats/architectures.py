@@ -40,8 +40,9 @@ def expected_tensors(config: Config) -> Expected:
     """Derive the tensors from a `config.json`.
 
     Raises:
-        UnknownArchitectureError: this table does not know the architecture, or the weights are quantised.
-        FieldError: a field that gives a shape is missing or no number.
+        UnknownArchitectureError: this table does not know the architecture, a size is not stated, or the weights
+            are quantised.
+        FieldError: a field that gives a shape is no number.
     """
     architecture = _architecture(config)
     if "quantization_config" in config:
@@ -201,7 +202,9 @@ def _biased(config: Config, key: str, letters: str) -> str:
 
 def _size(config: Config, key: str, *, default: int | None = None) -> int:
     """Return the size at `key`; a missing or null one is `default`, where there is one."""
-    if default is not None and config.get(key) is None:
+    if config.get(key) is None:
+        if default is None:
+            raise UnknownArchitectureError(f"config.json does not state {key}")
         return default
     size = integer_field(config, key)
     if size == 0:

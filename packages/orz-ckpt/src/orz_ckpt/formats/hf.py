@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG_NAME: Final = "config.json"
+INDEX_NAME: Final = "model.safetensors.index.json"
 INDEX_SUFFIX: Final = ".safetensors.index.json"
 SINGLE_NAME: Final = "model.safetensors"
 SHARD_NAME: Final = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
