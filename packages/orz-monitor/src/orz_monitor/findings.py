@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,20 +80,3 @@ class Finding:
     def remedy(self) -> str:
         """What to try, likeliest first, as one text."""
         return "; ".join(cause.try_ for cause in self.causes)
-
-
-def shown(value: float) -> str:
-    """Write a number for people: three significant digits, no needless exponent."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("-inf" if value < 0 else "inf")
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(value) < 1e4:  # noqa: PLR2004 - where plain digits read best
-        digits = max(0, 2 - math.floor(math.log10(abs(value))))
-        text = f"{value:.{digits}f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    if 1e4 <= abs(value) < 1e15:  # noqa: PLR2004 - thousands, millions, ...
-        power = int(math.log10(abs(value))) // 3
-        return f"{value / 1000**power:.3g}{'kMGT'[power - 1]}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

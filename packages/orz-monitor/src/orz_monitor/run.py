@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.console import Traceback
 from orz_monitor.records import EventRecord, Line, describe
-from orz_monitor.series import Series
+from orz_monitor.series import Series, is_usable
 
 _EMPTY: Final = (np.empty(0, dtype=np.int64), np.empty(0))
 
@@ -106,8 +106,13 @@ class Run:
     @property
     def last_progress(self) -> float | None:
         """When the run last wrote a record, seconds since the Unix epoch."""
-        times = [*self.times.finite().values.tolist(), *(event.time for event in self.events)]
-        return max(times, default=None)
+        return max(self.moments, default=None)
+
+    @property
+    def moments(self) -> list[float]:
+        """When records were written, seconds since the Unix epoch, in no order."""
+        events = np.array([event.time for event in self.events], dtype=np.float64)
+        return [*self.times.finite().values.tolist(), *events[is_usable(events)].tolist()]
 
     @property
     def preset(self) -> str:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+_AS_GOOD_AS_INFINITE: Final = 1e100
+"""From this size on, sums and squares of values overflow."""
+
+
+def is_usable(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which values can be reckoned with: neither NaN, nor infinite, nor as good as that."""
+    return np.abs(values) < _AS_GOOD_AS_INFINITE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,8 +35,8 @@ class Series:
         return len(self.steps)
 
     def finite(self) -> Series:
-        """Leave out the values that are not finite."""
-        return self._where(np.isfinite(self.values))
+        """Leave out the values that are not finite, or as good as infinite."""
+        return self._where(is_usable(self.values))
 
     def between(self, first: float, last: float) -> Series:
         """Keep the steps from `first` to `last`, both included."""

@@ -78,6 +78,8 @@ def trend(steps: NDArray[np.int64], values: Array) -> Trend:
 
 def persistent(mask: Mask, hits: int, window: int) -> Mask:
     """Mark the points that are hits themselves and have `hits` hits among the `window` points that end there."""
+    if not len(mask):
+        return mask
     counts = np.convolve(mask.astype(np.int64), np.ones(window, dtype=np.int64))[: len(mask)]
     return mask & (counts >= hits)
 

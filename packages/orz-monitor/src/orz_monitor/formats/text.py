@@ -11,8 +11,9 @@ from rich.text import Text
 
 from orz_cli.findings import Severity, Status
 from orz_monitor.engine import Verdict
-from orz_monitor.findings import Evidence, Finding, shown
+from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
+from orz_monitor.units import shown
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARN: "bold yellow", Severity.INFO: "bold blue"}
 _MARKS: Final = {Status.OK: ("ok", "bold green"), Status.FAILED: ("failed", "bold red")}

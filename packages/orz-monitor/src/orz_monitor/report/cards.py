@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Evidence, Finding, shown
+from orz_monitor.findings import Evidence, Finding
 from orz_monitor.report.charts import sparkline
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped, with_code
 from orz_monitor.report.facts import last_checkpoint_before
+from orz_monitor.units import shown
 
 _SEVERITY_WORDS = {Severity.ERROR: "Error", Severity.WARN: "Warning", Severity.INFO: "Note"}
 

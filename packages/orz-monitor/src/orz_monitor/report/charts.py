@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orz_monitor.findings import shown
 from orz_monitor.report.escape import escaped
-from orz_monitor.series import Series
+from orz_monitor.series import Series, is_usable
 from orz_monitor.stats import Array, smooth
+from orz_monitor.units import shown
 
 WIDTH, HEIGHT = 360, 150
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 22
@@ -19,6 +19,8 @@ MOST_POINTS = 400
 """Points drawn of one series; of more, the lowest and highest of each stretch."""
 _LOG_FROM = 1000.0
 """Ratio of largest to smallest value from which the axis is logarithmic."""
+_NOTHING = 1e-290
+"""Differences below it can't be divided further."""
 _SMOOTHING = 0.2
 _FEWEST_SMOOTHED = 8
 _MOST_DOTS = 60
@@ -57,7 +59,8 @@ class Scale:
     def __call__(self, value: float) -> float:
         """Return the place of a value; what lies far outside is drawn at the edge."""
         if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            low, high = math.log(self.low), math.log(self.high)
+            share = (math.log(value) - low) / (high - low)
         else:
             share = (value - self.low) / (self.high - self.low)
         return self.start + min(max(share, -0.05), 1.05) * (self.end - self.start)
@@ -90,7 +93,7 @@ def line_chart(series: Series, marks: Marks, *, label: str, points: Series | Non
         parts += [_dot(x, y, int(s), float(v), "dot") for s, v in zip(finite.steps, finite.values, strict=True)]
     if points is not None:
         parts += _held_out(points.finite(), x, y)
-    bad = series.steps[~np.isfinite(series.values)]
+    bad = series.steps[~is_usable(series.values)]
     parts += [f'<path class="nonfinite" d="M{x(s):.1f} {HEIGHT - BOTTOM}v-7"/>' for s in bad[:MOST_POINTS].tolist()]
     parts.append('<g class="cursor"><path class="hair"/><circle r="3.5"/></g>')
     return (
@@ -127,12 +130,12 @@ def y_scale(values: Array, *, start: float = HEIGHT - BOTTOM, end: float = TOP) 
     if not len(values):
         return Scale(low=0.0, high=1.0, start=start, end=end)
     low, high = float(values.min()), float(values.max())
-    if low > 0 and high / low > _LOG_FROM:
+    if low > _NOTHING and high / low > _LOG_FROM:
         return Scale(low=low, high=high, start=start, end=end, log=True)
     if 0 < low < 0.4 * high:
         low = 0.0
-    if low == high:
-        room = abs(low) * 0.1 or 1.0
+    if high - low < _NOTHING:
+        room = 0.1 * abs(low) if abs(low) > _NOTHING else 1.0
         low, high = low - room, high + room
     elif low != 0:
         low -= 0.05 * (high - low)
@@ -146,7 +149,7 @@ def ticks(low: float, high: float, *, log: bool = False, most: int = 4) -> list[
         every = max(1, math.ceil((last - first + 1) / most))
         return [10.0**power for power in range(first, last + 1, every)]
     span = high - low
-    if not (math.isfinite(span) and span > 0):
+    if span < _NOTHING:
         return [low]
     base = 10.0 ** math.floor(math.log10(span / most))
     apart = next(base * factor for factor in (1, 2, 5, 10) if span / (base * factor) <= most)

@@ -157,7 +157,7 @@ def _needless(name: str, run: Run) -> bool:
 def _phases(run: Run) -> dict[str, float]:
     """Return the seconds spent in each phase, with what the total leaves over."""
     spent = {
-        phase: float(np.nansum(run.seconds[phase].finite().values))
+        phase: float(np.maximum(run.seconds[phase].finite().values, 0).sum())
         for phase in PHASES
         if phase in run.seconds and phase != "total"
     }

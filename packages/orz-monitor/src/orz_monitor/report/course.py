@@ -6,12 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from orz_monitor.findings import shown
 from orz_monitor.formats.text import span
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
 from orz_monitor.report.phases import color_of, phase_bar, phase_columns
-from orz_monitor.rules.stall import duration
+from orz_monitor.units import duration, shown
 
 MOST_LISTED = 8
 """Checkpoints named one by one."""

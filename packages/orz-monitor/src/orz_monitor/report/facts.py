@@ -68,7 +68,7 @@ def gather_facts(run: Run) -> Facts:
     """Collect the facts of a run from its records, `config.yaml` and `environment.json`."""
     config = _block_scalars(_text(run.folder, "config.yaml"))
     start = next((event.data for event in run.events if event.event == "start"), {})
-    times = [*run.times.finite().values.tolist(), *(e.time for e in run.events if np.isfinite(e.time))]
+    times = run.moments
     totals = run.seconds["total"].finite().values if "total" in run.seconds else np.empty(0)
     trained = run.series("tokens/trained").values
     tokens = float(trained.sum()) if len(trained) else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orz_monitor.findings import Finding, shown
+from orz_monitor.findings import Finding
 from orz_monitor.formats.text import compared, headline, span
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import markdown_escaped
-from orz_monitor.rules.stall import duration
+from orz_monitor.units import duration, shown
 
 
 def as_markdown(content: Content) -> str:

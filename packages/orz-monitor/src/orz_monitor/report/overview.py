@@ -7,12 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from orz_monitor import __version__
-from orz_monitor.findings import shown
 from orz_monitor.formats.text import headline, span
 from orz_monitor.report.charts import MOST_POINTS
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
-from orz_monitor.rules.stall import duration
+from orz_monitor.units import duration, shown
 
 ENDS = 5
 """Steps at either end whose median stands for it."""

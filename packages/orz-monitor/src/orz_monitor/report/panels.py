@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import rank, shown
+from orz_monitor.findings import rank
 from orz_monitor.report.charts import Marks, line_chart
 from orz_monitor.report.content import Content, Summary
 from orz_monitor.report.escape import escaped
 from orz_monitor.series import Series
+from orz_monitor.units import shown
 
 
 def metrics(content: Content) -> str:

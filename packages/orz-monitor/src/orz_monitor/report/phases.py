@@ -8,8 +8,9 @@ import numpy as np
 
 from orz_monitor.records import PHASES
 from orz_monitor.report.escape import escaped
-from orz_monitor.rules.stall import duration
 from orz_monitor.run import Run
+from orz_monitor.stats import Array
+from orz_monitor.units import duration
 
 _COLORS = {phase: index + 1 for index, phase in enumerate([*(p for p in PHASES if p != "total"), "other"])}
 MOST_COLUMNS = 90
@@ -49,8 +50,8 @@ def phase_columns(run: Run, phases: Mapping[str, float]) -> str:
     if "total" not in run.seconds or len(run.steps) < 2:  # noqa: PLR2004 - one column shows no course
         return ""
     named = [phase for phase in phases if phase != "other"]
-    total = np.nan_to_num(run.seconds["total"].at(run.steps))
-    spent = {phase: np.nan_to_num(run.seconds[phase].at(run.steps)) for phase in named}
+    total = _spent(run, "total")
+    spent = {phase: _spent(run, phase) for phase in named}
     if "other" in phases:
         spent["other"] = np.maximum(total - sum(spent.values()), 0)
     stretches = np.array_split(np.arange(len(run.steps)), min(MOST_COLUMNS, len(run.steps)))
@@ -79,3 +80,8 @@ def phase_columns(run: Run, phases: Mapping[str, float]) -> str:
         f'<svg class="phasecolumns" viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="Seconds of each step by phase, at most {duration(tallest)}">{"".join(parts)}</svg>'
     )
+
+
+def _spent(run: Run, phase: str) -> Array:
+    """Return a phase's seconds in each step, 0 where they are not logged or make no sense. Shape [K]."""
+    return np.maximum(np.nan_to_num(run.seconds[phase].finite().at(run.steps)), 0)

@@ -7,12 +7,13 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, shown
+from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import warmup_end
 from orz_monitor.rules.progress import progress
 from orz_monitor.run import Run
 from orz_monitor.stats import Array, episodes, trailing_median
+from orz_monitor.units import shown
 
 SPAN: Final = 10
 """Steps within which entropy must have halved."""

@@ -7,12 +7,13 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, shown
+from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.rules.progress import Progress, level, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, trailing_median
+from orz_monitor.units import shown
 
 SHARE: Final = 0.2
 """Entropy below this share of where it started is low; healthy runs go there too, as they are solved."""

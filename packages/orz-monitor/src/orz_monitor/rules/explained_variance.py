@@ -6,12 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Finding, shown
+from orz_monitor.findings import Cause, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, exceedances, grade
 from orz_monitor.rules.progress import Progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
+from orz_monitor.units import shown
 
 WARMUP_STEPS: Final = 50
 """A cold critic is expected to be bad."""

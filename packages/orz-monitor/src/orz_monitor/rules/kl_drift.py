@@ -8,12 +8,13 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, shown
+from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, pause
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import Array, episodes, persistent, trailing_median, trend
+from orz_monitor.units import shown
 
 WARN_NATS: Final = 0.5
 ERROR_NATS: Final = 5.0

@@ -6,11 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Finding, shown
+from orz_monitor.findings import Cause, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
 from orz_monitor.run import Run
 from orz_monitor.series import Series
+from orz_monitor.units import shown
 
 WARN_NATS: Final = 0.02
 ERROR_NATS: Final = 0.1

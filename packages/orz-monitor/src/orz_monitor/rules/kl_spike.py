@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, shown
+from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, local_median
+from orz_monitor.units import shown
 
 FACTOR: Final = 10.0
 """Times the median of the 20 steps around."""

@@ -7,12 +7,13 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding, milder, shown
+from orz_monitor.findings import Cause, Finding, milder
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, recovered
 from orz_monitor.rules.progress import level
 from orz_monitor.run import Run
 from orz_monitor.series import Series
+from orz_monitor.units import shown
 
 WARN_NATS: Final = 0.05
 ERROR_NATS: Final = 0.2

@@ -7,11 +7,12 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, shown
+from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run
-from orz_monitor.series import Series
+from orz_monitor.series import Series, is_usable
 from orz_monitor.stats import Mask, episodes
+from orz_monitor.units import shown
 
 _EXEMPT: Final = frozenset({"critic/explained_var"})
 """0 / 0 by definition where all returns are equal."""
@@ -45,7 +46,7 @@ _CAUSES: Final = (
 
 def check(run: Run) -> list[Finding]:
     """Find spans of steps with non-finite values."""
-    bad = {name: np.isin(run.steps, series.steps[~np.isfinite(series.values)]) for name, series in _watched(run)}
+    bad = {name: np.isin(run.steps, series.steps[~is_usable(series.values)]) for name, series in _watched(run)}
     for name, counter in _GUARDED.items():
         if name in bad:
             bad[name] &= ~(run.series(counter).at(run.steps) > 0)

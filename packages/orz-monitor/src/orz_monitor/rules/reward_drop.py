@@ -7,11 +7,12 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, milder, shown
+from orz_monitor.findings import Cause, Evidence, Finding, milder
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, step_noise, trailing_median
+from orz_monitor.units import shown
 
 SIGMAS: Final = 4.0
 """Of step noise, below the best level so far."""

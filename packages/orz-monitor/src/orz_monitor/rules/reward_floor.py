@@ -7,10 +7,11 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, shown
+from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
+from orz_monitor.units import shown
 
 STEPS: Final = 10
 """Steps without any change."""

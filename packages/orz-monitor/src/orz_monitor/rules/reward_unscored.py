@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_monitor.findings import Cause, Finding, milder, shown
+from orz_monitor.findings import Cause, Finding, milder
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, exceedances, recovered
 from orz_monitor.run import Run
+from orz_monitor.units import shown
 
 WARN_FRAC: Final = 0.05
 ERROR_FRAC: Final = 0.5

@@ -10,8 +10,8 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.records import PHASES
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.stall import duration
 from orz_monitor.run import Run
+from orz_monitor.units import duration
 
 FACTOR: Final = 10.0
 """Times the median step."""

@@ -10,6 +10,7 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run, State
+from orz_monitor.units import duration
 
 SHORTEST_S: Final = 600.0
 """Seconds; no silence shorter than this is a stall."""
@@ -39,7 +40,7 @@ _CAUSES: Final = (
 def check(run: Run) -> list[Finding]:
     """Compare the silence since the last record with the run's own pace."""
     last = run.last_progress
-    if run.state is not State.UNFINISHED or last is None or not np.isfinite(last):
+    if run.state is not State.UNFINISHED or last is None:
         return []
     silence = run.now - last
     step_s = _usual_step_s(run)
@@ -70,19 +71,6 @@ def check(run: Run) -> list[Finding]:
             last_step=step,
         )
     ]
-
-
-def duration(seconds: float) -> str:
-    """Write a time span for people: `4.2 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004
-    minutes = round(seconds / 60)
-    if minutes < 60:  # noqa: PLR2004
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:  # noqa: PLR2004
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def _usual_step_s(run: Run) -> float:

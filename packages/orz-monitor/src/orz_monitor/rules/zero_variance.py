@@ -6,11 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Finding, milder, shown
+from orz_monitor.findings import Cause, Finding, milder
 from orz_monitor.rules.base import Rule
 from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
 from orz_monitor.rules.progress import Progress
 from orz_monitor.run import Run
+from orz_monitor.units import shown
 
 WARN_FRAC: Final = 0.5
 ERROR_FRAC: Final = 0.9

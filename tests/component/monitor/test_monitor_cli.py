@@ -1,0 +1,138 @@
+"""`orz monitor check` and `orz monitor report`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orz_cli.main import main
+from orz_monitor.testing import healthy_metrics, step_records, write_run
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture
+def healthy(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "healthy", step_records(healthy_metrics(60)))
+
+
+@pytest.fixture
+def warned(tmp_path: Path) -> Path:
+    metrics = healthy_metrics(60)
+    metrics["policy/kl_ref"][50] = np.inf
+    return write_run(tmp_path / "warned", step_records(metrics))
+
+
+@pytest.fixture
+def sick(tmp_path: Path) -> Path:
+    metrics = healthy_metrics(60)
+    metrics["reward/mean"][40:] = 0.0
+    metrics["reward/solved_frac"] = metrics["reward/mean"]
+    return write_run(tmp_path / "sick", step_records(metrics))
+
+
+def test_a_healthy_run_exits_0(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The verdict is on stdout, nothing on stderr; folder and file are the same."""
+    assert main(["monitor", "check", str(healthy)]) == 0
+    assert main(["monitor", "check", str(healthy / "metrics.jsonl")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("ok  ")
+    assert "nothing found" in out
+    assert err == ""
+
+
+def test_a_sick_run_exits_1_and_says_what_to_try(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Severity, numbers, place, causes and remedies are in the text, each on one line in a pipe."""
+    assert main(["monitor", "check", str(sick)]) == 1
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "error[reward_floor] The reward does not vary" in lines
+    assert "The mean reward was exactly 0 in all 20 steps from 40 to 59." in lines
+    assert f"{sick / 'metrics.jsonl'}:42" in lines
+    assert any(line.startswith("try: fix the reward function") for line in lines)
+
+
+def test_a_warning_fails_only_when_asked(warned: Path) -> None:
+    """--fail-on error is the default."""
+    assert main(["monitor", "check", str(warned)]) == 0
+    assert main(["monitor", "check", str(warned), "--fail-on", "warn"]) == 1
+
+
+def test_what_can_not_be_decided_exits_3(tmp_path: Path, healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A foreign log, an empty folder and a missing path are no pass, alone or beside a healthy run."""
+    log = tmp_path / "train.log"
+    log.write_text("step:1 - actor/loss:0.5\n")
+    (tmp_path / "empty").mkdir()
+    for path in (log, tmp_path / "empty", tmp_path / "missing"):
+        assert main(["monitor", "check", str(path)]) == 3
+        assert main(["monitor", "check", str(healthy), str(path)]) == 3
+    assert "no metric recognised" in capsys.readouterr().out
+
+
+def test_findings_outweigh_what_can_not_be_decided(sick: Path, tmp_path: Path) -> None:
+    """A run known to be sick fails the check, whatever else is unreadable."""
+    assert main(["monitor", "check", str(tmp_path / "missing"), str(sick)]) == 1
+
+
+@pytest.mark.parametrize("output", ["text", "json", "junit", "sarif", "github"])
+def test_the_exit_code_does_not_depend_on_the_format(
+    output: str, sick: Path, healthy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each format says the same."""
+    assert main(["monitor", "check", str(sick), "--format", output]) == 1
+    assert main(["monitor", "check", str(healthy), "--format", output]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_json_is_short_for_format_json(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json prints the shared shape and nothing else; with another format it is a mistake."""
+    assert main(["monitor", "check", str(sick), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "failed"
+    assert main(["monitor", "check", str(sick), "--json", "--format", "junit"]) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--format", "yaml", "x"], ["--fail-on", "info", "x"], ["--nonsense", "x"]])
+def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """No traceback for a mistyped command."""
+    assert main(["monitor", "check", *arguments]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_report_writes_one_file_and_prints_its_path(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By default report.html in the run folder; a second one replaces the first; nothing else is left."""
+    before = {path.name for path in healthy.iterdir()}
+    for _ in range(2):
+        assert main(["monitor", "report", str(healthy)]) == 0
+        assert capsys.readouterr().out == f"{healthy / 'report.html'}\n"
+    assert before | {"report.html"} == {path.name for path in healthy.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("r.md", "# made-up: Unhealthy"), ("r.json", "{"), ("R.HTML", "<!doctype")]
+)
+def test_the_ending_chooses_the_form(sick: Path, tmp_path: Path, name: str, begins: str) -> None:
+    """Markdown, JSON or HTML; a report of a sick run is still a report."""
+    assert main(["monitor", "report", str(sick), "-o", str(tmp_path / name)]) == 0
+    assert (tmp_path / name).read_text().startswith(begins)
+
+
+def test_a_report_that_can_not_be_made_is_no_traceback(
+    healthy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unknown ending, a folder that is not there, a run that is not there."""
+    assert main(["monitor", "report", str(healthy), "-o", str(tmp_path / "r.pdf")]) == 2
+    assert main(["monitor", "report", str(healthy), "-o", str(tmp_path / "no" / "r.html")]) == 2
+    assert main(["monitor", "report", str(tmp_path / "missing")]) == 3
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_loads_no_numpy() -> None:
+    """`orz monitor --help` answers before anything heavy is imported."""
+    code = "import sys, orz_monitor.cli; sys.exit('numpy' in sys.modules)"
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

@@ -1,0 +1,106 @@
+"""One verdict in every format, read back with the parsers of its readers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from orz_cli.findings import Severity
+from orz_monitor.engine import judge
+from orz_monitor.errors import UnreadableRunError
+from orz_monitor.formats.document import Checked, as_json
+from orz_monitor.formats.github import as_github
+from orz_monitor.formats.junit import as_junit
+from orz_monitor.formats.sarif import as_sarif
+from orz_monitor.loading import load_run
+from orz_monitor.rules import RULES
+from orz_monitor.testing import healthy_metrics, step_records, write_run
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture
+def checks(tmp_path: Path) -> list[Checked]:
+    """A healthy run, a sick one, and a path that is none."""
+    sick = healthy_metrics(60)
+    sick["policy/loss"][40:] = np.nan
+    del sick["policy/kl_ref"]
+    write_run(tmp_path / "healthy", step_records(healthy_metrics(60)))
+    write_run(tmp_path / "sick, 50%: a", step_records(sick))
+    unreadable = UnreadableRunError("train.log: no metric recognised in 2 lines", remedy="give a run folder")
+    return [
+        *(Checked(path=tmp_path / n, verdict=judge(load_run(tmp_path / n))) for n in ("healthy", "sick, 50%: a")),
+        Checked(path=Path("train.log"), error=unreadable),
+    ]
+
+
+def test_the_shared_json_shape(checks: list[Checked]) -> None:
+    """Keys that scripts rely on, findings with code, place, evidence and remedy, and what was not judged."""
+    found = json.loads(as_json(checks), parse_constant=pytest.fail)
+    assert (1, "failed", "ppo") == (found["v"], found["status"], found["preset"])
+    assert [run["status"] for run in found["runs"]] == ["ok", "failed", "inconclusive"]
+    assert "no metric recognised" in found["runs"][2]["reason"]
+    (finding,) = found["findings"]
+    assert {
+        "code": "nonfinite",
+        "severity": "error",
+        "title": "Non-finite values",
+        "first_step": 40,
+        "last_step": 59,
+        "line": 42,
+        "run": "sick, 50%: a",
+    }.items() <= finding.items()
+    assert finding["file"].endswith("metrics.jsonl")
+    assert finding["message"]
+    assert finding["remedy"]
+    assert finding["evidence"][0]["observed"] == "nan"
+    assert {"policy/loss", "reward/mean"} <= set(found["coverage"]["metrics"])
+    assert {"kl_drift", "kl_spike", "explained_variance"} == {item["code"] for item in found["not_evaluated"]}
+
+
+def test_an_unreadable_path_alone_is_inconclusive(checks: list[Checked]) -> None:
+    """Nothing recognised is never a pass, and one healthy run beside it does not make it one."""
+    assert json.loads(as_json(checks[2:]))["status"] == "inconclusive"
+    assert json.loads(as_json([checks[0], checks[2]]))["status"] == "inconclusive"
+    assert json.loads(as_json([checks[0]]))["status"] == "ok"
+
+
+def test_junit_counts_add_up(checks: list[Checked]) -> None:
+    """A suite for each path, a case for each rule, failures only from the given severity on."""
+    root = ET.fromstring(as_junit(checks, Severity.ERROR))  # noqa: S314 - our own text
+    suites = root.findall("testsuite")
+    assert [suite.get("failures") for suite in suites] == ["0", "1", "0"]
+    assert [suite.get("errors") for suite in suites] == ["0", "0", "1"]
+    assert [suite.get("skipped") for suite in suites] == ["1", "3", "0"]
+    assert len(RULES) == len(suites[0].findall("testcase")) == len(suites[1].findall("testcase"))
+    for count in ("tests", "failures", "errors", "skipped"):
+        assert int(root.get(count, "")) == sum(int(suite.get(count, "")) for suite in suites)
+    (failure,) = root.iter("failure")
+    assert "policy/loss was NaN" in str(failure.get("message"))
+
+
+def test_sarif_has_rules_results_and_places(checks: list[Checked]) -> None:
+    """Each result names a listed rule and a line; the fingerprint does not depend on how long the episode is."""
+    (run,) = json.loads(as_sarif(checks))["runs"]
+    (result,) = run["results"]
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "nonfinite"
+    place = result["locations"][0]["physicalLocation"]
+    assert place["region"] == {"startLine": 42}
+    assert place["artifactLocation"]["uri"].startswith("file:///")
+    assert " " not in place["artifactLocation"]["uri"]
+    (notification,) = run["invocations"][0]["toolExecutionNotifications"]
+    assert "no metric recognised" in notification["message"]["text"]
+
+
+def test_github_commands_are_escaped(checks: list[Checked]) -> None:
+    """Paths with commas, colons and per cent signs stay one property, messages one line."""
+    error, unreadable = as_github(checks).splitlines()
+    assert error.startswith("::error file=")
+    assert "sick%2C 50%25%3A a" in error
+    assert ",line=42,title=Non-finite values::policy/loss" in error
+    assert "%0ATry: " in error
+    assert unreadable.startswith("::error file=train.log,title=Could not decide::")

@@ -1,0 +1,143 @@
+"""The HTML report: one self-contained, well-formed page, whatever the run's texts hold."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orz_monitor.engine import judge
+from orz_monitor.loading import load_run
+from orz_monitor.records import EventRecord
+from orz_monitor.report.content import gather
+from orz_monitor.report.html import as_html
+from orz_monitor.report.markdown import as_markdown
+from orz_monitor.rules import RULES
+from orz_monitor.testing import START, healthy_metrics, step_records, write_run
+
+pytestmark = pytest.mark.component
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+VOID = {"meta", "br", "path", "circle", "rect"}
+
+
+class Page(HTMLParser):
+    """Checks that elements close in order, and collects them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def page_of(folder: Path) -> tuple[str, Page]:
+    text = as_html(gather(judge(load_run(folder))))
+    page = Page(text)
+    assert page.open == []
+    return text, page
+
+
+@pytest.fixture
+def sick(tmp_path: Path) -> Path:
+    """A run with errors, a restart, checkpoints, hostile texts and a metric of its own."""
+    metrics = healthy_metrics(60)
+    metrics["policy/loss"][50:] = np.nan
+    metrics[f"mine/{HOSTILE}"] = np.arange(60.0)
+    records = step_records(metrics)
+    resumed = [*records[:30], EventRecord(event="resume", step=29, time=START + 60), *records[30:]]
+    saved = [EventRecord(event="checkpoint_saved", step=step, time=START) for step in (20, 40)]
+    failed = EventRecord(event="error", step=59, time=START + 130, data={"message": HOSTILE})
+    write_run(tmp_path / "run", [*resumed, *saved, failed], finished=False)
+    (tmp_path / "run/config.yaml").write_text(f"name: {HOSTILE}\n")
+    return tmp_path / "run"
+
+
+def test_the_page_needs_no_network_and_runs_no_other_script(sick: Path) -> None:
+    """No address but the SVG-free markup's own; the policy allows exactly the one script by its hash."""
+    text, page = page_of(sick)
+    assert "http://" not in text
+    assert "https://" not in text
+    names = [tag for tag, _ in page.tags]
+    assert {"link", "iframe", "img", "object", "image", "use"}.isdisjoint(names)
+    assert names.count("script") == 1
+    (script,) = re.findall(r"<script>(.*)</script>\n</body>", text, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = [a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert f"script-src 'sha256-{digest}'" in str(policy)
+    assert str(policy).startswith("default-src 'none'")
+
+
+def test_hostile_texts_stay_texts(sick: Path) -> None:
+    """Names and messages from the log are shown, as text, and open no element or attribute."""
+    _, page = page_of(sick)
+    assert "alert(1)" in "".join(page.words)
+    assert [a for _, a in page.tags if any(name.startswith("on") for name in a)] == []
+
+
+def test_the_page_shows_findings_charts_and_marks(sick: Path) -> None:
+    """Each finding is a card, each changing metric a labelled chart, restarts and checkpoints are drawn."""
+    text, page = page_of(sick)
+    assert "Unhealthy" in text
+    assert 'class="finding card is-error"' in text
+    assert "Last checkpoint before it: step 40" in text
+    charts = [a for tag, a in page.tags if tag == "svg" and a.get("class") == "chart"]
+    assert all(a.get("role") == "img" and a.get("aria-label") and a.get("tabindex") == "0" for a in charts)
+    labels = " ".join(str(a["aria-label"]) for a in charts)
+    assert "reward/mean: from" in labels
+    assert text.count('class="restart"') > len(charts)  # one in each, and the legend's
+    assert "dot eval" in text
+
+
+def test_a_healthy_page_says_so(tmp_path: Path) -> None:
+    """The verdict, the phases and what is not logged are there."""
+    write_run(tmp_path, step_records(healthy_metrics(100)))
+    text, _ = page_of(tmp_path)
+    assert "Healthy" in text
+    assert f"{len(RULES)} rules looked and found nothing." in text
+    assert 'class="phasebar"' in text
+    assert "rollout/repetition" in text  # not logged
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 5000])
+def test_short_and_long_runs_make_pages_of_bounded_size(tmp_path: Path, num_steps: int) -> None:
+    """One step is enough for a page, and five thousand need less than a megabyte."""
+    write_run(tmp_path, step_records(healthy_metrics(num_steps)))
+    text, _ = page_of(tmp_path)
+    assert len(text) < 1_000_000
+
+
+def test_a_run_without_steps_has_a_page(tmp_path: Path) -> None:
+    """A run that failed at once can be reported."""
+    write_run(tmp_path, [EventRecord(event="error", time=START, data={"message": "no model"})], finished=False)
+    text, _ = page_of(tmp_path)
+    assert "no model" in text
+
+
+def test_markdown_fits_a_comment(sick: Path) -> None:
+    """At most 120 lines, tables whole, hostile text escaped."""
+    text = as_markdown(gather(judge(load_run(sick))))
+    assert len(text.splitlines()) <= 120
+    assert "<script>" not in text
+    assert all(line.endswith("|") for line in text.splitlines() if line.startswith("|"))

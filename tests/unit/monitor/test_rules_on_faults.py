@@ -1,0 +1,334 @@
+"""Each rule on a healthy run with its fault, and on the healthy run itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orz_cli.findings import Severity, Status
+from orz_monitor.engine import Verdict, judge
+from orz_monitor.loading import load_run
+from orz_monitor.records import EventRecord
+from orz_monitor.rules import RULES
+from orz_monitor.stats import Array
+from orz_monitor.testing import START, healthy_metrics, step_records, write_run
+
+pytestmark = pytest.mark.unit
+
+Metrics = dict[str, Array]
+NUM_STEPS = 100
+
+
+def noise(count: int, sigma: float = 0.02) -> Array:
+    return sigma * np.random.default_rng(7).standard_normal(count)
+
+
+def judged(folder: Path, metrics: Metrics, *, finished: bool = True, silence_s: float = 5.0) -> Verdict:
+    records = step_records(metrics)
+    write_run(folder, records, finished=finished)
+    return judge(load_run(folder, now=records[-1].time + silence_s))
+
+
+def severities(verdict: Verdict) -> dict[str, Severity]:
+    return {finding.code: finding.severity for finding in reversed(verdict.findings)}
+
+
+def set_reward(metrics: Metrics, begin: int, values: Array) -> None:
+    metrics["reward/mean"][begin:] = values
+    metrics["reward/solved_frac"] = metrics["reward/mean"]
+
+
+def nan_loss(m: Metrics) -> None:
+    m["policy/loss"][70:] = np.nan
+
+
+def one_infinite_kl(m: Metrics) -> None:
+    m["policy/kl_ref"][70] = np.inf
+
+
+def nan_at_the_end(m: Metrics) -> None:
+    m["policy/entropy"][-1] = np.nan
+
+
+def guarded_nan(m: Metrics) -> None:
+    m["policy/grad_norm"][95] = np.nan
+    m["policy/skipped_updates"][95] = 1
+
+
+def skipped_in_a_row(m: Metrics) -> None:
+    m["critic/skipped_updates"][95:98] = 2
+
+
+def entropy_collapse(m: Metrics) -> None:
+    m["policy/entropy"][40:] = m["policy/entropy"][40] * np.exp(-np.arange(60) / 6) + 0.003
+    set_reward(m, 40, 0.5 + noise(60))
+
+
+def entropy_halves_at_once(m: Metrics) -> None:
+    m["policy/entropy"][:] = 0.8 * (1 + noise(NUM_STEPS))
+    m["policy/entropy"][60:] *= 0.4
+    set_reward(m, 0, 0.5 + noise(NUM_STEPS))
+
+
+def entropy_climbs(m: Metrics) -> None:
+    m["policy/entropy"][60:] = np.linspace(0.25, 1.5, 40)
+    set_reward(m, 60, np.linspace(0.7, 0.3, 40) + noise(40))
+
+
+def kl_blow_up(m: Metrics) -> None:
+    m["policy/kl_ref"][50:] = 0.1 * 2 ** (np.arange(50) / 6)
+    set_reward(m, 50, 0.6 + noise(50))
+
+
+def kl_drifts(m: Metrics) -> None:
+    m["policy/kl_ref"][50:] = 0.05 + np.linspace(0, 0.8, 50)
+    set_reward(m, 30, 0.45 + noise(70))
+
+
+def kl_spikes(m: Metrics) -> None:
+    m["policy/kl_ref"][[30, 60, 90]] = 4.0
+
+
+def updates_too_large(m: Metrics) -> None:
+    m["policy/kl_old"][60:] = 0.3
+    set_reward(m, 50, 0.6 + noise(50))
+
+
+def reward_gone(m: Metrics) -> None:
+    set_reward(m, 70, np.abs(0.03 + noise(30, 0.01)))
+
+
+def reward_halved(m: Metrics) -> None:
+    set_reward(m, 70, 0.4 + noise(30))
+
+
+def reward_stuck_at_zero(m: Metrics) -> None:
+    set_reward(m, 0, np.zeros(NUM_STEPS))
+
+
+def rewards_time_out(m: Metrics) -> None:
+    m["reward/timeout_frac"][80:] = m["reward/unscored_frac"][80:] = 0.6
+
+
+def truncation_ramp(m: Metrics) -> None:
+    m["rollout/truncated_frac"][60:] = np.linspace(0.02, 0.8, 40)
+    set_reward(m, 60, np.linspace(0.75, 0.4, 40) + noise(40))
+
+
+def length_explodes(m: Metrics) -> None:
+    m["rollout/response_tokens_mean"][80:] = 20 * 1.08 ** np.arange(20)
+    m["rollout/truncated_frac"][80:] = np.linspace(0.02, 0.09, 20)
+    set_reward(m, 60, 0.6 + noise(40))
+
+
+def length_collapses(m: Metrics) -> None:
+    m["rollout/response_tokens_mean"][70:] = 4.0
+    set_reward(m, 70, np.linspace(0.7, 0.2, 30) + noise(30))
+
+
+def no_signal(m: Metrics) -> None:
+    for name in [name for name in m if name.startswith("critic/")]:
+        del m[name]
+    m["rollout/zero_variance_frac"][:] = 0.95
+    set_reward(m, 0, 0.4 + noise(NUM_STEPS))
+
+
+def sampler_disagrees(m: Metrics) -> None:
+    m["mismatch/logprob_abs_mean"][80:] = 0.5
+
+
+def sampler_drifts_away(m: Metrics) -> None:
+    m["mismatch/logprob_abs_mean"][:] = np.geomspace(1e-3, 0.04, NUM_STEPS)
+
+
+def critic_fails(m: Metrics) -> None:
+    m["critic/explained_var"][40:] = -3.0
+    set_reward(m, 40, 0.5 + noise(60))
+
+
+FAULTS: list[tuple[Callable[[Metrics], None], str, Severity]] = [
+    (nan_loss, "nonfinite", Severity.ERROR),
+    (one_infinite_kl, "nonfinite", Severity.WARN),
+    (nan_at_the_end, "nonfinite", Severity.ERROR),
+    (guarded_nan, "skipped_updates", Severity.WARN),
+    (skipped_in_a_row, "skipped_updates", Severity.ERROR),
+    (entropy_collapse, "entropy_low", Severity.WARN),
+    (entropy_halves_at_once, "entropy_fast", Severity.WARN),
+    (entropy_climbs, "entropy_high", Severity.ERROR),
+    (kl_blow_up, "kl_drift", Severity.ERROR),
+    (kl_drifts, "kl_drift", Severity.WARN),
+    (kl_spikes, "kl_spike", Severity.INFO),
+    (updates_too_large, "kl_old", Severity.ERROR),
+    (reward_gone, "reward_drop", Severity.ERROR),
+    (reward_halved, "reward_drop", Severity.WARN),
+    (reward_stuck_at_zero, "reward_floor", Severity.ERROR),
+    (rewards_time_out, "reward_unscored", Severity.ERROR),
+    (truncation_ramp, "truncation", Severity.ERROR),
+    (length_explodes, "length_growth", Severity.WARN),
+    (length_collapses, "length_collapse", Severity.WARN),
+    (no_signal, "zero_variance", Severity.ERROR),
+    (sampler_disagrees, "mismatch", Severity.ERROR),
+    (sampler_drifts_away, "mismatch", Severity.WARN),
+    (critic_fails, "explained_variance", Severity.ERROR),
+]
+
+
+@pytest.mark.parametrize(("fault", "code", "severity"), FAULTS, ids=[fault.__name__ for fault, _, _ in FAULTS])
+def test_a_fault_is_found(tmp_path: Path, fault: Callable[[Metrics], None], code: str, severity: Severity) -> None:
+    """The rule made for a fault finds it, once, at its severity, with evidence, causes and a place."""
+    metrics = healthy_metrics(NUM_STEPS)
+    fault(metrics)
+    verdict = judged(tmp_path, metrics)
+    assert severity == severities(verdict).get(code)
+    (finding,) = (finding for finding in verdict.findings if finding.code == code)
+    assert finding.evidence
+    assert finding.causes
+    assert finding.remedy
+    assert finding.first_step is not None
+    assert finding.last_step is not None
+    assert finding.first_step <= finding.last_step
+    assert finding.line == finding.first_step + 2  # the start event is line 1, step 0 line 2
+    assert (severity is Severity.ERROR) == (verdict.status() is Status.FAILED)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("num_steps", [1, 2, 5, 20, 60, 300])
+def test_a_healthy_run_is_quiet(tmp_path: Path, num_steps: int, seed: int) -> None:
+    """No error and no warning while reward climbs to 0.95, entropy falls fivefold and groups are solved."""
+    verdict = judged(tmp_path, healthy_metrics(num_steps, seed=seed))
+    assert [(f.code, f.message) for f in verdict.findings if f.severity is not Severity.INFO] == []
+    assert verdict.status(Severity.WARN) is Status.OK
+
+
+def test_the_healthy_run_is_as_frightening_as_it_says(tmp_path: Path) -> None:
+    """The quiet run does contain what rules of one metric would fire on."""
+    metrics = healthy_metrics(60)
+    assert metrics["reward/mean"][:5].mean() < 0.36
+    assert metrics["reward/mean"][-5:].mean() > 0.92
+    assert metrics["policy/entropy"][-5:].mean() < metrics["policy/entropy"][:5].mean() / 4
+    assert metrics["rollout/zero_variance_frac"][-5:].mean() > 0.85
+
+
+def test_a_solved_run_may_lose_its_entropy(tmp_path: Path) -> None:
+    """At full reward, entropy under a hundredth of a nat is worth a note at most."""
+    metrics = healthy_metrics(200)
+    metrics["policy/entropy"][:] = np.geomspace(0.9, 0.002, 200)
+    set_reward(metrics, 0, np.concatenate([np.linspace(0.3, 0.97, 60), np.full(140, 0.97)]))
+    assert severities(judged(tmp_path, metrics)) == {"entropy_low": Severity.INFO}
+
+
+def test_a_constant_full_reward_is_solved_not_stuck(tmp_path: Path) -> None:
+    """A reward of exactly 1 in every step is no broken reward function."""
+    metrics = healthy_metrics(60)
+    set_reward(metrics, 0, np.ones(60))
+    assert "reward_floor" not in severities(judged(tmp_path, metrics))
+
+
+def test_a_fall_that_mends_itself_is_milder(tmp_path: Path) -> None:
+    """A collapse of twenty steps that went back up does not fail a check."""
+    metrics = healthy_metrics(200)
+    metrics["reward/mean"][100:120] = 0.01
+    assert severities(judged(tmp_path, metrics)) == {"reward_drop": Severity.WARN}
+
+
+@pytest.mark.parametrize(("silence_s", "severity"), [(590.0, None), (700.0, Severity.WARN), (5000.0, Severity.ERROR)])
+def test_silence_is_a_stall_only_in_a_run_that_goes_on(
+    tmp_path: Path, silence_s: float, severity: Severity | None
+) -> None:
+    """Ten minutes of silence are a warning, half an hour an error; a finished run may rest for ever."""
+    metrics = healthy_metrics(60)
+    assert severity == severities(judged(tmp_path / "on", metrics, finished=False, silence_s=silence_s)).get("stall")
+    assert severities(judged(tmp_path / "done", metrics, silence_s=silence_s)) == {}
+
+
+def test_slow_steps_widen_the_patience(tmp_path: Path) -> None:
+    """A run of hour-long steps is not stalled after an hour."""
+    records = step_records(healthy_metrics(60), step_s=3600)
+    write_run(tmp_path, records, finished=False)
+    assert severities(judge(load_run(tmp_path, now=records[-1].time + 4 * 3600))) == {}
+    late = severities(judge(load_run(tmp_path, now=records[-1].time + 6 * 3600)))
+    assert {"stall": Severity.WARN} == late
+
+
+def test_a_user_may_stop_a_run(tmp_path: Path) -> None:
+    """An interrupted run is neither stalled nor crashed."""
+    records = step_records(healthy_metrics(60))
+    write_run(tmp_path, [*records, EventRecord(event="interrupted", time=records[-1].time)], finished=False)
+    assert severities(judge(load_run(tmp_path, now=START + 1e6))) == {}
+
+
+def test_a_failed_run_is_a_crash_not_a_stall(tmp_path: Path) -> None:
+    """One finding, with the error's own words and the place of the traceback."""
+    console = 'Traceback (most recent call last):\n  File "a.py", line 1\nOSError: [Errno 28] No space left\n'
+    write_run(tmp_path, step_records(healthy_metrics(60)), finished=False, console=console)
+    verdict = judge(load_run(tmp_path, now=START + 1e6))
+    assert severities(verdict) == {"crash": Severity.ERROR}
+    assert "No space left" in verdict.findings[0].message
+    assert (verdict.findings[0].file, verdict.findings[0].line) == (tmp_path / "console.log", 3)
+
+
+def test_an_error_before_the_first_step_fails_the_check(tmp_path: Path) -> None:
+    """A run that never took a step but said why is a failed run, not an unreadable one."""
+    write_run(tmp_path, [EventRecord(event="error", time=START, data={"message": "no such model"})], finished=False)
+    verdict = judge(load_run(tmp_path))
+    assert verdict.status() is Status.FAILED
+    assert "before its first step" in verdict.findings[0].message
+
+
+def test_a_run_that_has_just_started_is_inconclusive(tmp_path: Path) -> None:
+    """Without a metric, silence is no pass."""
+    write_run(tmp_path, [], finished=False)
+    assert judge(load_run(tmp_path, now=START + 1)).status() is Status.INCONCLUSIVE
+
+
+def test_one_long_step_names_its_phase(tmp_path: Path) -> None:
+    """An hour lost in a save is a warning that says so; a restart's gap is none."""
+    records = step_records(healthy_metrics(40))
+    late = [dataclasses.replace(r, time=r.time + 3600 * (r.step >= 30)) for r in records]
+    late[30] = dataclasses.replace(late[30], seconds={"generate": 1.0, "save": 3600.0, "total": 3602.0})
+    write_run(tmp_path / "slow", late)
+    (finding,) = judge(load_run(tmp_path / "slow")).findings
+    assert ("slow_step", Severity.WARN, 30) == (finding.code, finding.severity, finding.first_step)
+    assert "save" in finding.message
+    resumed = [*late[:30], EventRecord(event="resume", time=late[30].time - 2, step=29), *late[30:]]
+    write_run(tmp_path / "resumed", resumed)
+    assert judge(load_run(tmp_path / "resumed")).findings == ()
+
+
+def test_damaged_lines_are_reported_and_torn_ones_noted(tmp_path: Path) -> None:
+    """A kill's torn line is information; garbage is a warning."""
+    write_run(tmp_path, step_records(healthy_metrics(5)))
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + b"\n" + whole)
+    assert severities(judge(load_run(tmp_path)))["damaged_records"] is Severity.INFO
+    path.write_bytes(b"garbage\n" + whole)
+    assert severities(judge(load_run(tmp_path)))["damaged_records"] is Severity.WARN
+
+
+def test_what_is_not_logged_is_said(tmp_path: Path) -> None:
+    """A rule without its metric is listed with the reason; critic rules don't concern a run without critic."""
+    metrics = {name: values for name, values in healthy_metrics(30, critic=False).items() if "entropy" not in name}
+    verdict = judged(tmp_path, metrics)
+    reasons = {item.code: item.reason for item in verdict.not_evaluated}
+    assert reasons["entropy_low"] == "not logged: policy/entropy"
+    assert "explained_variance" not in reasons
+    assert {rule.code for rule in verdict.passed}.isdisjoint(reasons)
+
+
+def test_too_few_steps_are_said(tmp_path: Path) -> None:
+    """Rules that need a course don't judge three steps, and don't count as passed."""
+    verdict = judged(tmp_path, healthy_metrics(3))
+    reasons = {item.code: item.reason for item in verdict.not_evaluated}
+    assert "3 of policy/entropy" in reasons["entropy_low"]
+    assert verdict.status() is Status.OK
+
+
+def test_every_rule_has_a_fault_that_proves_it() -> None:
+    """No rule is shipped untested."""
+    tested = {code for _, code, _ in FAULTS} | {"stall", "crash", "slow_step", "damaged_records"}
+    assert {rule.code for rule in RULES} == tested
