@@ -26,7 +26,7 @@ Orz = Callable[..., Result]
 LOCAL = ("train", "quickstart", "backend=local")
 
 MISTAKES = {
-    "unknown key": (("policy.optimiser.lr=1",), "policy.optimizer.lr"),
+    "unknown key": (("policy.optimiser.lr=1",), "policy.optimizer"),
     "unknown keys, all at once": (("sede=1", "prompts_per_stp=2"), "prompts_per_step"),
     "ORZ's name": (("rollout_batch_size=4",), "prompts_per_step"),
     "wrong type": (("steps=many",), "steps"),

@@ -19,7 +19,9 @@ DEFAULT_RECIPE = "quickstart"
 RUNS = Path("runs")
 """Where run folders are made unless `--run-dir` says otherwise."""
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="The name of a shipped recipe, or a YAML file.")]
+Recipe = Annotated[
+    str | None, typer.Argument(metavar="[RECIPE]", help="The name of a shipped recipe, or a YAML file; quickstart.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the recipe's: policy.optimizer.lr=1e-6"),
@@ -35,14 +37,18 @@ RunDir = Annotated[
 
 
 def train(
-    recipe: Recipe = DEFAULT_RECIPE,
+    recipe: Recipe = None,
     overrides: Overrides = None,
     *,
     with_: Overlays = None,
     run_dir: RunDir = None,
     resume: Annotated[
         str,
-        typer.Option(metavar="auto|never|PATH", help="Go on where --run-dir or a checkpoint left off."),
+        typer.Option(
+            metavar="auto|never|PATH",
+            help="Go on where --run-dir left off, never, or from a run folder or checkpoint, whose settings are"
+            " taken where no RECIPE is given. With another --run-dir, PATH branches off into a new run.",
+        ),
     ] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the settings and the plan, start nothing.")
@@ -53,7 +59,7 @@ def train(
     if list_:
         _list_recipes()
         return
-    loaded = _load(recipe, overrides, with_)
+    loaded = _load(recipe, overrides, with_, default=_recipe_of(resume))
     if dry_run:
         _dry_run(loaded, run_dir)
         return
@@ -65,7 +71,7 @@ def train(
 
 
 def plan(
-    recipe: Recipe = DEFAULT_RECIPE,
+    recipe: Recipe = None,
     overrides: Overrides = None,
     *,
     with_: Overlays = None,
@@ -87,15 +93,26 @@ def plan(
         show(made, write_plan)
 
 
-def _load(recipe: str, overrides: list[str] | None, overlays: list[str] | None) -> Loaded:
+def _load(
+    recipe: str | None, overrides: list[str] | None, overlays: list[str] | None, *, default: str = DEFAULT_RECIPE
+) -> Loaded:
     """Load the configuration; a first argument that is KEY=VALUE belongs to the default recipe."""
     from orz_train.config.load import load
 
     arguments = list(overrides or [])
-    if "=" in recipe and not os.path.lexists(recipe):
+    if recipe is not None and "=" in recipe and not os.path.lexists(recipe):
         arguments.insert(0, recipe)
-        recipe = DEFAULT_RECIPE
-    return load(recipe, arguments, overlays or ())
+        recipe = None
+    return load(recipe or default, arguments, overlays or ())
+
+
+def _recipe_of(resume: str) -> str:
+    """Return the settings of the run that is resumed, a recipe in its own right; else the default."""
+    if resume in {"auto", "never"}:
+        return DEFAULT_RECIPE
+    from orz_train.checkpoint import resume_point
+
+    return str(resume_point(Path(resume)).run_dir / "config.yaml")
 
 
 def _dry_run(loaded: Loaded, run_dir: Path | None) -> None:

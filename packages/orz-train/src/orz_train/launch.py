@@ -16,6 +16,7 @@ from orz_train.backends.local.models import LocalCritic, LocalPolicy, LocalRefer
 from orz_train.checkpoint import ResumePoint, RunCheckpoints, resume_point
 from orz_train.collect import Collector
 from orz_train.config import plugins, shipped
+from orz_train.config.length import num_steps, steps_per_episode
 from orz_train.config.preflight import check_names
 from orz_train.config.schema import Config
 from orz_train.data import LoadedPrompts, PromptSet, load_eval_sets, load_prompts
@@ -58,7 +59,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         RunLog(
             run_folder,
             num_steps=parts.num_steps,
-            steps_per_episode=parts.prompts.num_steps(1),
+            steps_per_episode=steps_per_episode(config, len(parts.prompts)),
             backends={"trainer": "local", "generator": "local"},
         ) as log,
         RewardPool.from_config(config.reward) as rewards,
@@ -131,7 +132,7 @@ def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
     prompts = PromptSet(
         loaded.prompts, prompts_per_step=config.prompts_per_step, seed=config.seed, shuffle=config.data.shuffle
     )
-    num_steps = config.steps or prompts.num_steps(config.episodes or 1)
+    total_steps = num_steps(config, len(prompts))
     after_step = start.step if start is not None else 0
     algorithm = load_algorithm(config)
 
@@ -145,7 +146,7 @@ def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
         tokenizer,
         algorithm,
         config,
-        updates=max(num_steps - policy_settings.freeze_steps, 0)
+        updates=max(total_steps - policy_settings.freeze_steps, 0)
         * policy_settings.updates_per_step
         * policy_settings.epochs_per_step,
     )
@@ -161,7 +162,7 @@ def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
             tokenizer,
             algorithm,
             config,
-            updates=num_steps * config.critic.updates_per_step * config.critic.epochs_per_step,
+            updates=total_steps * config.critic.updates_per_step * config.critic.epochs_per_step,
         )
     reference = None
     if config.needs_reference:
@@ -184,7 +185,7 @@ def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
         policy=policy,
         critic=critic,
         reference=reference,
-        num_steps=num_steps,
+        num_steps=total_steps,
         after_step=after_step,
     )
 

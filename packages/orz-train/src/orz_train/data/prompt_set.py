@@ -52,10 +52,6 @@ class PromptSet:
         positions = (divmod(place, len(self)) for place in range(first, first + self._prompts_per_step))
         return [self._prompts[self._order(episode)[index]] for episode, index in positions]
 
-    def num_steps(self, episodes: int) -> int:
-        """Count the steps of `episodes` episodes as ORZ does: each rounded up to whole steps."""
-        return episodes * -(-len(self) // self._prompts_per_step)
-
     def _order(self, episode: int) -> NDArray[np.intp]:
         """Return an episode's permutation: ranks of Philox bits under the key (seed, episode).
 
