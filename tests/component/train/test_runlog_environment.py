@@ -88,7 +88,8 @@ def test_a_program_that_is_missing_is_no_error(tmp_path: Path, monkeypatch: pyte
 def test_gpus_are_listed_as_the_driver_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the driver's own table, without starting CUDA."""
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB, 570.1, GPU-1'\necho 'NVIDIA H100, 81559 MiB, 570.1, GPU-2'\n")
+    rows = [f"NVIDIA H100, 81559 MiB, 570.1, GPU-{index}" for index in (1, 2)]
+    program.write_text("#!/bin/sh\n" + "".join(f"echo '{row}'\n" for row in rows))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     gpus = environment(backends={})["hardware"]["gpus"]

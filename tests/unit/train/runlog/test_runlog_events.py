@@ -19,14 +19,19 @@ pytestmark = pytest.mark.unit
     [
         ("training for 80 steps", "start", {"steps": 80}),
         ("resumed after step 3 from checkpoints/step_000003", "resume", {"path": "checkpoints/step_000003"}),
-        ("saved checkpoints/x (5.9 MiB, 0.84 s)", "checkpoint_saved", {"path": "checkpoints/x", "bytes": 6.2e6, "seconds": 0.84}),
+        ("saved x (5.9 MiB, 0.84 s)", "checkpoint_saved", {"path": "x", "bytes": 6.2e6, "seconds": 0.84}),
         ("saved checkpoints/x", "checkpoint_saved", {"path": "checkpoints/x"}),
         (
             "evaluation after step 3: sums 0.412, sums/truncated_frac 0.05",
             "evaluation",
             {"metrics": {"eval/sums/accuracy": 0.412, "eval/sums/truncated_frac": 0.05}},
         ),
-        ("left out an update of the critic: loss is nan", "skipped_update", {"role": "critic", "reason": "loss is nan"}),
+        ("left out an update of the critic: nan", "skipped_update", {"role": "critic", "reason": "nan"}),
+        (
+            "left out an update of the policy: it was not finite, 2 in a row",
+            "skipped_update",
+            {"role": "policy", "in_a_row": 2, "limit": 3},
+        ),
         ("left out 7 prompts, longer than data.max_prompt_tokens", "prompts_too_long", {"count": 7}),
         ("low on disk", "warning", {"message": "low on disk"}),
         ("boom", "error", {"message": "boom"}),
@@ -35,7 +40,7 @@ pytestmark = pytest.mark.unit
         ("my event a=1 b=x", "my_event", {"a": 1, "b": "x"}),
         ("my event", "my_event", {}),
     ],
-)  # fmt: skip
+)
 def test_each_event_reads_as_a_sentence(expected: str, event: str, data: dict[str, object]) -> None:
     """Known events are told in words, unknown ones with their data."""
     assert expected == sentence(EventRecord(event=event, time=0.0, step=3, data=data))

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -52,35 +50,39 @@ def test_the_default_folder_is_named_after_recipe_and_time(
         assert (tmp_path / "runs" / folder.path.name / "config.yaml").exists()
 
 
+def fail_within(config: Config, path: Path, begin: Callable[[RunFolder], object] = lambda _: None) -> None:
+    """Open a folder, do something in it and fail."""
+    with RunFolder(config, path) as folder:
+        begin(folder)
+        raise ZeroDivisionError
+
+
 def test_an_empty_folder_is_taken(tmp_path: Path, make_config: MakeConfig) -> None:
     """Such as one that was mounted for the run; if the run never begins it is empty again, but there."""
-    with pytest.raises(ZeroDivisionError), RunFolder(make_config(), tmp_path) as folder:
-        assert folder.is_new
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_within(make_config(), tmp_path)
     assert [] == tree(tmp_path)
+    assert reopen(tmp_path, make_config()).is_new
 
 
 def test_a_start_that_fails_before_its_first_record_leaves_nothing(tmp_path: Path, make_config: MakeConfig) -> None:
     """Not even the parents it made."""
-    with pytest.raises(ZeroDivisionError), RunFolder(make_config(), tmp_path / "runs" / "a") as folder:
-        folder.environment_file.write_text("{}")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_within(make_config(), tmp_path / "runs" / "a", lambda folder: folder.environment_file.write_text("{}"))
     assert [] == tree(tmp_path)
 
 
 def test_a_run_that_has_records_stays_when_it_fails(tmp_path: Path, make_config: MakeConfig) -> None:
     """Only the lock goes."""
-    with pytest.raises(ZeroDivisionError), RunFolder(make_config(), tmp_path / "a") as folder:
-        folder.metrics_file.write_text("{}\n")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_within(make_config(), tmp_path / "a", lambda folder: folder.metrics_file.write_text("{}\n"))
     assert ["checkpoints", "config.yaml", "logs", "metrics.jsonl", "rollouts"] == tree(tmp_path / "a")
 
 
 def test_what_others_put_there_is_never_removed(tmp_path: Path, make_config: MakeConfig) -> None:
     """Even when the start fails."""
-    with pytest.raises(ZeroDivisionError), RunFolder(make_config(), tmp_path / "a") as folder:
-        (folder.logs / "note.txt").write_text("mine")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_within(make_config(), tmp_path / "a", lambda folder: (folder.logs / "note.txt").write_text("mine"))
     assert ["logs", "logs/note.txt"] == tree(tmp_path / "a")
 
 
@@ -218,7 +220,7 @@ def test_a_place_that_may_not_be_written_is_a_clear_error(
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", forbidden)
-    with pytest.raises(RunFolderError, match="Permission denied\n.*that you may write to"):
+    with pytest.raises(RunFolderError, match=r"Permission denied\n.*that you may write to"):
         RunFolder(make_config(), tmp_path / "a")
 
 
@@ -245,24 +247,6 @@ def test_a_second_start_in_a_new_folder_spares_the_first(tmp_path: Path, make_co
         with pytest.raises(RunFolderError, match="is writing there"):
             RunFolder(make_config(), tmp_path / "a")
         assert before == tree(tmp_path)
-
-
-def test_the_lock_of_a_living_process_holds(run: Path, make_config: MakeConfig) -> None:
-    """Another process, alive: refused, with its number."""
-    script = (
-        "import sys, time; from pathlib import Path; from orz_train.runlog.lock import FolderLock;"
-        "FolderLock(Path(sys.argv[1])); print('locked', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, str(run)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert "locked\n" == process.stdout.readline()
-        with pytest.raises(RunFolderError, match=rf"process {process.pid} is writing there"):
-            RunFolder(make_config(), run)
-        process.kill()
-        process.stdout.read()  # it is gone, though not collected: a zombie
-        with RunFolder(make_config(), run) as folder:
-            assert f"took over {run}: process {process.pid} died without closing it" == folder.notice
-    assert ".lock" not in tree(run)
 
 
 def test_a_process_number_that_was_used_again_is_no_owner(run: Path, make_config: MakeConfig) -> None:

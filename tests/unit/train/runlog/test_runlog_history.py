@@ -73,6 +73,30 @@ def test_a_resume_undoes_the_steps_after_its_checkpoint(tmp_path: Path) -> None:
     assert "checkpoints/step_000001" == history.checkpoint
 
 
+def test_a_new_start_in_an_old_file_undoes_everything() -> None:
+    """A run that died before its first checkpoint begins again."""
+    history = History(10)
+    for number in (1, 2):
+        history.add(step(number, 0.5, **{"eval/sums/accuracy": 0.5}))
+    history.add(EventRecord(event="start", time=0.0, step=0))
+    assert (0, [], {}, []) == (
+        history.last_step,
+        history.series("reward/mean"),
+        history.evaluations,
+        history.step_seconds(),
+    )
+
+
+def test_the_evaluation_before_training_is_no_step() -> None:
+    """Its seconds belong to the run, not to the time of a step."""
+    history = History(11)
+    history.add(StepRecord(step=0, time=0.0, metrics={"eval/sums/accuracy": 0.25}, seconds={"total": 60.0}))
+    assert (None, {0: {"sums": 0.25}}) == (history.eta_s, history.evaluations)
+    history.add(step(1, 0.5))
+    assert 20.0 == history.eta_s
+    assert [60.0, 2.0] == history.step_seconds(first=0)
+
+
 def test_a_run_without_records_has_an_empty_history(tmp_path: Path) -> None:
     """A new run needs no file."""
     history = History.read(tmp_path / "missing.jsonl", num_steps=3)

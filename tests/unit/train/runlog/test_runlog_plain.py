@@ -24,7 +24,16 @@ def test_a_step_is_one_line(make_report: Callable[..., StepReport]) -> None:
     """Numbers that were not measured are left out, so GRPO's lines have no holes."""
     stream = io.StringIO()
     shown(make_report(2, metrics={"policy/kl_ref": 0.0827}), History(80), stream)
-    assert "step  2/80  reward 0.500  pg -0.0013  kl 0.083  ent 0.457  len 812    1.3 s  eta 1:41\n" == stream.getvalue()
+    assert (
+        "step  2/80  reward 0.500  pg -0.0013  kl 0.083  ent 0.457  len 812    1.3 s  eta 1:41\n" == stream.getvalue()
+    )
+
+
+def test_step_0_is_no_line(make_report: Callable[..., StepReport]) -> None:
+    """It is an evaluation, which has a line of its own."""
+    stream = io.StringIO()
+    shown(make_report(0), History(80), stream)
+    assert "" == stream.getvalue()
 
 
 def test_kl_falls_back_to_the_old_policy(make_report: Callable[..., StepReport]) -> None:

@@ -46,6 +46,13 @@ def test_rows_are_capped_in_rollout_order(tmp_path: Path, make_sample: Callable[
     assert ["0", "1", "2"] == table.column("response").to_pylist()
 
 
+def test_an_evaluation_has_a_file_of_its_own(tmp_path: Path, make_sample: Callable[..., object]) -> None:
+    """Beside the samples of the same step."""
+    assert ["step_000001.parquet", "eval_000001.parquet"] == [
+        write_rollouts(tmp_path, 1, [make_sample()], max_rows=3, kind=kind).name for kind in ("step", "eval")
+    ]
+
+
 def test_odd_values_are_kept(tmp_path: Path, make_sample: Callable[..., object]) -> None:
     """Non-finite rewards, failed scores, empty maps and text that UTF-8 can't hold."""
     samples = [

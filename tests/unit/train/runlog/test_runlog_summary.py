@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orz_monitor.records import EventRecord, StepRecord
 from orz_train.runlog.history import History
-from orz_train.runlog.summary import Answer, summary
-from orz_train.types import Prompt, Rollout, Score
+from orz_train.runlog.summary import Answer, Answers, summary
+from orz_train.types import Prompt, Rollout, Score, StepReport
 
 pytestmark = pytest.mark.unit
+
+MakeSample = Callable[..., tuple[Prompt, Rollout, Score]]
 
 
 def history_of(rewards: list[float], num_steps: int) -> History:
@@ -20,7 +23,7 @@ def history_of(rewards: list[float], num_steps: int) -> History:
     return history
 
 
-def test_a_summary_tells_the_whole_run(make_sample: Callable[..., tuple[Prompt, Rollout, Score]]) -> None:
+def test_a_summary_tells_the_whole_run(make_sample: MakeSample) -> None:
     """First five and last ten rewards, evaluation from first to last, an answer before and after, the paths."""
     history = history_of([0.1] * 5 + [0.5] * 5 + [0.9] * 10, 20)
     for step, accuracy in ((0, 0.25), (10, 0.5), (20, 0.75)):
@@ -32,8 +35,10 @@ def test_a_summary_tells_the_whole_run(make_sample: Callable[..., tuple[Prompt, 
         history,
         title="tiny finished",
         folder=Path("/runs/tiny 1"),
-        before=Answer.of(1, make_sample(text="The sum\nis \x1b[31m7", reward=0.0)),
-        after=Answer.of(20, make_sample(text="7", reward=1.0)),
+        answers=[
+            Answer.of(make_sample(text="The sum\nis \x1b[31m7", reward=0.0), when="sampled in step 1"),
+            Answer.of(make_sample(text="7", reward=1.0), when="sampled in step 20"),
+        ],
     )
     assert (
         """
@@ -78,7 +83,26 @@ tiny interrupted: 2 of 20 steps in 0:04
         history_of([0.25, 0.25], 20),
         title="tiny interrupted",
         folder=Path("/runs/tiny"),
-        before=None,
-        after=None,
+        answers=[],
         ascii_only=True,
     )
+
+
+def test_answers_to_a_held_out_prompt_are_compared(
+    make_report: Callable[..., StepReport], make_sample: MakeSample
+) -> None:
+    """The same task before and after, as soon as two evaluations are there; else samples of the steps."""
+    answers = Answers()
+    assert () == answers.pair
+    answers.add(replace(make_report(0), eval_samples=[make_sample(text="held out 0")]))
+    answers.add(make_report(1, samples=[make_sample(text="trained 1")]))
+    assert ["trained 1"] == [answer.response for answer in answers.pair]
+    answers.add(make_report(2, samples=[make_sample(text="trained 2")]))
+    answers.add(make_report(3, samples=[make_sample(text="trained 3")]))
+    assert ["trained 1", "trained 3"] == [answer.response for answer in answers.pair]
+    other, first = make_sample(text="other"), make_sample(text="held out 4")
+    first = (first[0], replace(first[1], group_index=0), first[2])
+    answers.add(replace(make_report(4), eval_samples=[other, first]))
+    assert [("held out 0", "held out, after step 0"), ("held out 4", "held out, after step 4")] == [
+        (answer.response, answer.when) for answer in answers.pair
+    ]

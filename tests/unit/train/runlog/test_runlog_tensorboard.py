@@ -43,7 +43,7 @@ def test_a_resume_purges_the_steps_that_it_repeats(tmp_path: Path) -> None:
         first.write(record(step, 0.25))
     first.close()
     second = TensorBoardLog(tmp_path)
-    second.resume_after(1)
+    second.begin_after(1)
     second.write(record(2, 0.75))
     second.close()
     assert [(1, 0.25), (2, 0.75)] == scalars(tmp_path, "reward/mean")
@@ -59,7 +59,7 @@ def test_nothing_is_imported_or_written_before_the_first_scalar(tmp_path: Path) 
 def test_a_missing_tensorboard_names_the_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the setting that does without."""
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(BackendMissingError, match="pip install tensorboard, or set logging.tensorboard=false"):
+    with pytest.raises(BackendMissingError, match=r"pip install tensorboard, or set logging\.tensorboard=false"):
         TensorBoardLog(tmp_path).write(record(1, 0.25))
 
 

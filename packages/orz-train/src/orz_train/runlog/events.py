@@ -36,7 +36,8 @@ def sentence(record: EventRecord) -> str:
             shown = [f"{_in_set(name)} {number(value)}" for name, value in evaluation_metrics(data).items()]
             text = f"evaluation after step {record.step}: {', '.join(shown)}"
         case "skipped_update":
-            text = f"left out an update of the {data.get('role', 'model')}: {data.get('reason', 'not finite')}"
+            text = f"left out an update of the {data.get('role', 'model')}: {data.get('reason', 'it was not finite')}"
+            text += f", {data['in_a_row']} in a row" if data.get("in_a_row", 1) != 1 else ""
         case "prompts_too_long":
             text = f"left out {data.get('count', 'some')} prompts, longer than data.max_prompt_tokens"
         case "warning" | "error":

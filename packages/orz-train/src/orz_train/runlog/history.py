@@ -67,7 +67,7 @@ class History:
     @property
     def step_s(self) -> float | None:
         """Seconds that a step takes, from the latest ones; None before the first."""
-        latest = self.step_seconds(first=self.last_step - _ETA_STEPS + 1)
+        latest = self.step_seconds(first=max(1, self.last_step - _ETA_STEPS + 1))
         return fmean(latest) if latest else None
 
     @property
@@ -76,7 +76,7 @@ class History:
         return None if self.step_s is None else self.step_s * (self.num_steps - self.last_step)
 
     def step_seconds(self, *, first: int = 1) -> list[float]:
-        """Return the seconds of each step from `first` on that is known."""
+        """Return the seconds of each step from `first` on that is known; step 0 is what came before the first."""
         return [_total(seconds) for step, seconds in self.seconds.items() if step >= first]
 
     def _add_step(self, record: StepRecord) -> None:
@@ -88,6 +88,8 @@ class History:
 
     def _add_event(self, record: EventRecord) -> None:
         match record.event:
+            case "start":
+                self._drop_after(-1)
             case "resume" if record.step is not None:
                 self._drop_after(record.step)
             case "evaluation" if record.step is not None:
@@ -106,7 +108,7 @@ class History:
 
     def _drop_after(self, step: int) -> None:
         """Forget steps that a restart has undone."""
-        self.last_step = min(self.last_step, step)
+        self.last_step = max(0, min(self.last_step, step))
         self.seconds = {known: value for known, value in self.seconds.items() if known <= step}
         self.evaluations = {known: value for known, value in self.evaluations.items() if known <= step}
         for name, values in self._series.items():

@@ -39,7 +39,9 @@ class PlainLines:
         """Say nothing: a line lasts, progress inside a step does not."""
 
     def step(self, report: StepReport) -> None:
-        """Write `step 12/80  reward 0.412  pg -0.013  kl 0  ent 0.457  len 8.10  1.3 s  eta 1:28`."""
+        """Write `step 12/80  reward 0.412  pg -0.013  kl 0  ent 0.457  len 8.10  1.3 s  eta 1:28`; step 0 has none."""
+        if report.step == 0:
+            return
         total = str(self._history.num_steps)
         parts = [f"step {report.step:>{len(total)}}/{total}"]
         for label, names in _COLUMNS.items():

@@ -1,4 +1,4 @@
-"""`rollouts/step_000012.parquet`: what was sampled in a step and how it was scored.
+"""`rollouts/step_000012.parquet`: what was sampled in a step and how it was scored; `eval_000012.parquet` likewise.
 
 One row a response, in rollout order:
 
@@ -48,13 +48,22 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_rollouts(folder: Path, step: int, samples: Sequence[tuple[Prompt, Rollout, Score]], *, max_rows: int) -> Path:
-    """Write the first `max_rows` samples of a step, whole or not at all; return the file.
+def write_rollouts(
+    folder: Path, step: int, samples: Sequence[tuple[Prompt, Rollout, Score]], *, max_rows: int, kind: str = "step"
+) -> Path:
+    """Write the first samples of a step, whole or not at all; return the file.
+
+    Args:
+        folder: of the files.
+        step: training step.
+        samples: in rollout order.
+        max_rows: rows at most.
+        kind: `step` for what is trained on, `eval` for an evaluation after the step.
 
     Raises:
         LogWriteError: the file can't be written; no part of it is left behind.
     """
-    path = folder / f"step_{step:06}.parquet"
+    path = folder / f"{kind}_{step:06}.parquet"
     table = pa.Table.from_pylist([_row(step, *sample) for sample in samples[:max_rows]], schema=_SCHEMA)
     try:
         folder.mkdir(parents=True, exist_ok=True)

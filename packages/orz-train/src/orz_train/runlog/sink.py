@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TextIO
 
@@ -24,7 +25,7 @@ from orz_train.runlog.live import LiveDisplay, can_show
 from orz_train.runlog.metrics import MetricsFile
 from orz_train.runlog.names import NameCheck
 from orz_train.runlog.plain import PlainLines
-from orz_train.runlog.summary import Answer, summary
+from orz_train.runlog.summary import Answers, summary
 from orz_train.runlog.tensorboard import TensorBoardLog
 from orz_train.types import StepReport
 
@@ -35,9 +36,10 @@ _ENDINGS = {"finish": "finished", "interrupted": "interrupted", "error": "failed
 class RunLog:
     """The `MetricSink` of a run: a context manager, whose files are open inside the context.
 
-    Steps count from 1; step 0 is the model before any training. `write` is durable: when it returns, the record
-    is on the disk. An exception that leaves the context is recorded as the event `error`, Ctrl-C as
-    `interrupted`. Progress goes to `stderr`, and at the end a summary to `stdout`, unless the run has failed.
+    Steps count from 1; a report of step 0 holds an evaluation before any training. `write` is durable: when it
+    returns, the record is on the disk. An exception that leaves the context is recorded as the event `error`,
+    Ctrl-C as `interrupted`. Progress goes to `stderr`, and at the end a summary to `stdout`, unless the run has
+    failed.
 
     Args:
         folder: of the run, open.
@@ -77,8 +79,7 @@ class RunLog:
         self._ending = ""
         self._closed = False
         self._evaluated: set[int] = set()
-        self._first: Answer | None = None
-        self._latest: Answer | None = None
+        self._answers = Answers()
         with ExitStack() as opened:
             changes = write_environment(folder.environment_file, backends=backends or {})
             self._history = _history(folder, num_steps)
@@ -134,12 +135,10 @@ class RunLog:
         self._history.add(record)
         if self._tensorboard is not None:
             self._tensorboard.write(record)
-        if self._rollouts_due(report):
-            self._write_rollouts(report)
-        if report.samples:
-            self._latest = Answer.of(report.step, report.samples[0])
-            self._first = self._first or self._latest
-        self._write_orz_lines(report)
+        self._write_rollouts(report)
+        self._answers.add(report)
+        if report.step:
+            self._write_orz_lines(report)
         self._display.step(report)
         self._show_evaluation(report.step, report.metrics)
         self._console.check()
@@ -176,6 +175,8 @@ class RunLog:
         if name == "start":
             of_run = {"recipe": self._config.name, "steps": self._num_steps}
             data = {**of_run, "config_sha256": self._folder.config_sha256, **data}
+        if isinstance(data.get("path"), str):
+            data = {**data, "path": Path(str(data["path"]))}  # so that it becomes relative to the run folder
         self._ending = name if name in _ENDINGS else self._ending
         plain = {key: jsonable(value, folder=self._folder.path) for key, value in data.items()}
         metrics = evaluation_metrics(plain) if name == "evaluation" else {}
@@ -184,10 +185,10 @@ class RunLog:
         record = EventRecord(event=name, time=self._now(), step=step, data=plain)
         self._metrics.write(record)
         self._history.add(record)
-        if self._tensorboard is not None and step is not None:
-            if name == "resume":
-                self._tensorboard.resume_after(step)
-            if metrics:
+        if self._tensorboard is not None:
+            if name in {"start", "resume"}:
+                self._tensorboard.begin_after(-1 if name == "start" or step is None else step)
+            if metrics and step is not None:
                 self._tensorboard.scalars(metrics, step=step, time=record.time)
         where = {} if step is None else {"step": step}
         if metrics and step is not None:
@@ -252,14 +253,15 @@ class RunLog:
             )
         )
 
-    def _rollouts_due(self, report: StepReport) -> bool:
-        every = self._config.logging.rollouts_every_steps
-        return bool(report.samples and every and (report.step % every == 0 or report.step in {1, self._num_steps}))
-
     def _write_rollouts(self, report: StepReport) -> None:
-        from orz_train.runlog.rollouts import write_rollouts  # noqa: PLC0415  pyarrow takes its time
+        """Write the samples of every so many steps, of the first and the last one, and of every evaluation."""
+        every, most = self._config.logging.rollouts_every_steps, self._config.logging.rollouts_max
+        due = every and (report.step % every == 0 or report.step in {1, self._num_steps})
+        for kind, samples in (("step", report.samples if due else ()), ("eval", report.eval_samples if every else ())):
+            if samples:
+                from orz_train.runlog.rollouts import write_rollouts  # noqa: PLC0415  pyarrow takes its time
 
-        write_rollouts(self._folder.rollouts, report.step, report.samples, max_rows=self._config.logging.rollouts_max)
+                write_rollouts(self._folder.rollouts, report.step, samples, max_rows=most, kind=kind)
 
     def _write_summary(self) -> None:
         encoding = self._stdout.encoding or "utf-8"
@@ -267,8 +269,7 @@ class RunLog:
             self._history,
             title=f"{self._config.name} {_ENDINGS.get(self._ending, 'stopped')}",
             folder=self._folder.path,
-            before=self._first,
-            after=self._latest,
+            answers=self._answers.pair,
             ascii_only="utf" not in encoding.lower(),
         )
         with suppress(OSError, ValueError):  # nobody reads on

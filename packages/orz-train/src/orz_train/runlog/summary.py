@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -11,46 +11,74 @@ from statistics import fmean
 from orz_train.runlog.history import History
 from orz_train.runlog.sparkline import sparkline
 from orz_train.runlog.text import clock, number, shortened, signed
-from orz_train.types import Prompt, Rollout, Score
+from orz_train.types import Prompt, Rollout, Score, StepReport
 
 _FIRST, _LAST = 5, 10
 _CURVE_WIDTH = 40
 _PROMPT_WIDTH, _RESPONSE_WIDTH = 60, 200
 
 
+Sample = tuple[Prompt, Rollout, Score]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """One sampled response: the first of its step, so nobody has picked it."""
+    """What people read of one sampled response."""
 
-    step: int
+    when: str
     prompt: str
     response: str
     reward: float
 
     @classmethod
-    def of(cls, step: int, sample: tuple[Prompt, Rollout, Score]) -> Answer:
+    def of(cls, sample: Sample, *, when: str) -> Answer:
         """Keep what people read of a sample."""
         prompt, rollout, score = sample
-        return cls(step=step, prompt=prompt.text, response=rollout.text, reward=score.reward)
+        return cls(when=when, prompt=prompt.text, response=rollout.text, reward=score.reward)
 
 
-def summary(
-    history: History, *, title: str, folder: Path, before: Answer | None, after: Answer | None, ascii_only: bool = False
-) -> str:
+class Answers:
+    """The first and the newest answer of a run: to the first held-out prompt, else to the first prompt of a step.
+
+    The first of its list, so nobody has picked it.
+    """
+
+    def __init__(self) -> None:
+        self._held_out: list[Answer] = []
+        self._trained: list[Answer] = []
+
+    def add(self, report: StepReport) -> None:
+        """Take the answers of a step."""
+        if report.eval_samples:
+            _keep(self._held_out, report.eval_samples, f"held out, after step {report.step}")
+        if report.samples:
+            _keep(self._trained, report.samples, f"sampled in step {report.step}")
+
+    @property
+    def pair(self) -> tuple[Answer, ...]:
+        """Return the first answer and the newest; fewer where there are fewer."""
+        return tuple(self._held_out if len(self._held_out) > 1 else self._trained)
+
+
+def _keep(answers: list[Answer], samples: Sequence[Sample], when: str) -> None:
+    first = next((sample for sample in samples if sample[1].group_index == 0), samples[0])
+    answers[1:] = [Answer.of(first, when=when)]
+
+
+def summary(history: History, *, title: str, folder: Path, answers: Sequence[Answer], ascii_only: bool = False) -> str:
     """Return a page of plain text: reward, evaluation, an answer before and after, where everything is.
 
     Args:
         history: of the run.
         title: how it ended: `quickstart finished`.
         folder: the run folder.
-        before: an answer of the first step seen.
-        after: an answer of the last step.
+        answers: the first one and the last one, if there are any.
         ascii_only: for a stdout that can't show block characters.
     """
     parts = [
-        [f"{title}: {history.last_step} of {history.num_steps} steps in {clock(sum(history.step_seconds()))}"],
+        [f"{title}: {history.last_step} of {history.num_steps} steps in {clock(sum(history.step_seconds(first=0)))}"],
         [*_reward(history, ascii_only=ascii_only), *_evaluations(history)],
-        [*_answer("before", before), *_answer("after", after if after != before else None)],
+        [line for label, answer in zip(("before", "after"), answers, strict=False) for line in _answer(label, answer)],
         list(_paths(history, folder)),
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
@@ -79,12 +107,10 @@ def _evaluations(history: History) -> Iterator[str]:
         )
 
 
-def _answer(label: str, answer: Answer | None) -> Iterator[str]:
-    if answer is None:
-        return
+def _answer(label: str, answer: Answer) -> Iterator[str]:
     yield f"  {label:<10}  {shortened(answer.prompt, _PROMPT_WIDTH)}"
     yield f"              {shortened(answer.response, _RESPONSE_WIDTH)}"
-    yield f"              reward {number(answer.reward)}, sampled in step {answer.step}"
+    yield f"              reward {number(answer.reward)}, {answer.when}"
 
 
 def _paths(history: History, folder: Path) -> Iterator[str]:

@@ -28,8 +28,8 @@ class TensorBoardLog:
         self._writer: SummaryWriter | None = None
         self._purge_step: int | None = None
 
-    def resume_after(self, step: int) -> None:
-        """Make TensorBoard forget what an earlier attempt wrote beyond `step`."""
+    def begin_after(self, step: int) -> None:
+        """Make TensorBoard forget what an earlier attempt wrote beyond `step`; call it before the first scalar."""
         self._purge_step = step + 1
 
     def write(self, record: StepRecord) -> None:

@@ -90,7 +90,7 @@ class RunView:
         self._phase = ("", 0, 0)
         self._phase_began = self._step_began = self._monotonic()
         if report.samples:
-            self._answer = Answer.of(report.step, report.samples[0])
+            self._answer = Answer.of(report.samples[0], when=f"sampled in step {report.step}")
 
     def event(self, record: EventRecord) -> None:
         """Take something that happened; the evaluation has a place of its own."""
@@ -200,9 +200,7 @@ class RunView:
         answer = self._answer
         if answer is None:
             return []
-        title = Text.assemble(
-            (f"sampled in step {answer.step}", "dim"), "  ", ("reward ", "dim"), (number(answer.reward), "bold")
-        )
+        title = Text.assemble((answer.when, "dim"), "  ", ("reward ", "dim"), (number(answer.reward), "bold"))
         return [
             title,
             Text(shortened(answer.prompt, width), "italic", no_wrap=True),
