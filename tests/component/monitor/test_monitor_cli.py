@@ -136,3 +136,12 @@ def test_help_loads_no_numpy() -> None:
     code = "import sys, orz_monitor.cli; sys.exit('numpy' in sys.modules)"
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
+
+
+def test_rules_that_can_not_judge_are_grouped_by_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A short run without a reference says both in a line each."""
+    metrics = {name: values for name, values in healthy_metrics(12).items() if name != "policy/kl_ref"}
+    assert main(["monitor", "check", str(write_run(tmp_path / "short", step_records(metrics)))]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "not evaluated, not logged policy/kl_ref: kl_drift, kl_spike" in lines
+    assert sum(line.startswith("not evaluated, too few steps: ") for line in lines) == 1

@@ -141,3 +141,11 @@ def test_markdown_fits_a_comment(sick: Path) -> None:
     assert len(text.splitlines()) <= 120
     assert "<script>" not in text
     assert all(line.endswith("|") for line in text.splitlines() if line.startswith("|"))
+
+
+def test_a_run_too_short_to_judge_is_not_called_healthy(tmp_path: Path) -> None:
+    """Three steps are few for most rules, and the page says so."""
+    write_run(tmp_path, step_records(healthy_metrics(3)))
+    text, _ = page_of(tmp_path)
+    assert "Nothing found yet" in text
+    assert "could not judge" in text

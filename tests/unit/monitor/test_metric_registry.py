@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,10 @@ def test_what_depends_on_clock_or_machine_is_not_in_metrics() -> None:
 def test_the_reference_page_is_current() -> None:
     """docs/reference/metrics.md equals `orz_monitor.records.page.metrics_page()`; write that text to renew it."""
     assert metrics_page() == PAGE.read_text(encoding="utf-8")
+
+
+def test_the_contract_is_standard_library_only() -> None:
+    """A trainer that writes records loads neither numpy nor rich for it."""
+    heavy = "{'numpy', 'rich', 'typer', 'torch'}"
+    code = f"import sys, orz_monitor.records; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

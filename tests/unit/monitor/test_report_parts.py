@@ -49,6 +49,8 @@ def test_numbers_for_people(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (0.0, "0 s"),
+        (0.003, "<0.01 s"),
         (0.04, "0.04 s"),
         (4.21, "4.2 s"),
         (59.4, "59 s"),

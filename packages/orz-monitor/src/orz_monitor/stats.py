@@ -39,6 +39,12 @@ def local_median(values: Array, window: int) -> Array:
     return _nanmedian_rows(rows)
 
 
+def ends(values: Array, count: int = 5) -> tuple[float, float]:
+    """Return what a series begins and ends with: medians of `count` values, or single ones of a short series."""
+    part = count if len(values) >= 2 * count else 1
+    return float(np.median(values[:part])), float(np.median(values[-part:]))
+
+
 def step_noise(values: Array) -> float:
     """Return the standard deviation of step-to-step noise, blind to slow change.
 

@@ -27,6 +27,8 @@ def shown(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Write a time span for people: `4.2 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    if 0 < seconds < 0.01:  # noqa: PLR2004 - nobody waits for it
+        return "<0.01 s"
     if seconds < 9.95:  # noqa: PLR2004 - one digit after the point
         return f"{seconds:.2g} s"
     if seconds < 59.5:  # noqa: PLR2004 - the rest rounds to a minute

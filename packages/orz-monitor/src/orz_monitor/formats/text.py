@@ -62,8 +62,17 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
         console.print()
     looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
     _say(console, 2, f"{looked} rules evaluated on {len(run.coverage.recognised)} metrics", "dim")
+    for reason, codes in _unjudged(verdict).items():
+        _say(console, 2, f"not evaluated, {reason}: {', '.join(codes)}", "dim")
+
+
+def _unjudged(verdict: Verdict) -> dict[str, list[str]]:
+    """Group the rules that could not judge by why: one metric missing, or a run that is still short."""
+    grouped: dict[str, list[str]] = {}
     for item in verdict.not_evaluated:
-        _say(console, 2, f"not evaluated: {item.code}: {item.reason}", "dim")
+        reason = "too few steps" if item.reason.startswith("too few steps") else item.reason.replace(":", "")
+        grouped.setdefault(reason, []).append(item.code)
+    return grouped
 
 
 def _print_finding(console: Console, finding: Finding) -> None:

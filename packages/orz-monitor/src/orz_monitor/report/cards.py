@@ -17,7 +17,8 @@ def findings(content: Content) -> str:
     """Draw each finding with its evidence, likely causes and what to try."""
     verdict = content.verdict
     if not verdict.findings:
-        looked = f"{len(verdict.passed)} rules looked and found nothing."
+        looked = f"{len(verdict.passed)} rules looked and found nothing"
+        looked += f"; {len(verdict.not_evaluated)} could not judge." if verdict.not_evaluated else "."
         return f'<h2>Findings</h2><div class="card clean">{looked}</div>'
     return "<h2>Findings</h2>" + "".join(_finding(content, finding) for finding in verdict.findings)
 

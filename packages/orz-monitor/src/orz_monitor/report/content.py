@@ -13,11 +13,12 @@ from orz_monitor.records import METRICS, PHASES, describe
 from orz_monitor.report.facts import Facts, gather_facts
 from orz_monitor.run import Run
 from orz_monitor.series import Series
+from orz_monitor.stats import ends
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """A metric in numbers: medians of its first and last few values, and its extremes; NaN where it has none."""
+    """A metric in numbers: what it begins and ends with, and its extremes; NaN where it has no value."""
 
     name: str
     unit: str
@@ -73,6 +74,8 @@ class Content:
             return "Could not decide", "warn"
         if self.verdict.count(Severity.WARN):
             return "Worth a look", "warn"
+        if len(self.verdict.passed) < len(self.verdict.not_evaluated):
+            return "Nothing found yet", "info"
         return "Healthy", "ok"
 
 
@@ -130,12 +133,13 @@ def summarise(series: Series) -> Summary:
     spec = describe(series.name)
     values = series.finite().values
     empty = not len(values)
+    first, last = (float("nan"), float("nan")) if empty else ends(values)
     return Summary(
         name=series.name,
         unit=spec.unit if spec else "",
         meaning=spec.meaning if spec else "",
-        first=float("nan") if empty else float(np.median(values[:5])),
-        last=float("nan") if empty else float(np.median(values[-5:])),
+        first=first,
+        last=last,
         lowest=float("nan") if empty else float(values.min()),
         highest=float("nan") if empty else float(values.max()),
         num_steps=len(series),

@@ -34,6 +34,7 @@ _SHOWN_FIRST: Final = (
     "generation.max_response_tokens",
 )
 """The settings people compare first."""
+_NULLS: Final = {"null", "~"}
 _LARGEST_BYTES: Final = 1 << 20
 
 
@@ -119,6 +120,8 @@ def _block_scalars(text: str) -> dict[str, str]:
         while parents and parents[-1][0] >= indent:
             parents.pop()
         value = match["value"] or ""
+        if value in _NULLS:
+            continue
         if value:
             scalars[".".join([*(key for _, key in parents), match["key"]])] = value.strip("'\"")
         else:

@@ -11,6 +11,7 @@ from orz_monitor.formats.text import headline, span
 from orz_monitor.report.charts import MOST_POINTS
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
+from orz_monitor.stats import ends
 from orz_monitor.units import duration, shown
 
 ENDS = 5
@@ -52,7 +53,7 @@ def _lede(content: Content) -> str:
     reward = run.series("reward/mean").values
     parts = [headline(content.verdict).capitalize()]
     if len(reward) > 1:
-        first, last = shown(float(np.median(reward[:5]))), shown(float(np.median(reward[-5:])))
+        first, last = (shown(value) for value in ends(reward))
         parts.append(f"the mean reward went from {first} to {last}")
     if len(run.steps):
         parts.append(f"{len(run.steps)} steps took {duration(facts.train_s or facts.wall_s)}")
@@ -65,10 +66,8 @@ def _tiles(content: Content) -> Iterable[str]:
     for name, label in (("reward/mean", "Reward"), *content.accuracies, ("policy/entropy", "Entropy, nats")):
         values = run.series(name).values
         if len(values):
-            few = len(values) < 2 * ENDS
-            note = "first and last" if few else f"first and last {ENDS} steps"
-            ends = (values[:1], values[-1:]) if few else (values[:ENDS], values[-ENDS:])
-            before, after = (shown(float(np.median(part))) for part in ends)
+            note = f"first and last {ENDS} steps" if len(values) >= 2 * ENDS else "first and last"
+            before, after = (shown(value) for value in ends(values, ENDS))
             yield _tile(label, f'<span class="was">{escaped(before)} →</span> {escaped(after)}', note)
     speed = content.facts.tokens_per_second
     if speed is not None:
