@@ -13,6 +13,7 @@ Mask = NDArray[np.bool_]
 
 _MAD_TO_SIGMA = 1.4826
 """Ratio of a normal distribution's standard deviation to its median absolute deviation."""
+_SIGNIFICANT = 0.01
 
 
 class Trend(NamedTuple):
@@ -20,6 +21,11 @@ class Trend(NamedTuple):
 
     slope: float
     p_value: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether chance alone would show such a trend in fewer than one series in a hundred."""
+        return self.p_value < _SIGNIFICANT
 
 
 def trailing_median(values: Array, window: int) -> Array:

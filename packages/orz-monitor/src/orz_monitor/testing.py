@@ -58,7 +58,7 @@ def healthy_metrics(num_steps: int = 60, *, seed: int = 0, critic: bool = True) 
             "critic/skipped_updates": np.zeros(num_steps),
             "critic/updates": np.full(num_steps, 12.0),
         }
-    metrics["eval/held-out/accuracy"] = np.where(np.arange(num_steps) % 10 == 9, reward, np.nan)  # noqa: PLR2004
+    metrics["eval/held-out/accuracy"] = np.where(np.arange(num_steps) % 10 == 9, reward, np.nan)  # noqa: PLR2004 - every tenth step
     return metrics
 
 

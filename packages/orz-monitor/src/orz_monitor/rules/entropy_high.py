@@ -53,7 +53,7 @@ def check(run: Run) -> list[Finding]:
     ends = int(entropy.steps[-1])
     tail = entropy.between(entropy.steps[-SPAN], ends)
     drift = trend(tail.steps, tail.values)
-    if not risen or len(entropy) - lowest < SPAN or drift.slope <= 0 or drift.p_value >= 0.01:  # noqa: PLR2004
+    if not risen or len(entropy) - lowest < SPAN or drift.slope <= 0 or not drift.significant:
         return []
     outcome = progress(run, begins, ends)
     if outcome.healthy:

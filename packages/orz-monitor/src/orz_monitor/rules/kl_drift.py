@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.findings import Cause, Evidence, Finding, milder
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import before_and_during, pause
+from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import Array, episodes, persistent, trailing_median, trend
@@ -20,6 +20,8 @@ WARN_NATS: Final = 0.5
 ERROR_NATS: Final = 5.0
 FACTOR: Final = 10.0
 """Times the run's own level in steps 10 to 30."""
+LONG_RUN: Final = 60
+"""Steps; a shorter run's early level is that of its first third."""
 SMALLEST_BASELINE: Final = 0.01
 """Nats a token; a policy that has hardly moved yet gives no scale."""
 DOUBLING_STEPS: Final = 20
@@ -45,10 +47,10 @@ _CAUSES: Final = (
 def check(run: Run) -> list[Finding]:
     """Find KL that is very large, or has grown far beyond its own early level while the reward gained nothing."""
     kl = run.series("policy/kl_ref")
-    early = kl.values[10:30] if len(kl) >= 60 else kl.values[: max(5, len(kl) // 3)]  # noqa: PLR2004
+    early = kl.values[10:30] if len(kl) >= LONG_RUN else kl.values[: max(5, len(kl) // 3)]
     baseline = max(float(np.median(early)), SMALLEST_BASELINE)
     recent = trailing_median(kl.values, 5)
-    far = (recent > FACTOR * baseline) | (recent > WARN_NATS) | (recent > ERROR_NATS)
+    far = (recent > FACTOR * baseline) | (recent > WARN_NATS)
     found = [
         _finding(run, baseline, recent, first, last)
         for first, last in episodes(persistent(far, 3, 5), join=pause(len(kl)))
@@ -75,7 +77,7 @@ def _finding(run: Run, baseline: float, recent: Array, first: int, last: int) ->
     growth = f", doubling every {shown(doubling)} steps" if doubling < DOUBLING_STEPS else ""
     return Finding(
         code="kl_drift",
-        severity=severity,
+        severity=milder(severity) if recovered(run, ends) else severity,
         title="The policy drifts far from the reference",
         message=f"KL to the reference grew from {shown(float(recent[low]))} at step {int(kl.steps[low])} to "
         f"{shown(peak)} nats a token{growth}, while the reward is {outcome}.",
@@ -102,7 +104,7 @@ def _doubling_steps(run: Run, last: int) -> float:
     part = slice(max(0, last - 19), last + 1)
     values = kl.values[part]
     growth = trend(kl.steps[part][values > 0], np.log(values[values > 0]))
-    return math.log(2) / growth.slope if growth.slope > 0 and growth.p_value < 0.01 else math.inf  # noqa: PLR2004
+    return math.log(2) / growth.slope if growth.slope > 0 and growth.significant else math.inf
 
 
 RULE = Rule(

@@ -16,6 +16,7 @@ from orz_monitor.units import shown
 
 _EXEMPT: Final = frozenset({"critic/explained_var"})
 """0 / 0 by definition where all returns are equal."""
+MOST_NAMED: Final = 5
 _GUARDED: Final = {
     "policy/loss": "policy/skipped_updates",
     "policy/kl_loss": "policy/skipped_updates",
@@ -70,7 +71,7 @@ def _finding(run: Run, bad: dict[str, Mask], first: int, last: int) -> Finding:
     begins, ends = int(run.steps[first]), int(run.steps[last])
     lasting = num_steps > 1 or last == len(run.steps) - 1
     where = f"at step {begins}" if begins == ends else f"in {num_steps} steps from {begins} to {ends}"
-    others = f" (then {', '.join(names[1:5])}{', ...' if len(names) > 5 else ''})" if len(names) > 1 else ""  # noqa: PLR2004
+    others = f" (then {', '.join(names[1:MOST_NAMED])}{', ...' if names[MOST_NAMED:] else ''})" if names[1:] else ""
     before = run.series(names[0]).between(-np.inf, begins - 1).values
     value = float(run.metrics[names[0]].at(run.steps[first : first + 1])[0])
     return Finding(

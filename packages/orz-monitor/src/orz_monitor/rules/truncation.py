@@ -49,7 +49,7 @@ def check(run: Run) -> list[Finding]:
         inside = truncated.between(span.first_step, span.last_step)
         recent = float(np.median(inside.values[-5:]))
         drift = trend(inside.steps, inside.values)
-        if severity is None or (drift.slope < 0 and drift.p_value < 0.01):  # noqa: PLR2004 - it mends itself
+        if severity is None or (drift.slope < 0 and drift.significant):  # it mends itself
             continue
         findings.append(
             Finding(
@@ -76,7 +76,7 @@ def _ramp(run: Run) -> list[Finding]:
     drift = trend(tail.steps, tail.values)
     rise = drift.slope * float(tail.steps[-1] - tail.steps[0])
     begins, ends = int(tail.steps[0]), int(tail.steps[-1])
-    rising = len(tail) == RAMP_STEPS and rise > RISE and drift.p_value < 0.01  # noqa: PLR2004
+    rising = len(tail) == RAMP_STEPS and rise > RISE and drift.significant
     if not rising or begins < warmup_end(run) or progress(run, begins, ends).healthy:
         return []
     return [
