@@ -420,20 +420,21 @@ def test_on_policy_nothing_is_clipped_and_old_and_new_agree(make_config: MakeCon
 
 
 def test_off_policy_metrics_by_hand(make_config: MakeConfig, make_rollout: MakeRollout) -> None:
-    """Ratios (2, 1/2), A = (1, 1), clip 0.2: losses (-1.2, -0.5), one of two clipped.
+    """Ratios (4, 1/2), A = (1, 1), clip 0.2: losses (-1.2, -0.5), one of two clipped.
 
-    KL(old || new) by k3 with d = old - new = (-log 2, log 2): (2 - 1 - log 2) and (1/2 - 1 + log 2), mean 1/4.
+    KL(old || new) by k3 with d = old - new = (-log 4, log 2): (4 - 1 - log 4) and (1/2 - 1 + log 2), mean
+    (2.5 - log 2) / 2; the other way round it would be (1/4 + 2 - 2 + log 2) / 2.
     """
     old = [[-2.0, -2.0]]
-    new = [[-2.0 + math.log(2), -2.0 - math.log(2)]]
+    new = [[-2.0 + math.log(4), -2.0 - math.log(2)]]
     rows = train_rows([make_rollout(1, 2)], [[1.0, 1.0]], old=old)
     loss, gradients, metrics = run_losses(PPO(make_config()), rows, new)
     assert loss == pytest.approx(-0.85, abs=1e-6)
     assert flat(gradients) == approx([0.0, -0.25])
     assert metrics["policy/loss"] == pytest.approx(-0.85, abs=1e-6)
     assert metrics["policy/clip_frac"] == 0.5
-    assert metrics["policy/kl_old"] == pytest.approx(0.25, abs=1e-6)
-    assert metrics["policy/ratio_max"] == pytest.approx(2.0, abs=1e-6)
+    assert metrics["policy/kl_old"] == pytest.approx((2.5 - math.log(2)) / 2, abs=1e-6)
+    assert metrics["policy/ratio_max"] == pytest.approx(4.0, abs=1e-5)
 
 
 def test_the_entropy_bonus_lowers_the_loss(make_config: MakeConfig, make_rollout: MakeRollout) -> None:

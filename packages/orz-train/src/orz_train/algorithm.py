@@ -214,7 +214,10 @@ class GRPO(PPO):
     whitens = False
 
     def shaped_rewards(self, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> tuple[Tensor, Tensor]:
-        """Centre rewards within each group and divide by its standard deviation, if the run says so."""
+        """Centre rewards within each group and divide by its standard deviation, if the run says so.
+
+        A truncated response stays in its group's baseline, also under `truncation: mask`, which masks its loss.
+        """
         rewards_N, valid_N = super().shaped_rewards(rollouts, scores)
         groups_N = torch.tensor([rollout.group_index for rollout in rollouts])
         normalize_std = self.config.advantage.normalize_std

@@ -102,6 +102,12 @@ def test_longest_rows_go_to_the_emptiest_rank(make_rollout: MakeRollout) -> None
     assert [indices(shard) for shard in shards] == [[0, 3, 4], [1, 2, 5]]
 
 
+def test_the_order_of_rows_does_not_decide(make_rollout: MakeRollout) -> None:
+    """The same lengths the other way round, 2 3 6 7 8 9: the same rows share a rank."""
+    shards = balance(rows_of([2, 3, 6, 7, 8, 9], make_rollout), 2)
+    assert [indices(shard) for shard in shards] == [[1, 2, 5], [0, 3, 4]]
+
+
 def test_a_full_rank_takes_no_more_rows(make_rollout: MakeRollout) -> None:
     """10 2 2 2 over two ranks: equal numbers of rows come before equal numbers of tokens."""
     shards = balance(rows_of([10, 2, 2, 2], make_rollout), 2)

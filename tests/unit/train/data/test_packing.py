@@ -22,6 +22,8 @@ MakeRollout = Callable[..., Rollout]
         ([], 10, []),
         ([3], 10, [[0]]),
         ([10, 10], 10, [[0], [1]]),
+        # placed last, listed first: rows stand in the order of their first sequence
+        ([3, 9], 10, [[0], [1]]),
         # longest first: 7, 6, 4, 3; 4 joins no 7 but the 6, 3 joins the 7
         ([3, 6, 4, 7], 10, [[0, 3], [1, 2]]),
         # equal lengths go in order
