@@ -55,6 +55,22 @@ def test_an_exception_is_followed_by_its_traceback(console: ConsoleLog, tmp_path
     assert "ValueError: boom" == written[-1]
 
 
+def test_a_bad_record_does_not_break_the_code_that_logs(
+    console: ConsoleLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told of on stderr, as the standard handlers do, and the next record is written."""
+
+    class Unspeakable:
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    with listening(console):
+        LOG.info("seven", extra={"field": Unspeakable()})
+        LOG.info("eight")
+    assert "Logging error" in capsys.readouterr().err
+    assert lines(tmp_path)[1].endswith(" - eight")
+
+
 def test_the_run_s_own_lines_name_their_caller(console: ConsoleLog, tmp_path: Path) -> None:
     """As a log record would, with the level of the event."""
     console.say("skipped_update", level=logging.WARNING, data={"step": 3})

@@ -87,6 +87,13 @@ def test_a_new_start_in_an_old_file_undoes_everything() -> None:
     )
 
 
+def test_a_branch_of_another_run_begins_where_that_was_left() -> None:
+    """The first record of the new file is the resume."""
+    history = History(10)
+    history.add(EventRecord(event="resume", time=0.0, step=4))
+    assert 4 == history.last_step
+
+
 def test_the_evaluation_before_training_is_no_step() -> None:
     """Its seconds belong to the run, not to the time of a step."""
     history = History(11)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,13 @@ tiny finished: 20 of 20 steps in 0:40
   check       orz ckpt verify '/runs/tiny 1/checkpoints/step_000020'
 """
     ) == text
+
+
+def test_rewards_that_are_not_finite_are_shown_as_they_are() -> None:
+    """A summary never fails where the run did not."""
+    history = history_of([math.inf, -math.inf, 0.5], 3)
+    text = summary(history, title="tiny finished", folder=Path("/runs/tiny"), answers=[])
+    assert "reward      nan -> nan  (nan)\n              xx▁\n" in text
 
 
 def test_a_run_that_stopped_early_says_how_to_go_on() -> None:

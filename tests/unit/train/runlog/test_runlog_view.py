@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -127,11 +128,10 @@ def test_grpo_has_no_critic_row_and_a_reference_its_own(history: History, make_r
 def test_values_that_are_not_finite_are_seen(history: History) -> None:
     """A NaN is named in its row and marked in its curve."""
     view = RunView("tiny", history)
-    for step, value in enumerate((0.5, math.nan), start=1):
+    for step, value in enumerate((0.5, math.inf, -math.inf, math.nan), start=1):
         history.add(StepRecord(step=step, time=0.0, metrics={"policy/loss": value}))
     row = next(line for line in picture(view, 80).splitlines() if line.startswith(" pg"))
-    assert "nan" in row
-    assert "▁x" in row
+    assert [" pg", "nan", "▁xxx", "nan"] == re.split(r"\s{2,}", row.rstrip())
 
 
 def test_an_ascii_terminal_gets_a_picture(view: RunView) -> None:
@@ -146,6 +146,13 @@ def test_newest_events_stay_and_evaluations_have_their_own_place(view: RunView) 
     view.event(EventRecord(event="evaluation", time=0.0, step=9, data={"metrics": {"eval/sums/accuracy": 0.5}}))
     lines = [line.rstrip() for line in picture(view, 80).splitlines()]
     assert [f" saved step_{step}" for step in (6, 7, 8, 9)] == lines[-4:]
+
+
+@pytest.mark.parametrize(("expected", "event"), [(" finished", "finish"), (" interrupted", "interrupted")])
+def test_the_last_picture_says_how_it_ended(view: RunView, expected: str, event: str) -> None:
+    """No phase is running any more."""
+    view.event(EventRecord(event=event, time=0.0, step=12))
+    assert expected == picture(view, 80).splitlines()[2].rstrip()
 
 
 def test_long_answers_are_cut_in_the_middle(history: History, make_report: MakeReport, make_sample: MakeSample) -> None:

@@ -44,7 +44,12 @@ class ConsoleLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        self.line(self.format(record))
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001  as logging's own handlers do: a bad record must not end a run
+            self.handleError(record)
+        else:
+            self.line(text)
 
     def say(
         self,

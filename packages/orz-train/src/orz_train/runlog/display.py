@@ -46,4 +46,7 @@ class Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one record."""
-        self._display.note(record.levelno, record.getMessage())
+        try:
+            self._display.note(record.levelno, record.getMessage())
+        except Exception:  # noqa: BLE001  as logging's own handlers do: a bad record must not end a run
+            self.handleError(record)

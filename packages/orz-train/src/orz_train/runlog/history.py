@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from orz_monitor.records import EventRecord, Record, StepRecord, read_records
 from orz_train.runlog.events import evaluation_metrics
@@ -68,12 +68,12 @@ class History:
     def step_s(self) -> float | None:
         """Seconds that a step takes, from the latest ones; None before the first."""
         latest = self.step_seconds(first=max(1, self.last_step - _ETA_STEPS + 1))
-        return fmean(latest) if latest else None
+        return mean(latest) if latest else None
 
     @property
     def eta_s(self) -> float | None:
         """Seconds to the end of the run, if steps go on to take what they take now."""
-        return None if self.step_s is None else self.step_s * (self.num_steps - self.last_step)
+        return None if self.step_s is None else self.step_s * max(0, self.num_steps - self.last_step)
 
     def step_seconds(self, *, first: int = 1) -> list[float]:
         """Return the seconds of each step from `first` on that is known; step 0 is what came before the first."""
@@ -108,11 +108,16 @@ class History:
 
     def _drop_after(self, step: int) -> None:
         """Forget steps that a restart has undone."""
-        self.last_step = max(0, min(self.last_step, step))
+        self.last_step = max(0, step)
         self.seconds = {known: value for known, value in self.seconds.items() if known <= step}
         self.evaluations = {known: value for known, value in self.evaluations.items() if known <= step}
         for name, values in self._series.items():
             self._series[name] = {known: value for known, value in values.items() if known <= step}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean, also of values that aren't finite, where `statistics` would raise."""
+    return sum(values) / len(values) if values else math.nan
 
 
 def _total(seconds: Mapping[str, float]) -> float:

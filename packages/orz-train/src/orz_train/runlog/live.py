@@ -78,11 +78,11 @@ class LiveDisplay:
         """Draw the last picture and give the terminal back."""
         self._closing.set()
         self._ticker.join()
-        with suppress(OSError, ValueError):  # the terminal has gone away
+        with suppress(OSError):  # the terminal has gone away
             self._live.stop()
 
     def _tick(self) -> None:
-        with suppress(OSError, ValueError):  # the terminal has gone away; the run goes on
+        with suppress(OSError):  # the terminal has gone away; the run goes on
             while not self._closing.wait(_REFRESH_S):
                 with self._lock:
                     self._redraw()

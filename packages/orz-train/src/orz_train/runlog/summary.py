@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
-from orz_train.runlog.history import History
+from orz_train.runlog.history import History, mean
 from orz_train.runlog.sparkline import sparkline
 from orz_train.runlog.text import clock, number, shortened, signed
 from orz_train.types import Prompt, Rollout, Score, StepReport
@@ -89,7 +88,7 @@ def _reward(history: History, *, ascii_only: bool) -> Iterator[str]:
     if not rewards:
         return
     first, last = rewards[:_FIRST], rewards[-_LAST:]
-    yield f"  reward      {number(fmean(first))} -> {number(fmean(last))}  ({signed(fmean(last) - fmean(first))})"
+    yield f"  reward      {number(mean(first))} -> {number(mean(last))}  ({signed(mean(last) - mean(first))})"
     yield f"              {sparkline(rewards, _CURVE_WIDTH, ascii_only=ascii_only)}"
     yield f"              mean of the first {len(first)} steps, of the last {len(last)}"
 

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -20,7 +19,7 @@ from rich.text import Text
 
 from orz_monitor.records import PHASES, EventRecord
 from orz_train.runlog.events import level, sentence
-from orz_train.runlog.history import History
+from orz_train.runlog.history import History, mean
 from orz_train.runlog.sparkline import sparkline
 from orz_train.runlog.summary import Answer
 from orz_train.runlog.text import clock, duration, number, printable, shortened, signed
@@ -32,6 +31,7 @@ _NARROW = 60
 _CHANGE_STEPS = 5
 _VALUE_WIDTH = 8
 _RESPONSE_LINES = 2
+_ENDINGS = {"finish": "finished", "interrupted": "interrupted"}
 _LEVEL_STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red", logging.CRITICAL: "bold red"}
 
 
@@ -73,7 +73,7 @@ class RunView:
         self._title = title
         self._history = history
         self._monotonic = monotonic
-        self._phase = ("", 0, 0)
+        self._phase = ("starting", 0, 0)
         self._phase_began = monotonic()
         self._step_began = monotonic()
         self._answer: Answer | None = None
@@ -87,14 +87,16 @@ class RunView:
 
     def step(self, report: StepReport) -> None:
         """Take a step that is done."""
-        self._phase = ("", 0, 0)
+        self._phase = ("between steps", 0, 0)
         self._phase_began = self._step_began = self._monotonic()
         if report.samples:
             self._answer = Answer.of(report.samples[0], when=f"sampled in step {report.step}")
 
     def event(self, record: EventRecord) -> None:
         """Take something that happened; the evaluation has a place of its own."""
-        if record.event not in {"start", "evaluation"}:
+        if record.event in _ENDINGS:
+            self._phase = (_ENDINGS[record.event], 0, 0)
+        if record.event not in {"start", "evaluation", *_ENDINGS}:
             self.note(level(record.event), sentence(record))
 
     def note(self, level: int, text: str) -> None:
@@ -142,13 +144,13 @@ class RunView:
         line = Table.grid(expand=True, padding=(0, 2))
         for ratio in (None, None, None, 1):
             line.add_column(no_wrap=True, overflow="ellipsis", ratio=ratio)
-        if name:
-            meter = ProgressBar(total=total, completed=done, width=max(8, width // 5)) if total > 1 else Text("")
-            count = f"{done}/{total}" if total > 1 else ""
-            since = duration(self._monotonic() - self._phase_began)
-            line.add_row(Text(name, "green"), meter, count, Text(f"{PHASES.get(name, '')}  {since}".strip(), "dim"))
-        else:
-            line.add_row(Text("starting a step" if self._history.last_step else "starting", "green"), "", "", "")
+        shown: list[RenderableType] = [Text(name, "green"), "", "", ""]
+        if name in PHASES:
+            since = f"{PHASES[name]}  {duration(self._monotonic() - self._phase_began)}"
+            shown[3] = Text(since, "dim")
+        if total > 1:
+            shown[1:3] = ProgressBar(total=total, completed=done, width=max(8, width // 5)), f"{done}/{total}"
+        line.add_row(*shown)
         return line
 
     def _shares(self) -> list[RenderableType]:
@@ -219,7 +221,7 @@ def _change(values: list[float], better: str) -> Text:
     num = min(_CHANGE_STEPS, len(values) // 2)
     if not num:
         return Text("")
-    difference = fmean(values[-num:]) - fmean(values[:num])
+    difference = mean(values[-num:]) - mean(values[:num])
     good = {"up": difference > 0, "down": difference < 0}.get(better)
     if not difference:
         return Text("")
