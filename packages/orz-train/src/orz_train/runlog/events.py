@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from numbers import Integral
@@ -12,6 +13,7 @@ from typing import SupportsFloat
 from orz_monitor.records import EventRecord
 from orz_train.runlog.text import duration, number, size
 
+_ACCURACY = re.compile(r"eval/([^/]+)/accuracy")
 _WARNINGS = {"warning", "skipped_update", "prompts_too_long", "interrupted"}
 
 
@@ -33,8 +35,8 @@ def sentence(record: EventRecord) -> str:
         case "checkpoint_saved":
             text = f"saved {data['path']}{_cost(record.data)}"
         case "evaluation":
-            shown = [f"{_in_set(name)} {number(value)}" for name, value in evaluation_metrics(data).items()]
-            text = f"evaluation after step {record.step}: {', '.join(shown)}"
+            shown = ", ".join(f"{name} {number(value)}" for name, value in accuracies(evaluation_metrics(data)).items())
+            text = f"evaluation after step {record.step}: {shown}"
         case "skipped_update":
             text = f"left out an update of the {data.get('role', 'model')}: {data.get('reason', 'it was not finite')}"
             text += f", {data['in_a_row']} in a row" if data.get("in_a_row", 1) != 1 else ""
@@ -59,6 +61,11 @@ def evaluation_metrics(data: Mapping[str, object]) -> dict[str, float]:
     return {str(name): float(value) for name, value in found.items() if isinstance(value, int | float)}
 
 
+def accuracies(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the accuracy of each held-out set by its name."""
+    return {found[1]: value for name, value in metrics.items() if (found := _ACCURACY.fullmatch(name))}
+
+
 def jsonable(value: object, *, folder: Path) -> object:  # noqa: PLR0911  a case for each type
     """Return a value in types that a record holds; a path below the run folder becomes relative to it."""
     match value:
@@ -81,11 +88,6 @@ def jsonable(value: object, *, folder: Path) -> object:  # noqa: PLR0911  a case
         case SupportsFloat():
             return float(value)
     return str(value)
-
-
-def _in_set(name: str) -> str:
-    """Name a held-out set's accuracy by the set alone."""
-    return name.removeprefix("eval/").removesuffix("/accuracy")
 
 
 def _cost(data: Mapping[str, object]) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orz_monitor.records import EventRecord, Record, StepRecord, read_records
-from orz_train.runlog.events import evaluation_metrics
+from orz_train.runlog.events import accuracies, evaluation_metrics
 
 _ETA_STEPS = 20
-_PREFIX, _SUFFIX = "eval/", "/accuracy"
 
 
 class History:
@@ -98,13 +97,9 @@ class History:
                 self.checkpoint = str(record.data.get("path", ""))
 
     def _add_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        accuracies = {
-            name.removeprefix(_PREFIX).removesuffix(_SUFFIX): value
-            for name, value in metrics.items()
-            if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
-        }
-        if accuracies:
-            self.evaluations.setdefault(step, {}).update(accuracies)
+        found = accuracies(metrics)
+        if found:
+            self.evaluations.setdefault(step, {}).update(found)
 
     def _drop_after(self, step: int) -> None:
         """Forget steps that a restart has undone."""
