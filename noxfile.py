@@ -157,10 +157,10 @@ def find_python(version: str) -> str | None:
 def use_alone(session: nox.Session, python: str, folder: Path, wheels: list[Path], module: str) -> None:
     """Install wheels with what they require into an empty environment, and use them there."""
     session.log(f"{module} alone on {python}")
-    session.run(python, "-m", "venv", "--clear", folder, external=True, silent=True)
+    session.run(python, "-m", "venv", "--clear", "--without-pip", folder, external=True, silent=True)
     inside = folder / ("Scripts" if os.name == "nt" else "bin")
-    pip: list[str | Path] = [inside / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    session.run(*pip, "--constraint", ROOT / "requirements/cpu.txt", *wheels, external=True)
+    pip = ["-m", "pip", "--disable-pip-version-check", "--python", str(inside / "python"), "install", "--quiet"]
+    run(session, "python", *pip, "--constraint", "requirements/cpu.txt", *wheels)
     alone = (
         f"import importlib.util as u, {module}; "
         "present = [n for n in ('torch', 'transformers', 'vllm', 'ray', 'deepspeed') if u.find_spec(n)]; "
