@@ -44,8 +44,8 @@ SHORT = (
 def metrics(run_dir: Path) -> dict[int, str]:
     """Return each step's metrics as written, the last record of a step, without what depends on the machine."""
     steps = {}
-    for record in read_records(run_dir / "metrics.jsonl"):
-        if isinstance(record, StepRecord):
+    for line in read_records(run_dir / "metrics.jsonl"):
+        if isinstance(record := line.record, StepRecord):
             kept = {name: value for name, value in record.metrics.items() if not name.startswith("memory/")}
             steps[record.step] = json.dumps(kept, sort_keys=True)
     return steps

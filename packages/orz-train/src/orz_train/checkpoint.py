@@ -76,7 +76,7 @@ class RunCheckpoints:
         self.sink.event(
             "checkpoint_saved",
             step=step,
-            path=str(final),
+            path=final,
             bytes=sum(entry.size for entry in manifest.files.values()),
             seconds=time.perf_counter() - started,
         )
@@ -91,7 +91,7 @@ class RunCheckpoints:
         for checkpoint in committed[: -self.config.checkpoint.keep]:
             (checkpoint.path / "manifest.json").unlink()  # first: half a folder must not look committed
             shutil.rmtree(checkpoint.path)
-            self.sink.event("checkpoint_removed", step=checkpoint.step, path=str(checkpoint.path))
+            self.sink.event("checkpoint_removed", step=checkpoint.step, path=checkpoint.path)
 
 
 @dataclass(frozen=True, slots=True)

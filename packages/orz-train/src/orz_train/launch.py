@@ -279,6 +279,6 @@ def _announce(log: RunLog, parts: Parts, start: ResumePoint | None) -> None:
     if start is None:
         log.event("start", step=0, steps=parts.num_steps, prompts=len(parts.prompts))
     else:
-        log.event("resume", step=start.step, path=str(start.path), steps=parts.num_steps)
+        log.event("resume", step=start.step, path=start.path, steps=parts.num_steps)
     if parts.num_too_long:
         log.event("prompts_too_long", count=parts.num_too_long)

@@ -170,7 +170,10 @@ class Trainer:
             )
             for index, samples in enumerate(parts):
                 self.sink.phase(f"train_{role}", epoch * settings.updates_per_step + index, total)
-                update = model.update(balance(experience.pack(samples), model.num_ranks))
+                rows = experience.pack(samples)
+                if not any(row.row.num_actions for row in rows):
+                    continue  # every response is masked: a step would move the weights by momentum alone
+                update = model.update(balance(rows, model.num_ranks))
                 self._watch(role, update, step)
                 metrics += update
         return metrics
