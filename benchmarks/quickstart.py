@@ -120,8 +120,8 @@ PAGE = """\
 # The quickstart on three seeds
 
 Made by `python benchmarks/quickstart.py` on {date}: {machine}. Goals: reward at most {first} over the first
-{num_first} steps and at least {last} over the last {num_last}, held-out accuracy up by at least {gain}, at most {seconds}
-seconds for the whole command, exit code 0 of `orz ckpt verify` and `orz monitor check`.
+{num_first} steps and at least {last} over the last {num_last}, held-out accuracy up by at least {gain}, at most
+{seconds} seconds for the whole command, exit code 0 of `orz ckpt verify` and `orz monitor check`.
 
 The model could add before; what it learned is which of its styles of answer is scored.
 

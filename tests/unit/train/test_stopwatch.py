@@ -40,7 +40,8 @@ def test_a_phase_that_fails_is_counted_and_over(monkeypatch: pytest.MonkeyPatch)
             now[0] += 1
             raise KeyError
 
-    pytest.raises(KeyError, fail)
+    with pytest.raises(KeyError):
+        fail()
     with clock.phase("sync"):
         now[0] += 2
     assert {"save": 1, "sync": 2, "total": 3} == clock.read()
