@@ -133,16 +133,18 @@ def test_a_reader_that_leaves_is_no_traceback(plug_in, buffered):
     assert (3, "") == (process.returncode, stderr)
 
 
-def test_a_reader_that_leaves_at_once(plug_in):
-    """A short output whose reader is gone when it is flushed at the end stays quiet too."""
-    plug_in("short", "import sys\ndef command():\n    'Short.'\n    sys.stdin.read()\n    print('x')\n")
+@pytest.mark.parametrize(("end", "code"), [("", 3), ("raise typer.Exit(1)", 1)], ids=["undecided", "failed"])
+def test_a_reader_that_leaves_at_once(plug_in, end, code):
+    """A short output whose reader is gone at the last flush stays quiet too; a failure keeps its own code."""
+    source = f"import sys, typer\ndef command():\n    'Short.'\n    sys.stdin.read()\n    print('x')\n    {end}\n"
+    plug_in("short", source)
     command = [sys.executable, "-m", "orz_cli", "short"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as process:
         process.stdout.close()
         process.stdin.close()
         stderr = process.stderr.read()
-    assert (3, "") == (process.returncode, stderr)
+    assert (code, "") == (process.returncode, stderr)
 
 
 def test_no_colour_in_a_pipe_or_by_request():

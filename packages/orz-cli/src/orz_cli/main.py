@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        return code or _reader_left()
+        undecided = _reader_left()
+        return code or undecided
     return code
 
 
