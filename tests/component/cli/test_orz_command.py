@@ -140,7 +140,7 @@ def test_a_reader_that_leaves_at_once(plug_in, end, code):
     plug_in("short", source)
     command = [sys.executable, "-m", "orz_cli", "short"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
+    with subprocess.Popen(command, text=True, env={**os.environ, "PYTHONUNBUFFERED": ""}, **pipes) as process:
         process.stdout.close()
         process.stdin.close()
         stderr = process.stderr.read()
