@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from orz_ckpt.inventory import list_checkpoints, newest_committed
 from orz_train.algorithm import GRPO, PPO, Algorithm
 from orz_train.backends import hf
@@ -51,6 +53,8 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
     """
     check_names(config)
     _check_backend(config)
+    if config.local.num_threads is not None:
+        torch.set_num_threads(config.local.num_threads)
     start = _start(run_dir, resume)
     parts = load_parts(config, start)
     folder = run_dir if run_dir is not None or start is None else start.run_dir

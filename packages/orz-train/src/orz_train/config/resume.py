@@ -18,6 +18,7 @@ _FREE_KEYS = {
     "reward.workers",
     "reward.timeout_s",
     "cluster.address",
+    "local.num_threads",
 }
 
 

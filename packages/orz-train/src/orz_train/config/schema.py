@@ -43,6 +43,14 @@ class Logging(Section):
     """Rows in one rollout file at most."""
 
 
+class Local(Section):
+    """The process of `backend: local`."""
+
+    num_threads: int | None = Field(default=None, gt=0)
+    """Threads of torch's operators; torch's own choice by default. Small models are fastest with one, and another
+    number rounds sums differently."""
+
+
 class Cluster(Section):
     """The machines of `backend: cluster`; placement is planned from these."""
 
@@ -100,6 +108,7 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
     nonfinite: NonFinite = NonFinite()
+    local: Local = Local()
     cluster: Cluster = Cluster()
 
     @property
