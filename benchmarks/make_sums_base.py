@@ -3,7 +3,7 @@
     python benchmarks/make_sums_base.py --out packages/orz-train/src/orz_train/assets
 
 writes the Hugging Face folder `sums-base` and the rows `sums/train.jsonl`, `sums/heldout.jsonl`. All of it is a
-function of the constants below: on one machine two runs give the same bytes. It takes six minutes on one idle core.
+function of the constants below: on one machine two runs give the same bytes. It takes six minutes of one core.
 """
 
 from __future__ import annotations
@@ -159,12 +159,7 @@ def response_loss(
         style.format(prompt=prompt, sum=sum(pair)) + tokenizer.eos_token
         for style, prompt, pair in zip(styles, prompts, pairs, strict=True)
     ]
-    sequences = [
-        (prompt_ids, response_ids)
-        for prompt_ids, response_ids in zip(
-            tokenizer(prompts)["input_ids"], tokenizer(responses)["input_ids"], strict=True
-        )
-    ]
+    sequences = list(zip(tokenizer(prompts)["input_ids"], tokenizer(responses)["input_ids"], strict=True))
     longest = max(len(prompt_ids) + len(response_ids) for prompt_ids, response_ids in sequences)
     token_ids = torch.full((len(sequences), longest), tokenizer.pad_token_id)
     labels = torch.full_like(token_ids, UNLABELLED)
