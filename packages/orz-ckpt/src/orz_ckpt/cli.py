@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="ckpt",
-    help="Look after model weights: are they whole, and are they what was written.",
+    help="Verify checkpoints and model folders.",
     no_args_is_help=True,
     add_completion=False,
 )

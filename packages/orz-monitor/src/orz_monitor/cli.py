@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="monitor",
-    help="Read training logs: is the run healthy, and what does it look like.",
+    help="Judge training runs by their logs.",
     no_args_is_help=True,
     add_completion=False,
 )

@@ -20,7 +20,7 @@ RUNS = Path("runs")
 """Where run folders are made unless `--run-dir` says otherwise."""
 
 Recipe = Annotated[
-    str | None, typer.Argument(metavar="[RECIPE]", help="The name of a shipped recipe, or a YAML file; quickstart.")
+    str | None, typer.Argument(metavar="RECIPE", help="The name of a shipped recipe, or a YAML file; quickstart by default.")
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -81,7 +81,10 @@ def plan(
     ] = 80.0,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, with the formulas of all estimates.")] = False,
 ) -> None:
-    """Show what a run will do: its parameters in words, batches, memory, disk. Needs no GPU, model or data."""
+    """Explain a run before it starts.
+
+    Its parameters in words, with ORZ's names beside ours; batches, memory, disk. Needs no GPU, model or data.
+    """
     from orz_train.plan.summary import make_plan, plan_json
     from orz_train.plan.text import show, write_plan
 
