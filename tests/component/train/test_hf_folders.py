@@ -100,5 +100,5 @@ def test_end_ids_come_from_the_generation_config_too(tmp_path: Path, tiny_model:
     """Its list of end ids is added to the tokenizer's own, each once."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 9, 1]}), encoding="utf-8")
-    assert (1, 9) == hf.load_tokenizer(str(folder)).eos_token_ids
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [42, 9, 42]}), encoding="utf-8")
+    assert (42, 9) == hf.load_tokenizer(str(folder)).eos_token_ids

@@ -13,16 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, decoders, models, pre_tokenizers
-from tokenizers import Tokenizer as FastTokenizer
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers.models.qwen2.tokenization_qwen2 import Qwen2Tokenizer
 
 from orz_train.backends import hf
 from orz_train.ports import Sampling
 from orz_train.rewards.base import check_reward_signature, to_score
 from orz_train.types import FinishReason, Prompt, Rollout, Score, ScoreStatus, StepReport
 
-ALPHABET = tuple("0123456789+-=() abcdefghijklmnopqrstuvwxyz")
+ALPHABET = "0123456789+-=() abcdefghijklmnopqrstuvwxyz"
+"""What the tiny tokenizer knows, a token a character; `<eos>` and `<pad>` come after."""
 
 
 def write_tiny_model(
@@ -38,18 +39,22 @@ def write_tiny_model(
         tied: share the embedding with the head.
         layers: how many.
         hidden: width.
-        vocab_size: rows of the embedding; at least those of the tokenizer, 45.
+        vocab_size: rows of the embedding; at least those of the tokenizer, 44.
 
     Returns:
         `folder`.
     """
-    special = ("<pad>", "<eos>", "<unk>")
-    vocab = {token: index for index, token in enumerate((*special, *ALPHABET))}
-    fast = FastTokenizer(models.WordLevel(vocab, unk_token="<unk>"))  # noqa: S106  # a token, not a secret
-    fast.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    fast.decoder = decoders.Fuse()
-    names = {"eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=fast, **names).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    byte_chars: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call]
+    # of this class, because transformers loads any Qwen2 folder's tokenizer as one, whatever the folder says
+    tokenizer = Qwen2Tokenizer(
+        vocab={byte_chars[ord(character)]: index for index, character in enumerate(ALPHABET)},
+        merges=[],
+        unk_token=None,  # type: ignore[arg-type]  # it may be missing, as in every byte-level tokenizer
+        eos_token="<eos>",  # noqa: S106  # a token, not a secret
+        pad_token="<pad>",  # noqa: S106
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.save_pretrained(folder)
     config = Qwen2Config(
         vocab_size=vocab_size,
         hidden_size=hidden,
@@ -60,8 +65,8 @@ def write_tiny_model(
         max_position_embeddings=512,
         tie_word_embeddings=tied,
         bos_token_id=None,
-        eos_token_id=vocab["<eos>"],
-        pad_token_id=vocab["<pad>"],
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.2,  # far from uniform, so that tests see differences
     )
     with torch.random.fork_rng(), hf.quiet():
