@@ -7,16 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from orz_train.algorithm import GRPO, PPO
+from orz_train.algorithm import PPO
 from orz_train.types import Rollout, Score
 
 
-class RLOO(GRPO):
+class RLOO(PPO):
     """No critic and no standard deviation: a reward less the mean of the other rewards of its group."""
+
+    needs_critic = False
+    whitens = False
 
     def shaped_rewards(self, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> tuple[Tensor, Tensor]:
         """Return rewards_N and valid_N; a group with one valid reward has no baseline and gets 0."""
-        rewards_N, valid_N = PPO.shaped_rewards(self, rollouts, scores)
+        rewards_N, valid_N = super().shaped_rewards(rollouts, scores)
         groups_N = torch.tensor([rollout.group_index for rollout in rollouts])
         same_NN = (groups_N[:, None] == groups_N) & valid_N
         others_N = same_NN.sum(1) - valid_N.long()

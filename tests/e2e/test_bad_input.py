@@ -162,13 +162,21 @@ def test_nothing_to_resume(orz: Orz, tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_damaged_checkpoint_is_not_resumed(orz: Orz, tmp_path: Path) -> None:
-    """A checkpoint that lost its state is named, not started afresh in silence."""
+@pytest.mark.parametrize("damage", ["lost state", "flipped byte"])
+def test_a_damaged_checkpoint_is_not_resumed(orz: Orz, tmp_path: Path, damage: str) -> None:
+    """A checkpoint that lost its state, or a bit of it, is named: no start afresh in silence, no training on damage."""
     short = (*LOCAL, "steps=1", "prompts_per_step=2", "samples_per_prompt=2", "critic.updates_per_step=1")
     short = (*short, "eval.every_steps=0", "--run-dir", "run")
     assert 0 == orz(*short).code
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_000001" / "state")
+    state = tmp_path / "run" / "checkpoints" / "step_000001" / "state"
+    if damage == "lost state":
+        shutil.rmtree(state)
+    else:
+        moments = bytearray((state / "policy-optimizer.pt").read_bytes())
+        moments[len(moments) // 2] ^= 1
+        (state / "policy-optimizer.pt").write_bytes(moments)
     result = orz("train", "--resume", "run", "steps=2")
-    assert result.code in {1, 2}
+    assert 1 == result.code
     assert "step_000001" in result.stderr
+    assert "orz ckpt verify" in result.stderr
     assert "Traceback" not in result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from orz_ckpt.inventory import list_checkpoints
 from orz_monitor.records import describe
 from orz_train.config.schema import Config
-from orz_train.errors import NonFiniteError
+from orz_train.errors import ConfigError, NonFiniteError
 from orz_train.launch import build_trainer, load_parts
 from orz_train.rewards.pool import RewardPool
 from orz_train.testing import MemorySink, ScriptedGenerator
@@ -162,3 +163,42 @@ def test_truncated_responses_follow_the_run(build: Build, truncation: str) -> No
         kept = [r for r in rollouts if truncation != "mask" or r.finish.value == "stop"]
         assert report.metrics["rollout/truncated_frac"] > 0
         assert sum(rollout.response_len for rollout in kept) == report.metrics["tokens/trained"]
+
+
+def test_rollouts_carry_the_version_that_sampled_them(build: Build) -> None:
+    """Step k samples from the weights after k - 1 steps, and its record says so."""
+    trainer, sink = build(eval={"every_steps": 2})
+    trainer.run()
+    assert [(0, 0), (1, 0), (2, 1)] == [(report.step, report.policy_version) for report in sink.reports]
+
+
+def test_a_step_without_any_score_warns_with_the_reason(build: Build, tmp_path: Path) -> None:
+    """A reward that always raises: the run goes on, and says why there is nothing to learn."""
+    (tmp_path / "broken.py").write_text(
+        "def reward(prompt, rollout):\n    raise LookupError('no answer key')\n", encoding="utf-8"
+    )
+    trainer, sink = build(reward={"function": "broken:reward", "only_if_stopped": False}, steps=1)
+    trainer.run()
+    (message,) = [data["message"] for name, _, data in sink.events if name == "warning"]
+    assert "step 1" in str(message)
+    assert "no answer key" in str(message)
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("class Mine:\n    def __init__(self, config):\n        pass\n", "needs_critic"),
+        ("class Mine(PPO):\n    def shaped_rewards(self):\n        pass\n", "shaped_rewards"),
+        ("class Mine(PPO):\n    def __init__(self):\n        pass\n", "Config"),
+    ],
+    ids=["not an algorithm", "other parameters", "other constructor"],
+)
+def test_a_wrong_algorithm_is_refused_before_anything_starts(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, named: str
+) -> None:
+    """The class is made and its methods' parameters compared when the run is put together."""
+    (tmp_path / "mine_algorithm.py").write_text(f"from orz_train.algorithm import PPO\n\n{body}", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("mine_algorithm", None)
+    with pytest.raises(ConfigError, match=named):
+        build(algorithm="mine_algorithm:Mine")

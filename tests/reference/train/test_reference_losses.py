@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orz_train.algo.kl import Estimator, kl_estimate
 from orz_train.algo.logprobs import action_logprobs
 from orz_train.algo.losses import (
-    Reduction,
+    LossReduction,
     clipped_policy_loss,
     clipped_value_loss,
     explained_variance,
@@ -31,7 +31,7 @@ steps_of_rows = st.lists(st.lists(st.lists(actions, max_size=5), max_size=4), mi
 reductions = st.sampled_from(["token_mean", "sequence_mean", "row_mean"])
 
 
-def mean_over(rows: Sequence[Sequence[Sequence[float]]], reduction: Reduction) -> float:
+def mean_over(rows: Sequence[Sequence[Sequence[float]]], reduction: LossReduction) -> float:
     """Average losses of rows of sequences of actions as the name of the reduction says; empty ones don't exist."""
     rows = [[sequence for sequence in row if sequence] for row in rows]
     rows = [row for row in rows if row]
@@ -64,7 +64,7 @@ def value_clip(value: float, old: float, target: float, clip: float | None) -> f
     return max(loss, (held - target) ** 2 / 2)
 
 
-def weighted_rows(rows: Sequence[Row], reduction: Reduction) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def weighted_rows(rows: Sequence[Row], reduction: LossReduction) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return, of each row, its actions' numbers [K, 3] and weights [K], in f64."""
     ids = [torch.tensor([s for s, sequence in enumerate(row) for _ in sequence], dtype=torch.int64) for row in rows]
     tensors = [
@@ -75,7 +75,7 @@ def weighted_rows(rows: Sequence[Row], reduction: Reduction) -> list[tuple[torch
 
 
 @given(steps_of_rows, reductions, st.floats(0.05, 0.9), st.floats(0.05, 3))
-def test_policy_loss_is_the_papers(rows: list[Row], reduction: Reduction, low: float, high: float) -> None:
+def test_policy_loss_is_the_papers(rows: list[Row], reduction: LossReduction, low: float, high: float) -> None:
     """Over any rows, each reduction, any clips."""
     expected = mean_over([[[ppo_clip(*a, low, high) for a in seq] for seq in row] for row in rows], reduction)
     actual = sum(
@@ -86,7 +86,7 @@ def test_policy_loss_is_the_papers(rows: list[Row], reduction: Reduction, low: f
 
 
 @given(steps_of_rows, reductions, st.one_of(st.none(), st.floats(0.05, 2)))
-def test_value_loss_is_the_formula(rows: list[Row], reduction: Reduction, clip: float | None) -> None:
+def test_value_loss_is_the_formula(rows: list[Row], reduction: LossReduction, clip: float | None) -> None:
     expected = mean_over([[[value_clip(*a, clip) for a in seq] for seq in row] for row in rows], reduction)
     actual = sum(
         clipped_value_loss(*x_K3.unbind(1), weights_K, value_clip=clip)[0].item()

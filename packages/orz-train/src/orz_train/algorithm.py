@@ -99,39 +99,19 @@ class PPO:
         Raises:
             ValueError: the estimates lack values that the algorithm needs, or log-probs that the KL needs.
         """
-        cfg = self.config.advantage
-        advantages, returns, valid = [], [], []
-        for row, estimate in zip(rows, estimates, strict=True):
-            index_K = action_index(row.action_mask_T)
-            segments_K = row.segment_ids_T[index_K].long()
-            indices_S = torch.tensor(row.indices_S)
-            values_K = _values(estimate)[index_K] if self.needs_critic else torch.zeros(len(index_K))
-            rewards_K = torch.where(is_last(segments_K), rewards_N[indices_S][segments_K], 0.0)
-            rewards_K -= self._kl_penalty(estimate, index_K)
-            advantages_K, returns_K = gae(
-                rewards_K,
-                values_K,
-                segments_K,
-                gamma=cfg.gamma,
-                lam=cfg.lam,
-                bootstrap_values_S=estimate.bootstrap_values_S,
-            )
-            valid_K = valid_N[indices_S][segments_K]
-            advantages.append(advantages_K)
-            returns.append(torch.where(valid_K, returns_K, values_K))
-            valid.append(valid_K)
-        flat, flat_valid = torch.cat(advantages), torch.cat(valid)
-        if self.whitens if cfg.whiten is None else cfg.whiten:
-            flat[flat_valid] = whiten(flat[flat_valid])
-        flat = torch.where(flat_valid, flat, 0.0)
+        of_rows = [self._row_advantages(row, rewards_N, valid_N, e) for row, e in zip(rows, estimates, strict=True)]
+        advantages_K, returns_K, valid_K = (torch.cat(column) for column in zip(*of_rows, strict=True))  # of the step
+        whitens = self.whitens if self.config.advantage.whiten is None else self.config.advantage.whiten
+        if whitens:
+            advantages_K[valid_K] = whiten(advantages_K[valid_K])
+        lengths = [len(valid_of_row_K) for _, _, valid_of_row_K in of_rows]
+        columns = zip(rows, torch.split(advantages_K, lengths), torch.split(returns_K, lengths), strict=True)
         return [
             Targets(
-                advantages_T=scatter_actions(advantages_K, row.action_mask_T),
-                returns_T=scatter_actions(returns_K, row.action_mask_T),
+                advantages_T=scatter_actions(advantages_of_row_K, row.action_mask_T),
+                returns_T=scatter_actions(returns_of_row_K, row.action_mask_T),
             )
-            for row, advantages_K, returns_K in zip(
-                rows, torch.split(flat, [len(x) for x in advantages]), returns, strict=True
-            )
+            for row, advantages_of_row_K, returns_of_row_K in columns
         ]
 
     def policy_loss(self, logprobs_K: Tensor, entropy_K: Tensor, train_row: TrainRow, weights_K: Tensor) -> LossOutput:
@@ -194,6 +174,28 @@ class PPO:
         )
         return LossOutput(loss, [_mean("critic/loss", loss_K), _mean("critic/clip_frac", binds_K.float())])
 
+    def _row_advantages(
+        self, row: PackedRow, rewards_N: Tensor, valid_N: Tensor, estimate: Estimates
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the advantages, returns and validity of a row's actions, each [K]."""
+        cfg = self.config.advantage
+        index_K = action_index(row.action_mask_T)
+        segments_K = row.segment_ids_T[index_K].long()
+        indices_S = torch.tensor(row.indices_S)
+        values_K = _values(estimate)[index_K] if self.needs_critic else torch.zeros(len(index_K))
+        rewards_K = torch.where(is_last(segments_K), rewards_N[indices_S][segments_K], 0.0)
+        rewards_K -= self._kl_penalty(estimate, index_K)
+        advantages_K, returns_K = gae(
+            rewards_K,
+            values_K,
+            segments_K,
+            gamma=cfg.gamma,
+            lam=cfg.lam,
+            bootstrap_values_S=estimate.bootstrap_values_S,
+        )
+        valid_K = valid_N[indices_S][segments_K]
+        return torch.where(valid_K, advantages_K, 0.0), torch.where(valid_K, returns_K, values_K), valid_K
+
     def _kl_penalty(self, estimate: Estimates, index_K: Tensor) -> Tensor:
         """Return [K] the penalty on each action, 0 without one."""
         cfg = self.config.kl
@@ -214,8 +216,9 @@ class GRPO(PPO):
     whitens = False
 
     def shaped_rewards(self, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> tuple[Tensor, Tensor]:
-        """Centre rewards within each group and divide by its standard deviation, if the run says so.
+        """Return the group advantages, as rewards that GAE then hands to every action.
 
+        Rewards are centred within each group and, if the run says so, divided by its standard deviation.
         A truncated response stays in its group's baseline, also under `truncation: mask`, which masks its loss.
         """
         rewards_N, valid_N = super().shaped_rewards(rollouts, scores)

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from orz_ckpt.findings import Level
 from orz_ckpt.inventory import list_checkpoints, step_folder
 from orz_ckpt.storage import stage
+from orz_ckpt.verify import verify
+from orz_cli.findings import Severity, Status
 from orz_train import __version__
 from orz_train.config.dump import config_sha256
 from orz_train.config.schema import Config
@@ -143,3 +146,21 @@ def resume_point(path: Path) -> ResumePoint:
             f"{folder / STATE / 'trainer.json'} can't be read: {error}",
             remedy=f"check it with `orz ckpt verify {folder}`, and resume from an older checkpoint",
         ) from error
+
+
+def require_whole(start: ResumePoint) -> None:
+    """Read every byte of a checkpoint and compare it with its manifest: a resume must not train on damage.
+
+    Raises:
+        CheckpointError: something is missing or differs; names it.
+    """
+    report = verify(start.path, level=Level.FULL)
+    if report.status() is Status.OK:
+        return
+    errors = [finding for finding in report.findings if finding.severity is Severity.ERROR]
+    shown = "\n".join(f"  {finding.message}" for finding in errors[:5])
+    older = [c for c in list_checkpoints(start.run_dir) if c.committed and c.step < start.step]
+    remedy = f"see `orz ckpt verify {start.path}`"
+    if older:
+        remedy += f"; go on from an older one: --resume {older[-1].path} --run-dir NEW"
+    raise CheckpointError(f"{start.path}: the checkpoint is damaged:\n{shown}", remedy=remedy)

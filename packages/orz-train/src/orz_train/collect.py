@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from orz_train.ports import Generator, MetricSink, PromptSource, RewardModel, Sampling
 from orz_train.stopwatch import Stopwatch
-from orz_train.types import Prompt, Rollout, Score
+from orz_train.types import Prompt, Rollout, Score, ScoreStatus
 
 
 class Collector:
@@ -41,13 +41,17 @@ class Collector:
 
     def __call__(self, step: int) -> tuple[list[Rollout], list[Score]]:
         """Return the N rollouts of a training step and their scores, in rollout order: by prompt, then sample."""
-        return self.scored(self.prompts.batch(step - 1), self.sampling, step=step)
+        rollouts, scores = self.scored(self._prompts_of(step), self.sampling, step=step)
+        if all(score.status is not ScoreStatus.OK for score in scores):
+            reason = scores[0].facts.get("error", scores[0].status.value)
+            self.sink.event("warning", step=step, message=f"no response of step {step} has a score: {reason}")
+        return rollouts, scores
 
     def with_prompts(
         self, step: int, rollouts: Sequence[Rollout], scores: Sequence[Score]
     ) -> list[tuple[Prompt, Rollout, Score]]:
         """Put each rollout of a training step between its prompt and its score, for people to read."""
-        prompts = self.prompts.batch(step - 1)
+        prompts = self._prompts_of(step)
         return [(prompts[rollout.group_index], rollout, score) for rollout, score in zip(rollouts, scores, strict=True)]
 
     def scored(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> tuple[list[Rollout], list[Score]]:
@@ -64,6 +68,10 @@ class Collector:
             self.sink.phase("reward", 0, total)
             scores = [future.result() for _, future in pending]
         return [rollout for rollout, _ in pending], scores
+
+    def _prompts_of(self, step: int) -> Sequence[Prompt]:
+        """Return the P prompts of a training step; steps count from 1, batches of prompts from 0."""
+        return self.prompts.batch(step - 1)
 
 
 def _sample_order(rollout: Rollout) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from orz_train.algorithm import GRPO, PPO, Algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.generator import LocalGenerator, LocalWeightLink
 from orz_train.backends.local.models import LocalCritic, LocalPolicy, LocalReference
-from orz_train.checkpoint import ResumePoint, RunCheckpoints, resume_point
+from orz_train.checkpoint import ResumePoint, RunCheckpoints, require_whole, resume_point
 from orz_train.collect import Collector
 from orz_train.config import plugins, shipped
 from orz_train.config.length import num_steps, steps_per_episode
@@ -27,6 +28,7 @@ from orz_train.errors import BackendMissingError, ConfigError, RunFolderError
 from orz_train.evaluation import Evaluator
 from orz_train.ports import MetricSink, Sampling
 from orz_train.rewards.pool import RewardPool
+from orz_train.rewards.registry import load_reward
 from orz_train.runlog import RunFolder, RunLog
 from orz_train.stopwatch import Stopwatch
 from orz_train.trainer import Trainer
@@ -52,10 +54,13 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         OrzError: whatever went wrong, with what to do next.
     """
     check_names(config)
+    load_reward(config.reward.function)  # here, too, so that a wrong signature shows before anything starts
     _check_backend(config)
     if config.local.num_threads is not None:
         torch.set_num_threads(config.local.num_threads)
     start = _start(run_dir, resume)
+    if start is not None:
+        require_whole(start)
     parts = load_parts(config, start)
     folder = run_dir if run_dir is not None or start is None else start.run_dir
     with (
@@ -201,14 +206,25 @@ def load_algorithm(config: Config) -> Algorithm:
         ConfigError: it names nothing, or a class without the methods of an algorithm.
     """
     kind = config.algorithm.kind
-    made = (ALGORITHMS.get(kind) or plugins.resolve(kind, key="algorithm.kind"))(config)
-    wanted = ("shaped_rewards", "advantages", "policy_loss", "value_loss", "needs_critic")
-    missing = [name for name in wanted if not hasattr(made, name)]
-    if missing:
-        raise ConfigError(
-            f"algorithm.kind: {kind} has no {', '.join(missing)}",
-            remedy="subclass orz_train.algorithm.PPO and override what differs",
-        )
+    remedy = "subclass orz_train.algorithm.PPO and override what differs, with the same parameters"
+    try:
+        made = (ALGORITHMS.get(kind) or plugins.resolve(kind, key="algorithm.kind"))(config)
+    except TypeError as error:
+        raise ConfigError(f"algorithm.kind: {kind} can't be made of a Config: {error}", remedy=remedy) from error
+    if not hasattr(made, "needs_critic"):
+        raise ConfigError(f"algorithm.kind: {kind} has no needs_critic", remedy=remedy)
+    for name in ("shaped_rewards", "advantages", "policy_loss", "value_loss"):
+        method = getattr(made, name, None)
+        expected = inspect.signature(getattr(PPO, name))
+        if not callable(method):
+            raise ConfigError(f"algorithm.kind: {kind} has no {name}", remedy=remedy)
+        try:
+            inspect.signature(method).bind(*list(expected.parameters)[1:])
+        except TypeError as error:
+            raise ConfigError(
+                f"algorithm.kind: {kind}.{name}{inspect.signature(method)}: {error}, expected {name}{expected}",
+                remedy=remedy,
+            ) from error
     algorithm: Algorithm = made
     return algorithm
 

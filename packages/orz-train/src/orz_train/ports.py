@@ -1,4 +1,4 @@
-"""What the controller needs of the world, as protocols. Every heavy library sits behind one of these."""
+"""What the trainer asks of the world, as protocols. Every heavy library sits behind one of these."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PromptSource(Protocol):
     """Gives each step its prompts; a function of the step alone, so a resume needs no cursor."""
 
     def batch(self, step: int) -> Sequence[Prompt]:
-        """Return the P prompts of a step."""
+        """Return P prompts, those of training step `step + 1`."""
         ...
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class Generator(Protocol):
 
 
 class RewardModel(Protocol):
-    """Scores responses while others are still being generated."""
+    """Scores responses while others are still being generated: a rule in worker processes, or a network."""
 
     def submit(self, prompt: Prompt, rollout: Rollout) -> Future[Score]:
         """Score one rollout; the future always ends with a Score, whatever the reward function does."""

@@ -29,6 +29,10 @@ class Stopwatch:
             self._inside = False
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
 
+    def restart(self) -> None:
+        """Forget what was counted so far."""
+        self.read()
+
     def read(self) -> dict[str, float]:
         """Return the seconds of each phase and `total`, all since the last reading, and start again."""
         now = time.perf_counter()

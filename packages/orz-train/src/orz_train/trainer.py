@@ -35,7 +35,7 @@ from orz_train.types import (
 
 @dataclass(kw_only=True, slots=True)
 class Trainer:
-    """Everything a step needs, each behind its port."""
+    """Everything a step needs; models, generator, log and storage are behind ports."""
 
     config: Config
     algorithm: Algorithm
@@ -60,7 +60,7 @@ class Trainer:
             NonFiniteError: too many updates in a row had a non-finite gradient.
             CheckpointError: a checkpoint couldn't be written.
         """
-        self.clock.read()
+        self.clock.restart()
         if after_step == 0 and self.evaluate.due(0, self.num_steps):
             report = self._evaluated(StepReport(step=0, metrics={}, seconds={}, policy_version=0))
             self.sink.write(replace(report, seconds=self.clock.read()))
@@ -83,7 +83,8 @@ class Trainer:
         estimates = self.estimate(rows, rollouts)  # logprobs, ref, values [T]
         targets = self.algorithm.advantages(rows, rewards_N, valid_N, estimates)  # advantages, returns [T]
         experience = assemble(rollouts, rows, estimates, targets, self.packing)
-        metrics = [*self.update_critic(experience, step), *self.update_policy(experience, step)]
+        metrics = self.update_critic(experience, step)
+        metrics += self.update_policy(experience, step)
         metrics += self.push_weights(version=step)
         return self.report(step, rollouts, scores, rows, estimates, targets, metrics=metrics)
 
@@ -118,11 +119,12 @@ class Trainer:
 
     def update_policy(self, experience: Experience, step: int) -> list[Metric]:
         """Improve the policy; not in its first `freeze_steps` steps, which are the critic's alone."""
-        frozen = Metric("policy/frozen", Last(int(step <= self.config.policy.freeze_steps)))
-        if frozen.reduction.value():
-            return [frozen]
-        with self.clock.phase("train_policy"), self.on_device(self.policy):
-            return [frozen, *self._updates("policy", self.policy, self.config.policy, experience, step)]
+        frozen = step <= self.config.policy.freeze_steps
+        metrics = [Metric("policy/frozen", Last(int(frozen)))]
+        if not frozen:
+            with self.clock.phase("train_policy"), self.on_device(self.policy):
+                metrics += self._updates("policy", self.policy, self.config.policy, experience, step)
+        return metrics
 
     def push_weights(self, *, version: int) -> list[Metric]:
         """Let the generator sample from the weights of now."""
@@ -154,7 +156,7 @@ class Trainer:
             step=step,
             metrics=reduce_metrics(metrics),
             seconds={},
-            policy_version=step,
+            policy_version=min(rollout.policy_version for rollout in rollouts),
             samples=self.collect.with_prompts(step, rollouts, scores),
         )
 
@@ -180,7 +182,7 @@ class Trainer:
 
     def _watch(self, role: str, update: Sequence[Metric], step: int) -> None:
         """Count skipped updates in a row; stop the run at the limit."""
-        if not any(metric.name.endswith("/skipped_updates") and metric.reduction.value() for metric in update):
+        if not reduce_metrics(update)[f"{role}/skipped_updates"]:
             self._skipped_in_a_row[role] = 0
             return
         self._skipped_in_a_row[role] = in_a_row = self._skipped_in_a_row.get(role, 0) + 1

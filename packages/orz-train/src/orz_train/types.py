@@ -11,14 +11,16 @@ Shape legend, used in every name and docstring of the package:
 | B | packed rows |
 | T | tokens of a packed row |
 | S | sequences in a packed row |
+| K | action (response) tokens of a row; of a whole step where said so |
+| U | mini-batches of a pass over a step's rollouts, one optimizer step each |
 | V | vocabulary entries |
 | D | data-parallel ranks |
 
 A name carries its shape as a suffix: `advantages_T`, `rewards_N`, `logits_TV`.
 
 One alignment holds for every `_T` tensor: index `t` is about token `t`. So `logprobs_T[t]` is
-log p(token_t | tokens_<t) and `values_T[t]` is V(tokens_<t). Where `action_mask_T[t]` is False the
-entry is 0 and nobody reads it.
+log p(token_t | tokens_<t) and `values_T[t]` is V(tokens_<t). In tensors about actions (log-probs, values,
+advantages, returns) the entry is 0, and nobody reads it, where `action_mask_T[t]` is False.
 
 This module imports no torch at run time: a reward worker needs `Prompt`, `Rollout` and `Score`, and
 must be back within a moment of being killed.
@@ -75,11 +77,12 @@ class Rollout:
 
     Example:
         >>> Rollout(rollout_id="12/3/0", prompt_id="train:7", group_index=3, token_ids=(5, 12, 6, 13, 14, 1),
-        ...         prompt_len=4, sampler_logprobs=(-0.1, -0.02), finish=FinishReason.STOP, policy_version=11, text="7")
+        ...         prompt_len=4, sampler_logprobs=(-0.1, -0.02), finish=FinishReason.STOP, policy_version=11,
+        ...         text="7<eos>")
     """
 
     rollout_id: str
-    """`step/group_index/sample`; unique in a run."""
+    """`step/group_index/sample`; unique among the rollouts of one call of the generator."""
     prompt_id: str
     group_index: int
     """Index of the prompt in its step, 0..P-1. Groups are keyed by it, never by text."""

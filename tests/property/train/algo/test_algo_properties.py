@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from orz_train.algo.advantages import gae, group_advantages, whiten
 from orz_train.algo.kl import Estimator, kl_estimate
 from orz_train.algo.logprobs import action_logprobs
-from orz_train.algo.losses import Reduction, clipped_policy_loss, clipped_value_loss, token_weights
+from orz_train.algo.losses import LossReduction, clipped_policy_loss, clipped_value_loss, token_weights
 from orz_train.algo.segments import reverse_scan
 from orz_train.types import Mean, Metric, reduce_metrics
 
 pytestmark = pytest.mark.property
 
-REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+REDUCTIONS: tuple[LossReduction, ...] = get_args(LossReduction)
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 numbers = st.floats(-10, 10, allow_subnormal=False)
@@ -145,7 +145,7 @@ def as_ids(rows: list[list[int]]) -> list[torch.Tensor]:
 
 
 @given(rows_of_sequences(), st.sampled_from(REDUCTIONS))
-def test_weights_add_up_to_one(case: tuple[list[int], list[list[int]]], reduction: Reduction) -> None:
+def test_weights_add_up_to_one(case: tuple[list[int], list[list[int]]], reduction: LossReduction) -> None:
     """Or to 0, where no sequence has an action. None is negative."""
     lengths, rows = case
     weights = torch.cat([torch.zeros(0), *token_weights(as_ids(rows), reduction)])
@@ -154,7 +154,7 @@ def test_weights_add_up_to_one(case: tuple[list[int], list[list[int]]], reductio
 
 
 @given(rows_of_sequences(), st.sampled_from(["token_mean", "sequence_mean"]))
-def test_weights_do_not_know_the_rows(case: tuple[list[int], list[list[int]]], reduction: Reduction) -> None:
+def test_weights_do_not_know_the_rows(case: tuple[list[int], list[list[int]]], reduction: LossReduction) -> None:
     """Any partition into rows gives every token the weight it has in one row of all, to the bit."""
     lengths, rows = case
     together = torch.cat([torch.zeros(0), *token_weights(as_ids([lengths]), reduction)])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from orz_train.backends.local.generator import sample_tokens, uniforms
+from orz_train.backends.local.sampling import sample_tokens, uniforms
 from orz_train.ports import Sampling
 
 pytestmark = pytest.mark.unit

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from orz_train.algo.segments import is_last, reverse_scan
 
-SAME = 1e-6
+FLOAT_NOISE = 1e-6
 """A standard deviation up to this counts as 0, relative to the size of the numbers or to 1, whichever is larger:
 float noise is no signal."""
 
@@ -98,7 +98,7 @@ def group_advantages(rewards_N: Tensor, valid_N: Tensor, group_index_N: Tensor, 
     mean = per_group(rewards) / count.clamp(min=1)
     centred = torch.where(valid_N, rewards - mean, 0.0)
     std = (per_group(centred.square()) / (count - 1).clamp(min=1)).sqrt()
-    differ = std > SAME * mean.abs().clamp(min=1)
+    differ = std > FLOAT_NOISE * mean.abs().clamp(min=1)
     advantages = centred / std if normalize_std else centred
     return torch.where(differ & valid_N, advantages, 0.0).to(rewards_N.dtype)
 
@@ -107,10 +107,13 @@ def whiten(x_K: Tensor) -> Tensor:
     """Shift and scale to mean 0 and (population) standard deviation 1; constants become 0.
 
     Args:
-        x_K: [K] float: all action tokens of a step, of all rows and ranks. Of fewer, it would be another number.
+        x_K: [K] float: all action tokens of a step, of all rows and ranks.
+            Whitening rows one by one gives another result.
     """
     if not x_K.numel():
         return x_K
     centred = x_K.double() - x_K.double().mean()
     std = centred.square().mean().sqrt()
-    return (centred / std if std > SAME * x_K.abs().max().clamp(min=1) else torch.zeros_like(centred)).to(x_K.dtype)
+    return (centred / std if std > FLOAT_NOISE * x_K.abs().max().clamp(min=1) else torch.zeros_like(centred)).to(
+        x_K.dtype
+    )

@@ -13,13 +13,13 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
-from orz_train.algo.advantages import SAME
+from orz_train.algo.advantages import FLOAT_NOISE
 
-Reduction = Literal["token_mean", "sequence_mean", "row_mean"]
+LossReduction = Literal["token_mean", "sequence_mean", "row_mean"]
 
 
 def token_weights(
-    segment_ids: Sequence[Tensor], reduction: Reduction, *, dtype: torch.dtype = torch.float32
+    segment_ids: Sequence[Tensor], reduction: LossReduction, *, dtype: torch.dtype = torch.float32
 ) -> list[Tensor]:
     """Give each action token of an optimizer step its weight; they add up to 1, or to 0 where there is none.
 
@@ -38,7 +38,7 @@ def token_weights(
         B tensors [K].
     """
     total = sum(len(ids_K) for ids_K in segment_ids)
-    counts = [_lengths(ids_K) for ids_K in segment_ids]
+    counts = [_segments_and_lengths(ids_K) for ids_K in segment_ids]
     num_rows = sum(len(ids_K) > 0 for ids_K in segment_ids)
     num_sequences = sum(len(count) for _, count in counts)
     match reduction:
@@ -51,7 +51,7 @@ def token_weights(
     assert_never(reduction)
 
 
-def _lengths(segment_ids_K: Tensor) -> tuple[Tensor, Tensor]:
+def _segments_and_lengths(segment_ids_K: Tensor) -> tuple[Tensor, Tensor]:
     """Return which sequence, counted from 0, each action belongs to [K], and the actions of each [S]."""
     _, of_K, count_S = torch.unique_consecutive(segment_ids_K, return_inverse=True, return_counts=True)
     return of_K, count_S
@@ -129,5 +129,5 @@ def explained_variance(returns_K: Tensor, values_K: Tensor) -> float:
         return float("nan")
     returns, values = returns_K.double(), values_K.double()
     spread = returns.var(correction=0)
-    varies = spread.sqrt() > SAME * returns.abs().max().clamp(min=1)
+    varies = spread.sqrt() > FLOAT_NOISE * returns.abs().max().clamp(min=1)
     return float(1 - (returns - values).var(correction=0) / spread) if varies else float("nan")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from orz_train.backends.local.sampling import sample_tokens, uniforms
 from orz_train.ports import Sampling, Tokenizer
 from orz_train.types import FinishReason, Metric, Prompt, Rollout, Sum
 
@@ -101,22 +101,22 @@ class LocalGenerator:
         groups = list(dict.fromkeys(request.group_index for request in requests))
         prompt_of = {request.group_index: request.prompt.token_ids for request in requests}
         longest = max(len(prompt_of[group]) for group in groups)
-        input_GL = torch.zeros(len(groups), longest, dtype=torch.long)
-        mask_GL = torch.zeros_like(input_GL)
+        input_PL = torch.zeros(len(groups), longest, dtype=torch.long)
+        mask_PL = torch.zeros_like(input_PL)
         for row, group in enumerate(groups):
             tokens = torch.tensor(prompt_of[group])
-            input_GL[row, longest - len(tokens) :] = tokens
-            mask_GL[row, longest - len(tokens) :] = 1
+            input_PL[row, longest - len(tokens) :] = tokens
+            mask_PL[row, longest - len(tokens) :] = 1
         output = self.model(
-            input_ids=input_GL,
-            attention_mask=mask_GL,
-            position_ids=(mask_GL.cumsum(-1) - 1).clamp(min=0),
+            input_ids=input_PL,
+            attention_mask=mask_PL,
+            position_ids=(mask_PL.cumsum(-1) - 1).clamp(min=0),
             use_cache=True,
             logits_to_keep=1,
         )
         of_R = torch.tensor([groups.index(request.group_index) for request in requests])
         output.past_key_values.batch_select_indices(of_R)
-        return output.past_key_values, output.logits[of_R, -1], mask_GL[of_R], mask_GL.sum(-1)[of_R] - 1
+        return output.past_key_values, output.logits[of_R, -1], mask_PL[of_R], mask_PL.sum(-1)[of_R] - 1
 
     def _finish(self, request: _Request, sampling: Sampling) -> FinishReason | None:
         """Say why a response has ended, if it has."""
@@ -154,47 +154,3 @@ class LocalWeightLink:
         """Set the version that new rollouts carry."""
         self.generator.policy_version = version
         return [Metric("sync/bytes", Sum(0))]
-
-
-def uniforms(
-    sampling: Sampling, step: int, group_index: int, prompt_id: str, sample: int
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Draw all the randomness of one response: a function of (seed, step, prompt, sample), [max_tokens] in [0, 1)."""
-    name = f"{step}/{group_index}/{prompt_id}/{sample}".encode()
-    stream = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
-    return np.random.Generator(np.random.Philox(key=[sampling.seed, stream])).random(sampling.max_tokens)
-
-
-def sample_tokens(logits_RV: Tensor, uniforms_R: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Sample one token a row by inverting the distribution function.
-
-    Args:
-        logits_RV: [R, V].
-        uniforms_R: [R] in [0, 1).
-        sampling: temperature (0 takes the likeliest), top-p, top-k.
-
-    Returns:
-        tokens_R i64, and their log-probs f32 under the distribution sampled from.
-    """
-    logits_RV = logits_RV.float()
-    if sampling.temperature == 0:
-        tokens_R = logits_RV.argmax(-1)
-        return tokens_R, torch.log_softmax(logits_RV, -1).gather(-1, tokens_R[:, None]).squeeze(-1)
-    logp_RV = torch.log_softmax(_filtered(logits_RV / sampling.temperature, sampling), dim=-1)
-    cdf_RV = logp_RV.double().exp().cumsum(-1)
-    tokens_R = torch.searchsorted(cdf_RV, (uniforms_R.double() * cdf_RV[:, -1])[:, None], right=True).squeeze(-1)
-    tokens_R = tokens_R.clamp(max=cdf_RV.shape[-1] - 1)  # a product that rounds up to the whole mass
-    return tokens_R, logp_RV.gather(-1, tokens_R[:, None]).squeeze(-1)
-
-
-def _filtered(logits_RV: Tensor, sampling: Sampling) -> Tensor:
-    """Take tokens outside top-k and top-p out of the distribution."""
-    if 0 < sampling.top_k < logits_RV.shape[-1]:
-        kth_R1 = logits_RV.topk(sampling.top_k, dim=-1).values[:, -1:]
-        logits_RV = logits_RV.masked_fill(logits_RV < kth_R1, -torch.inf)
-    if sampling.top_p < 1:
-        ordered_RV, order_RV = logits_RV.sort(dim=-1, descending=True)
-        p_RV = ordered_RV.softmax(-1)
-        outside_RV = p_RV.cumsum(-1) - p_RV >= sampling.top_p  # mass before the token
-        logits_RV = logits_RV.masked_fill(outside_RV.scatter(-1, order_RV, outside_RV), -torch.inf)
-    return logits_RV
