@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,8 @@ RUNS = Path("runs")
 """Where run folders are made unless `--run-dir` says otherwise."""
 
 Recipe = Annotated[
-    str | None, typer.Argument(metavar="RECIPE", help="The name of a shipped recipe, or a YAML file; quickstart by default.")
+    str | None,
+    typer.Argument(metavar="RECIPE", help="The name of a shipped recipe, or a YAML file; quickstart by default."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -65,6 +67,7 @@ def train(
         return
     from orz_train.launch import run
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's signal ends a run as Ctrl-C does
     code = run(loaded.config, run_dir=run_dir, resume=resume)
     if code:
         raise typer.Exit(int(code))
