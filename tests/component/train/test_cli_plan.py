@@ -179,5 +179,6 @@ def test_help_states_arguments_and_exit_codes(run: Run, command: str) -> None:
     """--help names the recipe, the overrides and what the exit codes mean."""
     code, out, _ = run(command, "--help")
     assert ExitCode.OK == code
-    for word in ("RECIPE", "KEY=VALUE", "--with", "--run-dir", "130"):
+    assert f"Usage: orz {command} [OPTIONS] [RECIPE] [KEY=VALUE]...\n" in out
+    for word in ("  RECIPE  ", "  KEY=VALUE  ", "--with", "--run-dir", "130"):
         assert word in out

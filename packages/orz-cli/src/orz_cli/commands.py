@@ -64,7 +64,7 @@ class Command:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             message = f"`orz {self.name}` is not available: {self.package} {self.version} cannot be loaded: {reason}"
             raise CommandError(message, remedy=self._repair(error)) from error
-        _state_exit_codes(loaded)
+        _tidy_help(loaded)
         return loaded
 
     def _repair(self, error: BaseException) -> str:
@@ -136,8 +136,18 @@ def _build(name: str, loaded: object, markup: MarkupMode, help_text: str | None 
     return get_command(app)
 
 
-def _state_exit_codes(command: Any) -> None:
-    """End the help of a command and of its sub-commands with the exit codes, where no other epilog stands."""
+def _tidy_help(command: Any) -> None:
+    """End the help of a command and of its sub-commands with the exit codes, where no other epilog stands.
+
+    An argument with a name of its own is listed under that alone; typer adds its Python type, as `<list[str]>`.
+    """
     command.epilog = command.epilog or EXIT_CODES_HELP
+    for parameter in command.params:
+        if parameter.param_type_name == "argument" and parameter.metavar:
+            parameter.display_type_rich = _no_type
     for child in getattr(command, "commands", {}).values():
-        _state_exit_codes(child)
+        _tidy_help(child)
+
+
+def _no_type(ctx: object) -> None:
+    """Stand in for what names a parameter's type in typer's help."""

@@ -26,7 +26,7 @@ Recipe = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the recipe's: policy.optimizer.lr=1e-6"),
+    typer.Argument(metavar="KEY=VALUE", help="Settings that win over the recipe's: policy.optimizer.lr=1e-6"),
 ]
 Overlays = Annotated[
     list[str] | None,
