@@ -145,6 +145,21 @@ def test_dry_run_imports_the_users_code(run: Run, tmp_path: Path) -> None:
     assert ExitCode.OK == run(*arguments)[0]
 
 
+def test_dry_run_checks_the_rewards_signature(run: Run, tmp_path: Path) -> None:
+    """A reward that takes other arguments would fail on every response, so it is refused."""
+    (tmp_path / "own_one_argument.py").write_text("def score(prompt):\n    return 0.0\n")
+    code, out, err = run("train", "orz-7b-ppo", "--dry-run", "reward=own_one_argument:score")
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert "reward.function: own_one_argument:score: got the parameters (prompt), expected (prompt, rollout)" in err
+
+
+def test_dry_run_knows_what_the_local_backend_cant_train(run: Run) -> None:
+    """A backend's limits show before anything starts, with the argument that meets them."""
+    code, out, err = run("train", "--dry-run", "policy.dtype=bfloat16")
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert "argument 'policy.dtype=bfloat16': policy.dtype: got bfloat16" in err
+
+
 def test_dry_run_refuses_a_file_as_run_folder(run: Run, tmp_path: Path) -> None:
     """--run-dir names a folder."""
     (tmp_path / "taken").write_text("")

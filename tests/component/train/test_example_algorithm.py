@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from orz_train.algorithm import load_algorithm
 from orz_train.config.load import load
-from orz_train.launch import build_trainer, load_algorithm, load_parts
+from orz_train.launch import build_trainer, load_parts
 from orz_train.rewards.pool import RewardPool
 from orz_train.testing import MemorySink, make_rollout
 from orz_train.types import Score, ScoreStatus
@@ -32,7 +33,7 @@ def in_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_rloo_leaves_one_out(in_example: Path) -> None:
     """Rewards 1, 0, 1 and an unscored one: 1 - 1/2, 0 - 1, 1 - 1/2, and 0; a single valid reward has no baseline."""
-    algorithm = load_algorithm(load("recipe.yaml", ["backend=local"]).config)
+    algorithm = load_algorithm(load("recipe.yaml").config)
     rollouts = [make_rollout([1], [2], group_index=group, sample=n) for n, group in enumerate([0, 0, 0, 0, 1, 1])]
     unscored = Score(reward=0.0, status=ScoreStatus.TIMEOUT)
     scores = [Score(reward=1.0), Score(reward=0.0), Score(reward=1.0), unscored, Score(reward=1.0), unscored]
@@ -43,7 +44,7 @@ def test_rloo_leaves_one_out(in_example: Path) -> None:
 
 def test_the_recipe_trains(in_example: Path) -> None:
     """One step of the example's recipe, made small."""
-    small = ["backend=local", "steps=1", "prompts_per_step=2", "samples_per_prompt=4", "eval.every_steps=0"]
+    small = ["steps=1", "prompts_per_step=2", "samples_per_prompt=4", "eval.every_steps=0"]
     config = load("recipe.yaml", small).config
     sink, parts = MemorySink(), load_parts(config)
     with RewardPool.from_config(config.reward) as rewards:

@@ -47,18 +47,26 @@ class _Letters:
         raise NotImplementedError
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7<eos>", Score(reward=1.05, parts={"right": 1.0, "brevity": 0.05})),
+        (" 7", Score(reward=1.05, parts={"right": 1.0, "brevity": 0.05})),
+        ("17<eos>", Score(reward=0.0, parts={"right": 0.0, "brevity": 0.0})),
+    ],
+)
 @pytest.mark.parametrize("in_example", ["custom_reward"], indirect=True)
-def test_custom_reward(in_example: Path) -> None:
-    """The recipe names the function, the pool runs it, and its parts add up."""
-    config = load(str(in_example / "recipe.yaml"), ["backend=local"]).config
+def test_custom_reward(in_example: Path, text: str, expected: Score) -> None:
+    """The recipe names the function, the pool runs it, its parts add up, and only the answer itself is right."""
+    config = load(str(in_example / "recipe.yaml")).config
     prompt = Prompt(prompt_id="a", text="3+4=", token_ids=(1,), answer="7")
     rollout = Rollout(
         rollout_id="1/a/0", prompt_id="a", group_index=0, token_ids=(1, 2, 3), prompt_len=1,
-        sampler_logprobs=(-0.1, -0.1), finish=FinishReason.STOP, policy_version=0, text="7<eos>",
+        sampler_logprobs=(-0.1, -0.1), finish=FinishReason.STOP, policy_version=0, text=text,
     )  # fmt: skip
     with RewardPool.from_config(config.reward) as pool:
         score = pool.submit(prompt, rollout).result()
-    assert Score(reward=1.05, parts={"right": 1.0, "brevity": 0.05}) == score
+    assert expected == score
 
 
 @pytest.mark.parametrize("in_example", ["custom_reward"], indirect=True)
@@ -71,7 +79,7 @@ def test_the_pages_own_check_runs(in_example: Path) -> None:
 @pytest.mark.parametrize("in_example", ["custom_dataset"], indirect=True)
 def test_custom_dataset(in_example: Path) -> None:
     """The recipe names the function; its prompts are encoded, and train and eval share none."""
-    data: Data = load(str(in_example / "recipe.yaml"), ["backend=local"]).config.data
+    data: Data = load(str(in_example / "recipe.yaml")).config.data
     train = load_prompts(data, _Letters()).prompts
     held_out = load_eval_sets(data, _Letters())["eval"].prompts
     assert [80, 20] == [len(train), len(held_out)]

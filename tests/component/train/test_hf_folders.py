@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from orz_train.backends import hf
 from orz_train.backends.local.models import LocalCritic, LocalPolicy
@@ -69,7 +75,9 @@ def test_a_new_critic_values_everything_at_zero(tiny_model: Path, rollouts: list
     assert all(torch.equal(backbone[name], saved[name]) for name in shared)
 
 
-@pytest.mark.parametrize("breakage", ["missing", "no config", "no weights", "torn config"])
+@pytest.mark.parametrize(
+    "breakage", ["missing", "no config", "no weights", "torn config", "torn weights", "other shapes"]
+)
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, tiny_model: Path, breakage: str) -> None:
     """A folder that isn't there, or lacks a part, is a DataError that names it: no traceback for a user's mistake."""
     folder = tmp_path / "model"
@@ -81,6 +89,11 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, tiny_model: Path
         (folder / "model.safetensors").unlink()
     if breakage == "torn config":
         (folder / "config.json").write_text("{", encoding="utf-8")
+    if breakage == "torn weights":
+        (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
+    if breakage == "other shapes":
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 64}), encoding="utf-8")
     with pytest.raises(DataError, match=str(folder)) as caught:
         hf.load_causal_lm(str(folder), dtype="float32")
     assert caught.value.remedy
@@ -102,3 +115,23 @@ def test_end_ids_come_from_the_generation_config_too(tmp_path: Path, tiny_model:
     shutil.copytree(tiny_model, folder)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [42, 9, 42]}), encoding="utf-8")
     assert (42, 9) == hf.load_tokenizer(str(folder)).eos_token_ids
+
+
+def test_a_family_with_a_hard_coded_bias_keeps_it_at_zero(tmp_path: Path) -> None:
+    """GPT-NeoX's token classifier has a bias: it stays 0 and untrained, so a saved critic has the same values."""
+    config = GPTNeoXConfig(
+        vocab_size=56, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64
+    )
+    GPTNeoXForCausalLM(config).save_pretrained(tmp_path / "base")
+    critic = hf.load_critic(str(tmp_path / "base"), dtype="float32")
+    head = hf.value_head(critic)
+    assert (0.0, 0.0, False) == (
+        float(head.weight.detach().abs().max()),
+        float(head.bias.abs().max()),
+        head.bias.requires_grad,
+    )
+    torch.nn.init.normal_(head.weight)
+    critic.save_pretrained(tmp_path / "critic")
+    again = hf.value_head(hf.load_critic(str(tmp_path / "critic"), dtype="float32"))
+    assert torch.equal(head.weight, again.weight)
+    assert 0.0 == float(again.bias.abs().max())

@@ -13,8 +13,9 @@ import torch
 
 from orz_ckpt.inventory import list_checkpoints
 from orz_monitor.records import describe
+from orz_train.checkpoint import ResumePoint, resume_point
 from orz_train.config.schema import Config
-from orz_train.errors import ConfigError, NonFiniteError
+from orz_train.errors import ConfigError, NonFiniteError, RunFolderError
 from orz_train.launch import build_trainer, load_parts
 from orz_train.rewards.pool import RewardPool
 from orz_train.testing import MemorySink, ScriptedGenerator
@@ -36,7 +37,7 @@ def build(tmp_path: Path, config_for: Callable[..., Config], monkeypatch: pytest
     data.write_text("".join(f'{{"prompt": "{i}+1=", "answer": "{i + 1}"}}\n' for i in range(6)), encoding="utf-8")
     pools = []
 
-    def make(**over: Any) -> tuple[Trainer, MemorySink]:
+    def make(*, start: ResumePoint | None = None, **over: Any) -> tuple[Trainer, MemorySink]:
         base = {
             "data": {"source": None, "train": [str(data)], "eval": {"held": str(data)}, "template": "plain"},
             "reward": {"function": "parity:reward", "workers": 1, "only_if_stopped": False},
@@ -47,7 +48,7 @@ def build(tmp_path: Path, config_for: Callable[..., Config], monkeypatch: pytest
             over.setdefault("critic", None)
         merged = {**base, **over, "data": {**base["data"], **over.get("data", {})}}
         config = config_for(**merged)
-        sink, parts = MemorySink(), load_parts(config)
+        sink, parts = MemorySink(), load_parts(config, start)
         pools.append(RewardPool.from_config(config.reward))
         return build_trainer(config, parts, tmp_path / "run", pools[-1], sink), sink
 
@@ -116,7 +117,8 @@ def test_checkpoints_come_when_due_and_at_the_last_step(build: Build) -> None:
     assert [4, 5] == [checkpoint.step for checkpoint in list_checkpoints(run_dir) if checkpoint.committed]
     assert [2, 4, 5] == [step for name, step, _ in sink.events if name == "checkpoint_saved"]
     assert [2] == [step for name, step, _ in sink.events if name == "checkpoint_removed"]
-    assert {"v": 1, "step": 5} == json.loads((newest(trainer) / "state" / "trainer.json").read_text(encoding="utf-8"))
+    state = json.loads((newest(trainer) / "state" / "trainer.json").read_text(encoding="utf-8"))
+    assert (1, 5, {"critic": 0, "policy": 0}) == (state["v"], state["step"], state["skipped_in_a_row"])
 
 
 def poison(trainer: Trainer) -> None:
@@ -202,3 +204,25 @@ def test_a_wrong_algorithm_is_refused_before_anything_starts(
     sys.modules.pop("mine_algorithm", None)
     with pytest.raises(ConfigError, match=named):
         build(algorithm="mine_algorithm:Mine")
+
+
+def test_a_streak_of_skipped_updates_survives_a_resume(build: Build) -> None:
+    """Two skipped updates, a checkpoint, a resume: the third one ends the run as it would have without the break."""
+    first, _ = build(steps=2, nonfinite={"max_consecutive": 3})
+    poison(first)
+    first.run()
+    start = resume_point(newest(first))
+    assert 2 == start.skipped_in_a_row["policy"]
+    second, _ = build(start=start, steps=9, nonfinite={"max_consecutive": 3})
+    poison(second)
+    with pytest.raises(NonFiniteError, match="step 3: 3 updates of the policy in a row"):
+        second.run(after_step=2)
+
+
+def test_a_resume_notices_other_prompts(build: Build, tmp_path: Path) -> None:
+    """The prompts of a run are part of its checkpoints: with others, going on is refused."""
+    first, _ = build(steps=1)
+    first.run()
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "8+1=", "answer": "9"}\n' * 6, encoding="utf-8")
+    with pytest.raises(RunFolderError, match="other prompts"):
+        build(start=resume_point(newest(first)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,9 @@ from orz_train.algo.advantages import gae, group_advantages, whiten
 from orz_train.algo.kl import kl_estimate
 from orz_train.algo.losses import clipped_policy_loss, clipped_value_loss
 from orz_train.algo.segments import action_index, is_last, scatter_actions
+from orz_train.config import plugins
 from orz_train.config.schema import Config
+from orz_train.errors import ConfigError
 from orz_train.types import (
     Estimates,
     Max,
@@ -225,6 +228,39 @@ class GRPO(PPO):
         groups_N = torch.tensor([rollout.group_index for rollout in rollouts])
         normalize_std = self.config.advantage.normalize_std
         return group_advantages(rewards_N, valid_N, groups_N, normalize_std=normalize_std), valid_N
+
+
+ALGORITHMS = {"ppo": PPO, "grpo": GRPO}
+
+
+def load_algorithm(config: Config) -> Algorithm:
+    """Make the algorithm that `algorithm.kind` names.
+
+    Raises:
+        ConfigError: it names nothing, or a class without the methods of an algorithm.
+    """
+    kind = config.algorithm.kind
+    remedy = "subclass orz_train.algorithm.PPO and override what differs, with the same parameters"
+    try:
+        made = (ALGORITHMS.get(kind) or plugins.resolve(kind, key="algorithm.kind"))(config)
+    except TypeError as error:
+        raise ConfigError(f"algorithm.kind: {kind} can't be made of a Config: {error}", remedy=remedy) from error
+    if not hasattr(made, "needs_critic"):
+        raise ConfigError(f"algorithm.kind: {kind} has no needs_critic", remedy=remedy)
+    for name in ("shaped_rewards", "advantages", "policy_loss", "value_loss"):
+        method = getattr(made, name, None)
+        expected = inspect.signature(getattr(PPO, name))
+        if not callable(method):
+            raise ConfigError(f"algorithm.kind: {kind} has no {name}", remedy=remedy)
+        try:
+            inspect.signature(method).bind(*list(expected.parameters)[1:])
+        except TypeError as error:
+            raise ConfigError(
+                f"algorithm.kind: {kind}.{name}{inspect.signature(method)}: {error}, expected {name}{expected}",
+                remedy=remedy,
+            ) from error
+    algorithm: Algorithm = made
+    return algorithm
 
 
 def _values(estimates: Estimates) -> Tensor:

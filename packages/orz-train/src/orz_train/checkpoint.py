@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orz_ckpt.findings import Level
-from orz_ckpt.inventory import list_checkpoints, step_folder
+from orz_ckpt.inventory import list_checkpoints, newest_committed, step_folder
 from orz_ckpt.storage import stage
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
@@ -44,17 +45,21 @@ class RunCheckpoints:
         run_dir: the run folder, absolute.
         models: by role, `policy` and perhaps `critic`.
         config: hashed into every manifest; says how many to keep.
+        prompts_sha256: of the training prompts, so that a resume notices other ones.
         sink: is told of every checkpoint, once it is committed.
     """
 
-    def __init__(self, run_dir: Path, models: Mapping[str, Saved], config: Config, sink: MetricSink) -> None:
+    def __init__(
+        self, run_dir: Path, models: Mapping[str, Saved], config: Config, sink: MetricSink, *, prompts_sha256: str = ""
+    ) -> None:
         self.run_dir = run_dir
+        self.prompts_sha256 = prompts_sha256
         self.models = models
         self.config = config
         self.sink = sink
 
-    def save(self, step: int) -> Path:
-        """Commit a checkpoint of the weights after `step` steps.
+    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> Path:
+        """Commit a checkpoint of the weights after `step` steps, and of what the trainer keeps between steps.
 
         Raises:
             StorageError: the disk is full or refuses; what was written is removed, older checkpoints are untouched.
@@ -68,7 +73,13 @@ class RunCheckpoints:
                 (staged.path / role).mkdir()
                 model.save(staged.path / role)
                 model.save_state(state)
-            (state / "trainer.json").write_text(json.dumps({"v": 1, "step": step}) + "\n", encoding="utf-8")
+            trainer = {
+                "v": 1,
+                "step": step,
+                "skipped_in_a_row": dict(skipped_in_a_row),
+                "prompts_sha256": self.prompts_sha256,
+            }
+            (state / "trainer.json").write_text(json.dumps(trainer) + "\n", encoding="utf-8")
             manifest = staged.commit(
                 step=step,
                 roles={role: role for role in self.models},
@@ -105,6 +116,10 @@ class ResumePoint:
     """Its folder, `checkpoints/step_NNNNNN`."""
     step: int
     """Steps taken before it was saved."""
+    skipped_in_a_row: Mapping[str, int]
+    """By role, updates in a row that weren't finite."""
+    prompts_sha256: str
+    """Of the training prompts; empty if unknown."""
 
     @property
     def run_dir(self) -> Path:
@@ -133,19 +148,45 @@ def resume_point(path: Path) -> ResumePoint:
                 remedy="start again with a new --run-dir, or with --resume never",
             )
         folder = committed[-1]
-    if not (folder / "manifest.json").is_file():
+    if not (folder / "manifest.json").is_file() or folder.parent.name != "checkpoints":
         raise RunFolderError(
-            f"{path}: expected a run folder or a committed checkpoint (checkpoints/step_NNNNNN with manifest.json)",
-            remedy="look for one with `ls RUN/checkpoints`, and check it with `orz ckpt verify RUN`",
+            f"{path}: expected a run folder, or a committed checkpoint in one (RUN/checkpoints/step_NNNNNN)",
+            remedy="look for one with `orz ckpt verify RUN`; a copy needs config.yaml and checkpoints/ around it",
         )
     try:
         state = json.loads((folder / STATE / "trainer.json").read_text(encoding="utf-8"))
-        return ResumePoint(folder, int(state["step"]))
+        return ResumePoint(
+            folder, int(state["step"]), dict(state.get("skipped_in_a_row", {})), str(state.get("prompts_sha256", ""))
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder / STATE / 'trainer.json'} can't be read: {error}",
             remedy=f"check it with `orz ckpt verify {folder}`, and resume from an older checkpoint",
         ) from error
+
+
+def starting_point(run_dir: Path | None, resume: str) -> ResumePoint | None:
+    """Find the checkpoint to start from, if there is one.
+
+    Raises:
+        RunFolderError: the path holds none, or going on from it would collide with newer checkpoints.
+    """
+    if resume == "never":
+        return None
+    if resume == "auto":
+        if run_dir is None or not (run_dir / "checkpoints").is_dir() or newest_committed(run_dir) is None:
+            return None
+        return resume_point(run_dir)
+    start = resume_point(Path(resume))
+    if run_dir is not None and os.path.realpath(run_dir) != os.path.realpath(start.run_dir):
+        return start
+    newer = [c.path.name for c in list_checkpoints(start.run_dir) if c.committed and c.step > start.step]
+    if newer:
+        raise RunFolderError(
+            f"{start.path}: the run went on from here and committed {', '.join(newer)}",
+            remedy="give another --run-dir to branch off from this checkpoint, or move the newer ones away",
+        )
+    return start
 
 
 def require_whole(start: ResumePoint) -> None:

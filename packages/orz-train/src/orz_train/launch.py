@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,14 +9,13 @@ from pathlib import Path
 
 import torch
 
-from orz_ckpt.inventory import list_checkpoints, newest_committed
-from orz_train.algorithm import GRPO, PPO, Algorithm
+from orz_train.algorithm import Algorithm, load_algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.generator import LocalGenerator, LocalWeightLink
 from orz_train.backends.local.models import LocalCritic, LocalPolicy, LocalReference
-from orz_train.checkpoint import ResumePoint, RunCheckpoints, require_whole, resume_point
+from orz_train.checkpoint import ResumePoint, RunCheckpoints, require_whole, starting_point
 from orz_train.collect import Collector
-from orz_train.config import plugins, shipped
+from orz_train.config import shipped
 from orz_train.config.length import num_steps, steps_per_episode
 from orz_train.config.preflight import check_names
 from orz_train.config.schema import Config
@@ -32,8 +29,6 @@ from orz_train.rewards.registry import load_reward
 from orz_train.runlog import RunFolder, RunLog
 from orz_train.stopwatch import Stopwatch
 from orz_train.trainer import Trainer
-
-ALGORITHMS = {"ppo": PPO, "grpo": GRPO}
 
 
 def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") -> int:
@@ -58,7 +53,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
     _check_backend(config)
     if config.local.num_threads is not None:
         torch.set_num_threads(config.local.num_threads)
-    start = _start(run_dir, resume)
+    start = starting_point(run_dir, resume)
     if start is not None:
         require_whole(start)
     parts = load_parts(config, start)
@@ -94,7 +89,12 @@ class Parts:
     critic: LocalCritic | None
     reference: LocalReference | None
     num_steps: int
-    after_step: int
+    start: ResumePoint | None
+
+    @property
+    def after_step(self) -> int:
+        """Steps taken already."""
+        return self.start.step if self.start is not None else 0
 
 
 def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPool, sink: MetricSink) -> Trainer:
@@ -121,13 +121,14 @@ def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPo
         weights=LocalWeightLink(generator),
         on_device=lambda _model: nullcontext(),
         sink=sink,
-        checkpoints=RunCheckpoints(run_dir, models, config, sink),
+        checkpoints=RunCheckpoints(run_dir, models, config, sink, prompts_sha256=parts.prompts.sha256),
         clock=clock,
         packing=Packing(
             max_tokens=config.packing.max_tokens_per_row,
             mask_truncated=config.advantage.truncation == "mask",
         ),
         num_steps=parts.num_steps,
+        skipped_in_a_row=dict(parts.start.skipped_in_a_row) if parts.start is not None else {},
     )
 
 
@@ -141,8 +142,18 @@ def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
     prompts = PromptSet(
         loaded.prompts, prompts_per_step=config.prompts_per_step, seed=config.seed, shuffle=config.data.shuffle
     )
+    if start is not None and start.prompts_sha256 not in {"", prompts.sha256}:
+        raise RunFolderError(
+            f"{start.path}: the run was trained on other prompts than data now gives",
+            remedy="restore the prompt files; or start a new run from the weights, policy.model=CHECKPOINT/policy",
+        )
+    unknown = [token for token in config.generation.stop_token_ids if token >= tokenizer.vocab_size]
+    if unknown:
+        raise ConfigError(
+            f"generation.stop_token_ids: {unknown} are not among the {tokenizer.vocab_size} ids of the tokenizer",
+            remedy=f"remove them; {policy_model} ends a response with {list(tokenizer.eos_token_ids)} anyway",
+        )
     total_steps = num_steps(config, len(prompts))
-    after_step = start.step if start is not None else 0
     algorithm = load_algorithm(config)
 
     policy_settings = config.policy
@@ -195,38 +206,8 @@ def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
         critic=critic,
         reference=reference,
         num_steps=total_steps,
-        after_step=after_step,
+        start=start,
     )
-
-
-def load_algorithm(config: Config) -> Algorithm:
-    """Make the algorithm that `algorithm.kind` names.
-
-    Raises:
-        ConfigError: it names nothing, or a class without the methods of an algorithm.
-    """
-    kind = config.algorithm.kind
-    remedy = "subclass orz_train.algorithm.PPO and override what differs, with the same parameters"
-    try:
-        made = (ALGORITHMS.get(kind) or plugins.resolve(kind, key="algorithm.kind"))(config)
-    except TypeError as error:
-        raise ConfigError(f"algorithm.kind: {kind} can't be made of a Config: {error}", remedy=remedy) from error
-    if not hasattr(made, "needs_critic"):
-        raise ConfigError(f"algorithm.kind: {kind} has no needs_critic", remedy=remedy)
-    for name in ("shaped_rewards", "advantages", "policy_loss", "value_loss"):
-        method = getattr(made, name, None)
-        expected = inspect.signature(getattr(PPO, name))
-        if not callable(method):
-            raise ConfigError(f"algorithm.kind: {kind} has no {name}", remedy=remedy)
-        try:
-            inspect.signature(method).bind(*list(expected.parameters)[1:])
-        except TypeError as error:
-            raise ConfigError(
-                f"algorithm.kind: {kind}.{name}{inspect.signature(method)}: {error}, expected {name}{expected}",
-                remedy=remedy,
-            ) from error
-    algorithm: Algorithm = made
-    return algorithm
 
 
 def _sampling(config: Config) -> Sampling:
@@ -254,7 +235,7 @@ def _check_backend(config: Config) -> None:
     if config.backend == "cluster":
         raise BackendMissingError(
             "backend: cluster (Ray, vLLM and DeepSpeed) isn't part of this version of orz-train",
-            remedy=f"run it in one process on the CPU: orz train {config.name} backend=local",
+            remedy="a small model trains in one process on a CPU: backend=local, dtype=float32 for policy and critic",
         )
     for role, settings in (("policy", config.policy), ("critic", config.critic)):
         if settings is not None and settings.dtype != "float32":
@@ -263,30 +244,6 @@ def _check_backend(config: Config) -> None:
                 " would drown in rounding",
                 remedy=f"set {role}.dtype=float32",
             )
-
-
-def _start(run_dir: Path | None, resume: str) -> ResumePoint | None:
-    """Find the checkpoint to start from, if there is one.
-
-    Raises:
-        RunFolderError: the path holds none, or going on from it would collide with newer checkpoints.
-    """
-    if resume == "never":
-        return None
-    if resume == "auto":
-        if run_dir is None or not (run_dir / "checkpoints").is_dir() or newest_committed(run_dir) is None:
-            return None
-        return resume_point(run_dir)
-    start = resume_point(Path(resume))
-    if run_dir is not None and os.path.realpath(run_dir) != os.path.realpath(start.run_dir):
-        return start
-    newer = [c.path.name for c in list_checkpoints(start.run_dir) if c.committed and c.step > start.step]
-    if newer:
-        raise RunFolderError(
-            f"{start.path}: the run went on from here and committed {', '.join(newer)}",
-            remedy="give another --run-dir to branch off from this checkpoint, or move the newer ones away",
-        )
-    return start
 
 
 def _model_path(name: str) -> str:

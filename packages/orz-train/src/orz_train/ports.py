@@ -190,6 +190,6 @@ class MetricSink(Protocol):
 class CheckpointStore(Protocol):
     """Keeps checkpoints of a run."""
 
-    def save(self, step: int) -> Path:
-        """Commit a checkpoint of the models after `step` steps; return its folder."""
+    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> Path:
+        """Commit a checkpoint of the models and of the trainer after `step` steps; return its folder."""
         ...

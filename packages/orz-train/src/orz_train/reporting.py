@@ -79,21 +79,25 @@ def experience_metrics(
     rows: Sequence[PackedRow],
     estimates: Sequence[Estimates],
     targets: Sequence[Targets],
+    valid_N: Tensor,
     *,
     kl_estimator: Estimator,
 ) -> list[Metric]:
-    """Describe log-probs, values and advantages over all action tokens of a step."""
+    """Describe log-probs over all action tokens of a step, advantages and values over those of valid rollouts."""
     masks = [row.action_mask_T for row in rows]
+    valid = [
+        mask_T & valid_N[list(row.indices_S)][row.segment_ids_T.long()] for row, mask_T in zip(rows, masks, strict=True)
+    ]
     logprobs = _actions([estimate.logprobs_T for estimate in estimates], masks)
     sampler = _actions([row.sampler_logprobs_T for row in rows], masks)
-    advantages = _actions([target.advantages_T for target in targets], masks)
+    advantages = _actions([target.advantages_T for target in targets], valid)
     gap = (logprobs - sampler).abs()
     metrics = [
         _token_mean("mismatch/logprob_abs_mean", gap),
         Metric("mismatch/logprob_abs_max", Max(float(gap.max()) if len(gap) else 0.0)),
         _token_mean("mismatch/kl_k3", kl_estimate(sampler, logprobs, "k3")),
         _token_mean("advantage/abs_mean", advantages.abs()),
-        Metric("tokens/trained", Sum(len(advantages))),
+        Metric("tokens/trained", Sum(len(logprobs))),
         Metric("tokens/rows", Sum(len(rows))),
     ]
     references = [estimate.ref_logprobs_T for estimate in estimates if estimate.ref_logprobs_T is not None]
@@ -101,8 +105,8 @@ def experience_metrics(
         metrics.append(_token_mean("policy/kl_ref", kl_estimate(logprobs, _actions(references, masks), kl_estimator)))
     row_values = [estimate.values_T for estimate in estimates if estimate.values_T is not None]
     if row_values:
-        values = _actions(row_values, masks)
-        returns = _actions([target.returns_T for target in targets], masks)
+        values = _actions(row_values, valid)
+        returns = _actions([target.returns_T for target in targets], valid)
         metrics += [
             _token_mean("critic/value_mean", values),
             Metric("critic/value_std", Last(float(values.double().std(correction=0)) if len(values) else 0.0)),

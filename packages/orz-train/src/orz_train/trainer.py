@@ -51,7 +51,8 @@ class Trainer:
     clock: Stopwatch
     packing: Packing
     num_steps: int
-    _skipped_in_a_row: dict[str, int] = field(default_factory=dict)
+    skipped_in_a_row: dict[str, int] = field(default_factory=dict)
+    """By role, updates in a row that weren't finite; part of a checkpoint."""
 
     def run(self, *, after_step: int = 0) -> None:
         """Train from where `after_step` steps left off to the last step, evaluating and saving on the way.
@@ -73,7 +74,7 @@ class Trainer:
                 # after the record, so that a resume finds every step up to the checkpoint in the log
                 with self.clock.phase("save"):
                     self.sink.phase("save", 0, 1)
-                    self.checkpoints.save(step)
+                    self.checkpoints.save(step, skipped_in_a_row=self.skipped_in_a_row)
 
     def step(self, step: int) -> StepReport:
         """Take one PPO iteration (Schulman et al. 2017, Algorithm 1), on P prompts with G samples each."""
@@ -86,7 +87,7 @@ class Trainer:
         metrics = self.update_critic(experience, step)
         metrics += self.update_policy(experience, step)
         metrics += self.push_weights(version=step)
-        return self.report(step, rollouts, scores, rows, estimates, targets, metrics=metrics)
+        return self.report(step, rollouts, scores, valid_N, rows, estimates, targets, metrics=metrics)
 
     def estimate(self, rows: Sequence[PackedRow], rollouts: Sequence[Rollout]) -> list[Estimates]:
         """Ask every model what it thinks of the rows, before any update changes its mind."""
@@ -136,6 +137,7 @@ class Trainer:
         step: int,
         rollouts: Sequence[Rollout],
         scores: Sequence[Score],
+        valid_N: torch.Tensor,
         rows: Sequence[PackedRow],
         estimates: Sequence[Estimates],
         targets: Sequence[Targets],
@@ -148,7 +150,7 @@ class Trainer:
             *metrics,
             *reward_metrics(rollouts, scores),
             *rollout_metrics(rollouts),
-            *experience_metrics(rows, estimates, targets, kl_estimator=kl.estimator),
+            *experience_metrics(rows, estimates, targets, valid_N, kl_estimator=kl.estimator),
             return_metric(scores, rows, estimates, kl_reward_coef=kl.reward_coef, kl_estimator=kl.estimator),
             Metric("data/epoch", Last(step * self.config.prompts_per_step / len(self.collect.prompts))),
         ]
@@ -183,9 +185,9 @@ class Trainer:
     def _watch(self, role: str, update: Sequence[Metric], step: int) -> None:
         """Count skipped updates in a row; stop the run at the limit."""
         if not reduce_metrics(update)[f"{role}/skipped_updates"]:
-            self._skipped_in_a_row[role] = 0
+            self.skipped_in_a_row[role] = 0
             return
-        self._skipped_in_a_row[role] = in_a_row = self._skipped_in_a_row.get(role, 0) + 1
+        self.skipped_in_a_row[role] = in_a_row = self.skipped_in_a_row.get(role, 0) + 1
         limit = self.config.nonfinite.max_consecutive
         self.sink.event("skipped_update", step=step, role=role, in_a_row=in_a_row, limit=limit)
         if in_a_row >= limit:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging as hf_logging
@@ -75,7 +76,8 @@ def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> HFTokenize
     """
     with _explained(model, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-    return HFTokenizer(tokenizer, generation_eos=_generation_eos(model), source=model)
+        generation_eos = _generation_eos(model)
+    return HFTokenizer(tokenizer, generation_eos=generation_eos, source=model)
 
 
 def load_causal_lm(model: str, *, dtype: str, trust_remote_code: bool = False) -> nn.Module:
@@ -111,9 +113,12 @@ def load_critic(model: str, *, dtype: str, trust_remote_code: bool = False) -> n
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
         )
+    head = value_head(loaded)
     if not had_head:
-        for parameter in value_head(loaded).parameters():
-            nn.init.zeros_(parameter)
+        nn.init.zeros_(head.weight)
+    if head.bias is not None:  # a family that hard-codes one, such as GPT-NeoX: it stays 0 and untrained
+        nn.init.zeros_(head.bias)
+        head.bias.requires_grad_(False)
     return _prepared(loaded)
 
 
@@ -192,7 +197,7 @@ def _explained(model: str, what: str) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, AssertionError, TypeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
             f"{what} {model}: transformers {transformers.__version__} can't load it: {first_line}",

@@ -29,7 +29,7 @@ class Checkpoint(Section):
     keep: int | None = Field(default=None, gt=0)
     """Keep only the newest so many; all by default."""
     storage: Literal["shared", "per_node"] = "shared"
-    """What you believe of the run folder: one file system for all nodes, or one for each."""
+    """`backend: cluster` only: what you believe of the run folder, one file system for all nodes or one for each."""
 
 
 class Logging(Section):
@@ -83,7 +83,7 @@ class Config(Section):
     """One sentence for `orz train --list`."""
     backend: Literal["cluster", "local"] = "cluster"
     """`cluster` runs Ray, vLLM and DeepSpeed; `local` is one plain process."""
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, lt=2**63)
     """All randomness is a function of (seed, step, prompt, sample)."""
     steps: int | None = Field(default=None, gt=0)
     """Training steps; or give `episodes`."""

@@ -28,7 +28,8 @@ def minibatches(items: Sequence[Item], num: int, *, seed: int, step: int, epoch:
         raise ValueError(f"{num} mini-batches of {len(items)} rollouts: some would be empty")
     if num == 1:
         return [list(items)]
-    order = np.random.Generator(np.random.Philox(key=[seed, (step << 16) + epoch])).permutation(len(items))
+    # ranks of raw bits, which unlike NumPy's shuffles are the same in every version of NumPy
+    order = np.argsort(np.random.Philox(key=[seed, (step << 16) + epoch]).random_raw(len(items)), kind="stable")
     return [[items[i] for i in sorted(part)] for part in np.array_split(order, num)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +38,7 @@ class PromptSet:
             raise DataError("no prompts to train on")
         if prompts_per_step < 1:
             raise ConfigError(f"prompts_per_step: got {prompts_per_step}, expected at least 1")
-        self._prompts = tuple(prompts)
+        self.prompts = tuple(prompts)
         self._prompts_per_step = prompts_per_step
         self._seed = seed
         self._shuffle = shuffle
@@ -44,13 +46,21 @@ class PromptSet:
 
     def __len__(self) -> int:
         """Count the prompts of one episode."""
-        return len(self._prompts)
+        return len(self.prompts)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest the prompts in their order: what a resume must find again."""
+        digest = hashlib.sha256()
+        for prompt in self.prompts:
+            digest.update(repr((prompt.prompt_id, prompt.token_ids, prompt.answer)).encode())
+        return digest.hexdigest()
 
     def batch(self, step: int) -> list[Prompt]:
         """Return the P prompts of a step, from 0."""
         first = step * self._prompts_per_step
         positions = (divmod(place, len(self)) for place in range(first, first + self._prompts_per_step))
-        return [self._prompts[self._order(episode)[index]] for episode, index in positions]
+        return [self.prompts[self._order(episode)[index]] for episode, index in positions]
 
     def _order(self, episode: int) -> NDArray[np.intp]:
         """Return an episode's permutation: ranks of Philox bits under the key (seed, episode).

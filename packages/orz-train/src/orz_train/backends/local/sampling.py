@@ -18,7 +18,8 @@ def uniforms(
     """Draw all the randomness of one response: a function of (seed, step, prompt, sample), [max_tokens] in [0, 1)."""
     name = f"{step}/{group_index}/{prompt_id}/{sample}".encode()
     stream = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
-    return np.random.Generator(np.random.Philox(key=[sampling.seed, stream])).random(sampling.max_tokens)
+    bits = np.random.Philox(key=[sampling.seed, stream]).random_raw(sampling.max_tokens)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53  # the 53 bits that a double holds
 
 
 def sample_tokens(logits_RV: Tensor, uniforms_R: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
