@@ -39,7 +39,7 @@ def quickstart(session: nox.Session) -> None:
     settings = install(session)
     started = time.monotonic()
     run_dir = ROOT / "runs" / f"quickstart-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    run(session, "orz", "train", "quickstart", "backend=local", *settings, "--run-dir", str(run_dir))
+    run(session, "orz", "train", "quickstart", *settings, "--run-dir", str(run_dir))
     checkpoint = max(path for path in run_dir.glob("checkpoints/step_*") if path.name.removeprefix("step_").isdigit())
     run(session, "orz", "ckpt", "verify", str(checkpoint))
     run(session, "orz", "monitor", "report", str(run_dir))

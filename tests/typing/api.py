@@ -46,7 +46,7 @@ def main() -> bool:
     """Train, verify and judge from Python."""
     check_reward(reward, [(next(iter(rows("train"))), make_rollout([1], [2], text="2"), 1.0)])
     run_dir = Path("runs") / "mine"
-    exit_code: int = run(load("quickstart", ["backend=local", "steps=1"]).config, run_dir=run_dir)
+    exit_code: int = run(load("quickstart", ["steps=1"]).config, run_dir=run_dir)
     whole = verify(run_dir).status() is Status.OK
     findings = judge(load_run(run_dir)).findings
     return exit_code == 0 and whole and not findings
