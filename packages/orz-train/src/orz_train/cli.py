@@ -127,10 +127,12 @@ def _dry_run(loaded: Loaded, run_dir: Path | None) -> None:
     from orz_train.config.preflight import check_names
     from orz_train.plan.summary import make_plan
     from orz_train.plan.text import show, write_summary
+    from orz_train.rewards.registry import load_reward
 
     if run_dir is not None and run_dir.exists() and not run_dir.is_dir():
         raise UsageError(f"--run-dir {run_dir} is a file, expected a folder")
     check_names(loaded.config)
+    load_reward(loaded.config.reward.function)
     made = make_plan(loaded.config, run_dir=(run_dir or RUNS).absolute())
     sources = "\n".join(f"#   {source}" for source in loaded.sources)
     typer.echo(f"# Made from, lowest precedence first:\n{sources}\n{dump(loaded.config)}", nl=False)

@@ -78,12 +78,14 @@ def test_a_misspelt_name_gets_the_nearest() -> None:
         ("has no 'rewrad'", "def reward(prompt, rollout): return 1.0", "r1_mine:rewrad"),
         ("expected (prompt, rollout)", "def reward(prompt): return 1.0", "r2_mine:reward"),
         ("importing r3_mine failed", "1 / 0", "r3_mine:reward"),
+        ("is int, expected a function", "reward = 7", "r4_mine:reward"),
+        ("got the class Reward", "class Reward: pass", "r5_mine:Reward"),
     ],
 )
 def test_a_users_function_is_checked_when_it_is_named(
     reason: str, source: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing module, a missing name, a wrong signature and a failing import are refused with a message."""
+    """A missing module or name, a wrong signature, a failing import, what is no function: each has its message."""
     (tmp_path / f"{name.partition(':')[0]}.py").write_text(source) if source else None
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

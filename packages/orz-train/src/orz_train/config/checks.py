@@ -187,6 +187,18 @@ def betas_are_decay_rates(config: Config) -> Iterator[Conflict]:
                 yield Conflict((f"{role}.optimizer.betas",), f"got {beta}, expected numbers from 0 to below 1")
 
 
+def local_backend_trains_float32(config: Config) -> Iterator[Conflict]:
+    """One copy of the weights takes every update, and in fewer bits most of an update would be rounded away."""
+    if config.backend == "local":
+        for role, model in _trained(config):
+            if model.dtype != "float32":
+                yield Conflict(
+                    (f"{role}.dtype", "backend"),
+                    f"got {model.dtype}, but backend: local keeps one copy of the weights, and its updates would drown"
+                    f" in rounding; set {role}.dtype=float32",
+                )
+
+
 def gpus_suffice(config: Config) -> Iterator[Conflict]:
     """Roles and engines fit on the GPUs of the run, so placement never waits for some that don't exist."""
     cluster = config.cluster
@@ -242,6 +254,7 @@ CHECKS: tuple[Check, ...] = (
     stops_are_texts,
     top_k_keeps_something,
     betas_are_decay_rates,
+    local_backend_trains_float32,
     gpus_suffice,
     split_sizes_belong_to_split,
 )

@@ -39,10 +39,19 @@ def _sampling(config: Config) -> Iterator[Note]:
 
 
 def _estimators(config: Config) -> Iterator[Note]:
-    if config.advantage.lam < 1 or config.advantage.gamma < 1:
+    advantage = config.advantage
+    discounted = "advantage.lam" if advantage.lam < 1 else "advantage.gamma"
+    if config.algorithm.kind == "grpo" and min(advantage.lam, advantage.gamma) < 1:
+        yield Note(
+            "discounted_group",
+            discounted,
+            "GRPO has one advantage for all tokens of a response; below 1 it fades from the last token to the first",
+            "advantage.gamma=1 advantage.lam=1",
+        )
+    elif min(advantage.lam, advantage.gamma) < 1:
         yield Note(
             "discounted",
-            "advantage.lam" if config.advantage.lam < 1 else "advantage.gamma",
+            discounted,
             "long responses then earn less than short ones; in ORZ's ablation with lambda 0.95 responses shrank to"
             " nothing within 50 steps",
             "ORZ trains with gamma 1 and lam 1",

@@ -84,7 +84,7 @@ class Evaluation(Section):
     """Held-out accuracy while training."""
 
     every_steps: int = Field(default=10, ge=0)
-    """Evaluate before step 0, every so many steps, and after the last; 0 never evaluates."""
+    """Evaluate before the first step, every so many steps, and after the last; 0 never evaluates."""
     samples_per_prompt: int = Field(default=1, gt=0)
     """Samples of each prompt; accuracy is their mean."""
     temperature: Annotated[float, Field(ge=0)] = 1.0

@@ -67,7 +67,8 @@ class Packing(Section):
     """How sequences share rows."""
 
     max_tokens_per_row: int = Field(gt=0)
-    """Tokens of one forward pass (ORZ: packing_max_len). Changes memory and speed, never the gradient."""
+    """Tokens of one forward pass (ORZ: packing_max_len). Changes memory and speed, never the gradient, save under
+    loss.reduction row_mean, where it decides which responses share a mean."""
 
 
 class Optimizer(Section):
