@@ -44,15 +44,34 @@ def test_plan_answers_what_users_of_orz_ask(run: Run) -> None:
         assert name in text
     for sentence in (
         "128 prompts x 64 samples = 8,192 rollouts",
-        "The critic takes 12 optimizer steps on them, each on about 683.",
+        "The critic takes 12 optimizer steps, each on 682 or 683.",
         "56,878 prompts / 128 a step = 444.4, so an episode has 445 steps.",
         "The run has 8,900 steps: 8,900 policy updates and 106,800 critic updates.",
+        "ORZ's policy bar",
         "Why the count in ORZ's log moves",
         "GPU 0-31: policy, critic, generator, in turns.",
         "A checkpoint: policy 15.2 GB + critic 14.1 GB",
         "row_mean weighs a lone long response",
     ):
         assert sentence in text
+
+
+def test_plan_without_arguments_is_one_process_of_its_own(run: Run) -> None:
+    """The quickstart needs no GPU, warns of nothing, and isn't held against ORZ's progress bars."""
+    code, out, err = run("plan")
+    assert (ExitCode.OK, "") == (code, err)
+    text = " ".join(out.split())
+    for sentence in (
+        "ppo on shipped:sums-base, backend local",
+        "The policy takes 1 optimizer step, on all 256.",
+        "The critic takes 4 optimizer steps, each on 64.",
+        "Memory of the process",
+        "One plain process holds all roles at once",
+        "note: policy and critic take 1 : 4 optimizer steps",
+    ):
+        assert sentence in text
+    for word in ("GPU", "warning", "ORZ's policy bar", "ORZ's critic bar", "the count in ORZ's log"):
+        assert word not in out
 
 
 def test_plan_in_a_pipe_is_plain(run: Run) -> None:

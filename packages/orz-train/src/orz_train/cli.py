@@ -92,7 +92,12 @@ def plan(
     from orz_train.plan.text import show, write_plan
 
     loaded = _load(recipe, overrides, with_)
-    made = make_plan(loaded.config, run_dir=(run_dir or RUNS).absolute(), device_bytes=round(gpu_memory * 1e9))
+    made = make_plan(
+        loaded.config,
+        run_dir=(run_dir or RUNS).absolute(),
+        device_bytes=round(gpu_memory * 1e9),
+        follows_orz=loaded.follows_orz,
+    )
     if json_:
         typer.echo(json.dumps(plan_json(made), indent=2, ensure_ascii=False))
     else:
@@ -133,7 +138,7 @@ def _dry_run(loaded: Loaded, run_dir: Path | None) -> None:
         raise UsageError(f"--run-dir {run_dir} is a file, expected a folder")
     check_names(loaded.config)
     load_reward(loaded.config.reward.function)
-    made = make_plan(loaded.config, run_dir=(run_dir or RUNS).absolute())
+    made = make_plan(loaded.config, run_dir=(run_dir or RUNS).absolute(), follows_orz=loaded.follows_orz)
     sources = "\n".join(f"#   {source}" for source in loaded.sources)
     typer.echo(f"# Made from, lowest precedence first:\n{sources}\n{dump(loaded.config)}", nl=False)
     show(made, write_summary, stderr=True)

@@ -169,6 +169,14 @@ def test_name_is_the_files_own(write: Write, sound: str) -> None:
     assert "other" == load("./base.yaml", ["name=other"]).config.name
 
 
+def test_what_extends_orz_follows_orz(write: Write, sound: str) -> None:
+    """Directly, through a shipped recipe or through a base; the quickstart and recipes of one's own don't."""
+    own = load(write("extends: orz-7b-ppo\n"))
+    assert ("orz-base", "orz-ppo-base", "orz-7b-ppo", "mine") == own.lineage
+    assert [True, True] == [own.follows_orz, load("orz-7b-grpo").follows_orz]
+    assert [False, False] == [load(sound).follows_orz, load("quickstart-grpo").follows_orz]
+
+
 def test_overlay_has_parts_for_single_recipes(write: Write, sound: str) -> None:
     """per_recipe settings hold for the named recipe and those that extend it, after the overlay's own."""
     write("extends: sound.yaml\n", "child.yaml")

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.unit
 Make = Callable[..., Config]
 
 
-def advice_on(config: Config) -> list[Finding]:
-    placement = plan_placement(config)
-    return advise(config, plan_batches(config, ranks=1, critic_ranks=1), placement)
+def advice_on(config: Config, *, follows_orz: bool = True) -> list[Finding]:
+    batches = plan_batches(config, ranks=1, critic_ranks=1)
+    return advise(config, batches, plan_placement(config), follows_orz=follows_orz)
 
 
 def generation_advice(config: Config, shape: ModelShape, device: int) -> list[Finding]:
@@ -72,11 +72,17 @@ def test_orz_ratio_needs_no_word(planned: Make) -> None:
 
 
 def test_another_ratio_is_a_warning_with_orz_number(planned: Make) -> None:
-    """1 : 4 warns, and says which setting gives 1 : 12."""
+    """In a recipe that follows ORZ's, 1 : 4 warns, and says which setting gives 1 : 12."""
     (finding,) = advice_on(planned(critic__updates_per_step=4))
     assert ("update_ratio", Severity.WARN) == (finding.code, finding.severity)
     assert "1 : 4 optimizer steps" in finding.message
     assert finding.remedy.startswith("critic.updates_per_step=12 ")
+
+
+def test_another_ratio_is_a_note_where_nothing_follows_orz(planned: Make) -> None:
+    """A recipe of its own is told how ORZ does it, and nothing is asked of it."""
+    (finding,) = advice_on(planned(critic__updates_per_step=4), follows_orz=False)
+    assert ("update_ratio", Severity.INFO, "") == (finding.code, finding.severity, finding.remedy)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_unknown_model_leaves_memory_open(planned: Make, tmp_path: Path) -> None
 def test_warnings_come_first(planned: Make, tmp_path: Path) -> None:
     """Whoever reads two lines reads the warnings."""
     config = planned(policy__model="Qwen/Qwen2.5-7B", loss__reduction="row_mean", critic__updates_per_step=4)
-    severities = [finding.severity for finding in make_plan(config, run_dir=tmp_path).findings]
+    severities = [finding.severity for finding in make_plan(config, run_dir=tmp_path, follows_orz=True).findings]
     assert sorted(severities, key=[Severity.WARN, Severity.INFO].index) == severities
     assert {Severity.WARN, Severity.INFO} == set(severities)
 

@@ -29,7 +29,7 @@ def test_terms_carry_this_runs_numbers(planned: Make) -> None:
     terms = terms_of(planned(steps=None, episodes=3, data__expected_rows=20, critic=critic))
     assert ("3", "passes over the training prompts: 3 steps each") == terms["episodes"][1:3]
     assert terms["samples_per_prompt"].meaning.endswith("8 x 4 = 32 rollouts a step")
-    assert "each on 2 or 3 of them" in terms["critic.updates_per_step"].meaning
+    assert "optimizer steps on a step's rollouts, each on 2 or 3" == terms["critic.updates_per_step"].meaning
     assert "so 24 optimizer steps in all" in terms["critic.epochs_per_step"].meaning
     assert "1e-6" == terms["critic.optimizer.lr"].value
     assert "in optimizer steps: 2.08 training steps" == terms["critic.optimizer.warmup_steps"].meaning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orz_train.plan.units import count, gb, number, times
+from orz_train.plan.units import count, gb, number, share, times
 
 pytestmark = pytest.mark.unit
 
@@ -30,6 +30,12 @@ def test_bytes_have_three_digits(size: float, text: str) -> None:
 def test_counts_have_three_digits(value: float, text: str) -> None:
     """Thousands are written out, millions and billions are not."""
     assert text == count(value)
+
+
+@pytest.mark.parametrize(("parts", "text"), [(1, "all 8,192"), (4, "2,048"), (12, "682 or 683")])
+def test_shares_are_whole(parts: int, text: str) -> None:
+    """What doesn't divide evenly has two sizes, never a fraction."""
+    assert text == share(8192 / parts, 8192)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1e-6, "1e-6"), (0.001, "0.001"), (0, "0"), (2.5e-7, "2.5e-7")])

@@ -17,6 +17,8 @@ from orz_train.errors import ConfigError
 
 EXTENDS = "extends"
 PER_RECIPE = "per_recipe"
+ORZ_BASE = "orz-base"
+"""The shipped base of all recipes that repeat a run of Open-Reasoner-Zero."""
 _OF_ONE_RECIPE = ("name", "description")
 """Keys that a recipe doesn't take over from the one it extends."""
 
@@ -30,6 +32,13 @@ class Loaded:
     """The files that it was read from, lowest precedence first, then the arguments."""
     origins: Mapping[str, Origin]
     """Dotted key to where it was written; what is missing here is a default."""
+    lineage: tuple[str, ...]
+    """The names of the recipe and of what it extends, the deepest base first."""
+
+    @property
+    def follows_orz(self) -> bool:
+        """Whether the recipe extends one of ORZ's, whose habits are then worth a comparison."""
+        return ORZ_BASE in self.lineage
 
 
 def load(recipe: str, overrides: Sequence[str] = (), overlays: Sequence[str] = ()) -> Loaded:
@@ -68,7 +77,8 @@ def load(recipe: str, overrides: Sequence[str] = (), overlays: Sequence[str] = (
     stack.lay(arguments)
     config = validate(stack, problems, subject=recipe, fallback=Origin(sources[len(chain) - 1]))
     origins = {dotted(key): origin for key, origin in stack.origins.items()}
-    return Loaded(config, (*sources, *(f"argument {argument}" for argument in overrides)), origins)
+    all_sources = (*sources, *(f"argument {argument}" for argument in overrides))
+    return Loaded(config, all_sources, origins, tuple(names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,21 @@ ORZ_CRITIC_UPDATES = 12
 """Critic updates for one of the policy in all of ORZ's PPO runs."""
 
 
-def advise(config: Config, batches: Batches, placement: Placement) -> list[Finding]:
-    """Return remarks on settings, batches and placement, which need no model."""
-    return [*_from_notes(config), *_ratio(config, batches), *_length(config, batches), *_devices(config, placement)]
+def advise(config: Config, batches: Batches, placement: Placement, *, follows_orz: bool) -> list[Finding]:
+    """Return remarks on settings, batches and placement, which need no model.
+
+    Args:
+        config: of the run.
+        batches: of the run.
+        placement: of its roles.
+        follows_orz: whether the recipe means to repeat one of ORZ's, so that leaving its ratio is worth a warning.
+    """
+    return [
+        *_from_notes(config),
+        *_ratio(config, batches, follows_orz=follows_orz),
+        *_length(config, batches),
+        *_devices(config, placement),
+    ]
 
 
 def advise_memory(config: Config, memory: Memory, device_bytes: int) -> list[Finding]:
@@ -108,18 +120,20 @@ def _from_notes(config: Config) -> Iterator[Finding]:
         yield Finding(code=note.code, severity=Severity.INFO, message=f"{note.key}: {note.message}", remedy=note.remedy)
 
 
-def _ratio(config: Config, batches: Batches) -> Iterator[Finding]:
+def _ratio(config: Config, batches: Batches, *, follows_orz: bool) -> Iterator[Finding]:
     if config.critic is None or batches.critic is None:
         return
     policy, critic = batches.policy.per_step, batches.critic.per_step
     if critic != ORZ_CRITIC_UPDATES * policy:
         yield Finding(
             code="update_ratio",
-            severity=Severity.WARN,
+            severity=Severity.WARN if follows_orz else Severity.INFO,
             message=f"policy and critic take {policy} : {critic} optimizer steps a training step; ORZ's runs take"
             f" 1 : {ORZ_CRITIC_UPDATES}",
             remedy=f"critic.updates_per_step={ORZ_CRITIC_UPDATES * policy // config.critic.epochs_per_step} is ORZ's,"
-            " unless a smaller critic or more data want otherwise",
+            " unless a smaller critic or more data want otherwise"
+            if follows_orz
+            else "",
         )
 
 

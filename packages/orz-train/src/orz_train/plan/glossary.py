@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orz_train.config.schema import Config
-from orz_train.plan.arithmetic import Batches, Updates
-from orz_train.plan.units import number, times
+from orz_train.plan.arithmetic import Batches
+from orz_train.plan.units import number, share, times
 
 
 class Term(NamedTuple):
@@ -55,10 +55,11 @@ def _rollouts(config: Config) -> Iterator[Term]:
         "longest response; one that reaches it is truncated",
         "generate_max_len",
     )
+    sampler = "the generator" if config.backend == "local" else "one engine"
     yield Term(
         "generation.max_sequences",
         f"{config.generation.max_sequences:,}",
-        "responses that one engine samples at a time: memory and speed only",
+        f"responses that {sampler} samples at a time: memory and speed only",
         "micro_rollout_batch_size",
     )
     by_row = config.loss.reduction == "row_mean"
@@ -82,7 +83,7 @@ def _updates(config: Config, batches: Batches) -> Iterator[Term]:
         yield Term(
             f"{role}.updates_per_step",
             f"{model.updates_per_step:,}",
-            f"optimizer steps on a step's rollouts, each on {_rollouts_each(updates)} of them",
+            f"optimizer steps on a step's rollouts, each on {share(updates.rollouts_each, batches.rollouts)}",
             name,
         )
         yield Term(
@@ -116,7 +117,7 @@ def _rest(config: Config) -> Iterator[Term]:
     loaded = "a reference model is loaded" if config.needs_reference else "no reference model is loaded"
     yield Term("kl.reward_coef", number(config.kl.reward_coef), f"KL penalty in the reward; {loaded}", "init_kl_coef")
     yield Term("kl.loss_coef", number(config.kl.loss_coef), f"KL term in the policy loss; {loaded}", "kl_loss_coef")
-    often = f"held-out accuracy every {config.eval.every_steps} steps" if config.eval.every_steps else "never"
+    often = "steps between evaluations on held-out prompts" if config.eval.every_steps else "never"
     yield Term("eval.every_steps", f"{config.eval.every_steps:,}", often, "eval_interval")
     yield Term(
         "checkpoint.every_steps", f"{config.checkpoint.every_steps:,}", "steps between checkpoints", "save_interval"
@@ -128,8 +129,3 @@ def _rest(config: Config) -> Iterator[Term]:
             "GPUs of the run in all, on however many machines",
             "total_num_nodes (ORZ's nodes have one GPU each)",
         )
-
-
-def _rollouts_each(updates: Updates) -> str:
-    whole = int(updates.rollouts_each)
-    return f"{whole:,}" if whole == updates.rollouts_each else f"{whole:,} or {whole + 1:,}"

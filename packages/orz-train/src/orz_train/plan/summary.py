@@ -42,16 +42,19 @@ class Plan:
     memory: Memory | None
     disk: Disk | None
     device_bytes: int
+    follows_orz: bool
+    """Whether ORZ's habits stand beside this run's numbers."""
     findings: list[Finding]
 
 
-def make_plan(config: Config, *, run_dir: Path, device_bytes: int = DEVICE_BYTES) -> Plan:
+def make_plan(config: Config, *, run_dir: Path, device_bytes: int = DEVICE_BYTES, follows_orz: bool = False) -> Plan:
     """Plan a run.
 
     Args:
         config: of the run.
         run_dir: where it would write; needn't exist.
         device_bytes: memory of one GPU.
+        follows_orz: whether the recipe repeats one of ORZ's, so that a comparison means something.
 
     Raises:
         ConfigError: a shipped model doesn't exist, or a model folder's config.json can't be read.
@@ -70,7 +73,7 @@ def make_plan(config: Config, *, run_dir: Path, device_bytes: int = DEVICE_BYTES
     else:
         unknown = config.critic.model if shape and config.critic and config.critic.model else config.policy.model
         findings.append(_unknown_shape(unknown))
-    findings += advise(config, batches, placement)
+    findings += advise(config, batches, placement, follows_orz=follows_orz)
     return Plan(
         config=config,
         terms=glossary(config, batches),
@@ -80,6 +83,7 @@ def make_plan(config: Config, *, run_dir: Path, device_bytes: int = DEVICE_BYTES
         memory=needs,
         disk=usage,
         device_bytes=device_bytes,
+        follows_orz=follows_orz,
         findings=sorted(findings, key=lambda finding: finding.severity is not Severity.WARN),
     )
 

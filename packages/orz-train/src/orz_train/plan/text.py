@@ -18,7 +18,7 @@ from orz_train.plan.disk import Disk
 from orz_train.plan.memory import Memory
 from orz_train.plan.placement import Placement
 from orz_train.plan.summary import Plan
-from orz_train.plan.units import count, gb, times
+from orz_train.plan.units import count, gb, share, times
 
 WHY_ORZ_COUNTS_MOVE = (
     "Why the count in ORZ's log moves: its progress bars count packed rows a rank, so longer responses mean more of"
@@ -37,10 +37,12 @@ def write_plan(plan: Plan, console: Console) -> None:
     console.print(_glossary(plan, console))
     _section(console, "One step")
     _paragraphs(console, step_sentences(plan.batches))
-    console.print(_rows(plan.batches, console))
-    _paragraphs(console, [WHY_ORZ_COUNTS_MOVE])
+    console.print(_rows(plan.batches, console, with_orz=plan.follows_orz))
+    if plan.follows_orz:
+        _paragraphs(console, [WHY_ORZ_COUNTS_MOVE])
     if plan.memory:
-        _section(console, "Memory of a device (estimates; the formulas are in --json)")
+        holder = "the process" if plan.placement.layout == "local" else "a device"
+        _section(console, f"Memory of {holder} (estimates; the formulas are in --json)")
         console.print(_memory(plan.memory, plan.placement, console))
         _paragraphs(console, memory_sentences(plan))
     if plan.disk:
@@ -105,8 +107,9 @@ def memory_sentences(plan: Plan) -> Iterator[str]:
     if placement.layout != "local":
         yield f"Generation: {times(placement.engines, 'engine')} of {times(placement.tensor_parallel, 'GPU')}."
     if needs and plan.shape:
+        sampler = "The generator" if placement.layout == "local" else "An engine"
         yield (
-            f"An engine samples {needs.in_flight:,} sequences at a time; at full length they want"
+            f"{sampler} samples {needs.in_flight:,} sequences at a time; at full length they want"
             f" {gb(needs.kv_wanted)} of KV cache."
         )
         yield f"At most about {gb(needs.peak)} at a time, for a policy of {count(plan.shape.num_params)} parameters."
@@ -162,17 +165,19 @@ def _glossary(plan: Plan, console: Console) -> Table:
     return table
 
 
-def _rows(batches: Batches, console: Console) -> Table:
+def _rows(batches: Batches, console: Console, *, with_orz: bool) -> Table:
     headings = [("mean response", "left"), ("tokens a step", "right"), ("rows", "right"), ("policy steps", "right")]
     headings += [("critic steps", "right")] if batches.critic else []
-    headings += [("ORZ's policy bar", "left")]
-    headings += [("ORZ's critic bar", "left")] if batches.critic else []
+    if with_orz:
+        headings += [("ORZ's policy bar", "left")]
+        headings += [("ORZ's critic bar", "left")] if batches.critic else []
     table = _table(console, headings)
     for rows in batches.rows:
         cells = [_length(rows), count(rows.step_tokens), f"{rows.num_rows:,}", f"{batches.policy.per_step:,}"]
         cells += [f"{batches.critic.per_step:,}"] if batches.critic else []
-        cells += [_orz_bar(rows.orz_policy)]
-        cells += [_orz_bar(rows.orz_critic)] if rows.orz_critic else []
+        if with_orz:
+            cells += [_orz_bar(rows.orz_policy)]
+            cells += [_orz_bar(rows.orz_critic)] if rows.orz_critic else []
         table.add_row(*cells)
     return table
 
@@ -201,10 +206,9 @@ def _findings(plan: Plan, console: Console) -> None:
 
 
 def _update_sentence(updates: Updates, rollouts: int) -> str:
-    steps = times(updates.per_step, "optimizer step")
-    if updates.rollouts_each == rollouts:
-        return f"The {updates.role} takes {steps} on them, each on all {rollouts:,}."
-    return f"The {updates.role} takes {steps} on them, each on about {updates.rollouts_each:,.0f}."
+    each = "" if updates.per_step == 1 else "each "
+    seen = share(updates.rollouts_each, rollouts)
+    return f"The {updates.role} takes {times(updates.per_step, 'optimizer step')}, {each}on {seen}."
 
 
 def _length(rows: Rows) -> str:

@@ -30,6 +30,14 @@ def number(value: float) -> str:
     return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
+def share(each: float, whole: int) -> str:
+    """Say how many of so many things one share has: `all 256`, `64`, `682 or 683`."""
+    if each == whole:
+        return f"all {whole:,}"
+    least = int(each)
+    return f"{least:,}" if least == each else f"{least:,} or {least + 1:,}"
+
+
 def times(num: int, noun: str) -> str:
     """Count things: `1 step`, `12 steps`."""
     return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
