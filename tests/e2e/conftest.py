@@ -24,7 +24,7 @@ class Result:
     stderr: str
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """Return an environment without colours and without the network."""
     return {**os.environ, "NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

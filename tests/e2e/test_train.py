@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ class Result(Protocol):
 
 
 Orz = Callable[..., Result]
+
+ORZ = Path(sysconfig.get_path("scripts")) / "orz"
 
 SHORT = (
     "backend=local",
@@ -76,43 +79,74 @@ def test_equal_seeds_give_equal_runs(orz: Orz, tmp_path: Path, recipe: str) -> N
     assert weights(digests(one, 6)) != weights(digests(three, 6))
 
 
-def test_a_killed_run_resumes_bit_for_bit(orz: Orz, tmp_path: Path, environment: dict[str, str]) -> None:
-    """SIGKILL in the middle, the same command again: metrics and weights equal those of a run that wasn't killed."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    arguments = ("train", "quickstart", *SHORT)
-    assert 0 == orz(*arguments, "--run-dir", str(whole)).code
-    command = [str(Path(sysconfig.get_path("scripts")) / "orz"), *arguments, "--run-dir", str(killed)]
+MOMENTS = {
+    "before the first checkpoint": lambda run: (run / "metrics.jsonl").exists(),
+    "after a checkpoint": lambda run: (run / "checkpoints" / "step_000002" / "manifest.json").exists(),
+    "in a later save": lambda run: any(run.glob("checkpoints/step_000004*")),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """Make a run that nothing interrupts."""
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    command = [str(ORZ), "train", "quickstart", *SHORT, "--run-dir", str(run_dir)]
+    subprocess.run(command, check=True, capture_output=True, timeout=600, env=environment)
+    return run_dir
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_resumes_bit_for_bit(
+    orz: Orz, tmp_path: Path, environment: dict[str, str], whole: Path, moment: str
+) -> None:
+    """SIGKILL, the same command again: metrics and weights equal those of a run that wasn't killed."""
+    killed = tmp_path / "killed"
+    arguments = ("train", "quickstart", *SHORT, "--run-dir", str(killed))
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [str(ORZ), *arguments], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    committed = killed / "checkpoints" / "step_000002" / "manifest.json"
-    wait_for(committed.exists, process)
+    wait_for(lambda: MOMENTS[moment](killed), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (killed / "checkpoints" / "step_000006").exists()
-    resumed = orz(*arguments, "--run-dir", str(killed))
+    assert not (killed / "checkpoints" / "step_000006" / "manifest.json").exists()
+    resumed = orz(*arguments)
     assert 0 == resumed.code, resumed.stderr
     assert metrics(whole) == metrics(killed)
     assert digests(whole, 6) == digests(killed, 6)
-    events = [json.loads(line) for line in (killed / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert "resume" in {event.get("event") for event in events}
+    events = [json.loads(line).get("event") for line in (killed / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert ("resume" in events) is (moment != "before the first checkpoint")
 
 
-def test_a_checkpoint_branches_into_a_new_run(orz: Orz, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
+def test_a_full_disk_at_a_save_ends_the_run_and_leaves_nothing_half_made(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Files can't grow beyond 1 MB, so the first save fails: exit 1, why and what next, no checkpoint of any kind."""
+    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); "
+    limited += "sys.argv = ['orz', *sys.argv[1:]]; runpy.run_module('orz_cli', run_name='__main__')"
+    command = [sys.executable, "-c", limited, "train", "quickstart", *SHORT, "--run-dir", "run"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert 1 == done.returncode, done.stderr
+    assert "step_000002 was not saved" in done.stderr
+    assert "->" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [] == list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_checkpoint_branches_into_a_new_run(orz: Orz, tmp_path: Path, whole: Path) -> None:
     """`--resume CHECKPOINT --run-dir NEW` goes on from there, and the old run stays as it was."""
-    whole, branch = tmp_path / "whole", tmp_path / "branch"
-    arguments = ("train", "quickstart", *SHORT)
-    assert 0 == orz(*arguments, "--run-dir", str(whole)).code
+    branch = tmp_path / "branch"
     before = digests(whole, 6)
     checkpoint = whole / "checkpoints" / "step_000004"
-    refused = orz(*arguments, "--resume", str(checkpoint))
+    refused = orz("train", "quickstart", *SHORT, "--resume", str(checkpoint))
     assert 2 == refused.code
     assert "step_000006" in refused.stderr
-    result = orz(*arguments, "--resume", str(checkpoint), "--run-dir", str(branch))
+    result = orz("train", "--resume", str(checkpoint), "--run-dir", str(branch))
     assert 0 == result.code, result.stderr
     assert weights(before) == weights(digests(branch, 6))
     assert before == digests(whole, 6)
-    assert {5, 6} == set(metrics(branch))
     assert {step: metrics(whole)[step] for step in (5, 6)} == metrics(branch)
 
 
