@@ -114,6 +114,18 @@ def rewards_time_out(m: Metrics) -> None:
     m["reward/timeout_frac"][80:] = m["reward/unscored_frac"][80:] = 0.6
 
 
+def nothing_scored(m: Metrics, steps: slice = slice(None)) -> None:
+    m["reward/unscored_frac"][steps] = m["reward/error_frac"][steps] = 1
+    for name in ("reward/mean", "reward/std", "reward/solved_frac", "rollout/zero_variance_frac"):
+        m[name] = m[name].copy()  # some of them share one array
+        m[name][steps] = np.nan
+    m["return/mean"] = m["reward/mean"].copy()
+
+
+def one_step_unscored(m: Metrics) -> None:
+    nothing_scored(m, slice(95, 96))
+
+
 def truncation_ramp(m: Metrics) -> None:
     m["rollout/truncated_frac"][60:] = np.linspace(0.02, 0.8, 40)
     set_reward(m, 60, np.linspace(0.75, 0.4, 40) + noise(40))
@@ -167,6 +179,8 @@ FAULTS: list[tuple[Callable[[Metrics], None], str, Severity]] = [
     (reward_halved, "reward_drop", Severity.WARN),
     (reward_stuck_at_zero, "reward_floor", Severity.ERROR),
     (rewards_time_out, "reward_unscored", Severity.ERROR),
+    (nothing_scored, "reward_unscored", Severity.ERROR),
+    (one_step_unscored, "reward_unscored", Severity.WARN),
     (truncation_ramp, "truncation", Severity.ERROR),
     (length_explodes, "length_growth", Severity.WARN),
     (length_collapses, "length_collapse", Severity.WARN),
@@ -211,6 +225,59 @@ def test_the_healthy_run_is_as_frightening_as_it_says(tmp_path: Path) -> None:
     assert metrics["reward/mean"][-5:].mean() > 0.92
     assert metrics["policy/entropy"][-5:].mean() < metrics["policy/entropy"][:5].mean() / 4
     assert metrics["rollout/zero_variance_frac"][-5:].mean() > 0.85
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 60])
+def test_a_run_without_any_score_has_one_finding(tmp_path: Path, num_steps: int) -> None:
+    """Rewards are NaN by definition there: it is the reward function, no overflow, and no metric was left out."""
+    metrics = healthy_metrics(num_steps)
+    nothing_scored(metrics)
+    verdict = judged(tmp_path, metrics)
+    (finding,) = verdict.findings
+    assert ("reward_unscored", Severity.ERROR) == (finding.code, finding.severity)
+    assert ["the reward function raises, or returns something that is no finite number"] == [
+        cause.what for cause in finding.causes
+    ]
+    reasons = {item.code: item.reason for item in verdict.not_evaluated}
+    assert "no finite value of reward/mean" == reasons["reward_floor"]
+    assert [] == [reason for reason in reasons.values() if "not logged: reward" in reason]
+
+
+def test_what_explains_other_findings_stands_before_them(tmp_path: Path) -> None:
+    """Steps without a score and a NaN loss: both are found, the missing scores first."""
+    metrics = healthy_metrics(60)
+    nothing_scored(metrics, slice(50, 60))
+    metrics["policy/loss"][52:] = np.nan
+    verdict = judged(tmp_path, metrics)
+    assert ["reward_unscored", "nonfinite"] == [finding.code for finding in verdict.findings]
+    assert "policy/loss was NaN in 8 steps from 52 to 59." == verdict.findings[1].message
+
+
+def test_a_reward_of_nan_blames_the_reward_function(tmp_path: Path) -> None:
+    """Where scores are there and not finite, the reward comes first and explains what follows from it."""
+    metrics = healthy_metrics(60)
+    for name in ("policy/loss", "critic/loss", "reward/mean"):
+        metrics[name][50:] = np.nan
+    (finding,) = (finding for finding in judged(tmp_path, metrics).findings if finding.code == "nonfinite")
+    assert finding.message.startswith("reward/mean was NaN in 10 steps from 50 to 59 (then reward/solved_frac, ")
+    assert ["the reward function returned NaN or infinity"] == [cause.what for cause in finding.causes]
+
+
+def test_an_infinite_reward_is_found_without_scores_too(tmp_path: Path) -> None:
+    """Only NaN is the mean of nothing."""
+    metrics = healthy_metrics(60)
+    nothing_scored(metrics, slice(50, 60))
+    metrics["reward/mean"][50:] = np.inf
+    assert "nonfinite" in severities(judged(tmp_path, metrics))
+
+
+def test_causes_of_missing_scores_are_those_that_occurred(tmp_path: Path) -> None:
+    """Errors early in the run don't explain the time-outs at its end."""
+    metrics = healthy_metrics(100)
+    metrics["reward/error_frac"][:10] = 1
+    metrics["reward/timeout_frac"][80:] = metrics["reward/unscored_frac"][80:] = 0.3
+    (finding,) = judged(tmp_path, metrics).findings
+    assert ["the reward function runs into its time limit"] == [cause.what for cause in finding.causes]
 
 
 def test_a_solved_run_may_lose_its_entropy(tmp_path: Path) -> None:

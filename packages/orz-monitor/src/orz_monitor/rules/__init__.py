@@ -32,11 +32,11 @@ from orz_monitor.rules.base import Rule
 RULES: Final[tuple[Rule, ...]] = (
     crash.RULE,
     stall.RULE,
+    reward_unscored.RULE,
     nonfinite.RULE,
     skipped_updates.RULE,
     reward_floor.RULE,
     reward_drop.RULE,
-    reward_unscored.RULE,
     zero_variance.RULE,
     entropy_low.RULE,
     entropy_fast.RULE,
@@ -52,6 +52,6 @@ RULES: Final[tuple[Rule, ...]] = (
     slow_step.RULE,
     damaged_records.RULE,
 )
-"""Every rule, in the order in which findings of equal severity are shown."""
+"""Every rule, in the order in which findings of equal severity are shown: what explains others stands before them."""
 
 __all__ = ["RULES", "Rule"]

@@ -35,11 +35,16 @@ class Rule:
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""
-        missing = [name for name in self.needs if not run.logged(name)]
+        missing = [name for name in self.needs if name not in run.metrics]
         if missing:
             return f"not logged: {', '.join(missing)}"
-        if self.needs_any and not any(run.logged(name) for name in self.needs_any):
+        if self.needs_any and not any(name in run.metrics for name in self.needs_any):
             return f"not logged: {' or '.join(self.needs_any)}"
+        undefined = [name for name in self.needs if not run.logged(name)]
+        if undefined:
+            return f"no finite value of {', '.join(undefined)}"
+        if self.needs_any and not any(run.logged(name) for name in self.needs_any):
+            return f"no finite value of {' or '.join(name for name in self.needs_any if name in run.metrics)}"
         short = [name for name in self.needs if len(run.series(name)) < self.min_points]
         if short:
             return f"too few steps: {len(run.series(short[0]))} of {short[0]}, the rule needs {self.min_points}"

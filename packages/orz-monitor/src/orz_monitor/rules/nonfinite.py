@@ -8,6 +8,7 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.records import METRICS, describe
 from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run
 from orz_monitor.series import Series, is_usable
@@ -16,6 +17,8 @@ from orz_monitor.units import shown
 
 _EXEMPT: Final = frozenset({"critic/explained_var"})
 """0 / 0 by definition where all returns are equal."""
+_OF_SCORES: Final = ("reward/", "return/", "rollout/zero_variance_frac")
+"""How the metrics begin that are means over scored samples: NaN by definition in a step that has none."""
 MOST_NAMED: Final = 5
 _GUARDED: Final = {
     "policy/loss": "policy/skipped_updates",
@@ -25,7 +28,12 @@ _GUARDED: Final = {
     "critic/grad_norm": "critic/skipped_updates",
 }
 """Non-finite where an update was skipped, which has a rule of its own."""
-_CAUSES: Final = (
+_REWARD: Final = Cause(
+    what="the reward function returned NaN or infinity",
+    confirm="`reward/mean` is not finite in the first bad step; read the rewards of its file in `rollouts/`",
+    try_="make the reward function return a finite number for every response",
+)
+_NUMERICS: Final = (
     Cause(
         what="an exponential overflowed: the probability ratio or KL estimator k3 of a single token",
         confirm="look for a jump of `policy/ratio_max`, `policy/kl_ref` or `policy/grad_norm` in the steps before",
@@ -37,17 +45,16 @@ _CAUSES: Final = (
         confirm="see whether it goes away with `policy.dtype=float32` on the same step",
         try_="set `policy.dtype=float32` (and `critic.dtype=float32`)",
     ),
-    Cause(
-        what="the reward function returned NaN",
-        confirm="see whether `reward/mean` is the first metric in the list",
-        try_="make the reward function return a finite number for every response",
-    ),
 )
 
 
 def check(run: Run) -> list[Finding]:
     """Find spans of steps with non-finite values."""
     bad = {name: np.isin(run.steps, series.steps[~is_usable(series.values)]) for name, series in _watched(run)}
+    unscored = run.series("reward/unscored_frac").at(run.steps) >= 1
+    for name in bad:
+        if name.startswith(_OF_SCORES):
+            bad[name] &= ~(unscored & np.isnan(run.metrics[name].at(run.steps)))
     for name, counter in _GUARDED.items():
         if name in bad:
             bad[name] &= ~(run.series(counter).at(run.steps) > 0)
@@ -63,10 +70,16 @@ def _watched(run: Run) -> list[tuple[str, Series]]:
     return [(name, run.metrics[name]) for name in run.coverage.recognised if name not in _EXEMPT]
 
 
+def _order(name: str, bad: Mask) -> tuple[int, int]:
+    """Order metrics by their first bad step, and within a step as the registry does: rewards, then what uses them."""
+    spec = describe(name)
+    return int(np.argmax(bad)), list(METRICS).index(spec.name) if spec else len(METRICS)
+
+
 def _finding(run: Run, bad: dict[str, Mask], first: int, last: int) -> Finding:
     """Describe one span."""
     span = slice(first, last + 1)
-    names = sorted((name for name in bad if bad[name][span].any()), key=lambda name: int(np.argmax(bad[name][span])))
+    names = sorted((name for name in bad if bad[name][span].any()), key=lambda name: _order(name, bad[name][span]))
     num_steps = int(np.any([bad[name][span] for name in names], axis=0).sum())
     begins, ends = int(run.steps[first]), int(run.steps[last])
     lasting = num_steps > 1 or last == len(run.steps) - 1
@@ -88,7 +101,7 @@ def _finding(run: Run, bad: dict[str, Mask], first: int, last: int) -> Finding:
                 baseline_is="median of the 10 steps before",
             ),
         ),
-        causes=_CAUSES,
+        causes=(_REWARD,) if names[0].startswith("reward/") else _NUMERICS,
         caveat="" if lasting else "A single step that recovers does little harm; watch whether it comes back.",
         first_step=begins,
         last_step=ends,

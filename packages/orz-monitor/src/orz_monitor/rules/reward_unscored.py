@@ -4,53 +4,79 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
+from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding, milder
 from orz_monitor.rules.base import Rule
-from orz_monitor.rules.levels import before_and_during, exceedances, recovered
+from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, recovered
 from orz_monitor.run import Run
+from orz_monitor.series import Series
+from orz_monitor.stats import episodes
 from orz_monitor.units import shown
 
 WARN_FRAC: Final = 0.05
 ERROR_FRAC: Final = 0.5
-METRICS: Final = ("reward/unscored_frac", "reward/timeout_frac", "reward/error_frac")
+_TIMEOUTS, _ERRORS = "reward/timeout_frac", "reward/error_frac"
+METRICS: Final = ("reward/unscored_frac", _TIMEOUTS, _ERRORS)
 _TIMEOUT: Final = Cause(
     what="the reward function runs into its time limit",
     confirm="`reward/timeout_frac` is most of it, and `seconds.reward` rose",
     try_="raise `reward.timeout_s`, add `reward.workers`, or make the function faster",
 )
 _ERROR: Final = Cause(
-    what="the reward function raises",
-    confirm="`reward/error_frac` is most of it; console.log has the exception",
+    what="the reward function raises, or returns something that is no finite number",
+    confirm="`reward/error_frac` is most of it; `facts` in rollouts/*.parquet has the exception of each response, and "
+    "metrics.jsonl and console.log have a `warning` that quotes the first for each step without any score",
     try_="fix the exception; `reward.function` must return a number for any text",
 )
 
 
 def check(run: Run) -> list[Finding]:
-    """Find spans in which more than one response in twenty has no score."""
+    """Find spans in which more than one response in twenty has no score, and steps in which none has one."""
     logged = [name for name in METRICS if run.logged(name)]
-    for name in logged:
-        spans = exceedances(run.series(name), warn=WARN_FRAC, error=ERROR_FRAC, hits=3, window=5)
-        if spans:  # the first metric that shows it covers the others
-            break
-    else:
-        return []
-    timeouts, errors = (run.series(metric).values for metric in METRICS[1:])
-    causes = (_ERROR, _TIMEOUT) if errors.sum() > timeouts.sum() else (_TIMEOUT, _ERROR)
-    return [
-        Finding(
-            code="reward_unscored",
-            severity=milder(span.severity) if recovered(run, span.last_step) else span.severity,
-            title="Responses without a score",
-            message=f"{shown(100 * span.typical)} % of the responses got no score in the steps "
-            f"{span.first_step} to {span.last_step}.",
-            evidence=tuple(before_and_during(run.series(m), span.first_step, span.last_step) for m in logged),
-            causes=causes,
-            caveat="A few time-outs a step are usual with symbolic answers.",
-            first_step=span.first_step,
-            last_step=span.last_step,
-        )
-        for span in spans
-    ]
+    # the first metric that shows it covers the others
+    spans = next((found for name in logged if (found := _spans(run.series(name)))), [])
+    return [_finding(run, span, logged) for span in spans]
+
+
+def _spans(series: Series) -> list[Exceedance]:
+    """Find spans that last, and the steps outside of them in which no response has a score."""
+    hits = min(3, len(series))  # in a run of one or two steps nothing can last longer
+    lasting = exceedances(series, warn=WARN_FRAC, error=ERROR_FRAC, hits=hits, window=5)
+    alone = series.values >= 1
+    for span in lasting:
+        alone &= (series.steps < span.first_step) | (series.steps > span.last_step)
+    steps = series.steps
+    lone = [Exceedance(int(steps[a]), int(steps[b]), 1.0, Severity.WARN) for a, b in episodes(alone, join=1)]
+    return sorted([*lasting, *lone])
+
+
+def _finding(run: Run, span: Exceedance, logged: list[str]) -> Finding:
+    """Describe one span."""
+    first, last = span.first_step, span.last_step
+    where = f"in the steps {first} to {last}" if last > first else f"in step {first}"
+    return Finding(
+        code="reward_unscored",
+        severity=milder(span.severity) if recovered(run, last) else span.severity,
+        title="Responses without a score",
+        message=f"{shown(100 * span.typical)} % of the responses got no score {where}.",
+        evidence=tuple(before_and_during(run.series(name), first, last) for name in logged),
+        causes=_causes(run, span),
+        caveat="" if span.typical > ERROR_FRAC else "A few time-outs a step are usual with symbolic answers.",
+        first_step=first,
+        last_step=last,
+    )
+
+
+def _causes(run: Run, span: Exceedance) -> tuple[Cause, ...]:
+    """Return the causes that occurred in a span, the more frequent first; both where neither is logged."""
+    shares = {
+        cause: float(np.sum(run.series(name).between(span.first_step, span.last_step).values))
+        for cause, name in ((_TIMEOUT, _TIMEOUTS), (_ERROR, _ERRORS))
+    }
+    seen = [cause for cause in shares if shares[cause] > 0] or list(shares)
+    return tuple(sorted(seen, key=lambda cause: -shares[cause]))
 
 
 RULE = Rule(
