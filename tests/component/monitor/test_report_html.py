@@ -149,3 +149,12 @@ def test_a_run_too_short_to_judge_is_not_called_healthy(tmp_path: Path) -> None:
     text, _ = page_of(tmp_path)
     assert "Nothing found yet" in text
     assert "could not judge" in text
+
+
+def test_a_plain_number_has_no_unit(sick: Path) -> None:
+    """`1` is the registry's word for it; in a table it would read as a value."""
+    rows = [line for line in as_markdown(gather(judge(load_run(sick)))).splitlines() if line.startswith("| policy/")]
+    units = {row.split(" | ")[0].strip("| "): row.split(" | ")[-1].strip("| ") for row in rows}
+    assert "-" == units[r"policy/grad\_norm"]
+    assert "nat" == units["policy/entropy"]
+    assert "1" not in units.values()

@@ -24,7 +24,7 @@ def as_markdown(content: Content) -> str:
     for finding in content.verdict.findings:
         lines += _finding(finding)
     rows = [
-        (s.name, shown(s.first), shown(s.last), shown(s.lowest), shown(s.highest), s.unit)
+        (s.name, shown(s.first), shown(s.last), shown(s.lowest), shown(s.highest), _unit(s.unit))
         for summaries in content.groups.values()
         for s in summaries
         if not s.constant
@@ -40,6 +40,11 @@ def as_markdown(content: Content) -> str:
         "Not evaluated", ("rule", "why"), [(item.title, item.reason) for item in content.verdict.not_evaluated]
     )
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _unit(unit: str) -> str:
+    """Write a metric's unit; a plain number has none."""
+    return "-" if unit in {"1", ""} else unit
 
 
 def _finding(finding: Finding) -> list[str]:
