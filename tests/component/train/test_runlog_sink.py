@@ -75,7 +75,7 @@ def report(step: int, *, seconds: float = 1.0, reward: float | None = None, **me
             **metrics,
         },
         seconds={"generate": seconds / 2, "total": seconds},
-        policy_version=step,
+        policy_version=step - 1,
         samples=[(prompt, rollout, Score(reward=1.0))],
     )
 

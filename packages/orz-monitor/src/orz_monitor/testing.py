@@ -72,7 +72,7 @@ def step_records(
         StepRecord(
             step=first_step + i,
             time=start + step_s * (i + 1),
-            policy_version=first_step + i,
+            policy_version=max(0, first_step + i - 1),
             metrics={
                 name: float(values[i])
                 for name, values in metrics.items()

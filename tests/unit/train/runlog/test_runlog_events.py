@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 
+import orz_train
 from orz_monitor.records import EVENTS, EventRecord
 from orz_train.runlog.events import jsonable, level, sentence
 from orz_train.types import FinishReason
@@ -46,10 +48,18 @@ def test_each_event_reads_as_a_sentence(expected: str, event: str, data: dict[st
     assert expected == sentence(EventRecord(event=event, time=0.0, step=3, data=data))
 
 
-@pytest.mark.parametrize("event", [*EVENTS, "evaluation", "prompts_too_long", "interrupted", "unheard_of"])
+@pytest.mark.parametrize("event", [*EVENTS, "unheard_of"])
 def test_no_event_needs_its_data(event: str) -> None:
     """Every event can be told with nothing known about it."""
     assert sentence(EventRecord(event=event, time=0.0))
+
+
+def test_every_event_that_the_trainer_writes_is_in_the_contract() -> None:
+    """Readers find its meaning in `EVENTS`, whichever module emits it."""
+    sources = [path.read_text(encoding="utf-8") for path in Path(orz_train.__file__).parent.rglob("*.py")]
+    emitted = {name for source in sources for name in re.findall(r"event\(\s*\"(\w+)\"", source)}
+    assert {"start", "resume", "finish", "checkpoint_saved", "checkpoint_removed", "warning"} <= emitted
+    assert set() == emitted - EVENTS.keys()
 
 
 def test_levels_follow_what_a_person_should_see() -> None:

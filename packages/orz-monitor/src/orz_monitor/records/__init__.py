@@ -10,7 +10,7 @@ Step record, one for each training step.
 | `kind` | `"step"` | |
 | `step` | int >= 0 | number of the training step |
 | `time` | number | when the step ended, seconds since the Unix epoch |
-| `policy_version` | int, may be absent | version of the weights that sampled the step's rollouts |
+| `policy_version` | int, may be absent | version of the weights that sampled the rollouts: 0 in step 1 |
 | `metrics` | object of numbers | metric name to value; `registry` lists the names |
 | `seconds` | object of numbers | phase (`PHASES`) to wall-clock seconds; `total` is the whole step |
 

@@ -18,13 +18,14 @@ EVENTS: Final[Mapping[str, str]] = {
     "start": "The run began; `data` may hold `recipe`, `steps` (planned) and the configuration's hash.",
     "resume": "The run went on from a checkpoint; `step` is the last step done before, `data.path` the checkpoint.",
     "finish": "The run ended by itself; `data` may hold `reason`.",
-    "interrupted": "The user stopped the run.",
+    "interrupted": "The run was stopped from outside, by Ctrl-C or SIGTERM; `step` is the last step done.",
+    "evaluation": "Held-out sets were tried after `step`; `data.metrics` holds their `eval/` metrics.",
     "checkpoint_saved": "A checkpoint was committed; `data.path` is relative to the run folder.",
     "checkpoint_removed": "An old checkpoint was deleted; `data.path` is relative to the run folder.",
-    "skipped_update": "An optimizer step was left out; `data` may hold `role` and `reason`.",
+    "skipped_update": "An optimizer step was left out as non-finite; `data` may hold `role`, `reason` and `in_a_row`.",
     "prompts_too_long": "Prompts were left out because they exceed the limit; `data.count` says how many.",
     "storage": "Free space; `data` maps `storage/free_bytes/<node>` to bytes.",
-    "warning": "Something worth reading; `data.message` says what.",
+    "warning": "Something to look into, such as a step without any score; `data.message` says what.",
     "error": "The run failed; `data.message` says why.",
 }
 """The event names that readers know, with what they mean."""
@@ -45,7 +46,7 @@ class StepRecord:
         time: when the step ended, seconds since the Unix epoch.
         metrics: metric name to value; non-finite values are kept.
         seconds: phase to wall-clock seconds.
-        policy_version: version of the weights that sampled the rollouts.
+        policy_version: version of the weights that sampled the rollouts; a run begins with 0, step k makes k.
     """
 
     step: int
