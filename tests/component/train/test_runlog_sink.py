@@ -139,7 +139,7 @@ def test_a_run_writes_every_file_of_its_folder(log_in: Callable[..., Path], stre
         "evaluation after step 0: sums 0.250",
         "step 1/4  reward 0.250  pg nan    1.0 s  eta 0:03",
     ] == streams["stderr"].getvalue().splitlines()[:3]
-    assert "saved checkpoints/step_000004 (2.0 KiB, 0.50 s)" in streams["stderr"].getvalue()
+    assert "saved checkpoints/step_000004 (2.05 kB, 0.50 s)" in streams["stderr"].getvalue()
     assert streams["stdout"].getvalue().startswith("\ntiny finished: 4 of 4 steps in 0:06\n")
     assert "answer 1" in streams["stdout"].getvalue()
 

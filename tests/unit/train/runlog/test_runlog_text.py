@@ -51,15 +51,22 @@ def test_a_duration_becomes_a_clock_at_a_minute() -> None:
     assert ["0.84 s", "12.3 s", "1:30"] == [duration(0.84), duration(12.34), duration(90)]
 
 
-def test_bytes_are_written_in_binary_units() -> None:
-    """The unit changes at 1024."""
-    assert ["0 B", "1023 B", "1.0 KiB", "5.9 MiB", "2.0 TiB"] == [
-        size(0),
-        size(1023),
-        size(1024),
-        size(6.2e6),
-        size(2 * 1024**4),
-    ]
+@pytest.mark.parametrize(
+    ("expected", "num_bytes"),
+    [
+        ("0 B", 0),
+        ("999 B", 999),
+        ("1 kB", 1000),
+        ("1 MB", 999_999),
+        ("6.2 MB", 6.2e6),
+        ("12.3 GB", 12.34e9),
+        ("2 TB", 2e12),
+        ("12345 TB", 1.2345e16),
+    ],
+)
+def test_bytes_are_written_in_decimal_units(expected: str, num_bytes: float) -> None:
+    """Three digits, and the unit changes at 1000, also where rounding gets there."""
+    assert expected == size(num_bytes)
 
 
 def test_a_sampled_text_cannot_command_the_terminal() -> None:

@@ -91,7 +91,7 @@ def jsonable(value: object, *, folder: Path) -> object:  # noqa: PLR0911  a case
 
 
 def _cost(data: Mapping[str, object]) -> str:
-    """Write what a checkpoint took, as far as its event says: ` (5.9 MiB, 0.84 s)`."""
+    """Write what a checkpoint took, as far as its event says: ` (6.2 MB, 0.84 s)`."""
     num_bytes, seconds = data.get("bytes"), data.get("seconds")
     facts = []
     if isinstance(num_bytes, int | float):

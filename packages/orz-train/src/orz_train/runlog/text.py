@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-_KIBI = 1024
+_KILO = 1000
 _MINUTE_S = 60
 _CUT = "..."
 _SMALL, _LARGE = 1e-4, 1e5
@@ -47,12 +47,13 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Write a number of bytes: `512 B`, `5.9 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if num_bytes < _KIBI:
-            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= _KIBI
-    return f"{num_bytes:.1f} TiB"
+    """Write a number of bytes with three digits, in powers of 1000 as disks are sold: `512 B`, `6.2 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        text = f"{num_bytes:.0f}" if unit == "B" else f"{num_bytes:.3g}"
+        if float(text) < _KILO:
+            return f"{text} {unit}"
+        num_bytes /= _KILO
+    return f"{num_bytes:.3g} TB" if num_bytes < _KILO else f"{num_bytes:.0f} TB"
 
 
 def printable(text: str) -> str:
