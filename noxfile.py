@@ -89,7 +89,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session(python=False, default=False)
 def wheels(session: nox.Session) -> None:
-    """Build a wheel of each package; install each light one alone on every Python that is here, and use it."""
+    """Build a wheel of each package; use each light one alone on every Python that is here, then all four together."""
     install(session)
     folder = Path(session.create_tmp()).resolve()
     shutil.rmtree(folder / "dist", ignore_errors=True)
@@ -108,6 +108,22 @@ def wheels(session: nox.Session) -> None:
         session.warn(f"SKIPPED: Python {version} is not on this machine; no wheel was tried on it")
     used = len(LIGHT_PACKAGES) * (len(PYTHONS) - len(missing))
     session.log(f"{used} installations of {len(LIGHT_PACKAGES)} wheels work alone, {len(missing)} Pythons skipped")
+    use_together(session, folder / "together", sorted(folder.glob("dist/*.whl")))
+
+
+def use_together(session: nox.Session, folder: Path, wheels: list[Path]) -> None:
+    """Unpack the four wheels beside the locked packages, and train with them from outside the tree."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    run(session, "python", "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder / "site", *wheels)
+    ours = f"import orz_train; assert orz_train.__file__.startswith({str(folder)!r}), orz_train.__file__"
+    small = ("steps=1", "prompts_per_step=2", "samples_per_prompt=2", "critic.updates_per_step=1", "eval.max_prompts=4")
+    with session.chdir(folder):
+        session.run(SCRIPTS / "python", "-c", ours, external=True, env={"PYTHONPATH": str(folder / "site")})
+        for command in (("train", "--list"), ("plan", "orz-7b-ppo"), ("train", "quickstart", *small)):
+            arguments = [SCRIPTS / "python", "-m", "orz_cli", *command]
+            session.run(*arguments, external=True, silent=True, env={"PYTHONPATH": str(folder / "site")})
+    session.log("the wheels of all four packages work together, from outside the tree")
 
 
 def install(session: nox.Session) -> list[str]:

@@ -80,7 +80,7 @@ def main() -> None:
 def run(recipe: str, seed: int, run_dir: Path) -> Row:
     """Train, verify and check one run."""
     started = time.monotonic()
-    command = ["train", recipe, "backend=local", f"seed={seed}", "--run-dir", str(run_dir)]
+    command = ["train", recipe, f"seed={seed}", "--run-dir", str(run_dir)]
     subprocess.run([ORZ, *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seconds = time.monotonic() - started
     lines = read_records(run_dir / "metrics.jsonl")

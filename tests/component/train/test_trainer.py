@@ -15,7 +15,7 @@ from orz_ckpt.inventory import list_checkpoints
 from orz_monitor.records import describe
 from orz_train.checkpoint import ResumePoint, resume_point
 from orz_train.config.schema import Config
-from orz_train.errors import ConfigError, NonFiniteError, RunFolderError
+from orz_train.errors import ConfigError, NonFiniteError, RewardError, RunFolderError
 from orz_train.launch import build_trainer, load_parts
 from orz_train.rewards.pool import RewardPool
 from orz_train.testing import MemorySink, ScriptedGenerator
@@ -226,3 +226,16 @@ def test_a_resume_notices_other_prompts(build: Build, tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "8+1=", "answer": "9"}\n' * 6, encoding="utf-8")
     with pytest.raises(RunFolderError, match="other prompts"):
         build(start=resume_point(newest(first)))
+
+
+def test_a_run_without_any_score_ends(build: Build, tmp_path: Path) -> None:
+    """After `reward.max_unscored_steps` steps there is nothing to learn from: the run stops and says why."""
+    (tmp_path / "broken.py").write_text(
+        "def reward(prompt, rollout):\n    raise LookupError('no answer key')\n", encoding="utf-8"
+    )
+    settings = {"function": "broken:reward", "only_if_stopped": False, "max_unscored_steps": 2}
+    trainer, sink = build(reward=settings, steps=9)
+    with pytest.raises(RewardError, match="no answer key; so it was for 2 steps in a row") as caught:
+        trainer.run()
+    assert "check_reward" in caught.value.remedy
+    assert [1] == [report.step for report in sink.reports]

@@ -52,7 +52,7 @@ def verify(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="A run, a step folder, a role folder in one, a Hugging Face folder, or a .safetensors file.",
             show_default=False,
         ),

@@ -148,6 +148,8 @@ def load(path: Path) -> Manifest:
         ManifestError: it is torn, newer than this reader, or not valid.
         OSError: it cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise ManifestError(f"{path}: not a plain file")
     with path.open("rb") as stream:
         data = stream.read(MAX_MANIFEST_BYTES + 1)
     return loads(data, source=str(path))

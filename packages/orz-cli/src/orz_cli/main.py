@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 import traceback
@@ -74,10 +75,8 @@ def _run(args: list[str]) -> int:  # noqa: PLR0911  one return for each way to e
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         return _reader_left()
-    except Exception:  # noqa: BLE001  a bug: the user gets the traceback, and whom to tell
-        traceback.print_exc()
-        _show_bug(commands.get(args[0]) if args else None)
-        return ExitCode.FAILED
+    except Exception as error:  # noqa: BLE001  what no command foresaw
+        return _unforeseen(error, commands.get(args[0]) if args else None)
     return ExitCode.OK
 
 
@@ -145,6 +144,27 @@ def _show_usage_error(error: typer.TyperException) -> None:
         return
     command = context.command_path if context is not None else "orz"
     show_error(error.format_message(), f"{command} --help")
+
+
+def _unforeseen(error: Exception, command: Command | None) -> ExitCode:
+    """Explain an error that no command foresaw: the machine's in a line, a bug with its traceback and whom to tell."""
+    if isinstance(error, FileNotFoundError) and not _folder_exists():
+        show_error("the current folder no longer exists", "cd to a folder that does")
+        return ExitCode.USAGE
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        show_error(f"no space is left where {error.filename or 'the output'} goes", "free some space and try again")
+        return ExitCode.FAILED
+    traceback.print_exception(error)
+    _show_bug(command)
+    return ExitCode.FAILED
+
+
+def _folder_exists() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109  Path.cwd() is the same call
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _show_bug(command: Command | None) -> None:

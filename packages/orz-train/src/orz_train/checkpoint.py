@@ -160,8 +160,8 @@ def resume_point(path: Path) -> ResumePoint:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{folder / STATE / 'trainer.json'} can't be read: {error}",
-            remedy=f"check it with `orz ckpt verify {folder}`, and resume from an older checkpoint",
+            f"{folder}: the checkpoint is damaged: {STATE}/trainer.json can't be read: {error}",
+            remedy=_instead_of(folder),
         ) from error
 
 
@@ -174,9 +174,10 @@ def starting_point(run_dir: Path | None, resume: str) -> ResumePoint | None:
     if resume == "never":
         return None
     if resume == "auto":
-        if run_dir is None or not (run_dir / "checkpoints").is_dir() or newest_committed(run_dir) is None:
+        if run_dir is None or not (run_dir / "checkpoints").is_dir():
             return None
-        return resume_point(run_dir)
+        _refuse_torn(run_dir)
+        return resume_point(run_dir) if newest_committed(run_dir) is not None else None
     start = resume_point(Path(resume))
     if run_dir is not None and os.path.realpath(run_dir) != os.path.realpath(start.run_dir):
         return start
@@ -189,6 +190,21 @@ def starting_point(run_dir: Path | None, resume: str) -> ResumePoint | None:
     return start
 
 
+def _refuse_torn(run_dir: Path) -> None:
+    """Refuse a run whose newest checkpoint has a manifest that can't be read: going on would pass it over in silence.
+
+    Raises:
+        CheckpointError: names it.
+    """
+    checkpoints = list_checkpoints(run_dir)
+    if checkpoints and not checkpoints[-1].committed and (checkpoints[-1].path / "manifest.json").exists():
+        newest = checkpoints[-1].path
+        raise CheckpointError(
+            f"{newest}: the checkpoint is damaged: {checkpoints[-1].problem}",
+            remedy=f"{_instead_of(newest)}; or move it away to go on from an older one here",
+        )
+
+
 def require_whole(start: ResumePoint) -> None:
     """Read every byte of a checkpoint and compare it with its manifest: a resume must not train on damage.
 
@@ -199,9 +215,12 @@ def require_whole(start: ResumePoint) -> None:
     if report.status() is Status.OK:
         return
     errors = [finding for finding in report.findings if finding.severity is Severity.ERROR]
-    shown = "\n".join(f"  {finding.message}" for finding in errors[:5])
-    older = [c for c in list_checkpoints(start.run_dir) if c.committed and c.step < start.step]
-    remedy = f"see `orz ckpt verify {start.path}`"
-    if older:
-        remedy += f"; go on from an older one: --resume {older[-1].path} --run-dir NEW"
-    raise CheckpointError(f"{start.path}: the checkpoint is damaged:\n{shown}", remedy=remedy)
+    shown = "\n".join(f"  {finding.path}: {finding.message}" for finding in errors[:5])
+    raise CheckpointError(f"{start.path}: the checkpoint is damaged:\n{shown}", remedy=_instead_of(start.path))
+
+
+def _instead_of(folder: Path) -> str:
+    """Say how to go on without a checkpoint that can't be used."""
+    remedy = f"see `orz ckpt verify {folder}`"
+    older = [c for c in list_checkpoints(folder.parent.parent) if c.committed and c.path.name < folder.name]
+    return remedy + (f"; go on from an older one: --resume {older[-1].path} --run-dir NEW" if older else "")

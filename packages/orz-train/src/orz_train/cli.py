@@ -67,7 +67,9 @@ def train(
         return
     from orz_train.launch import run
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's signal ends a run as Ctrl-C does
+    for name in ("SIGTERM", "SIGHUP"):  # a scheduler's signal and a closed terminal end a run as Ctrl-C does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     code = run(loaded.config, run_dir=run_dir, resume=resume)
     if code:
         raise typer.Exit(int(code))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+from orz_train.errors import RewardError
 from orz_train.ports import Generator, MetricSink, PromptSource, RewardModel, Sampling
 from orz_train.stopwatch import Stopwatch
 from orz_train.types import Prompt, Rollout, Score, ScoreStatus
@@ -20,6 +21,7 @@ class Collector:
         sampling: how to sample in training.
         sink: is told of the progress.
         clock: counts the seconds of `generate` and of `reward`, the wait for the last scores.
+        max_unscored_steps: training steps in a row without a single score that end the run.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Collector:
         sampling: Sampling,
         sink: MetricSink,
         clock: Stopwatch,
+        max_unscored_steps: int,
     ) -> None:
         self.prompts = prompts
         self.generator = generator
@@ -38,13 +41,17 @@ class Collector:
         self.sampling = sampling
         self.sink = sink
         self.clock = clock
+        self.max_unscored_steps = max_unscored_steps
+        self._unscored_steps = 0
 
     def __call__(self, step: int) -> tuple[list[Rollout], list[Score]]:
-        """Return the N rollouts of a training step and their scores, in rollout order: by prompt, then sample."""
+        """Return the N rollouts of a training step and their scores, in rollout order: by prompt, then sample.
+
+        Raises:
+            RewardError: no response has had a score for `max_unscored_steps` steps.
+        """
         rollouts, scores = self.scored(self._prompts_of(step), self.sampling, step=step)
-        if all(score.status is not ScoreStatus.OK for score in scores):
-            reason = scores[0].facts.get("error", scores[0].status.value)
-            self.sink.event("warning", step=step, message=f"no response of step {step} has a score: {reason}")
+        self._watch(step, scores)
         return rollouts, scores
 
     def with_prompts(
@@ -68,6 +75,22 @@ class Collector:
             self.sink.phase("reward", 0, total)
             scores = [future.result() for _, future in pending]
         return [rollout for rollout, _ in pending], scores
+
+    def _watch(self, step: int, scores: Sequence[Score]) -> None:
+        """Warn of a step without a single score; stop the run after several in a row."""
+        if any(score.status is ScoreStatus.OK for score in scores):
+            self._unscored_steps = 0
+            return
+        self._unscored_steps += 1
+        reason = scores[0].facts.get("error", scores[0].status.value)
+        message = f"no response of step {step} has a score: {reason}"
+        self.sink.event("warning", step=step, message=message)
+        if self._unscored_steps >= self.max_unscored_steps:
+            raise RewardError(
+                f"{message}; so it was for {self._unscored_steps} steps in a row",
+                remedy="mend the reward function or the answers in the data, and start again;"
+                " orz_train.testing.check_reward tests a function without a run",
+            )
 
     def _prompts_of(self, step: int) -> Sequence[Prompt]:
         """Return the P prompts of a training step; steps count from 1, batches of prompts from 0."""

@@ -12,6 +12,7 @@ __all__ = [
     "DataError",
     "NonFiniteError",
     "OrzError",
+    "RewardError",
     "RunFolderError",
     "UsageError",
 ]
@@ -35,6 +36,12 @@ class BackendMissingError(UsageError):
 
 class CheckpointError(OrzError, OSError):
     """A checkpoint couldn't be written or read back; older ones are untouched."""
+
+    exit_code = ExitCode.FAILED
+
+
+class RewardError(OrzError, ValueError):
+    """The reward function scored nothing for several steps; the run stopped."""
 
     exit_code = ExitCode.FAILED
 

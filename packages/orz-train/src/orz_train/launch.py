@@ -16,6 +16,7 @@ from orz_train.backends.local.models import LocalCritic, LocalPolicy, LocalRefer
 from orz_train.checkpoint import ResumePoint, RunCheckpoints, require_whole, starting_point
 from orz_train.collect import Collector
 from orz_train.config import shipped
+from orz_train.config.checks import check
 from orz_train.config.length import num_steps, steps_per_episode
 from orz_train.config.preflight import check_names
 from orz_train.config.schema import Config
@@ -51,6 +52,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
     check_names(config)
     load_reward(config.reward.function)  # here, too, so that a wrong signature shows before anything starts
     _check_backend(config)
+    check(config)
     if config.local.num_threads is not None:
         torch.set_num_threads(config.local.num_threads)
     start = starting_point(run_dir, resume)
@@ -108,6 +110,7 @@ def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPo
         sampling=_sampling(config),
         sink=sink,
         clock=clock,
+        max_unscored_steps=config.reward.max_unscored_steps,
     )
     models = {"policy": parts.policy} if parts.critic is None else {"policy": parts.policy, "critic": parts.critic}
     return Trainer(
@@ -226,24 +229,16 @@ def _sampling(config: Config) -> Sampling:
 
 
 def _check_backend(config: Config) -> None:
-    """Refuse what the local backend can't do, before anything is loaded.
+    """Refuse a backend that this version doesn't have.
 
     Raises:
         BackendMissingError: the run asks for the cluster backend.
-        ConfigError: a model isn't float32.
     """
     if config.backend == "cluster":
         raise BackendMissingError(
             "backend: cluster (Ray, vLLM and DeepSpeed) isn't part of this version of orz-train",
             remedy="a small model trains in one process on a CPU: backend=local, dtype=float32 for policy and critic",
         )
-    for role, settings in (("policy", config.policy), ("critic", config.critic)):
-        if settings is not None and settings.dtype != "float32":
-            raise ConfigError(
-                f"{role}.dtype: got {settings.dtype}, but backend=local keeps one copy of the weights, and its updates"
-                " would drown in rounding",
-                remedy=f"set {role}.dtype=float32",
-            )
 
 
 def _model_path(name: str) -> str:

@@ -20,6 +20,8 @@ from orz_train.algo.segments import action_index, scatter_actions
 from orz_train.errors import DataError
 from orz_train.types import PackedRow
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""One of these makes a folder a tokenizer's."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -74,8 +76,13 @@ def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> HFTokenize
     Raises:
         DataError: the folder or name can't be loaded, or the tokenizer has no end-of-sequence token.
     """
+    if Path(model).is_dir() and not any((Path(model) / name).is_file() for name in TOKENIZER_FILES):
+        raise DataError(
+            f"tokenizer {model}: expected one of {', '.join(TOKENIZER_FILES)}, the folder has none of them",
+            remedy="copy the tokenizer's files there from the model it belongs to",
+        )
     with _explained(model, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code, local_files_only=True)
         generation_eos = _generation_eos(model)
     return HFTokenizer(tokenizer, generation_eos=generation_eos, source=model)
 
@@ -88,7 +95,11 @@ def load_causal_lm(model: str, *, dtype: str, trust_remote_code: bool = False) -
     """
     with _explained(model, "model"):
         loaded = AutoModelForCausalLM.from_pretrained(
-            model, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=trust_remote_code
+            model,
+            dtype=DTYPES[dtype],
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
         )
     return _prepared(loaded)
 
@@ -102,7 +113,9 @@ def load_critic(model: str, *, dtype: str, trust_remote_code: bool = False) -> n
         DataError: the folder or name can't be loaded.
     """
     with _explained(model, "critic"):
-        config = AutoConfig.from_pretrained(model, num_labels=1, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(
+            model, num_labels=1, trust_remote_code=trust_remote_code, local_files_only=True
+        )
         config.classifier_dropout = 0.0
         config.token_classification_bias = False
         had_head = any("ForTokenClassification" in name for name in config.architectures or ())
@@ -112,6 +125,7 @@ def load_critic(model: str, *, dtype: str, trust_remote_code: bool = False) -> n
             dtype=DTYPES[dtype],
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
+            local_files_only=True,
         )
     head = value_head(loaded)
     if not had_head:
@@ -201,7 +215,7 @@ def _explained(model: str, what: str) -> Iterator[None]:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
             f"{what} {model}: transformers {transformers.__version__} can't load it: {first_line}",
-            remedy="check the path, or name a model that is in the local hub cache",
+            remedy="check the path; a model of the hub has to be in the local cache: hf download NAME",
         ) from error
 
 

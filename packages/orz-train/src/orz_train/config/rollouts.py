@@ -47,7 +47,7 @@ class Generation(Section):
 
     max_response_tokens: int = Field(gt=0)
     """Tokens; a response that reaches it is truncated."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0.01, le=100)
     """Divides the logits, in the sampler and in the trainer alike."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Keep the likeliest tokens up to this mass. Below 1 the trainer's log-probs are of the full distribution."""
@@ -69,10 +69,12 @@ class Reward(Section):
     function: str = "math"
     """`math` (boxed answer inside `<answer>`, compared as numbers or expressions), `boxed` (wherever it stands),
     `exact` (the whole response, letter by letter), or `module:function`."""
-    workers: int = Field(default=2, gt=0)
+    workers: int = Field(default=2, gt=0, le=512)
     """Processes that run the reward function."""
     timeout_s: float = Field(default=10.0, gt=0)
     """Seconds for one response, from when a worker takes it; then the worker is killed and the response is unscored."""
+    max_unscored_steps: int = Field(default=3, gt=0)
+    """Stop the run after so many steps in a row without a single score: there is nothing to learn from."""
     only_if_stopped: bool = True
     """Reward 0 for a response that was cut at the token limit, whatever it says (as ORZ)."""
     unscored: Literal["exclude", "zero"] = "exclude"

@@ -46,7 +46,7 @@ class Logging(Section):
 class Local(Section):
     """The process of `backend: local`."""
 
-    num_threads: int | None = Field(default=None, gt=0)
+    num_threads: int | None = Field(default=None, gt=0, le=1024)
     """Threads of torch's operators; torch's own choice by default. Small models are fastest with one, and another
     number rounds sums differently."""
 
@@ -89,9 +89,9 @@ class Config(Section):
     """Training steps; or give `episodes`."""
     episodes: int | None = Field(default=None, gt=0)
     """Passes over the training prompts (ORZ: num_episodes); or give `steps`."""
-    prompts_per_step: int = Field(gt=0)
+    prompts_per_step: int = Field(gt=0, le=1_000_000)
     """P: prompts of one step (ORZ: rollout_batch_size)."""
-    samples_per_prompt: int = Field(gt=0)
+    samples_per_prompt: int = Field(gt=0, le=10_000)
     """G: responses to each prompt (ORZ: n_samples_per_prompt)."""
     algorithm: Algorithm = Algorithm()
     data: Data

@@ -74,7 +74,7 @@ class Packing(Section):
 class Optimizer(Section):
     """AdamW and its schedule."""
 
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, le=10)
     """Learning rate after the warm-up."""
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps, not training steps, over which the rate rises from 0."""

@@ -15,6 +15,10 @@ _MAX_REASON_CHARS = 1000
 """Of an error's text; some carry the whole response."""
 
 
+MAX_REWARD = 1e15
+"""A larger reward would overflow the squares of a float32 loss."""
+
+
 class RewardFunction(Protocol):
     """Scores one rollout: a plain function, an async one, or an object that can be called.
 
@@ -91,6 +95,8 @@ def _finite(value: Any, what: str) -> float:
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{what} is {number}, expected a finite number")
+    if abs(number) > MAX_REWARD:
+        raise ValueError(f"{what} is {number:g}, expected at most {MAX_REWARD:g} in size")
     return number
 
 
