@@ -199,7 +199,7 @@ def test_a_continuation_appends_and_the_later_record_counts(
     scalars = EventAccumulator(str(path / "tensorboard"))
     scalars.Reload()
     assert [0.25, 0.5, 0.125, 0.125] == [event.value for event in scalars.Scalars("reward/mean")]
-    assert "reward      0.250 -> 0.250" in streams["stdout"].getvalue().split("tiny finished")[2]
+    assert "reward      0.375 -> 0.125" in streams["stdout"].getvalue().split("tiny finished")[2]
 
 
 def test_a_killed_run_can_go_on(tmp_path: Path, streams: dict[str, io.StringIO]) -> None:

@@ -70,7 +70,28 @@ def test_rewards_that_are_not_finite_are_shown_as_they_are() -> None:
     """A summary never fails where the run did not."""
     history = history_of([math.inf, -math.inf, 0.5], 3)
     text = summary(history, title="tiny finished", folder=Path("/runs/tiny"), answers=[])
-    assert "reward      nan -> nan  (nan)\n              xx▁\n" in text
+    assert "reward      inf -> 0.500  (-inf)\n              xx▁\n" in text
+
+
+@pytest.mark.parametrize(
+    ("rewards", "values", "windows"),
+    [
+        ([0.25], "0.250", "mean of the only step"),
+        ([0.25, 0.75], "0.250 -> 0.750  (+0.500)", "mean of the first step, of the last"),
+        ([0.25, 0.5, 0.75], "0.250 -> 0.750  (+0.500)", "mean of the first step, of the last"),
+        ([0.25] * 2 + [0.75] * 2, "0.250 -> 0.750  (+0.500)", "mean of the first 2 steps, of the last 2"),
+        ([0.25] * 4 + [0.75] * 4, "0.250 -> 0.750  (+0.500)", "mean of the first 4 steps, of the last 4"),
+        ([0.25] * 7 + [0.75] * 7, "0.250 -> 0.750  (+0.500)", "mean of the first 5 steps, of the last 7"),
+        ([0.25] * 9 + [0.75] * 10, "0.250 -> 0.750  (+0.500)", "mean of the first 5 steps, of the last 9"),
+        ([0.25] * 40 + [0.75] * 40, "0.250 -> 0.750  (+0.500)", "mean of the first 5 steps, of the last 10"),
+    ],
+)
+def test_first_and_last_share_no_step(rewards: list[float], values: str, windows: str) -> None:
+    """Overlapping windows would flatten what a short run has learned; the counts are the real ones."""
+    text = summary(history_of(rewards, len(rewards)), title="tiny finished", folder=Path("/runs/tiny"), answers=[])
+    lines = [line.strip() for line in text.splitlines()]
+    assert f"reward      {values}" in lines
+    assert windows in lines
 
 
 def test_a_run_that_stopped_early_says_how_to_go_on() -> None:
@@ -81,7 +102,7 @@ tiny interrupted: 2 of 20 steps in 0:04
 
   reward      0.250 -> 0.250  (+0)
               __
-              mean of the first 2 steps, of the last 2
+              mean of the first step, of the last
 
   run folder  /runs/tiny
   look        orz monitor report /runs/tiny

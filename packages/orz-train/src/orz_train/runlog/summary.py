@@ -87,10 +87,16 @@ def _reward(history: History, *, ascii_only: bool) -> Iterator[str]:
     rewards = history.series("reward/mean")
     if not rewards:
         return
-    first, last = rewards[:_FIRST], rewards[-_LAST:]
+    if len(rewards) == 1:
+        yield f"  reward      {number(rewards[0])}"
+        yield "              mean of the only step"
+        return
+    half = len(rewards) // 2  # so that the two windows share no step
+    first, last = rewards[: min(_FIRST, half)], rewards[-min(_LAST, half) :]
     yield f"  reward      {number(mean(first))} -> {number(mean(last))}  ({signed(mean(last) - mean(first))})"
     yield f"              {sparkline(rewards, _CURVE_WIDTH, ascii_only=ascii_only)}"
-    yield f"              mean of the first {len(first)} steps, of the last {len(last)}"
+    counted = f"{len(first)} steps" if len(first) > 1 else "step"
+    yield f"              mean of the first {counted}, of the last" + (f" {len(last)}" if len(last) > 1 else "")
 
 
 def _evaluations(history: History) -> Iterator[str]:
