@@ -51,7 +51,7 @@ def test_what_the_displays_read_is_registered() -> None:
         *orz_lines._ACTOR_POSTFIX.values(),
         *orz_lines._CRITIC_POSTFIX.values(),
         *orz_lines._STATUS.values(),
-        *(name for names in plain._COLUMNS.values() for name in names),
+        *(name for column in plain._COLUMNS for name in column.names),
         *(name for row in view._ROWS for name in row.names),
     }
     assert set() == shown - METRICS.keys()

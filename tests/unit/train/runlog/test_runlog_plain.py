@@ -21,7 +21,7 @@ def shown(report: StepReport, history: History, stream: io.TextIOBase) -> None:
 
 
 def test_a_step_is_one_line(make_report: Callable[..., StepReport]) -> None:
-    """Numbers that were not measured are left out, so GRPO's lines have no holes."""
+    """Numbers that were not measured are left out, so GRPO's lines have no critic in them."""
     stream = io.StringIO()
     shown(make_report(2, metrics={"policy/kl_ref": 0.0827}), History(80), stream)
     assert (
@@ -39,8 +39,49 @@ def test_step_0_is_no_line(make_report: Callable[..., StepReport]) -> None:
 def test_kl_falls_back_to_the_old_policy(make_report: Callable[..., StepReport]) -> None:
     """Without a reference model the drift within the step is what there is."""
     stream = io.StringIO()
-    shown(make_report(2, metrics={"policy/kl_old": 0.5}), History(80), stream)
+    shown(make_report(2, metrics={"policy/kl_old": 0.5, "policy/updates": 4.0}), History(80), stream)
     assert "kl 0.500" in stream.getvalue()
+
+
+def test_a_single_update_shows_no_noise(make_report: Callable[..., StepReport]) -> None:
+    """Its loss is the rounding error of a mean that is 0, its KL to the old policy 0 by definition."""
+    stream = io.StringIO()
+    metrics = {
+        "policy/loss": -1.1e-8,
+        "policy/kl_old": 0.0,
+        "policy/grad_norm": 0.8281,
+        "critic/explained_var": -0.04,
+        "rollout/response_tokens_mean": 7.4453,
+    }
+    shown(make_report(12, metrics=metrics), History(80), stream)
+    assert (
+        "step 12/80  reward 0.500  pg 0      ent 0.457  grad 0.828  ev -0.04  len 7.445  1.3 s  eta 1:28\n"
+        == stream.getvalue()
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "seconds", "left_out"),
+    [(80, 1.3, {"pg"}), (2000, 480.0, {"pg", "kl"}), (200_000, 1e5, {"pg", "kl", "ev"})],
+)
+def test_no_line_is_wider_than_100_columns(
+    make_report: Callable[..., StepReport], num_steps: int, seconds: float, left_out: set[str]
+) -> None:
+    """What tells least goes first; step, reward and times always stay."""
+    stream = io.StringIO()
+    metrics = {
+        "policy/loss": -1.3e-5,
+        "policy/kl_ref": 0.0012,
+        "policy/grad_norm": 123.4,
+        "critic/explained_var": -0.031,
+        "rollout/response_tokens_mean": 12345.6,
+    }
+    shown(make_report(1, metrics=metrics, seconds=seconds), History(num_steps), stream)
+    line = stream.getvalue().rstrip("\n")
+    assert len(line) <= 100
+    assert left_out == {label for label in ("pg", "kl", "ent", "grad", "ev", "len") if f"  {label} " not in line}
+    assert line.startswith(f"step {1:>{len(str(num_steps))}}/{num_steps}  reward 0.500  ")
+    assert "  eta " in line
 
 
 def test_events_and_warnings_are_lines_too() -> None:

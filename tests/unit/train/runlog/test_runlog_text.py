@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from orz_train.runlog.text import clock, duration, number, printable, shortened, signed, size
+from orz_train.runlog.text import above_noise, clock, duration, number, printable, shortened, signed, size
 
 pytestmark = pytest.mark.unit
 
@@ -30,6 +30,15 @@ pytestmark = pytest.mark.unit
 def test_a_number_keeps_the_digits_that_matter(expected: str, value: float) -> None:
     """Small, large, whole and non-finite numbers are all short and unmistakable."""
     assert expected == number(value)
+
+
+@pytest.mark.parametrize(
+    ("expected", "value"), [(0.0, -1.1e-8), (0.0, 9.9e-7), (1e-6, 1e-6), (-1.3e-5, -1.3e-5), (math.inf, math.inf)]
+)
+def test_rounding_errors_are_zero(expected: float, value: float) -> None:
+    """Below 1e-6 nothing was measured; from there on nothing is touched."""
+    assert expected == above_noise(value)
+    assert math.isnan(above_noise(math.nan))
 
 
 def test_a_difference_always_has_a_sign() -> None:

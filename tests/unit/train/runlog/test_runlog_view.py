@@ -125,6 +125,16 @@ def test_grpo_has_no_critic_row_and_a_reference_its_own(history: History, make_r
     assert "explained variance" not in text
 
 
+def test_rounding_errors_draw_no_curve(history: History) -> None:
+    """A policy loss of 1e-8 is 0 and flat; a learning rate of 1e-8 is a learning rate."""
+    view = RunView("tiny", history)
+    for step, value in enumerate((-1.1e-8, 1.8e-9, -6.6e-10, 1.3e-8), start=1):
+        history.add(StepRecord(step=step, time=0.0, metrics={"policy/loss": value, "policy/lr": abs(value)}))
+    rows = [re.split(r"\s{2,}", line.strip()) for line in picture(view, 80).splitlines()]
+    assert ["pg", "0", "▁▁▁▁"] in rows
+    assert any(row[:2] == ["learning rate", "1.3e-08"] for row in rows)
+
+
 def test_values_that_are_not_finite_are_seen(history: History) -> None:
     """A NaN is named in its row and marked in its curve."""
     view = RunView("tiny", history)

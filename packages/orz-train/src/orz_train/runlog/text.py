@@ -8,6 +8,8 @@ _KILO = 1000
 _MINUTE_S = 60
 _CUT = "..."
 _SMALL, _LARGE = 1e-4, 1e5
+_NOISE = 1e-6
+"""Losses and KLs below it are float32's rounding error, not a measurement."""
 _FORMS = ((0.1, ".2g"), (10, ".3f"), (1000, ".1f"))
 """How to write a number that is smaller than the limit."""
 
@@ -23,6 +25,11 @@ def number(value: float) -> str:
         return f"{value:.1e}"
     form = next((form for limit, form in _FORMS if size < limit), ".0f")
     return f"{value:{form}}"
+
+
+def above_noise(value: float) -> float:
+    """Return 0 for what is no more than the rounding of sums, such as the policy loss of a single update."""
+    return 0.0 if abs(value) < _NOISE else value
 
 
 def signed(value: float) -> str:

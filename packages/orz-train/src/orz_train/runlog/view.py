@@ -22,7 +22,7 @@ from orz_train.runlog.events import level, sentence
 from orz_train.runlog.history import History, mean
 from orz_train.runlog.sparkline import sparkline
 from orz_train.runlog.summary import Answer
-from orz_train.runlog.text import clock, duration, number, printable, shortened, signed
+from orz_train.runlog.text import above_noise, clock, duration, number, printable, shortened, signed
 from orz_train.types import StepReport
 
 _NUM_NOTES = 4
@@ -42,13 +42,15 @@ class _Row:
     label: str
     names: tuple[str, ...]
     better: Literal["up", "down", ""] = ""
+    noisy: bool = False
+    """Whether a tiny value is rounding error, which a curve would blow up."""
 
 
 _ROWS = (
     _Row("reward", ("reward/mean",), "up"),
-    _Row("pg", ("policy/loss",)),
-    _Row("kl to reference", ("policy/kl_ref",)),
-    _Row("kl to old policy", ("policy/kl_old",)),
+    _Row("pg", ("policy/loss",), noisy=True),
+    _Row("kl to reference", ("policy/kl_ref",), noisy=True),
+    _Row("kl to old policy", ("policy/kl_old",), noisy=True),
     _Row("entropy", ("policy/entropy",)),
     _Row("response tokens", ("rollout/response_tokens_mean",)),
     _Row("truncated", ("rollout/truncated_frac",), "down"),
@@ -177,6 +179,7 @@ class RunView:
             table.add_column(justify="right", no_wrap=True, width=_VALUE_WIDTH)
         for row in shown:
             values = next(series for name in row.names if (series := self._history.series(name)))
+            values = [above_noise(value) for value in values] if row.noisy else values
             style = "bold" if math.isfinite(values[-1]) else "bold red"
             cells = [
                 Text(row.label),
