@@ -119,7 +119,8 @@ def nothing_scored(m: Metrics, steps: slice = slice(None)) -> None:
     for name in ("reward/mean", "reward/std", "reward/solved_frac", "rollout/zero_variance_frac"):
         m[name] = m[name].copy()  # some of them share one array
         m[name][steps] = np.nan
-    m["return/mean"] = m["reward/mean"].copy()
+    for name in ("return/mean", "advantage/abs_mean", "critic/value_mean"):
+        m[name] = m["reward/mean"].copy()
 
 
 def one_step_unscored(m: Metrics) -> None:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.unit
     ("expected", "event", "data"),
     [
         ("training for 80 steps", "start", {"steps": 80}),
+        ("training for 1 step", "start", {"steps": 1}),
         ("resumed after step 3 from checkpoints/step_000003", "resume", {"path": "checkpoints/step_000003"}),
         ("saved x (6.2 MB, 0.84 s)", "checkpoint_saved", {"path": "x", "bytes": 6.2e6, "seconds": 0.84}),
         ("saved checkpoints/x", "checkpoint_saved", {"path": "checkpoints/x"}),

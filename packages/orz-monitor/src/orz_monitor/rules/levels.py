@@ -77,10 +77,11 @@ def before_and_during(series: Series, first_step: int, last_step: int) -> Eviden
     """Return a metric's medians in the ten points before a span and within it."""
     before = series.between(-np.inf, first_step - 1).values[-10:]
     during = series.between(first_step, last_step).values
+    span = f"median of steps {first_step} to {last_step}" if last_step > first_step else f"step {first_step}"
     return Evidence(
         metric=series.name,
         observed=float(np.median(during)) if len(during) else float("nan"),
-        observed_is=f"median of steps {first_step} to {last_step}",
+        observed_is=span,
         baseline=float(np.median(before)) if len(before) else None,
         baseline_is="median of the 10 steps before",
     )

@@ -17,8 +17,8 @@ from orz_monitor.units import shown
 
 _EXEMPT: Final = frozenset({"critic/explained_var"})
 """0 / 0 by definition where all returns are equal."""
-_OF_SCORES: Final = ("reward/", "return/", "rollout/zero_variance_frac")
-"""How the metrics begin that are means over scored samples: NaN by definition in a step that has none."""
+_OF_SCORES: Final = ("reward/", "return/", "advantage/", "critic/value_", "rollout/zero_variance_frac")
+"""How the names of means over scored samples begin: NaN by definition in a step that has none."""
 MOST_NAMED: Final = 5
 _GUARDED: Final = {
     "policy/loss": "policy/skipped_updates",

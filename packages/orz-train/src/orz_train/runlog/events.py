@@ -29,7 +29,8 @@ def sentence(record: EventRecord) -> str:
     data = {"message": record.event, "path": "a checkpoint", **record.data}
     match record.event:
         case "start":
-            text = f"training for {data.get('steps', '?')} steps"
+            steps = data.get("steps", "?")
+            text = f"training for {steps} {'step' if steps == 1 else 'steps'}"
         case "resume":
             text = f"resumed after step {record.step} from {data['path']}"
         case "checkpoint_saved":
