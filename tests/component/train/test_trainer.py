@@ -235,7 +235,7 @@ def test_a_run_without_any_score_ends(build: Build, tmp_path: Path) -> None:
     )
     settings = {"function": "broken:reward", "only_if_stopped": False, "max_unscored_steps": 2}
     trainer, sink = build(reward=settings, steps=9)
-    with pytest.raises(RewardError, match="no answer key; so it was for 2 steps in a row") as caught:
+    with pytest.raises(RewardError, match=r"no answer key .*; so it was for 2 steps in a row") as caught:
         trainer.run()
     assert "check_reward" in caught.value.remedy
     assert [1] == [report.step for report in sink.reports]

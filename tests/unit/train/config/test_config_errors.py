@@ -38,7 +38,7 @@ def test_all_problems_come_at_once_with_their_lines(write: Write, sound: str) ->
     expected = (
         "5 problems in ./mine.yaml:\n"
         "  mine.yaml:4: seed: got 'lucky', expected a whole number, at least 0 and below 9223372036854775808\n"
-        "  mine.yaml:6: generation.temperature: got 0, expected a number, above 0\n"
+        "  mine.yaml:6: generation.temperature: got 0, expected a number, at least 0.01 and at most 100\n"
         "  mine.yaml:3: critic.updates_per_steps: unknown key; did you mean 'critic.updates_per_step'?\n"
         "  argument 'polcy.model=x': polcy: unknown key; did you mean 'policy'?\n"
         "  mine.yaml:7: kl.loss_coef: got 1.0 beside kl.reward_coef 1.0: the KL would count twice; set one of them to 0"

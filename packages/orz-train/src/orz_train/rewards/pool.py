@@ -168,8 +168,9 @@ class RewardPool:
                     self._open.discard(job)
                     self._open.add(again)
                 self._send(again)
-            case _:
-                self._finish(job, error_score(f"{type(error).__name__}: {error}"))
+            case _:  # stopping, the pool may fail a task in ways of its own
+                reason = _CLOSED if self._closed else f"{type(error).__name__}: {error}"
+                self._finish(job, error_score(reason))
 
     def _finish(self, job: _Job, score: Score) -> None:
         with self._lock:
