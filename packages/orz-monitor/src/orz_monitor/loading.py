@@ -26,7 +26,8 @@ def load_run(path: Path, *, now: float | None = None) -> Run:
         now: the time of judging, seconds since the Unix epoch; the clock's by default.
 
     Raises:
-        UnreadableRunError: nothing is there, it can't be read, or no registered metric is in it.
+        UnreadableRunError: nothing is there, it can't be read, part of it is of a later version, or no registered
+            metric is in it.
     """
     records_path, folder = _locate(path)
     try:
@@ -36,6 +37,11 @@ def load_run(path: Path, *, now: float | None = None) -> Run:
         raise UnreadableRunError(
             f"{records_path}: can't be read: {error.strerror or error}", remedy="check the path and its permissions"
         ) from error
+    newer = next((line for line in stitched.unreadable if line.newer), None)
+    if newer is not None:
+        raise UnreadableRunError(
+            f"{records_path}, line {newer.number}: {newer.error}", remedy="python -m pip install --upgrade orz-monitor"
+        )
     run = stitched.run(path, folder, traceback, time.time() if now is None else now)
     if not run.coverage.recognised and not run.events and run.traceback is None:
         raise UnreadableRunError(

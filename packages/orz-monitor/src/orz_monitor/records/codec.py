@@ -7,9 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from orz_monitor.records.model import VERSION, EventRecord, Record, RecordError, StepRecord
+from orz_monitor.records.model import VERSION, EventRecord, NewerRecordError, Record, RecordError, StepRecord
 
 _WRITTEN_AS: Final[Mapping[str, float]] = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+MAX_WHOLE: Final = 2**63
+"""Counts stay below this, so that they fit an array."""
 
 
 def dumps(record: Record) -> str:
@@ -49,7 +53,7 @@ def loads(line: str) -> Record:
         raise RecordError(f"a record is a JSON object, got {_kind_of(fields)}")
     version = _whole(fields.get("v"), "v")
     if not 1 <= version <= VERSION:
-        raise RecordError(
+        raise NewerRecordError(
             f"record of version {version}, this reader knows 1 to {VERSION}", remedy="upgrade orz-monitor"
         )
     match fields.get("kind"):
@@ -131,8 +135,8 @@ def _number(value: object, where: str) -> float:
 
 def _whole(value: object, where: str) -> int:
     """Check a count."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise RecordError(f"'{where}' must be a whole number >= 0, got {_kind_of(value)}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_WHOLE:
+        raise RecordError(f"'{where}' must be a whole number from 0 to 2^63 - 1, got {_kind_of(value)}")
     return int(value)
 
 

@@ -37,6 +37,10 @@ class RecordError(OrzError, ValueError):
     exit_code = ExitCode.INCONCLUSIVE
 
 
+class NewerRecordError(RecordError):
+    """A line is a record of a later version of this contract."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepRecord:
     """One training step: what was measured, and how long each phase took.

@@ -18,7 +18,7 @@ over means. A name with `<part>` stands for many.
 
 _PLACES: Final = {
     "metrics": "",
-    "events": " Found in `storage` events, since it depends on the machine.",
+    "events": " Found in events.",
     "derived": " Worked out by readers, since it depends on the clock.",
 }
 

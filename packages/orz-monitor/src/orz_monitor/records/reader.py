@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_monitor.records.codec import loads
-from orz_monitor.records.model import Record, RecordError
+from orz_monitor.records.model import NewerRecordError, Record, RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,12 +25,14 @@ class Line:
         record: what the line says, or None where it can't be read.
         error: why it can't be read; empty for a record.
         torn: the line was cut off while it was written.
+        newer: the line is of a later version of the contract.
     """
 
     number: int
     record: Record | None = None
     error: str = ""
     torn: bool = False
+    newer: bool = False
 
 
 def read_records(path: Path) -> Iterator[Line]:
@@ -55,6 +57,8 @@ def _read_line(raw: bytes, number: int) -> Iterator[Line]:
         return
     try:
         yield Line(number=number, record=loads(raw.decode("utf-8")))
+    except NewerRecordError as error:
+        yield Line(number=number, error=error.message, newer=True)
     except (RecordError, UnicodeDecodeError) as error:
         appended = raw.rfind(_LINE_STARTS_WITH, 1)
         if appended > 0:

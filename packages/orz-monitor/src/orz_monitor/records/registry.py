@@ -69,7 +69,12 @@ METRICS: Final = {
         _spec("reward/unscored_frac", "fraction", "mean", "Samples without a score, for whatever reason."),
         _spec("reward/part/<name>", "reward", "mean", "Mean of one named part of the reward."),
         # return and advantage
-        _spec("return/mean", "reward", "mean", "Mean return over the samples, after shaping and KL in the reward."),
+        _spec(
+            "return/mean",
+            "reward",
+            "mean",
+            "Mean reward of the scored samples, less the KL penalty of each; undiscounted, no baseline.",
+        ),
         _spec("advantage/abs_mean", "1", "mean", "Mean absolute advantage over action tokens, after whitening."),
         # policy
         _spec("policy/loss", "1", "mean", "Policy loss, averaged over action tokens."),
@@ -106,7 +111,7 @@ METRICS: Final = {
         _spec("rollout/duplicate_frac", "fraction", "mean", "Responses that equal another one of their group."),
         # data
         _spec("data/epoch", "epochs", "last", "Passes over the prompts so far."),
-        _spec("data/prompts_too_long", "count", "sum", "Prompts left out because they exceed the limit."),
+        _spec("data/prompts_too_long", "count", "sum", "Prompts left out because they exceed the limit.", "events"),
         # off-policy
         _spec("staleness/<name>", "versions", "mean", "Age of the weights that sampled, in policy versions."),
         _spec("correction/<name>", "1", "mean", "Importance weights between sampler and trainer."),
@@ -114,13 +119,18 @@ METRICS: Final = {
         _spec("mismatch/logprob_abs_max", "nat", "max", "Largest log-prob gap between sampler and trainer."),
         _spec("mismatch/kl_k3", "nat", "mean", "KL between sampler and trainer, estimator k3."),
         # evaluation
-        _spec("eval/<set>/accuracy", "fraction", "mean", "Held-out answers that are right."),
+        _spec(
+            "eval/<set>/accuracy",
+            "fraction",
+            "mean",
+            "Mean reward of the held-out samples: the share that is right, where the reward is 0 or 1.",
+        ),
         _spec("eval/<set>/response_tokens_mean", "tokens", "mean", "Mean length of a held-out response."),
         _spec("eval/<set>/truncated_frac", "fraction", "mean", "Held-out responses cut at the token limit."),
-        _spec("eval/<set>/samples", "count", "sum", "Held-out samples that were scored."),
+        _spec("eval/<set>/samples", "count", "sum", "Held-out samples."),
         # cost
         _spec("tokens/generated", "tokens", "sum", "Response tokens sampled."),
-        _spec("tokens/trained", "tokens", "sum", "Action tokens that entered the policy's loss."),
+        _spec("tokens/trained", "tokens", "sum", "Action tokens of the step that a loss reads: all but masked ones."),
         _spec("tokens/rows", "count", "sum", "Packed rows."),
         _spec("tokens/padded_frac", "fraction", "mean", "Packed token places that hold no token."),
         _spec("sync/bytes", "bytes", "sum", "Weights moved from trainer to generator."),
@@ -140,7 +150,7 @@ PHASES: Final = {
     "train_policy": "updating the policy",
     "sync": "moving the weights to the generator",
     "eval": "evaluation on held-out sets",
-    "save": "writing a checkpoint",
+    "save": "writing a checkpoint; a save follows its step's record and counts to the next one",
     "total": "the whole step",
 }
 """The phases of `seconds`, in the order of a step."""
