@@ -28,6 +28,10 @@ class Tree:
     problems: list[Problem] = field(default_factory=list)
 
 
+MAX_VALUES = 100_000
+"""Values of one file; aliases of aliases can stand for billions."""
+
+
 def read_tree(path: Path) -> Tree:
     """Read a YAML file whose top is a mapping.
 
@@ -41,6 +45,18 @@ def read_tree(path: Path) -> Tree:
         raise ConfigError(f"{name}: byte {error.start} is not UTF-8 text; is this a YAML file?") from error
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read: {error.strerror}") from error
+    try:
+        return _tree_of(text, name)
+    except RecursionError as error:
+        raise ConfigError(f"{name}: nested too deep; no recipe needs that") from error
+
+
+def _tree_of(text: str, name: str) -> Tree:
+    """Parse the text of a file.
+
+    Raises:
+        ConfigError: it is no YAML, or its top is no mapping.
+    """
     try:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
@@ -69,6 +85,8 @@ def parse_value(text: str) -> Value:
         raise ValueError(f"not a YAML value: {error.problem or error.context}") from error
     except YAMLError as error:
         raise ValueError(f"not a YAML value: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
     if node is None:
         return None
     tree = Tree({})
@@ -94,6 +112,7 @@ class _Reader:
         self._source = source
         self._tree = tree
         self._open: list[Node] = []
+        self._num_values = 0
         self._scalars = YAML(typ="safe", pure=True).constructor
 
     def fill(self, data: dict[str, Value], node: MappingNode, key: Key) -> None:
@@ -114,6 +133,11 @@ class _Reader:
 
     def value(self, node: Node, key: Key) -> Value:
         """Return a node's plain value; a list becomes a tuple."""
+        self._num_values += 1
+        if self._num_values > MAX_VALUES:
+            raise ConfigError(
+                f"{self._source}: more than {MAX_VALUES:,} values, aliases unfolded; no recipe needs that"
+            )
         if any(node is outer for outer in self._open):
             self._problem(node, key, "an alias contains itself")
             return None
@@ -140,6 +164,8 @@ class _Reader:
             return value
         if tag not in _TEXTS:
             self._problem(node, key, f"the tag {tag} is not supported; write a plain value")
+        if "\0" in node.value:
+            self._problem(node, key, "holds a NUL character, which no name or path can have")
         return str(node.value)
 
     def _problem(self, node: Node, key: Key, message: str) -> None:
