@@ -49,5 +49,5 @@ def test_the_recipe_trains(in_example: Path) -> None:
     sink, parts = MemorySink(), load_parts(config)
     with RewardPool.from_config(config.reward) as rewards:
         build_trainer(config, parts, in_example / "run", rewards, sink).run()
-    assert parts.critic is None
+    assert parts.models.critic is None
     assert 1 == sink.reports[0].metrics["policy/updates"]

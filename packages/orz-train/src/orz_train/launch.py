@@ -12,10 +12,9 @@ import torch
 from orz_train.algorithm import Algorithm, load_algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.generator import LocalGenerator, LocalWeightLink
-from orz_train.backends.local.models import LocalCritic, LocalPolicy, LocalReference
-from orz_train.checkpoint import ResumePoint, RunCheckpoints, require_whole, starting_point
+from orz_train.backends.local.load import LocalModels, load_models, model_path
+from orz_train.checkpoint import ResumePoint, RunCheckpoints, Saved, require_whole, starting_point
 from orz_train.collect import Collector
-from orz_train.config import shipped
 from orz_train.config.checks import check
 from orz_train.config.length import num_steps, steps_per_episode
 from orz_train.config.preflight import check_names
@@ -87,9 +86,7 @@ class Parts:
     eval_sets: Mapping[str, LoadedPrompts]
     num_too_long: int
     algorithm: Algorithm
-    policy: LocalPolicy
-    critic: LocalCritic | None
-    reference: LocalReference | None
+    models: LocalModels
     num_steps: int
     start: ResumePoint | None
 
@@ -102,7 +99,8 @@ class Parts:
 def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPool, sink: MetricSink) -> Trainer:
     """Wire a trainer from its parts."""
     clock = Stopwatch()
-    generator = LocalGenerator(parts.policy.model, parts.tokenizer, max_sequences=config.generation.max_sequences)
+    models = parts.models
+    generator = LocalGenerator(models.policy.model, parts.tokenizer, max_sequences=config.generation.max_sequences)
     collector = Collector(
         prompts=parts.prompts,
         generator=generator,
@@ -112,19 +110,21 @@ def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPo
         clock=clock,
         max_unscored_steps=config.reward.max_unscored_steps,
     )
-    models = {"policy": parts.policy} if parts.critic is None else {"policy": parts.policy, "critic": parts.critic}
+    saved: dict[str, Saved] = {"policy": models.policy}
+    if models.critic is not None:
+        saved["critic"] = models.critic
     return Trainer(
         config=config,
         algorithm=parts.algorithm,
         collect=collector,
         evaluate=Evaluator(collector, {name: s.prompts for name, s in parts.eval_sets.items()}, config.eval),
-        policy=parts.policy,
-        critic=parts.critic,
-        reference=parts.reference,
+        policy=models.policy,
+        critic=models.critic,
+        reference=models.reference,
         weights=LocalWeightLink(generator),
         on_device=lambda _model: nullcontext(),
         sink=sink,
-        checkpoints=RunCheckpoints(run_dir, models, config, sink, prompts_sha256=parts.prompts.sha256),
+        checkpoints=RunCheckpoints(run_dir, saved, config, sink, prompts_sha256=parts.prompts.sha256),
         clock=clock,
         packing=Packing(
             max_tokens=config.packing.max_tokens_per_row,
@@ -137,9 +137,7 @@ def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPo
 
 def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
     """Load tokenizer, prompts and models; from a checkpoint, if there is one to start from."""
-    policy_model = _model_path(config.policy.model)
-    trusted = config.policy.trust_remote_code
-    tokenizer = hf.load_tokenizer(policy_model, trust_remote_code=trusted)
+    tokenizer = hf.load_tokenizer(model_path(config.policy.model), trust_remote_code=config.policy.trust_remote_code)
     loaded = load_prompts(config.data, tokenizer)
     eval_sets = load_eval_sets(config.data, tokenizer, max_prompts=config.eval.max_prompts)
     prompts = PromptSet(
@@ -154,60 +152,18 @@ def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
     if unknown:
         raise ConfigError(
             f"generation.stop_token_ids: {unknown} are not among the {tokenizer.vocab_size} ids of the tokenizer",
-            remedy=f"remove them; {policy_model} ends a response with {list(tokenizer.eos_token_ids)} anyway",
+            remedy=f"remove them; {config.policy.model} ends a response with {list(tokenizer.eos_token_ids)} anyway",
         )
     total_steps = num_steps(config, len(prompts))
     algorithm = load_algorithm(config)
-
-    policy_settings = config.policy
-    policy = LocalPolicy(
-        hf.load_causal_lm(
-            str(start.path / "policy") if start is not None else policy_model,
-            dtype=policy_settings.dtype,
-            trust_remote_code=trusted,
-        ),
-        tokenizer,
-        algorithm,
-        config,
-        updates=max(total_steps - policy_settings.freeze_steps, 0)
-        * policy_settings.updates_per_step
-        * policy_settings.epochs_per_step,
-    )
-    critic = None
-    if algorithm.needs_critic and config.critic is not None:
-        critic_model = _model_path(config.critic.model) if config.critic.model else policy_model
-        critic = LocalCritic(
-            hf.load_critic(
-                str(start.path / "critic") if start is not None else critic_model,
-                dtype=config.critic.dtype,
-                trust_remote_code=trusted,
-            ),
-            tokenizer,
-            algorithm,
-            config,
-            updates=total_steps * config.critic.updates_per_step * config.critic.epochs_per_step,
-        )
-    reference = None
-    if config.needs_reference:
-        reference_model = _model_path(config.reference.model) if config.reference.model else policy_model
-        reference = LocalReference(
-            hf.load_causal_lm(reference_model, dtype=policy_settings.dtype, trust_remote_code=trusted),
-            temperature=config.generation.temperature,
-            num_ids=tokenizer.vocab_size,
-        )
-    if start is not None:
-        policy.load_state(start.state)
-        if critic is not None:
-            critic.load_state(start.state)
+    checkpoint = start.path if start is not None else None
     return Parts(
         tokenizer=tokenizer,
         prompts=prompts,
         eval_sets=eval_sets,
         num_too_long=len(loaded.too_long) + sum(len(one.too_long) for one in eval_sets.values()),
         algorithm=algorithm,
-        policy=policy,
-        critic=critic,
-        reference=reference,
+        models=load_models(config, tokenizer, algorithm, num_steps=total_steps, checkpoint=checkpoint),
         num_steps=total_steps,
         start=start,
     )
@@ -239,11 +195,6 @@ def _check_backend(config: Config) -> None:
             "backend: cluster (Ray, vLLM and DeepSpeed) isn't part of this version of orz-train",
             remedy="a small model trains in one process on a CPU: backend=local, dtype=float32 for policy and critic",
         )
-
-
-def _model_path(name: str) -> str:
-    """Resolve a shipped model to its folder; leave paths and hub names as they are."""
-    return str(shipped.resolve(name)) if shipped.is_shipped(name) else name
 
 
 def _announce(log: RunLog, parts: Parts, start: ResumePoint | None) -> None:
