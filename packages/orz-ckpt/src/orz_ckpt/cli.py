@@ -1,4 +1,5 @@
 """`orz ckpt`: look after model weights."""
+# ruff: noqa: PLC0415  `orz --help` loads this module, and must be back at once
 
 from __future__ import annotations
 
@@ -78,8 +79,8 @@ def verify(
     if as_json and output not in {Format.TEXT, Format.JSON}:
         raise UsageError(f"--json and --format {output} exclude each other", remedy="give one of them")
     # Imported here, so that `orz --help` stays fast.
-    from orz_ckpt.progress import shown_progress  # noqa: PLC0415
-    from orz_ckpt.verify import verify_all  # noqa: PLC0415
+    from orz_ckpt.progress import shown_progress
+    from orz_ckpt.verify import verify_all
 
     with shown_progress() as progress:
         report = verify_all(paths, level=level, require_manifest=require_manifest, progress=progress)
@@ -90,12 +91,12 @@ def verify(
 
 def _write(report: Report, output: Format, fail_on: Severity) -> None:
     """Write `report` to stdout."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from orz_ckpt.report.github import to_github  # noqa: PLC0415
-    from orz_ckpt.report.junit import to_junit  # noqa: PLC0415
-    from orz_ckpt.report.sarif import to_sarif  # noqa: PLC0415
-    from orz_ckpt.report.text import to_text  # noqa: PLC0415
+    from orz_ckpt.report.github import to_github
+    from orz_ckpt.report.junit import to_junit
+    from orz_ckpt.report.sarif import to_sarif
+    from orz_ckpt.report.text import to_text
 
     if output is Format.TEXT:
         Console(highlight=False, soft_wrap=True).print(to_text(report, fail_on), end="")
