@@ -23,5 +23,5 @@ class RLOO(PPO):
         groups_N = torch.tensor([rollout.group_index for rollout in rollouts])
         same_NN = (groups_N[:, None] == groups_N) & valid_N
         others_N = same_NN.sum(1) - valid_N.long()
-        mean_N = (same_NN * rewards_N).sum(1) - torch.where(valid_N, rewards_N, 0.0)
-        return torch.where(valid_N & (others_N > 0), rewards_N - mean_N / others_N.clamp(min=1), 0.0), valid_N
+        others_sum_N = (same_NN * rewards_N).sum(1) - torch.where(valid_N, rewards_N, 0.0)
+        return torch.where(valid_N & (others_N > 0), rewards_N - others_sum_N / others_N.clamp(min=1), 0.0), valid_N

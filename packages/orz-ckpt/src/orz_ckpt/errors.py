@@ -24,12 +24,6 @@ class CheckpointExistsError(CkptError, FileExistsError):
     """A committed checkpoint with other content is already there."""
 
 
-class UnreadableError(CkptError, OSError):
-    """Something could not be read, so nothing can be said about it."""
-
-    exit_code = ExitCode.INCONCLUSIVE
-
-
 class StorageError(CkptError, OSError):
     """Writing a checkpoint failed; nothing of it was left behind.
 

@@ -16,7 +16,7 @@ def size(nbytes: int) -> str:
     """Return a number of bytes with three digits: `1.23 GB` is 1.23e9 bytes."""
     value, unit = float(nbytes), "bytes"
     for larger in _UNITS:
-        if value < 1000:  # noqa: PLR2004
+        if value < 1000:  # noqa: PLR2004  the next unit begins here
             break
         value, unit = value / 1000, larger
     return f"{nbytes} bytes" if unit == "bytes" else f"{value:.3g} {unit}"
