@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from orz_train.config.base import Section
+from orz_train.config.cluster import Cluster
 from orz_train.config.rollouts import Data, Evaluation, Generation, Reward
 from orz_train.config.training import (
     KL,
@@ -49,29 +50,6 @@ class Local(Section):
     num_threads: int | None = Field(default=None, gt=0, le=1024)
     """Threads of torch's operators; torch's own choice by default. Small models are fastest with one, and another
     number rounds sums differently."""
-
-
-class Cluster(Section):
-    """The machines of `backend: cluster`; placement is planned from these."""
-
-    address: str = "local"
-    """`local` starts a Ray of its own; else the address of a running one."""
-    num_gpus: int = Field(default=1, ge=0)
-    """GPUs of the run in all (ORZ's `*_num_nodes` with one GPU each)."""
-    layout: Literal["colocated", "split"] = "colocated"
-    """All roles share each GPU in turn, or each role has its own."""
-    zero_stage: Literal[0, 1, 2, 3] = 3
-    """How DeepSpeed shards training state over the ranks."""
-    num_engines: int = Field(default=1, gt=0)
-    """vLLM engines."""
-    tensor_parallel: int = Field(default=1, gt=0)
-    """GPUs of one engine."""
-    gpu_memory_utilization: float = Field(default=0.7, gt=0, le=1)
-    """Share of a GPU's memory that an engine takes."""
-    policy_gpus: int | None = Field(default=None, gt=0)
-    """`split` only: GPUs of policy and reference."""
-    critic_gpus: int | None = Field(default=None, gt=0)
-    """`split` only: GPUs of the critic."""
 
 
 class Config(Section):
@@ -120,3 +98,20 @@ class Config(Section):
     def needs_reference(self) -> bool:
         """Whether a KL coefficient is above 0."""
         return self.kl.reward_coef > 0 or self.kl.loss_coef > 0
+
+    @property
+    def policy_ranks(self) -> int:
+        """D of the policy and the reference."""
+        return self._ranks(self.cluster.policy_gpus)
+
+    @property
+    def critic_ranks(self) -> int:
+        """D of the critic."""
+        return self._ranks(self.cluster.critic_gpus)
+
+    def _ranks(self, own_gpus: int | None) -> int:
+        if self.backend == "local":
+            return 1
+        if self.cluster.num_gpus == 0:
+            return self.cluster.num_ranks
+        return self.cluster.num_gpus if self.cluster.layout == "colocated" else own_gpus or 1
