@@ -15,6 +15,7 @@ __all__ = [
     "RewardError",
     "RunFolderError",
     "UsageError",
+    "WeightTransferError",
 ]
 
 
@@ -48,5 +49,11 @@ class RewardError(OrzError, ValueError):
 
 class NonFiniteError(OrzError, ArithmeticError):
     """Too many updates in a row had a non-finite loss or gradient; the run stopped."""
+
+    exit_code = ExitCode.FAILED
+
+
+class WeightTransferError(OrzError, RuntimeError):
+    """Weights didn't reach an engine whole: one is missing, unknown, of another shape, or damaged on the way."""
 
     exit_code = ExitCode.FAILED
