@@ -49,6 +49,8 @@ class Bucket:
     params: tuple[ParamMeta, ...]
     data: Bytes
     """Flat; parameters in order, each at a multiple of `ALIGNMENT`."""
+    crc32: int
+    """Of names, types, shapes and values, as the sender computed it."""
 
 
 def plan_buckets(params: Sequence[ParamMeta], max_bytes: int) -> list[tuple[ParamMeta, ...]]:
@@ -82,37 +84,45 @@ def pack_bucket(named: Sequence[tuple[str, Tensor]]) -> Bucket:
             )
     params = tuple(ParamMeta(name, NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in named)
     data = np.zeros(sum(_padded(param.nbytes) for param in params), dtype=np.uint8)
-    bucket = Bucket(params, data)
-    for (_, target), (_, source) in zip(unpack_bucket(bucket), named, strict=True):
+    for (_, target), (_, source) in zip(_views(params, data), named, strict=True):
         target.copy_(source.detach())
-    return bucket
+    return Bucket(params, data, _crc32(params, data))
 
 
 def unpack_bucket(bucket: Bucket) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and tensors that are views of the buffer, on the CPU; read them, they may be in shared memory.
+    """Yield names and tensors that are views of the buffer, on the CPU; read them only, they may be in shared memory.
 
     Raises:
-        WeightTransferError: the buffer is not as long as its parameters.
+        WeightTransferError: the bucket isn't what the sender packed.
     """
-    expected = sum(_padded(param.nbytes) for param in bucket.params)
-    if bucket.data.nbytes != expected:
+    if checksum(bucket) != bucket.crc32:
+        names = f"{bucket.params[0].name} to {bucket.params[-1].name}" if bucket.params else "no parameters"
         raise WeightTransferError(
-            f"a bucket of {len(bucket.params)} parameters needs {expected} bytes, got {bucket.data.nbytes}",
-            remedy="the transfer broke off: start the run again from its last checkpoint",
+            f"a bucket of weights ({names}, {bucket.data.nbytes} bytes) was damaged on its way: its CRC-32 is"
+            f" {checksum(bucket):08x}, the sender's was {bucket.crc32:08x}",
+            remedy="resume from the last checkpoint; if it happens again, look at the machine's memory and /dev/shm",
         )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
-        flat = torch.from_numpy(bucket.data)
-    offset = 0
-    for param in bucket.params:
-        yield param.name, flat[offset : offset + param.nbytes].view(DTYPES[param.dtype]).view(param.shape)
-        offset += _padded(param.nbytes)
+    yield from _views(bucket.params, bucket.data)
 
 
 def checksum(bucket: Bucket) -> int:
-    """Compute a CRC-32 of names, types, shapes and values; 2 GB/s."""
-    header = repr([(param.name, param.dtype, param.shape) for param in bucket.params]).encode()
-    return zlib.crc32(bucket.data, zlib.crc32(header))
+    """Compute the CRC-32 of names, types, shapes and values; about 2 GB/s."""
+    return _crc32(bucket.params, bucket.data)
+
+
+def _crc32(params: tuple[ParamMeta, ...], data: Bytes) -> int:
+    header = repr([(param.name, param.dtype, param.shape) for param in params]).encode()
+    return zlib.crc32(data, zlib.crc32(header))
+
+
+def _views(params: tuple[ParamMeta, ...], data: Bytes) -> Iterator[tuple[str, Tensor]]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
+        flat = torch.from_numpy(data)
+    offset = 0
+    for param in params:
+        yield param.name, flat[offset : offset + param.nbytes].view(DTYPES[param.dtype]).view(param.shape)
+        offset += _padded(param.nbytes)
 
 
 def _padded(nbytes: int) -> int:
