@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from orz_train.algorithm import load_algorithm
+from orz_train.backends.local.load import LocalBackend
 from orz_train.config.load import load
-from orz_train.launch import build_trainer, load_parts
+from orz_train.launch import build_trainer, load_inputs, load_models
 from orz_train.rewards.pool import RewardPool
 from orz_train.testing import MemorySink, make_rollout
 from orz_train.types import Score, ScoreStatus
@@ -46,8 +47,9 @@ def test_the_recipe_trains(in_example: Path) -> None:
     """One step of the example's recipe, made small."""
     small = ["steps=1", "prompts_per_step=2", "samples_per_prompt=4", "eval.every_steps=0"]
     config = load("recipe.yaml", small).config
-    sink, parts = MemorySink(), load_parts(config)
+    sink, inputs = MemorySink(), load_inputs(config)
+    models = load_models(LocalBackend(config, inputs.tokenizer, inputs.algorithm), inputs)
     with RewardPool.from_config(config.reward) as rewards:
-        build_trainer(config, parts, in_example / "run", rewards, sink).run()
-    assert parts.models.critic is None
+        build_trainer(config, inputs, models, in_example / "run", rewards, sink).run()
+    assert models.critic is None
     assert 1 == sink.reports[0].metrics["policy/updates"]

@@ -102,6 +102,7 @@ def log_in(tmp_path: Path, streams: dict[str, io.StringIO]) -> Callable[..., Pat
 
 
 def whole_run(log: RunLog) -> None:
+    log.environment({"generator": "local"})
     log.event("start")
     log.write(StepReport(step=0, metrics={"eval/sums/accuracy": 0.25}, seconds={"eval": 2.0}, policy_version=0))
     for step in range(1, NUM_STEPS + 1):
@@ -368,7 +369,7 @@ def test_changed_settings_and_environment_are_warned_of(
     """Both are kept in the records of the run that goes on."""
     path = log_in(whole_run)
     monkeypatch.setenv("OMP_DYNAMIC", "true")
-    log_in(lambda _: None, checkpoint={"every_steps": 7})
+    log_in(lambda log: log.environment({"generator": "local"}), checkpoint={"every_steps": 7})
     found = [record.data["message"] for record in records(path)[-2:] if isinstance(record, EventRecord)]
     assert [
         "settings changed: checkpoint.every_steps: 50 -> 7",

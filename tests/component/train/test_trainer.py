@@ -13,10 +13,11 @@ import torch
 
 from orz_ckpt.inventory import list_checkpoints
 from orz_monitor.records import describe
+from orz_train.backends.local.load import LocalBackend
 from orz_train.checkpoint import ResumePoint, resume_point
 from orz_train.config.schema import Config
 from orz_train.errors import ConfigError, NonFiniteError, RewardError, RunFolderError
-from orz_train.launch import build_trainer, load_parts
+from orz_train.launch import build_trainer, load_inputs, load_models
 from orz_train.rewards.pool import RewardPool
 from orz_train.testing import MemorySink, ScriptedGenerator
 from orz_train.trainer import Trainer
@@ -48,9 +49,10 @@ def build(tmp_path: Path, config_for: Callable[..., Config], monkeypatch: pytest
             over.setdefault("critic", None)
         merged = {**base, **over, "data": {**base["data"], **over.get("data", {})}}
         config = config_for(**merged)
-        sink, parts = MemorySink(), load_parts(config, start)
+        sink, inputs = MemorySink(), load_inputs(config, start)
+        models = load_models(LocalBackend(config, inputs.tokenizer, inputs.algorithm), inputs)
         pools.append(RewardPool.from_config(config.reward))
-        return build_trainer(config, parts, tmp_path / "run", pools[-1], sink), sink
+        return build_trainer(config, inputs, models, tmp_path / "run", pools[-1], sink), sink
 
     yield make
     for pool in pools:

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-
-import torch
 
 from orz_train.algorithm import Algorithm, load_algorithm
 from orz_train.backends import hf
-from orz_train.backends.local.generator import LocalGenerator, LocalWeightLink
-from orz_train.backends.local.load import LocalModels, load_models, model_path
+from orz_train.backends.local.load import LocalBackend
 from orz_train.checkpoint import ResumePoint, RunCheckpoints, Saved, require_whole, starting_point
 from orz_train.collect import Collector
 from orz_train.config.checks import check
 from orz_train.config.length import num_steps, steps_per_episode
 from orz_train.config.preflight import check_names
 from orz_train.config.schema import Config
+from orz_train.config.shipped import model_path
 from orz_train.data import LoadedPrompts, PromptSet, load_eval_sets, load_prompts
 from orz_train.data.packing import Packing
 from orz_train.errors import BackendMissingError, ConfigError, RunFolderError
 from orz_train.evaluation import Evaluator
-from orz_train.ports import MetricSink, Sampling
+from orz_train.ports import Backend, MetricSink, Models, Sampling
 from orz_train.rewards.pool import RewardPool
 from orz_train.rewards.registry import load_reward
 from orz_train.runlog import RunFolder, RunLog
 from orz_train.stopwatch import Stopwatch
 from orz_train.trainer import Trainer
+
+CLUSTER_PACKAGES = ("ray", "vllm", "deepspeed")
+"""What `backend: cluster` imports."""
 
 
 def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") -> int:
@@ -50,43 +52,42 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
     """
     check_names(config)
     load_reward(config.reward.function)  # here, too, so that a wrong signature shows before anything starts
-    _check_backend(config)
     check(config)
-    if config.local.num_threads is not None:
-        torch.set_num_threads(config.local.num_threads)
+    open_backend = _backend(config)
     start = starting_point(run_dir, resume)
     if start is not None:
         require_whole(start)
-    parts = load_parts(config, start)
+    inputs = load_inputs(config, start)
     folder = run_dir if run_dir is not None or start is None else start.run_dir
     with (
         RunFolder(config, folder, must_be_new=resume == "never") as run_folder,
         RunLog(
             run_folder,
-            num_steps=parts.num_steps,
-            steps_per_episode=steps_per_episode(config, len(parts.prompts)),
-            backends={"trainer": "local", "generator": "local"},
+            num_steps=inputs.num_steps,
+            steps_per_episode=steps_per_episode(config, len(inputs.prompts)),
         ) as log,
         RewardPool.from_config(config.reward) as rewards,
+        open_backend(inputs, run_folder.path, log) as backend,
     ):
-        trainer = build_trainer(config, parts, run_folder.path, rewards, log)
-        _announce(log, parts, start)
-        trainer.weights.push(version=parts.after_step)
-        trainer.run(after_step=parts.after_step)
-        log.event("finish", step=parts.num_steps, reason="all steps done")
+        models = load_models(backend, inputs)
+        log.environment(models.ran_on)
+        trainer = build_trainer(config, inputs, models, run_folder.path, rewards, log)
+        _announce(log, inputs)
+        trainer.weights.push(version=inputs.after_step)
+        trainer.run(after_step=inputs.after_step)
+        log.event("finish", step=inputs.num_steps, reason="all steps done")
     return 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Parts:
-    """What a run is made of, loaded and ready."""
+class Inputs:
+    """What a run reads before any model, checked."""
 
     tokenizer: hf.HFTokenizer
     prompts: PromptSet
     eval_sets: Mapping[str, LoadedPrompts]
     num_too_long: int
     algorithm: Algorithm
-    models: LocalModels
     num_steps: int
     start: ResumePoint | None
 
@@ -96,47 +97,14 @@ class Parts:
         return self.start.step if self.start is not None else 0
 
 
-def build_trainer(config: Config, parts: Parts, run_dir: Path, rewards: RewardPool, sink: MetricSink) -> Trainer:
-    """Wire a trainer from its parts."""
-    clock = Stopwatch()
-    models = parts.models
-    generator = LocalGenerator(models.policy.model, parts.tokenizer, max_sequences=config.generation.max_sequences)
-    collector = Collector(
-        prompts=parts.prompts,
-        generator=generator,
-        rewards=rewards,
-        sampling=_sampling(config),
-        sink=sink,
-        clock=clock,
-        max_unscored_steps=config.reward.max_unscored_steps,
-    )
-    saved: dict[str, Saved] = {"policy": models.policy}
-    if models.critic is not None:
-        saved["critic"] = models.critic
-    return Trainer(
-        config=config,
-        algorithm=parts.algorithm,
-        collect=collector,
-        evaluate=Evaluator(collector, {name: s.prompts for name, s in parts.eval_sets.items()}, config.eval),
-        policy=models.policy,
-        critic=models.critic,
-        reference=models.reference,
-        weights=LocalWeightLink(generator),
-        on_device=lambda _model: nullcontext(),
-        sink=sink,
-        checkpoints=RunCheckpoints(run_dir, saved, config, sink, prompts_sha256=parts.prompts.sha256),
-        clock=clock,
-        packing=Packing(
-            max_tokens=config.packing.max_tokens_per_row,
-            mask_truncated=config.advantage.truncation == "mask",
-        ),
-        num_steps=parts.num_steps,
-        skipped_in_a_row=dict(parts.start.skipped_in_a_row) if parts.start is not None else {},
-    )
+def load_inputs(config: Config, start: ResumePoint | None = None) -> Inputs:
+    """Load tokenizer and prompts.
 
-
-def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
-    """Load tokenizer, prompts and models; from a checkpoint, if there is one to start from."""
+    Raises:
+        DataError: a file can't be used.
+        RunFolderError: the checkpoint to start from was trained on other prompts.
+        ConfigError: a setting doesn't fit the tokenizer, or the algorithm lacks a critic.
+    """
     tokenizer = hf.load_tokenizer(model_path(config.policy.model), trust_remote_code=config.policy.trust_remote_code)
     loaded = load_prompts(config.data, tokenizer)
     eval_sets = load_eval_sets(config.data, tokenizer, max_prompts=config.eval.max_prompts)
@@ -154,18 +122,69 @@ def load_parts(config: Config, start: ResumePoint | None = None) -> Parts:
             f"generation.stop_token_ids: {unknown} are not among the {tokenizer.vocab_size} ids of the tokenizer",
             remedy=f"remove them; {config.policy.model} ends a response with {list(tokenizer.eos_token_ids)} anyway",
         )
-    total_steps = num_steps(config, len(prompts))
     algorithm = load_algorithm(config)
-    checkpoint = start.path if start is not None else None
-    return Parts(
+    if algorithm.needs_critic and config.critic is None:
+        raise ConfigError(
+            f"algorithm.kind: {config.algorithm.kind} needs a critic, and there is no critic section",
+            remedy="add one, at least critic.optimizer.lr; or set needs_critic = False in the class",
+        )
+    return Inputs(
         tokenizer=tokenizer,
         prompts=prompts,
         eval_sets=eval_sets,
         num_too_long=len(loaded.too_long) + sum(len(one.too_long) for one in eval_sets.values()),
         algorithm=algorithm,
-        models=load_models(config, tokenizer, algorithm, num_steps=total_steps, checkpoint=checkpoint),
-        num_steps=total_steps,
+        num_steps=num_steps(config, len(prompts)),
         start=start,
+    )
+
+
+def load_models(backend: Backend, inputs: Inputs) -> Models:
+    """Load the models of a run where its backend has them, from the start or from a checkpoint."""
+    return backend.load(
+        num_steps=inputs.num_steps,
+        checkpoint=inputs.start.path if inputs.start is not None else None,
+        probe=inputs.prompts.batch(0)[0],
+    )
+
+
+def build_trainer(
+    config: Config, inputs: Inputs, models: Models, run_dir: Path, rewards: RewardPool, sink: MetricSink
+) -> Trainer:
+    """Wire a trainer from its parts."""
+    clock = Stopwatch()
+    collector = Collector(
+        prompts=inputs.prompts,
+        generator=models.generator,
+        rewards=rewards,
+        sampling=_sampling(config),
+        sink=sink,
+        clock=clock,
+        max_unscored_steps=config.reward.max_unscored_steps,
+        on_device=models.on_device,
+    )
+    saved: dict[str, Saved] = {"policy": models.policy}
+    if models.critic is not None:
+        saved["critic"] = models.critic
+    return Trainer(
+        config=config,
+        algorithm=inputs.algorithm,
+        collect=collector,
+        evaluate=Evaluator(collector, {name: s.prompts for name, s in inputs.eval_sets.items()}, config.eval),
+        policy=models.policy,
+        critic=models.critic,
+        reference=models.reference,
+        weights=models.weights,
+        on_device=models.on_device,
+        sink=sink,
+        checkpoints=RunCheckpoints(run_dir, saved, config, sink, prompts_sha256=inputs.prompts.sha256),
+        clock=clock,
+        packing=Packing(
+            max_tokens=config.packing.max_tokens_per_row,
+            mask_truncated=config.advantage.truncation == "mask",
+        ),
+        num_steps=inputs.num_steps,
+        skipped_in_a_row=dict(inputs.start.skipped_in_a_row) if inputs.start is not None else {},
     )
 
 
@@ -184,24 +203,35 @@ def _sampling(config: Config) -> Sampling:
     )
 
 
-def _check_backend(config: Config) -> None:
-    """Refuse a backend that this version doesn't have.
+OpenBackend = Callable[[Inputs, Path, MetricSink], AbstractContextManager[Backend]]
+
+
+def _backend(config: Config) -> OpenBackend:
+    """Choose where the models will live; another backend is never taken instead.
 
     Raises:
-        BackendMissingError: the run asks for the cluster backend.
+        BackendMissingError: a package that it needs isn't installed.
     """
-    if config.backend == "cluster":
+    if config.backend == "local":
+        return lambda inputs, _run_dir, _sink: nullcontext(LocalBackend(config, inputs.tokenizer, inputs.algorithm))
+    missing = [name for name in CLUSTER_PACKAGES if find_spec(name) is None]
+    if missing:
+        extra = "cuda" if config.cluster.num_gpus else "cpu"
         raise BackendMissingError(
-            "backend: cluster (Ray, vLLM and DeepSpeed) isn't part of this version of orz-train",
-            remedy="a small model trains in one process on a CPU: backend=local, dtype=float32 for policy and critic",
+            f"backend: cluster needs {', '.join(CLUSTER_PACKAGES)}; not installed: {', '.join(missing)}",
+            remedy=f"pip install 'orz-train[{extra}]'; or train a small model in one process: backend=local",
         )
+    from orz_train.cluster import Cluster  # noqa: PLC0415  only this backend needs Ray, vLLM and DeepSpeed
+
+    return lambda _inputs, run_dir, sink: Cluster.start(config, run_dir=run_dir, sink=sink)
 
 
-def _announce(log: RunLog, parts: Parts, start: ResumePoint | None) -> None:
+def _announce(log: RunLog, inputs: Inputs) -> None:
     """Record how the run begins."""
+    start = inputs.start
     if start is None:
-        log.event("start", step=0, steps=parts.num_steps, prompts=len(parts.prompts))
+        log.event("start", step=0, steps=inputs.num_steps, prompts=len(inputs.prompts))
     else:
-        log.event("resume", step=start.step, path=start.path, steps=parts.num_steps)
-    if parts.num_too_long:
-        log.event("prompts_too_long", count=parts.num_too_long)
+        log.event("resume", step=start.step, path=start.path, steps=inputs.num_steps)
+    if inputs.num_too_long:
+        log.event("prompts_too_long", count=inputs.num_too_long)

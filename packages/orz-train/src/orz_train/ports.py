@@ -171,6 +171,31 @@ class Residency(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models:
+    """The models that a run needs, and no others, loaded and wired."""
+
+    policy: Policy
+    critic: Critic | None
+    reference: Reference | None
+    generator: Generator
+    weights: WeightLink
+    on_device: Residency
+    ran_on: Mapping[str, str]
+    """Part of the run to what really runs it, for `environment.json`."""
+
+
+class Backend(Protocol):
+    """Where the models of a run live: this process, or a cluster."""
+
+    def load(self, *, num_steps: int, checkpoint: Path | None, probe: Prompt) -> Models:
+        """Load what the configuration names, or a checkpoint's step folder, for a run of `num_steps` in all.
+
+        The `probe` is a prompt to compare generator and policy on.
+        """
+        ...
+
+
 class MetricSink(Protocol):
     """Takes what a run has to say."""
 

@@ -129,7 +129,7 @@ class Trainer:
 
     def push_weights(self, *, version: int) -> list[Metric]:
         """Let the generator sample from the weights of now."""
-        with self.clock.phase("sync"):
+        with self.clock.phase("sync"), self.on_device(self.weights):
             return [*self.weights.push(version=version), Metric("sync/version", Last(version))]
 
     def report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orz_train.config.schema import Config
+from orz_train.config.training import Critic
 
 
 def steps_per_episode(config: Config, num_prompts: int) -> int:
@@ -31,3 +32,14 @@ def num_steps(config: Config, num_prompts: int) -> int:
     if config.episodes is None:
         raise ValueError("neither steps nor episodes is given")
     return config.episodes * steps_per_episode(config, num_prompts)
+
+
+def policy_updates(config: Config, num_steps: int) -> int:
+    """Return the optimizer steps of the policy in a run of `num_steps`."""
+    settings = config.policy
+    return max(num_steps - settings.freeze_steps, 0) * settings.updates_per_step * settings.epochs_per_step
+
+
+def critic_updates(settings: Critic, num_steps: int) -> int:
+    """Return the optimizer steps of a critic in a run of `num_steps`."""
+    return num_steps * settings.updates_per_step * settings.epochs_per_step

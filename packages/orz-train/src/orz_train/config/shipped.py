@@ -29,6 +29,15 @@ def resolve(path: str) -> Path:
     return root / name
 
 
+def model_path(name: str) -> str:
+    """Resolve a shipped model to its folder; leave paths and hub names exactly as they are.
+
+    Raises:
+        ConfigError: no model of that name comes with orz-train.
+    """
+    return str(resolve(name)) if is_shipped(name) else name
+
+
 def is_shipped(path: str) -> bool:
     """Say whether a path names a file that comes with orz-train."""
     return path.startswith(PREFIX)

@@ -45,7 +45,6 @@ class RunLog:
         folder: of the run, open.
         num_steps: of the whole run.
         steps_per_episode: of one pass over the prompts; the whole run by default.
-        backends: part of the run to what really runs it, for `environment.json`.
         display: `live` on a terminal, `plain` lines in a pipe; `auto` looks at `stderr`.
         stdout: the process's by default.
         stderr: the process's by default.
@@ -62,7 +61,6 @@ class RunLog:
         *,
         num_steps: int,
         steps_per_episode: int | None = None,
-        backends: Mapping[str, str] | None = None,
         display: DisplayKind = "auto",
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
@@ -81,7 +79,6 @@ class RunLog:
         self._evaluated: set[int] = set()
         self._answers = Answers()
         with ExitStack() as opened:
-            changes = write_environment(folder.environment_file, backends=backends or {})
             self._history = _history(folder, num_steps)
             self._metrics = MetricsFile(folder.metrics_file)
             opened.callback(self._metrics.close)
@@ -93,7 +90,7 @@ class RunLog:
             self._display = _display(display, sys.stderr if stderr is None else stderr, folder, self._history)
             opened.callback(self._display.close)
             opened.enter_context(listening(self._console, Notes(self._display)))
-            self._say_what_changed(changes)
+            self._say_what_changed()
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -157,6 +154,19 @@ class RunLog:
         """
         self._event(name, step, data, stacklevel=2)
 
+    def environment(self, ran_on: Mapping[str, str]) -> None:
+        """Write `environment.json`; warn of what has changed since this run last did.
+
+        Args:
+            ran_on: part of the run to what really runs it.
+
+        Raises:
+            LogWriteError: the file can't be written.
+        """
+        changes = write_environment(self._folder.environment_file, backends=ran_on)
+        if changes:
+            self._event("warning", None, {"message": f"the environment changed: {', '.join(changes)}"})
+
     def close(self) -> None:
         """Leave the terminal, close the files and write the summary; a second call does nothing.
 
@@ -209,14 +219,10 @@ class RunLog:
         if not isinstance(error, OrzError):
             self._console.say("the run failed", level=logging.ERROR, error=error)
 
-    def _say_what_changed(self, environment_changes: list[str]) -> None:
-        """Warn of what is not as it was when this run last wrote."""
+    def _say_what_changed(self) -> None:
+        """Warn of settings that are not as they were when this run last wrote."""
         changes = [f"{change.key}: {change.old} -> {change.new}" for change in self._folder.changes]
-        for message in (
-            self._folder.notice,
-            f"settings changed: {', '.join(changes)}" if changes else "",
-            f"the environment changed: {', '.join(environment_changes)}" if environment_changes else "",
-        ):
+        for message in (self._folder.notice, f"settings changed: {', '.join(changes)}" if changes else ""):
             if message:
                 self._event("warning", None, {"message": message})
 

@@ -2,90 +2,96 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
+
+import torch
 
 from orz_train.algorithm import Algorithm
 from orz_train.backends import hf
+from orz_train.backends.local.generator import LocalGenerator, LocalWeightLink
 from orz_train.backends.local.models import LocalCritic, LocalPolicy, LocalReference
-from orz_train.config import shipped
+from orz_train.config.length import critic_updates, policy_updates
 from orz_train.config.schema import Config
-from orz_train.errors import ConfigError
+from orz_train.config.shipped import model_path
+from orz_train.ports import Models
+from orz_train.types import Prompt
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalModels:
-    """The models that a run needs, and no others."""
-
-    policy: LocalPolicy
-    critic: LocalCritic | None
-    reference: LocalReference | None
-
-
-def load_models(
-    config: Config, tokenizer: hf.HFTokenizer, algorithm: Algorithm, *, num_steps: int, checkpoint: Path | None = None
-) -> LocalModels:
-    """Load policy, critic where the algorithm needs one, and reference where a KL coefficient is above 0.
+class LocalBackend:
+    """This process.
 
     Args:
         config: of the run.
         tokenizer: of the policy.
         algorithm: whose losses the models take.
-        num_steps: of the whole run, for the learning rate schedules.
-        checkpoint: a step folder to take weights and optimizer state from; the reference is always the starting model.
-
-    Raises:
-        ConfigError: the algorithm needs a critic and none is configured.
-        DataError: a model can't be loaded.
     """
-    trusted = config.policy.trust_remote_code
-    start_model = model_path(config.policy.model)
-    settings = config.policy
-    policy = LocalPolicy(
-        hf.load_causal_lm(
-            str(checkpoint / "policy") if checkpoint is not None else start_model,
+
+    def __init__(self, config: Config, tokenizer: hf.HFTokenizer, algorithm: Algorithm) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.algorithm = algorithm
+        if config.local.num_threads is not None:
+            torch.set_num_threads(config.local.num_threads)
+
+    def load(self, *, num_steps: int, checkpoint: Path | None, probe: Prompt) -> Models:  # noqa: ARG002  one set of weights: nothing to compare
+        """Load policy, critic where the algorithm needs one, and reference where a KL coefficient is above 0.
+
+        Args:
+            num_steps: of the whole run, for the learning rate schedules.
+            checkpoint: a step folder to take weights and optimizer state from; the reference is always the starting
+                model.
+            probe: unused.
+
+        Raises:
+            DataError: a model can't be loaded.
+        """
+        policy = self._policy(num_steps, checkpoint)
+        critic = self._critic(num_steps, checkpoint)
+        reference = self._reference() if self.config.needs_reference else None
+        if checkpoint is not None:
+            policy.load_state(checkpoint / "state")
+            if critic is not None:
+                critic.load_state(checkpoint / "state")
+        generator = LocalGenerator(policy.model, self.tokenizer, max_sequences=self.config.generation.max_sequences)
+        return Models(
+            policy=policy,
+            critic=critic,
+            reference=reference,
+            generator=generator,
+            weights=LocalWeightLink(generator),
+            on_device=lambda _model: nullcontext(),
+            ran_on={"trainer": "local", "generator": "local"},
+        )
+
+    def _policy(self, num_steps: int, checkpoint: Path | None) -> LocalPolicy:
+        settings = self.config.policy
+        loaded = hf.load_causal_lm(
+            model_path(settings.model) if checkpoint is None else str(checkpoint / "policy"),
             dtype=settings.dtype,
-            trust_remote_code=trusted,
-        ),
-        tokenizer,
-        algorithm,
-        config,
-        updates=max(num_steps - settings.freeze_steps, 0) * settings.updates_per_step * settings.epochs_per_step,
-    )
-    critic = None
-    if algorithm.needs_critic:
-        if config.critic is None:
-            raise ConfigError(
-                f"algorithm.kind: {config.algorithm.kind} needs a critic, and there is no critic section",
-                remedy="add one, at least critic.optimizer.lr; or set needs_critic = False in the class",
-            )
-        critic_model = model_path(config.critic.model) if config.critic.model else start_model
-        critic = LocalCritic(
-            hf.load_critic(
-                str(checkpoint / "critic") if checkpoint is not None else critic_model,
-                dtype=config.critic.dtype,
-                trust_remote_code=trusted,
-            ),
-            tokenizer,
-            algorithm,
-            config,
-            updates=num_steps * config.critic.updates_per_step * config.critic.epochs_per_step,
+            trust_remote_code=settings.trust_remote_code,
         )
-    reference = None
-    if config.needs_reference:
-        reference_model = model_path(config.reference.model) if config.reference.model else start_model
-        reference = LocalReference(
-            hf.load_causal_lm(reference_model, dtype=settings.dtype, trust_remote_code=trusted),
-            temperature=config.generation.temperature,
-            num_ids=tokenizer.vocab_size,
+        updates = policy_updates(self.config, num_steps)
+        return LocalPolicy(loaded, self.tokenizer, self.algorithm, self.config, updates=updates)
+
+    def _critic(self, num_steps: int, checkpoint: Path | None) -> LocalCritic | None:
+        settings = self.config.critic
+        if settings is None or not self.algorithm.needs_critic:
+            return None
+        start_model = model_path(settings.model or self.config.policy.model)
+        loaded = hf.load_critic(
+            start_model if checkpoint is None else str(checkpoint / "critic"),
+            dtype=settings.dtype,
+            trust_remote_code=self.config.policy.trust_remote_code,
         )
-    if checkpoint is not None:
-        policy.load_state(checkpoint / "state")
-        if critic is not None:
-            critic.load_state(checkpoint / "state")
-    return LocalModels(policy=policy, critic=critic, reference=reference)
+        updates = critic_updates(settings, num_steps)
+        return LocalCritic(loaded, self.tokenizer, self.algorithm, self.config, updates=updates)
 
-
-def model_path(name: str) -> str:
-    """Resolve a shipped model to its folder; leave paths and hub names as they are."""
-    return str(shipped.resolve(name)) if shipped.is_shipped(name) else name
+    def _reference(self) -> LocalReference:
+        settings = self.config.policy
+        loaded = hf.load_causal_lm(
+            model_path(self.config.reference.model or settings.model),
+            dtype=settings.dtype,
+            trust_remote_code=settings.trust_remote_code,
+        )
+        return LocalReference(loaded, temperature=self.config.generation.temperature, num_ids=self.tokenizer.vocab_size)
