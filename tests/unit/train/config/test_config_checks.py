@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orz_train.config import checks
+from orz_train.config import checks, cluster_checks
 from orz_train.config.checks import ALGORITHMS, CHECKS, REWARDS, check, find_conflicts
 from orz_train.config.load import load
 from orz_train.config.notes import notes
@@ -13,6 +13,7 @@ from orz_train.rewards.registry import SHIPPED
 
 pytestmark = pytest.mark.unit
 
+NO_GPUS = ["cluster.num_gpus=0"]
 GRPO = ["algorithm=grpo", "critic=null"]
 
 
@@ -52,6 +53,19 @@ def problem_of(sound: str, *arguments: str) -> str:
         (["cluster.num_engines=2"], "cluster.num_engines: cluster.num_engines 2 x cluster.tensor_parallel 1 = 2 GPUs"),
         (["cluster.policy_gpus=1"], "cluster.policy_gpus: is for cluster.layout: split"),
         (["cluster.critic_gpus=1"], "cluster.critic_gpus: is for cluster.layout: split"),
+        (["cluster.num_ranks=2"], "cluster.num_ranks: is for cluster.num_gpus: 0"),
+        ([*NO_GPUS, "cluster.layout=split"], "cluster.layout: got split, which divides GPUs, and num_gpus is 0"),
+        ([*NO_GPUS, "cluster.offload=all"], "cluster.offload: got all, which moves what is on GPUs"),
+        (
+            ["cluster.offload=all", "cluster.zero_stage=2"],
+            "cluster.offload: got all, expected cluster.zero_stage of at least 3",
+        ),
+        (
+            ["cluster.offload=optimizer", "cluster.zero_stage=0"],
+            "cluster.offload: got optimizer, expected cluster.zero_stage of at least 1",
+        ),
+        ([*NO_GPUS, "cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which needs GPUs"),
+        (["cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which is for layout split"),
     ],
 )
 def test_conflicts_name_key_and_fix(sound: str, arguments: list[str], expected: str) -> None:
@@ -117,10 +131,10 @@ def test_check_serves_configurations_made_in_python(sound: str) -> None:
 
 
 def test_the_list_of_checks_is_complete() -> None:
-    """Each function of the module that yields conflicts is in the list, and says in a docstring what holds."""
+    """Each function of the modules that yields conflicts is in the list, and says in a docstring what holds."""
     found = {
         value
-        for name, value in vars(checks).items()
+        for value in (*vars(checks).values(), *vars(cluster_checks).values())
         if callable(value) and getattr(value, "__annotations__", {}).get("return") == "Iterator[Conflict]"
     }
     assert found == set(CHECKS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
+from orz_train.config.cluster_checks import CLUSTER_CHECKS
+from orz_train.config.conflict import Check, Conflict
 from orz_train.config.plugins import is_plugin
 from orz_train.config.problems import Problem, as_error
 from orz_train.config.schema import Config
@@ -15,17 +16,6 @@ ALGORITHMS = ("ppo", "grpo")
 TEMPLATES = ("r1-zero", "chat", "plain")
 REWARDS = ("math", "boxed", "exact")
 PROBLEM_FIELD = "{problem}"
-
-
-class Conflict(NamedTuple):
-    """Settings that can't stand together, and what to change."""
-
-    keys: tuple[str, ...]
-    """Dotted; the first one names it."""
-    message: str
-
-
-Check = Callable[[Config], Iterator[Conflict]]
 
 
 def check(config: Config) -> None:
@@ -199,46 +189,6 @@ def local_backend_trains_float32(config: Config) -> Iterator[Conflict]:
                 )
 
 
-def gpus_suffice(config: Config) -> Iterator[Conflict]:
-    """Roles and engines fit on the GPUs of the run, so placement never waits for some that don't exist."""
-    cluster = config.cluster
-    if config.backend != "cluster" or cluster.num_gpus == 0:
-        return
-    engines = cluster.num_engines * cluster.tensor_parallel
-    named = f"cluster.num_engines {cluster.num_engines} x cluster.tensor_parallel {cluster.tensor_parallel}"
-    if cluster.layout == "colocated":
-        if engines > cluster.num_gpus:
-            yield Conflict(
-                ("cluster.num_engines", "cluster.tensor_parallel", "cluster.num_gpus"),
-                f"{named} = {engines} GPUs, expected at most cluster.num_gpus {cluster.num_gpus}",
-            )
-        return
-    if cluster.policy_gpus is None:
-        yield Conflict(("cluster.policy_gpus", "cluster.layout"), "missing; layout split gives the policy its own GPUs")
-    if cluster.critic_gpus is None and config.critic is not None:
-        yield Conflict(("cluster.critic_gpus", "cluster.layout"), "missing; layout split gives the critic its own GPUs")
-    needed = (cluster.policy_gpus or 0) + (cluster.critic_gpus or 0) + engines
-    if needed > cluster.num_gpus:
-        yield Conflict(
-            ("cluster.num_gpus", "cluster.policy_gpus", "cluster.num_engines"),
-            f"got {cluster.num_gpus}, expected at least {needed}: cluster.policy_gpus {cluster.policy_gpus or 0} +"
-            f" cluster.critic_gpus {cluster.critic_gpus or 0} + {named}",
-        )
-
-
-def split_sizes_belong_to_split(config: Config) -> Iterator[Conflict]:
-    """GPUs of single roles mean something only where roles have their own."""
-    if config.cluster.layout == "split":
-        if config.cluster.critic_gpus is not None and config.critic is None:
-            yield Conflict(
-                ("cluster.critic_gpus",), "this run has no critic; remove it, or its GPUs would be reserved for nothing"
-            )
-        return
-    for name in ("policy_gpus", "critic_gpus"):
-        if getattr(config.cluster, name) is not None:
-            yield Conflict((f"cluster.{name}",), "is for cluster.layout: split; remove it, or choose that layout")
-
-
 CHECKS: tuple[Check, ...] = (
     run_has_one_length,
     prompts_have_one_source,
@@ -255,8 +205,7 @@ CHECKS: tuple[Check, ...] = (
     top_k_keeps_something,
     betas_are_decay_rates,
     local_backend_trains_float32,
-    gpus_suffice,
-    split_sizes_belong_to_split,
+    *CLUSTER_CHECKS,
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -58,6 +57,6 @@ class Cluster(Section):
     """Share of a GPU's memory that an engine takes."""
     kv_cache_gib: int = Field(default=1, gt=0)
     """`num_gpus: 0` only: GiB of an engine's key-value cache."""
-    engine_options: Mapping[str, JsonValue] = {}
+    engine_options: dict[str, JsonValue] = Field(default={})
     """Further arguments of `vllm.LLM`, as they are."""
     weights: Weights = Weights()

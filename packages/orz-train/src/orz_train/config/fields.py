@@ -97,7 +97,7 @@ def describe_type(kind: Any) -> str:
         count = "" if items[-1] is Ellipsis else f"{len(items)} "
         return f"a list of {count}{_PLURALS[items[0]]}, such as [{_example(items[0], len(items))}]"
     if get_origin(kind) is dict:
-        return "a mapping of names to texts"
+        return "a mapping of names to texts" if get_args(kind)[1] is str else "a mapping of names to values"
     return _NOUNS[kind]
 
 

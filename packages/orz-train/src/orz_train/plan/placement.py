@@ -45,13 +45,12 @@ def plan_placement(config: Config) -> Placement:
         return Placement(layout="local", groups=(), policy_ranks=1, critic_ranks=1, engines=1, tensor_parallel=1)
     engines, parallel = cluster.num_engines, cluster.tensor_parallel
     if cluster.layout == "colocated":
-        ranks = max(1, cluster.num_gpus)
-        groups = (Group(roles=(*trained, "generator"), first=0, count=ranks),) if cluster.num_gpus else ()
+        groups = (Group(roles=(*trained, "generator"), first=0, count=cluster.num_gpus),) if cluster.num_gpus else ()
         return Placement(
             layout="colocated",
             groups=groups,
-            policy_ranks=ranks,
-            critic_ranks=ranks,
+            policy_ranks=config.policy_ranks,
+            critic_ranks=config.critic_ranks,
             engines=engines,
             tensor_parallel=parallel,
         )
@@ -67,8 +66,8 @@ def plan_placement(config: Config) -> Placement:
     return Placement(
         layout="split",
         groups=tuple(split) if cluster.num_gpus else (),
-        policy_ranks=cluster.policy_gpus or 1,
-        critic_ranks=cluster.critic_gpus or 1,
+        policy_ranks=config.policy_ranks,
+        critic_ranks=config.critic_ranks,
         engines=engines,
         tensor_parallel=parallel,
     )
