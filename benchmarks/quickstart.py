@@ -1,9 +1,10 @@
 """Runs the quickstart recipes on three seeds each and writes the table of what they learned.
 
-    python benchmarks/quickstart.py [--recipes quickstart quickstart-grpo] [--seeds 1 2 3] [--out FILE]
+    python benchmarks/quickstart.py [--recipes quickstart quickstart-grpo] [--seeds 1 2 3] [--out FILE] [KEY=VALUE ...]
 
-Every run is the command a user types. Beside the reward and the held-out accuracy stand the wall-clock seconds of the
-whole command and the exit codes of `orz ckpt verify` and `orz monitor check` on what it left.
+Every run is the command a user types. Beside the reward and the held-out accuracy stand the largest difference of any
+step between the log-probs of sampler and trainer, the wall-clock seconds of the whole command, and the exit codes of
+`orz ckpt verify` and `orz monitor check` on what it left.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RESULTS = Path(__file__).parent / "results"
 
 FIRST, LAST = 5, 10
 """Steps over which the reward at the start and at the end is averaged."""
-GOALS = {"first": 0.45, "last": 0.85, "gain": 0.30, "seconds": 180}
+GOALS = {"first": 0.45, "last": 0.85, "gain": 0.30, "mismatch": 1e-4, "seconds": 480}
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Row:
     last: float
     before: float
     after: float
+    mismatch: float
     seconds: float
     verify: int
     check: int
@@ -53,6 +55,7 @@ class Row:
             self.first <= GOALS["first"]
             and self.last >= GOALS["last"]
             and self.after - self.before >= GOALS["gain"]
+            and self.mismatch < GOALS["mismatch"]
             and self.seconds <= GOALS["seconds"]
             and self.verify == self.check == 0
         )
@@ -64,23 +67,24 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["quickstart", "quickstart-grpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--out", type=Path, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-quickstart.md")
-    arguments = parser.parse_args()
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of every run")
+    arguments = parser.parse_intermixed_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for recipe in arguments.recipes:
             for seed in arguments.seeds:
-                rows.append(run(recipe, seed, Path(folder) / f"{recipe}-{seed}"))
+                rows.append(run(recipe, seed, arguments.settings, Path(folder) / f"{recipe}-{seed}"))
                 print(line(rows[-1]), file=sys.stderr)
     arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(table(rows), encoding="utf-8")
+    arguments.out.write_text(table(rows, arguments.settings), encoding="utf-8")
     print(arguments.out)
     sys.exit(0 if all(row.reached for row in rows) else 1)
 
 
-def run(recipe: str, seed: int, run_dir: Path) -> Row:
+def run(recipe: str, seed: int, settings: list[str], run_dir: Path) -> Row:
     """Train, verify and check one run."""
     started = time.monotonic()
-    command = ["train", recipe, f"seed={seed}", "--run-dir", str(run_dir)]
+    command = ["train", recipe, f"seed={seed}", *settings, "--run-dir", str(run_dir)]
     subprocess.run([ORZ, *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seconds = time.monotonic() - started
     lines = read_records(run_dir / "metrics.jsonl")
@@ -96,6 +100,7 @@ def run(recipe: str, seed: int, run_dir: Path) -> Row:
         last=fmean(rewards[-LAST:]),
         before=accuracy[0],
         after=accuracy[-1],
+        mismatch=max(record.metrics["mismatch/logprob_abs_mean"] for record in records if record.step > 0),
         seconds=seconds,
         verify=exit_code("ckpt", "verify", str(newest)),
         check=exit_code("monitor", "check", str(run_dir)),
@@ -111,17 +116,25 @@ def line(row: Row) -> str:
     """Write a run as a line of the table."""
     return (
         f"| `{row.recipe}` | {row.seed} | {row.steps} | {row.first:.3f} | {row.last:.3f} | {row.before:.3f} "
-        f"| {row.after:.3f} | {row.after - row.before:+.3f} | {row.seconds:.0f} | {row.verify} | {row.check} "
-        f"| {'yes' if row.reached else 'NO'} |"
+        f"| {row.after:.3f} | {row.after - row.before:+.3f} | {row.mismatch:.1e} | {row.seconds:.0f} | {row.verify} "
+        f"| {row.check} | {'yes' if row.reached else 'NO'} |"
     )
+
+
+def commit() -> str:
+    """Name the commit of this tree."""
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True).stdout.strip()
 
 
 PAGE = """\
 # The quickstart on three seeds
 
-Made by `python benchmarks/quickstart.py` on {date}: {machine}. Goals: reward at most {first} over the first
-{num_first} steps and at least {last} over the last {num_last}, held-out accuracy up by at least {gain}, at most
-{seconds} seconds for the whole command, exit code 0 of `orz ckpt verify` and `orz monitor check`.
+Made by `python benchmarks/quickstart.py{settings}` on {date}, commit {commit}:
+{machine}. Goals: reward at most {first} over the first {num_first} steps and at least {last} over the
+last {num_last}, held-out accuracy up by at least {gain}, log-probs of sampler and trainer within {mismatch} of each
+other in every step (mean of absolute differences), at most {seconds} seconds for the whole command, exit code 0 of
+`orz ckpt verify` and `orz monitor check`.
 
 The model could add before; what it learned is which of its styles of answer is scored.
 
@@ -131,11 +144,13 @@ The model could add before; what it learned is which of its styles of answer is 
 """
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], settings: list[str]) -> str:
     """Write the page."""
     heads = ("recipe", "seed", "steps", f"reward, first {FIRST} steps", f"reward, last {LAST}", "held out, before")
-    heads = (*heads, "after", "gain", "seconds", "verify", "check", "goals met")
+    heads = (*heads, "after", "gain", "mismatch", "seconds", "verify", "check", "goals met")
     return PAGE.format(
+        settings="".join(f" {setting}" for setting in settings),
+        commit=commit(),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         num_first=FIRST,
