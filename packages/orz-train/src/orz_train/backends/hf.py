@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers.utils import cached_file
 from transformers.utils import logging as hf_logging
 
 from orz_train.algo.logprobs import action_logprobs, predictor_index
 from orz_train.algo.segments import action_index, scatter_actions
+from orz_train.config import shipped
 from orz_train.errors import DataError
 from orz_train.types import PackedRow
 
@@ -134,6 +137,45 @@ def load_critic(model: str, *, dtype: str, trust_remote_code: bool = False) -> n
         nn.init.zeros_(head.bias)
         head.bias.requires_grad_(False)
     return _prepared(loaded)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skeleton:
+    """A language model without its weights."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of its parameters, by name; a head tied to the embedding isn't one."""
+    vocab_size: int
+    """Rows of the embedding; may be more than the tokenizer's ids."""
+
+
+def load_skeleton(model: str, *, trust_remote_code: bool = False) -> Skeleton:
+    """Read a language model's names and shapes from its configuration alone.
+
+    Raises:
+        DataError: the folder or name can't be loaded.
+    """
+    with _explained(model, "model"):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, local_files_only=True)
+        with torch.device("meta"):
+            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return Skeleton(
+        shapes={name: tuple(parameter.shape) for name, parameter in built.named_parameters()},
+        vocab_size=built.get_input_embeddings().num_embeddings,
+    )
+
+
+def local_folder(model: str) -> Path:
+    """Return the folder of a model: its own, the one that comes with orz-train, or the hub's in the local cache.
+
+    Raises:
+        DataError: the name isn't in the local cache.
+    """
+    path = shipped.resolve(model)
+    if path.is_dir() or model.startswith((".", "/", "~")):
+        return path
+    with _explained(model, "model"):
+        return Path(str(cached_file(model, "config.json", local_files_only=True))).parent
 
 
 def value_head(model: nn.Module) -> nn.Linear:
