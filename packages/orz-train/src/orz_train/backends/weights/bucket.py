@@ -90,19 +90,24 @@ def pack_bucket(named: Sequence[tuple[str, Tensor]]) -> Bucket:
 
 
 def unpack_bucket(bucket: Bucket) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and tensors that are views of the buffer, on the CPU; read them only, they may be in shared memory.
+    """Yield names and tensors, views of the buffer; only to be read, for the buffer may be in shared memory."""
+    return _views(bucket.params, bucket.data)
+
+
+def verify(bucket: Bucket) -> None:
+    """Make sure that a bucket is what its sender packed.
 
     Raises:
-        WeightTransferError: the bucket isn't what the sender packed.
+        WeightTransferError: its checksum differs.
     """
-    if checksum(bucket) != bucket.crc32:
+    found = checksum(bucket)
+    if found != bucket.crc32:
         names = f"{bucket.params[0].name} to {bucket.params[-1].name}" if bucket.params else "no parameters"
         raise WeightTransferError(
             f"a bucket of weights ({names}, {bucket.data.nbytes} bytes) was damaged on its way: its CRC-32 is"
-            f" {checksum(bucket):08x}, the sender's was {bucket.crc32:08x}",
+            f" {found:08x}, the sender's was {bucket.crc32:08x}",
             remedy="resume from the last checkpoint; if it happens again, look at the machine's memory and /dev/shm",
         )
-    yield from _views(bucket.params, bucket.data)
 
 
 def checksum(bucket: Bucket) -> int:

@@ -1,0 +1,90 @@
+"""Weights through the memory of the CPU: a weight-transfer engine of vLLM's interface, in every worker of an engine.
+
+vLLM keeps weights as its kernels want them: fused, padded, on a CPU packed for oneDNN. Its layerwise reloading takes
+checkpoint tensors in any portions and redoes that work for each layer as soon as the layer is complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
+from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+from orz_train.backends.weights.bucket import Bucket, unpack_bucket
+from orz_train.errors import WeightTransferError
+
+BACKEND = "orz_host"
+"""The name under which vLLM knows the engine."""
+WORKER_EXTENSION = f"{__name__}.HostWorker"
+"""For vLLM's option `worker_extension_cls`."""
+
+
+@dataclass
+class HostInitInfo(WeightTransferInitInfo):
+    """Nothing has to be agreed on: a bucket describes itself."""
+
+
+@dataclass
+class HostUpdateInfo(WeightTransferUpdateInfo):
+    """One portion of an update."""
+
+    bucket: Bucket
+
+
+class HostWeightTransferEngine(WeightTransferEngine[HostInitInfo, HostUpdateInfo]):
+    """Loads buckets into a worker's model."""
+
+    init_info_cls = HostInitInfo
+    update_info_cls = HostUpdateInfo
+
+    def init_transfer_engine(self, init_info: HostInitInfo) -> None:
+        """Do nothing: there is no connection."""
+
+    def start_weight_update(self) -> None:
+        """Make the model ready to take checkpoint tensors again."""
+        self.expected = {name for name, _ in self.model.named_parameters()}
+        self.loaded: set[str] = set()
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: HostUpdateInfo) -> None:
+        """Load the parameters of one bucket."""
+        self.loaded |= self.model.load_weights(unpack_bucket(update_info.bucket))
+
+    def finish_weight_update(self) -> None:
+        """Finish the layers that wait for all weights.
+
+        Raises:
+            WeightTransferError: vLLM's model has parameters that nothing was loaded into.
+        """
+        missing = sorted(self.expected - self.loaded)
+        if missing:
+            raise WeightTransferError(
+                f"vLLM's {type(self.model).__name__} took no weights for {', '.join(missing)}",
+                remedy="vLLM and transformers name this model's parameters differently; take a model of another family",
+            )
+        finalize_layerwise_reload(self.model, self.model_config)
+        _refresh_heads(self.model)
+
+    def shutdown(self) -> None:
+        """Do nothing: there is no connection."""
+
+
+class HostWorker:
+    """vLLM imports this class in every worker process; importing the module registers the engine."""
+
+
+def _refresh_heads(model: object) -> None:
+    """Let output heads multiply with the weights of now.
+
+    A head that shares its weight with the embedding gets no weights of its own, so no reload redoes its packing, and
+    on a CPU it would go on multiplying with the packed copy of its first weights.
+    """
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
+
+
+WeightTransferEngineFactory.register_engine(BACKEND, HostWeightTransferEngine)
