@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import torch
 
 from orz_ckpt.inventory import list_checkpoints
 from orz_monitor.records import describe
+from orz_train.backends.local.generator import LocalGenerator, LocalWeightLink
 from orz_train.backends.local.load import LocalBackend
 from orz_train.checkpoint import ResumePoint, resume_point
 from orz_train.config.schema import Config
@@ -21,6 +23,7 @@ from orz_train.launch import build_trainer, load_inputs, load_models
 from orz_train.rewards.pool import RewardPool
 from orz_train.testing import MemorySink, ScriptedGenerator
 from orz_train.trainer import Trainer
+from orz_train.types import Metric
 
 pytestmark = pytest.mark.component
 
@@ -241,3 +244,30 @@ def test_a_run_without_any_score_ends(build: Build, tmp_path: Path) -> None:
         trainer.run()
     assert "check_reward" in caught.value.remedy
     assert [1] == [report.step for report in sink.reports]
+
+
+class DeadLink(LocalWeightLink):
+    """Pushes nothing, and may say that it did."""
+
+    def __init__(self, generator: LocalGenerator, *, lies: bool) -> None:
+        super().__init__(generator)
+        self.lies = lies
+
+    def push(self, *, version: int) -> list[Metric]:
+        """Leave the generator's weights as they are."""
+        return super().push(version=version) if self.lies else []
+
+
+@pytest.mark.parametrize(("lies", "said"), [(False, "after step 0, expected those after step 1"), (True, "stale")])
+def test_a_push_that_does_not_arrive_is_noticed(build: Build, lies: bool, said: str) -> None:
+    """The gap rises from the first update on, and the run says so, once."""
+    trainer, sink = build(steps=4, policy={"optimizer": {"lr": 1e-2}})
+    policy = trainer.policy
+    stale = LocalGenerator(copy.deepcopy(policy.model), policy.tokenizer, max_sequences=64)  # type: ignore[attr-defined]
+    trainer.collect.generator, trainer.weights = stale, DeadLink(stale, lies=lies)
+    trainer.run()
+    gaps = [report.metrics["mismatch/logprob_abs_mean"] for report in sink.reports]
+    assert gaps[0] < 1e-5
+    assert min(gaps[1:]) > 1e-2
+    ((step, message),) = [(step, str(data["message"])) for name, step, data in sink.events if name == "warning"]
+    assert (2, True) == (step, said in message)

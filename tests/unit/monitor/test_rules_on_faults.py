@@ -210,6 +210,32 @@ def test_a_fault_is_found(tmp_path: Path, fault: Callable[[Metrics], None], code
     assert (severity is Severity.ERROR) == (verdict.status() is Status.FAILED)
 
 
+@pytest.mark.parametrize(
+    ("gap", "limit", "first", "last", "severity"),
+    [
+        (0.004, 1e-3, 80, 99, Severity.WARN),
+        (0.004, 1e-3, 40, 40, Severity.INFO),  # over by the end
+        (0.02, 1e-3, 80, 99, Severity.ERROR),
+        (0.12, 0.1, 99, 99, Severity.WARN),
+    ],
+)
+def test_a_gap_that_the_run_warned_of_is_found(
+    tmp_path: Path, gap: float, limit: float, first: int, last: int, severity: Severity
+) -> None:
+    """The limit of the run's precision holds, for a single step too; without the warning less or nothing is found."""
+    metrics = healthy_metrics(NUM_STEPS)
+    metrics["mismatch/logprob_abs_mean"][first : last + 1] = gap
+    assert severity != severities(judged(tmp_path / "silent", metrics)).get("mismatch")
+    said = {"message": "step 80: sampler and trainer differ", "metric": "mismatch/logprob_abs_mean", "limit": limit}
+    records = step_records(metrics)
+    warning = EventRecord(event="warning", time=records[first].time, step=first, data=said)
+    write_run(tmp_path / "warned", [*records[:first], warning, *records[first:]])
+    verdict = judge(load_run(tmp_path / "warned", now=records[-1].time + 5))
+    (finding,) = (finding for finding in verdict.findings if finding.code == "mismatch")
+    assert (severity, first, last) == (finding.severity, finding.first_step, finding.last_step)
+    assert str(min(limit, 0.05)) in finding.message
+
+
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("num_steps", [1, 2, 5, 20, 60, 300])
 def test_a_healthy_run_is_quiet(tmp_path: Path, num_steps: int, seed: int) -> None:

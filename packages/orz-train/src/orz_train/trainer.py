@@ -16,6 +16,7 @@ from orz_train.data.experience import Experience, assemble
 from orz_train.data.packing import Packing, pack
 from orz_train.errors import NonFiniteError
 from orz_train.evaluation import Evaluator
+from orz_train.mismatch import MismatchWatch
 from orz_train.ports import CheckpointStore, Critic, MetricSink, Policy, Reference, Residency, WeightLink
 from orz_train.reporting import experience_metrics, return_metric, reward_metrics, rollout_metrics
 from orz_train.stopwatch import Stopwatch
@@ -53,6 +54,7 @@ class Trainer:
     num_steps: int
     skipped_in_a_row: dict[str, int] = field(default_factory=dict)
     """By role, updates in a row that weren't finite; part of a checkpoint."""
+    mismatch: MismatchWatch = field(default_factory=MismatchWatch)
 
     def run(self, *, after_step: int = 0) -> None:
         """Train from where `after_step` steps left off to the last step, evaluating and saving on the way.
@@ -67,6 +69,7 @@ class Trainer:
             self.sink.write(replace(report, seconds=self.clock.read()))
         for step in range(after_step + 1, self.num_steps + 1):
             report = self.step(step)
+            self._watch_mismatch(report)
             if self.evaluate.due(step, self.num_steps):
                 report = self._evaluated(report)
             self.sink.write(replace(report, seconds=self.clock.read()))
@@ -197,6 +200,12 @@ class Trainer:
                 remedy=f"lower {role}.optimizer.lr or raise its warmup_steps, look at the rollouts of this step,"
                 " and resume from the last checkpoint",
             )
+
+    def _watch_mismatch(self, report: StepReport) -> None:
+        """Warn where the generator's log-probs aren't the policy's."""
+        warning = self.mismatch.warning(report, self.config)
+        if warning is not None:
+            self.sink.event("warning", step=report.step, **warning)
 
     def _evaluated(self, report: StepReport) -> StepReport:
         """Add held-out accuracy to a report."""

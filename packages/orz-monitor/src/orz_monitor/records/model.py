@@ -25,7 +25,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "skipped_update": "An optimizer step was left out as non-finite; `data` may hold `role`, `reason` and `in_a_row`.",
     "prompts_too_long": "Prompts were left out because they exceed the limit; `data.count` says how many.",
     "storage": "Free space; `data` maps `storage/free_bytes/<node>` to bytes.",
-    "warning": "Something to look into, such as a step without any score; `data.message` says what.",
+    "warning": "Something to look into; `data.message` says what, `data.metric` and `data.limit` may name a number.",
     "error": "The run failed; `data.message` says why.",
 }
 """The event names that readers know, with what they mean."""

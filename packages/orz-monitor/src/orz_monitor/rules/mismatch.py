@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,9 @@ GROWTH: Final = 10.0
 """Times its first level, over the run."""
 SMALLEST: Final = 0.01
 """Nats; growth below this is rounding."""
+BEYOND_DOUBT: Final = 10.0
+"""Times the limit that the run has stated; a gap beyond is an error."""
+_METRIC: Final = "mismatch/logprob_abs_mean"
 _CAUSES: Final = (
     Cause(
         what="the sampler runs with stale or wrongly loaded weights",
@@ -42,10 +46,30 @@ _CAUSES: Final = (
 
 
 def check(run: Run) -> list[Finding]:
-    """Find spans of a large gap, or one that has grown tenfold."""
-    gap = run.series("mismatch/logprob_abs_mean")
-    spans = exceedances(gap, warn=WARN_NATS, error=ERROR_NATS, hits=3, window=5)
-    return [_finding(run, gap, span) for span in spans or _growth(gap)]
+    """Find spans of a large gap, or one that has grown tenfold.
+
+    What is large depends on the precision, which the metrics do not tell. A run that has warned of its gap has named
+    the limit of its precision: that holds where it is stricter than ours, and for single steps too.
+    """
+    gap = run.series(_METRIC)
+    limit = _stated_limit(run)
+    warn, error = min(limit, WARN_NATS), min(BEYOND_DOUBT * limit, ERROR_NATS)
+    hits, window = (3, 5) if math.isinf(limit) else (1, 1)
+    spans = exceedances(gap, warn=warn, error=error, hits=hits, window=window)
+    return [_finding(run, gap, span, warn) for span in spans or _growth(gap)]
+
+
+def _stated_limit(run: Run) -> float:
+    """Return the smallest limit of the gap that the run's warnings name; infinite if they name none."""
+    return min(
+        (
+            float(limit)
+            for event in run.events
+            if event.event == "warning" and event.data.get("metric") == _METRIC
+            if isinstance(limit := event.data.get("limit"), int | float) and limit > 0
+        ),
+        default=math.inf,
+    )
 
 
 def _growth(gap: Series) -> list[Exceedance]:
@@ -59,14 +83,14 @@ def _growth(gap: Series) -> list[Exceedance]:
     return [Exceedance(begins, int(gap.steps[-1]), end, Severity.WARN)]
 
 
-def _finding(run: Run, gap: Series, span: Exceedance) -> Finding:
+def _finding(run: Run, gap: Series, span: Exceedance, limit: float) -> Finding:
     """Describe one span."""
     return Finding(
         code="mismatch",
         severity=milder(span.severity) if recovered(run, span.last_step) else span.severity,
         title="Sampler and trainer disagree",
         message=f"The mean log-prob gap between sampler and trainer was {shown(span.typical)} nats a token "
-        f"in the steps {span.first_step} to {span.last_step}; about 0.01 is usual, {WARN_NATS} biases updates.",
+        f"in the steps {span.first_step} to {span.last_step}; {_yardstick(limit)}.",
         evidence=(before_and_during(gap, span.first_step, span.last_step),),
         causes=_CAUSES,
         caveat="A few tail tokens can dominate the mean; `mismatch/kl_k3` weighs them less.",
@@ -75,9 +99,16 @@ def _finding(run: Run, gap: Series, span: Exceedance) -> Finding:
     )
 
 
+def _yardstick(limit: float) -> str:
+    """Say what the gap is compared with."""
+    if limit < WARN_NATS:
+        return f"the run's precision explains {shown(limit)}"
+    return f"about 0.01 is usual, {WARN_NATS} biases updates"
+
+
 RULE = Rule(
     code="mismatch",
     title="sampler and trainer agree",
     check=check,
-    needs=("mismatch/logprob_abs_mean",),
+    needs=(_METRIC,),
 )
