@@ -186,42 +186,64 @@ def value_head(model: nn.Module) -> nn.Linear:
 
 
 def policy_outputs(model: nn.Module, row: PackedRow, *, temperature: float, num_ids: int) -> tuple[Tensor, Tensor]:
-    """Run one packed row; return logprobs_K and entropy_K of its actions, f32.
+    """Run one packed row; return logprobs_K and entropy_K of its actions, f32 on the CPU.
 
     Logits are made only where an action follows. Sequences see only themselves: positions that restart, no
     attention mask and no cache make transformers build the block-diagonal mask.
     """
     index_K = action_index(row.action_mask_T)
+    device = _device(model)
     logits_KV = model(
-        input_ids=row.token_ids_T[None],
-        position_ids=row.position_ids_T[None],
-        logits_to_keep=predictor_index(index_K),
+        input_ids=row.token_ids_T[None].to(device),
+        position_ids=row.position_ids_T[None].to(device),
+        logits_to_keep=predictor_index(index_K).to(device),
         use_cache=False,
     ).logits[0]
-    return action_logprobs(logits_KV, row.token_ids_T[index_K], temperature=temperature, num_ids=num_ids)
+    logprobs_K, entropy_K = action_logprobs(
+        logits_KV, row.token_ids_T[index_K].to(device), temperature=temperature, num_ids=num_ids
+    )
+    return logprobs_K.cpu(), entropy_K.cpu()
 
 
 def policy_logprobs(model: nn.Module, row: PackedRow, *, temperature: float, num_ids: int) -> Tensor:
     """Return [T] f32 log-probabilities, 0 where no action is, without gradient."""
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: weights that ZeRO-3 gathers inside it are lost to autograd
         logprobs_K, _ = policy_outputs(model, row, temperature=temperature, num_ids=num_ids)
         return scatter_actions(logprobs_K, row.action_mask_T)
 
 
 def critic_values(model: nn.Module, row: PackedRow) -> tuple[Tensor, Tensor]:
-    """Run one packed row; return values_K (V before each action) and V after each sequence's last token [S], f32."""
+    """Run one packed row; return values_K (V before each action) and V after each sequence's last token [S].
+
+    Both f32 on the CPU.
+    """
+    device = _device(model)
     scores_T = (
-        model(input_ids=row.token_ids_T[None], position_ids=row.position_ids_T[None], use_cache=False)
+        model(
+            input_ids=row.token_ids_T[None].to(device),
+            position_ids=row.position_ids_T[None].to(device),
+            use_cache=False,
+        )
         .logits[0, :, 0]
         .float()
+        .cpu()
     )
     ends_S = torch.tensor(row.seq_lens_S).cumsum(0) - 1
     return scores_T[predictor_index(action_index(row.action_mask_T))], scores_T[ends_S]
 
 
-def save_model(model: nn.Module, tokenizer: HFTokenizer, folder: Path) -> None:
-    """Write a Hugging Face folder: weights, config, generation config, tokenizer."""
-    model.save_pretrained(folder)  # type: ignore[operator]  # a PreTrainedModel
+def save_model(
+    model: nn.Module, tokenizer: HFTokenizer, folder: Path, *, weights: dict[str, Tensor] | None = None
+) -> None:
+    """Write a Hugging Face folder: weights, config, generation config, tokenizer.
+
+    Args:
+        model: whose weights, unless `weights` are given.
+        tokenizer: saved beside them.
+        folder: where.
+        weights: by name, where the model itself holds only shards of them.
+    """
+    model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]  # a PreTrainedModel
     tokenizer.save(folder)
 
 
@@ -238,6 +260,12 @@ def quiet() -> Iterator[None]:
         hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _device(model: Any) -> torch.device:
+    """Return where a model wants its inputs."""
+    device: torch.device = model.device
+    return device
 
 
 @contextmanager

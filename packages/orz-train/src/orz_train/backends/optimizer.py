@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +35,16 @@ def learning_rate(config: OptimizerConfig, update: int, total_updates: int) -> f
             return config.lr * (1 + math.cos(math.pi * progress)) / 2
 
 
+def decay_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Divide a model's trainable parameters for AdamW: matrices decay, vectors (biases, norms) don't."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutcome:
     """What an optimizer step did."""
@@ -59,12 +70,8 @@ class GuardedAdamW:
         self.total_updates = total_updates
         self.updates = 0
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
         self.adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, eps=config.eps
+            decay_groups(model, config), lr=config.lr, betas=config.betas, eps=config.eps
         )
 
     def step(self) -> StepOutcome:

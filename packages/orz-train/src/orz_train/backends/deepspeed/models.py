@@ -1,0 +1,192 @@
+"""Policy, critic, reference and reward model, one rank's share of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from orz_train.algo.segments import scatter_actions
+from orz_train.algorithm import Algorithm, LossOutput
+from orz_train.backends import hf
+from orz_train.backends.deepspeed.engine import GATHER_BYTES, TrainingEngine
+from orz_train.backends.deepspeed.state import load_state, save_state
+from orz_train.backends.memory import peak_memory
+from orz_train.backends.weights.bucket import Bucket, ParamMeta, pack_bucket, plan_buckets
+from orz_train.types import Last, Mean, Metric, PackedRow, Sum, TrainRow
+
+
+class DeepSpeedReference:
+    """A frozen language model.
+
+    Args:
+        model: a causal language model, or DeepSpeed's engine around one.
+        temperature: of the sampler.
+        num_ids: ids that the tokenizer knows.
+    """
+
+    def __init__(self, model: nn.Module, *, temperature: float, num_ids: int) -> None:
+        self.model = model
+        self.temperature = temperature
+        self.num_ids = num_ids
+
+    def logprobs(self, rows: Sequence[PackedRow]) -> list[Tensor]:
+        """Return tensors [T] f32 of this rank's rows; under ZeRO-3 all ranks have equally many."""
+        return [hf.policy_logprobs(self.model, row, temperature=self.temperature, num_ids=self.num_ids) for row in rows]
+
+
+class _Trained:
+    """What policy and critic share: accumulate a gradient over rows, take a guarded step, save, resume."""
+
+    def __init__(self, role: str, engine: TrainingEngine, tokenizer: hf.HFTokenizer) -> None:
+        self.role = role
+        self.engine = engine
+        self.tokenizer = tokenizer
+
+    def row_loss(self, train_row: TrainRow, weights_K: Tensor) -> LossOutput:
+        """Run the model on a row and compute its share of the loss."""
+        raise NotImplementedError
+
+    def update(self, rows: Sequence[TrainRow], weights: Sequence[Tensor]) -> list[Metric]:
+        """Take one optimizer step with all ranks; one with a non-finite gradient is skipped and counted.
+
+        Args:
+            rows: this rank's, as many as every other rank has.
+            weights: for each row [K], each action's share in the step's mean over the rows of all ranks.
+
+        Returns:
+            Of the losses, this rank's part; of the step, everything on rank 0 and nothing elsewhere. The lists of
+            all ranks together reduce to the step's metrics.
+        """
+        metrics: list[Metric] = []
+        self.engine.module.train()  # for gradient checkpointing; dropout is off
+        for row, weights_K in zip(rows, weights, strict=True):
+            output = self.row_loss(row, weights_K)
+            self.engine.backward(output.loss)
+            metrics += output.metrics
+        self.engine.module.eval()
+        outcome = self.engine.step()
+        metrics += peak_memory()
+        if self.engine.rank == 0:
+            metrics += [
+                Metric(f"{self.role}/grad_norm", Mean(outcome.grad_norm, 1)),
+                Metric(f"{self.role}/lr", Last(outcome.lr)),
+                Metric(f"{self.role}/updates", Sum(int(outcome.applied))),
+                Metric(f"{self.role}/skipped_updates", Sum(int(not outcome.applied))),
+            ]
+        return metrics
+
+    def params(self) -> list[ParamMeta]:
+        """Describe the parameters, a tied head once."""
+        return [
+            ParamMeta(name, str(parameter.dtype).removeprefix("torch."), self.engine.shapes[name])
+            for name, parameter in self.engine.parameters.items()
+        ]
+
+    def bucket(self, names: Sequence[str]) -> Bucket | None:
+        """Gather whole parameters and pack them; all ranks take part, rank 0 returns the bucket."""
+        with self.engine.gathered(names) as named:
+            return pack_bucket(named) if self.engine.rank == 0 else None
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder; all ranks take part, rank 0 writes."""
+        weights: dict[str, Tensor] = {}
+        for group in plan_buckets(self.params(), GATHER_BYTES):
+            with self.engine.gathered([param.name for param in group]) as named:
+                if self.engine.rank == 0:
+                    weights |= {name: tensor.cpu().clone() for name, tensor in named}
+        if self.engine.rank != 0:
+            return
+        model = self.engine.module.module
+        weights |= {name: tensor for name, tensor in model.state_dict().items() if _is_buffer(model, name)}
+        with hf.quiet():
+            hf.save_model(model, self.tokenizer, folder, weights=weights)
+
+    def save_state(self, folder: Path) -> None:
+        """Write this rank's optimizer state."""
+        save_state(self.engine, self.role, folder)
+
+    def load_state(self, folder: Path) -> None:
+        """Read this rank's optimizer state; the weights come with the model folder."""
+        load_state(self.engine, self.role, folder)
+
+    def offload(self) -> None:
+        """Leave the GPU's memory to others; nothing on a CPU."""
+        self.engine.offload()
+
+    def onload(self) -> None:
+        """Come back."""
+        self.engine.onload()
+
+    def close(self) -> None:
+        """Take DeepSpeed's hooks off the model."""
+        self.engine.close()
+
+
+class DeepSpeedPolicy(_Trained):
+    """The language model in training.
+
+    Args:
+        engine: around a causal language model.
+        tokenizer: saved beside the weights; its size bounds the ids.
+        algorithm: whose policy loss to take.
+        temperature: of the sampler.
+    """
+
+    def __init__(
+        self, engine: TrainingEngine, tokenizer: hf.HFTokenizer, algorithm: Algorithm, *, temperature: float
+    ) -> None:
+        super().__init__("policy", engine, tokenizer)
+        self.algorithm = algorithm
+        self.temperature = temperature
+        self.num_ids = tokenizer.vocab_size
+
+    def logprobs(self, rows: Sequence[PackedRow]) -> list[Tensor]:
+        """Return tensors [T] f32 of this rank's rows; under ZeRO-3 all ranks have equally many."""
+        return [
+            hf.policy_logprobs(self.engine.module, row, temperature=self.temperature, num_ids=self.num_ids)
+            for row in rows
+        ]
+
+    def row_loss(self, train_row: TrainRow, weights_K: Tensor) -> LossOutput:
+        """Compute a row's share of the policy loss."""
+        logprobs_K, entropy_K = hf.policy_outputs(
+            self.engine.module, train_row.row, temperature=self.temperature, num_ids=self.num_ids
+        )
+        return self.algorithm.policy_loss(logprobs_K, entropy_K, train_row, weights_K)
+
+
+class DeepSpeedCritic(_Trained):
+    """The value model in training.
+
+    Args:
+        engine: around a token classifier with one label.
+        tokenizer: saved beside the weights.
+        algorithm: whose value loss to take.
+    """
+
+    def __init__(self, engine: TrainingEngine, tokenizer: hf.HFTokenizer, algorithm: Algorithm) -> None:
+        super().__init__("critic", engine, tokenizer)
+        self.algorithm = algorithm
+
+    def values(self, rows: Sequence[PackedRow]) -> list[tuple[Tensor, Tensor]]:
+        """Return pairs of [T] and [S], f32, of this rank's rows; under ZeRO-3 all ranks have equally many."""
+        pairs = []
+        with torch.no_grad():
+            for row in rows:
+                values_K, ends_S = hf.critic_values(self.engine.module, row)
+                pairs.append((scatter_actions(values_K, row.action_mask_T), ends_S))
+        return pairs
+
+    def row_loss(self, train_row: TrainRow, weights_K: Tensor) -> LossOutput:
+        """Compute a row's share of the value loss."""
+        values_K, _ = hf.critic_values(self.engine.module, train_row.row)
+        return self.algorithm.value_loss(values_K, train_row, weights_K)
+
+
+def _is_buffer(model: nn.Module, name: str) -> bool:
+    """Say whether an entry of the state is no parameter; tied ones are parameters under each of their names."""
+    owner, _, attribute = name.rpartition(".")
+    return attribute in model.get_submodule(owner)._buffers  # noqa: SLF001  # torch has no public question for it

@@ -1,0 +1,89 @@
+"""What a rank needs to go on where it left off, besides the weights: one file a rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orz_train.backends.deepspeed.engine import TrainingEngine
+from orz_train.errors import CheckpointError
+
+
+def state_file(folder: Path, role: str, rank: int, num_ranks: int) -> Path:
+    """Return the path of a rank's state."""
+    return folder / f"{role}-rank-{rank}-of-{num_ranks}.pt"
+
+
+def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
+    """Write this rank's moments and count, and in bfloat16 its masters, as tensors and plain values."""
+    masters = engine.masters()
+    state = {
+        **_layout(engine),
+        "updates": engine.updates,
+        "moments": [
+            {key: value.cpu() for key, value in engine.adamw.state.get(master, {}).items()} for master in masters
+        ],
+        "masters": [master.detach().cpu() for master in masters] if _has_masters(engine) else [],
+    }
+    torch.save(state, state_file(folder, role, engine.rank, engine.num_ranks))
+
+
+def load_state(engine: TrainingEngine, role: str, folder: Path) -> None:
+    """Read it back, onto an engine whose weights are the checkpoint's.
+
+    Raises:
+        CheckpointError: it was saved by another number of ranks, under another stage or precision, or not at all.
+    """
+    path = state_file(folder, role, engine.rank, engine.num_ranks)
+    if not path.is_file():
+        raise _missing(path, role, engine.num_ranks)
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    masters = engine.masters()
+    expected = _layout(engine)
+    found = {key: state.get(key) for key in expected}
+    if found != expected:
+        raise CheckpointError(
+            f"{path}: saved as {_shown(found)}, this run is {_shown(expected)}",
+            remedy="resume with the settings of the checkpoint's run, or start a new run from its model folder",
+        )
+    with torch.no_grad():
+        for master, saved in zip(masters, state["masters"], strict=False):
+            master.copy_(saved)
+    for master, moments in zip(masters, state["moments"], strict=True):
+        engine.adamw.state[master] = {key: value.to(master.device) for key, value in moments.items()}
+    engine.updates = state["updates"]
+
+
+def _layout(engine: TrainingEngine) -> dict[str, Any]:
+    """Return what decides how state is cut."""
+    return {
+        "v": 1,
+        "zero_stage": engine.cluster.zero_stage,
+        "dtype": engine.settings.dtype,
+        "sizes": [master.numel() for master in engine.masters()],
+    }
+
+
+def _has_masters(engine: TrainingEngine) -> bool:
+    """Whether the optimizer works on more bits than the weights have."""
+    return engine.settings.dtype != "float32"
+
+
+def _shown(layout: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in layout.items())
+
+
+def _missing(path: Path, role: str, num_ranks: int) -> CheckpointError:
+    """Explain a missing file by what is there instead."""
+    others = sorted({file.stem.rsplit("-", 1)[1] for file in path.parent.glob(f"{role}-rank-*-of-*.pt")})
+    if others and str(num_ranks) not in others:
+        return CheckpointError(
+            f"{path.parent}: the {role}'s state was saved by {' and '.join(others)} ranks, this run has {num_ranks}",
+            remedy=f"resume on {others[0]} ranks, or start a new run from the checkpoint's model folder",
+        )
+    return CheckpointError(
+        f"{path}: the {role}'s state is missing: training would go on with a fresh optimizer",
+        remedy="look for the file on the node that wrote it; or start a new run from the checkpoint's model folder",
+    )
