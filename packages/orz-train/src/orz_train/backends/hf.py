@@ -14,8 +14,8 @@ import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
-from transformers.utils import cached_file
 from transformers.utils import logging as hf_logging
+from transformers.utils.hub import cached_file
 
 from orz_train.algo.logprobs import action_logprobs, predictor_index
 from orz_train.algo.segments import action_index, scatter_actions
@@ -158,7 +158,7 @@ def load_skeleton(model: str, *, trust_remote_code: bool = False) -> Skeleton:
     with _explained(model, "model"):
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, local_files_only=True)
         with torch.device("meta"):
-            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]
     return Skeleton(
         shapes={name: tuple(parameter.shape) for name, parameter in built.named_parameters()},
         vocab_size=built.get_input_embeddings().num_embeddings,
