@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -22,7 +21,7 @@ from orz_train.backends.vllm import known_ids
 from orz_train.backends.vllm.options import engine_options, transfer_backend
 from orz_train.backends.vllm.seeds import request_seed
 from orz_train.backends.weights import host
-from orz_train.backends.weights.bucket import Bucket, verify
+from orz_train.backends.weights.bucket import Bucket, ParamMeta, verify
 from orz_train.backends.weights.delivery import Delivery
 from orz_train.config.schema import Config
 from orz_train.config.suggest import nearest_name
@@ -79,7 +78,7 @@ class VLLMEngine:
                 engine.add_request(request_id, tokens_input(list(prompt.token_ids)), self._params(sampling, seed))
         try:
             while engine.has_unfinished_requests():
-                finished = [output for output in engine.step() if output.finished]
+                finished: list[Any] = [output for output in engine.step() if output.finished]
                 if finished:
                     yield [
                         self._rollout(output.request_id, *requests.pop(output.request_id), output.outputs[0])
@@ -156,9 +155,15 @@ class VLLMEngine:
         self._rpc("update_weights", update_info={"bucket": bucket})
 
     def receive(self, info: Mapping[str, Any]) -> None:
-        """Take a whole update, or a portion, as `info` of the sender describes it (transfer `nccl` or `ipc`)."""
-        names = info.get("names", ())
-        self._delivery.arrived.update(names)
+        """Take what `info` of the sender describes, on its own way (transfer `nccl` or `ipc`).
+
+        Raises:
+            WeightTransferError: it isn't what this model lacks.
+        """
+        self._delivery.accept(
+            ParamMeta(name, dtype, tuple(shape))
+            for name, dtype, shape in zip(info["names"], info["dtype_names"], info["shapes"], strict=True)
+        )
         self._rpc("update_weights", update_info=dict(info))
 
     def finish_update(self, version: int) -> None:
@@ -170,7 +175,8 @@ class VLLMEngine:
         self._delivery.require_complete()
         self._rpc("finish_weight_update")
         self.llm.llm_engine.set_weight_version(str(version))
-        assert self.llm.reset_prefix_cache()  # noqa: S101  # fails only while requests run
+        was_reset = self.llm.reset_prefix_cache()
+        assert was_reset  # noqa: S101  # only running requests stop it, and generate() leaves none
         self.policy_version = version
 
     # --- life -------------------------------------------------------------------------------------
@@ -186,11 +192,11 @@ class VLLMEngine:
             self.llm.wake_up(list(tags) if tags is not None else None)
 
     def close(self) -> None:
-        """End the engine and its workers; free what they held."""
-        self.llm.llm_engine.engine_core.shutdown()
-        del self.llm
-        cleanup_dist_env_and_memory()
-        gc.collect()
+        """End the engine and its workers; free what they held. A second time does nothing."""
+        if hasattr(self, "llm"):
+            self.llm.llm_engine.engine_core.shutdown()
+            del self.llm
+            cleanup_dist_env_and_memory()
 
     def _rpc(self, method: str, **arguments: Any) -> None:
         self.llm.collective_rpc(method, kwargs=arguments)

@@ -18,6 +18,7 @@ def engine_environment(config: Config, environ: Mapping[str, str] = os.environ) 
     threads = str(config.cluster.num_threads)
     variables = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives and dies with this process
+        "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": environ.get("HF_HUB_OFFLINE", "1"),

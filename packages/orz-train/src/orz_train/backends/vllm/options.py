@@ -27,6 +27,7 @@ OWNED = {
     "enable_sleep_mode": "cluster.layout",
     "weight_transfer_config": "cluster.weights.transfer",
     "additional_config": "",
+    "distributed_executor_backend": "",
     "generation_config": "",
     "load_format": "",
     "logits_processors": "",
@@ -72,6 +73,7 @@ def engine_options(config: Config, *, model: str) -> dict[str, Any]:
         "max_model_len": config.data.max_prompt_tokens + config.generation.max_response_tokens,
         "max_num_seqs": config.generation.max_sequences,
         "tensor_parallel_size": cluster.tensor_parallel,
+        "distributed_executor_backend": "mp" if cluster.tensor_parallel > 1 else "uni",  # never a Ray of vLLM's own
         "enforce_eager": on_cpu,
         "enable_prefix_caching": True,
         "logprobs_mode": "processed_logprobs",

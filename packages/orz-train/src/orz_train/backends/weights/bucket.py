@@ -117,7 +117,7 @@ def checksum(bucket: Bucket) -> int:
 
 def _crc32(params: tuple[ParamMeta, ...], data: Bytes) -> int:
     header = repr([(param.name, param.dtype, param.shape) for param in params]).encode()
-    return zlib.crc32(data, zlib.crc32(header))
+    return zlib.crc32(data.data, zlib.crc32(header))
 
 
 def _views(params: tuple[ParamMeta, ...], data: Bytes) -> Iterator[tuple[str, Tensor]]:

@@ -48,7 +48,7 @@ def nccl_sender(
     address: tuple[str, int],
     num_workers: int,
     bucket_bytes: int,
-) -> TrainerWeightTransferEngine:
+) -> TrainerWeightTransferEngine[NCCLTrainerInitInfo]:
     """Join this policy rank and the engines' workers; `send_weights()` of the result is one update, start to finish.
 
     Args:
@@ -67,7 +67,7 @@ def nccl_sender(
 
 def ipc_sender(
     source: WeightSource, engines: VLLMWeightSyncClient, *, rank: int, bucket_bytes: int
-) -> TrainerWeightTransferEngine:
+) -> TrainerWeightTransferEngine[IPCTrainerInitInfo]:
     """Share this policy rank's GPU memory with the engine on the same GPU; arguments as in `nccl_sender`."""
     info = IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=bucket_bytes, rank=rank)
     return WeightTransferTrainerFactory.trainer_init(info, client=engines, source=source)

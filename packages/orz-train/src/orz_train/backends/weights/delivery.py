@@ -23,22 +23,24 @@ class Delivery:
         self.arrived: set[str] = set()
 
     def accept(self, params: Iterable[ParamMeta]) -> None:
-        """Tick parameters off.
+        """Tick parameters off, all or none.
 
         Raises:
             WeightTransferError: one is unknown, came already, or has another shape.
         """
+        names = set()
         for param in params:
             if param.name not in self.shapes:
                 raise WeightTransferError(f"{param.name}: the engine's model has no such parameter", remedy=_REMEDY)
-            if param.name in self.arrived:
+            if param.name in self.arrived or param.name in names:
                 raise WeightTransferError(f"{param.name}: arrived twice in one update", remedy=_REMEDY)
             if param.shape != self.shapes[param.name]:
                 raise WeightTransferError(
                     f"{param.name}: expected shape {list(self.shapes[param.name])}, got {list(param.shape)}",
                     remedy=_REMEDY,
                 )
-            self.arrived.add(param.name)
+            names.add(param.name)
+        self.arrived |= names
 
     def require_complete(self) -> None:
         """Make sure that all have arrived.
