@@ -378,6 +378,41 @@ def test_changed_settings_and_environment_are_warned_of(
     assert "warning: settings changed" in streams["stderr"].getvalue()
 
 
+class _Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured", "bold"),
+    [
+        ({"TERM": "xterm-256color"}, True, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False, True),
+        ({"TERM": "dumb"}, False, False),
+    ],
+)
+def test_a_summary_has_colours_on_a_terminal_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, coloured: bool, bold: bool
+) -> None:
+    """`NO_COLOR` takes the colours away, a terminal without escapes gets none, and the words are the same."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    screen = _Screen()
+    with (
+        RunFolder(config(), tmp_path / "run") as folder,
+        RunLog(folder, num_steps=NUM_STEPS, stdout=screen, stderr=io.StringIO()) as log,
+    ):
+        log.write(report(1))
+        log.event("finish", reason="all steps done")
+    shown = screen.getvalue()
+    assert (coloured, bold) == ("\x1b[1;36m" in shown, "\x1b[1m" in shown)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert plain.startswith("\ntiny finished: 1 of 4 steps in 0:01\n\n  reward      0.250\n")
+    assert f"  log         {tmp_path / 'run' / 'console.log'}\n" in plain
+
+
 def test_closing_twice_writes_one_summary(log_in: Callable[..., Path], streams: dict[str, io.StringIO]) -> None:
     """By hand and at the end of the context."""
 

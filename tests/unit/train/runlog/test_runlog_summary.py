@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orz_monitor.records import EventRecord, StepRecord
+from orz_train.runlog import summary as page
 from orz_train.runlog.history import History
-from orz_train.runlog.summary import Answer, Answers, summary
+from orz_train.runlog.summary import Answer, Answers
 from orz_train.types import Prompt, Rollout, Score, StepReport
 
 pytestmark = pytest.mark.unit
@@ -22,6 +23,12 @@ def history_of(rewards: list[float], num_steps: int) -> History:
     for step, reward in enumerate(rewards, start=1):
         history.add(StepRecord(step=step, time=0.0, metrics={"reward/mean": reward}, seconds={"total": 2.0}))
     return history
+
+
+def summary(history: History, *, title: str, folder: Path, answers: Sequence[Answer], ascii_only: bool = False) -> str:
+    """Return the page without its styles."""
+    log = folder / "console.log"
+    return page.summary(history, title=title, folder=folder, log=log, answers=answers, ascii_only=ascii_only).plain
 
 
 def test_a_summary_tells_the_whole_run(make_sample: MakeSample) -> None:
@@ -60,6 +67,7 @@ tiny finished: 20 of 20 steps in 0:40
 
   run folder  /runs/tiny 1
   checkpoint  /runs/tiny 1/checkpoints/step_000020
+  log         /runs/tiny 1/console.log
   look        orz monitor report '/runs/tiny 1'
   check       orz ckpt verify '/runs/tiny 1/checkpoints/step_000020'
 """
@@ -105,6 +113,7 @@ tiny interrupted: 2 of 20 steps in 0:04
               mean of the first step, of the last
 
   run folder  /runs/tiny
+  log         /runs/tiny/console.log
   look        orz monitor report /runs/tiny
   go on       orz train /runs/tiny/config.yaml --run-dir /runs/tiny --resume auto
 """
@@ -135,3 +144,27 @@ def test_answers_to_a_held_out_prompt_are_compared(
     assert [("held out 0", "held out, after step 0"), ("held out 4", "held out, after step 4")] == [
         (answer.response, answer.when) for answer in answers.pair
     ]
+
+
+def test_the_problem_at_the_end_of_a_template_is_shown(make_sample: MakeSample) -> None:
+    """Of a prompt of many hundred characters both ends are kept, the problem among them."""
+    prompt, rollout, score = make_sample(text="82")
+    prompt = replace(prompt, text="A conversation. " * 30 + "This is the problem:\nWhat is 37+45?\nAssistant: <think>")
+    text = summary(
+        history_of([0.5], 1),
+        title="tiny finished",
+        folder=Path("/runs/tiny"),
+        answers=[Answer.of((prompt, rollout, score), when="sampled in step 1")],
+    )
+    assert "\\nWhat is 37+45?\\nAssistant: <think>\n" in text
+    assert "  before      A conversation. " in text
+
+
+@pytest.mark.parametrize(("last", "style"), [(0.9, "bold green"), (0.1, "bold yellow"), (0.5, "bold yellow")])
+def test_a_reward_that_has_not_risen_stands_out(last: float, style: str) -> None:
+    """Green is for a gain alone."""
+    text = page.summary(
+        history_of([0.5, last], 2), title="tiny finished", folder=Path("r"), log=Path("r/console.log"), answers=[]
+    )
+    (found,) = (span.style for span in text.spans if text.plain[span.start : span.end] in {"+0.400", "-0.400", "+0"})
+    assert style == found

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TextIO
 
+from rich.console import Console
+
 from orz_monitor.records import EventRecord, StepRecord
 from orz_train.errors import OrzError
 from orz_train.runlog import orz_lines
@@ -275,11 +277,16 @@ class RunLog:
             self._history,
             title=f"{self._config.name} {_ENDINGS.get(self._ending, 'stopped')}",
             folder=self._folder.path,
+            log=self._folder.console_file,
             answers=self._answers.pair,
             ascii_only="utf" not in encoding.lower(),
         )
+        console = Console(file=self._stdout, highlight=False)
+        with console.capture() as captured:  # styles on a terminal, none elsewhere
+            console.print(text, soft_wrap=True, end="")
+        shown = captured.get()
         with suppress(OSError, ValueError):  # nobody reads on
-            self._stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            self._stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))
             self._stdout.flush()
 
 

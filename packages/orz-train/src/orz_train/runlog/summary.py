@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.text import Text
+
 from orz_train.runlog.history import History, mean
 from orz_train.runlog.sparkline import sparkline
 from orz_train.runlog.text import clock, number, shortened, signed
@@ -14,7 +16,9 @@ from orz_train.types import Prompt, Rollout, Score, StepReport
 
 _FIRST, _LAST = 5, 10
 _CURVE_WIDTH = 40
-_PROMPT_WIDTH, _RESPONSE_WIDTH = 60, 200
+_ANSWER_WIDTH = 200
+"""Characters of a prompt, and of a response: enough to see the problem at the end of a template."""
+_LABEL_WIDTH = 10
 
 
 Sample = tuple[Prompt, Rollout, Score]
@@ -64,67 +68,86 @@ def _keep(answers: list[Answer], samples: Sequence[Sample], when: str) -> None:
     answers[1:] = [Answer.of(first, when=when)]
 
 
-def summary(history: History, *, title: str, folder: Path, answers: Sequence[Answer], ascii_only: bool = False) -> str:
-    """Return a page of plain text: reward, evaluation, an answer before and after, where everything is.
+def summary(
+    history: History, *, title: str, folder: Path, log: Path, answers: Sequence[Answer], ascii_only: bool = False
+) -> Text:
+    """Return the last page of a run: reward, evaluation, an answer before and after, where everything is.
+
+    Its styles show on a terminal; elsewhere it is plain text.
 
     Args:
         history: of the run.
         title: how it ended: `quickstart finished`.
         folder: the run folder.
+        log: the log for people.
         answers: the first one and the last one, if there are any.
         ascii_only: for a stdout that can't show block characters.
     """
+    seconds = sum(history.step_seconds(first=0))
+    stand = f": {history.last_step} of {history.num_steps} steps in {clock(seconds)}"
     parts = [
-        [f"{title}: {history.last_step} of {history.num_steps} steps in {clock(sum(history.step_seconds(first=0)))}"],
+        [Text.assemble((title, "bold cyan"), stand)],
         [*_reward(history, ascii_only=ascii_only), *_evaluations(history)],
         [line for label, answer in zip(("before", "after"), answers, strict=False) for line in _answer(label, answer)],
-        list(_paths(history, folder)),
+        list(_paths(history, folder, log)),
     ]
-    return "\n" + "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+    blocks = [Text("\n").join(lines) for lines in parts if lines]
+    return Text.assemble("\n", Text("\n\n").join(blocks), "\n")
 
 
-def _reward(history: History, *, ascii_only: bool) -> Iterator[str]:
+def _line(label: str, *pieces: str | Text | tuple[str, str]) -> Text:
+    """Write a line with a label; without one it goes on with the line before."""
+    return Text.assemble((f"  {label:<{_LABEL_WIDTH}}  ", "dim"), *pieces)
+
+
+def _change(first: float, last: float) -> Text:
+    """Write where a number began, where it ended, and the difference; higher is better."""
+    difference = last - first
+    style = "bold green" if difference > 0 else "bold yellow"
+    return Text.assemble(f"{number(first)} -> ", (number(last), "bold"), "  (", (signed(difference), style), ")")
+
+
+def _reward(history: History, *, ascii_only: bool) -> Iterator[Text]:
     rewards = history.series("reward/mean")
     if not rewards:
         return
     if len(rewards) == 1:
-        yield f"  reward      {number(rewards[0])}"
-        yield "              mean of the only step"
+        yield _line("reward", number(rewards[0]))
+        yield _line("", ("mean of the only step", "dim"))
         return
     half = len(rewards) // 2  # so that the two windows share no step
     first, last = rewards[: min(_FIRST, half)], rewards[-min(_LAST, half) :]
-    yield f"  reward      {number(mean(first))} -> {number(mean(last))}  ({signed(mean(last) - mean(first))})"
-    yield f"              {sparkline(rewards, _CURVE_WIDTH, ascii_only=ascii_only)}"
+    yield _line("reward", _change(mean(first), mean(last)))
+    yield _line("", (sparkline(rewards, _CURVE_WIDTH, ascii_only=ascii_only), "cyan"))
     counted = f"{len(first)} steps" if len(first) > 1 else "step"
-    yield f"              mean of the first {counted}, of the last" + (f" {len(last)}" if len(last) > 1 else "")
+    windows = f"mean of the first {counted}, of the last" + (f" {len(last)}" if len(last) > 1 else "")
+    yield _line("", (windows, "dim"))
 
 
-def _evaluations(history: History) -> Iterator[str]:
+def _evaluations(history: History) -> Iterator[Text]:
     sets = sorted({name for accuracies in history.evaluations.values() for name in accuracies})
     for name in sets:
         values = {step: found[name] for step, found in sorted(history.evaluations.items()) if name in found}
         (first_step, first), (last_step, last) = next(iter(values.items())), list(values.items())[-1]
-        yield f"  {'eval ' + name:<10}  {number(first)}" + (
-            f" -> {number(last)}  ({signed(last - first)})" if len(values) > 1 else ""
-        )
-        yield f"              accuracy after step {first_step}" + (
-            f", after step {last_step}" if len(values) > 1 else ""
-        )
+        several = len(values) > 1
+        yield _line(f"eval {name}", _change(first, last) if several else number(first))
+        yield _line("", (f"accuracy after step {first_step}" + (f", after step {last_step}" * several), "dim"))
 
 
-def _answer(label: str, answer: Answer) -> Iterator[str]:
-    yield f"  {label:<10}  {shortened(answer.prompt, _PROMPT_WIDTH)}"
-    yield f"              {shortened(answer.response, _RESPONSE_WIDTH)}"
-    yield f"              reward {number(answer.reward)}, {answer.when}"
+def _answer(label: str, answer: Answer) -> Iterator[Text]:
+    yield _line(label, (shortened(answer.prompt, _ANSWER_WIDTH), "italic"))
+    yield _line("", shortened(answer.response, _ANSWER_WIDTH))
+    yield _line("", ("reward ", "dim"), (number(answer.reward), "bold"), (f", {answer.when}", "dim"))
 
 
-def _paths(history: History, folder: Path) -> Iterator[str]:
-    yield f"  run folder  {folder}"
+def _paths(history: History, folder: Path, log: Path) -> Iterator[Text]:
+    yield _line("run folder", str(folder))
     if history.checkpoint:
-        yield f"  checkpoint  {folder / history.checkpoint}"
-    yield f"  look        orz monitor report {shlex.quote(str(folder))}"
+        yield _line("checkpoint", str(folder / history.checkpoint))
+    yield _line("log", str(log))
+    yield _line("look", f"orz monitor report {shlex.quote(str(folder))}")
     if history.checkpoint:
-        yield f"  check       orz ckpt verify {shlex.quote(str(folder / history.checkpoint))}"
+        yield _line("check", f"orz ckpt verify {shlex.quote(str(folder / history.checkpoint))}")
     if history.last_step < history.num_steps:
         config, run_dir = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder))
-        yield f"  go on       orz train {config} --run-dir {run_dir} --resume auto"
+        yield _line("go on", f"orz train {config} --run-dir {run_dir} --resume auto")
