@@ -4,12 +4,14 @@ nox -s quickstart                       install, train a small model, verify its
 nox -s tests                            install, lint, check types and imports, run the tests
 nox -s tests -- tests/unit -k gae       what follows -- goes to pytest
 nox -s quickstart -- --cpu              the CPU lock, whatever the machine has
+nox -s real_model                       the same with SmolLM2-135M, a real pretrained model
 
 Both commands share one environment, .nox/orz, which requirements/install.py makes.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -29,6 +31,9 @@ ENVIRONMENT = ROOT / ".nox" / "orz"
 SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
 PYTHONS = ("3.11", "3.12", "3.13")
+REAL_MODEL = ROOT / ".nox" / "real_model"
+"""What `nox -s real_model` makes: packages of its own, the model, the data."""
+
 LIGHT_PACKAGES = ("orz_cli", "orz_ckpt", "orz_monitor")
 """Packages that install and work alone, each with orz_cli, without torch."""
 
@@ -38,15 +43,56 @@ def quickstart(session: nox.Session) -> None:
     """Install, train the quickstart recipe, verify its last checkpoint, report on the run."""
     settings = install(session)
     started = time.monotonic()
-    run_dir = ROOT / "runs" / f"quickstart-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    run(session, "orz", "train", "quickstart", *settings, "--run-dir", str(run_dir))
-    checkpoint = max(path for path in run_dir.glob("checkpoints/step_*") if path.name.removeprefix("step_").isdigit())
-    run(session, "orz", "ckpt", "verify", str(checkpoint))
-    run(session, "orz", "monitor", "report", str(run_dir))
+    run_dir = new_run_dir("quickstart")
+    run(session, "orz", "train", "quickstart", *settings, "--run-dir", run_dir)
+    run(session, "orz", "ckpt", "verify", newest_checkpoint(run_dir))
+    run(session, "orz", "monitor", "report", run_dir)
     session.log(f"trained, verified and reported in {time.monotonic() - started:.0f} s")
-    session.log(f"run:         {run_dir}")
-    session.log(f"checkpoint:  {checkpoint}")
+    session.log(f"checkpoint:  {newest_checkpoint(run_dir)}")
+    session.log(f"report:      {run_dir / 'report.html'}")
+    session.log(f"log:         {run_dir / 'console.log'}")
     session.log(f"go on with:  {SCRIPTS / 'orz'} --help")
+
+
+@nox.session(python=False, default=False)
+def real_model(session: nox.Session) -> None:
+    """Train SmolLM2-135M for ten steps and load what comes out; `-- --gsm8k FOLDER` reads GSM8K's files, too."""
+    parser = argparse.ArgumentParser(prog="nox -s real_model --", allow_abbrev=False)
+    parser.add_argument("--gsm8k", metavar="FOLDER", type=lambda path: Path(path).resolve())
+    arguments, settings = parser.parse_known_args(install(session))
+    example = ROOT / "examples" / "real_model"
+    model, sums, run_dir = REAL_MODEL / "smollm2", REAL_MODEL / "sums", new_run_dir("real_model")
+    packages = {"PYTHONPATH": str(real_model_packages(session))}
+    session.run(SCRIPTS / "python", example / "convert.py", "--out", model, external=True, env=packages)
+    run(session, "python", example / "make_sums.py", "--out", sums)
+    files = (f"policy.model={model}", f"data.train=[{sums}/train.jsonl]", f"data.eval={{sums: {sums}/heldout.jsonl}}")
+    with session.chdir(example):  # where the reward function is
+        run(session, "orz", "train", "recipe.yaml", *files, *settings, "--run-dir", run_dir)
+    run(session, "orz", "ckpt", "verify", newest_checkpoint(run_dir))
+    run(session, "orz", "monitor", "report", run_dir)
+    gsm8k = ["--gsm8k", arguments.gsm8k] if arguments.gsm8k else []
+    run(session, "python", example / "check.py", run_dir, *gsm8k)
+
+
+def real_model_packages(session: nox.Session) -> Path:
+    """Make or keep the folder of packages that only real_model needs, beside the locked environment."""
+    lock, site = ROOT / "requirements" / "real-model.txt", REAL_MODEL / "site"
+    stamp = site / lock.name
+    if not stamp.is_file() or stamp.read_bytes() != lock.read_bytes():
+        shutil.rmtree(site, ignore_errors=True)
+        run(session, "python", "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, "--requirement", lock)
+        shutil.copyfile(lock, stamp)
+    return site
+
+
+def new_run_dir(name: str) -> Path:
+    """Return a folder for a run that starts now."""
+    return ROOT / "runs" / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def newest_checkpoint(run_dir: Path) -> Path:
+    """Return a run's last checkpoint that is whole."""
+    return max(path for path in run_dir.glob("checkpoints/step_*") if path.name.removeprefix("step_").isdigit())
 
 
 @nox.session(python=False)

@@ -1,0 +1,131 @@
+"""Checks what a run of this example has left: its log-prob gap, its last checkpoint, and that GSM8K's files load.
+
+    python check.py RUN_DIR [--gsm8k FOLDER]
+
+The policy of the last checkpoint is loaded by transformers and by vLLM, which samples with it; the two have to agree
+about the log-probs of what was sampled. The exit code is 1 where a check has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from orz_monitor.records import StepRecord, read_records
+from orz_train.config.load import load
+from orz_train.config.rollouts import Data, FieldNames
+from orz_train.config.schema import Config
+from orz_train.data import load_prompts
+
+GAP_LIMIT = 0.03
+"""Nats a token, in bfloat16."""
+NUM_PROMPTS = 8
+
+
+def main() -> None:
+    """Run all checks; exit with 1 if one has failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--gsm8k", type=Path, help="a folder with *train.jsonl and *test.jsonl of GSM8K")
+    arguments = parser.parse_args()
+    run_dir: Path = arguments.run_dir.resolve()
+    config = load(str(run_dir / "config.yaml")).config
+    checkpoints = [path for path in run_dir.glob("checkpoints/step_*") if path.name.removeprefix("step_").isdigit()]
+    policy = max(checkpoints) / "policy"
+    failures = [
+        *check_steps(run_dir, config),
+        *check_policy(policy, config),
+        *check_gsm8k(arguments.gsm8k, policy),
+    ]
+    for failure in failures:
+        say(f"FAILED: {failure}")
+    sys.exit(1 if failures else 0)
+
+
+def check_steps(run_dir: Path, config: Config) -> Iterator[str]:
+    """Report reward and gap of each step; yield the steps whose gap is too large, and what is missing."""
+    records = [line.record for line in read_records(run_dir / "metrics.jsonl")]
+    steps = {record.step: record.metrics for record in records if isinstance(record, StepRecord) and record.step}
+    for step, metrics in sorted(steps.items()):
+        gap = metrics["mismatch/logprob_abs_mean"]
+        say(f"step {step:>3}  reward {metrics['reward/mean']:.3f}  gap {gap:.2g} nats a token")
+        if not gap < GAP_LIMIT:
+            yield f"step {step}: mismatch/logprob_abs_mean is {gap:.2g}, expected less than {GAP_LIMIT}"
+    if len(steps) != config.steps:
+        yield f"{run_dir}: {len(steps)} steps are recorded, expected {config.steps}"
+
+
+def check_policy(folder: Path, config: Config) -> Iterator[str]:
+    """Sample with vLLM, and ask transformers what it thinks of the samples."""
+    from orz_train.backends.vllm.environment import engine_environment  # noqa: PLC0415  see the next line
+
+    os.environ |= engine_environment(config)  # vLLM reads it when it is imported
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+    from vllm import LLM, SamplingParams  # noqa: PLC0415
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=config.policy.dtype)
+    engine = LLM(
+        model=str(folder),
+        dtype=config.policy.dtype,
+        max_model_len=config.data.max_prompt_tokens + config.generation.max_response_tokens,
+        enforce_eager=True,
+        logprobs_mode="processed_logprobs",
+        generation_config="vllm",
+    )
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"What is {a} + {b}? Answer with the number alone."}],
+            add_generation_prompt=True,
+            return_dict=False,
+        )
+        for a, b in zip(range(2, 2 + NUM_PROMPTS), range(9, 9 - NUM_PROMPTS, -1), strict=True)
+    ]
+    sampling = SamplingParams(temperature=1.0, max_tokens=config.generation.max_response_tokens, logprobs=0, seed=1)
+    gaps = []
+    for output in engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling, use_tqdm=False):
+        prompt, response = list(output.prompt_token_ids), list(output.outputs[0].token_ids)
+        sampled = [entry[token].logprob for token, entry in zip(response, output.outputs[0].logprobs, strict=True)]
+        with torch.inference_mode():
+            logits_LV = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].float()
+        expected_L = logits_LV.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
+        gaps += (expected_L - torch.tensor(sampled)).abs().tolist()
+    gap = sum(gaps) / len(gaps)
+    say(f"{folder}: vLLM says {tokenizer.decode(response)!r}; {gap:.2g} nats a token from transformers")
+    if not gap < GAP_LIMIT:
+        yield f"{folder}: vLLM and transformers differ by {gap:.2g} nats a token, expected less than {GAP_LIMIT}"
+
+
+def check_gsm8k(folder: Path | None, policy: Path) -> Iterator[str]:
+    """Read GSM8K's files into prompts of this model, where they are."""
+    if folder is None:
+        say("SKIPPED: GSM8K; name the folder of its files with --gsm8k FOLDER")
+        return
+    from orz_train.backends.hf import load_tokenizer  # noqa: PLC0415  transformers takes seconds
+
+    tokenizer = load_tokenizer(str(policy))
+    for part in ("train", "test"):
+        files = sorted(folder.glob(f"*{part}.jsonl"))
+        if not files:
+            yield f"{folder}: there is no *{part}.jsonl"
+            continue
+        data = Data(train=(str(files[0]),), fields=FieldNames(prompt="question"), template="chat")
+        loaded = load_prompts(data, tokenizer)
+        longest = max(len(prompt.token_ids) for prompt in loaded.prompts)
+        say(f"{files[0].name}: {len(loaded.prompts)} prompts of at most {longest} tokens")
+        if loaded.too_long or not all(prompt.answer for prompt in loaded.prompts):
+            yield f"{files[0]}: a prompt is too long or has no answer"
+
+
+def say(line: str) -> None:
+    """Write a line of the report."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
