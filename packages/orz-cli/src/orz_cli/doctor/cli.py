@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orz_cli.doctor.machine import GIB, Machine
-from orz_cli.doctor.probes import PROBES
+from orz_cli.doctor.probes import PROBES, cluster_needs
 from orz_cli.doctor.survey import PACKAGES, survey
 from orz_cli.findings import Finding, Severity, Status, status_of, to_json
 
@@ -81,9 +81,15 @@ def _facts(machine: Machine) -> Iterator[tuple[str, str]]:
         found = [name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in machine.cpu_flags]
         yield "instructions", ", ".join(found) or "neither AVX2 nor AVX-512"
     for name in PACKAGES:
-        yield name, str(machine.packages.get(name, "-"))
+        package = machine.packages.get(name)
+        pin = machine.pins.get(name) if name in cluster_needs(machine) else None
+        differs = pin is not None and (package is None or package.release != pin)
+        yield name, str(package or "-") + (f" (orz-train asks for {pin})" if differs else "")
     for name, path in machine.programs.items():
         yield f"program {name}", path
+    if machine.memory_bytes is not None and machine.free_memory_bytes is not None:
+        free, total = machine.free_memory_bytes / GIB, machine.memory_bytes / GIB
+        yield "memory", f"{free:.1f} of {total:.1f} GiB free"
     if machine.shm_bytes is not None:
         yield "shared memory", f"{machine.shm_bytes / GIB:.1f} GiB"
     if machine.free_bytes is not None:

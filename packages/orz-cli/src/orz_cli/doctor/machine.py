@@ -26,9 +26,13 @@ class Package:
         """Say whether it is a CUDA build."""
         return self.build.startswith("cu")
 
+    @property
+    def release(self) -> str:
+        """Return the version without the build."""
+        return self.version.partition("+")[0]
+
     def __str__(self) -> str:
-        release = self.version.partition("+")[0]
-        return f"{release} ({self.build})" if self.build else release
+        return f"{self.release} ({self.build})" if self.build else self.release
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,8 @@ class Machine:
     num_cores: int = 2
     packages: Mapping[str, Package] = field(default_factory=dict)
     """Installed packages by name; one that is missing here is not installed."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """Versions of Ray, vLLM and DeepSpeed that the installed orz-train asks for, by package."""
     broken_commands: tuple[tuple[str, str], ...] = ()
     """Reason and remedy for each `orz` command that cannot be loaded."""
     gpus: tuple[Gpu, ...] = ()
@@ -62,6 +68,10 @@ class Machine:
     """Instruction sets as Linux names them; None where the system does not tell."""
     shm_bytes: int | None = None
     """Size of /dev/shm; None where there is none."""
+    memory_bytes: int | None = None
+    """Main memory that processes may take; None where the system does not tell."""
+    free_memory_bytes: int | None = None
+    """What of it is free, or held by caches that give way."""
     ray_temp_dir: str = "/tmp/ray"  # noqa: S108  Ray's own default, only compared in length
     work_dir: str = "."
     free_bytes: int | None = None

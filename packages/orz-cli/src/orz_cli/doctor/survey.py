@@ -19,7 +19,7 @@ from orz_cli.doctor.machine import Gpu, Machine, Package
 from orz_cli.versions import ORZ_PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 PACKAGES = (
     *ORZ_PACKAGES,
@@ -42,6 +42,10 @@ PROGRAMS = ("g++", "ninja", "nvcc")
 NVIDIA_SMI_TIMEOUT_S = 20
 """A driver that wakes a sleeping device takes seconds."""
 
+EXTRAS = ("cpu", "cuda")
+"""The extras of orz-train that bring `backend: cluster`."""
+
+_PINNED_EXTRA = re.compile(r"""([\w.-]+)\s*==\s*([^\s;]+)\s*;\s*extra\s*==\s*['"]([\w-]+)['"]""")
 _BUILD_FILES = {"torch", "torchaudio", "torchcodec", "torchvision"}
 _BUILD_VERSION = re.compile(r"""^__version__[^=]*=\s*['"][^'"+]*\+([^'"]+)['"]""", re.MULTILINE)
 
@@ -50,18 +54,22 @@ def survey() -> Machine:
     """Return the facts about this machine and this Python environment."""
     gpus, driver_problem = _gpus()
     work_dir = Path.cwd()
+    memory_bytes, free_memory_bytes = _memory()
     return Machine(
         python=platform.python_version(),
         platform=sys.platform,
         architecture=platform.machine(),
         num_cores=os.cpu_count() or 1,
         packages=_packages(),
+        pins=_pins(),
         broken_commands=_broken_commands(),
         gpus=gpus,
         driver_problem=driver_problem,
         programs={name: path for name in PROGRAMS if (path := shutil.which(name))},
         cpu_flags=_cpu_flags(),
         shm_bytes=_size_of_disk(Path("/dev/shm")),  # noqa: S108  the memory file system itself, not a file in it
+        memory_bytes=memory_bytes,
+        free_memory_bytes=free_memory_bytes,
         ray_temp_dir=_ray_temp_dir(os.environ),
         work_dir=str(work_dir),
         free_bytes=_free_bytes(work_dir),
@@ -93,6 +101,20 @@ def build_in(version_file: str) -> str:
     """Return the build that a package's version.py names: "cu130" of `__version__ = '2.13.0+cu130'`, or nothing."""
     match = _BUILD_VERSION.search(version_file)
     return match.group(1) if match else ""
+
+
+def _pins() -> dict[str, str]:
+    """Return the versions that orz-train's extras pin, empty where it is not installed."""
+    try:
+        return pins_in(metadata.requires("orz-train") or ())
+    except metadata.PackageNotFoundError:
+        return {}
+
+
+def pins_in(requirements: Iterable[str]) -> dict[str, str]:
+    """Return package to version of the requirements `ray==2.60.0; extra == 'cpu'` of both extras."""
+    found = (match.groups() for line in requirements if (match := _PINNED_EXTRA.fullmatch(line)))
+    return {package: version for package, version, extra in found if extra in EXTRAS}
 
 
 def _broken_commands() -> tuple[tuple[str, str], ...]:
@@ -155,6 +177,34 @@ def _ray_temp_dir(environ: Mapping[str, str]) -> str:
     if parent is None:
         parent = "/tmp" if sys.platform in {"linux", "darwin"} else tempfile.gettempdir()  # noqa: S108  Ray's rule
     return str(Path(parent, "ray"))
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Return the bytes of main memory and what is free of it, within the limit of the container."""
+    total, free = memory_in(_text("/proc/meminfo"))
+    limit, used = _number(_text("/sys/fs/cgroup/memory.max")), _number(_text("/sys/fs/cgroup/memory.current"))
+    if total is None or free is None or limit is None or used is None or limit >= total:
+        return total, free
+    return limit, min(free, max(0, limit - used))
+
+
+def memory_in(meminfo: str) -> tuple[int | None, int | None]:
+    """Return total and available bytes in /proc/meminfo, None for what it does not name."""
+    found = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", meminfo, re.MULTILINE))
+    total, free = (int(found[name]) * 1024 if name in found else None for name in ("MemTotal", "MemAvailable"))
+    return total, free
+
+
+def _number(text: str) -> int | None:
+    """Return the number that a file holds; None for no file, and for the "max" of a group without a limit."""
+    return int(text) if text.strip().isdigit() else None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _size_of_disk(path: Path) -> int | None:
