@@ -62,7 +62,7 @@ def check_policy(folder: Path, config: Config) -> Iterator[str]:
     """Sample with vLLM, and ask transformers what it thinks of the samples."""
     from orz_train.backends.vllm.environment import engine_environment  # noqa: PLC0415  see the next line
 
-    os.environ |= engine_environment(config)  # vLLM reads it when it is imported
+    os.environ |= engine_environment(config) | {"VLLM_LOGGING_LEVEL": "ERROR"}  # read when vLLM is imported
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
     from vllm import LLM, SamplingParams  # noqa: PLC0415
