@@ -34,7 +34,7 @@ def minibatches(items: Sequence[Item], num: int, *, seed: int, step: int, epoch:
 
 
 def balance(rows: Sequence[TrainRow], num_ranks: int) -> list[list[TrainRow]]:
-    """Deal rows to D ranks: longest first, each to the rank with the fewest tokens that still has room.
+    """Deal rows to D ranks, as `deal` does.
 
     All ranks get equally many rows; where rows run out, a rank gets a copy of the shortest with nothing in
     its action mask, which adds nothing to any loss.
@@ -48,15 +48,30 @@ def balance(rows: Sequence[TrainRow], num_ranks: int) -> list[list[TrainRow]]:
     """
     if num_ranks == 1:
         return [list(rows)]
-    per_rank = -(-len(rows) // num_ranks)
+    shards = deal([len(row.row.token_ids_T) for row in rows], num_ranks)
+    most = max(len(shard) for shard in shards)
+    filler = masked(min(rows, key=lambda row: len(row.row.token_ids_T)))
+    return [[rows[i] for i in shard] + [filler] * (most - len(shard)) for shard in shards]
+
+
+def deal(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
+    """Deal rows to D ranks: longest first, each to the rank with the fewest tokens that still has room.
+
+    Args:
+        lengths: tokens of each of B rows.
+        num_ranks: D.
+
+    Returns:
+        D lists of at most ceil(B / D) indices, rising; some list has that many.
+    """
+    per_rank = -(-len(lengths) // num_ranks)
     shards: list[list[int]] = [[] for _ in range(num_ranks)]
     loads = [0] * num_ranks
-    for index in sorted(range(len(rows)), key=lambda i: (-len(rows[i].row.token_ids_T), i)):
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         rank = min((r for r in range(num_ranks) if len(shards[r]) < per_rank), key=lambda r: (loads[r], r))
         shards[rank].append(index)
-        loads[rank] += len(rows[index].row.token_ids_T)
-    filler = masked(min(rows, key=lambda row: len(row.row.token_ids_T)))
-    return [[rows[i] for i in sorted(shard)] + [filler] * (per_rank - len(shard)) for shard in shards]
+        loads[rank] += lengths[index]
+    return [sorted(shard) for shard in shards]
 
 
 def masked(row: TrainRow) -> TrainRow:

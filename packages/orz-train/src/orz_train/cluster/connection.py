@@ -1,0 +1,255 @@
+"""The way into Ray: a cluster of our own on this machine, or one that is there already."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private import ray_constants, services, state
+from ray._private import worker as ray_worker
+
+from orz_train.cluster.errors import ClusterError
+from orz_train.cluster.placement import Node
+from orz_train.config.schema import Config
+
+LOOPBACK = "127.0.0.1"
+REACH_TIMEOUT_S = 5.0
+MIB = 2**20
+MIN_STORE_BYTES = 128 * MIB
+BYTES_PER_TOKEN = 256
+"""Of a rollout and the rows made of it, with their estimates, pickled."""
+_PREFIX = "orz-ray-"
+_LONGEST_TMP = 24
+"""Characters: Ray's sockets lie 70 below it, and a socket's path ends at 107."""
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # we look at each error ourselves
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_enable_metrics_collection": "0",
+}
+
+
+@contextmanager
+def connected(config: Config, *, log: Path) -> Iterator[list[Node]]:
+    """Connect to Ray and yield the nodes with what is free on them; disconnect at the end.
+
+    `cluster.address: local` starts a Ray of its own on the loopback interface, whatever else runs here, and stops
+    it at the end. Any other address attaches to a cluster, which stays as it was.
+
+    Args:
+        config: of the run.
+        log: file for what Ray says to the driver.
+
+    Raises:
+        ClusterError: Ray can't be started or reached, or is of another version.
+    """
+    local = config.cluster.address == "local"
+    with ExitStack() as stack:
+        stack.enter_context(_environment(_ENVIRONMENT))
+        stack.enter_context(_quiet(log))
+        if local:
+            _start(config, stack)
+        else:
+            _attach(config.cluster.address, stack)
+        yield _nodes(local=local)
+
+
+def _start(config: Config, stack: ExitStack) -> None:
+    """Start a Ray that listens on the loopback interface only."""
+    stack.enter_context(_environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}))  # of Ray's own processes
+    stack.enter_context(_loopback_only())
+    folder = stack.enter_context(_session_folder())
+    stack.callback(ray.shutdown)
+    try:
+        _init(
+            address="local",
+            num_cpus=len(os.sched_getaffinity(0)),
+            num_gpus=0 if config.cluster.num_gpus == 0 else None,
+            object_store_memory=object_store_bytes(config, _shared_memory()),
+            include_dashboard=False,
+            _temp_dir=str(folder),
+            _node_ip_address=LOOPBACK,
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ClusterError(
+            f"Ray {ray.__version__} doesn't start on this machine: {_first_line(error)}",
+            remedy=f"see {folder}/session_latest/logs; is the disk or /dev/shm full?",
+        ) from error
+
+
+def _attach(address: str, stack: ExitStack) -> None:
+    """Connect to a running cluster."""
+    if "://" in address:
+        raise ClusterError(
+            f"cluster.address={address}: Ray's client protocol can't carry a run",
+            remedy="run the command on a node of the cluster, with cluster.address=auto or HOST:PORT of the head node",
+        )
+    resolved = services.canonicalize_bootstrap_address(address)
+    if resolved is None:
+        raise ClusterError(
+            "cluster.address=auto: no Ray cluster runs on this machine",
+            remedy="start one with `ray start --head`, give the address of another's head node, or"
+            " cluster.address=local to let the run start its own",
+        )
+    host, _, port = resolved.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"cluster.address={address}: nothing answers at {resolved}: {error}",
+            remedy="give HOST:PORT of the head node, as `ray start --head` printed it (6379 by default)",
+        ) from error
+    stack.callback(ray.shutdown)
+    try:
+        _init(address=resolved)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ClusterError(
+            f"cluster.address={address}: Ray {ray.__version__} can't join: {_first_line(error)}",
+            remedy="run the versions of Ray and Python that the cluster runs; if it wants a token, set RAY_AUTH_TOKEN",
+        ) from error
+
+
+def object_store_bytes(config: Config, shared_memory: int) -> int:
+    """Size the object store: four buckets of weights and a step's rollouts; at most 0.6 of the shared memory."""
+    longest = config.packing.max_tokens_per_row
+    wanted = 4 * config.cluster.weights.bucket_mib * MIB + config.rollouts_per_step * longest * BYTES_PER_TOKEN
+    return max(MIN_STORE_BYTES, min(wanted, int(0.6 * shared_memory)))
+
+
+def _shared_memory() -> int:
+    """Return the bytes free in /dev/shm."""
+    return shutil.disk_usage("/dev/shm").free  # noqa: S108  # where Ray keeps its objects
+
+
+def _nodes(*, local: bool) -> list[Node]:
+    """List the nodes that are up, with what is free on them, the driver's own first."""
+    free = state.available_resources_per_node()
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [
+        Node(
+            node_id=node["NodeID"],
+            address="this machine" if local else node["NodeManagerAddress"],
+            cpus=float(free.get(node["NodeID"], {}).get("CPU", 0)),
+            gpus=float(free.get(node["NodeID"], {}).get("GPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return sorted(nodes, key=lambda node: (node.node_id != here, node.address))
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, for Ray's processes to inherit; put the old ones back."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Let Ray take the loopback address as this node's, as it does on a laptop with macOS."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Send what Ray would print on the driver's terminal to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("ray")
+    handlers, propagates = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    ray_worker._worker_logs_enabled = False  # noqa: SLF001  # else "(raylet) A worker died" tears the live view
+    try:
+        yield
+    finally:
+        ray_worker._worker_logs_enabled = True  # noqa: SLF001
+        logger.handlers, logger.propagate = handlers, propagates
+        handler.close()
+
+
+def _init(**options: Any) -> None:
+    """Call `ray.init`; the driver's own reaction to signals stays, which that would replace."""
+    if ray.is_initialized():
+        raise ClusterError("this process is connected to Ray already", remedy="call ray.shutdown() first")
+    with _interrupts_later():
+        ray.init(configure_logging=False, log_to_driver=False, **options)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM for after the context: half a Ray has nobody who would stop it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    arrived: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: arrived.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
+        for number in arrived:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _session_folder() -> Iterator[Path]:
+    """Make a folder for Ray's session, short enough for socket paths; remove it, and those that dead drivers left."""
+    parent = tempfile.gettempdir()
+    parent = parent if len(parent) <= _LONGEST_TMP else "/tmp"  # noqa: S108  # made safe by mkdtemp
+    for stale in Path(parent).glob(f"{_PREFIX}*"):
+        with suppress(OSError), _locked(stale):  # of another user, or in use
+            shutil.rmtree(stale, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    try:
+        with _locked(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder; the kernel lets go of it when the process is gone.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,161 @@
+"""The workers of one role, called together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from orz_train.cluster.watch import Deadline, Member, Watch
+from orz_train.ports import MetricSink
+
+NO_LIMIT = Deadline(None)
+STREAM_AHEAD = 8
+"""Batches that a stream's worker may be ahead of the driver."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A call on its way."""
+
+    member: Member
+    value: Any
+    """Ref of what the method returns. It may be handed on to other workers without ever reaching the driver."""
+    notes: Any
+    """Ref of the worker's warnings, ready when the method is done."""
+
+
+class Group:
+    """All workers of one role, in rank order.
+
+    Args:
+        role: of them.
+        members: one for each rank.
+        watch: over all workers of the run; while this group is waited for, the others are watched.
+        sink: is told of the workers' warnings.
+    """
+
+    def __init__(self, role: str, members: Sequence[Member], watch: Watch, sink: MetricSink) -> None:
+        self.role = role
+        self.members = list(members)
+        self.watch = watch
+        self.sink = sink
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def call(self, method: str, *common: Any, limit: Deadline = NO_LIMIT, **named: Any) -> list[Any]:
+        """Call a method with the same arguments on every rank; return the results in rank order.
+
+        Raises:
+            OrzError: a rank failed, any worker of the run ended, or the limit has passed.
+        """
+        return self.results(self.submit(method, *common, **named), limit)
+
+    def scatter(
+        self, method: str, arguments: Sequence[tuple[Any, ...]], *, limit: Deadline = NO_LIMIT, **named: Any
+    ) -> list[Any]:
+        """Call a method with other arguments on each rank; return the results in rank order.
+
+        Raises:
+            OrzError: a rank failed, any worker of the run ended, or the limit has passed.
+        """
+        pairs = zip(self.members, arguments, strict=True)
+        return self.results([_submit(member, "call", method, *own, **named) for member, own in pairs], limit)
+
+    def submit(self, method: str, *common: Any, **named: Any) -> list[Pending]:
+        """Begin a call on every rank."""
+        return [_submit(member, "call", method, *common, **named) for member in self.members]
+
+    def run(self, function: str, arguments: Sequence[Mapping[str, Any]]) -> list[Pending]:
+        """Begin to run a function, named `module:function`, on each rank."""
+        return [_submit(m, "run", function, dict(own)) for m, own in zip(self.members, arguments, strict=True)]
+
+    def make(self, factory: str, arguments: Sequence[Mapping[str, Any]]) -> list[Pending]:
+        """Begin to make the object of each rank, by a function named `module:function`."""
+        return [_submit(m, "make", factory, dict(own)) for m, own in zip(self.members, arguments, strict=True)]
+
+    def results(self, pending: Sequence[Pending], limit: Deadline = NO_LIMIT) -> list[Any]:
+        """Wait for calls and fetch their values, in order.
+
+        Raises:
+            OrzError: a worker failed, any worker of the run ended, or the limit has passed.
+        """
+        self.finish(pending, limit)
+        return [self.watch.get(one.value, {}) for one in pending]
+
+    def finish(
+        self,
+        pending: Sequence[Pending],
+        limit: Deadline = NO_LIMIT,
+        *,
+        progress: Callable[[int], None] = lambda _done: None,
+    ) -> None:
+        """Wait for calls; leave their values where they are.
+
+        Args:
+            pending: calls, of this group or others.
+            limit: for all of them.
+            progress: is told how many are done.
+
+        Raises:
+            OrzError: a worker failed, any worker of the run ended, or the limit has passed.
+        """
+        waiting = {one.notes: one.member for one in pending}
+        while waiting:
+            progress(len(pending) - len(waiting))
+            for ref in self.watch.ready(waiting, limit):
+                member = waiting.pop(ref)
+                self._tell(member, self.watch.get(ref, waiting))
+
+    def streams(self, method: str, arguments: Sequence[tuple[Any, ...]], **named: Any) -> Iterator[Any]:
+        """Call a method that yields on each rank; yield whatever comes, from whichever rank.
+
+        Args:
+            method: of the object.
+            arguments: of each rank.
+            named: arguments of all ranks.
+
+        Raises:
+            OrzError: a worker failed, or any worker of the run ended.
+        """
+        waiting = {
+            member.actor.stream.options(
+                num_returns="streaming", _generator_backpressure_num_objects=STREAM_AHEAD
+            ).remote(method, *own, **named): member
+            for member, own in zip(self.members, arguments, strict=True)
+        }
+        while waiting:
+            for stream in self.watch.ready(waiting, NO_LIMIT):
+                try:
+                    ref = next(stream)
+                except StopIteration:
+                    del waiting[stream]
+                    continue
+                value, notes = self.watch.get(ref, {})
+                self._tell(waiting[stream], notes)
+                yield value
+
+    def _tell(self, member: Member, notes: Sequence[str]) -> None:
+        """Pass a worker's warnings on."""
+        for note in notes:
+            self.sink.event("warning", role=str(member.slot), message=f"{member.slot}: {note}")
+
+
+def _submit(member: Member, how: str, *positional: Any, **named: Any) -> Pending:
+    value, notes = getattr(member.actor, how).options(num_returns=2).remote(*positional, **named)
+    return Pending(member, value, notes)
+
+
+def end(members: Sequence[Member], *, timeout_s: float) -> None:
+    """Let workers close what they have, all at once and for so long at most; then kill them.
+
+    A worker that fails or is gone already isn't waited for: nothing can be learned from it any more.
+    """
+    closing = [member.actor.close.remote() for member in members]
+    if closing:
+        ray.wait(closing, num_returns=len(closing), timeout=timeout_s, fetch_local=False)
+    for member in members:
+        ray.kill(member.actor)

@@ -1,0 +1,115 @@
+"""Policy, critic and reference, each over all of its ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from orz_train.algo.losses import LossReduction, token_weights
+from orz_train.algo.segments import action_index
+from orz_train.cluster.group import Group
+from orz_train.cluster.residency import AllResident, ColocatedResidency
+from orz_train.data.balancing import deal
+from orz_train.types import Metric, PackedRow, TrainRow
+
+
+class ClusterReference:
+    """A frozen language model.
+
+    Args:
+        group: its ranks.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.on_device: AllResident | ColocatedResidency = AllResident()
+
+    def logprobs(self, rows: Sequence[PackedRow]) -> list[Tensor]:
+        """Return B tensors [T] f32."""
+        return self._score("logprobs", rows)
+
+    def offload(self) -> None:
+        """Leave the devices' memory."""
+        self.group.call("offload")
+
+    def onload(self) -> None:
+        """Come back."""
+        self.group.call("onload")
+
+    def _score(self, method: Literal["logprobs", "values"], rows: Sequence[PackedRow]) -> list[Any]:
+        """Deal rows to ranks, equally many each, and put the results back in order."""
+        if not rows:
+            return []
+        num_ranks = len(self.group)
+        dealt = deal([len(row.token_ids_T) for row in rows], num_ranks)
+        shortest = min(rows, key=lambda row: len(row.token_ids_T))
+        filler = replace(shortest, action_mask_T=torch.zeros_like(shortest.action_mask_T))
+        most = max(len(indices) for indices in dealt)
+        shards = [[rows[i] for i in indices] + [filler] * (most - len(indices)) for indices in dealt]
+        with self.on_device(self):
+            answers = self.group.scatter(method, [(shard,) for shard in shards])
+        scored = {
+            index: answer
+            for indices, of_rank in zip(dealt, answers, strict=True)
+            for index, answer in zip(indices, of_rank, strict=False)  # fillers have no index
+        }
+        return [scored[index] for index in range(len(rows))]
+
+
+class _Trained(ClusterReference):
+    """What policy and critic share.
+
+    Args:
+        group: its ranks.
+        reduction: of the loss.
+    """
+
+    def __init__(self, group: Group, *, reduction: LossReduction) -> None:
+        super().__init__(group)
+        self.reduction: LossReduction = reduction
+
+    @property
+    def num_ranks(self) -> int:
+        """D."""
+        return len(self.group)
+
+    def update(self, shards: Sequence[Sequence[TrainRow]]) -> list[Metric]:
+        """Take one optimizer step on D shards of rows; the denominator is that of all rows."""
+        rows = [row.row for shard in shards for row in shard]
+        weights = iter(token_weights([row.segment_ids_T[action_index(row.action_mask_T)] for row in rows], self.reduction))
+        shares = [(list(shard), [next(weights) for _ in shard]) for shard in shards]
+        with self.on_device(self):
+            of_ranks = self.group.scatter("update", shares)
+        return [metric for metrics in of_ranks for metric in metrics]
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder."""
+        with self.on_device(self):
+            self.group.call("save", folder)
+
+    def save_state(self, folder: Path) -> None:
+        """Write each rank's optimizer state."""
+        with self.on_device(self):
+            self.group.call("save_state", folder)
+
+    def load_state(self, folder: Path) -> None:
+        """Read each rank's optimizer state; the weights come with the model folder."""
+        with self.on_device(self):
+            self.group.call("load_state", folder)
+
+
+class ClusterPolicy(_Trained):
+    """The language model in training."""
+
+
+class ClusterCritic(_Trained):
+    """The value model in training."""
+
+    def values(self, rows: Sequence[PackedRow]) -> list[tuple[Tensor, Tensor]]:
+        """Return B pairs of [T] and [S], f32."""
+        return self._score("values", rows)

@@ -1,0 +1,207 @@
+"""Watching every worker of a run: when something breaks, name what broke first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from orz_train.cluster.errors import ClusterError, WorkerDiedError, WorkerError, WorkerTimeoutError
+from orz_train.cluster.placement import Slot
+from orz_train.cluster.reaper import Ending, find_ending
+from orz_train.cluster.worker import Failure, WorkerFailure
+from orz_train.errors import OrzError
+
+GRACE_S = 3.0
+"""Seconds to wait for the cause after a worker lost touch with another one."""
+ENDING_S = 1.0
+"""Seconds to wait for a dead worker's parent to write how it ended."""
+TAIL_LINES = 8
+TAIL_BYTES = 16_384
+_LINE_WIDTH = 160
+_LOST_TOUCH = ("connection", "gloo", "nccl", "peer", "timed out", "timeout", "socket")
+"""Words of an exception that is likely the echo of another worker's end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Member:
+    """A worker of the run, as the driver knows it."""
+
+    slot: Slot
+    actor: Any
+    """Handle of the Ray actor."""
+    ended: Any
+    """Ref that is ready once its process is gone."""
+    address: str
+    """Of its node, for people."""
+    log: Path
+    log_start: int
+    """Bytes of the log that earlier processes wrote."""
+
+
+class Deadline:
+    """A time limit, and what to say when it has passed.
+
+    Args:
+        seconds: from now; None never passes.
+        doing: what takes its time, as the beginning of a sentence.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, seconds: float | None, doing: str = "", *, remedy: str = "") -> None:
+        self.seconds = seconds
+        self.doing = doing
+        self.remedy = remedy
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        """Return the seconds left, at least 0; None if there is no limit."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def error(self, late: Sequence[Member]) -> WorkerTimeoutError:
+        """Name who is late, with the tails of their logs."""
+        names = ", ".join(str(member.slot) for member in late)
+        shown = "".join(f"\n{member.slot}, the last lines of {member.log}:{tail(member)}" for member in late)
+        return WorkerTimeoutError(
+            f"{self.doing} took longer than {self.seconds:g} s; not done: {names}{shown}", remedy=self.remedy
+        )
+
+
+class Watch:
+    """All workers of a run."""
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+
+    def ready(self, refs: dict[Any, Member], deadline: Deadline) -> list[Any]:
+        """Wait until one of `refs` is ready; return those that are.
+
+        Args:
+            refs: results to come, with the worker that each comes from.
+            deadline: for the wait.
+
+        Raises:
+            OrzError: a worker has ended, or the deadline has passed.
+        """
+        ended = {member.ended: member for member in self.members}
+        done, _ = ray.wait([*ended, *refs], num_returns=1, timeout=deadline.left(), fetch_local=False)
+        if not done:
+            raise deadline.error(list(dict.fromkeys(refs.values())))
+        if any(ref in ended for ref in done):
+            raise self.explain(None, refs)
+        return done
+
+    def get(self, ref: Any, others: dict[Any, Member]) -> Any:
+        """Fetch a result that is ready.
+
+        Raises:
+            OrzError: the worker failed; the error is that of whichever failed first.
+        """
+        try:
+            return ray.get(ref)
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, WorkerFailure):
+                raise self.explain(cause.failure, others) from None
+            raise ClusterError(f"Ray: {_last_line(cause)}", remedy="see logs/ray.log in the run folder") from error
+        except RayActorError:
+            raise self.explain(None, others) from None
+
+    def explain(self, first: Failure | None, others: dict[Any, Member]) -> OrzError:
+        """Find out what went wrong first.
+
+        A rank that ends breaks the connections of the others, whose exceptions may arrive before the news of its end.
+
+        Args:
+            first: the exception that arrived first, if it was one.
+            others: results to come, with the worker that each comes from.
+        """
+        if first is not None and (first.error is not None or not _is_echo(first)):
+            return self._failed(first)
+        failures = [first] if first is not None else []
+        died: list[Member] = []
+        end = time.monotonic() + GRACE_S
+        waiting = dict(others)
+        while not died and time.monotonic() < end:
+            died = [m for m in self.members if ray.wait([m.ended], timeout=0, fetch_local=False)[0]]
+            for ref in ray.wait([*waiting], num_returns=len(waiting), timeout=0.05)[0] if waiting else ():
+                del waiting[ref]
+                failures += _failure_of(ref)
+            causes = [failure for failure in failures if not _is_echo(failure)]
+            if causes:
+                return self._failed(min(causes, key=lambda failure: failure.at))
+            time.sleep(0.02)
+        if died:
+            time.sleep(0.2)  # a second one may have died of the same, or have been first
+            return _death([m for m in self.members if ray.wait([m.ended], timeout=0, fetch_local=False)[0]])
+        return self._failed(min(failures, key=lambda failure: failure.at))
+
+    def _failed(self, failure: Failure) -> OrzError:
+        """Make the error of a worker's exception."""
+        if failure.error is not None:
+            return failure.error
+        member = next(member for member in self.members if member.slot == failure.slot)
+        return WorkerError(
+            f"{failure.slot} on {member.address} failed: {failure.line}", remedy=f"the traceback is in {member.log}"
+        )
+
+
+def tail(member: Member) -> str:
+    """Return the last lines of a worker's log, indented, each on a line of its own."""
+    lines = [line for line in _log_end(member).splitlines() if line.strip() and not line.startswith("orz-train: ")]
+    return "".join(f"\n  | {line[:_LINE_WIDTH]}" for line in lines[-TAIL_LINES:]) or " it is empty"
+
+
+def _death(died: Sequence[Member]) -> WorkerDiedError:
+    """Make the error of the worker that ended first."""
+    endings: dict[Member, Ending | None] = dict.fromkeys(died)
+    end = time.monotonic() + ENDING_S
+    while None in endings.values() and time.monotonic() < end:
+        endings = {member: find_ending(_log_end(member)) for member in died}
+        time.sleep(0.02)
+    member, ending = min(endings.items(), key=lambda item: item[1].at if item[1] is not None else float("inf"))
+    process = f"process {ending.pid} on {member.address}" if ending is not None else f"on {member.address}"
+    how = ending.how if ending is not None else "without a trace: perhaps its node is down"
+    also = ", ".join(str(other.slot) for other in died if other is not member)
+    return WorkerDiedError(
+        f"{member.slot} ({process}) ended {how}"
+        f"{f'; then so did {also}' if also else ''}; the last lines of its log:{tail(member)}",
+        remedy=f"see {member.log}; then go on from the last checkpoint: the same command with --run-dir of this run",
+    )
+
+
+def _failure_of(ref: Any) -> list[Failure]:
+    """Return the failure that a ready ref holds, if it does."""
+    try:
+        ray.get(ref, timeout=0)
+    except RayTaskError as error:
+        return [error.cause.failure] if isinstance(error.cause, WorkerFailure) else []
+    except (RayError, GetTimeoutError):
+        return []
+    return []
+
+
+def _is_echo(failure: Failure) -> bool:
+    """Say whether an exception looks like the consequence of another worker's."""
+    return failure.error is None and any(word in failure.line.lower() for word in _LOST_TOUCH)
+
+
+def _log_end(member: Member) -> str:
+    """Read the last part of what a worker logged; empty if there is nothing."""
+    try:
+        with member.log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(member.log_start, file.tell() - TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
