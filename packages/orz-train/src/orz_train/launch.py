@@ -221,7 +221,7 @@ def _backend(config: Config) -> OpenBackend:
             f"backend: cluster needs {', '.join(CLUSTER_PACKAGES)}; not installed: {', '.join(missing)}",
             remedy=f"pip install 'orz-train[{extra}]'; or train a small model in one process: backend=local",
         )
-    from orz_train.cluster import Cluster  # noqa: PLC0415  only this backend needs Ray, vLLM and DeepSpeed
+    from orz_train.cluster.run import Cluster  # noqa: PLC0415  only this backend needs Ray, vLLM and DeepSpeed
 
     return lambda _inputs, run_dir, sink: Cluster.start(config, run_dir=run_dir, sink=sink)
 
