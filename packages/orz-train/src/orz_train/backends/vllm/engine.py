@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import vllm
+from pydantic import ValidationError
 from vllm import LLM, SamplingParams
 from vllm.config import WeightTransferConfig
 from vllm.distributed import cleanup_dist_env_and_memory
@@ -252,6 +253,8 @@ def _check_names(config: Config) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line that says what is wrong; pydantic puts a heading before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "error, " in line.lower()), lines[0] if lines else type(error).__name__)
+    """Return what vLLM says is wrong, in one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return ": ".join([*map(str, first["loc"]), first["msg"]])
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,55 @@
+"""Hosts a vLLM engine in a process of its own: `python engine_process.py SOCKET`, called over that socket.
+
+vLLM patches torch when it is imported, so no test process imports it. As in a worker of a cluster, the engine runs
+outside the main thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from multiprocessing.connection import Client
+from threading import Thread
+from typing import Any
+
+from orz_train.backends.vllm.engine import VLLMEngine, load_engine
+
+
+def _first_batch(engine: VLLMEngine, *args: Any, **kwargs: Any) -> list[Any]:
+    """Take one batch of rollouts and stop, as a caller that fails does."""
+    batches = engine.generate(*args, **kwargs)
+    taken = list(itertools.islice(batches, 1))
+    batches.close()  # type: ignore[attr-defined]  # a generator
+    return taken
+
+
+def _serve(address: str) -> None:
+    engine: VLLMEngine | None = None
+    with Client(address) as connection:
+        while True:
+            try:
+                name, args, kwargs = connection.recv()
+            except EOFError:
+                return
+            try:
+                result: object = None
+                if name == "load_engine":
+                    engine = load_engine(*args, **kwargs)
+                elif name == "generate":
+                    result = list(engine.generate(*args, **kwargs))
+                elif name == "first_batch":
+                    result = _first_batch(engine, *args, **kwargs)
+                elif name == "policy_version":
+                    result = engine.policy_version
+                else:
+                    getattr(engine, name)(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001  # the caller raises it
+                connection.send((False, error))
+            else:
+                connection.send((True, result))
+
+
+if __name__ == "__main__":  # the workers of tensor parallelism import this file again
+    thread = Thread(target=_serve, args=(sys.argv[1],))
+    thread.start()
+    thread.join()

@@ -1,0 +1,56 @@
+"""What can be seen of the GPU paths without a GPU: how ranks are numbered, and what a rank that doesn't send does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.component
+
+SCRIPT = """
+import json
+import torch
+from orz_train.backends.vllm.engine import VLLMEngine
+from orz_train.backends.weights.bucket import ParamMeta
+from orz_train.backends.weights.cuda import GatheredWeights, nccl_sender
+
+class FakeLLM:
+    def get_world_size(self):
+        return 2
+    def collective_rpc(self, method, kwargs):
+        calls.append([method, kwargs])
+
+calls = []
+for index in range(2):
+    engine = VLLMEngine(FakeLLM(), None, shapes={"a": (2, 3)}, index=index)
+    engine.init_transfer({"rank_offset": 1, "world_size": 5})
+engine.start_update()
+update = {"names": ["a"], "dtype_names": ["bfloat16"], "shapes": [[2, 3]]}
+engine.receive(update)
+
+gathered = []
+def gather():
+    gathered.append(1)
+    yield "a", torch.zeros(2, 3)
+source = GatheredWeights([ParamMeta("a", "float32", (2, 3))], gather)
+[meta] = source.metadata()
+sender = nccl_sender(source, None, rank=1, address=("127.0.0.1", 1), num_workers=4, bucket_bytes=64)
+sender.send_weights()
+sender.send_weights()
+print("\\n" + json.dumps([calls, len(gathered), [meta.name, str(meta.dtype), meta.shape]]))
+"""
+
+
+def test_ranks_and_gathering() -> None:
+    """Engines of two workers have ranks 1, 2 and 3, 4; a rank that doesn't send takes part in every gathering."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    calls, gathered, meta = json.loads(done.stdout.splitlines()[-1])
+    assert ["init_weight_transfer_engine", {"init_info": {"rank_offset": 1, "world_size": 5}}] == calls[0]
+    assert ["init_weight_transfer_engine", {"init_info": {"rank_offset": 3, "world_size": 5}}] == calls[1]
+    assert ["start_weight_update", "update_weights"] == [name for name, _ in calls[2:]]
+    assert gathered == 2
+    assert meta == ["a", "torch.float32", [2, 3]]

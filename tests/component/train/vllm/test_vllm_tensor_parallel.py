@@ -1,0 +1,26 @@
+"""One engine over two processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.component, pytest.mark.full]
+
+
+def test_two_processes_serve_one_model(write_model: Any, engine_config: Any, start_engine: Any, shake: Any) -> None:
+    """Each takes its part of every bucket; log-probs are the trainer's, and nothing outlives the engine."""
+    engine = start_engine(engine_config(write_model(tied=True), tensor_parallel=2))
+    prompts = engine.prompts(("1+2=", "hello world"))
+    model = engine.model()
+    for version in range(2):
+        engine.push(shake(model, version), version=version, max_bytes=100_000)
+        assert engine.gap(engine.rollouts(prompts), model) < 1e-5
+    family, shared = engine.belongings()
+    assert len(family) > 2
+    engine.call("close")
+    engine.connection.close()
+    assert engine.process.wait(timeout=120) == 0
+    assert not any(process.is_running() for process in family)
+    assert not any(path.exists() for path in shared)
