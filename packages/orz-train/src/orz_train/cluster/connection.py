@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -29,9 +30,12 @@ MIB = 2**20
 MIN_STORE_BYTES = 128 * MIB
 BYTES_PER_TOKEN = 256
 """Of a rollout and the rows made of it, with their estimates, pickled."""
+AUTH_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105  # a variable's name
 _PREFIX = "orz-ray-"
 _LONGEST_TMP = 24
 """Characters: Ray's sockets lie 70 below it, and a socket's path ends at 107."""
+_LOGGERS = ("ray", "ray._private", "ray.actor", "ray.util")
+"""`ray.init` takes the handlers of the first one away."""
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # we look at each error ourselves
@@ -57,6 +61,7 @@ def connected(config: Config, *, log: Path) -> Iterator[list[Node]]:
     local = config.cluster.address == "local"
     with ExitStack() as stack:
         stack.enter_context(_environment(_ENVIRONMENT))
+        stack.enter_context(_unchanged("RAY_AUTH_MODE"))  # `ray.init` sets it
         stack.enter_context(_quiet(log))
         if local:
             _start(config, stack)
@@ -67,7 +72,10 @@ def connected(config: Config, *, log: Path) -> Iterator[list[Node]]:
 
 def _start(config: Config, stack: ExitStack) -> None:
     """Start a Ray that listens on the loopback interface only."""
-    stack.enter_context(_environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}))  # of Ray's own processes
+    own = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}  # for Ray's own processes
+    if AUTH_TOKEN not in os.environ:  # of this run alone, instead of a file in the home folder
+        own[AUTH_TOKEN] = secrets.token_hex(32)
+    stack.enter_context(_environment(own))
     stack.enter_context(_loopback_only())
     folder = stack.enter_context(_session_folder())
     stack.callback(ray.shutdown)
@@ -134,7 +142,7 @@ def _shared_memory() -> int:
 
 def _nodes(*, local: bool) -> list[Node]:
     """List the nodes that are up, with what is free on them, the driver's own first."""
-    free = state.available_resources_per_node()
+    free = state.available_resources_per_node()  # type: ignore[no-untyped-call]
     here = ray.get_runtime_context().get_node_id()
     nodes = [
         Node(
@@ -143,7 +151,7 @@ def _nodes(*, local: bool) -> list[Node]:
             cpus=float(free.get(node["NodeID"], {}).get("CPU", 0)),
             gpus=float(free.get(node["NodeID"], {}).get("GPU", 0)),
         )
-        for node in ray.nodes()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     ]
     return sorted(nodes, key=lambda node: (node.node_id != here, node.address))
@@ -152,8 +160,15 @@ def _nodes(*, local: bool) -> list[Node]:
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
     """Set environment variables, for Ray's processes to inherit; put the old ones back."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    with _unchanged(*variables):
+        os.environ.update(variables)
+        yield
+
+
+@contextmanager
+def _unchanged(*names: str) -> Iterator[None]:
+    """Put environment variables back as they were."""
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
@@ -181,15 +196,17 @@ def _quiet(log: Path) -> Iterator[None]:
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("ray")
-    handlers, propagates = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [handler], False
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
     ray_worker._worker_logs_enabled = False  # noqa: SLF001  # else "(raylet) A worker died" tears the live view
     try:
         yield
     finally:
         ray_worker._worker_logs_enabled = True  # noqa: SLF001
-        logger.handlers, logger.propagate = handlers, propagates
+        for logger, (handlers, propagates) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagates
         handler.close()
 
 
@@ -209,12 +226,12 @@ def _interrupts_later() -> Iterator[None]:
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
     arrived: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: arrived.append(number)) for number in numbers}
+    before = {one: signal.signal(one, lambda number, _frame: arrived.append(number)) for one in numbers}
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, before[number])
+        for one in numbers:
+            signal.signal(one, before[one])
         for number in arrived:
             signal.raise_signal(number)
 

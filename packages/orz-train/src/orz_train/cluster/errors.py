@@ -32,4 +32,3 @@ class WorkerTimeoutError(OrzError, TimeoutError):
     """Workers took longer than the run allows. Names them, with the tails of their logs."""
 
     exit_code = ExitCode.FAILED
-

@@ -81,7 +81,9 @@ class _Trained(ClusterReference):
     def update(self, shards: Sequence[Sequence[TrainRow]]) -> list[Metric]:
         """Take one optimizer step on D shards of rows; the denominator is that of all rows."""
         rows = [row.row for shard in shards for row in shard]
-        weights = iter(token_weights([row.segment_ids_T[action_index(row.action_mask_T)] for row in rows], self.reduction))
+        weights = iter(
+            token_weights([row.segment_ids_T[action_index(row.action_mask_T)] for row in rows], self.reduction)
+        )
         shares = [(list(shard), [next(weights) for _ in shard]) for shard in shards]
         with self.on_device(self):
             of_ranks = self.group.scatter("update", shares)

@@ -27,7 +27,9 @@ GRACE_S = 2.0
 """Seconds in which a dead worker's own children may clean up, as multiprocessing's resource tracker does."""
 OOM_COUNTERS = ("/proc/vmstat", "/sys/fs/cgroup/memory.events")
 """Where Linux counts processes that it killed for lack of memory: of the machine, of the container."""
-_ENDED = re.compile(r"^orz-train: (?P<name>.+), process (?P<pid>\d+), ended at (?P<at>[\d.]+) (?P<how>.+)$", re.MULTILINE)
+_ENDED = re.compile(
+    r"^orz-train: (?P<name>.+), process (?P<pid>\d+), ended at (?P<at>[\d.]+) (?P<how>.+)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not declared to be
 
 _listening: list[TCPStore] = []
 """Held for as long as the process lives: with the last reference the port would be free for others."""

@@ -189,7 +189,7 @@ class Cluster:
         command = [facts.python, "-I", "-S", facts.reaper, str(slot), str(log), facts.python]
         began_at = log.stat().st_size if log.exists() else 0
         actor = (
-            ray.remote(concurrency_groups={"watch": 1})(Worker)
+            ray.remote(concurrency_groups={"watch": 1})(Worker)  # type: ignore[call-overload]  # not in Ray's stubs
             .options(
                 num_cpus=bundle.cpu_share,
                 num_gpus=bundle.gpu_share,
@@ -256,8 +256,8 @@ def _reserve(assignment: Assignment) -> PlacementGroup:
     Raises:
         ClusterError: somebody else took the place in the meantime.
     """
-    addresses = {node["NodeID"]: f"node:{node['NodeManagerAddress']}" for node in ray.nodes()}
-    group = placement_group(
+    addresses = {node["NodeID"]: f"node:{node['NodeManagerAddress']}" for node in ray.nodes()}  # type: ignore[no-untyped-call]
+    group: PlacementGroup = placement_group(
         [
             {"CPU": bundle.cpus, addresses[node.node_id]: 0.001} | ({"GPU": bundle.gpus} if bundle.gpus else {})
             for bundle, node in zip(assignment.bundles, assignment.nodes, strict=True)
