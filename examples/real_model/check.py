@@ -18,11 +18,11 @@ from orz_monitor.records import StepRecord, read_records
 from orz_train.config.load import load
 from orz_train.config.rollouts import Data, FieldNames
 from orz_train.config.schema import Config
-from orz_train.data import load_prompts
+from orz_train.data import load_eval_sets, load_prompts
 
 GAP_LIMIT = 0.03
 """Nats a token, in bfloat16."""
-NUM_PROMPTS = 8
+NUM_PROMPTS, NUM_SAMPLES = 8, 4
 
 
 def main() -> None:
@@ -64,10 +64,12 @@ def check_policy(folder: Path, config: Config) -> Iterator[str]:
 
     os.environ |= engine_environment(config) | {"VLLM_LOGGING_LEVEL": "ERROR"}  # read when vLLM is imported
     import torch  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
     from vllm import LLM, SamplingParams  # noqa: PLC0415
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    from orz_train.backends.hf import load_tokenizer  # noqa: PLC0415
+
+    tokenizer = load_tokenizer(str(folder))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=config.policy.dtype)
     engine = LLM(
         model=str(folder),
@@ -77,25 +79,29 @@ def check_policy(folder: Path, config: Config) -> Iterator[str]:
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
     )
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"What is {a} + {b}? Answer with the number alone."}],
-            add_generation_prompt=True,
-            return_dict=False,
-        )
-        for a, b in zip(range(2, 2 + NUM_PROMPTS), range(9, 9 - NUM_PROMPTS, -1), strict=True)
-    ]
-    sampling = SamplingParams(temperature=1.0, max_tokens=config.generation.max_response_tokens, logprobs=0, seed=1)
+    sampling = SamplingParams(
+        temperature=1.0,
+        max_tokens=config.generation.max_response_tokens,
+        stop=list(config.generation.stop),
+        n=NUM_SAMPLES,
+        logprobs=0,
+        seed=1,
+    )
+    held_out = load_eval_sets(config.data, tokenizer, max_prompts=NUM_PROMPTS)["sums"].prompts
     gaps = []
-    for output in engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling, use_tqdm=False):
-        prompt, response = list(output.prompt_token_ids), list(output.outputs[0].token_ids)
-        sampled = [entry[token].logprob for token, entry in zip(response, output.outputs[0].logprobs, strict=True)]
-        with torch.inference_mode():
-            logits_LV = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].float()
-        expected_L = logits_LV.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
-        gaps += (expected_L - torch.tensor(sampled)).abs().tolist()
+    requests = [{"prompt_token_ids": list(prompt.token_ids)} for prompt in held_out]
+    for output in engine.generate(requests, sampling, use_tqdm=False):
+        prompt = list(output.prompt_token_ids)
+        for sample in output.outputs:
+            response = list(sample.token_ids)
+            sampled = [entry[token].logprob for token, entry in zip(response, sample.logprobs, strict=True)]
+            with torch.inference_mode():
+                logits_LV = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].float()
+            expected_L = logits_LV.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
+            gaps += (expected_L - torch.tensor(sampled)).abs().tolist()
     gap = sum(gaps) / len(gaps)
-    say(f"{folder}: vLLM says {tokenizer.decode(response)!r}; {gap:.2g} nats a token from transformers")
+    said = f"{held_out[-1].text.splitlines()[-2]} -> {tokenizer.decode(response).strip()}"
+    say(f"{folder}: vLLM says {said!r}; {gap:.2g} nats a token from transformers")
     if not gap < GAP_LIMIT:
         yield f"{folder}: vLLM and transformers differ by {gap:.2g} nats a token, expected less than {GAP_LIMIT}"
 

@@ -12,9 +12,9 @@ import sys
 from itertools import combinations_with_replacement
 from pathlib import Path
 
-LARGEST = 12
-NUM_HELD_OUT = 24
-QUESTION = "What is {a} + {b}? Answer with the number alone."
+LARGEST = 15
+NUM_HELD_OUT = 32
+QUESTION = "What is {a} + {b}?"
 
 
 def main() -> None:
