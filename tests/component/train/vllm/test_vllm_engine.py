@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -166,5 +167,5 @@ def test_closing_leaves_nothing(engine: Any) -> None:
     engine.call("close")
     engine.connection.close()
     assert engine.process.wait(timeout=120) == 0
-    assert not any(process.is_running() for process in family)
+    assert not psutil.wait_procs(family, timeout=10)[1]
     assert not any(path.exists() for path in shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psutil
 import pytest
 
 pytestmark = [pytest.mark.component, pytest.mark.full]
@@ -22,5 +23,5 @@ def test_two_processes_serve_one_model(write_model: Any, engine_config: Any, sta
     engine.call("close")
     engine.connection.close()
     assert engine.process.wait(timeout=120) == 0
-    assert not any(process.is_running() for process in family)
+    assert not psutil.wait_procs(family, timeout=10)[1]
     assert not any(path.exists() for path in shared)

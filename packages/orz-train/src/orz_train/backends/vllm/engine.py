@@ -238,6 +238,8 @@ def load_engine(config: Config, *, index: int) -> VLLMEngine:
             remedy="check data.max_prompt_tokens and generation.max_response_tokens, which the model has to hold"
             " together, and cluster.engine_options",
         ) from error
+    if config.cluster.num_gpus == 0 and config.cluster.tensor_parallel > 1:
+        llm.collective_rpc(host.HostWorker.unlink_shared_memory.__name__)
     return VLLMEngine(llm, tokenizer, shapes=skeleton.shapes, index=index)
 
 

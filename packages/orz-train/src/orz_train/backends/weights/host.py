@@ -7,7 +7,9 @@ checkpoint tensors in any portions and redoes that work for each layer as soon a
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
@@ -77,7 +79,15 @@ class HostWeightTransferEngine(WeightTransferEngine[HostInitInfo, HostUpdateInfo
 
 
 class HostWorker:
-    """vLLM imports this class in every worker process; importing the module registers the engine."""
+    """vLLM imports this class into every worker process, which registers the engine there."""
+
+    def unlink_shared_memory(self) -> None:
+        """Remove the names of what the workers of one engine on CPUs share.
+
+        vLLM never does. All of them have it mapped by now, and it goes when the last of them does, however it ends.
+        """
+        for path in Path("/dev/shm").glob(f"{os.environ['VLLM_DIST_IDENT']}-*"):  # noqa: S108  # the names are vLLM's
+            path.unlink(missing_ok=True)  # each worker does it
 
 
 def _refresh_heads(model: nn.Module) -> None:
