@@ -3,9 +3,9 @@
     python play.py RANK NUM_RANKS PORT FOLDER
 
 Reads FOLDER/cases.pt, a list of dictionaries; writes FOLDER/<name>-<rank>.pt for each. A case has a `name`, a `role`,
-a `config`, `updates` (for each update and each rank, rows and token weights), `score_rows` (for each rank), and
-perhaps a `resume_after`: the number of updates after which a checkpoint is written, from which the rest is then
-played once more by models loaded anew.
+a `config` and `score_rows` (for each rank, rows to score); policy and critic have `updates` (for each update and
+each rank, rows and token weights) and perhaps a `resume_after`: the number of updates after which a checkpoint is
+written, from which the rest is then played once more by a model loaded anew. A reward model has a `folder`.
 """
 
 from __future__ import annotations
@@ -19,91 +19,134 @@ import torch
 from deepspeed.utils import safe_get_full_grad
 from torch import Tensor
 
-from orz_train.backends.deepspeed.engine import TrainingEngine
-from orz_train.backends.deepspeed.load import load_critic, load_policy
+from orz_train.backends.deepspeed.load import load_critic, load_policy, load_reference, load_reward_model
 from orz_train.backends.deepspeed.models import DeepSpeedCritic, DeepSpeedPolicy
 from orz_train.backends.deepspeed.process import join, leave
+from orz_train.errors import BackendMissingError, CheckpointError
 
 Model = DeepSpeedPolicy | DeepSpeedCritic
+Case = dict[str, Any]
 
 
-def load(case: dict[str, Any], checkpoint: Path | None) -> Model:
+def load(case: Case, checkpoint: Path | None) -> Model:
     """Load the case's model."""
     loader: Callable[..., Model] = load_policy if case["role"] == "policy" else load_critic
     return loader(case["config"], num_steps=100, checkpoint=checkpoint)
 
 
-def watch_gradients(engine: TrainingEngine) -> list[dict[str, Tensor]]:
-    """Record the whole gradient of every step, after reduction and before clipping."""
-    seen: list[dict[str, Tensor]] = []
-    step = engine.module.optimizer.step
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        seen.append({name: safe_get_full_grad(p).clone() for name, p in engine.parameters.items()})
-        return step(*args, **kwargs)
-
-    engine.module.optimizer.step = watched
-    return seen
-
-
-def weights(model: Model) -> dict[str, Tensor]:
-    """Copy the whole weights."""
-    with model.engine.gathered(list(model.engine.parameters)) as named:
-        return {name: tensor.clone() for name, tensor in named}
-
-
-def moments(model: Model) -> list[dict[str, Tensor]]:
-    """Copy this rank's optimizer state."""
-    adamw = model.engine.adamw
-    return [{key: x.clone() for key, x in adamw.state.get(p, {}).items()} for p in model.engine.masters()]
-
-
-def masters(model: Model) -> list[Tensor]:
-    """Copy what the optimizer works on."""
-    return [master.detach().clone() for master in model.engine.masters()]
-
-
-def score(model: Model, rows: list[Any]) -> Any:
+def score(model: Model, rows: list[Any]) -> list[Any]:
     """Return log-probs or values."""
     return model.logprobs(rows) if isinstance(model, DeepSpeedPolicy) else model.values(rows)
 
 
-def play(case: dict[str, Any], rank: int, folder: Path) -> dict[str, Any]:
-    """Play one case on this rank."""
+def watch_gradients(model: Model) -> list[dict[str, Tensor]]:
+    """Record the whole gradient of every step, after reduction and before clipping."""
+    seen: list[dict[str, Tensor]] = []
+    step = model.engine.module.optimizer.step
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        seen.append({name: safe_get_full_grad(p).clone() for name, p in model.engine.parameters.items()})
+        return step(*args, **kwargs)
+
+    model.engine.module.optimizer.step = watched
+    return seen
+
+
+def snapshot(model: Model) -> dict[str, Any]:
+    """Copy the whole weights, this rank's masters and optimizer state, and the count of updates."""
+    engine = model.engine
+    held = sum(parameter.numel() for parameter in engine.parameters.values())
+    with engine.gathered(list(engine.parameters)) as named:
+        weights = {name: tensor.clone() for name, tensor in named}
+    masters = engine.masters()
+    return {
+        "held": held,
+        "weights": weights,
+        "masters": [master.detach().clone() for master in masters],
+        "moments": [{key: x.clone() for key, x in engine.adamw.state.get(m, {}).items()} for m in masters],
+        "updates": engine.updates,
+    }
+
+
+def train(case: Case, rank: int, folder: Path) -> dict[str, Any]:
+    """Play a policy's or critic's case."""
     model = load(case, None)
     record: dict[str, Any] = {"scores": score(model, case["score_rows"][rank]), "params": model.params()}
-    gradients = watch_gradients(model.engine)
-    record["updates"] = []
-    checkpoint = folder / case["name"] / f"step_{case.get('resume_after', 0):06d}"
-    for index, shards in enumerate(case["updates"]):
-        rows, token_weights = shards[rank]
-        metrics = model.update(rows, token_weights)
-        record["updates"].append({"metrics": metrics, "weights": weights(model), "moments": moments(model)})
-        if index + 1 == case.get("resume_after"):
+    record["gradients"] = watch_gradients(model)
+    record["metrics"], record["after"] = [], []
+    checkpoint = folder / f"checkpoint-{case['name']}"
+    for index, shards in enumerate(case["updates"], start=1):
+        record["metrics"].append(model.update(*shards[rank]))
+        record["after"].append(snapshot(model))
+        if index == case.get("resume_after"):
             for name in (case["role"], "state"):
                 (checkpoint / name).mkdir(parents=True, exist_ok=True)
             model.save(checkpoint / case["role"])
             model.save_state(checkpoint / "state")
-    record["gradients"] = gradients
-    record["masters"] = masters(model)
-    record["bucket"] = model.bucket(list(model.engine.parameters)[:3])
+    record["bucket"] = model.bucket(list(model.engine.parameters))
+    model.offload()
+    model.onload()
     model.close()
     if "resume_after" in case:
-        model = load(case, checkpoint)
-        for shards in case["updates"][case["resume_after"] :]:
-            rows, token_weights = shards[rank]
-            model.update(rows, token_weights)
-        record["resumed"] = {"weights": weights(model), "moments": moments(model), "masters": masters(model)}
-        record["resumed_updates"] = model.engine.updates
-        model.close()
+        record["checkpoint"] = checkpoint
+        record["resumed"] = resume(case, checkpoint, rank)
+        record["refused_state"] = refused_state(case, checkpoint, folder / f"{case['name']}-of-7")
     return record
+
+
+def resume(case: Case, checkpoint: Path, rank: int) -> dict[str, Any]:
+    """Play the rest of a case from its checkpoint."""
+    model = load(case, checkpoint)
+    for shards in case["updates"][case["resume_after"] :]:
+        model.update(*shards[rank])
+    after = snapshot(model)
+    model.close()
+    return after
+
+
+def refused_state(case: Case, checkpoint: Path, other: Path) -> list[str]:
+    """Resume under another stage, from another number of ranks, and from nothing; return what is said of each."""
+    said = []
+    config = case["config"]
+    stage = {"zero_stage": (config.cluster.zero_stage + 1) % 4}
+    model = load(
+        {**case, "config": config.model_copy(update={"cluster": config.cluster.model_copy(update=stage)})}, None
+    )
+    (other / "state").mkdir(parents=True, exist_ok=True)
+    (other / "state" / f"{case['role']}-rank-0-of-7.pt").touch()
+    for folder in (checkpoint / "state", other / "state", other):
+        try:
+            model.load_state(folder)
+        except CheckpointError as error:
+            said.append(str(error))
+    model.close()
+    return said
+
+
+def play(case: Case, rank: int, folder: Path) -> dict[str, Any]:
+    """Play one case on this rank."""
+    rows = case["score_rows"][rank]
+    match case["role"]:
+        case "reference":
+            return {"scores": load_reference(case["config"]).logprobs(rows)}
+        case "reward":
+            model = load_reward_model(str(case["folder"]), case["config"].cluster, dtype="float32")
+            return {"scores": model.scores(rows)}
+    return train(case, rank, folder)
 
 
 def main(rank: int, num_ranks: int, port: int, folder: Path) -> None:
     """Play all cases."""
+    refused = ""
+    try:
+        join(rank, num_ranks, "127.0.0.1", port, cpu=False, timeout_s=120)
+    except BackendMissingError as error:
+        refused = str(error)
     join(rank, num_ranks, "127.0.0.1", port, cpu=True, timeout_s=120)
     for case in torch.load(folder / "cases.pt", weights_only=False):
-        torch.save(play(case, rank, folder), folder / f"{case['name']}-{rank}.pt")
+        record = play(case, rank, folder)
+        record |= {"refused_device": refused, "compiled": [str(path) for path in Path.home().rglob("*.so")]}
+        torch.save(record, folder / f"{case['name']}-{rank}.pt")
     leave()
 
 

@@ -115,21 +115,8 @@ def load_critic(model: str, *, dtype: str, trust_remote_code: bool = False) -> n
     Raises:
         DataError: the folder or name can't be loaded.
     """
-    with _explained(model, "critic"):
-        config = AutoConfig.from_pretrained(
-            model, num_labels=1, trust_remote_code=trust_remote_code, local_files_only=True
-        )
-        config.classifier_dropout = 0.0
-        config.token_classification_bias = False
-        had_head = any("ForTokenClassification" in name for name in config.architectures or ())
-        loaded = AutoModelForTokenClassification.from_pretrained(
-            model,
-            config=config,
-            dtype=DTYPES[dtype],
-            attn_implementation="sdpa",
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-        )
+    loaded, _ = _token_classifier(model, "critic", dtype=dtype, trust_remote_code=trust_remote_code)
+    had_head = any("ForTokenClassification" in name for name in loaded.config.architectures or ())
     head = value_head(loaded)
     if not had_head:
         nn.init.zeros_(head.weight)
@@ -176,6 +163,22 @@ def local_folder(model: str) -> Path:
         return path
     with _explained(model, "model"):
         return Path(str(cached_file(model, "config.json", local_files_only=True))).parent
+
+
+def load_reward_model(model: str, *, dtype: str, trust_remote_code: bool = False) -> nn.Module:
+    """Load a classifier with one label, of sequences or tokens, to score the last token of each packed sequence.
+
+    Raises:
+        DataError: the folder or name can't be loaded, or has no such head.
+    """
+    loaded, missing = _token_classifier(model, "reward model", dtype=dtype, trust_remote_code=trust_remote_code)
+    if missing:
+        raise DataError(
+            f"reward model {model}: expected a classifier with one label, got a model without"
+            f" {', '.join(sorted(missing))}",
+            remedy="give a folder whose config.json says ...ForSequenceClassification and num_labels 1",
+        )
+    return _prepared(loaded)
 
 
 def value_head(model: nn.Module) -> nn.Linear:
@@ -260,6 +263,26 @@ def quiet() -> Iterator[None]:
         hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _token_classifier(model: str, what: str, *, dtype: str, trust_remote_code: bool) -> tuple[Any, set[str]]:
+    """Load a backbone with a head of one label; also return the names of the weights that the folder lacks."""
+    with _explained(model, what):
+        config = AutoConfig.from_pretrained(
+            model, num_labels=1, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+        config.classifier_dropout = 0.0
+        config.token_classification_bias = False
+        loaded, info = AutoModelForTokenClassification.from_pretrained(
+            model,
+            config=config,
+            dtype=DTYPES[dtype],
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    return loaded, set(info["missing_keys"])
 
 
 def _device(model: Any) -> torch.device:

@@ -70,9 +70,7 @@ class GuardedAdamW:
         self.total_updates = total_updates
         self.updates = 0
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.adamw = torch.optim.AdamW(
-            decay_groups(model, config), lr=config.lr, betas=config.betas, eps=config.eps
-        )
+        self.adamw = torch.optim.AdamW(decay_groups(model, config), lr=config.lr, betas=config.betas, eps=config.eps)
 
     def step(self) -> StepOutcome:
         """Clip the gradients, step, and clear them."""

@@ -13,7 +13,8 @@ from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum
 from torch import Tensor, nn
 
 from orz_train.backends.deepspeed.adamw import make_adamw
-from orz_train.backends.deepspeed.settings import clips_itself, training_settings
+from orz_train.backends.deepspeed.settings import WEIGHTS_SHARDED, clips_itself, training_settings
+from orz_train.backends.deepspeed.shards import longest_vector, shard
 from orz_train.backends.optimizer import StepOutcome, learning_rate
 from orz_train.config.cluster import Cluster
 from orz_train.config.training import TrainedModel
@@ -46,17 +47,14 @@ class TrainingEngine:
         self.adamw = make_adamw(
             model, settings.optimizer, guarded=clips_itself(settings, cluster), fused=cluster.num_gpus > 0
         )
-        vectors = [math.prod(shape) for shape in self.shapes.values() if len(shape) <= 1]
-        self.module, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=self.adamw,
-            config=training_settings(
-                settings,
-                cluster,
-                num_elements=sum(math.prod(shape) for shape in self.shapes.values()),
-                longest_vector=max(vectors, default=0),
-            ),
+        config = training_settings(
+            settings,
+            cluster,
+            num_elements=sum(math.prod(shape) for shape in self.shapes.values()),
+            longest_vector=longest_vector(model),
         )
+        shard(model, config, dtype=settings.dtype)
+        self.module, *_ = deepspeed.initialize(model=model, optimizer=self.adamw, config=config)
         self.module.eval()
         self.adamw.state.clear()  # of the step that DeepSpeed took to allocate
 
@@ -83,7 +81,7 @@ class TrainingEngine:
 
     def masters(self) -> list[nn.Parameter]:
         """Return this rank's f32 tensors that the optimizer works on."""
-        if self.cluster.zero_stage == 3:  # noqa: PLR2004  # which lends them to the optimizer only while it steps
+        if self.cluster.zero_stage == WEIGHTS_SHARDED:  # DeepSpeed lends them to the optimizer only while it steps
             return list(self.module.optimizer.fp32_partitioned_groups_flat)
         return [parameter for group in self.adamw.param_groups for parameter in group["params"]]
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-
-import deepspeed
-from deepspeed.accelerator import get_accelerator
-from torch import nn
 
 from orz_train.algorithm import load_algorithm
 from orz_train.backends import hf
 from orz_train.backends.deepspeed.engine import TrainingEngine
-from orz_train.backends.deepspeed.models import DeepSpeedCritic, DeepSpeedPolicy, DeepSpeedReference
-from orz_train.backends.deepspeed.settings import frozen_settings
+from orz_train.backends.deepspeed.models import (
+    DeepSpeedCritic,
+    DeepSpeedPolicy,
+    DeepSpeedReference,
+    DeepSpeedRewardModel,
+)
+from orz_train.backends.deepspeed.shards import freeze
 from orz_train.config.cluster import Cluster
 from orz_train.config.length import critic_updates, policy_updates
 from orz_train.config.schema import Config
@@ -63,7 +63,9 @@ def load_critic(config: Config, *, num_steps: int, checkpoint: Path | None) -> D
     """
     settings = config.critic
     if settings is None:
-        raise ConfigError("critic: missing, but the algorithm needs one", remedy="add one, at least critic.optimizer.lr")
+        raise ConfigError(
+            "critic: missing, but the algorithm needs one", remedy="add one, at least critic.optimizer.lr"
+        )
     model = hf.load_critic(
         model_path(settings.model or config.policy.model) if checkpoint is None else str(checkpoint / "critic"),
         dtype=settings.dtype,
@@ -95,17 +97,18 @@ def load_reference(config: Config) -> DeepSpeedReference:
     )
 
 
-def freeze(model: nn.Module, cluster: Cluster, *, dtype: str) -> nn.Module:
-    """Put a model that isn't trained where it computes: sharded under ZeRO-3, else whole on every rank."""
-    model.requires_grad_(requires_grad=False)
-    if cluster.zero_stage < 3:  # noqa: PLR2004
-        return model.to(get_accelerator().current_device_name())
-    vectors = [math.prod(parameter.shape) for parameter in model.parameters() if parameter.ndim <= 1]
-    engine, *_ = deepspeed.initialize(
-        model=model, config=frozen_settings(cluster, dtype=dtype, longest_vector=max(vectors, default=0))
-    )
-    frozen: nn.Module = engine.eval()
-    return frozen
+def load_reward_model(model: str, cluster: Cluster, *, dtype: str) -> DeepSpeedRewardModel:
+    """Load a network that scores responses; after `join`, on all ranks.
+
+    Args:
+        model: a Hugging Face folder or hub name, or `shipped:NAME`.
+        cluster: the stage.
+        dtype: of the weights in memory.
+
+    Raises:
+        DataError: it can't be loaded, or is no classifier with one label.
+    """
+    return DeepSpeedRewardModel(freeze(hf.load_reward_model(model_path(model), dtype=dtype), cluster, dtype=dtype))
 
 
 def _tokenizer(config: Config) -> hf.HFTokenizer:

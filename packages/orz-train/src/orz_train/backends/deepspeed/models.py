@@ -37,6 +37,25 @@ class DeepSpeedReference:
         return [hf.policy_logprobs(self.model, row, temperature=self.temperature, num_ids=self.num_ids) for row in rows]
 
 
+class DeepSpeedRewardModel:
+    """A frozen network that scores responses.
+
+    Args:
+        model: a token classifier with one label, or DeepSpeed's engine around one.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def scores(self, rows: Sequence[PackedRow]) -> list[Tensor]:
+        """Return tensors [S] f32, a score of each sequence of this rank's rows, read at its last token.
+
+        Under ZeRO-3 all ranks have equally many rows.
+        """
+        with torch.no_grad():
+            return [hf.critic_values(self.model, row)[1] for row in rows]
+
+
 class _Trained:
     """What policy and critic share: accumulate a gradient over rows, take a guarded step, save, resume."""
 
@@ -96,7 +115,7 @@ class _Trained:
         for group in plan_buckets(self.params(), GATHER_BYTES):
             with self.engine.gathered([param.name for param in group]) as named:
                 if self.engine.rank == 0:
-                    weights |= {name: tensor.cpu().clone() for name, tensor in named}
+                    weights |= {name: tensor.to("cpu", copy=True) for name, tensor in named}
         if self.engine.rank != 0:
             return
         model = self.engine.module.module

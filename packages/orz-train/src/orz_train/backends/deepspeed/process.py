@@ -37,8 +37,9 @@ def join(rank: int, world_size: int, master_address: str, master_port: int, *, c
     if found != wanted:
         raise BackendMissingError(
             f"rank {rank} is to compute on {wanted}, but DeepSpeed chose {found}",
-            remedy="set DS_ACCELERATOR=cpu in the rank's environment" if cpu else "look at `nvidia-smi`, or set"
-            " cluster.num_gpus=0 to run on CPUs",
+            remedy="set DS_ACCELERATOR=cpu in the rank's environment"
+            if cpu
+            else "look at `nvidia-smi`, or set cluster.num_gpus=0 to run on CPUs",
         )
     # DeepSpeed asks the environment for these in several places, whatever it is told
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": "0"}

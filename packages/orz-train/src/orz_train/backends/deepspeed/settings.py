@@ -7,6 +7,8 @@ from typing import Any
 from orz_train.config.cluster import Cluster
 from orz_train.config.training import TrainedModel
 
+WEIGHTS_SHARDED = 3
+"""The ZeRO stage from which on no rank holds whole weights."""
 MAX_BUCKET_ELEMENTS = 50_000_000
 """Gradient elements that ZeRO reduces at a time."""
 
@@ -30,7 +32,7 @@ def training_settings(
         "stage": stage,
         "reduce_bucket_size": bucket,
         "allgather_bucket_size": bucket,
-        "overlap_comm": stage >= 2 and cluster.num_gpus > 0,  # noqa: PLR2004  # stages that reduce in the backward pass
+        "overlap_comm": stage in {2, 3} and cluster.num_gpus > 0,  # the stages that reduce during the backward pass
         "contiguous_gradients": True,
         "stage3_param_persistence_threshold": longest_vector,
     }
@@ -63,7 +65,7 @@ def clips_itself(settings: TrainedModel, cluster: Cluster) -> bool:
 
 def frozen_settings(cluster: Cluster, *, dtype: str, longest_vector: int) -> dict[str, Any]:
     """Return DeepSpeed's configuration for a frozen model under ZeRO-3."""
-    zero: dict[str, Any] = {"stage": 3, "stage3_param_persistence_threshold": longest_vector}
+    zero: dict[str, Any] = {"stage": WEIGHTS_SHARDED, "stage3_param_persistence_threshold": longest_vector}
     if cluster.offload == "all" or (cluster.num_gpus > 0 and cluster.layout == "colocated"):
         zero["offload_param"] = {"device": "cpu", "pin_memory": cluster.num_gpus > 0}
     return {
