@@ -117,7 +117,8 @@ class ClusterWeightLink:
         engines = self.generator.group
         shares = [([(engine, self.probe)], sampling) for engine in range(len(engines))]
         with self.on_device(self.generator):
-            answers = [r for batch in engines.streams("generate", shares, step=version) for r in batch]
+            answers = [answer for batch in engines.streams("generate", shares, step=version) for answer in batch]
+        answers.sort(key=lambda answer: answer.group_index)
         rows = [pack([answer], Packing(max_tokens=len(answer.token_ids)))[0] for answer in answers]
         limit = PROBE_GAP[self.config.policy.dtype]
         for answer, row, logprobs_T in zip(answers, rows, self.policy.logprobs(rows), strict=True):

@@ -1,0 +1,66 @@
+"""A driver process for tests of what it leaves behind: `python driver.py RUN_DIR ADDRESS WHAT`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from orz_cli.errors import OrzError
+from orz_train.cluster.run import Cluster, Factories
+from orz_train.config.schema import Config
+from orz_train.types import Prompt
+
+
+class Sink:
+    def phase(self, name: str, done: int, total: int) -> None:
+        return
+
+    def event(self, name: str, *, step: int | None = None, **data: object) -> None:
+        return
+
+    def write(self, report: object) -> None:
+        return
+
+
+def main(run_dir: Path, address: str, what: str) -> None:
+    config = Config.model_validate(
+        {
+            "name": "test",
+            "steps": 1,
+            "prompts_per_step": 4,
+            "samples_per_prompt": 2,
+            "data": {"source": "unused:unused"},
+            "generation": {"max_response_tokens": 12},
+            "policy": {"model": "unused", "optimizer": {"lr": 1e-3}},
+            "packing": {"max_tokens_per_row": 64},
+            "cluster": {"num_gpus": 0, "num_ranks": 2, "num_engines": 1, "address": address},
+        }
+    )
+    factories = Factories(
+        policy="fake_workers:load_policy", engine="fake_workers:load_engine", join="fake_workers:join"
+    )
+    with Cluster.start(config, run_dir=run_dir, sink=Sink(), factories=factories) as cluster:
+        models = cluster.load(num_steps=1, checkpoint=None, probe=Prompt(prompt_id="", text="", token_ids=(1,), answer=""))
+        group = models.policy.group
+        left = {
+            "pids": [*group.call("pid"), *models.generator.group.call("pid"), *group.call("start_child")],
+            "memory": group.call("share_memory"),
+        }
+        (run_dir / "left.tmp").write_text(json.dumps(left))
+        os.replace(run_dir / "left.tmp", run_dir / "left.json")
+        if what == "raise":
+            raise ValueError("a mistake of the driver's")
+        if what == "stuck-closing":
+            group.call("unclosable")
+        if what != "end":
+            group.call("collective", 600)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    except OrzError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(int(error.exit_code))
