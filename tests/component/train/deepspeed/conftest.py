@@ -63,7 +63,9 @@ class Cases:
         self.rollouts = make_rollouts()
         self.experience = self._experience()
 
-    def config(self, *, stage: int, policy: str = "untied", lr: float = 1e-3, **trained: Any) -> Config:
+    def config(
+        self, *, stage: int, policy: str = "untied", lr: float = 1e-3, offload: str = "none", **trained: Any
+    ) -> Config:
         """Configure a run with a critic; `trained` are settings of both models."""
         settings = {"optimizer": {"lr": lr, "weight_decay": 0.1}, **trained}
         return Config.model_validate(
@@ -78,7 +80,7 @@ class Cases:
                 "critic": {"model": str(self.models["critic"]), **settings},
                 "packing": {"max_tokens_per_row": PACKING.max_tokens},
                 "kl": {"loss_coef": 0.1},
-                "cluster": {"num_gpus": 0, "zero_stage": stage},
+                "cluster": {"num_gpus": 0, "zero_stage": stage, "offload": offload},
             }
         )
 

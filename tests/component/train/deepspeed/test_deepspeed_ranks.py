@@ -24,6 +24,8 @@ Case = dict[str, Any]
 Record = dict[str, Any]
 POISONED = 1
 """Index of the update in `learning` cases whose loss isn't finite on the last rank."""
+FLOAT_NOISE = 1e-7
+"""Of a step's gradient norm: a parameter whose part is less has none, such as the keys where nothing is to choose."""
 SMALL_LR = 1e-12
 """So small that no weight moves: each of many updates has the gradient of the first weights."""
 
@@ -43,11 +45,12 @@ class Spec:
     model: str = "untied"
     updates: int = 4
     checkpointing: bool = False
+    offload: str = "none"
 
     @property
     def name(self) -> str:
         """Name the case and its files."""
-        more = (self.model, f"u{self.updates}", "gc" if self.checkpointing else "")
+        more = (self.model, f"u{self.updates}", "gc" if self.checkpointing else "", self.offload)
         return "-".join(filter(None, (self.kind, self.role, f"zero{self.stage}", self.dtype, *more)))
 
 
@@ -60,6 +63,7 @@ def small_suite() -> Iterator[Spec]:
     yield Spec(kind="learning", role="policy", stage=2, model="tied")
     yield Spec(kind="learning", role="critic", stage=3)
     yield Spec(kind="learning", role="policy", stage=2, dtype="bfloat16")
+    yield Spec(kind="learning", role="policy", stage=2, dtype="bfloat16", offload="optimizer")
     yield Spec(kind="frozen", role="reference", stage=2)
     yield Spec(kind="frozen", role="reference", stage=3, model="tied")
     yield Spec(kind="frozen", role="reward", stage=3)
@@ -77,6 +81,10 @@ def whole_matrix() -> Iterator[Spec]:
         yield Spec(kind="learning", role="policy", stage=stage, model="tied")
         yield Spec(kind="frozen", role="reference", stage=stage, dtype="bfloat16")
         yield Spec(kind="frozen", role="reward", stage=stage)
+    for dtype, (stage, offload) in product(
+        ("float32", "bfloat16"), ((1, "optimizer"), (2, "optimizer"), (3, "optimizer"), (3, "all"))
+    ):
+        yield Spec(kind="learning", role="critic", stage=stage, dtype=dtype, offload=offload)
 
 
 SUITES: dict[str, tuple[int, list[Spec]]] = {
@@ -113,6 +121,7 @@ def played(cases: Any, play: Callable[..., dict[str, list[Record]]]) -> Played:
             lr=lr,
             dtype=spec.dtype,
             gradient_checkpointing=spec.checkpointing,
+            offload=spec.offload,
         )
         case: Case = cases.case(spec.name, spec.role, config, num_ranks=num_ranks, num_updates=spec.updates)
         case["folder"] = cases.models["reward"]
@@ -141,9 +150,8 @@ def poisoned(shards: list[Any]) -> list[Any]:
 
 
 def distance(expected: Tensor, actual: Tensor) -> float:
-    """Return the norm of the difference relative to the expected norm; 0 where both are 0."""
-    difference, norm = float((actual - expected).norm()), float(expected.norm())
-    return difference / norm if norm else difference
+    """Return the norm of the difference relative to the expected norm."""
+    return float((actual - expected).norm() / expected.norm())
 
 
 def local_gradient(model: Any) -> dict[str, Tensor]:
@@ -157,7 +165,7 @@ def test_gradients_and_step_counts_equal_the_local_backends(cases: Any, played: 
     case, records = played(suite, spec)
     model = cases.local(case)
     counts = [[sum(map(len, weights)) for _, weights in shards] for shards in case["updates"]]
-    if len(records) > 1 and spec.updates > 1:
+    if len(records) > 1 and spec.updates == 12:
         assert any(0 in count for count in counts), "no rank was without action tokens"
     for record in records:
         assert spec.updates == len(record["gradients"])
@@ -168,9 +176,13 @@ def test_gradients_and_step_counts_equal_the_local_backends(cases: Any, played: 
         for record in records:
             assert expected.keys() == record["gradients"][index].keys()
             for name, gradient in expected.items():
-                assert distance(gradient, record["gradients"][index][name]) <= 1e-5, name
-        actual = reduce_metrics(metric for record in records for metric in record["metrics"][index])
-        assert outcome.grad_norm == pytest.approx(actual[f"{spec.role}/grad_norm"], rel=1e-5)
+                actual = record["gradients"][index][name]
+                if float(gradient.norm()) < FLOAT_NOISE * outcome.grad_norm:  # 0, but for the order of sums
+                    assert float(actual.norm()) < FLOAT_NOISE * outcome.grad_norm, name
+                else:
+                    assert distance(gradient, actual) <= 1e-5, name
+        metrics = reduce_metrics(metric for record in records for metric in record["metrics"][index])
+        assert outcome.grad_norm == pytest.approx(metrics[f"{spec.role}/grad_norm"], rel=1e-5)
     for record in records:
         steps = {float(state["step"]) for state in record["after"][-1]["moments"]}
         assert {float(state["step"]) for state in model.optimizer.adamw.state.values()} == steps == {spec.updates}

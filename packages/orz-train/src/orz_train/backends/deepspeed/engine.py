@@ -74,6 +74,10 @@ class TrainingEngine:
             group["lr"] = lr
         self.module.step()
         applied: bool = self.module.was_step_applied()
+        if not applied and self.cluster.offload != "none" and self.cluster.zero_stage < WEIGHTS_SHARDED:
+            # DeepSpeed 0.19.8 keeps the gradient it refused, and would add every later one to it
+            gradients = self.module.optimizer.averaged_gradients
+            gradients.update(dict.fromkeys(gradients))
         self.updates += int(applied)
         return StepOutcome(
             grad_norm=float(self.module.get_global_grad_norm()) if applied else math.nan, lr=lr, applied=applied
