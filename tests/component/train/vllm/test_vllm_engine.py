@@ -54,6 +54,15 @@ def test_every_sample_of_every_prompt_comes_once(engine: Any, prompts: Any) -> N
         assert all(-100 < logprob <= 0 for logprob in rollout.sampler_logprobs)
 
 
+def test_more_prompt_tokens_than_one_step_takes(engine: Any, model: nn.Module) -> None:
+    """Twelve long prompts: vLLM cuts none of them in two, which on a CPU it can't do with seeds."""
+    prompts = engine.prompts([f"{index:02}" + "a" * 390 for index in range(12)])
+    assert sum(len(prompt.token_ids) for _, prompt in prompts) > 4096
+    rollouts = engine.rollouts(prompts, num_samples=1)
+    assert len(rollouts) == 12
+    assert engine.gap(rollouts, model) < 1e-4
+
+
 def test_seed_step_prompt_and_sample_decide_the_tokens(engine: Any, prompts: Any) -> None:
     """Two runs agree; another seed or step doesn't, nor do two samples, nor two prompts of one text."""
     expected = responses(engine.rollouts(prompts, step=3))

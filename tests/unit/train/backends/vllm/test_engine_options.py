@@ -46,6 +46,7 @@ def test_settings_become_arguments() -> None:
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
         "enforce_eager": True,
+        "enable_chunked_prefill": False,
         "enable_sleep_mode": False,
         "distributed_executor_backend": "uni",
     }

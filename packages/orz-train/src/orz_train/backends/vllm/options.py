@@ -76,6 +76,7 @@ def engine_options(config: Config, *, model: str) -> dict[str, Any]:
         "distributed_executor_backend": "mp" if cluster.tensor_parallel > 1 else "uni",  # never a Ray of vLLM's own
         "enforce_eager": on_cpu,
         "enable_prefix_caching": True,
+        "enable_chunked_prefill": not on_cpu,  # there a prompt that is cut fails: seeds can't be wound back
         "logprobs_mode": "processed_logprobs",
         "generation_config": "vllm",  # else the model's generation_config.json changes temperature and top-p unasked
         "disable_log_stats": True,
