@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,7 +34,7 @@ class RecordingSink:
         self.events.append((name, data))
 
 
-def fake_config(**cluster: object) -> Config:
+def make_config(**cluster: object) -> Config:
     return Config.model_validate(
         {
             "name": "test",
@@ -53,9 +51,11 @@ def fake_config(**cluster: object) -> Config:
     )
 
 
-def fakes(**other: str) -> Factories:
+def make_factories(**other: str) -> Factories:
     names = {"policy": "load_policy", "critic": "load_critic", "reference": "load_reference", "engine": "load_engine"}
-    return Factories(**{name: f"fake_workers:{function}" for name, function in (names | {"join": "join"} | other).items()})
+    return Factories(
+        **{name: f"fake_workers:{function}" for name, function in (names | {"join": "join"} | other).items()}
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,17 +66,26 @@ def _importable() -> Iterator[None]:
     sys.path.remove(str(FAKES))
 
 
-@pytest.fixture(scope="session")
-def await_true() -> Callable[..., None]:
-    """Wait until a condition holds."""
+@pytest.fixture
+def fake_config() -> Callable[..., Config]:
+    """Make a configuration; keyword arguments are its cluster's."""
+    return make_config
 
-    def wait(condition: Callable[[], Any], *, seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, "it never came to hold"
-            time.sleep(0.05)
 
-    return wait
+@pytest.fixture
+def fakes() -> Callable[..., Factories]:
+    """Make the factories of fakes; keyword arguments name others."""
+    return make_factories
+
+
+@pytest.fixture
+def probe() -> Prompt:
+    return PROBE
+
+
+@pytest.fixture
+def sink() -> RecordingSink:
+    return RecordingSink()
 
 
 class Started:
@@ -93,5 +102,5 @@ class Started:
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """Two policy ranks, two critic ranks, two engines; shared, so tests leave it whole."""
     run_dir, sink = tmp_path_factory.mktemp("run"), RecordingSink()
-    with Cluster.start(fake_config(), run_dir=run_dir, sink=sink, factories=fakes()) as cluster:
+    with Cluster.start(make_config(), run_dir=run_dir, sink=sink, factories=make_factories()) as cluster:
         yield Started(cluster, cluster.load(num_steps=1, checkpoint=None, probe=PROBE), sink, run_dir)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def test_ranks_write_and_read_the_staged_folder(started: Any, tmp_path: Path) ->
     started.models.critic.save(tmp_path)
     started.models.critic.save_state(tmp_path)
     started.models.critic.load_state(tmp_path)
-    assert ["critic-rank-0", "critic-rank-1", "model"] == sorted(os.listdir(tmp_path))
+    assert ["critic-rank-0", "critic-rank-1", "model"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_groups_of_samples_come_from_one_engine_each(started: Any) -> None:
@@ -112,7 +111,11 @@ def test_each_bucket_is_loaded_before_the_update_ends(started: Any, monkeypatch:
 def test_engines_without_the_policys_weights_are_found_out(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe compares log-probs after a push, and names the engine and the gap."""
     link = started.models.weights
-    monkeypatch.setattr(type(started.models.policy), "logprobs", lambda _self, rows: [torch.full(r.token_ids_T.shape, -1e4) for r in rows])
+    monkeypatch.setattr(
+        type(started.models.policy),
+        "logprobs",
+        lambda _self, rows: [torch.full(r.token_ids_T.shape, -1e4) for r in rows],
+    )
     with pytest.raises(WeightTransferError, match=r"engine 0 doesn't hold the policy's weights of version 10"):
         link._compare(10)
 
@@ -145,7 +148,9 @@ def test_any_other_exception_names_worker_and_log(started: Any) -> None:
 def test_a_time_limit_names_who_is_late(started: Any) -> None:
     """A call that doesn't end in time raises, with the tails of the logs."""
     limit = Deadline(0.3, "the collective", remedy="wait longer")
-    with pytest.raises(WorkerTimeoutError, match=r"the collective took longer than 0.3 s; not done: policy rank 0") as e:
+    with pytest.raises(
+        WorkerTimeoutError, match=r"the collective took longer than 0.3 s; not done: policy rank 0"
+    ) as e:
         started.models.policy.group.call("collective", 1.0, limit=limit)
     assert "| policy 1 in a collective" in e.value.message
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import ray
 from ray._private import ray_constants, services, state
 from ray._private import worker as ray_worker
 
+from orz_train.cluster import guard
 from orz_train.cluster.errors import ClusterError
 from orz_train.cluster.placement import Node
 from orz_train.config.schema import Config
@@ -238,33 +240,21 @@ def _interrupts_later() -> Iterator[None]:
 
 @contextmanager
 def _session_folder() -> Iterator[Path]:
-    """Make a folder for Ray's session, short enough for socket paths; remove it, and those that dead drivers left."""
+    """Make a folder for Ray's session, short enough for socket paths; a guard clears it away, even for a killed driver."""
     parent = tempfile.gettempdir()
     parent = parent if len(parent) <= _LONGEST_TMP else "/tmp"  # noqa: S108  # made safe by mkdtemp
-    for stale in Path(parent).glob(f"{_PREFIX}*"):
-        with suppress(OSError), _locked(stale):  # of another user, or in use
-            shutil.rmtree(stale, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    try:
-        with _locked(folder):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder; the kernel lets go of it when the process is gone.
-
-    Raises:
-        OSError: another process holds it.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
+    with (
+        subprocess.Popen(  # noqa: S603  # our own file
+            [sys.executable, "-I", "-S", guard.__file__, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # so that a Ctrl-C doesn't reach it
+        ),  # leaving closes its standard input and waits for it
+        _environment({guard.MARK: str(folder)}),
+    ):
+        yield folder
 
 
 def _first_line(error: Exception) -> str:

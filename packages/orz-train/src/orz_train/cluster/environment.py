@@ -13,6 +13,9 @@ _PASSED_ON = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
 """Keep a run of one machine off the network."""
 
+_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "0"}
+"""Children may clean up after a killed worker, as multiprocessing's resource tracker does; its parent ends them."""
+
 
 def worker_environment(config: Config, role: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return what a worker's environment has to hold before it imports anything.
@@ -24,7 +27,7 @@ def worker_environment(config: Config, role: str, environ: Mapping[str, str] = o
     """
     threads = str(config.cluster.num_threads)
     variables = {name: environ[name] for name in _PASSED_ON if name in environ}
-    variables |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    variables |= _CHILDREN | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
     if config.cluster.address == "local":
         variables |= _LOOPBACK
     if role == "engine":

@@ -43,6 +43,12 @@ class Ending:
     """For people: `by signal 9 (SIGKILL)`."""
 
 
+def leave_group() -> None:
+    """Take a worker, and what it starts from now on, out of the group that Ray kills: those may clean up."""
+    with suppress(PermissionError, ProcessLookupError):  # its parent is no reaper
+        os.setpgid(0, os.getppid())
+
+
 def find_ending(log: str) -> Ending | None:
     """Find how a worker's process ended in the text of its log; None if its parent hasn't said."""
     found = None
@@ -75,8 +81,8 @@ def count_oom_kills() -> int:
 def main(name: str, log: str, command: list[str]) -> int:
     """Run a command to its end, say how it ended, end what it left; return its exit status.
 
-    As soon as the worker is gone, Ray kills the process that it started, and the worker's group. So the process
-    that it started only waits; its child is the parent of the worker, each in a group of its own.
+    As soon as the worker is gone, Ray kills the process that it started, and the group that the worker began in. So
+    the process that it started only waits; its child, in another group, is the parent of the worker.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     waiting = os.getpid()
@@ -98,7 +104,7 @@ def _run(libc: ctypes.CDLL, name: str, log: str, command: list[str]) -> int:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it died before it could take the worker with it
             os._exit(1)
-        os.setsid()
+        os.setpgid(0, 0)
         os.execvp(command[0], command)  # noqa: S606  # the command is Ray's own
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: os.kill(worker, signal.SIGKILL))

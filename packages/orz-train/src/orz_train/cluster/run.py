@@ -34,6 +34,8 @@ from orz_train.types import Prompt
 
 RESERVE_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 10.0
+FAILED_CLOSE_TIMEOUT_S = 3.0
+"""After a failure some ranks wait in vain for others, and never come to close."""
 LISTEN = "orz_train.cluster.rendezvous:listen"
 
 
@@ -67,6 +69,7 @@ class Cluster:
         self.factories = factories
         self.watch = Watch()
         self.assignment = Assignment((), ())
+        self._close_timeout_s = CLOSE_TIMEOUT_S
         self._facts: Mapping[str, NodeFacts] = {}
 
     @classmethod
@@ -91,6 +94,9 @@ class Cluster:
             try:
                 cluster._open(stack)
                 yield cluster
+            except BaseException:
+                cluster._close_timeout_s = FAILED_CLOSE_TIMEOUT_S
+                raise
             finally:
                 ignore_interrupts()
 
@@ -164,7 +170,6 @@ class Cluster:
             reference=reference,
             generator=generator,
             weights=ClusterWeightLink(policy, generator, config, probe=probe, on_device=on_device),
-            on_device=on_device,
             ran_on={"trainer": "deepspeed", "generator": "vllm", "processes": "ray"},
         )
 
@@ -247,7 +252,7 @@ class Cluster:
     def _end_workers(self) -> None:
         """End every worker of the run."""
         self.sink.phase("ending the workers", 0, 1)
-        end(self.watch.members, timeout_s=CLOSE_TIMEOUT_S)
+        end(self.watch.members, timeout_s=self._close_timeout_s)
 
 
 def _reserve(assignment: Assignment) -> PlacementGroup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
@@ -14,8 +15,9 @@ from orz_train.config.schema import Config
 from orz_train.data.packing import Packing, pack
 from orz_train.errors import WeightTransferError
 from orz_train.ports import Sampling
-from orz_train.types import Last, Metric, Prompt, Sum
+from orz_train.types import Metric, Prompt, Sum
 
+_log = logging.getLogger(__name__)
 MIB = 2**20
 PROBE_TOKENS = 16
 PROBE_GAP = {"float32": 1e-3, "bfloat16": 0.3}
@@ -72,10 +74,11 @@ class ClusterWeightLink:
         seconds = time.perf_counter() - began
         if first or settings.probe == "every":
             self._compare(version)
-        return [
-            Metric("sync/bytes", Sum(num_bytes)),
-            Metric("sync/bytes_per_second", Last(num_bytes / max(seconds, 1e-9))),
-        ]
+        _log.info(
+            "weights are with the engines",
+            extra={"version": version, "seconds": round(seconds, 3), "gb_per_second": num_bytes / 1e9 / seconds},
+        )
+        return [Metric("sync/bytes", Sum(num_bytes))]
 
     def _transfer(self, version: int, limit: Deadline) -> int:
         """Move all buckets; return their bytes."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import orz_train
 from orz_train.cluster.placement import Slot
+from orz_train.cluster.reaper import leave_group
 from orz_train.errors import OrzError
 
 _PACKAGE = Path(orz_train.__file__).parent
@@ -67,6 +68,7 @@ class Worker:
         self.warnings: list[str] = []
         sys.path += [folder for folder in import_path if folder not in sys.path]
         _redirect(log)
+        leave_group()
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
         logging.getLogger("orz_train").setLevel(logging.INFO)
         logging.getLogger("orz_train").addHandler(_Collector(self.warnings))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -42,14 +41,16 @@ def main(run_dir: Path, address: str, what: str) -> None:
         policy="fake_workers:load_policy", engine="fake_workers:load_engine", join="fake_workers:join"
     )
     with Cluster.start(config, run_dir=run_dir, sink=Sink(), factories=factories) as cluster:
-        models = cluster.load(num_steps=1, checkpoint=None, probe=Prompt(prompt_id="", text="", token_ids=(1,), answer=""))
+        models = cluster.load(
+            num_steps=1, checkpoint=None, probe=Prompt(prompt_id="", text="", token_ids=(1,), answer="")
+        )
         group = models.policy.group
         left = {
             "pids": [*group.call("pid"), *models.generator.group.call("pid"), *group.call("start_child")],
             "memory": group.call("share_memory"),
         }
         (run_dir / "left.tmp").write_text(json.dumps(left))
-        os.replace(run_dir / "left.tmp", run_dir / "left.json")
+        (run_dir / "left.tmp").replace(run_dir / "left.json")
         if what == "raise":
             raise ValueError("a mistake of the driver's")
         if what == "stuck-closing":

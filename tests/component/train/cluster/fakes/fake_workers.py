@@ -1,14 +1,16 @@
 """Plain objects for workers, without any model: what they answer follows from their arguments alone."""
 
+# ruff: noqa: T201  # what they print goes to their logs
+
 from __future__ import annotations
 
 import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 import warnings
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +86,11 @@ class FakeModel:
         return subprocess.Popen(["sleep", "600"], start_new_session=True).pid
 
     def share_memory(self) -> str:
-        from multiprocessing.shared_memory import SharedMemory
-
         self.memory = SharedMemory(create=True, size=1000)
         return self.memory.name
 
     def collective(self, seconds: float) -> None:
-        """Wait for the others, as a rank does in a collective; rank 0 dies first if it is told to."""
+        """Wait for the others, as a rank does in a collective."""
         print(f"{self.role} {self.rank} in a collective", flush=True)
         time.sleep(seconds)
 
@@ -101,15 +101,6 @@ class FakeModel:
             print("about to die", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1234")
-
-    def crash(self) -> None:
-        import ctypes
-
-        ctypes.string_at(0)
-
-    def leave(self, status: int) -> None:
-        sys.stderr.write("no way to go on\n")
-        os._exit(status)
 
     def fail(self, text: str) -> None:
         raise KeyError(text)

@@ -1,0 +1,54 @@
+"""The last one out: waits for the driver to end, however it ends, and clears away what is left of its own Ray.
+
+    python -I -S guard.py FOLDER
+
+The driver holds the other end of standard input. When that closes, processes of the Ray session have a moment to end
+by themselves; then they are killed, and the session's folder is removed. Runs as a file, with the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+MARK = "ORZ_RAY_SESSION"
+"""Environment variable that all processes of a session inherit; its value is the folder."""
+GRACE_S = 4.0
+"""Seconds for a session to end by itself: workers' parents clean up, as `reaper.py` says."""
+LIMIT_S = 20.0
+
+
+def of_session(folder: str) -> list[int]:
+    """List the processes that carry the session's mark."""
+    mark = f"{MARK}={folder}\0".encode()
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):  # it is gone by now, or another user's
+                if mark in Path(entry.path, "environ").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def main(folder: str) -> None:
+    """Wait for the driver's end, then clear away."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    began = time.monotonic()
+    while (left := of_session(folder)) and time.monotonic() - began < LIMIT_S:
+        if time.monotonic() - began > GRACE_S:
+            for pid in left:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,107 @@
+"""What goes wrong between workers, and what the driver says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orz_train.cluster import preflight
+from orz_train.cluster.connection import MIB, object_store_bytes
+from orz_train.cluster.errors import ClusterError, WorkerDiedError, WorkerTimeoutError
+from orz_train.cluster.placement import Node
+from orz_train.cluster.run import Cluster
+from orz_train.errors import NonFiniteError, WeightTransferError
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture
+def open_cluster(tmp_path: Path, fake_config: Callable[..., Any], fakes: Callable[..., Any], sink: Any, probe: Any):
+    """Start a cluster and load its models in a context that ends with the test."""
+
+    def run(body: Callable[[Any], None], *, factories: dict[str, str], **cluster: object) -> None:
+        config = fake_config(**cluster)
+        with Cluster.start(config, run_dir=tmp_path, sink=sink, factories=fakes(**factories)) as started:
+            body(started.load(num_steps=1, checkpoint=None, probe=probe))
+
+    return run
+
+
+def test_the_rank_that_died_is_named_not_the_one_that_lost_it(open_cluster: Callable[..., None]) -> None:
+    """A peer reports the broken connection before the death itself is known; the cause is what counts."""
+    with pytest.raises(WorkerDiedError, match=r"policy rank 1 .* ended by signal 9 \(SIGKILL\)") as caught:
+        open_cluster(lambda models: models.policy.group.call("lose_peer", 1, 0.5), factories={})
+    assert "| about to die" in caught.value.message
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_start(open_cluster: Callable[..., None]) -> None:
+    """The error of the loading function comes out as it is."""
+    with pytest.raises(NonFiniteError, match="the model is broken"):
+        open_cluster(lambda _models: None, factories={"critic": "load_broken"})
+
+
+def test_a_start_that_never_ends_is_given_up(open_cluster: Callable[..., None]) -> None:
+    """At the limit the error names who is not up, with the tail of the log."""
+    with pytest.raises(WorkerTimeoutError, match=r"starting the workers took longer than \d+ s; not done: ") as caught:
+        open_cluster(lambda _models: None, factories={"policy": "load_never"}, start_timeout_s=25)
+    assert "policy rank 0" in caught.value.message
+    assert "| compiling for ever" in caught.value.message
+    assert "critic" not in caught.value.message
+    assert "cluster.start_timeout_s" in caught.value.remedy
+
+
+def test_an_engine_that_drops_its_weights_is_found_by_the_first_push(open_cluster: Callable[..., None]) -> None:
+    """The probe runs by itself after the first push."""
+    with pytest.raises(WeightTransferError, match=r"engine 0 .* 8.5 nats apart on average, expected at most 0.001"):
+        open_cluster(lambda models: models.weights.push(version=0), factories={"engine": "load_deaf_engine"})
+
+
+# --- nodes ----------------------------------------------------------------------------------------
+
+NODES = [Node(node_id=name, address=f"10.0.0.{name}", cpus=1, gpus=0) for name in ("1", "2")]
+
+
+def test_nodes_that_fit_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both see the nonce that the driver wrote; nothing of it stays."""
+    monkeypatch.setattr(preflight, "_ask", lambda _node, folder: preflight.here(folder))
+    facts = preflight.check_nodes(NODES, tmp_path)
+    assert {"1", "2"} == set(facts)
+    assert 32 == len(facts["1"].nonce)
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_node_with_another_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the same path without the driver's nonce isn't the run folder."""
+
+    def ask(node: Node, folder: Path) -> preflight.NodeFacts:
+        return replace(preflight.here(folder), nonce="") if node.node_id == "2" else preflight.here(folder)
+
+    monkeypatch.setattr(preflight, "_ask", ask)
+    with pytest.raises(ClusterError, match=r"the driver's run folder isn't there on 10.0.0.2; checkpoints"):
+        preflight.check_nodes(NODES, tmp_path)
+
+
+def test_a_node_with_other_versions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error lists what differs where."""
+
+    def ask(_node: Node, folder: Path) -> preflight.NodeFacts:
+        return replace(preflight.here(folder), versions=(("python", "3.9.0"), ("orz-train", "0.0.0")))
+
+    monkeypatch.setattr(preflight, "_ask", ask)
+    with pytest.raises(ClusterError, match=r"10.0.0.1: python 3.9.0, here it is 3\.[\s\S]*10.0.0.2: orz-train 0.0.0"):
+        preflight.check_nodes(NODES, tmp_path)
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def test_the_object_store_fits_the_machine(fake_config: Callable[..., Any]) -> None:
+    """Four buckets where there is room, a share of the shared memory where there isn't, 128 MiB at least."""
+    config = fake_config(weights={"bucket_mib": 100})
+    assert 400 * MIB + 8 * 64 * 256 == object_store_bytes(config, 10_000 * MIB)
+    assert 300 * MIB == object_store_bytes(config, 500 * MIB)
+    assert 128 * MIB == object_store_bytes(config, 64 * MIB)
