@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from orz_train.errors import RewardError
-from orz_train.ports import Generator, MetricSink, PromptSource, Residency, RewardModel, Sampling
+from orz_train.ports import Generator, MetricSink, PromptSource, RewardModel, Sampling
 from orz_train.stopwatch import Stopwatch
 from orz_train.types import Prompt, Rollout, Score, ScoreStatus
 
@@ -22,7 +22,6 @@ class Collector:
         sink: is told of the progress.
         clock: counts the seconds of `generate` and of `reward`, the wait for the last scores.
         max_unscored_steps: training steps in a row without a single score that end the run.
-        on_device: keeps the generator on the device while it samples.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Collector:
         sink: MetricSink,
         clock: Stopwatch,
         max_unscored_steps: int,
-        on_device: Residency,
     ) -> None:
         self.prompts = prompts
         self.generator = generator
@@ -44,7 +42,6 @@ class Collector:
         self.sink = sink
         self.clock = clock
         self.max_unscored_steps = max_unscored_steps
-        self.on_device = on_device
         self._unscored_steps = 0
 
     def __call__(self, step: int) -> tuple[list[Rollout], list[Score]]:
@@ -68,7 +65,7 @@ class Collector:
         """Sample each prompt `sampling.num_samples` times and score every response."""
         total = len(prompts) * sampling.num_samples
         pending: list[tuple[Rollout, Future[Score]]] = []
-        with self.clock.phase("generate"), self.on_device(self.generator):
+        with self.clock.phase("generate"):
             self.sink.phase("generate", 0, total)
             for rollout in self.generator.generate(prompts, sampling, step=step):
                 pending.append((rollout, self.rewards.submit(prompts[rollout.group_index], rollout)))

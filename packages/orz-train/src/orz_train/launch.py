@@ -161,7 +161,6 @@ def build_trainer(
         sink=sink,
         clock=clock,
         max_unscored_steps=config.reward.max_unscored_steps,
-        on_device=models.on_device,
     )
     saved: dict[str, Saved] = {"policy": models.policy}
     if models.critic is not None:
@@ -175,7 +174,6 @@ def build_trainer(
         critic=models.critic,
         reference=models.reference,
         weights=models.weights,
-        on_device=models.on_device,
         sink=sink,
         checkpoints=RunCheckpoints(run_dir, saved, config, sink, prompts_sha256=inputs.prompts.sha256),
         clock=clock,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -163,24 +162,15 @@ class WeightLink(Protocol):
         ...
 
 
-class Residency(Protocol):
-    """Decides what is on the device. Colocated, it wakes one model and puts the rest away; else it does nothing."""
-
-    def __call__(self, model: object) -> AbstractContextManager[None]:
-        """Keep `model` on the device inside the context."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
-    """The models that a run needs, and no others, loaded and wired."""
+    """The models that a run needs, and no others, loaded and wired; those that share a device make each other room."""
 
     policy: Policy
     critic: Critic | None
     reference: Reference | None
     generator: Generator
     weights: WeightLink
-    on_device: Residency
     ran_on: Mapping[str, str]
     """Part of the run to what really runs it, for `environment.json`."""
 

@@ -17,7 +17,7 @@ from orz_train.data.packing import Packing, pack
 from orz_train.errors import NonFiniteError
 from orz_train.evaluation import Evaluator
 from orz_train.mismatch import MismatchWatch
-from orz_train.ports import CheckpointStore, Critic, MetricSink, Policy, Reference, Residency, WeightLink
+from orz_train.ports import CheckpointStore, Critic, MetricSink, Policy, Reference, WeightLink
 from orz_train.reporting import experience_metrics, return_metric, reward_metrics, rollout_metrics
 from orz_train.stopwatch import Stopwatch
 from orz_train.types import (
@@ -46,7 +46,6 @@ class Trainer:
     critic: Critic | None
     reference: Reference | None
     weights: WeightLink
-    on_device: Residency
     sink: MetricSink
     checkpoints: CheckpointStore
     clock: Stopwatch
@@ -98,15 +97,12 @@ class Trainer:
         with self.clock.phase("score"):
             self.sink.phase("score", 0, len(rows))
             if self.critic is not None:
-                with self.on_device(self.critic):
-                    values, ends = zip(*self.critic.values(rows), strict=True)
+                values, ends = zip(*self.critic.values(rows), strict=True)
                 if self.config.advantage.truncation == "bootstrap":
                     bootstraps = [end_S * _truncated(row, rollouts) for row, end_S in zip(rows, ends, strict=True)]
             if self.reference is not None:
-                with self.on_device(self.reference):
-                    references = self.reference.logprobs(rows)
-            with self.on_device(self.policy):
-                logprobs = self.policy.logprobs(rows)
+                references = self.reference.logprobs(rows)
+            logprobs = self.policy.logprobs(rows)
         nothing = [None] * len(rows)
         columns = zip(logprobs, references or nothing, values or nothing, bootstraps or nothing, strict=True)
         return [
@@ -118,7 +114,7 @@ class Trainer:
         """Fit the critic to the returns."""
         if self.critic is None or self.config.critic is None:
             return []
-        with self.clock.phase("train_critic"), self.on_device(self.critic):
+        with self.clock.phase("train_critic"):
             return self._updates("critic", self.critic, self.config.critic, experience, step)
 
     def update_policy(self, experience: Experience, step: int) -> list[Metric]:
@@ -126,13 +122,13 @@ class Trainer:
         frozen = step <= self.config.policy.freeze_steps
         metrics = [Metric("policy/frozen", Last(int(frozen)))]
         if not frozen:
-            with self.clock.phase("train_policy"), self.on_device(self.policy):
+            with self.clock.phase("train_policy"):
                 metrics += self._updates("policy", self.policy, self.config.policy, experience, step)
         return metrics
 
     def push_weights(self, *, version: int) -> list[Metric]:
         """Let the generator sample from the weights of now."""
-        with self.clock.phase("sync"), self.on_device(self.weights):
+        with self.clock.phase("sync"):
             return [*self.weights.push(version=version), Metric("sync/version", Last(version))]
 
     def report(

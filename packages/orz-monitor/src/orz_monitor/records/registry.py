@@ -136,6 +136,7 @@ METRICS: Final = {
         _spec("sync/bytes", "bytes", "sum", "Weights moved from trainer to generator."),
         _spec("sync/version", "count", "last", "Version of the weights the generator holds after the step."),
         _spec("memory/peak_bytes", "bytes", "max", "Peak memory of the busiest device or process."),
+        _spec("sync/bytes_per_second", "bytes/s", "last", "sync/bytes divided by seconds.sync.", "derived"),
         _spec("tokens/per_second", "tokens/s", "last", "tokens/trained divided by seconds.total.", "derived"),
         _spec("storage/free_bytes/<node>", "bytes", "last", "Free bytes where a node saves.", "events"),
     )

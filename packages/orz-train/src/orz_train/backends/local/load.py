@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -60,7 +59,6 @@ class LocalBackend:
             reference=reference,
             generator=generator,
             weights=LocalWeightLink(generator),
-            on_device=lambda _model: nullcontext(),
             ran_on={"trainer": "local", "generator": "local"},
         )
 
