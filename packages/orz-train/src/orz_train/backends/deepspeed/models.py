@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from deepspeed import DeepSpeedEngine
+from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 
 from orz_train.algo.segments import scatter_actions
@@ -18,7 +20,33 @@ from orz_train.backends.weights.bucket import Bucket, ParamMeta, pack_bucket, pl
 from orz_train.types import Last, Mean, Metric, PackedRow, Sum, TrainRow
 
 
-class DeepSpeedReference:
+class _Frozen:
+    """What models that aren't trained share: whole on every rank, or under ZeRO-3 sharded.
+
+    Args:
+        model: or DeepSpeed's engine around it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def offload(self) -> None:
+        """Move the weights out of the GPU's memory; shards are not there between passes."""
+        if not isinstance(self.model, DeepSpeedEngine):
+            self.model.to("cpu")
+
+    def onload(self) -> None:
+        """Move them back."""
+        if not isinstance(self.model, DeepSpeedEngine):
+            self.model.to(get_accelerator().current_device_name())
+
+    def close(self) -> None:
+        """Let DeepSpeed take its hooks off."""
+        if isinstance(self.model, DeepSpeedEngine):
+            self.model.destroy()
+
+
+class DeepSpeedReference(_Frozen):
     """A frozen language model.
 
     Args:
@@ -28,7 +56,7 @@ class DeepSpeedReference:
     """
 
     def __init__(self, model: nn.Module, *, temperature: float, num_ids: int) -> None:
-        self.model = model
+        super().__init__(model)
         self.temperature = temperature
         self.num_ids = num_ids
 
@@ -37,15 +65,8 @@ class DeepSpeedReference:
         return [hf.policy_logprobs(self.model, row, temperature=self.temperature, num_ids=self.num_ids) for row in rows]
 
 
-class DeepSpeedRewardModel:
-    """A frozen network that scores responses.
-
-    Args:
-        model: a token classifier with one label, or DeepSpeed's engine around one.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+class DeepSpeedRewardModel(_Frozen):
+    """A frozen network that scores responses: a token classifier with one label."""
 
     def scores(self, rows: Sequence[PackedRow]) -> list[Tensor]:
         """Return tensors [S] f32, a score of each sequence of this rank's rows, read at its last token.
