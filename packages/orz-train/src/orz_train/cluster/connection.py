@@ -20,6 +20,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants, services, state
 from ray._private import worker as ray_worker
+from ray._raylet import AuthenticationTokenLoader
 
 from orz_train.cluster import guard
 from orz_train.cluster.errors import ClusterError
@@ -32,7 +33,6 @@ MIB = 2**20
 MIN_STORE_BYTES = 128 * MIB
 BYTES_PER_TOKEN = 256
 """Of a rollout and the rows made of it, with their estimates, pickled."""
-AUTH_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105  # a variable's name
 _PREFIX = "orz-ray-"
 _LONGEST_TMP = 24
 """Characters: Ray's sockets lie 70 below it, and a socket's path ends at 107."""
@@ -74,10 +74,12 @@ def connected(config: Config, *, log: Path) -> Iterator[list[Node]]:
 
 def _start(config: Config, stack: ExitStack) -> None:
     """Start a Ray that listens on the loopback interface only."""
-    own = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}  # for Ray's own processes
-    if AUTH_TOKEN not in os.environ:  # of this run alone, instead of a file in the home folder
-        own[AUTH_TOKEN] = secrets.token_hex(32)
+    token = AuthenticationTokenLoader.instance()
+    stack.callback(token.reset_cache)  # after the variables are as they were
+    # Ray's own processes inherit these; the token is of this run alone, instead of a file in the home folder
+    own = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     stack.enter_context(_environment(own))
+    token.reset_cache()
     stack.enter_context(_loopback_only())
     folder = stack.enter_context(_session_folder())
     stack.callback(ray.shutdown)
@@ -240,7 +242,7 @@ def _interrupts_later() -> Iterator[None]:
 
 @contextmanager
 def _session_folder() -> Iterator[Path]:
-    """Make a folder for Ray's session, short enough for socket paths; a guard clears it away, even for a killed driver."""
+    """Make a folder for Ray's session, with a path short enough for sockets, that a guard clears away."""
     parent = tempfile.gettempdir()
     parent = parent if len(parent) <= _LONGEST_TMP else "/tmp"  # noqa: S108  # made safe by mkdtemp
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
