@@ -76,23 +76,24 @@ def _start(config: Config, stack: ExitStack) -> None:
     """Start a Ray that listens on the loopback interface only."""
     token = AuthenticationTokenLoader.instance()
     stack.callback(token.reset_cache)  # after the variables are as they were
-    # Ray's own processes inherit these; the token is of this run alone, instead of a file in the home folder
-    own = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    stack.enter_context(_environment(own))
+    stack.enter_context(_environment({"RAY_AUTH_TOKEN": secrets.token_hex(32)}))  # instead of one in the home folder
     token.reset_cache()
     stack.enter_context(_loopback_only())
     folder = stack.enter_context(_session_folder())
     stack.callback(ray.shutdown)
+    # of Ray's processes and their children; other children of the driver mustn't carry the guard's mark
+    inherited = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", guard.MARK: str(folder)}
     try:
-        _init(
-            address="local",
-            num_cpus=len(os.sched_getaffinity(0)),
-            num_gpus=0 if config.cluster.num_gpus == 0 else None,
-            object_store_memory=object_store_bytes(config, _shared_memory()),
-            include_dashboard=False,
-            _temp_dir=str(folder),
-            _node_ip_address=LOOPBACK,
-        )
+        with _environment(inherited):
+            _init(
+                address="local",
+                num_cpus=len(os.sched_getaffinity(0)),
+                num_gpus=0 if config.cluster.num_gpus == 0 else None,
+                object_store_memory=object_store_bytes(config, _shared_memory()),
+                include_dashboard=False,
+                _temp_dir=str(folder),
+                _node_ip_address=LOOPBACK,
+            )
     except (RuntimeError, ValueError, OSError) as error:
         raise ClusterError(
             f"Ray {ray.__version__} doesn't start on this machine: {_first_line(error)}",
@@ -246,16 +247,13 @@ def _session_folder() -> Iterator[Path]:
     parent = tempfile.gettempdir()
     parent = parent if len(parent) <= _LONGEST_TMP else "/tmp"  # noqa: S108  # made safe by mkdtemp
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    with (
-        subprocess.Popen(  # noqa: S603  # our own file
-            [sys.executable, "-I", "-S", guard.__file__, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # so that a Ctrl-C doesn't reach it
-        ),  # leaving closes its standard input and waits for it
-        _environment({guard.MARK: str(folder)}),
-    ):
+    with subprocess.Popen(  # noqa: S603  # our own file
+        [sys.executable, "-I", "-S", guard.__file__, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # so that a Ctrl-C doesn't reach it
+    ):  # leaving closes its standard input and waits for it
         yield folder
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from orz_cli.errors import OrzError
@@ -37,6 +39,20 @@ def main(run_dir: Path, address: str, what: str) -> None:
             "cluster": {"num_gpus": 0, "num_ranks": 2, "num_engines": 1, "address": address},
         }
     )
+    with ExitStack() as children:
+        train(config, run_dir, what, children)
+
+
+def start_child(children: ExitStack) -> None:
+    """Start a process of the driver's own, as a reward worker is; it has to be there until the driver ends it."""
+    child = children.enter_context(
+        subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    )
+    children.callback(lambda: child.poll() is None or sys.exit("a child of the driver's was killed"))
+
+
+def train(config: Config, run_dir: Path, what: str, children: ExitStack) -> None:
+    start_child(children)
     factories = Factories(
         policy="fake_workers:load_policy", engine="fake_workers:load_engine", join="fake_workers:join"
     )
@@ -44,6 +60,7 @@ def main(run_dir: Path, address: str, what: str) -> None:
         models = cluster.load(
             num_steps=1, checkpoint=None, probe=Prompt(prompt_id="", text="", token_ids=(1,), answer="")
         )
+        start_child(children)
         group = models.policy.group
         left = {
             "pids": [*group.call("pid"), *models.generator.group.call("pid"), *group.call("start_child")],
