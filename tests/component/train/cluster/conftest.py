@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,23 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     run_dir, sink = tmp_path_factory.mktemp("run"), RecordingSink()
     with Cluster.start(make_config(), run_dir=run_dir, sink=sink, factories=make_factories()) as cluster:
         yield Started(cluster, cluster.load(num_steps=1, checkpoint=None, probe=PROBE), sink, run_dir)
+
+
+@pytest.fixture(scope="session")
+def load_on_files() -> Callable[..., AbstractContextManager[Models]]:
+    """Load, in a context, policy ranks that send their weights themselves, and two engines."""
+
+    @contextmanager
+    def load(folder: Path, transfer: str, *, num_ranks: int, engine: str = "load_engine") -> Iterator[Models]:
+        config = make_config(
+            num_ranks=num_ranks,
+            weights={"transfer": transfer, "probe": "every", "timeout_s": 60},
+            engine_options={"folder": str(folder)},
+        ).model_copy(update={"critic": None})
+        factories = Factories(
+            policy="fake_devices:load_policy", engine=f"fake_devices:{engine}", join="fake_devices:join_gloo"
+        )
+        with Cluster.start(config, run_dir=folder, sink=RecordingSink(), factories=factories) as cluster:
+            yield cluster.load(num_steps=1, checkpoint=None, probe=PROBE)
+
+    return load

@@ -102,7 +102,8 @@ def test_each_bucket_is_loaded_before_the_update_ends(started: Any, monkeypatch:
     """With a bucket for each parameter they arrive one by one, in order."""
     link = started.models.weights
     link.push(version=9)
-    monkeypatch.setattr(link, "_buckets", [(param,) for bucket in link._buckets for param in bucket])
+    transfer = link.transfer
+    monkeypatch.setattr(transfer, "buckets", [(param,) for bucket in transfer.buckets for param in bucket])
     link.push(version=10)
     for log in started.models.generator.group.call("history"):
         assert ["start", "p0", "p1", "finish 10"] == log[-4:]

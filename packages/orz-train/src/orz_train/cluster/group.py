@@ -73,6 +73,10 @@ class Group:
         """Begin to run a function, named `module:function`, on each rank."""
         return [_submit(m, "run", function, dict(own)) for m, own in zip(self.members, arguments, strict=True)]
 
+    def apply(self, function: str, arguments: Sequence[Mapping[str, Any]]) -> list[Pending]:
+        """Begin to run a function, named `module:function`, on the object of each rank."""
+        return [_submit(m, "apply", function, dict(own)) for m, own in zip(self.members, arguments, strict=True)]
+
     def make(self, factory: str, arguments: Sequence[Mapping[str, Any]]) -> list[Pending]:
         """Begin to make the object of each rank, by a function named `module:function`."""
         return [_submit(m, "make", factory, dict(own)) for m, own in zip(self.members, arguments, strict=True)]

@@ -16,23 +16,27 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orz_train.backends.vllm.options import transfer_backend
 from orz_train.cluster.connection import LOOPBACK, connected
+from orz_train.cluster.device_transfer import DeviceTransfer
 from orz_train.cluster.environment import worker_environment
 from orz_train.cluster.errors import ClusterError
 from orz_train.cluster.generator import ClusterGenerator
 from orz_train.cluster.group import Group, Pending, end
+from orz_train.cluster.host_transfer import HostTransfer
 from orz_train.cluster.models import ClusterCritic, ClusterPolicy, ClusterReference
 from orz_train.cluster.placement import Assignment, Slot, place, plan_bundles, ranks_of
 from orz_train.cluster.preflight import NodeFacts, check_nodes, here
 from orz_train.cluster.residency import AllResident, ColocatedResidency
 from orz_train.cluster.watch import Deadline, Member, Watch
-from orz_train.cluster.weight_link import ClusterWeightLink
+from orz_train.cluster.weight_link import ClusterWeightLink, Transfer
 from orz_train.cluster.worker import Worker
 from orz_train.config.schema import Config
 from orz_train.ports import MetricSink, Models
 from orz_train.types import Prompt
 
 RESERVE_TIMEOUT_S = 20.0
+MIB = 2**20
 CLOSE_TIMEOUT_S = 10.0
 FAILED_CLOSE_TIMEOUT_S = 3.0
 """After a failure some ranks wait in vain for others, and never come to close."""
@@ -41,13 +45,14 @@ LISTEN = "orz_train.cluster.rendezvous:listen"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Factories:
-    """Which functions, named `module:function`, make the objects that the workers host."""
+    """Which functions, named `module:function`, make the objects that the workers host, and join them."""
 
     policy: str = "orz_train.backends.deepspeed.load:load_policy"
     critic: str = "orz_train.backends.deepspeed.load:load_critic"
     reference: str = "orz_train.backends.deepspeed.load:load_reference"
     engine: str = "orz_train.backends.vllm.engine:load_engine"
     join: str = "orz_train.backends.deepspeed.process:join"
+    connect: str = "orz_train.backends.weights.cuda:connect"
 
 
 class Cluster:
@@ -169,8 +174,33 @@ class Cluster:
             critic=critic,
             reference=reference,
             generator=generator,
-            weights=ClusterWeightLink(policy, generator, config, probe=probe, on_device=on_device),
+            weights=ClusterWeightLink(
+                policy,
+                generator,
+                self._transfer(groups["policy"], groups["engine"]),
+                config,
+                probe=probe,
+                on_device=on_device,
+            ),
             ran_on={"trainer": "deepspeed", "generator": "vllm", "processes": "ray"},
+        )
+
+    def _transfer(self, policy: Group, engines: Group) -> Transfer:
+        """Choose the weights' way."""
+        cluster, way = self.config.cluster, transfer_backend(self.config)
+        bucket_bytes = cluster.weights.bucket_mib * MIB
+        if way == "host":
+            return HostTransfer(policy, engines, bucket_bytes=bucket_bytes)
+        return DeviceTransfer(
+            policy,
+            engines,
+            connector=self.factories.connect,
+            bucket_bytes=bucket_bytes,
+            settings={
+                "transfer": way,
+                "address": self._address_of_first(policy),
+                "num_workers": len(engines) * cluster.tensor_parallel,
+            },
         )
 
     def _start(self, role: str, count: int, devices: Sequence[str | None] | None = None) -> Group:
@@ -224,8 +254,7 @@ class Cluster:
 
     def _join(self, group: Group, limit: Deadline) -> list[Pending]:
         """Let the ranks of a model meet where rank 0 listens."""
-        first = self.assignment.nodes[self.assignment.bundle_of(group.members[0].slot)]
-        address = LOOPBACK if self.config.cluster.address == "local" else first.address
+        address = self._address_of_first(group)
         listening = Group(group.role, group.members[:1], self.watch, self.sink).run(LISTEN, [{"address": address}])
         port = group.results(listening, limit)[0]
         where = {
@@ -236,6 +265,11 @@ class Cluster:
             "timeout_s": self.config.cluster.start_timeout_s,
         }
         return group.run(self.factories.join, [{"rank": rank, **where} for rank in range(len(group))])
+
+    def _address_of_first(self, group: Group) -> str:
+        """Return where the others of a run reach rank 0."""
+        first = self.assignment.nodes[self.assignment.bundle_of(group.members[0].slot)]
+        return LOOPBACK if self.config.cluster.address == "local" else first.address
 
     def _devices_of_engines(self, policy: Group, limit: Deadline) -> list[str | None] | None:
         """Name the GPUs of each tensor-parallel engine that shares them with the policy's ranks.

@@ -36,7 +36,7 @@ class Member:
     actor: Any
     """Handle of the Ray actor."""
     ended: Any
-    """Ref that is ready once its process is gone."""
+    """Ref that is ready once its process is gone, or holds the failure of a call that another worker made."""
     address: str
     """Of its node, for people."""
     log: Path
@@ -86,7 +86,7 @@ class Watch:
             deadline: for the wait.
 
         Raises:
-            OrzError: a worker has ended, or the deadline has passed.
+            OrzError: a worker has ended or failed another one, or the deadline has passed.
         """
         ended = {member.ended: member for member in self.members}
         done, _ = ray.wait([*ended, *refs], num_returns=1, timeout=deadline.left(), fetch_local=False)
@@ -121,14 +121,15 @@ class Watch:
             first: the exception that arrived first, if it was one.
             others: results to come, with the worker that each comes from.
         """
-        if first is not None and (first.error is not None or not _is_echo(first)):
+        if first is not None and not _is_echo(first):
             return self._failed(first)
         failures = [first] if first is not None else []
+        failures += [failure for member in self.members for failure in _failure_of(member.ended)]
         died: list[Member] = []
         end = time.monotonic() + GRACE_S
         waiting = dict(others)
         while not died and time.monotonic() < end:
-            died = [m for m in self.members if ray.wait([m.ended], timeout=0, fetch_local=False)[0]]
+            died = self._died()
             for ref in ray.wait([*waiting], num_returns=len(waiting), timeout=0.05)[0] if waiting else ():
                 del waiting[ref]
                 failures += _failure_of(ref)
@@ -138,8 +139,13 @@ class Watch:
             time.sleep(0.02)
         if died:
             time.sleep(0.2)  # a second one may have died of the same, or have been first
-            return _death([m for m in self.members if ray.wait([m.ended], timeout=0, fetch_local=False)[0]])
+            return _death(self._died())
         return self._failed(min(failures, key=lambda failure: failure.at))
+
+    def _died(self) -> list[Member]:
+        """Return the members whose process is gone."""
+        ended = [m for m in self.members if ray.wait([m.ended], timeout=0, fetch_local=False)[0]]
+        return [member for member in ended if not _failure_of(member.ended)]
 
     def _failed(self, failure: Failure) -> OrzError:
         """Make the error of a worker's exception."""

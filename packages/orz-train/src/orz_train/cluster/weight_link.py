@@ -1,12 +1,13 @@
-"""The policy's weights on their way to the engines, through the memory of the CPU."""
+"""The policy's weights on their way to the engines: when, within which time, and whether they have arrived."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
-from orz_train.backends.weights.bucket import ParamMeta, plan_buckets
+from orz_train.backends.weights.bucket import ParamMeta
 from orz_train.cluster.generator import ClusterGenerator
 from orz_train.cluster.models import ClusterPolicy
 from orz_train.cluster.residency import AllResident, ColocatedResidency
@@ -18,20 +19,30 @@ from orz_train.ports import Sampling
 from orz_train.types import Metric, Prompt, Sum
 
 _log = logging.getLogger(__name__)
-MIB = 2**20
 PROBE_TOKENS = 16
 PROBE_GAP = {"float32": 1e-3, "bfloat16": 0.3}
 """Nats, by precision of the policy: a mean log-prob gap of the same weights stays far below, of others far above."""
 
 
-class ClusterWeightLink:
-    """Gathers the policy's weights in buckets and loads each into every engine, while the next is gathered.
+class Transfer(Protocol):
+    """A way from the policy's ranks to the engines."""
 
-    A bucket goes from policy rank 0 straight to the engines' nodes; the driver only holds its ref.
+    def connect(self, params: Sequence[ParamMeta], limit: Deadline) -> None:
+        """Prepare to move these parameters, once before the first `move`."""
+        ...
+
+    def move(self, version: int, limit: Deadline) -> None:
+        """Bring the present weights to all engines, as `version`."""
+        ...
+
+
+class ClusterWeightLink:
+    """Brings the policy's weights to the engines, and sees that they are there.
 
     Args:
         policy: whose weights.
         generator: with the engines.
+        transfer: from the one to the others.
         config: of the run.
         probe: a prompt; each engine answers it and the policy scores the answers, to see that the weights are equal.
         on_device: makes room for both.
@@ -41,6 +52,7 @@ class ClusterWeightLink:
         self,
         policy: ClusterPolicy,
         generator: ClusterGenerator,
+        transfer: Transfer,
         config: Config,
         *,
         probe: Prompt,
@@ -48,10 +60,11 @@ class ClusterWeightLink:
     ) -> None:
         self.policy = policy
         self.generator = generator
+        self.transfer = transfer
         self.config = config
         self.probe = probe
         self.on_device = on_device
-        self._buckets: list[tuple[ParamMeta, ...]] | None = None
+        self._model_bytes: int | None = None
 
     def push(self, *, version: int) -> list[Metric]:
         """Load the present weights into every engine, as `version`.
@@ -67,11 +80,16 @@ class ClusterWeightLink:
             f"the transfer of weights, version {version},",
             remedy="raise cluster.weights.timeout_s, or see what keeps the worker busy in its log",
         )
-        first = self._buckets is None
+        first = self._model_bytes is None
         began = time.perf_counter()
         with self.on_device.transfer():
-            num_bytes = self._transfer(version, limit) * len(self.generator.group)
+            if self._model_bytes is None:
+                params: Sequence[ParamMeta] = self.policy.group.call("params", limit=limit)[0]
+                self.transfer.connect(params, limit)
+                self._model_bytes = sum(param.nbytes for param in params)
+            self.transfer.move(version, limit)
         seconds = time.perf_counter() - began
+        num_bytes = self._model_bytes * len(self.generator.group)
         if first or settings.probe == "every":
             self._compare(version)
         _log.info(
@@ -79,26 +97,6 @@ class ClusterWeightLink:
             extra={"version": version, "seconds": round(seconds, 3), "gb_per_second": num_bytes / 1e9 / seconds},
         )
         return [Metric("sync/bytes", Sum(num_bytes))]
-
-    def _transfer(self, version: int, limit: Deadline) -> int:
-        """Move all buckets; return their bytes."""
-        policy, engines = self.policy.group, self.generator.group
-        if self._buckets is None:
-            params: Sequence[ParamMeta] = policy.call("params", limit=limit)[0]
-            self._buckets = plan_buckets(params, self.config.cluster.weights.bucket_mib * MIB)
-            engines.call("init_transfer", {}, limit=limit)
-        names = [[param.name for param in bucket] for bucket in self._buckets]
-        loading = engines.submit("start_update")
-        gathering = policy.submit("bucket", names[0])
-        for following in [*names[1:], None]:
-            policy.finish(gathering, limit)
-            bucket = gathering[0].value
-            gathering = policy.submit("bucket", following) if following is not None else []
-            engines.finish(loading, limit)
-            loading = engines.submit("load", bucket)
-        engines.finish(loading, limit)
-        engines.call("finish_update", version, limit=limit)
-        return sum(param.nbytes for bucket in self._buckets for param in bucket)
 
     def _compare(self, version: int) -> None:
         """Let each engine answer the probe and the policy score the answers.

@@ -8,13 +8,13 @@ import logging
 import os
 import pickle
 import sys
-import threading
 import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import orz_train
@@ -66,6 +66,7 @@ class Worker:
         self.num_threads = num_threads
         self.hosted: Any = None
         self.warnings: list[str] = []
+        self._failed: SimpleQueue[Failure] = SimpleQueue()
         sys.path += [folder for folder in import_path if folder not in sys.path]
         _redirect(log)
         leave_group()
@@ -76,22 +77,30 @@ class Worker:
         logging.getLogger("orz_train.cluster").info("%s: process %d on %s", slot, os.getpid(), address)
 
     def watch(self) -> None:
-        """Wait for as long as the process lives: to the driver, the end of this call is the end of the process."""
-        threading.Event().wait()
+        """Wait for as long as the process lives: to the driver, the end of this call is the end of the process.
+
+        Raises:
+            WorkerFailure: `serve` failed; the driver would learn it late, or never, from whoever called that.
+        """
+        raise WorkerFailure(self._failed.get())
 
     def make(self, factory: str, arguments: Mapping[str, Any]) -> tuple[None, list[str]]:
         """Make the object, by a function named `module:function`."""
         self.hosted, notes = self.run(factory, arguments)
         return None, notes
 
-    def run(self, function: str, arguments: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    def run(self, function: str, arguments: Mapping[str, Any], *positional: Any) -> tuple[Any, list[str]]:
         """Run a function named `module:function`; return its value and the warnings so far."""
         with _Explained(self.slot):
             module, _, name = function.partition(":")
             found = getattr(importlib.import_module(module), name)
             if (torch := sys.modules.get("torch")) is not None:
                 torch.set_num_threads(self.num_threads)
-            return found(**arguments), self._take_warnings()
+            return found(*positional, **arguments), self._take_warnings()
+
+    def apply(self, function: str, arguments: Mapping[str, Any]) -> tuple[Any, list[str]]:
+        """Run a function named `module:function` on the object; return its value and the warnings so far."""
+        return self.run(function, arguments, self.hosted)
 
     def call(self, method: str, *positional: Any, **named: Any) -> tuple[Any, list[str]]:
         """Run a method of the object; return its value and the warnings so far."""
@@ -103,6 +112,15 @@ class Worker:
         with _Explained(self.slot):
             for value in getattr(self.hosted, method)(*positional, **named):
                 yield value, self._take_warnings()
+
+    def serve(self, method: str, *positional: Any) -> None:
+        """Run a method of the object for another worker; the driver hears of a failure from `watch`."""
+        try:
+            with _Explained(self.slot):
+                getattr(self.hosted, method)(*positional)
+        except WorkerFailure as error:
+            self._failed.put(error.failure)
+            raise
 
     def close(self) -> None:
         """Let the object end what it has started."""
@@ -142,7 +160,7 @@ class _Collector(logging.Handler):
 
 
 class _Explained:
-    """Writes the traceback of an exception to the log and raises a WorkerFailure instead."""
+    """Writes the traceback of an exception to the log and raises a WorkerFailure instead; another worker's passes."""
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
@@ -151,7 +169,7 @@ class _Explained:
         return
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, WorkerFailure):
             return
         traceback.print_exception(error)
         sys.stderr.flush()

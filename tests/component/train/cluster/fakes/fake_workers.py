@@ -30,29 +30,29 @@ def join(rank: int, world_size: int, master_address: str, master_port: int, *, c
 
 
 class FakeModel:
-    """Scores rows by their first token; weights are a vector that an update moves."""
+    """Scores rows by their first token; its weights are a vector that an update moves."""
 
     def __init__(self, role: str) -> None:
         self.role = role
         self.rank = RANK["rank"]
-        self.weights = torch.full((8,), 0.5)
+        self.vector = torch.full((8,), 0.5)
         self.calls: list[str] = []
 
     def logprobs(self, rows: list[Any]) -> list[torch.Tensor]:
-        return [torch.where(row.action_mask_T, -self.weights[0], 0.0) for row in rows]
+        return [torch.where(row.action_mask_T, -self.vector[0], 0.0) for row in rows]
 
     def values(self, rows: list[Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return [(row.token_ids_T.float(), torch.full((len(row.seq_lens_S),), float(self.rank))) for row in rows]
 
     def update(self, rows: list[Any], weights: list[torch.Tensor]) -> list[Metric]:
-        self.weights = self.weights + 0.5
+        self.vector = self.vector + 0.5
         metrics = [Metric(f"{self.role}/loss", Mean(float(weights_K.sum()), 1)) for weights_K in weights]
         metrics.append(Metric("tokens/rows", Sum(len(rows))))
         return [*metrics, Metric(f"{self.role}/lr", Last(0.5))] if self.rank == 0 else metrics
 
     def save(self, folder: Path) -> None:
         if self.rank == 0:
-            (folder / "model").write_text(str(self.weights.tolist()))
+            (folder / "model").write_text(str(self.vector.tolist()))
 
     def save_state(self, folder: Path) -> None:
         (folder / f"{self.role}-rank-{self.rank}").write_text("state")
@@ -66,7 +66,7 @@ class FakeModel:
     def bucket(self, names: list[str]) -> Bucket | None:
         if self.rank:
             return None
-        return pack_bucket([(name, self.weights[4 * int(name[1:]) :][:4]) for name in names])
+        return pack_bucket([(name, self.vector[4 * int(name[1:]) :][:4]) for name in names])
 
     def offload(self) -> None:
         self.calls.append("offload")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from orz_train.backends.deepspeed.engine import GATHER_BYTES, TrainingEngine
 from orz_train.backends.deepspeed.state import load_state, save_state
 from orz_train.backends.memory import peak_memory
 from orz_train.backends.weights.bucket import Bucket, ParamMeta, pack_bucket, plan_buckets
+from orz_train.backends.weights.sender import WeightSender
 from orz_train.types import Last, Mean, Metric, PackedRow, Sum, TrainRow
 
 
@@ -182,6 +183,26 @@ class DeepSpeedPolicy(_Trained):
         self.algorithm = algorithm
         self.temperature = temperature
         self.num_ids = tokenizer.vocab_size
+        self.sender: WeightSender | None = None
+        """Connected to the engines, where the ranks themselves send."""
+
+    def weights(self, group_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
+        """Yield the parameters whole, on this rank's device, in the order of `params`; all ranks take part.
+
+        A tensor stays for as long as the caller keeps it in its list or elsewhere, up to the next update.
+
+        Args:
+            group_bytes: gathered at once; a larger parameter is gathered alone.
+        """
+        for params in plan_buckets(self.params(), group_bytes):
+            with self.engine.gathered([param.name for param in params]) as group:
+                pass  # under ZeRO-3 what ends here is DeepSpeed's hold on them
+            yield group
+
+    def send(self, version: int) -> None:
+        """Send the weights to all engines, as `version`; all ranks take part."""
+        assert self.sender is not None  # noqa: S101  # whoever wants to send has connected
+        self.sender.send(version)
 
     def logprobs(self, rows: Sequence[PackedRow]) -> list[Tensor]:
         """Return tensors [T] f32 of this rank's rows; under ZeRO-3 all ranks have equally many."""

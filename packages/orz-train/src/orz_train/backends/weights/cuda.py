@@ -1,73 +1,142 @@
-"""Weights from GPU to GPU: vLLM's own trainer-side engines, over NCCL or CUDA IPC."""
+"""Weights from GPU to GPU: vLLM's own trainer-side engines, over NCCL or CUDA IPC.
+
+Tested without a GPU is everything but the bytes' own way: whatever here depends on CUDA has not been run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import socket
+from collections.abc import Iterator
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 from vllm.distributed.weight_transfer import (
     ParamMeta as VLLMParamMeta,
 )
 from vllm.distributed.weight_transfer import (
-    TrainerWeightTransferEngine,
     VLLMWeightSyncClient,
     WeightSource,
     WeightTransferTrainerFactory,
 )
+from vllm.distributed.weight_transfer.base import TrainerInitInfo
 from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
 from orz_train.backends.weights.bucket import DTYPES, ParamMeta
+from orz_train.backends.weights.sender import WeightSender
+
+
+class Engines(VLLMWeightSyncClient, Protocol):
+    """Calls all engines; each finds its own part of a message (see `VLLMEngine.init_transfer`)."""
+
+    version: int
+    """Of the weights that are sent next."""
+
+
+class SendingPolicy(Protocol):
+    """One rank of the policy."""
+
+    sender: WeightSender | None
+
+    def params(self) -> list[ParamMeta]:
+        """Describe the parameters."""
+        ...
+
+    def weights(self, group_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
+        """Yield them whole, in that order, in groups that may be emptied; a collective of all ranks."""
+        ...
 
 
 class GatheredWeights(WeightSource):
     """The policy's weights as vLLM's senders want them.
 
+    A sender may copy tensors in streams of its own, each for a part of what was gathered at once. So the device has
+    finished a group before the first of its tensors is handed out, and doesn't take the memory of a tensor for
+    something else before the stream that it was handed to is done with it.
+
     Args:
-        params: of the whole model, in the order of `gather`.
-        gather: yields names and whole tensors on this rank's GPU; a collective of all policy ranks.
+        policy: this rank's.
+        group_bytes: gathered at once.
     """
 
-    def __init__(self, params: Sequence[ParamMeta], gather: Callable[[], Iterator[tuple[str, Tensor]]]) -> None:
-        self.params = params
-        self.gather = gather
+    def __init__(self, policy: SendingPolicy, *, group_bytes: int) -> None:
+        self.policy = policy
+        self.group_bytes = group_bytes
 
     def metadata(self) -> list[VLLMParamMeta]:
         """Describe what iteration yields."""
-        return [VLLMParamMeta(param.name, DTYPES[param.dtype], param.shape) for param in self.params]
+        return [VLLMParamMeta(param.name, DTYPES[param.dtype], param.shape) for param in self.policy.params()]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        return self.gather()
+        for group in self.policy.weights(self.group_bytes):
+            if any(tensor.is_cuda for _, tensor in group):
+                torch.cuda.synchronize()
+            group.reverse()
+            while group:  # nothing is kept beside the next group
+                name, tensor = group.pop()
+                if tensor.is_cuda:
+                    tensor.record_stream(torch.cuda.current_stream())
+                yield name, tensor
 
 
-def nccl_sender(
-    source: WeightSource,
-    engines: VLLMWeightSyncClient,
-    *,
-    rank: int,
-    address: tuple[str, int],
-    num_workers: int,
-    bucket_bytes: int,
-) -> TrainerWeightTransferEngine[NCCLTrainerInitInfo]:
-    """Join this policy rank and the engines' workers; `send_weights()` of the result is one update, start to finish.
+class VLLMSender:
+    """One policy rank's end of the connection. Made on all ranks at once; rank 0 calls the engines.
 
     Args:
-        source: the weights.
-        engines: calls all engines, each with its own part of the message (see `VLLMEngine.init_transfer`).
-        rank: of the policy; rank 0 sends, the others take part in gathering.
-        address: host and free port of rank 0, where the group meets.
-        num_workers: of all engines together.
-        bucket_bytes: memory of one buffer.
+        policy: this rank's.
+        engines: all of the run.
+        info: chooses vLLM's engine.
+        group_bytes: gathered at once.
     """
-    info = NCCLTrainerInitInfo(
-        *address, world_size=1 + num_workers, packed=True, packed_buffer_size_bytes=bucket_bytes, rank=rank
-    )
-    return WeightTransferTrainerFactory.trainer_init(info, client=engines, source=source)
+
+    def __init__(self, policy: SendingPolicy, engines: Engines, info: TrainerInitInfo, *, group_bytes: int) -> None:
+        self.engines = engines
+        source = GatheredWeights(policy, group_bytes=group_bytes)
+        self.engine = WeightTransferTrainerFactory.trainer_init(info, client=engines, source=source)
+
+    def send(self, version: int) -> None:
+        """Make one update, start to finish; on all ranks at once."""
+        self.engines.version = version
+        self.engine.send_weights()
 
 
-def ipc_sender(
-    source: WeightSource, engines: VLLMWeightSyncClient, *, rank: int, bucket_bytes: int
-) -> TrainerWeightTransferEngine[IPCTrainerInitInfo]:
-    """Share this policy rank's GPU memory with the engine on the same GPU; arguments as in `nccl_sender`."""
-    info = IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=bucket_bytes, rank=rank)
-    return WeightTransferTrainerFactory.trainer_init(info, client=engines, source=source)
+def connect(
+    policy: SendingPolicy,
+    *,
+    transfer: Literal["nccl", "ipc"],
+    engines: Engines,
+    rank: int,
+    address: str,
+    num_workers: int,
+    bucket_bytes: int,
+) -> None:
+    """Give a policy rank its sender; on all ranks at once.
+
+    Over NCCL rank 0 sends to all workers of the engines, and the other ranks take part in gathering. Over IPC each
+    rank shares its GPU's memory with the engine on the same GPU.
+
+    Args:
+        policy: this rank's; gets the sender.
+        transfer: the way.
+        engines: all of the run.
+        rank: of the policy.
+        address: of rank 0's node, where the NCCL group meets.
+        num_workers: of all engines together.
+        bucket_bytes: that travel at a time, at least those of the largest parameter; the way takes twice as much.
+    """
+    info: TrainerInitInfo
+    if transfer == "nccl":  # it packs into two buffers in turn
+        port = _free_port(address) if rank == 0 else 0
+        info = NCCLTrainerInitInfo(
+            address, port, 1 + num_workers, packed_buffer_size_bytes=-(-bucket_bytes // 2), rank=rank
+        )
+    else:
+        info = IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=bucket_bytes, rank=rank)
+    policy.sender = VLLMSender(policy, engines, info, group_bytes=bucket_bytes)
+
+
+def _free_port(address: str) -> int:
+    with socket.create_server((address, 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
