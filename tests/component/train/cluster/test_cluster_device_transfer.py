@@ -9,6 +9,7 @@ import pytest
 
 from orz_train.cluster.device_transfer import DeviceTransfer
 from orz_train.cluster.errors import WorkerTimeoutError
+from orz_train.cluster.residency import ColocatedResidency
 from orz_train.ports import Models
 from orz_train.types import Sum
 
@@ -39,6 +40,21 @@ def test_every_push_brings_the_present_weights_to_all_engines(models: Models, wa
     gathered = ["gather p0", "gather p1"]
     expected = [*gathered, "sent 3", *gathered, "sent 4"]
     assert [expected] * 2 == [log[-len(expected) :] for log in models.policy.group.call("history")]
+
+
+def test_only_the_policy_and_the_engines_weights_are_awake(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they share a GPU: the cache comes when the policy is gone, and the probe's scoring changes places again."""
+    policy, generator, link = models.policy, models.generator, models.weights
+    link.push(version=5)  # whatever came before, it is connected
+    before = len(policy.group.call("history")[0]), len(generator.group.call("history")[0])
+    residency = ColocatedResidency([policy], generator)
+    for model in (policy, generator, link):
+        monkeypatch.setattr(model, "on_device", residency)
+    link.push(version=6)
+    [of_policy, _], [of_engine, _] = policy.group.call("history"), generator.group.call("history")
+    assert ["gather p0", "gather p1", "sent 6", "offload", "onload"] == of_policy[before[0] :]
+    moves = [entry for entry in of_engine[before[1] :] if not entry.startswith("p")]
+    assert ["sleep", "wake ['weights']", "start", "finish 6", "wake ['kv_cache']", "sleep"] == moves
 
 
 def test_a_transfer_that_takes_too_long_is_given_up(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

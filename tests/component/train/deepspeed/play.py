@@ -24,6 +24,7 @@ from orz_train.backends.deepspeed.models import DeepSpeedCritic, DeepSpeedPolicy
 from orz_train.backends.deepspeed.process import join, leave
 from orz_train.errors import BackendMissingError, CheckpointError
 
+GROUP_BYTES = 20_000
 Model = DeepSpeedPolicy | DeepSpeedCritic
 Case = dict[str, Any]
 
@@ -84,6 +85,8 @@ def train(case: Case, rank: int, folder: Path) -> dict[str, Any]:
             model.save(checkpoint / case["role"])
             model.save_state(checkpoint / "state")
     record["bucket"] = model.bucket(list(model.engine.parameters))
+    if isinstance(model, DeepSpeedPolicy):
+        record["groups"] = [[(name, x.clone()) for name, x in group] for group in list(model.weights(GROUP_BYTES))]
     model.offload()
     model.onload()
     model.close()
@@ -128,7 +131,10 @@ def play(case: Case, rank: int, folder: Path) -> dict[str, Any]:
     rows = case["score_rows"][rank]
     match case["role"]:
         case "reference":
-            return {"scores": load_reference(case["config"]).logprobs(rows)}
+            reference = load_reference(case["config"])
+            reference.offload()
+            reference.onload()
+            return {"scores": reference.logprobs(rows)}
         case "reward":
             model = load_reward_model(str(case["folder"]), case["config"].cluster, dtype="float32")
             return {"scores": model.scores(rows)}

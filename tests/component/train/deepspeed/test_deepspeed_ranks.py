@@ -94,13 +94,15 @@ SUITES: dict[str, tuple[int, list[Spec]]] = {
 }
 
 
-def of_kind(*kinds: str, dtypes: tuple[str, ...] = ("float32", "bfloat16")) -> pytest.MarkDecorator:
-    """Parametrize over the cases of some kinds, the whole matrix behind its marker."""
+def of_kind(
+    *kinds: str, dtypes: tuple[str, ...] = ("float32", "bfloat16"), role: str | None = None
+) -> pytest.MarkDecorator:
+    """Parametrize over the cases of some kinds, of one role or all, the whole matrix behind its marker."""
     params = [
         pytest.param(suite, spec, id=f"{suite}-{spec.name}", marks=() if suite == "small" else pytest.mark.full)
         for suite, (_, specs) in SUITES.items()
         for spec in specs
-        if spec.kind in kinds and spec.dtype in dtypes
+        if spec.kind in kinds and spec.dtype in dtypes and role in {None, spec.role}
     ]
     return pytest.mark.parametrize(("suite", "spec"), params)
 
@@ -291,6 +293,17 @@ def test_bucket_holds_what_a_generator_loads(played: Played, suite: str, spec: S
     assert first["params"] == list(first["bucket"].params)
     for name, tensor in first["after"][-1]["weights"].items():
         assert torch.equal(tensor, unpacked[name]), name
+
+
+@of_kind("gradient", "learning", role="policy")
+def test_every_rank_gathers_what_it_sends(played: Played, suite: str, spec: Spec) -> None:
+    """In several groups, in the order of `params`; a tensor stays after the groups that follow have been gathered."""
+    for record in played(suite, spec)[1]:
+        assert len(record["groups"]) > 1
+        named = [pair for group in record["groups"] for pair in group]
+        assert [param.name for param in record["params"]] == [name for name, _ in named]
+        for name, tensor in named:
+            assert torch.equal(record["after"][-1]["weights"][name], tensor), name
 
 
 @of_kind("learning")

@@ -15,7 +15,7 @@ import json
 import torch
 from orz_train.backends.vllm.engine import VLLMEngine
 from orz_train.backends.weights.bucket import ParamMeta
-from orz_train.backends.weights.cuda import GatheredWeights, nccl_sender
+from orz_train.backends.weights.cuda import GatheredWeights, connect
 
 class FakeLLM:
     def get_world_size(self):
@@ -31,26 +31,38 @@ engine.start_update()
 update = {"names": ["a"], "dtype_names": ["bfloat16"], "shapes": [[2, 3]]}
 engine.receive(update)
 
-gathered = []
-def gather():
-    gathered.append(1)
-    yield "a", torch.zeros(2, 3)
-source = GatheredWeights([ParamMeta("a", "float32", (2, 3))], gather)
-[meta] = source.metadata()
-sender = nccl_sender(source, None, rank=1, address=("127.0.0.1", 1), num_workers=4, bucket_bytes=64)
-sender.send_weights()
-sender.send_weights()
-print("\\n" + json.dumps([calls, len(gathered), [meta.name, str(meta.dtype), meta.shape]]))
+class Policy:
+    sender = None
+    gathered = 0
+    def params(self):
+        return [ParamMeta(name, "float32", (2, 3)) for name in "ab"]
+    def weights(self, group_bytes):
+        assert group_bytes == 64
+        for name in "ab":
+            self.gathered += 1
+            group = [(name, torch.zeros(2, 3))]
+            yield group
+            assert group == []
+
+class Engines:
+    version = -1
+
+policy = Policy()
+connect(policy, transfer="nccl", engines=Engines(), rank=1, address="127.0.0.1", num_workers=4, bucket_bytes=64)
+policy.sender.send(1)
+policy.sender.send(2)
+[meta, _] = GatheredWeights(policy, group_bytes=64).metadata()
+print("\\n" + json.dumps([calls, policy.gathered, [meta.name, str(meta.dtype), meta.shape]]))
 """
 
 
 def test_ranks_and_gathering() -> None:
-    """Engines of two workers have ranks 1, 2 and 3, 4; a rank that doesn't send takes part in every gathering."""
+    """Two engines of two workers have ranks 1, 2 and 3, 4; a rank that doesn't send gathers too, and keeps nothing."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     calls, gathered, meta = json.loads(done.stdout.splitlines()[-1])
     assert ["init_weight_transfer_engine", {"init_info": {"rank_offset": 1, "world_size": 5}}] == calls[0]
     assert ["init_weight_transfer_engine", {"init_info": {"rank_offset": 3, "world_size": 5}}] == calls[1]
     assert ["start_weight_update", "update_weights"] == [name for name, _ in calls[2:]]
-    assert gathered == 2
+    assert 4 == gathered, "two groups for each update"
     assert meta == ["a", "torch.float32", [2, 3]]

@@ -147,6 +147,12 @@ class ReceivingEngine(FakeEngine):
             else:
                 self.group.broadcast(self.weights[name], src=0)
 
+    def sleep(self) -> None:
+        self.log.append("sleep")
+
+    def wake(self, tags: Any = None) -> None:
+        self.log.append(f"wake {tags}")
+
     def hold(self, seconds: float) -> None:
         """Take so long for the next message."""
         receive = self.receive
