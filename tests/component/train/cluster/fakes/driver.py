@@ -45,9 +45,8 @@ def main(run_dir: Path, address: str, what: str) -> None:
 
 def start_child(children: ExitStack) -> None:
     """Start a process of the driver's own, as a reward worker is; it has to be there until the driver ends it."""
-    child = children.enter_context(
-        subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    )
+    wait = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.stdin.read()"
+    child = children.enter_context(subprocess.Popen([sys.executable, "-c", wait], stdin=subprocess.PIPE))
     children.callback(lambda: child.poll() is None or sys.exit("a child of the driver's was killed"))
 
 
