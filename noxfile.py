@@ -166,7 +166,7 @@ def use_together(session: nox.Session, folder: Path, wheels: list[Path]) -> None
     small = ("steps=1", "prompts_per_step=2", "samples_per_prompt=2", "critic.updates_per_step=1", "eval.max_prompts=4")
     with session.chdir(folder):
         session.run(SCRIPTS / "python", "-c", ours, external=True, env={"PYTHONPATH": str(folder / "site")})
-        for command in (("train", "--list"), ("plan", "orz-7b-ppo"), ("train", "quickstart", *small)):
+        for command in (("train", "--list"), ("plan", "orz-7b-ppo"), ("train", "quickstart", "backend=local", *small)):
             arguments = [SCRIPTS / "python", "-m", "orz_cli", *command]
             session.run(*arguments, external=True, silent=True, env={"PYTHONPATH": str(folder / "site")})
     session.log("the wheels of all four packages work together, from outside the tree")

@@ -24,15 +24,27 @@ LIMIT_S = 20.0
 
 
 def of_session(folder: str) -> list[int]:
-    """List the processes that carry the session's mark."""
+    """List the processes that carry the session's mark, or have a file open in its folder.
+
+    Ray writes titles over the beginning of its processes' environments, and with it perhaps over the mark.
+    """
     mark = f"{MARK}={folder}\0".encode()
     found = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with suppress(OSError):  # it is gone by now, or another user's
-                if mark in Path(entry.path, "environ").read_bytes():
+                if mark in Path(entry.path, "environ").read_bytes() or _has_open(entry.path, f"{folder}/"):
                     found.append(int(entry.name))
     return found
+
+
+def _has_open(process: str, prefix: str) -> bool:
+    """Say whether a process, a folder of /proc, has a file open whose path begins so."""
+    for descriptor in os.scandir(f"{process}/fd"):
+        with suppress(OSError):  # closed by now
+            if str(Path(descriptor.path).readlink()).startswith(prefix):
+                return True
+    return False
 
 
 def main(folder: str) -> None:

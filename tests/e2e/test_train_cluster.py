@@ -1,0 +1,305 @@
+"""`orz train` on Ray, vLLM and DeepSpeed: it learns, it repeats, and when something dies it says so and is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from orz_monitor.records import EventRecord, StepRecord, read_records
+
+pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
+
+
+class Result(Protocol):
+    """What a command answered."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Orz = Callable[..., Result]
+
+ORZ = Path(sysconfig.get_path("scripts")) / "orz"
+SMALL = (
+    "prompts_per_step=4",
+    "samples_per_prompt=4",
+    "critic.updates_per_step=2",
+    "checkpoint.every_steps=2",
+    "eval.every_steps=0",
+    "cluster.weights.probe=every",
+)
+CLEAN_WITHIN_S = 30.0
+"""Seconds after which nothing of a run may be left."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the kernel's
+LOOK_EVERY_S = 0.5
+
+
+@dataclass
+class Run:
+    """A driver in a process of its own, and all that descends from it."""
+
+    process: subprocess.Popen[str]
+    run_dir: Path
+    mark: str
+    memory: set[Path] = field(default_factory=set)
+    """Files in shared memory that its processes have mapped, as far as they were seen: other tests have theirs."""
+
+    def watch(self) -> None:
+        """Look again and again at what is mapped, until the driver has ended."""
+        while self.process.poll() is None:
+            for pid, _ in processes(self.mark):
+                self.memory |= mapped(pid)
+            time.sleep(LOOK_EVERY_S)
+
+    def wait_for_step(self, step: int, *, within_s: float = 300.0) -> None:
+        """Wait until a step is recorded."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            if any(record.step >= step for record in step_records(self.run_dir)):
+                return
+            if self.process.poll() is not None:
+                out, err = self.process.communicate()
+                pytest.fail(f"the run ended before step {step} with {self.process.returncode}:\n{out}\n{err}")
+            time.sleep(0.2)
+        pytest.fail(f"step {step} didn't come within {within_s} s")
+
+    def finish(self) -> Result:
+        """Wait for the driver's end."""
+        out, err = self.process.communicate(timeout=120)
+        return Ended(self.process.returncode, out, err)
+
+    def pids(self, *words: str) -> list[int]:
+        """List the processes of the run whose command line has all the words."""
+        return [pid for pid, command in processes(self.mark) if all(word in command for word in words)]
+
+    def worker(self, name: str) -> int:
+        """Find the process of a rank or engine: the child of the parent that is started with its name."""
+        for parent in self.pids("reaper.py", f" {name} "):
+            for pid in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
+                if b"reaper.py" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        pytest.fail(f"{name} doesn't run")
+
+    def assert_nothing_left(self) -> None:
+        """Within 30 s no process and no shared memory of the run is left."""
+        deadline = time.monotonic() + CLEAN_WITHIN_S
+        while time.monotonic() < deadline and (processes(self.mark) or self._left_in_memory()):
+            time.sleep(0.2)
+        assert [] == [command for _, command in processes(self.mark)]
+        assert [] == self._left_in_memory()
+
+    def _left_in_memory(self) -> list[Path]:
+        return [path for path in self.memory if path.exists()]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a driver answered."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def processes(mark: str) -> list[tuple[int, str]]:
+    """List pid and command line of the living processes that inherited an environment variable of this value."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if f"ORZ_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if state != "Z":
+                    found.append((int(folder.name), command))
+        except OSError:
+            continue  # it ended while we looked
+    return found
+
+
+def mapped(pid: int) -> set[Path]:
+    """List the files in shared memory that a process has mapped."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:  # it ended while we looked
+        return set()
+    paths = (line.partition("/")[2] for line in lines)
+    return {
+        Path(f"/{path}") for path in paths if f"/{path}".startswith(f"{SHARED_MEMORY}/") and "(deleted)" not in path
+    }
+
+
+def step_records(run_dir: Path) -> list[StepRecord]:
+    """Read the steps of a run, as far as it is."""
+    if not (run_dir / "metrics.jsonl").exists():
+        return []
+    lines = read_records(run_dir / "metrics.jsonl")
+    return [line.record for line in lines if isinstance(line.record, StepRecord) and line.record.step > 0]
+
+
+def events(run_dir: Path, name: str) -> list[EventRecord]:
+    """Read the events of one name."""
+    lines = read_records(run_dir / "metrics.jsonl")
+    return [r.record for r in lines if isinstance(r.record, EventRecord) and r.record.event == name]
+
+
+def metrics(run_dir: Path) -> dict[int, str]:
+    """Return each step's metrics as written, without what depends on the machine."""
+    return {
+        record.step: json.dumps({k: v for k, v in record.metrics.items() if not k.startswith("memory/")})
+        for record in step_records(run_dir)
+    }
+
+
+@pytest.fixture
+def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., Run]]:
+    """Start `orz` in the test's folder without waiting for its end."""
+    started: list[Run] = []
+
+    def begin(*arguments: str, run_dir: str = "run", command: tuple[str, ...] = (str(ORZ),)) -> Run:
+        mark = uuid.uuid4().hex
+        process = subprocess.Popen(
+            [*command, *arguments, "--run-dir", run_dir],
+            cwd=tmp_path,
+            env={**environment, "ORZ_TEST_MARK": mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(Run(process, tmp_path / run_dir, mark))
+        threading.Thread(target=started[-1].watch, daemon=True).start()
+        return started[-1]
+
+    yield begin
+    for run in started:
+        for pid, _ in processes(run.mark):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        run.process.communicate()
+
+
+def test_the_stack_trains_repeats_and_resumes(orz: Orz, start: Callable[..., Run]) -> None:
+    """Sampler and trainer agree, the checkpoint verifies, one seed gives one run, a resume equals no interruption."""
+    first = start("train", "quickstart", *SMALL, "steps=4", run_dir="first")
+    ended = first.finish()
+    assert 0 == ended.code, ended.stderr
+    first.assert_nothing_left()
+    for record in step_records(first.run_dir):
+        assert record.metrics["mismatch/logprob_abs_mean"] < 1e-4
+        assert 1 == record.metrics["policy/updates"]
+        assert record.step - 1 == record.policy_version
+    found = json.loads((first.run_dir / "environment.json").read_text())["backends"]
+    assert all(name in " ".join(found.values()) for name in ("deepspeed", "vllm", "ray"))
+    logs = {path.name for path in (first.run_dir / "logs").iterdir()}
+    assert {"policy-0.log", "policy-1.log", "critic-0.log", "critic-1.log", "engine-0.log"} <= logs
+    assert 0 == orz("ckpt", "verify", "first").code
+    again = start("train", "quickstart", *SMALL, "steps=2", run_dir="second")
+    assert 0 == again.finish().code
+    assert {step: metrics(first.run_dir)[step] for step in (1, 2)} == metrics(again.run_dir)
+    on = start("train", "quickstart", *SMALL, "steps=4", run_dir="second")
+    assert 0 == on.finish().code
+    assert metrics(first.run_dir) == metrics(on.run_dir)
+
+
+WITHOUT_PUSH = """
+import sys
+from orz_cli.main import main
+from orz_train.cluster import weight_link
+
+push = weight_link.ClusterWeightLink.push
+
+def first_only(self, *, version):
+    return push(self, version=version) if version == 0 else []
+
+weight_link.ClusterWeightLink.push = first_only
+sys.argv[0] = "orz"
+sys.exit(main())
+"""
+
+
+def test_stale_weights_show(start: Callable[..., Run]) -> None:
+    """Without the pushes after steps, sampler and trainer drift apart, and the run says so."""
+    fast = ("policy.optimizer.lr=1e-3", "steps=3", "eval.every_steps=0")
+    run = start("train", "quickstart-grpo", *SMALL[:2], *fast, command=(sys.executable, "-c", WITHOUT_PUSH))
+    ended = run.finish()
+    assert 0 == ended.code, ended.stderr
+    gaps = [record.metrics["mismatch/logprob_abs_mean"] for record in step_records(run.run_dir)]
+    assert gaps[0] < 1e-4
+    assert min(gaps[1:]) > 1e-2
+    said = [str(event.data["message"]) for event in events(run.run_dir, "warning")]
+    assert any("mismatch" in message for message in said), said
+    assert "mismatch" in ended.stderr
+
+
+LONG = ("train", "quickstart", *SMALL, "steps=1000")
+
+
+@pytest.mark.parametrize("victim", ["engine 0", "policy rank 1"])
+def test_a_killed_worker_is_named(start: Callable[..., Run], orz: Orz, victim: str) -> None:
+    """A kill -9 of an engine or a rank ends the run at once; role, rank, signal and log are named; nothing stays."""
+    run = start(*LONG)
+    run.wait_for_step(2)
+    os.kill(run.worker(victim), signal.SIGKILL)
+    killed = time.monotonic()
+    ended = run.finish()
+    assert time.monotonic() - killed < CLEAN_WITHIN_S
+    assert 1 == ended.code
+    assert victim in ended.stderr
+    assert "SIGKILL" in ended.stderr
+    assert f"{victim.replace(' rank', '').replace(' ', '-')}.log" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    run.assert_nothing_left()
+    assert 0 == orz("ckpt", "verify", "run").code
+
+
+def test_a_killed_driver_leaves_nothing_and_the_run_goes_on(start: Callable[..., Run], orz: Orz) -> None:
+    """A kill -9 of the driver ends all that it started; the next command on the folder says where the run stands."""
+    run = start(*LONG)
+    run.wait_for_step(3)
+    run.process.kill()
+    run.assert_nothing_left()
+    on = start(*LONG)
+    on.wait_for_step(step_records(run.run_dir)[-1].step + 1)
+    (resume, *_) = events(run.run_dir, "resume")
+    assert resume.step is not None
+    assert resume.step >= 2
+    os.kill(on.process.pid, signal.SIGINT)
+    ended = on.finish()
+    assert 130 == ended.code
+    assert "step" in ended.stderr
+    on.assert_nothing_left()
+    assert 0 == orz("ckpt", "verify", "run").code
+
+
+def test_a_killed_reward_worker_costs_one_score(start: Callable[..., Run]) -> None:
+    """A kill -9 of a reward worker loses no more than what it scored; the run goes on and ends as if nothing was."""
+    run = start(*LONG)
+    run.wait_for_step(1)
+    workers = run.pids("spawn_main")
+    assert workers
+    os.kill(workers[0], signal.SIGKILL)
+    run.wait_for_step(step_records(run.run_dir)[-1].step + 3)
+    assert run.process.poll() is None
+    unscored = [record.metrics["reward/unscored_frac"] for record in step_records(run.run_dir)]
+    assert 0 == unscored[-1]
+    os.kill(run.process.pid, signal.SIGINT)
+    assert 130 == run.finish().code
+    run.assert_nothing_left()
