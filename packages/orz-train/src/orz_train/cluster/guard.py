@@ -26,12 +26,14 @@ LIMIT_S = 20.0
 def of_session(folder: str) -> list[int]:
     """List the processes that carry the session's mark, or have a file open in its folder.
 
-    Ray writes titles over the beginning of its processes' environments, and with it perhaps over the mark.
+    Ray writes titles over the beginning of its processes' environments, and with it perhaps over the mark. A driver
+    that lives on keeps its own logs there open, and isn't meant.
     """
+    spared = (os.getpid(), os.getppid())
     mark = f"{MARK}={folder}\0".encode()
     found = []
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
+        if entry.name.isdigit() and int(entry.name) not in spared:
             with suppress(OSError):  # it is gone by now, or another user's
                 if mark in Path(entry.path, "environ").read_bytes() or _has_open(entry.path, f"{folder}/"):
                     found.append(int(entry.name))
