@@ -39,7 +39,8 @@ MISTAKES = {
     "missing algorithm": (("algorithm=json:PPO",), "PPO"),
     "every prompt too long": (("data.max_prompt_tokens=1",), "max_prompt_tokens"),
     "precision of the local backend": (("policy.dtype=bfloat16",), "policy.dtype=float32"),
-    "backend of a later version": (("backend=cluster",), "backend=local"),
+    "more GPUs than there are": (("backend=cluster", "cluster.num_gpus=4096", "cluster.num_ranks=1"), "free on"),
+    "an engine's option of ours": (("backend=cluster", "cluster.engine_options={dtype: half}"), "set policy.dtype"),
 }
 
 

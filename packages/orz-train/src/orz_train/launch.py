@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from orz_cli.doctor.probes import TORCH_CPU_INDEX
 from orz_train.algorithm import Algorithm, load_algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.load import LocalBackend
@@ -214,10 +215,12 @@ def _backend(config: Config) -> OpenBackend:
         return lambda inputs, _run_dir, _sink: nullcontext(LocalBackend(config, inputs.tokenizer, inputs.algorithm))
     missing = [name for name in CLUSTER_PACKAGES if find_spec(name) is None]
     if missing:
-        extra = "cuda" if config.cluster.num_gpus else "cpu"
+        extra = (
+            "'orz-train[cuda]'" if config.cluster.num_gpus else f"--extra-index-url {TORCH_CPU_INDEX} 'orz-train[cpu]'"
+        )
         raise BackendMissingError(
             f"backend: cluster needs {', '.join(CLUSTER_PACKAGES)}; not installed: {', '.join(missing)}",
-            remedy=f"pip install 'orz-train[{extra}]'; or train a small model in one process: backend=local",
+            remedy=f"pip install {extra}; or train a small model in one process: backend=local",
         )
     from orz_train.cluster.run import Cluster  # noqa: PLC0415  only this backend needs Ray, vLLM and DeepSpeed
 

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants, services, state
 from ray._private import worker as ray_worker
-from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # compiled, without types
 
 from orz_train.cluster import guard
 from orz_train.cluster.errors import ClusterError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -70,10 +71,13 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self.is_new and not self.metrics_file.exists():
+        if error is not None and self.is_new and not self._has_records():
             self._undo()
         else:
             self.close()
+
+    def _has_records(self) -> bool:
+        return self.metrics_file.exists() and self.metrics_file.stat().st_size > 0
 
     def close(self) -> None:
         """Unlock the folder."""
@@ -196,8 +200,10 @@ class RunFolder:
     def _undo(self) -> None:
         """Remove what this object has made, and nothing that came from elsewhere."""
         if self._lock is not None and self.is_new:
-            for file in (self.environment_file, *(made for made in self._made if made.is_file())):
+            own = (self.environment_file, self.metrics_file, self.console_file)
+            for file in (*own, *self.logs.glob("*.log"), *(made for made in self._made if made.is_file())):
                 file.unlink(missing_ok=True)
+            shutil.rmtree(self.tensorboard, ignore_errors=True)
         self.close()
         for folder in reversed([made for made in self._made if made.is_dir()]):
             with suppress(OSError):  # somebody else has put a file there, so it stays

@@ -14,7 +14,7 @@ from typing import Literal, Self, TextIO
 from rich.console import Console
 
 from orz_monitor.records import EventRecord, StepRecord
-from orz_train.errors import OrzError
+from orz_train.errors import OrzError, UsageError
 from orz_train.runlog import orz_lines
 from orz_train.runlog.console import ConsoleLog, listening
 from orz_train.runlog.display import Display, Notes
@@ -78,6 +78,7 @@ class RunLog:
         self._names = NameCheck(strict=strict)
         self._ending = ""
         self._closed = False
+        self._recorded = False
         self._evaluated: set[int] = set()
         self._answers = Answers()
         with ExitStack() as opened:
@@ -131,6 +132,7 @@ class RunLog:
             policy_version=report.policy_version,
         )
         self._metrics.write(record)
+        self._recorded = True
         self._history.add(record)
         if self._tensorboard is not None:
             self._tensorboard.write(record)
@@ -196,6 +198,7 @@ class RunLog:
             self._event("warning", step, {"message": problem})
         record = EventRecord(event=name, time=self._now(), step=step, data=plain)
         self._metrics.write(record)
+        self._recorded = True
         self._history.add(record)
         if self._tensorboard is not None:
             if name in {"start", "resume"}:
@@ -214,6 +217,8 @@ class RunLog:
     def _record_end(self, error: BaseException) -> None:
         """Record why the run ends before its time; only what nobody foresaw leaves a traceback in the log."""
         step = self._history.last_step
+        if isinstance(error, UsageError) and not self._recorded:
+            return  # nothing has begun, and a new folder goes away
         if isinstance(error, KeyboardInterrupt):
             self._event("interrupted", step, {})
             return
