@@ -52,9 +52,9 @@ def test_only_the_policy_and_the_engines_weights_are_awake(models: Models, monke
         monkeypatch.setattr(model, "on_device", residency)
     link.push(version=6)
     [of_policy, _], [of_engine, _] = policy.group.call("history"), generator.group.call("history")
-    assert ["gather p0", "gather p1", "sent 6", "offload", "onload"] == of_policy[before[0] :]
+    assert ["onload", "gather p0", "gather p1", "sent 6", "offload", "onload"] == of_policy[before[0] :]
     moves = [entry for entry in of_engine[before[1] :] if not entry.startswith("p")]
-    assert ["sleep", "wake ['weights']", "start", "finish 6", "wake ['kv_cache']", "sleep"] == moves
+    assert ["wake ['weights']", "start", "finish 6", "wake ['kv_cache']", "sleep"] == moves
 
 
 def test_a_transfer_that_takes_too_long_is_given_up(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

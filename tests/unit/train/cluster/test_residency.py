@@ -52,8 +52,7 @@ def test_a_step_moves_each_model_once(
     with residency.transfer():
         calls.append("(push)")
     assert [
-        "critic.offload",
-        "engines.offload",
+        "policy.onload",
         "engines.onload_weights",
         "(first push)",
         "policy.offload",
@@ -79,7 +78,7 @@ def test_a_nested_wish_for_the_same_model_moves_nothing(
     """The trainer asks for a model, and the model asks for itself."""
     with residency(models["critic"]), residency(models["critic"]):
         calls.append("(values)")
-    assert ["policy.offload", "engines.offload", "(values)"] == calls
+    assert ["critic.onload", "(values)"] == calls
 
 
 def test_with_devices_of_their_own_nothing_moves(models: dict[str, Recorder], calls: list[str]) -> None:

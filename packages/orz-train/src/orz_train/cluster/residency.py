@@ -48,7 +48,7 @@ class AllResident:
 class ColocatedResidency:
     """Wakes one model and puts the others away; a model stays until another one is wanted.
 
-    Everything is awake at first, as it was loaded.
+    Everything is away at first: each was put away when it was loaded, to make room for the next.
 
     Args:
         models: that are trained or score, the policy first.
@@ -58,7 +58,7 @@ class ColocatedResidency:
     def __init__(self, models: Sequence[Resident], engines: ResidentEngines) -> None:
         self.policy = models[0]
         self.engines = engines
-        self.awake: list[Resident] = [*models, engines]
+        self.awake: list[Resident] = []
 
     @contextmanager
     def __call__(self, model: object) -> Iterator[None]:

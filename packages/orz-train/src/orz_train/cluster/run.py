@@ -121,7 +121,7 @@ class Cluster:
         stack.callback(self._end_workers)
 
     def load(self, *, num_steps: int, checkpoint: Path | None, probe: Prompt) -> Models:
-        """Start the workers and load their models, all at once.
+        """Start the workers and load their models: all at once, or where they share GPUs one after the other.
 
         Args:
             num_steps: of the whole run, for the learning rate schedules.
@@ -144,16 +144,29 @@ class Cluster:
         loading: list[Pending] = groups["engine"].make(
             self.factories.engine, [{"config": config, "index": index} for index in range(counts["engine"])]
         )
+        if self._takes_turns:
+            groups["engine"].finish(loading, limit)
+            groups["engine"].call("sleep", limit=limit)
+            loading = []
         trained = {"config": config, "num_steps": num_steps, "checkpoint": checkpoint}
         of_role: dict[str, dict[str, Any]] = {"policy": trained, "critic": trained, "reference": {"config": config}}
         for role, arguments in of_role.items():
             if role in groups:
                 loading += self._join(groups[role], limit)
                 loading += groups[role].make(getattr(self.factories, role), [arguments] * len(groups[role]))
+                if self._takes_turns:
+                    groups[role].finish(loading, limit)
+                    groups[role].call("offload", limit=limit)
+                    loading = []
         groups["engine"].finish(
             loading, limit, progress=lambda done: self.sink.phase("loading the models", done, len(loading))
         )
         return self._wire(groups, probe)
+
+    @property
+    def _takes_turns(self) -> bool:
+        """Whether models and engines share GPUs."""
+        return self.config.cluster.num_gpus > 0 and self.config.cluster.layout == "colocated"
 
     def _wire(self, groups: Mapping[str, Group], probe: Prompt) -> Models:
         """Put the groups behind the trainer's ports."""
@@ -164,7 +177,7 @@ class Cluster:
         reference = ClusterReference(groups["reference"]) if "reference" in groups else None
         generator = ClusterGenerator(groups["engine"])
         on_device: AllResident | ColocatedResidency = AllResident()
-        if config.cluster.num_gpus > 0 and config.cluster.layout == "colocated":
+        if self._takes_turns:
             on_device = ColocatedResidency(
                 [model for model in (policy, critic, reference) if model is not None], generator
             )
