@@ -5,6 +5,8 @@ nox -s tests                            install, lint, check types and imports, 
 nox -s tests -- tests/unit -k gae       what follows -- goes to pytest
 nox -s quickstart -- --cpu              the CPU lock, whatever the machine has
 nox -s real_model                       the same with SmolLM2-135M, a real pretrained model
+nox -s full-learn                       the quickstart recipes on three seeds each: half an hour
+nox -s full-dist                        the long matrices of ranks, stages and engines
 
 Both commands share one environment, .nox/orz, which requirements/install.py makes.
 """
@@ -103,6 +105,18 @@ def tests(session: nox.Session) -> None:
     check_types(session)
     check_imports(session)
     run(session, "pytest", *arguments)
+
+
+@nox.session(name="full-learn", python=False, default=False)
+def full_learn(session: nox.Session) -> None:
+    """Run the quickstart recipes on three seeds each, and write the table of what they learned."""
+    run(session, "python", "benchmarks/quickstart.py", *install(session))
+
+
+@nox.session(name="full-dist", python=False, default=False)
+def full_dist(session: nox.Session) -> None:
+    """Run the long matrices that `tests` leaves out: every stage, ranks, precision; tensor parallelism."""
+    run(session, "pytest", "-m", "full", *install(session))
 
 
 @nox.session(python=False, default=False)

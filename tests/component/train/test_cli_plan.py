@@ -56,17 +56,28 @@ def test_plan_answers_what_users_of_orz_ask(run: Run) -> None:
         assert sentence in text
 
 
-def test_plan_without_arguments_is_one_process_of_its_own(run: Run) -> None:
-    """The quickstart needs no GPU, warns of nothing, and isn't held against ORZ's progress bars."""
-    code, out, err = run("plan")
+@pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (
+            (),
+            ("backend cluster", "Memory of a process", "On CPUs, each a process: 2 ranks of each model", "2 engines."),
+        ),
+        (
+            ("backend=local",),
+            ("backend local", "Memory of the process", "One plain process holds all roles at once"),
+        ),
+    ],
+)
+def test_plan_of_the_quickstart_needs_no_gpu(run: Run, arguments: tuple[str, ...], sentences: tuple[str, ...]) -> None:
+    """It warns of nothing, and isn't held against ORZ's progress bars."""
+    code, out, err = run("plan", *arguments)
     assert (ExitCode.OK, "") == (code, err)
     text = " ".join(out.split())
     for sentence in (
-        "ppo on shipped:sums-base, backend local",
+        *sentences,
         "The policy takes 1 optimizer step, on all 256.",
         "The critic takes 4 optimizer steps, each on 64.",
-        "Memory of the process",
-        "One plain process holds all roles at once",
         "note: policy and critic take 1 : 4 optimizer steps",
     ):
         assert sentence in text
@@ -174,7 +185,7 @@ def test_dry_run_checks_the_rewards_signature(run: Run, tmp_path: Path) -> None:
 
 def test_dry_run_knows_what_the_local_backend_cant_train(run: Run) -> None:
     """A backend's limits show before anything starts, with the argument that meets them."""
-    code, out, err = run("train", "--dry-run", "policy.dtype=bfloat16")
+    code, out, err = run("train", "--dry-run", "backend=local", "policy.dtype=bfloat16")
     assert (ExitCode.USAGE, "") == (code, out)
     assert "argument 'policy.dtype=bfloat16': policy.dtype: got bfloat16" in err
 

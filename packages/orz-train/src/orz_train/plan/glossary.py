@@ -122,7 +122,9 @@ def _rest(config: Config) -> Iterator[Term]:
     yield Term(
         "checkpoint.every_steps", f"{config.checkpoint.every_steps:,}", "steps between checkpoints", "save_interval"
     )
-    if config.backend == "cluster":
+    if config.backend == "cluster" and config.cluster.num_gpus == 0:
+        yield Term("cluster.num_ranks", f"{config.cluster.num_ranks:,}", "CPU processes that train each model", "")
+    elif config.backend == "cluster":
         yield Term(
             "cluster.num_gpus",
             f"{config.cluster.num_gpus:,}",

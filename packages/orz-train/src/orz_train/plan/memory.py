@@ -24,8 +24,8 @@ FORMULAS = {
     " T x (8 hidden + 2 kv_heads head_dim + 4 intermediate) numbers; all layers, or with gradient checkpointing"
     " one layer and T x hidden for each of the others; attention without a T x T matrix",
     "logits": f"T x vocabulary twice (values and gradient) in the dtype, and 3 x {LOGPROB_CHUNK} x vocabulary in f32",
-    "kv_cache": "what the weights leave of gpu_memory_utilization x device (cluster), or what is wanted (local); wanted"
-    " are 2 x layers x kv_heads x head_dim x bytes a token / tensor_parallel, for generation.max_sequences sequences of"
+    "kv_cache": "what the weights leave of gpu_memory_utilization x device, on CPUs kv_cache_gib, or what is wanted"
+    " (local); wanted are 2 x layers x kv_heads x head_dim x bytes a token / tensor_parallel, for generation.max_sequences sequences of"
     " data.max_prompt_tokens + generation.max_response_tokens tokens",
 }
 
@@ -54,7 +54,8 @@ class Memory:
 
     roles: tuple[RoleMemory, ...]
     peak: int
-    """Bytes on the fullest device: roles that take turns count by the largest, roles that stay together in sum."""
+    """Bytes on the fullest device, or of all CPU processes: roles that take turns count by the largest, roles that
+    stay together in sum."""
     kv_wanted: int
     """Bytes of KV cache with all sequences in flight at full length."""
     in_flight: int
@@ -80,12 +81,21 @@ def plan_memory(
         roles.append(trained_memory(config, "critic", config.critic, critic, placement.critic_ranks))
     if config.needs_reference:
         roles.append(_reference_memory(config, shape, placement.policy_ranks))
-    kv_cache = kv_wanted if config.backend == "local" else max(0, engine_room(config, shape, device_bytes))
-    roles.append(RoleMemory(role="generator", weights=engine_weights(config, shape), kv_cache=kv_cache))
-    # On a GPU the roles of a device take turns, and what rests is moved to the host; one plain process moves nothing.
-    peak = sum(map(_resting, roles)) if placement.layout == "local" else max(role.total for role in roles)
     if placement.layout == "local":
-        peak += max(role.total - _resting(role) for role in roles)
+        kv_cache = kv_wanted
+    elif placement.layout == "processes":
+        kv_cache = config.cluster.kv_cache_gib << 30
+    else:
+        kv_cache = max(0, engine_room(config, shape, device_bytes))
+    roles.append(RoleMemory(role="generator", weights=engine_weights(config, shape), kv_cache=kv_cache))
+    # On a GPU the roles of a device take turns, and what rests is moved to the host; on CPUs nothing moves.
+    if placement.layout == "local":
+        peak = sum(map(_resting, roles)) + max(role.total - _resting(role) for role in roles)
+    elif placement.layout == "processes":
+        counts = {"critic": placement.critic_ranks, "generator": placement.engines * placement.tensor_parallel}
+        peak = sum(role.total * counts.get(role.role, placement.policy_ranks) for role in roles)
+    else:
+        peak = max(role.total for role in roles)
     return Memory(roles=tuple(roles), peak=peak, kv_wanted=kv_wanted, in_flight=in_flight)
 
 

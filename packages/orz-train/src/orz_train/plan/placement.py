@@ -27,7 +27,7 @@ class Placement:
     """Where the roles of a run are."""
 
     layout: str
-    """`local`, `colocated` or `split`."""
+    """`local`, `processes` (a cluster on CPUs), `colocated` or `split`."""
     groups: tuple[Group, ...]
     """Empty without GPUs."""
     policy_ranks: int
@@ -45,10 +45,10 @@ def plan_placement(config: Config) -> Placement:
         return Placement(layout="local", groups=(), policy_ranks=1, critic_ranks=1, engines=1, tensor_parallel=1)
     engines, parallel = cluster.num_engines, cluster.tensor_parallel
     if cluster.layout == "colocated":
-        groups = (Group(roles=(*trained, "generator"), first=0, count=cluster.num_gpus),) if cluster.num_gpus else ()
+        together = Group(roles=(*trained, "generator"), first=0, count=cluster.num_gpus)
         return Placement(
-            layout="colocated",
-            groups=groups,
+            layout="colocated" if cluster.num_gpus else "processes",
+            groups=(together,) if cluster.num_gpus else (),
             policy_ranks=config.policy_ranks,
             critic_ranks=config.critic_ranks,
             engines=engines,

@@ -41,7 +41,7 @@ def write_plan(plan: Plan, console: Console) -> None:
     if plan.follows_orz:
         _paragraphs(console, [WHY_ORZ_COUNTS_MOVE])
     if plan.memory:
-        holder = "the process" if plan.placement.layout == "local" else "a device"
+        holder = {"local": "the process", "processes": "a process"}.get(plan.placement.layout, "a device")
         _section(console, f"Memory of {holder} (estimates; the formulas are in --json)")
         console.print(_memory(plan.memory, plan.placement, console))
         _paragraphs(console, memory_sentences(plan))
@@ -104,7 +104,10 @@ def memory_sentences(plan: Plan) -> Iterator[str]:
     for group in placement.groups:
         turns = ", in turns" if len(group.roles) > 1 else ""
         yield f"{group.devices}: {', '.join(group.roles)}{turns}."
-    if placement.layout != "local":
+    if placement.layout == "processes":
+        yield f"On CPUs, each a process: {times(placement.policy_ranks, 'rank')} of each model, and the engines."
+        yield f"Generation: {times(placement.engines, 'engine')}."
+    elif placement.layout != "local":
         yield f"Generation: {times(placement.engines, 'engine')} of {times(placement.tensor_parallel, 'GPU')}."
     if needs and plan.shape:
         sampler = "The generator" if placement.layout == "local" else "An engine"
