@@ -25,8 +25,8 @@ FORMULAS = {
     " one layer and T x hidden for each of the others; attention without a T x T matrix",
     "logits": f"T x vocabulary twice (values and gradient) in the dtype, and 3 x {LOGPROB_CHUNK} x vocabulary in f32",
     "kv_cache": "what the weights leave of gpu_memory_utilization x device, on CPUs kv_cache_gib, or what is wanted"
-    " (local); wanted are 2 x layers x kv_heads x head_dim x bytes a token / tensor_parallel, for generation.max_sequences sequences of"
-    " data.max_prompt_tokens + generation.max_response_tokens tokens",
+    " (local); wanted are 2 x layers x kv_heads x head_dim x bytes a token / tensor_parallel, for"
+    " generation.max_sequences sequences of data.max_prompt_tokens + generation.max_response_tokens tokens",
 }
 
 
