@@ -40,7 +40,7 @@ Script = Mapping[int, Sequence[Rollout]]
 class NoLink:
     """Pushes nothing: nobody samples."""
 
-    def push(self, *, version: int) -> list[Metric]:  # noqa: ARG002  # the port's signature
+    def push(self, *, version: int) -> list[Metric]:
         return []
 
 
