@@ -10,7 +10,7 @@ import pytest
 from orz_monitor.records import EventRecord, StepRecord
 from orz_train.runlog import summary as page
 from orz_train.runlog.history import History
-from orz_train.runlog.summary import Answer, Answers
+from orz_train.runlog.summary import Answer, Answers, Sample
 from orz_train.types import Prompt, Rollout, Score, StepReport
 
 pytestmark = pytest.mark.unit
@@ -126,24 +126,35 @@ tiny interrupted: 2 of 20 steps in 0:04
     )
 
 
+def graded(sample: Sample, reward: float) -> Sample:
+    """Give a sample another reward."""
+    prompt, rollout, score = sample
+    return prompt, rollout, replace(score, reward=reward)
+
+
 def test_answers_to_a_held_out_prompt_are_compared(
     make_report: Callable[..., StepReport], make_sample: MakeSample
 ) -> None:
-    """The same task before and after, as soon as two evaluations are there; else samples of the steps."""
+    """Once two evaluations are there: the first prompt whose reward rose, and of how many; else a step's first."""
     answers = Answers()
     assert () == answers.pair
-    answers.add(replace(make_report(0), eval_samples=[make_sample(text="held out 0")]))
+    first = [graded(make_sample(text=f"{name} 0"), reward) for name, reward in (("a", 1.0), ("b", 0.0), ("c", 0.0))]
+    answers.add(replace(make_report(0), eval_samples=first))
     answers.add(make_report(1, samples=[make_sample(text="trained 1")]))
     assert ["trained 1"] == [answer.response for answer in answers.pair]
     answers.add(make_report(2, samples=[make_sample(text="trained 2")]))
     answers.add(make_report(3, samples=[make_sample(text="trained 3")]))
     assert ["trained 1", "trained 3"] == [answer.response for answer in answers.pair]
-    other, first = make_sample(text="other"), make_sample(text="held out 4")
-    first = (first[0], replace(first[1], group_index=0), first[2])
-    answers.add(replace(make_report(4), eval_samples=[other, first]))
-    assert [("held out 0", "held out, after step 0"), ("held out 4", "held out, after step 4")] == [
+    last = [graded(make_sample(text=f"{name} 4"), 1.0) for name in ("a", "b", "c")]
+    answers.add(replace(make_report(4), eval_samples=last))
+    assert [
+        ("b 0", "held out, after step 0"),
+        ("b 4", "held out, after step 4; the reward of 2 of 3 such answers rose, this is the first"),
+    ] == [(answer.response, answer.when) for answer in answers.pair]
+    answers.add(replace(make_report(5), eval_samples=first))
+    assert [("a 0", "held out, after step 0"), ("a 0", "held out, after step 5")] == [
         (answer.response, answer.when) for answer in answers.pair
-    ]
+    ], "none rose: the first"
 
 
 def test_the_problem_at_the_end_of_a_template_is_shown(make_sample: MakeSample) -> None:

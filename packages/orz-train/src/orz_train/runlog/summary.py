@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.text import Text
@@ -41,31 +41,34 @@ class Answer:
 
 
 class Answers:
-    """The first and the newest answer of a run: to the first held-out prompt, else to the first prompt of a step.
+    """Two answers to one held-out prompt, from the run's beginning and end: to the first whose reward rose.
 
-    The first of its list, so nobody has picked it.
+    How many did is said beside it. Where none did, it is the first prompt; without evaluations, the first of a step.
     """
 
     def __init__(self) -> None:
-        self._held_out: list[Answer] = []
-        self._trained: list[Answer] = []
+        self._held_out: list[list[Answer]] = []
+        self._trained: list[list[Answer]] = []
 
     def add(self, report: StepReport) -> None:
         """Take the answers of a step."""
         if report.eval_samples:
-            _keep(self._held_out, report.eval_samples, f"held out, after step {report.step}")
+            when = f"held out, after step {report.step}"
+            self._held_out[1:] = [[Answer.of(sample, when=when) for sample in report.eval_samples]]
         if report.samples:
-            _keep(self._trained, report.samples, f"sampled in step {report.step}")
+            first = next((sample for sample in report.samples if sample[1].group_index == 0), report.samples[0])
+            self._trained[1:] = [[Answer.of(first, when=f"sampled in step {report.step}")]]
 
     @property
     def pair(self) -> tuple[Answer, ...]:
         """Return the first answer and the newest; fewer where there are fewer."""
-        return tuple(self._held_out if len(self._held_out) > 1 else self._trained)
-
-
-def _keep(answers: list[Answer], samples: Sequence[Sample], when: str) -> None:
-    first = next((sample for sample in samples if sample[1].group_index == 0), samples[0])
-    answers[1:] = [Answer.of(first, when=when)]
+        if len(self._held_out) < 2:  # noqa: PLR2004  # a beginning and an end
+            return tuple(answers[0] for answers in self._trained)
+        pairs = list(zip(*self._held_out, strict=False))
+        risen = [(before, after) for before, after in pairs if after.reward > before.reward]
+        before, after = (risen or pairs)[0]
+        how_many = f"; the reward of {len(risen)} of {len(pairs)} such answers rose, this is the first" if risen else ""
+        return before, replace(after, when=after.when + how_many)
 
 
 def summary(
