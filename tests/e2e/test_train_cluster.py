@@ -19,6 +19,7 @@ from typing import Protocol
 import pytest
 
 from orz_monitor.records import EventRecord, StepRecord, read_records
+from orz_train.testing import write_tiny_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
@@ -217,6 +218,32 @@ def test_the_stack_trains_repeats_and_resumes(orz: Orz, start: Callable[..., Run
     on = start("train", "quickstart", *SMALL, "steps=4", run_dir="second")
     assert 0 == on.finish().code
     assert metrics(first.run_dir) == metrics(on.run_dir)
+
+
+EVEN = """
+def reward(prompt, rollout):
+    return float(sum(rollout.token_ids) % 2 == 0)
+"""
+
+
+def test_a_head_tied_to_the_embedding_stays_fresh(start: Callable[..., Run], tmp_path: Path) -> None:
+    """Sampler and trainer agree at every step, while both the embedding and its head move."""
+    model = write_tiny_model(tmp_path / "tied", tied=True, hidden=128)
+    (tmp_path / "even.py").write_text(EVEN, encoding="utf-8")
+    settings = (
+        *SMALL[:2],
+        "steps=3",
+        "eval.every_steps=0",
+        f"policy.model={model}",
+        "policy.optimizer.lr=1e-3",
+        "reward.only_if_stopped=false",
+    )
+    run = start("train", "quickstart-grpo", *settings, "reward=even:reward", "cluster.num_engines=1")
+    ended = run.finish()
+    assert 0 == ended.code, ended.stderr
+    records = step_records(run.run_dir)
+    assert all(record.metrics["mismatch/logprob_abs_mean"] < 1e-4 for record in records)
+    assert all(record.metrics["policy/grad_norm"] > 0 for record in records)
 
 
 WITHOUT_PUSH = """

@@ -57,6 +57,7 @@ class Spec:
 def small_suite() -> Iterator[Spec]:
     """Name what every test run plays."""
     yield Spec(kind="gradient", role="policy", stage=0, updates=12)
+    yield Spec(kind="gradient", role="critic", stage=1, updates=12)
     yield Spec(kind="gradient", role="critic", stage=2, updates=12)
     yield Spec(kind="gradient", role="policy", stage=3, updates=1, model="tied", checkpointing=True)
     yield Spec(kind="learning", role="policy", stage=0)
