@@ -43,6 +43,7 @@ _ENVIRONMENT = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # we look at each error ourselves
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_enable_metrics_collection": "0",
+    "RAY_memory_monitor_refresh_ms": "0",  # only the kernel kills for memory: a worker's parent sees that, and says so
 }
 
 
