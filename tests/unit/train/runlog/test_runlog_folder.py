@@ -153,6 +153,42 @@ def test_settings_that_may_change_are_written_and_the_old_ones_kept(run: Path, m
     assert dump(new) == (run / "config-2.yaml").read_text()
 
 
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"address": "auto"},
+        {"start_timeout_s": 1200},
+        {"weights": {"transfer": "host", "bucket_mib": 64, "timeout_s": 1800, "probe": "every"}},
+        {"gpu_memory_utilization": 0.5, "kv_cache_gib": 2, "cpus_per_worker": 1},
+    ],
+)
+def test_what_moves_no_number_in_a_cluster_may_change(
+    run: Path, make_config: MakeConfig, cluster: dict[str, object]
+) -> None:
+    """Above all the time limits, which errors tell people to raise before they go on."""
+    assert reopen(run, make_config(cluster=cluster)).changes
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_gpus", 0),
+        ("num_ranks", 2),
+        ("zero_stage", 2),
+        ("num_threads", 2),
+        ("num_engines", 2),
+        ("tensor_parallel", 2),
+        ("offload", "optimizer"),
+    ],
+)
+def test_what_cuts_state_or_moves_bits_in_a_cluster_may_not(
+    run: Path, make_config: MakeConfig, key: str, value: object
+) -> None:
+    """Ranks, stages and engines stay those of the run."""
+    with pytest.raises(RunFolderError, match=rf"  cluster\.{key}: "):
+        RunFolder(make_config(cluster={key: value}), run)
+
+
 def test_a_run_that_must_be_new_refuses_an_old_folder(run: Path, make_config: MakeConfig) -> None:
     """With both ways out."""
     with pytest.raises(RunFolderError, match=r"holds a run already\n.*another --run-dir, or --resume auto"):

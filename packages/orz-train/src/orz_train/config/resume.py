@@ -18,6 +18,14 @@ _FREE_KEYS = {
     "reward.workers",
     "reward.timeout_s",
     "cluster.address",
+    "cluster.cpus_per_worker",
+    "cluster.start_timeout_s",
+    "cluster.gpu_memory_utilization",
+    "cluster.kv_cache_gib",
+    "cluster.weights.transfer",
+    "cluster.weights.bucket_mib",
+    "cluster.weights.timeout_s",
+    "cluster.weights.probe",
     "local.num_threads",
 }
 
@@ -46,7 +54,8 @@ def blocks_resume(difference: Difference, new: Config) -> bool:
     """Say whether a run can't go on under this difference, because what it has learnt would no longer fit it.
 
     How long the run lasts, and what it saves, logs and evaluates, may change; the length only under a constant
-    learning rate, because the others fall to 0 over it.
+    learning rate, because the others fall to 0 over it. Of the cluster, what moves no number may: where it is, its
+    patience, the room it reserves and the weights' way; ranks, engines and stages cut state or round differently.
     """
     if difference.key in {"steps", "episodes"}:
         models = [new.policy, *([new.critic] if new.critic else [])]
