@@ -66,6 +66,7 @@ def problem_of(sound: str, *arguments: str) -> str:
         ),
         ([*NO_GPUS, "cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which needs GPUs"),
         (["cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which is for layout split"),
+        (["checkpoint.storage=per_node"], "checkpoint.storage: got per_node, which backend: cluster doesn't support"),
     ],
 )
 def test_conflicts_name_key_and_fix(sound: str, arguments: list[str], expected: str) -> None:

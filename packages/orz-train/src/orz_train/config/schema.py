@@ -30,7 +30,8 @@ class Checkpoint(Section):
     keep: int | None = Field(default=None, gt=0)
     """Keep only the newest so many; all by default."""
     storage: Literal["shared", "per_node"] = "shared"
-    """`backend: cluster` only: what you believe of the run folder, one file system for all nodes or one for each."""
+    """One file system that all nodes of `backend: cluster` share. `per_node`, one for each, is refused there: not
+    supported yet."""
 
 
 class Logging(Section):
