@@ -46,9 +46,14 @@ def quickstart(session: nox.Session) -> None:
     settings = install(session)
     started = time.monotonic()
     run_dir = new_run_dir("quickstart")
-    run(session, "orz", "train", "quickstart", *settings, "--run-dir", run_dir)
+    summary = Path(session.create_tmp()).resolve() / "summary.txt"
+    with summary.open("w") as page:  # what the run says at its end, kept for the end of all
+        command: list[str | Path] = [SCRIPTS / "orz", "train", "quickstart", *settings, "--run-dir", run_dir]
+        session.run(*command, external=True, stdout=page, stderr=None)
     run(session, "orz", "ckpt", "verify", newest_checkpoint(run_dir))
     run(session, "orz", "monitor", "report", run_dir)
+    sys.stdout.write(summary.read_text())
+    sys.stdout.flush()
     session.log(f"trained, verified and reported in {time.monotonic() - started:.0f} s")
     session.log(f"checkpoint:  {newest_checkpoint(run_dir)}")
     session.log(f"report:      {run_dir / 'report.html'}")
