@@ -67,9 +67,7 @@ def train(
         return
     from orz_train.launch import run
 
-    for name in ("SIGTERM", "SIGHUP"):  # a scheduler's signal and a closed terminal end a run as Ctrl-C does
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    _end_as_by_ctrl_c()
     code = run(loaded.config, run_dir=run_dir, resume=resume)
     if code:
         raise typer.Exit(int(code))
@@ -104,6 +102,14 @@ def plan(
         typer.echo(json.dumps(plan_json(made), indent=2, ensure_ascii=False))
     else:
         show(made, write_plan)
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let a scheduler's signal and a closed terminal end a run as Ctrl-C does; what `nohup` ignores stays ignored."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _load(
