@@ -12,13 +12,14 @@ from orz_cli.doctor.probes import TORCH_CPU_INDEX
 from orz_train.algorithm import Algorithm, load_algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.load import LocalBackend
+from orz_train.backends.saved_state import require_fitting_state
 from orz_train.checkpoint import ResumePoint, RunCheckpoints, Saved, require_whole, starting_point
 from orz_train.collect import Collector
 from orz_train.config.checks import check
 from orz_train.config.length import num_steps, steps_per_episode
 from orz_train.config.preflight import check_names
 from orz_train.config.schema import Config
-from orz_train.config.shipped import model_path
+from orz_train.config.shipped import is_shipped, model_path
 from orz_train.data import LoadedPrompts, PromptSet, load_eval_sets, load_prompts
 from orz_train.data.packing import Packing
 from orz_train.errors import BackendMissingError, ConfigError, RunFolderError
@@ -58,6 +59,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
     start = starting_point(run_dir, resume)
     if start is not None:
         require_whole(start)
+        require_fitting_state(start.path, config)
     inputs = load_inputs(config, start)
     folder = run_dir if run_dir is not None or start is None else start.run_dir
     with (
@@ -104,7 +106,7 @@ def load_inputs(config: Config, start: ResumePoint | None = None) -> Inputs:
     Raises:
         DataError: a file can't be used.
         RunFolderError: the checkpoint to start from was trained on other prompts.
-        ConfigError: a setting doesn't fit the tokenizer, or the algorithm lacks a critic.
+        ConfigError: a setting doesn't fit the tokenizer, or the algorithm lacks a critic or has no use for one.
     """
     tokenizer = hf.load_tokenizer(model_path(config.policy.model), trust_remote_code=config.policy.trust_remote_code)
     loaded = load_prompts(config.data, tokenizer)
@@ -128,6 +130,11 @@ def load_inputs(config: Config, start: ResumePoint | None = None) -> Inputs:
         raise ConfigError(
             f"algorithm.kind: {config.algorithm.kind} needs a critic, and there is no critic section",
             remedy="add one, at least critic.optimizer.lr; or set needs_critic = False in the class",
+        )
+    if config.critic is not None and not algorithm.needs_critic:
+        raise ConfigError(
+            f"critic: {config.algorithm.kind} uses no critic, and a critic section is there",
+            remedy="say critic: null (critic=null); or set needs_critic = True in the class",
         )
     return Inputs(
         tokenizer=tokenizer,
@@ -224,7 +231,25 @@ def _backend(config: Config) -> OpenBackend:
         )
     from orz_train.cluster.run import Cluster  # noqa: PLC0415  only this backend needs Ray, vLLM and DeepSpeed
 
-    return lambda _inputs, run_dir, sink: Cluster.start(config, run_dir=run_dir, sink=sink)
+    return lambda _inputs, run_dir, sink: Cluster.start(with_absolute_models(config), run_dir=run_dir, sink=sink)
+
+
+def with_absolute_models(config: Config) -> Config:
+    """Return the configuration for workers, whose working directory is another: local model folders are absolute.
+
+    What isn't a folder here, a hub name or a shipped model, stays as it is.
+    """
+    sections = {"policy": config.policy, "critic": config.critic, "reference": config.reference}
+    return config.model_copy(
+        update={
+            role: section.model_copy(update={"model": str(Path(section.model).absolute())})
+            for role, section in sections.items()
+            if section is not None
+            and section.model is not None
+            and not is_shipped(section.model)
+            and Path(section.model).is_dir()
+        }
+    )
 
 
 def _announce(log: RunLog, inputs: Inputs) -> None:
