@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from orz_train.cluster.connection import shared_clusters
+
 pytestmark = pytest.mark.component
 
 FAKES = Path(__file__).parent / "fakes"
@@ -215,6 +217,11 @@ def test_a_cluster_that_was_there_stays_up_without_us(
     assert_nothing_left(driver, made)
     host, port = cluster_address.split(":")
     socket.create_connection((host, int(port)), timeout=5).close()
+
+
+def test_auto_sees_a_cluster_that_runs_here(cluster_address: str) -> None:
+    """Among the clusters of this machine is the one that `ray start` made, by whatever address it calls itself."""
+    assert cluster_address.rpartition(":")[2] in {address.rpartition(":")[2] for address in shared_clusters()}
 
 
 def test_a_local_run_ignores_a_cluster_that_runs_here(start: Callable[..., Driver], cluster_address: str) -> None:

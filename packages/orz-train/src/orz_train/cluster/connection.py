@@ -109,13 +109,7 @@ def _attach(address: str, stack: ExitStack) -> None:
             f"cluster.address={address}: Ray's client protocol can't carry a run",
             remedy="run the command on a node of the cluster, with cluster.address=auto or HOST:PORT of the head node",
         )
-    resolved = services.canonicalize_bootstrap_address(address)
-    if resolved is None:
-        raise ClusterError(
-            "cluster.address=auto: no Ray cluster runs on this machine",
-            remedy="start one with `ray start --head`, give the address of another's head node, or"
-            " cluster.address=local to let the run start its own",
-        )
+    resolved = _of_this_machine() if address == "auto" else _with_port(address)
     host, _, port = resolved.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT_S).close()
@@ -132,6 +126,61 @@ def _attach(address: str, stack: ExitStack) -> None:
             f"cluster.address={address}: Ray {ray.__version__} can't join: {_first_line(error)}",
             remedy="run the versions of Ray and Python that the cluster runs; if it wants a token, set RAY_AUTH_TOKEN",
         ) from error
+
+
+def _with_port(address: str) -> str:
+    """Return `HOST:PORT`, localhost as an address of this machine.
+
+    Raises:
+        ClusterError: it names no port.
+    """
+    if not address.rpartition(":")[2].isdigit():
+        raise ClusterError(
+            f"cluster.address={address}: expected HOST:PORT of the head node, auto or local",
+            remedy=f"as `ray start --head` printed it: cluster.address={address.partition(':')[0]}:6379",
+        )
+    try:
+        return str(services.canonicalize_bootstrap_address(address))
+    except (ValueError, OSError) as error:
+        raise ClusterError(
+            f"cluster.address={address}: Ray can't read it: {_first_line(error)}",
+            remedy="give HOST:PORT of the head node, as `ray start --head` printed it (6379 by default)",
+        ) from error
+
+
+def _of_this_machine() -> str:
+    """Find the one cluster that this machine is a node of, whatever RAY_ADDRESS says.
+
+    Raises:
+        ClusterError: there is none, or more than one.
+    """
+    found = sorted(shared_clusters())
+    if len(found) == 1:
+        return found[0]
+    elsewhere = os.environ.get("RAY_ADDRESS")
+    named = f"; RAY_ADDRESS names {elsewhere}: for that one, cluster.address={elsewhere}" if elsewhere else ""
+    if found:
+        raise ClusterError(
+            f"cluster.address=auto: this machine runs nodes of {len(found)} Ray clusters: {', '.join(found)}",
+            remedy=f"choose one: cluster.address={found[0]}{named}",
+        )
+    raise ClusterError(
+        "cluster.address=auto: no Ray cluster runs on this machine",
+        remedy="start one with `ray start --head`, give the address of another's head node, or"
+        f" cluster.address=local to let the run start its own{named}",
+    )
+
+
+def shared_clusters() -> set[str]:
+    """Return the addresses of the clusters that have a node here, `HOST:PORT`, without those of other local runs."""
+    addresses = set()
+    for process in services.psutil.process_iter(["cmdline"]):  # type: ignore[attr-defined]  # the one that Ray brings
+        words = process.info["cmdline"] or [""]
+        if Path(words[0]).name == "raylet":
+            flags = dict(word.removeprefix("--").split("=", 1) for word in words[1:] if "=" in word)
+            if not Path(flags.get("temp_dir", "")).name.startswith(_PREFIX) and flags.get("gcs-address"):
+                addresses.add(flags["gcs-address"])
+    return addresses
 
 
 def object_store_bytes(config: Config, shared_memory: int) -> int:
