@@ -11,8 +11,14 @@ import torch
 from deepspeed import comm
 from deepspeed.accelerator import get_accelerator
 from deepspeed.ops.op_builder.all_ops import ALL_OPS
+from deepspeed.utils import groups
+from torch.distributed import distributed_c10d
 
 from orz_train.errors import BackendMissingError
+
+EXCHANGE_TIMEOUT = timedelta(hours=2)
+"""After which a rank gives up an exchange. Others may write a large model to a slow disk meanwhile, or compile; and a
+rank that ends or fails is noticed at once without it. So it only has to end, some day, a hang that nobody sees."""
 
 
 def join(rank: int, world_size: int, master_address: str, master_port: int, *, cpu: bool, timeout_s: float) -> None:
@@ -27,7 +33,7 @@ def join(rank: int, world_size: int, master_address: str, master_port: int, *, c
         master_address: of the node where rank 0 runs.
         master_port: free there; rank 0 listens on it.
         cpu: compute on CPUs (gloo), else on this process's first visible GPU (nccl).
-        timeout_s: seconds after which the others are given up, here and in every later exchange.
+        timeout_s: seconds after which the others are given up here; later exchanges have `EXCHANGE_TIMEOUT`.
 
     Raises:
         BackendMissingError: DeepSpeed found other devices than the run wants.
@@ -54,6 +60,8 @@ def join(rank: int, world_size: int, master_address: str, master_port: int, *, c
         rank=rank,
         world_size=world_size,
     )
+    for group in (torch.distributed.group.WORLD, groups._clone_world_group()):  # noqa: SLF001  # DeepSpeed's has torch's
+        distributed_c10d._set_pg_timeout(EXCHANGE_TIMEOUT, group)  # noqa: SLF001  # the only way after they have met
 
 
 def leave() -> None:
