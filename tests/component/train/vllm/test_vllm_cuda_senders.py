@@ -55,6 +55,30 @@ policy.sender.send(2)
 print("\\n" + json.dumps([calls, policy.gathered, [meta.name, str(meta.dtype), meta.shape]]))
 """
 
+PORT = """
+import socket
+from vllm.distributed.utils import StatelessProcessGroup
+from orz_train.backends.weights.cuda import reserved_port
+
+with reserved_port("127.0.0.1") as port:
+    with socket.socket() as other:
+        try:
+            other.bind(("127.0.0.1", port))
+        except OSError as error:
+            print("refused:", error.strerror)
+    group = StatelessProcessGroup.create("127.0.0.1", port, rank=0, world_size=1)
+    assert group.store.port == port
+group.barrier()
+print("met")
+"""
+
+
+def test_the_port_is_kept_for_vllm() -> None:
+    """Another program can't take it, vLLM's own way of meeting can; and goes on when the place is no longer kept."""
+    done = subprocess.run([sys.executable, "-c", PORT], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert ["refused: Address already in use", "met"] == done.stdout.splitlines()[-2:]
+
 
 def test_ranks_and_gathering() -> None:
     """Two engines of two workers have ranks 1, 2 and 3, 4; a rank that doesn't send gathers too, and keeps nothing."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Literal, Protocol
 
 import torch
@@ -125,18 +126,27 @@ def connect(
         num_workers: of all engines together.
         bucket_bytes: that travel at a time, at least those of the largest parameter; the way takes twice as much.
     """
-    info: TrainerInitInfo
-    if transfer == "nccl":  # it packs into two buffers in turn
-        port = _free_port(address) if rank == 0 else 0
-        info = NCCLTrainerInitInfo(
-            address, port, 1 + num_workers, packed_buffer_size_bytes=-(-bucket_bytes // 2), rank=rank
-        )
-    else:
-        info = IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=bucket_bytes, rank=rank)
-    policy.sender = VLLMSender(policy, engines, info, group_bytes=bucket_bytes)
+    with ExitStack() as stack:
+        info: TrainerInitInfo
+        if transfer == "nccl":  # it packs into two buffers in turn
+            port = stack.enter_context(reserved_port(address)) if rank == 0 else 0
+            info = NCCLTrainerInitInfo(
+                address, port, 1 + num_workers, packed_buffer_size_bytes=-(-bucket_bytes // 2), rank=rank
+            )
+        else:
+            info = IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=bucket_bytes, rank=rank)
+        policy.sender = VLLMSender(policy, engines, info, group_bytes=bucket_bytes)
 
 
-def _free_port(address: str) -> int:
-    with socket.create_server((address, 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+@contextmanager
+def reserved_port(address: str) -> Iterator[int]:
+    """Keep a port of `address` from being given to others; vLLM, which wants its number, can still listen there.
+
+    Linux lets two sockets with SO_REUSEADDR have one port as long as only one of them listens, and chooses such a
+    port for nobody else.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((address, 0))
+        port: int = held.getsockname()[1]
+        yield port
