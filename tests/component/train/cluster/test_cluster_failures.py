@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orz_train.cluster import preflight
+from orz_train.cluster import preflight, run
 from orz_train.cluster.connection import MIB, object_store_bytes
 from orz_train.cluster.errors import ClusterError, WorkerDiedError, WorkerTimeoutError
 from orz_train.cluster.placement import Node
@@ -60,6 +60,22 @@ def test_an_engine_that_drops_its_weights_is_found_by_the_first_push(open_cluste
         open_cluster(lambda models: models.weights.push(version=0), factories={"engine": "load_deaf_engine"})
 
 
+def test_a_display_that_fails_leaves_no_workers(
+    tmp_path: Path, fake_config: Callable[..., Any], sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are ended all the same."""
+
+    def fail(name: str, done: int, total: int) -> None:
+        raise BrokenPipeError
+
+    ended: list[float] = []
+    monkeypatch.setattr(sink, "phase", fail)
+    monkeypatch.setattr(run, "end", lambda _members, *, timeout_s: ended.append(timeout_s))
+    with pytest.raises(BrokenPipeError):
+        Cluster(fake_config(), run_dir=tmp_path, sink=sink, factories=run.Factories())._end_workers()
+    assert [run.CLOSE_TIMEOUT_S] == ended
+
+
 # --- nodes ----------------------------------------------------------------------------------------
 
 NODES = [Node(node_id=name, address=f"10.0.0.{name}", cpus=1, gpus=0) for name in ("1", "2")]
@@ -67,7 +83,18 @@ NODES = [Node(node_id=name, address=f"10.0.0.{name}", cpus=1, gpus=0) for name i
 
 def test_nodes_that_fit_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both see the nonce that the driver wrote; nothing of it stays."""
-    monkeypatch.setattr(preflight, "_ask", lambda _node, folder: preflight.here(folder))
+    asked: list[str] = []
+
+    def ask(node: Node, folder: Path) -> preflight.NodeFacts:
+        asked.append(node.node_id)
+        return preflight.here(folder)
+
+    def answer(_node: Node, facts: preflight.NodeFacts, _end: float) -> preflight.NodeFacts:
+        assert ["1", "2"] == asked, "all are asked before the first has to answer"
+        return facts
+
+    monkeypatch.setattr(preflight, "_ask", ask)
+    monkeypatch.setattr(preflight, "_answer", answer)
     facts = preflight.check_nodes(NODES, tmp_path)
     assert {"1", "2"} == set(facts)
     assert 32 == len(facts["1"].nonce)
@@ -81,6 +108,7 @@ def test_a_node_with_another_file_system_is_refused(tmp_path: Path, monkeypatch:
         return replace(preflight.here(folder), nonce="") if node.node_id == "2" else preflight.here(folder)
 
     monkeypatch.setattr(preflight, "_ask", ask)
+    monkeypatch.setattr(preflight, "_answer", lambda _node, facts, _end: facts)
     with pytest.raises(ClusterError, match=r"the driver's run folder isn't there on 10.0.0.2; checkpoints"):
         preflight.check_nodes(NODES, tmp_path)
 
@@ -92,6 +120,7 @@ def test_a_node_with_other_versions_is_refused(tmp_path: Path, monkeypatch: pyte
         return replace(preflight.here(folder), versions=(("python", "3.9.0"), ("orz-train", "0.0.0")))
 
     monkeypatch.setattr(preflight, "_ask", ask)
+    monkeypatch.setattr(preflight, "_answer", lambda _node, facts, _end: facts)
     with pytest.raises(ClusterError, match=r"10.0.0.1: python 3.9.0, here it is 3\.[\s\S]*10.0.0.2: orz-train 0.0.0"):
         preflight.check_nodes(NODES, tmp_path)
 

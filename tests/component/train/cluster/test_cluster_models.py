@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from orz_train.cluster import group
 from orz_train.cluster.errors import WorkerError, WorkerTimeoutError
 from orz_train.cluster.watch import Deadline
 from orz_train.data.balancing import balance
@@ -154,6 +155,19 @@ def test_a_time_limit_names_who_is_late(started: Any) -> None:
     ) as e:
         started.models.policy.group.call("collective", 1.0, limit=limit)
     assert "| policy 1 in a collective" in e.value.message
+
+
+def test_a_long_silence_of_the_engines_is_told_and_nothing_else(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that still works is named, with the tail of its log; its result comes in the end."""
+    monkeypatch.setattr(group, "QUIET_S", 0.5)
+    began = len(started.sink.events)
+    results = list(started.models.generator.group.streams("dawdle", [(0.0,), (1.8,)]))
+    assert ["a result", "a result"] == results
+    name, data = started.sink.events[began:][-1]
+    assert ("warning", "engine") == (name, data["role"])
+    assert data["message"].startswith("nothing came of dawdle for 0.5 s; still at work: engine 1; see ")
+    assert ["engine 1"] == list(data["logs"])
+    assert "| thinking" in data["logs"]["engine 1"]
 
 
 def test_workers_have_the_environment_of_the_run(started: Any) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 
 import ray
 
-from orz_train.cluster.watch import Deadline, Member, Watch
+from orz_train.cluster.errors import WorkerTimeoutError
+from orz_train.cluster.watch import Deadline, Member, Watch, tail
 from orz_train.ports import MetricSink
 
 NO_LIMIT = Deadline(None)
 STREAM_AHEAD = 8
 """Batches that a stream's worker may be ahead of the driver."""
+QUIET_S = 600.0
+"""Without anything from any stream, after which the user is told, each time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +125,8 @@ class Group:
             arguments: of each rank.
             named: arguments of all ranks.
 
+        There is no limit: a long response may take as long as it likes. But the user hears of a long silence.
+
         Raises:
             OrzError: a worker failed, or any worker of the run ended.
         """
@@ -132,7 +137,12 @@ class Group:
             for member, own in zip(self.members, arguments, strict=True)
         }
         while waiting:
-            for stream in self.watch.ready(waiting, NO_LIMIT):
+            try:
+                ready = self.watch.ready(waiting, Deadline(QUIET_S))
+            except WorkerTimeoutError:
+                self._tell_silence(method, list(waiting.values()))
+                continue
+            for stream in ready:
                 try:
                     ref = next(stream)
                 except StopIteration:
@@ -141,6 +151,16 @@ class Group:
                 value, notes = self.watch.get(ref, {})
                 self._tell(waiting[stream], notes)
                 yield value
+
+    def _tell_silence(self, method: str, members: Sequence[Member]) -> None:
+        """Say who has been at work for long, with the tails of their logs."""
+        names = ", ".join(str(member.slot) for member in members)
+        self.sink.event(
+            "warning",
+            role=self.role,
+            message=f"nothing came of {method} for {QUIET_S:g} s; still at work: {names}; see {members[0].log.parent}",
+            logs={str(member.slot): tail(member) for member in members},
+        )
 
     def _tell(self, member: Member, notes: Sequence[str]) -> None:
         """Pass a worker's warnings on."""

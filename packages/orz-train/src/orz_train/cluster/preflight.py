@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,9 @@ def check_nodes(nodes: Sequence[Node], run_dir: Path) -> dict[str, NodeFacts]:
     path.write_text(secrets.token_hex(16), encoding="ascii")
     try:
         wanted = here(run_dir)
-        found = {node.node_id: _ask(node, run_dir) for node in nodes}
+        asked = [(node, _ask(node, run_dir)) for node in nodes]  # all at once
+        end = time.monotonic() + PROBE_TIMEOUT_S
+        found = {node.node_id: _answer(node, ref, end) for node, ref in asked}
     finally:
         path.unlink(missing_ok=True)
     wrong = [
@@ -83,12 +86,8 @@ def check_nodes(nodes: Sequence[Node], run_dir: Path) -> dict[str, NodeFacts]:
     return found
 
 
-def _ask(node: Node, run_dir: Path) -> NodeFacts:
-    """Ask one node.
-
-    Raises:
-        ClusterError: it doesn't answer, or can't import orz_train.
-    """
+def _ask(node: Node, run_dir: Path) -> Any:
+    """Ask one node; return the ref of its facts."""
 
     def facts(folder: Path) -> Any:  # nested, so that it travels by value: the node may have no orz_train
         from orz_train.cluster.preflight import here as there  # noqa: PLC0415
@@ -98,8 +97,17 @@ def _ask(node: Node, run_dir: Path) -> NodeFacts:
     task = ray.remote(facts).options(
         num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)
     )
+    return task.remote(run_dir)
+
+
+def _answer(node: Node, ref: Any, end: float) -> NodeFacts:
+    """Fetch what a node answered, until `end` of the monotonic clock.
+
+    Raises:
+        ClusterError: it doesn't answer, or can't import orz_train.
+    """
     try:
-        found: NodeFacts = ray.get(task.remote(run_dir), timeout=PROBE_TIMEOUT_S)
+        found: NodeFacts = ray.get(ref, timeout=max(0.0, end - time.monotonic()))
     except GetTimeoutError as error:
         raise ClusterError(
             f"node {node.address} starts no process within {PROBE_TIMEOUT_S:g} s", remedy="see `ray status`"

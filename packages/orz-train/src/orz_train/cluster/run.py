@@ -300,8 +300,10 @@ class Cluster:
 
     def _end_workers(self) -> None:
         """End every worker of the run."""
-        self.sink.phase("ending the workers", 0, 1)
-        end(self.watch.members, timeout_s=self._close_timeout_s)
+        try:
+            self.sink.phase("ending the workers", 0, 1)
+        finally:  # a display that fails leaves no workers behind
+            end(self.watch.members, timeout_s=self._close_timeout_s)
 
 
 def _reserve(assignment: Assignment) -> PlacementGroup:

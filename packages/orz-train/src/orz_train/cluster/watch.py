@@ -109,10 +109,10 @@ class Watch:
             if isinstance(cause, WorkerFailure):
                 raise self.explain(cause.failure, others) from None
             raise ClusterError(f"Ray: {_last_line(cause)}", remedy="see logs/ray.log in the run folder") from error
-        except RayActorError:
-            raise self.explain(None, others) from None
+        except RayError as error:  # the worker ended, was never started, or its result is lost
+            raise self.explain(None, others, otherwise=_words_of(error)) from None
 
-    def explain(self, first: Failure | None, others: dict[Any, Member]) -> OrzError:
+    def explain(self, first: Failure | None, others: dict[Any, Member], *, otherwise: str = "") -> OrzError:
         """Find out what went wrong first.
 
         A rank that ends breaks the connections of the others, whose exceptions may arrive before the news of its end.
@@ -120,6 +120,7 @@ class Watch:
         Args:
             first: the exception that arrived first, if it was one.
             others: results to come, with the worker that each comes from.
+            otherwise: what Ray said, for the case that no worker has anything to say.
         """
         if first is not None and not _is_echo(first):
             return self._failed(first)
@@ -140,6 +141,8 @@ class Watch:
         if died:
             time.sleep(0.2)  # a second one may have died of the same, or have been first
             return _death(self._died())
+        if not failures:
+            return ClusterError(f"Ray: {otherwise}", remedy="see logs/ray.log in the run folder, and `ray status`")
         return self._failed(min(failures, key=lambda failure: failure.at))
 
     def _died(self) -> list[Member]:
@@ -172,7 +175,7 @@ def _death(died: Sequence[Member]) -> WorkerDiedError:
         time.sleep(0.02)
     member, ending = min(endings.items(), key=lambda item: item[1].at if item[1] is not None else float("inf"))
     process = f"process {ending.pid} on {member.address}" if ending is not None else f"on {member.address}"
-    how = ending.how if ending is not None else "without a trace: perhaps its node is down"
+    how = ending.how if ending is not None else f"without a trace: {_ray_says(member.ended)}"
     also = ", ".join(str(other.slot) for other in died if other is not member)
     return WorkerDiedError(
         f"{member.slot} ({process}) ended {how}"
@@ -192,6 +195,17 @@ def _failure_of(ref: Any) -> list[Failure]:
     return []
 
 
+def _ray_says(ended: Any) -> str:
+    """Return why a worker that left no trace ended, as far as Ray knows."""
+    try:
+        ray.get(ended, timeout=0)
+    except RayActorError:  # only that it is gone
+        pass
+    except RayError as error:
+        return _words_of(error)
+    return "perhaps its node is down"
+
+
 def _is_echo(failure: Failure) -> bool:
     """Say whether an exception looks like the consequence of another worker's."""
     return failure.error is None and any(word in failure.line.lower() for word in _LOST_TOUCH)
@@ -206,6 +220,11 @@ def _log_end(member: Member) -> str:
             return file.read().decode(errors="replace")
     except OSError:
         return ""
+
+
+def _words_of(error: BaseException) -> str:
+    """Return the first two lines of what Ray says: the second one often has the reason."""
+    return " ".join(str(error).strip().splitlines()[:2]) or type(error).__name__
 
 
 def _last_line(error: BaseException | None) -> str:

@@ -165,6 +165,11 @@ class FakeEngine:
                 for sample in range(sampling.num_samples)
             ]
 
+    def dawdle(self, seconds: float) -> Any:
+        print("thinking", flush=True)
+        time.sleep(seconds)
+        yield "a result"
+
     def init_transfer(self, info: dict[str, Any]) -> None:
         self.log.append("init")
 
