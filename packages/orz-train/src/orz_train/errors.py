@@ -10,6 +10,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "GenerationError",
     "NonFiniteError",
     "OrzError",
     "RewardError",
@@ -49,6 +50,12 @@ class RewardError(OrzError, ValueError):
 
 class NonFiniteError(OrzError, ArithmeticError):
     """Too many updates in a row had a non-finite loss or gradient; the run stopped."""
+
+    exit_code = ExitCode.FAILED
+
+
+class GenerationError(OrzError, RuntimeError):
+    """An engine gave up a response: it ended neither by itself nor at the limit of tokens."""
 
     exit_code = ExitCode.FAILED
 

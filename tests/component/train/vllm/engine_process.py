@@ -23,6 +23,24 @@ def _first_batch(engine: VLLMEngine, *args: Any, **kwargs: Any) -> list[Any]:
     return taken
 
 
+def _cached_tokens(engine: VLLMEngine, *args: Any, **kwargs: Any) -> list[int]:
+    """Generate; return for each response how many of its prompt's tokens vLLM had computed before."""
+    core = engine.llm.llm_engine
+    step, counts = core.step, []
+
+    def counting() -> list[Any]:
+        outputs: list[Any] = step()
+        counts.extend(output.num_cached_tokens for output in outputs if output.finished)
+        return outputs
+
+    core.step = counting  # type: ignore[method-assign,assignment]
+    try:
+        list(engine.generate(*args, **kwargs))
+    finally:
+        core.step = step  # type: ignore[method-assign]
+    return counts
+
+
 def _serve(address: str) -> None:
     engine: VLLMEngine | None = None
     with Client(address) as connection:
@@ -39,6 +57,8 @@ def _serve(address: str) -> None:
                     result = list(engine.generate(*args, **kwargs))
                 elif name == "first_batch":
                     result = _first_batch(engine, *args, **kwargs)
+                elif name == "cached_tokens":
+                    result = _cached_tokens(engine, *args, **kwargs)
                 elif name == "policy_version":
                     result = engine.policy_version
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from orz_train.errors import ConfigError
+from orz_train.errors import ConfigError, GenerationError
 from orz_train.ports import Sampling
 from orz_train.types import FinishReason, Prompt, Rollout
 
@@ -61,6 +62,19 @@ def test_more_prompt_tokens_than_one_step_takes(engine: Any, model: nn.Module) -
     rollouts = engine.rollouts(prompts, num_samples=1)
     assert len(rollouts) == 12
     assert engine.gap(rollouts, model) < 1e-4
+
+
+def test_nothing_is_kept_from_one_call_to_the_next(engine: Any) -> None:
+    """A long prompt is computed as a whole, to the same bits, though an earlier call had it, as an evaluation has."""
+    prompts = engine.prompts(["".join(f"{number}+{number * 7}=" for number in range(99))[:390]])
+    settings = Sampling(
+        max_tokens=4, temperature=1.0, top_p=1.0, top_k=-1, stop=(), stop_token_ids=(), num_samples=4, seed=1
+    )
+    first = engine.call("cached_tokens", prompts, settings, step=2)
+    assert [0, 384, 384, 384] == sorted(first), "samples share three blocks of 128"
+    assert sorted(first) == sorted(engine.call("cached_tokens", prompts, settings, step=2))
+    expected = [rollout.sampler_logprobs for rollout in engine.rollouts(prompts, step=2)]
+    assert expected == [rollout.sampler_logprobs for rollout in engine.rollouts(prompts, step=2)]
 
 
 def test_seed_step_prompt_and_sample_decide_the_tokens(engine: Any, prompts: Any) -> None:
@@ -139,6 +153,14 @@ def test_ids_beyond_the_tokenizer_are_never_sampled(engine: Any, prompts: Any, m
         rollouts = engine.rollouts(prompts, temperature=temperature)
         assert max(max(rollout.token_ids) for rollout in rollouts) < num_ids
         assert engine.gap(rollouts, model) < 1e-5
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "repetition"])
+def test_a_request_that_vllm_gives_up_is_named(engine: Any, prompts: Any, reason: str) -> None:
+    """By rollout and reason: it isn't a sample of the policy."""
+    given_up = SimpleNamespace(finish_reason=reason, token_ids=[5, 6])
+    with pytest.raises(GenerationError, match=rf"engine 0, rollout 7/0/1: .* after 2 tokens because of '{reason}'"):
+        engine.call("_rollout", "7/0/1", 0, prompts[0][1], given_up)
 
 
 def test_a_caller_that_stops_early_leaves_nothing_behind(engine: Any, prompts: Any) -> None:

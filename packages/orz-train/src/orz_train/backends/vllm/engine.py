@@ -26,7 +26,7 @@ from orz_train.backends.weights.bucket import Bucket, ParamMeta, verify
 from orz_train.backends.weights.delivery import Delivery
 from orz_train.config.schema import Config
 from orz_train.config.suggest import nearest_name
-from orz_train.errors import ConfigError, NonFiniteError
+from orz_train.errors import ConfigError, GenerationError, NonFiniteError
 from orz_train.ports import Sampling, Tokenizer
 from orz_train.types import FinishReason, Prompt, Rollout
 
@@ -59,7 +59,9 @@ class VLLMEngine:
     ) -> Iterator[list[Rollout]]:
         """Yield rollouts in small batches as they finish, `num_samples` of each prompt.
 
-        All requests are handed over, in order, before the first token is sampled.
+        All requests are handed over, in order, before the first token is sampled. Samples of a prompt share what is
+        computed of it; nothing is kept from one call to the next, so that neither an evaluation nor a resume in
+        between changes how a prompt is computed.
 
         Args:
             prompts: with their group indices.
@@ -68,8 +70,11 @@ class VLLMEngine:
 
         Raises:
             NonFiniteError: a sampled token had no finite log-probability.
+            GenerationError: vLLM gave up a request.
         """
         engine = self.llm.llm_engine
+        was_reset = self.llm.reset_prefix_cache()
+        assert was_reset  # noqa: S101  # only running requests stop it, and a call leaves none
         requests = {}
         for group_index, prompt in prompts:
             for sample in range(sampling.num_samples):
@@ -108,6 +113,13 @@ class VLLMEngine:
         )
 
     def _rollout(self, rollout_id: str, group_index: int, prompt: Prompt, output: Any) -> Rollout:
+        if output.finish_reason not in _FINISH:
+            raise GenerationError(
+                f"engine {self.index}, rollout {rollout_id}: vLLM ended it after {len(output.token_ids)} tokens because"
+                f" of '{output.finish_reason}', expected one of {', '.join(_FINISH)}",
+                remedy=f"look for the cause in logs/engine-{self.index}.log, and at cluster.engine_options; then go on"
+                " from the last checkpoint",
+            )
         token_ids = tuple(output.token_ids)
         logprobs = tuple(output.logprobs.logprobs)
         if len(logprobs) != len(token_ids) or not all(map(math.isfinite, logprobs)):
@@ -168,7 +180,7 @@ class VLLMEngine:
         self._rpc("update_weights", update_info=dict(info))
 
     def finish_update(self, version: int) -> None:
-        """Sample from the new weights from now on, and forget what the old ones computed.
+        """Sample from the new weights from now on.
 
         Raises:
             WeightTransferError: a parameter didn't arrive.
@@ -176,8 +188,6 @@ class VLLMEngine:
         self._delivery.require_complete()
         self._rpc("finish_weight_update")
         self.llm.llm_engine.set_weight_version(str(version))
-        was_reset = self.llm.reset_prefix_cache()
-        assert was_reset  # noqa: S101  # only running requests stop it, and generate() leaves none
         self.policy_version = version
 
     # --- life -------------------------------------------------------------------------------------
