@@ -41,7 +41,7 @@ class TrainingEngine:
         self.rank: int = comm.get_rank()
         self.num_ranks: int = comm.get_world_size()
         if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]  # a PreTrainedModel
         self.parameters: Mapping[str, nn.Parameter] = dict(model.named_parameters())  # a tied head comes once
         self.shapes = {name: tuple(parameter.shape) for name, parameter in self.parameters.items()}
         self.adamw = make_adamw(

@@ -34,7 +34,7 @@ class LocalBackend:
             torch.set_num_threads(config.local.num_threads)
 
     def load(self, *, num_steps: int, checkpoint: Path | None, probe: Prompt) -> Models:  # noqa: ARG002  one set of weights: nothing to compare
-        """Load policy, critic where the algorithm needs one, and reference where a KL coefficient is above 0.
+        """Load policy, critic where one is configured, and reference where a KL coefficient is above 0.
 
         Args:
             num_steps: of the whole run, for the learning rate schedules.
@@ -74,7 +74,7 @@ class LocalBackend:
 
     def _critic(self, num_steps: int, checkpoint: Path | None) -> LocalCritic | None:
         settings = self.config.critic
-        if settings is None or not self.algorithm.needs_critic:
+        if settings is None:
             return None
         start_model = model_path(settings.model or self.config.policy.model)
         loaded = hf.load_critic(

@@ -59,7 +59,7 @@ class _Trained:
         self.reduction = config.loss.reduction
         self.optimizer = GuardedAdamW(model, settings.optimizer, total_updates=updates)
         if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]  # a PreTrainedModel
 
     def row_loss(self, train_row: TrainRow, weights_K: Tensor) -> LossOutput:
         """Run the model on a row and compute its share of the loss."""

@@ -56,7 +56,7 @@ class HostWeightTransferEngine(WeightTransferEngine[HostInitInfo, HostUpdateInfo
 
     def receive_weights(self, update_info: HostUpdateInfo) -> None:
         """Load the parameters of one bucket."""
-        loaded = self.model.load_weights(unpack_bucket(update_info.bucket))  # type: ignore[operator]
+        loaded = self.model.load_weights(unpack_bucket(update_info.bucket))  # type: ignore[operator]  # a model of vLLM
         self.loaded |= self.expected if loaded is None else loaded  # a few models don't say
 
     def finish_weight_update(self) -> None:
@@ -71,7 +71,7 @@ class HostWeightTransferEngine(WeightTransferEngine[HostInitInfo, HostUpdateInfo
                 f"vLLM's {type(self.model).__name__} took no weights for {', '.join(missing)}",
                 remedy="vLLM and transformers name this model's parameters differently; take a model of another family",
             )
-        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
+        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]  # vLLM has no types there
         _refresh_heads(self.model)
 
     def shutdown(self) -> None:
