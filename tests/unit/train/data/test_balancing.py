@@ -146,7 +146,7 @@ def test_rows_of_a_rank_keep_their_order(make_rollout: MakeRollout) -> None:
 
 
 def test_masked_copies(make_rollout: MakeRollout) -> None:
-    (row,) = rows_of([4], make_rollout)
+    row = rows_of([4], make_rollout)[0].row
     copy = masked(row)
-    assert (copy.row.num_actions, row.row.num_actions) == (0, 3)
-    assert copy.row.action_mask_T.dtype == torch.bool
+    assert (copy.num_actions, row.num_actions) == (0, 3)
+    assert copy.action_mask_T.dtype == torch.bool

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from orz_train.algo.losses import LossReduction, token_weights
 from orz_train.algo.segments import action_index
 from orz_train.cluster.group import Group
 from orz_train.cluster.residency import AllResident, ColocatedResidency
-from orz_train.data.balancing import deal
+from orz_train.data.balancing import deal, filled, masked
 from orz_train.types import Metric, PackedRow, TrainRow
 
 
@@ -45,12 +43,8 @@ class ClusterReference:
         """Deal rows to ranks, equally many each, and put the results back in order."""
         if not rows:
             return []
-        num_ranks = len(self.group)
-        dealt = deal([len(row.token_ids_T) for row in rows], num_ranks)
-        shortest = min(rows, key=lambda row: len(row.token_ids_T))
-        filler = replace(shortest, action_mask_T=torch.zeros_like(shortest.action_mask_T))
-        most = max(len(indices) for indices in dealt)
-        shards = [[rows[i] for i in indices] + [filler] * (most - len(indices)) for indices in dealt]
+        dealt = deal([len(row.token_ids_T) for row in rows], len(self.group))
+        shards = filled(rows, dealt, masked(min(rows, key=lambda row: len(row.token_ids_T))))
         with self.on_device(self):
             answers = self.group.scatter(method, [(shard,) for shard in shards])
         scored = {

@@ -197,7 +197,7 @@ class Cluster:
                 probe=probe,
                 on_device=on_device,
             ),
-            ran_on={"trainer": "deepspeed", "generator": "vllm", "processes": "ray"},
+            ran_on=_ran_on(groups),
         )
 
     def _transfer(self, policy: Group, engines: Group) -> Transfer:
@@ -326,6 +326,17 @@ def _reserve(assignment: Assignment) -> PlacementGroup:
             remedy="try again; see `ray status` for who else uses the cluster",
         )
     return group
+
+
+def _ran_on(groups: Mapping[str, Group]) -> dict[str, str]:
+    """Say what runs the models and the processes, as they themselves say."""
+
+    def said(role: str) -> str:
+        answers = groups[role].call("ran_on")
+        count = f"{len(answers)} {'engine' if role == 'engine' else 'rank'}{'s' if len(answers) > 1 else ''}"
+        return "; ".join([*dict.fromkeys(answers), count])
+
+    return {"trainer": said("policy"), "generator": said("engine"), "processes": f"ray {ray.__version__}"}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from orz_train.types import TrainRow
+from orz_train.types import PackedRow, TrainRow
 
 Item = TypeVar("Item")
 
@@ -34,10 +34,7 @@ def minibatches(items: Sequence[Item], num: int, *, seed: int, step: int, epoch:
 
 
 def balance(rows: Sequence[TrainRow], num_ranks: int) -> list[list[TrainRow]]:
-    """Deal rows to D ranks, as `deal` does.
-
-    All ranks get equally many rows; where rows run out, a rank gets a copy of the shortest with nothing in
-    its action mask, which adds nothing to any loss.
+    """Deal rows to D ranks, as `deal` does, equally many each: the shortest, masked, fills up.
 
     Args:
         rows: B rows.
@@ -48,10 +45,9 @@ def balance(rows: Sequence[TrainRow], num_ranks: int) -> list[list[TrainRow]]:
     """
     if num_ranks == 1:
         return [list(rows)]
-    shards = deal([len(row.row.token_ids_T) for row in rows], num_ranks)
-    most = max(len(shard) for shard in shards)
-    filler = masked(min(rows, key=lambda row: len(row.row.token_ids_T)))
-    return [[rows[i] for i in shard] + [filler] * (most - len(shard)) for shard in shards]
+    shortest = min(rows, key=lambda row: len(row.row.token_ids_T))
+    dealt = deal([len(row.row.token_ids_T) for row in rows], num_ranks)
+    return filled(rows, dealt, replace(shortest, row=masked(shortest.row)))
 
 
 def deal(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
@@ -74,6 +70,21 @@ def deal(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
     return [sorted(shard) for shard in shards]
 
 
-def masked(row: TrainRow) -> TrainRow:
-    """Copy a row with an empty action mask."""
-    return replace(row, row=replace(row.row, action_mask_T=torch.zeros_like(row.row.action_mask_T)))
+def filled(items: Sequence[Item], dealt: Sequence[Sequence[int]], filler: Item) -> list[list[Item]]:
+    """Make the shards of dealt items equally long, with fillers behind.
+
+    Args:
+        items: what was dealt.
+        dealt: for each of D ranks the indices of its items.
+        filler: counts for nothing, such as a `masked` row.
+
+    Returns:
+        D lists, all as long as the longest of `dealt`.
+    """
+    most = max(len(indices) for indices in dealt)
+    return [[items[i] for i in indices] + [filler] * (most - len(indices)) for indices in dealt]
+
+
+def masked(row: PackedRow) -> PackedRow:
+    """Copy a row with an empty action mask: it adds nothing to any loss."""
+    return replace(row, action_mask_T=torch.zeros_like(row.action_mask_T))

@@ -74,6 +74,9 @@ class FakeModel:
     def onload(self) -> None:
         self.calls.append("onload")
 
+    def ran_on(self) -> str:
+        return "fake ranks"
+
     # --- what can go wrong ------------------------------------------------------------------------
 
     def pid(self) -> int:
@@ -190,6 +193,9 @@ class FakeEngine:
 
     def history(self) -> list[str]:
         return self.log
+
+    def ran_on(self) -> str:
+        return "fake engines"
 
     def pid(self) -> int:
         return os.getpid()

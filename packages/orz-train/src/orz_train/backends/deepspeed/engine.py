@@ -135,6 +135,14 @@ class TrainingEngine:
             state = self.adamw.state.get(parameter, {})
             state.update({key: value.to(device) for key, value in state.items()})
 
+    def ran_on(self) -> str:
+        """Say what runs here, as DeepSpeed and torch tell it."""
+        dtype = str(next(iter(self.parameters.values())).dtype).removeprefix("torch.")
+        stage, device = self.module.zero_optimization_stage(), self.module.device.type
+        return (
+            f"deepspeed {deepspeed.__version__}, ZeRO-{stage}, {dtype}, {torch.distributed.get_backend()} on {device}"
+        )
+
     def close(self) -> None:
         """Let DeepSpeed take its hooks off."""
         self.module.destroy()

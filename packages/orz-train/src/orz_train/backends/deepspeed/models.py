@@ -86,6 +86,10 @@ class _Trained:
         self.engine = engine
         self.tokenizer = tokenizer
 
+    def ran_on(self) -> str:
+        """Say what runs the model: `deepspeed 0.19.8, ZeRO-2, float32, gloo on cpu`."""
+        return self.engine.ran_on()
+
     def row_loss(self, train_row: TrainRow, weights_K: Tensor) -> LossOutput:
         """Run the model on a row and compute its share of the loss."""
         raise NotImplementedError

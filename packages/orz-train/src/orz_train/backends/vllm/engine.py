@@ -202,6 +202,12 @@ class VLLMEngine:
         if self.llm.model_config.enable_sleep_mode:
             self.llm.wake_up(list(tags) if tags is not None else None)
 
+    def ran_on(self) -> str:
+        """Say what samples here: `vllm 0.32.0, float32 on cpu`."""
+        config = self.llm.llm_engine.vllm_config
+        dtype = str(config.model_config.dtype).removeprefix("torch.")
+        return f"vllm {vllm.__version__}, {dtype} on {config.device_config.device_type}"
+
     def close(self) -> None:
         """End the engine and its workers; free what they held. A second time does nothing."""
         if hasattr(self, "llm"):
