@@ -3,7 +3,7 @@
 nox -s quickstart                       install, train a small model, verify its checkpoint, report on the run
 nox -s tests                            install, lint, check types and imports, run the tests
 nox -s tests -- tests/unit -k gae       what follows -- goes to pytest
-nox -s quickstart -- --cpu              the CPU lock, whatever the machine has
+nox -s tests -- --cuda -m gpu           with the lock for NVIDIA GPUs: what needs one
 nox -s real_model                       the same with SmolLM2-135M, a real pretrained model
 nox -s full-learn                       the quickstart recipes on three seeds each: half an hour
 nox -s full-dist                        the long matrices of ranks, stages and engines
@@ -63,9 +63,13 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session(python=False, default=False)
 def real_model(session: nox.Session) -> None:
-    """Train SmolLM2-135M for ten steps and load what comes out; `-- --gsm8k FOLDER` reads GSM8K's files, too."""
+    """Train SmolLM2-135M for ten steps and load what comes out.
+
+    `-- --gsm8k FOLDER` reads GSM8K's files, too; `--out FILE` writes what was found.
+    """
     parser = argparse.ArgumentParser(prog="nox -s real_model --", allow_abbrev=False)
-    parser.add_argument("--gsm8k", metavar="FOLDER", type=lambda path: Path(path).resolve())
+    for flag, metavar in (("--gsm8k", "FOLDER"), ("--out", "FILE")):
+        parser.add_argument(flag, metavar=metavar, type=lambda path: Path(path).resolve())
     arguments, settings = parser.parse_known_args(install(session))
     example = ROOT / "examples" / "real_model"
     model, sums, run_dir = REAL_MODEL / "smollm2", REAL_MODEL / "sums", new_run_dir("real_model")
@@ -77,8 +81,8 @@ def real_model(session: nox.Session) -> None:
         run(session, "orz", "train", "recipe.yaml", *files, *settings, "--run-dir", run_dir)
     run(session, "orz", "ckpt", "verify", newest_checkpoint(run_dir))
     run(session, "orz", "monitor", "report", run_dir)
-    gsm8k = ["--gsm8k", arguments.gsm8k] if arguments.gsm8k else []
-    run(session, "python", example / "check.py", run_dir, *gsm8k)
+    more = [word for name, path in vars(arguments).items() if path for word in (f"--{name}", path)]
+    run(session, "python", example / "check.py", run_dir, *more)
 
 
 def real_model_packages(session: nox.Session) -> Path:
@@ -120,8 +124,8 @@ def full_learn(session: nox.Session) -> None:
 
 @nox.session(name="full-dist", python=False, default=False)
 def full_dist(session: nox.Session) -> None:
-    """Run the long matrices that `tests` leaves out: every stage, ranks, precision; tensor parallelism."""
-    run(session, "pytest", "-m", "full", *install(session))
+    """Run the long matrices of the trainer that `tests` leaves out, and write the table of what passed."""
+    run(session, "python", "benchmarks/full_dist.py", *install(session))
 
 
 @nox.session(python=False, default=False)
@@ -192,13 +196,13 @@ def use_together(session: nox.Session, folder: Path, wheels: list[Path]) -> None
 
 
 def install(session: nox.Session) -> list[str]:
-    """Make or keep the shared environment; return the session's arguments without --cpu."""
-    flags = ["--cpu"] if "--cpu" in session.posargs else []
+    """Make or keep the shared environment; return the session's arguments without --cuda."""
+    flags = ["--cuda"] if "--cuda" in session.posargs else []
     python = find_python("3.11")
     if python is None:
         session.error("CPython 3.11 is not on this machine; the locks are made for it")
     session.run(python, "requirements/install.py", ENVIRONMENT, *flags, external=True)
-    return [argument for argument in session.posargs if argument != "--cpu"]
+    return [argument for argument in session.posargs if argument != "--cuda"]
 
 
 def run(session: nox.Session, program: str, *arguments: str | Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -69,14 +70,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-quickstart.md")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of every run")
     arguments = parser.parse_intermixed_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for recipe in arguments.recipes:
-            for seed in arguments.seeds:
-                rows.append(run(recipe, seed, arguments.settings, Path(folder) / f"{recipe}-{seed}"))
-                print(line(rows[-1]), file=sys.stderr)
     arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(table(rows, arguments.settings), encoding="utf-8")
+    tree, rows = commit(), list[Row]()
+    folder = Path(tempfile.mkdtemp(prefix="orz-quickstart-"))
+    for recipe in arguments.recipes:
+        for seed in arguments.seeds:
+            run_dir = folder / f"{recipe}-{seed}"
+            rows.append(run(recipe, seed, arguments.settings, run_dir))
+            print(line(rows[-1]), file=sys.stderr)
+            arguments.out.write_text(table(rows, arguments.settings, tree), encoding="utf-8")
+            if rows[-1].reached:
+                shutil.rmtree(run_dir)
+            else:
+                print(f"kept: {run_dir}", file=sys.stderr)
     print(arguments.out)
     sys.exit(0 if all(row.reached for row in rows) else 1)
 
@@ -85,13 +91,15 @@ def run(recipe: str, seed: int, settings: list[str], run_dir: Path) -> Row:
     """Train, verify and check one run."""
     started = time.monotonic()
     command = ["train", recipe, f"seed={seed}", *settings, "--run-dir", str(run_dir)]
-    subprocess.run([ORZ, *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ended = subprocess.run([ORZ, *command], check=False, capture_output=True, text=True)
     seconds = time.monotonic() - started
+    if ended.returncode:
+        sys.exit(f"orz {' '.join(command)}: exit code {ended.returncode}\n{ended.stderr}")
     lines = read_records(run_dir / "metrics.jsonl")
     records = [line.record for line in lines if isinstance(line.record, StepRecord)]
     rewards = [record.metrics["reward/mean"] for record in records if record.step > 0]
     accuracy = [record.metrics["eval/sums/accuracy"] for record in records if "eval/sums/accuracy" in record.metrics]
-    newest = max((run_dir / "checkpoints").glob("step_*"))
+    newest = max(path.parent for path in run_dir.glob("checkpoints/step_*/manifest.json"))
     return Row(
         recipe=recipe,
         seed=seed,
@@ -144,13 +152,13 @@ The model could add before; what it learned is which of its styles of answer is 
 """
 
 
-def table(rows: list[Row], settings: list[str]) -> str:
+def table(rows: list[Row], settings: list[str], tree: str) -> str:
     """Write the page."""
     heads = ("recipe", "seed", "steps", f"reward, first {FIRST} steps", f"reward, last {LAST}", "held out, before")
     heads = (*heads, "after", "gain", "mismatch", "seconds", "verify", "check", "goals met")
     return PAGE.format(
         settings="".join(f" {setting}" for setting in settings),
-        commit=commit(),
+        commit=tree,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         num_first=FIRST,

@@ -1,4 +1,4 @@
-"""Makes the environment of this workspace: `python requirements/install.py FOLDER [--cpu]`; the nox sessions call it.
+"""Makes the environment of this workspace: `python requirements/install.py FOLDER [--cuda]`; the nox sessions call it.
 
 The steps, in this order because each needs the one before: a virtual environment; torch, whose build has to fit the
 lock; everything else of the lock; the checks of dev.txt; the four packages, editable. An environment that is up to date
@@ -40,23 +40,24 @@ def main() -> None:
     """Parse the command line and make the environment."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="the virtual environment")
-    parser.add_argument("--cpu", action="store_true", help="take the CPU lock, whatever the machine has")
+    parser.add_argument("--cuda", action="store_true", help="take the lock for NVIDIA GPUs")
     arguments = parser.parse_args()
     try:
-        install(arguments.folder.resolve(), force_cpu=arguments.cpu)
+        install(arguments.folder.resolve(), cuda=arguments.cuda)
     except InstallError as error:
         sys.exit(f"error: {error}")
 
 
-def install(folder: Path, *, force_cpu: bool) -> None:
+def install(folder: Path, *, cuda: bool) -> None:
     """Make the environment in `folder`, or leave it where it is up to date.
 
     Raises:
         InstallError: no such environment can be made here.
     """
-    name, reason = choose_lock(force_cpu=force_cpu)
-    lock = HERE / name
-    say(f"requirements/{name}, because {reason}")
+    lock = HERE / ("cuda.txt" if cuda else "cpu.txt")
+    say(f"requirements/{lock.name}{'' if cuda else ', for CPUs; --cuda takes that for NVIDIA GPUs'}")
+    if cuda:
+        check_driver()
     check_platform()
     stamp = folder / STAMP
     wanted = fingerprint(lock)
@@ -69,7 +70,7 @@ def install(folder: Path, *, force_cpu: bool) -> None:
     before_torch(python, lock)
     pip(python, "install", "--constraint", str(lock), "torch", "setuptools")
     check_torch(python, lock)
-    step(f"2/4 the other packages of {name} (one to three minutes)")
+    step(f"2/4 the other packages of {lock.name} (one to three minutes)")
     pip(python, "install", "--no-deps", "--no-build-isolation", "--requirement", str(lock))
     step("3/4 the checks: dev.txt")
     pip(python, "install", "--no-deps", "--requirement", str(DEV_LOCK))
@@ -95,21 +96,23 @@ def check_platform() -> None:
         raise InstallError(message)
 
 
-def choose_lock(*, force_cpu: bool) -> tuple[str, str]:
-    """Return the lock for this machine, and why: cuda.txt where an NVIDIA driver answers."""
-    if force_cpu:
-        return "cpu.txt", "--cpu says so"
+def check_driver() -> None:
+    """Stop where no NVIDIA driver answers: the CUDA build of vLLM runs on nothing else."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return "cpu.txt", "there is no NVIDIA driver (nvidia-smi is not on PATH)"
-    try:
-        answer = subprocess.run([program, "--list-gpus"], capture_output=True, check=False, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return "cpu.txt", f"the NVIDIA driver does not answer ({error})"
-    devices = answer.stdout.strip().splitlines()
-    if answer.returncode or not devices:
-        return "cpu.txt", f"the NVIDIA driver does not answer (nvidia-smi: exit code {answer.returncode})"
-    return "cuda.txt", f"an NVIDIA driver answers: {devices[0].partition(' (UUID')[0]}"
+        found = "nvidia-smi is not on PATH"
+    else:
+        try:
+            answer = subprocess.run([program, "--list-gpus"], capture_output=True, check=False, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            found = str(error)
+        else:
+            if answer.returncode == 0 and answer.stdout.strip():
+                say(f"the NVIDIA driver answers: {answer.stdout.strip().splitlines()[0].partition(' (UUID')[0]}")
+                return
+            found = f"nvidia-smi: exit code {answer.returncode}"
+    message = f"--cuda needs an NVIDIA driver, and none answers: {found}\n  -> leave --cuda out to run on CPUs"
+    raise InstallError(message)
 
 
 def projects() -> list[Path]:

@@ -1,17 +1,21 @@
 """Checks what a run of this example has left: its log-prob gap, its last checkpoint, and that GSM8K's files load.
 
-    python check.py RUN_DIR [--gsm8k FOLDER]
+    python check.py RUN_DIR [--gsm8k FOLDER] [--out FILE]
 
 The policy of the last checkpoint is loaded by transformers and by vLLM, which samples with it; the two have to agree
-about the log-probs of what was sampled. The exit code is 1 where a check has failed.
+about the log-probs of what was sampled. What is found is printed, and written to FILE with commit and date. The exit
+code is 1 where a check has failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from orz_monitor.records import StepRecord, read_records
@@ -23,6 +27,8 @@ from orz_train.data import load_eval_sets, load_prompts
 GAP_LIMIT = 0.03
 """Nats a token, in bfloat16."""
 NUM_PROMPTS, NUM_SAMPLES = 8, 4
+SAID: list[str] = []
+"""The lines of the report so far."""
 
 
 def main() -> None:
@@ -30,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--gsm8k", type=Path, help="a folder with *train.jsonl and *test.jsonl of GSM8K")
+    parser.add_argument("--out", type=Path, help="a Markdown file for what is found")
     arguments = parser.parse_args()
     run_dir: Path = arguments.run_dir.resolve()
     config = load(str(run_dir / "config.yaml")).config
@@ -42,6 +49,8 @@ def main() -> None:
     ]
     for failure in failures:
         say(f"FAILED: {failure}")
+    if arguments.out:
+        arguments.out.write_text(page(run_dir, failed=bool(failures)), encoding="utf-8")
     sys.exit(1 if failures else 0)
 
 
@@ -101,7 +110,7 @@ def check_policy(folder: Path, config: Config) -> Iterator[str]:
             gaps += (expected_L - torch.tensor(sampled)).abs().tolist()
     gap = sum(gaps) / len(gaps)
     said = f"{held_out[-1].text.splitlines()[-2]} -> {tokenizer.decode(response).strip()}"
-    say(f"{folder}: vLLM says {said!r}; {gap:.2g} nats a token from transformers")
+    say(f"{folder.parent.name}: vLLM says {said!r}; {gap:.2g} nats a token from transformers")
     if not gap < GAP_LIMIT:
         yield f"{folder}: vLLM and transformers differ by {gap:.2g} nats a token, expected less than {GAP_LIMIT}"
 
@@ -127,8 +136,22 @@ def check_gsm8k(folder: Path | None, policy: Path) -> Iterator[str]:
             yield f"{files[0]}: a prompt is too long or has no answer"
 
 
+def page(run_dir: Path, *, failed: bool) -> str:
+    """Write what was said as a page, with where and on what it was found."""
+    found = json.loads((run_dir / "environment.json").read_text())
+    ran_on = "\n".join(f"- {part}: {what}" for part, what in found["backends"].items())
+    command = ["git", "describe", "--always", "--dirty"]
+    tree = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True)
+    return (
+        f"# Ten steps of GRPO on SmolLM2-135M\n\nMade by `nox -s real_model` on {datetime.now(UTC):%Y-%m-%d}, commit"
+        f" {tree.stdout.strip()}, {os.cpu_count()} cores. {'A check FAILED.' if failed else 'All checks passed'}: gaps"
+        f" below {GAP_LIMIT} nats a token.\n\n{ran_on}\n\n```\n" + "\n".join(SAID) + "\n```\n"
+    )
+
+
 def say(line: str) -> None:
     """Write a line of the report."""
+    SAID.append(line)
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -44,6 +44,7 @@ SMALL = (
     "eval.every_steps=0",
     "cluster.weights.probe=every",
 )
+ROLLOUTS_PER_STEP = 16
 CLEAN_WITHIN_S = 30.0
 """Seconds after which nothing of a run may be left."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the kernel's
@@ -312,33 +313,35 @@ def test_a_killed_worker_is_named(start: Callable[..., Run], orz: Orz, victim: s
 def test_a_killed_driver_leaves_nothing_and_the_run_goes_on(start: Callable[..., Run], orz: Orz) -> None:
     """A kill -9 of the driver ends all that it started; the next command on the folder says where the run stands."""
     run = start(*LONG)
-    run.wait_for_step(3)
+    run.wait_for_checkpoint(2)
     run.process.kill()
     run.assert_nothing_left()
+    committed = max(path.parent for path in run.run_dir.glob("checkpoints/step_*/manifest.json"))
     on = start(*LONG)
     on.wait_for_step(step_records(run.run_dir)[-1].step + 1)
     (resume, *_) = events(run.run_dir, "resume")
-    assert resume.step is not None
-    assert resume.step >= 2
+    assert int(committed.name.removeprefix("step_")) == resume.step
     os.kill(on.process.pid, signal.SIGINT)
     ended = on.finish()
     assert 130 == ended.code
-    assert "step" in ended.stderr
+    assert f"resumed after step {resume.step} from checkpoints/{committed.name}" in ended.stderr
     on.assert_nothing_left()
     assert 0 == orz("ckpt", "verify", "run").code
 
 
 def test_a_killed_reward_worker_costs_one_score(start: Callable[..., Run]) -> None:
-    """A kill -9 of a reward worker loses no more than what it scored; the run goes on and ends as if nothing was."""
+    """A kill -9 of a reward worker loses no more than what it scored; another takes its place, and the run goes on."""
     run = start(*LONG)
     run.wait_for_step(1)
     workers = run.pids("spawn_main")
-    assert workers
     os.kill(workers[0], signal.SIGKILL)
     run.wait_for_step(step_records(run.run_dir)[-1].step + 3)
     assert run.process.poll() is None
+    now = run.pids("spawn_main")
+    assert len(workers) == len(now)
+    assert workers[0] not in now
     unscored = [record.metrics["reward/unscored_frac"] for record in step_records(run.run_dir)]
-    assert 0 == unscored[-1]
+    assert sum(unscored) * ROLLOUTS_PER_STEP <= 1
     os.kill(run.process.pid, signal.SIGINT)
     assert 130 == run.finish().code
     run.assert_nothing_left()

@@ -197,6 +197,13 @@ def test_dry_run_refuses_a_file_as_run_folder(run: Run, tmp_path: Path) -> None:
     assert (ExitCode.USAGE, "error: --run-dir taken is a file, expected a folder\n") == (code, err)
 
 
+def test_dry_run_refuses_an_engine_option_that_is_not_the_users(run: Run) -> None:
+    """What vLLM must not be told shows before anything starts, with the setting to use instead."""
+    code, _, err = run("train", "quickstart", "--dry-run", "cluster.engine_options={dtype: half}")
+    assert ExitCode.USAGE == code
+    assert "cluster.engine_options.dtype: policy.dtype decides it" in err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from orz_train import launch
+from orz_train.backends import needs
 from orz_train.backends.saved_state import require_fitting_state
 from orz_train.config.load import load
 from orz_train.config.schema import Config
@@ -34,7 +35,7 @@ def test_a_missing_backend_is_named_with_the_line_to_type(
 ) -> None:
     """No other backend is taken instead, and no run folder is made."""
     spec = ModuleSpec("there", None)
-    monkeypatch.setattr(launch, "find_spec", lambda name: None if name == "vllm" else spec)
+    monkeypatch.setattr(needs, "find_spec", lambda name: None if name == "vllm" else spec)
     config = load("quickstart", [f"cluster.num_gpus={num_gpus}", "cluster.num_ranks=1", "cluster.num_engines=1"]).config
     with pytest.raises(BackendMissingError, match="not installed: vllm") as caught:
         launch.run(config, run_dir=tmp_path / "run")
@@ -58,7 +59,7 @@ def test_workers_are_told_absolute_model_folders(
     module = ModuleType("orz_train.cluster.run")
     monkeypatch.setattr(module, "Cluster", Cluster, raising=False)
     monkeypatch.setitem(sys.modules, "orz_train.cluster.run", module)
-    monkeypatch.setattr(launch, "find_spec", lambda _: ModuleSpec("there", None))
+    monkeypatch.setattr(needs, "find_spec", lambda _: ModuleSpec("there", None))
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_model, "model")
     models = ["policy.model=model", "critic.model=some/hub-name", "reference.model=shipped:sums-base"]

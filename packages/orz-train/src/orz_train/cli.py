@@ -53,7 +53,11 @@ def train(
         ),
     ] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the settings and the plan, start nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check and print the settings, and the plan; read no model or data, start nothing.",
+        ),
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the shipped recipes and overlays.")] = False,
 ) -> None:
@@ -136,6 +140,7 @@ def _recipe_of(resume: str) -> str:
 
 def _dry_run(loaded: Loaded, run_dir: Path | None) -> None:
     """Write the settings to stdout, a recipe in its own right, and the plan's summary to stderr."""
+    from orz_train.backends.needs import check_backend
     from orz_train.config.dump import dump
     from orz_train.config.preflight import check_names
     from orz_train.plan.summary import make_plan
@@ -146,6 +151,7 @@ def _dry_run(loaded: Loaded, run_dir: Path | None) -> None:
         raise UsageError(f"--run-dir {run_dir} is a file, expected a folder")
     check_names(loaded.config)
     load_reward(loaded.config.reward.function)
+    check_backend(loaded.config)
     made = make_plan(loaded.config, run_dir=(run_dir or RUNS).absolute(), follows_orz=loaded.follows_orz)
     sources = "\n".join(f"#   {source}" for source in loaded.sources)
     typer.echo(f"# Made from, lowest precedence first:\n{sources}\n{dump(loaded.config)}", nl=False)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from orz_cli.doctor.probes import TORCH_CPU_INDEX
 from orz_train.algorithm import Algorithm, load_algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.load import LocalBackend
+from orz_train.backends.needs import check_backend
 from orz_train.backends.saved_state import require_fitting_state
 from orz_train.checkpoint import ResumePoint, RunCheckpoints, Saved, require_whole, starting_point
 from orz_train.collect import Collector
@@ -22,7 +21,7 @@ from orz_train.config.schema import Config
 from orz_train.config.shipped import is_shipped, model_path
 from orz_train.data import LoadedPrompts, PromptSet, load_eval_sets, load_prompts
 from orz_train.data.packing import Packing
-from orz_train.errors import BackendMissingError, ConfigError, RunFolderError
+from orz_train.errors import ConfigError, RunFolderError
 from orz_train.evaluation import Evaluator
 from orz_train.ports import Backend, MetricSink, Models, Sampling
 from orz_train.rewards.pool import RewardPool
@@ -31,14 +30,12 @@ from orz_train.runlog import RunFolder, RunLog
 from orz_train.stopwatch import Stopwatch
 from orz_train.trainer import Trainer
 
-CLUSTER_PACKAGES = ("ray", "vllm", "deepspeed")
-"""What `backend: cluster` imports."""
-
 
 def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") -> int:
     """Train as configured, from the start or from a checkpoint.
 
-    Everything that a user may have got wrong is looked at before the run folder is made.
+    What a user may have got wrong is looked at before the run folder is made, as far as one process can tell: whether
+    the run fits on the cluster, and whether vLLM knows an engine option, shows when those start.
 
     Args:
         config: of the run.
@@ -55,7 +52,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
     check_names(config)
     load_reward(config.reward.function)  # here, too, so that a wrong signature shows before anything starts
     check(config)
-    open_backend = _backend(config)
+    check_backend(config)
     start = starting_point(run_dir, resume)
     if start is not None:
         require_whole(start)
@@ -70,7 +67,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
             steps_per_episode=steps_per_episode(config, len(inputs.prompts)),
         ) as log,
         RewardPool.from_config(config.reward) as rewards,
-        open_backend(inputs, run_folder.path, log) as backend,
+        _backend(config, inputs, run_folder.path, log) as backend,
     ):
         models = load_models(backend, inputs)
         log.environment(models.ran_on)
@@ -209,29 +206,13 @@ def _sampling(config: Config) -> Sampling:
     )
 
 
-OpenBackend = Callable[[Inputs, Path, MetricSink], AbstractContextManager[Backend]]
-
-
-def _backend(config: Config) -> OpenBackend:
-    """Choose where the models will live; another backend is never taken instead.
-
-    Raises:
-        BackendMissingError: a package that it needs isn't installed.
-    """
+def _backend(config: Config, inputs: Inputs, run_dir: Path, sink: MetricSink) -> AbstractContextManager[Backend]:
+    """Choose where the models will live."""
     if config.backend == "local":
-        return lambda inputs, _run_dir, _sink: nullcontext(LocalBackend(config, inputs.tokenizer, inputs.algorithm))
-    missing = [name for name in CLUSTER_PACKAGES if find_spec(name) is None]
-    if missing:
-        extra = (
-            "'orz-train[cuda]'" if config.cluster.num_gpus else f"--extra-index-url {TORCH_CPU_INDEX} 'orz-train[cpu]'"
-        )
-        raise BackendMissingError(
-            f"backend: cluster needs {', '.join(CLUSTER_PACKAGES)}; not installed: {', '.join(missing)}",
-            remedy=f"pip install {extra}; or train a small model in one process: backend=local",
-        )
+        return nullcontext(LocalBackend(config, inputs.tokenizer, inputs.algorithm))
     from orz_train.cluster.run import Cluster  # noqa: PLC0415  only this backend needs Ray, vLLM and DeepSpeed
 
-    return lambda _inputs, run_dir, sink: Cluster.start(with_absolute_models(config), run_dir=run_dir, sink=sink)
+    return Cluster.start(with_absolute_models(config), run_dir=run_dir, sink=sink)
 
 
 def with_absolute_models(config: Config) -> Config:

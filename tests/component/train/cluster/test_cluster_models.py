@@ -119,7 +119,7 @@ def test_engines_without_the_policys_weights_are_found_out(started: Any, monkeyp
         lambda _self, rows: [torch.full(r.token_ids_T.shape, -1e4) for r in rows],
     )
     with pytest.raises(WeightTransferError, match=r"engine 0 doesn't hold the policy's weights of version 10"):
-        link._compare(10)
+        link._compare(10, group.NO_LIMIT)
 
 
 def test_a_warning_in_a_worker_becomes_an_event(started: Any) -> None:
@@ -168,6 +168,18 @@ def test_a_long_silence_of_the_engines_is_told_and_nothing_else(started: Any, mo
     assert data["message"].startswith("nothing came of dawdle for 0.5 s; still at work: engine 1; see ")
     assert ["engine 1"] == list(data["logs"])
     assert "| thinking" in data["logs"]["engine 1"]
+
+
+def test_a_long_silence_of_ranks_is_told_and_the_call_goes_on(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call without a limit may take its time, but the user hears what is waited for and who is at work."""
+    monkeypatch.setattr(group, "QUIET_S", 0.5)
+    began = len(started.sink.events)
+    assert [None, None] == started.models.policy.group.call("collective", 1.2)
+    name, data = started.sink.events[began:][-1]
+    assert ("warning", "policy") == (name, data["role"])
+    assert data["message"].startswith(
+        "nothing came of collective for 0.5 s; still at work: policy rank 0, policy rank 1"
+    )
 
 
 def test_workers_have_the_environment_of_the_run(started: Any) -> None:

@@ -47,7 +47,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_result_that_ray_lost(error: Exception, message: str) -> None:
     """The first line of what Ray says, and where to look; no traceback."""
-    with pytest.raises(ClusterError, match=rf"^Ray: [^\n]*{message}[^\n]*\n  -> see logs/ray.log"):
+    with pytest.raises(ClusterError, match=rf"^Ray: [^\n]*{message}[^\n]*\n  -> see logs/ray/ and logs/ray.log"):
         watch.Watch().get(error, {})
 
 

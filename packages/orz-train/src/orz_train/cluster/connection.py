@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ MIN_STORE_BYTES = 128 * MIB
 BYTES_PER_TOKEN = 256
 """Of a rollout and the rows made of it, with their estimates, pickled."""
 _PREFIX = "orz-ray-"
+_RAY_PROCESSES = ("raylet", "gcs_server", "runtime_env", "dashboard_agent", "debug_state")
+"""How the logs of Ray's own processes begin."""
 _LONGEST_TMP = 24
 """Characters: Ray's sockets lie 70 below it, and a socket's path ends at 107."""
 _LOGGERS = ("ray", "ray._private", "ray.actor", "ray.util")
@@ -67,14 +69,14 @@ def connected(config: Config, *, log: Path) -> Iterator[list[Node]]:
         stack.enter_context(_unchanged("RAY_AUTH_MODE"))  # `ray.init` sets it
         stack.enter_context(_quiet(log))
         if local:
-            _start(config, stack)
+            _start(config, stack, kept=log.parent / "ray")
         else:
             _attach(config.cluster.address, stack)
         yield _nodes(local=local)
 
 
-def _start(config: Config, stack: ExitStack) -> None:
-    """Start a Ray that listens on the loopback interface only."""
+def _start(config: Config, stack: ExitStack, *, kept: Path) -> None:
+    """Start a Ray that listens on the loopback interface only; where it fails, keep its logs in the folder `kept`."""
     token = AuthenticationTokenLoader.instance()
     stack.callback(token.reset_cache)  # after the variables are as they were
     stack.enter_context(_environment({"RAY_AUTH_TOKEN": secrets.token_hex(32)}))  # instead of one in the home folder
@@ -82,6 +84,7 @@ def _start(config: Config, stack: ExitStack) -> None:
     stack.enter_context(_loopback_only())
     folder = stack.enter_context(_session_folder())
     stack.callback(ray.shutdown)
+    stack.enter_context(_logs_kept(folder, kept))
     # of Ray's processes and their children; other children of the driver mustn't carry the guard's mark
     inherited = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", guard.MARK: str(folder)}
     try:
@@ -98,7 +101,7 @@ def _start(config: Config, stack: ExitStack) -> None:
     except (RuntimeError, ValueError, OSError) as error:
         raise ClusterError(
             f"Ray {ray.__version__} doesn't start on this machine: {_first_line(error)}",
-            remedy=f"see {folder}/session_latest/logs; is the disk or /dev/shm full?",
+            remedy=f"see Ray's logs in {kept}; is the disk or /dev/shm full?",
         ) from error
 
 
@@ -305,6 +308,20 @@ def _session_folder() -> Iterator[Path]:
         start_new_session=True,  # so that a Ctrl-C doesn't reach it
     ):  # leaving closes its standard input and waits for it
         yield folder
+
+
+@contextmanager
+def _logs_kept(session: Path, kept: Path) -> Iterator[None]:
+    """Where Ray fails, copy what its own processes logged; the session's folder goes with the session."""
+    try:
+        yield
+    except ClusterError:
+        with suppress(OSError):  # on the way out with another error
+            kept.mkdir(parents=True, exist_ok=True)
+            for log in (session / "session_latest" / "logs").glob("*"):
+                if log.is_file() and log.name.startswith(_RAY_PROCESSES):
+                    shutil.copy(log, kept)
+        raise
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ NO_LIMIT = Deadline(None)
 STREAM_AHEAD = 8
 """Batches that a stream's worker may be ahead of the driver."""
 QUIET_S = 600.0
-"""Without anything from any stream, after which the user is told, each time."""
+"""Without anything from any worker, after which the user is told, each time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +28,8 @@ class Pending:
     """Ref of what the method returns. It may be handed on to other workers without ever reaching the driver."""
     notes: Any
     """Ref of the worker's warnings, ready when the method is done."""
+    doing: str
+    """The method's name."""
 
 
 class Group:
@@ -102,6 +104,8 @@ class Group:
     ) -> None:
         """Wait for calls; leave their values where they are.
 
+        Without a limit they may take as long as they like, but the user hears of a long silence.
+
         Args:
             pending: calls, of this group or others.
             limit: for all of them.
@@ -111,24 +115,27 @@ class Group:
             OrzError: a worker failed, any worker of the run ended, or the limit has passed.
         """
         waiting = {one.notes: one.member for one in pending}
+        doing = ", ".join(dict.fromkeys(one.doing for one in pending))
         while waiting:
             progress(len(pending) - len(waiting))
-            for ref in self.watch.ready(waiting, limit):
+            for ref in self._ready(waiting, limit, doing):
                 member = waiting.pop(ref)
                 self._tell(member, self.watch.get(ref, waiting))
 
-    def streams(self, method: str, arguments: Sequence[tuple[Any, ...]], **named: Any) -> Iterator[Any]:
+    def streams(
+        self, method: str, arguments: Sequence[tuple[Any, ...]], *, limit: Deadline = NO_LIMIT, **named: Any
+    ) -> Iterator[Any]:
         """Call a method that yields on each rank; yield whatever comes, from whichever rank.
 
         Args:
             method: of the object.
             arguments: of each rank.
+            limit: for all of it. Without one a long response may take as long as it likes, but the user hears of a
+                long silence.
             named: arguments of all ranks.
 
-        There is no limit: a long response may take as long as it likes. But the user hears of a long silence.
-
         Raises:
-            OrzError: a worker failed, or any worker of the run ended.
+            OrzError: a worker failed, any worker of the run ended, or the limit has passed.
         """
         waiting = {
             member.actor.stream.options(
@@ -137,12 +144,7 @@ class Group:
             for member, own in zip(self.members, arguments, strict=True)
         }
         while waiting:
-            try:
-                ready = self.watch.ready(waiting, Deadline(QUIET_S))
-            except WorkerTimeoutError:
-                self._tell_silence(method, list(waiting.values()))
-                continue
-            for stream in ready:
+            for stream in self._ready(waiting, limit, method):
                 try:
                     ref = next(stream)
                 except StopIteration:
@@ -151,6 +153,15 @@ class Group:
                 value, notes = self.watch.get(ref, {})
                 self._tell(waiting[stream], notes)
                 yield value
+
+    def _ready(self, waiting: dict[Any, Member], limit: Deadline, doing: str) -> list[Any]:
+        """Wait for at least one of the refs; without a limit, tell of each long silence and go on waiting."""
+        while limit.seconds is None:
+            try:
+                return self.watch.ready(waiting, Deadline(QUIET_S))
+            except WorkerTimeoutError:
+                self._tell_silence(doing, list(waiting.values()))
+        return self.watch.ready(waiting, limit)
 
     def _tell_silence(self, method: str, members: Sequence[Member]) -> None:
         """Say who has been at work for long, with the tails of their logs."""
@@ -170,7 +181,7 @@ class Group:
 
 def _submit(member: Member, how: str, *positional: Any, **named: Any) -> Pending:
     value, notes = getattr(member.actor, how).options(num_returns=2).remote(*positional, **named)
-    return Pending(member, value, notes)
+    return Pending(member, value, notes, doing=str(positional[0]))
 
 
 def end(members: Sequence[Member], *, timeout_s: float) -> None:

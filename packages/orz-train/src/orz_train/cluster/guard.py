@@ -24,10 +24,10 @@ LIMIT_S = 20.0
 
 
 def of_session(folder: str) -> list[int]:
-    """List the processes that carry the session's mark, or have a file open in its folder.
+    """List the processes that carry the session's mark, or write to a file in its folder.
 
     Ray writes titles over the beginning of its processes' environments, and with it perhaps over the mark. A driver
-    that lives on keeps its own logs there open, and isn't meant.
+    that lives on keeps its own logs there open, and isn't meant; nor is who only reads there, such as `tail -f`.
     """
     spared = (os.getpid(), os.getppid())
     mark = f"{MARK}={folder}\0".encode()
@@ -35,17 +35,23 @@ def of_session(folder: str) -> list[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit() and int(entry.name) not in spared:
             with suppress(OSError):  # it is gone by now, or another user's
-                if mark in Path(entry.path, "environ").read_bytes() or _has_open(entry.path, f"{folder}/"):
+                if mark in Path(entry.path, "environ").read_bytes() or _writes_below(entry.path, f"{folder}/"):
                     found.append(int(entry.name))
     return found
 
 
-def _has_open(process: str, prefix: str) -> bool:
-    """Say whether a process, a folder of /proc, has a file open whose path begins so."""
-    for descriptor in os.scandir(f"{process}/fd"):
-        with suppress(OSError):  # closed by now
-            if str(Path(descriptor.path).readlink()).startswith(prefix):
-                return True
+def _writes_below(process: str, prefix: str) -> bool:
+    """Say whether a process, a folder of /proc, has a file open for writing whose path begins so."""
+    with os.scandir(f"{process}/fd") as descriptors:
+        return any(_is_written_below(process, descriptor, prefix) for descriptor in descriptors)
+
+
+def _is_written_below(process: str, descriptor: os.DirEntry[str], prefix: str) -> bool:
+    with suppress(OSError):  # closed by now
+        if str(Path(descriptor.path).readlink()).startswith(prefix):
+            info = Path(process, "fdinfo", descriptor.name).read_text()
+            flags = next(line.split()[1] for line in info.splitlines() if line.startswith("flags:"))
+            return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
     return False
 
 

@@ -16,7 +16,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orz_train.backends.vllm.options import engine_options, transfer_backend
+from orz_train.backends.vllm.options import transfer_backend
 from orz_train.cluster.connection import LOOPBACK, connected
 from orz_train.cluster.device_transfer import DeviceTransfer
 from orz_train.cluster.environment import worker_environment
@@ -108,7 +108,6 @@ class Cluster:
 
     def _open(self, stack: ExitStack) -> None:
         """Connect, plan and reserve."""
-        engine_options(self.config, model=self.config.policy.model)  # here, too, so that a wrong one shows at once
         self.sink.phase("starting Ray", 0, 1)
         nodes = stack.enter_context(connected(self.config, log=self.run_dir / "logs" / "ray.log"))
         self.assignment = place(plan_bundles(self.config), nodes)

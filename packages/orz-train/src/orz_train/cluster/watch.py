@@ -17,6 +17,7 @@ from orz_train.cluster.reaper import Ending, find_ending
 from orz_train.cluster.worker import Failure, WorkerFailure
 from orz_train.errors import OrzError
 
+SEE_RAY = "see logs/ray/ and logs/ray.log in the run folder; of a cluster that was there before, `ray status`"
 GRACE_S = 3.0
 """Seconds to wait for the cause after a worker lost touch with another one."""
 ENDING_S = 1.0
@@ -108,7 +109,7 @@ class Watch:
             cause = error.cause
             if isinstance(cause, WorkerFailure):
                 raise self.explain(cause.failure, others) from None
-            raise ClusterError(f"Ray: {_last_line(cause)}", remedy="see logs/ray.log in the run folder") from error
+            raise ClusterError(f"Ray: {_last_line(cause)}", remedy=SEE_RAY) from error
         except RayError as error:  # the worker ended, was never started, or its result is lost
             raise self.explain(None, others, otherwise=_words_of(error)) from None
 
@@ -142,7 +143,7 @@ class Watch:
             time.sleep(0.2)  # a second one may have died of the same, or have been first
             return _death(self._died())
         if not failures:
-            return ClusterError(f"Ray: {otherwise}", remedy="see logs/ray.log in the run folder, and `ray status`")
+            return ClusterError(f"Ray: {otherwise}", remedy=SEE_RAY)
         return self._failed(min(failures, key=lambda failure: failure.at))
 
     def _died(self) -> list[Member]:

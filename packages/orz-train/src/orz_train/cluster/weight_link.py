@@ -81,28 +81,34 @@ class ClusterWeightLink:
             remedy="raise cluster.weights.timeout_s, or see what keeps the worker busy in its log",
         )
         first = self._model_bytes is None
-        began = time.perf_counter()
         with self.on_device.transfer():
             if self._model_bytes is None:
                 params: Sequence[ParamMeta] = self.policy.group.call("params", limit=limit)[0]
                 self.transfer.connect(params, limit)
                 self._model_bytes = sum(param.nbytes for param in params)
+            began = time.perf_counter()
             self.transfer.move(version, limit)
-        seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - began
         num_bytes = self._model_bytes * len(self.generator.group)
         if first or settings.probe == "every":
-            self._compare(version)
+            self._compare(version, limit)
         _log.info(
             "weights are with the engines",
-            extra={"version": version, "seconds": round(seconds, 3), "gb_per_second": num_bytes / 1e9 / seconds},
+            extra={
+                "version": version,
+                "bytes": num_bytes,
+                "seconds": round(seconds, 3),
+                "gb_per_second": round(num_bytes / 1e9 / seconds, 3),
+            },
         )
         return [Metric("sync/bytes", Sum(num_bytes))]
 
-    def _compare(self, version: int) -> None:
+    def _compare(self, version: int, limit: Deadline) -> None:
         """Let each engine answer the probe and the policy score the answers.
 
         Raises:
             WeightTransferError: the log-probabilities differ.
+            WorkerTimeoutError: the limit has passed.
         """
         generation = self.config.generation
         sampling = Sampling(
@@ -118,17 +124,18 @@ class ClusterWeightLink:
         engines = self.generator.group
         shares = [([(engine, self.probe)], sampling) for engine in range(len(engines))]
         with self.on_device(self.generator):
-            answers = [answer for batch in engines.streams("generate", shares, step=version) for answer in batch]
+            batches = engines.streams("generate", shares, limit=limit, step=version)
+            answers = [answer for batch in batches for answer in batch]
         answers.sort(key=lambda answer: answer.group_index)
         rows = [pack([answer], Packing(max_tokens=len(answer.token_ids)))[0] for answer in answers]
-        limit = PROBE_GAP[self.config.policy.dtype]
+        largest = PROBE_GAP[self.config.policy.dtype]
         for answer, row, logprobs_T in zip(answers, rows, self.policy.logprobs(rows), strict=True):
             gap = float((logprobs_T - row.sampler_logprobs_T)[row.action_mask_T].abs().mean())
-            if not gap <= limit or answer.policy_version != version:
+            if not gap <= largest or answer.policy_version != version:
                 raise WeightTransferError(
                     f"engine {answer.group_index} doesn't hold the policy's weights of version {version}: over"
                     f" {answer.response_len} tokens that it sampled with version {answer.policy_version}, its log-probs"
-                    f" and the policy's are {gap:.3g} nats apart on average, expected at most {limit:g}",
+                    f" and the policy's are {gap:.3g} nats apart on average, expected at most {largest:g}",
                     remedy="vLLM may not load this model's weights as transformers names them: look at"
                     f" logs/engine-{answer.group_index}.log, and at versions with `orz doctor`",
                 )

@@ -33,7 +33,8 @@ class RunFolder:
     ```
     config.yaml  environment.json  metrics.jsonl  console.log  logs/  tensorboard/  rollouts/  checkpoints/
     ```
-    If the block fails before anything was recorded in a new folder, the folder is removed again.
+    If the block fails before anything was recorded in a new folder, the folder is removed again; but not the logs of
+    workers that have started: they say why.
 
     Args:
         config: of the run.
@@ -71,13 +72,16 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self.is_new and not self._has_records():
+        if error is not None and self.is_new and not self._has_records() and not self._has_workers_logs():
             self._undo()
         else:
             self.close()
 
     def _has_records(self) -> bool:
         return self.metrics_file.exists() and self.metrics_file.stat().st_size > 0
+
+    def _has_workers_logs(self) -> bool:
+        return any(self.logs.glob("*-*.log")) or any(self.logs.glob("ray/*"))
 
     def close(self) -> None:
         """Unlock the folder."""

@@ -104,15 +104,18 @@ class TrainingEngine:
         """Move weights and optimizer state out of the GPU's memory."""
         self._move(torch.device("cpu"))
         if self._deepspeed_moves_weights:
-            self.module.offload_states(include=_WEIGHTS_AND_GRADIENTS)
+            on_gpu = (
+                _WEIGHTS_AND_GRADIENTS if self.cluster.offload == "none" else _WEIGHTS
+            )  # else those are away already
+            self.module.offload_states(include=on_gpu)
         if self.cluster.num_gpus > 0:
             torch.cuda.empty_cache()
 
     def onload(self) -> None:
         """Move them back."""
+        self._move(self.module.device)  # before DeepSpeed links weights with masters anew
         if self._deepspeed_moves_weights:
             self.module.reload_states()
-        self._move(self.module.device)
 
     @property
     def _deepspeed_moves_weights(self) -> bool:
@@ -148,9 +151,6 @@ class TrainingEngine:
         self.module.destroy()
 
 
-_WEIGHTS_AND_GRADIENTS = [
-    OffloadStateTypeEnum.lp_params,
-    OffloadStateTypeEnum.lp_grads,
-    OffloadStateTypeEnum.contiguous_grad_buffer,
-]
+_WEIGHTS = [OffloadStateTypeEnum.lp_params, OffloadStateTypeEnum.contiguous_grad_buffer]
+_WEIGHTS_AND_GRADIENTS = [*_WEIGHTS, OffloadStateTypeEnum.lp_grads]
 """What DeepSpeed moves for any optimizer; masters and moments it moves for its own compiled one only."""

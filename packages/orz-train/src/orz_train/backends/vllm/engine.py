@@ -15,6 +15,7 @@ from vllm.config import WeightTransferConfig
 from vllm.distributed import cleanup_dist_env_and_memory
 from vllm.engine.arg_utils import EngineArgs
 from vllm.inputs import tokens_input
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from orz_train.backends import hf
@@ -26,7 +27,7 @@ from orz_train.backends.weights.bucket import Bucket, ParamMeta, verify
 from orz_train.backends.weights.delivery import Delivery
 from orz_train.config.schema import Config
 from orz_train.config.suggest import nearest_name
-from orz_train.errors import ConfigError, GenerationError, NonFiniteError
+from orz_train.errors import BackendMissingError, ConfigError, GenerationError, NonFiniteError
 from orz_train.ports import Sampling, Tokenizer
 from orz_train.types import FinishReason, Prompt, Rollout
 
@@ -229,9 +230,11 @@ def load_engine(config: Config, *, index: int) -> VLLMEngine:
         index: of this engine among those of the run.
 
     Raises:
+        BackendMissingError: this build of vLLM computes on other devices than the run wants.
         ConfigError: vLLM doesn't take an option, or not together with the model.
         DataError: the model's folder can't be used.
     """
+    _check_device(wanted="cuda" if config.cluster.num_gpus else "cpu")
     folder = hf.local_folder(config.policy.model)
     trusted = config.policy.trust_remote_code
     tokenizer = hf.load_tokenizer(str(folder), trust_remote_code=trusted)
@@ -248,7 +251,7 @@ def load_engine(config: Config, *, index: int) -> VLLMEngine:
     torch.set_num_threads(config.cluster.num_threads)
     try:
         llm = LLM(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValidationError) as error:  # any other is no fault of a setting: its traceback is for the log
         raise ConfigError(
             f"vLLM {vllm.__version__} can't serve {config.policy.model}: {_reason(error)}",
             remedy="check data.max_prompt_tokens and generation.max_response_tokens, which the model has to hold"
@@ -257,6 +260,17 @@ def load_engine(config: Config, *, index: int) -> VLLMEngine:
     if config.cluster.num_gpus == 0 and config.cluster.tensor_parallel > 1:
         llm.collective_rpc(host.HostWorker.unlink_shared_memory.__name__)
     return VLLMEngine(llm, tokenizer, shapes=skeleton.shapes, index=index)
+
+
+def _check_device(*, wanted: str) -> None:
+    found = current_platform.device_type
+    if found != wanted:
+        raise BackendMissingError(
+            f"the engine is to run on {wanted}, but vLLM {vllm.__version__} as it is installed runs on"
+            f" {found or 'no device that is here'}",
+            remedy=f"pip install '{'orz-train[cuda]' if wanted == 'cuda' else 'orz-train[cpu]'}' in an environment of"
+            " its own, or set cluster.num_gpus to 0 for CPUs, to at least 1 for GPUs; see `orz doctor`",
+        )
 
 
 def _check_names(config: Config) -> None:
