@@ -117,6 +117,8 @@ class Source:
     """`deepspeed 0.19.8`; empty where it does not say."""
     files: tuple[Path, ...] = ()
     """Every file that belongs to it, read or not."""
+    model_folder: Path | None = None
+    """Where its configuration and tokenizer lie, if not beside its weights: verl's `huggingface/`."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What else is worth showing: ZeRO stage, partition counts, mesh, rank of an adapter."""
     findings: tuple[CkptFinding, ...] = ()
