@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.source import Block
+from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,10 +59,30 @@ LIMITS: Final = Limits()
 
 _KEY_PARTS: Final = 64
 _KEY_BITS: Final = 64
+_SHOWN: Final = 200
 
 
 class BadPickleError(ValueError):
     """A pickle is damaged, or holds more than its limits allow."""
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it: short things in full, of others only the type.
+
+    To write out a value is as costly as its contents like, and those of a pickle may be hostile.
+    """
+    if isinstance(value, (str, bytes)):
+        return brief(value[:_SHOWN])
+    if isinstance(value, Global):
+        return brief(value.name[:_SHOWN])
+    if value is None or (isinstance(value, (bool, int, float)) and (isinstance(value, float) or is_short(value))):
+        return brief(value)
+    return f"a {type(value).__name__}"
+
+
+def is_short(value: int) -> bool:
+    """Return whether an integer fits into 64 bits, as all numbers of a checkpoint do."""
+    return value.bit_length() <= _KEY_BITS
 
 
 def check_key(key: object) -> bool:
@@ -79,7 +100,7 @@ def check_key(key: object) -> bool:
             count > _KEY_PARTS
             or (isinstance(part, tuple) and len(part) > _KEY_PARTS)
             or not isinstance(part, (str, bytes, int, float, tuple, Global, Inert, Block, type(None)))
-            or (isinstance(part, int) and part.bit_length() > _KEY_BITS)
+            or (isinstance(part, int) and not is_short(part))
         ):
             raise BadPickleError(f"a key of type {type(part).__name__} is too large or cannot be one")
     return isinstance(key, tuple)

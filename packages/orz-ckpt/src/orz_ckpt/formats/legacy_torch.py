@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from orz_ckpt.formats.inert import BadPickleError, Inert, Limits
+from orz_ckpt.formats.inert import BadPickleError, Inert, Limits, shown
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.formats.torch_tensors import Rebuilder, Storage, storage_dtype
@@ -96,9 +96,7 @@ def _header_bytes(data: memoryview, inert: frozenset[str], limits: Limits) -> in
         begin += part.nbytes
         header.append(part.value)
         if expected is not None and part.value != expected:
-            raise BadPickleError(
-                f"it holds {brief(part.value)} where torch writes {expected}; other pickles are not read"
-            )
+            raise BadPickleError(f"it holds {shown(part.value)} where torch writes {expected}: some other pickle")
     if not isinstance(header[-1], dict) or header[-1].get("little_endian") is not True:
         raise BadPickleError("its numbers are big-endian, which this reader does not turn around")
     return begin
@@ -114,7 +112,7 @@ class _Stated(dict[str, tuple[str, int]]):
             case (_, kind, _, _, int(numel), None):
                 stated = (storage_dtype(kind), numel)
             case _:
-                raise BadPickleError(f"a reference to {brief(identity)}, which is no whole storage")
+                raise BadPickleError(f"storage {brief(key)} is no whole one of elements of one type")
         if self.setdefault(key, stated) != stated:
             raise BadPickleError(f"storage {brief(key)} is stated with two types or lengths")
         return Inert("storage")
@@ -125,12 +123,16 @@ class _Stated(dict[str, tuple[str, int]]):
             case ("storage", _, str(key), _, _, _):
                 return key
             case _:
-                raise BadPickleError(f"a reference to {brief(identity)}, which is no storage")
+                raise BadPickleError("a reference to something that is no storage")
 
 
 def _storages(stream: BinaryIO, stated: _Stated, keys: object, place: range) -> Iterator[tuple[str, Storage]]:
     """Yield where each storage lies in `place`, which they fill."""
-    if not isinstance(keys, list) or len(keys) != len(stated) or set(keys) != stated.keys():
+    if (
+        not isinstance(keys, list)
+        or not all(isinstance(key, str) for key in keys)
+        or (len(keys), set(keys)) != (len(stated), set(stated))
+    ):
         raise BadPickleError("its list of storages is not that of its value")
     begin = place.start
     for key in keys:

@@ -5,7 +5,7 @@ What each instruction does is what CPython 3.11 says in `Lib/pickletools.py` and
 
 from __future__ import annotations
 
-import codecs
+import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
@@ -160,11 +160,11 @@ class Machine:
         self._text(str(self.line(), "raw-unicode-escape"))
 
     def quoted_line(self) -> None:
-        """Carry out STRING."""
+        """Carry out STRING; what is escaped in it stays so."""
         line = self.line()
         if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in {b"'", b'"'}:  # noqa: PLR2004  two quotes
             raise BadPickleError(f"at byte {self.position:,}: a text without quotes")
-        self.push(codecs.escape_decode(line[1:-1])[0].decode("latin-1"))
+        self.push(line[1:-1].decode("latin-1"))
 
     def integer_line(self) -> None:
         """Carry out INT and LONG."""
@@ -273,7 +273,10 @@ class Machine:
         self._add(items)
 
     def _check_key(self, key: object) -> None:
-        self._composite_keys += check_key(key)
+        self._count_composite(check_key(key))
+
+    def _count_composite(self, keys: int) -> None:
+        self._composite_keys += keys
         if self._composite_keys > self._limits.composite_keys:
             raise BadPickleError(f"it has more than {self._limits.composite_keys:,} tuples as keys")
 
@@ -345,16 +348,18 @@ class Machine:
         call = self.calls.get(callee.name)
         value = call(args) if call else Inert(callee.name, args)
         self.push(value, 300 + _SIZE_FACTOR * (len(value) if isinstance(value, (dict, set, list, tuple, bytes)) else 0))
+        if isinstance(value, (dict, set)):
+            self._count_composite(sum(isinstance(key, tuple) for key in value))
 
     def extension(self) -> None:
         """Refuse EXT1, EXT2 and EXT4."""
-        raise _refused("a function that only the registry of `copyreg` knows")
+        raise _refused("copyreg extension")
 
     def persistent(self) -> None:
         """Carry out BINPERSID."""
         if self._persistent is None:
             raise BadPickleError(f"at byte {self.position:,}: a reference to something outside of it")
-        self.stack.append(self._persistent(self.stack.pop()))
+        self.push(self._persistent(self.stack.pop()), 300)
 
     def build(self) -> None:
         """Carry out BUILD."""
@@ -379,6 +384,7 @@ class Machine:
 
 _MAKERS: Final = frozenset({"copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__"})
 """Functions whose first argument is the type of the object to make."""
+_PLAIN_NAME: Final = re.compile(r"[\w.]{1,200}", re.ASCII)
 _SIZE_FACTOR: Final = 16
 _STOP: Final = ord(".")
 
@@ -391,8 +397,9 @@ def _made_by(args: tuple[object, ...]) -> tuple[Global, tuple[object, ...]]:
 
 
 def _refused(name: str) -> HostileError:
-    return HostileError(
-        f"its pickle calls {brief(name)}, which loading it with torch or pickle would run",
-        remedy="do not load it; if you know that this name only holds data, read past it with "
-        f"--inert {brief(name).strip(chr(39))}",
-    )
+    plain = _PLAIN_NAME.fullmatch(name)
+    remedy = "do not load it"
+    if plain:
+        remedy += f"; if you know that this name only holds data, read past it with --inert {name}"
+    message = f"its pickle calls {name if plain else brief(name)}, which loading it with torch or pickle would run"
+    return HostileError(message, remedy=remedy)

@@ -11,7 +11,7 @@ import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.formats.inert import BadPickleError, Global, Inert, check_key
+from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global, Inert, check_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,11 +32,14 @@ _ZERO_STAGES: Final = ("disabled", "optimizer_states", "gradients", "weights")
 def _mapping(args: tuple[object, ...]) -> dict[object, object]:
     """Return a dictionary of at most one argument: a dictionary, or pairs."""
     result: dict[object, object] = OrderedDict()
+    composite = 0
     pairs = args[0] if args else ()
     for pair in pairs.items() if isinstance(pairs, dict) else _sequence(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004  a key and a value
             raise BadPickleError("a dictionary is made of something else than pairs")
-        check_key(pair[0])
+        composite += check_key(pair[0])
+        if composite > LIMITS.composite_keys:
+            raise BadPickleError(f"it has more than {LIMITS.composite_keys:,} tuples as keys")
         result[pair[0]] = pair[1]
     return result
 
@@ -62,8 +65,8 @@ def _tuple(args: tuple[object, ...]) -> tuple[object, ...]:
 
 def _set(args: tuple[object, ...]) -> set[object]:
     items = _sequence(*args) if args else ()
-    for item in items:
-        check_key(item)
+    if sum(check_key(item) for item in items) > LIMITS.composite_keys:
+        raise BadPickleError(f"a set holds more than {LIMITS.composite_keys:,} tuples")
     return set(items)
 
 
@@ -78,9 +81,13 @@ def _bytes(args: tuple[object, ...]) -> bytes:
 
 def _encoded(args: tuple[object, ...]) -> bytes:
     text, encoding = args if len(args) == 2 else (*args, "utf-8")  # noqa: PLR2004  a text and an encoding
-    if not isinstance(text, str) or encoding not in {"latin1", "latin-1", "utf-8", "utf8", "ascii"}:
+    if (
+        not isinstance(text, str)
+        or not isinstance(encoding, str)
+        or encoding not in {"latin1", "latin-1", "utf-8", "utf8", "ascii"}
+    ):
         raise BadPickleError("bytes are made of something else than a text in a common encoding")
-    return text.encode(str(encoding))
+    return text.encode(encoding)
 
 
 def _number(args: tuple[object, ...]) -> object:

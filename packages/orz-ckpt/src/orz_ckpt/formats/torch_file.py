@@ -74,8 +74,10 @@ def load(
         file_bytes = stream.seek(0, 2)
         length = file_bytes - offset if nbytes is None else nbytes
         try:
+            if offset < 0 or length <= 0 or offset + length > file_bytes:
+                raise BadPickleError(f"bytes {offset:,}-{offset + length:,} are asked for, and it has {file_bytes:,}")
             stream.seek(offset)
-            if length >= len(SIGNATURE) and stream.read(len(SIGNATURE)) == SIGNATURE:
+            if stream.read(min(length, len(SIGNATURE))) == SIGNATURE:
                 return _Archive(stream, path, offset, length, inert, limits).load()
             content = legacy_torch.load(stream, path, offset, length, inert=inert, limits=limits)
             return TorchFile(path=path, value=content.value, records=(), globals=content.globals)
@@ -163,7 +165,7 @@ class _Archive:
             case ("storage", kind, str(key), _, int(numel)):
                 dtype = storage_dtype(kind)
             case _:
-                raise BadPickleError(f"a reference to {brief(identity)}, which is no storage")
+                raise BadPickleError("a reference to something that is no storage")
         if (key, dtype) in self._storages:
             return self._storages[key, dtype]
         record = by_name.get(f"data/{key}")

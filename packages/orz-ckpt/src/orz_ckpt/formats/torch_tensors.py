@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
-from orz_ckpt.formats.inert import BadPickleError, Global, Inert
+from orz_ckpt.formats.inert import BadPickleError, Global, Inert, shown
 from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.source import Block
 from orz_ckpt.strict_json import MAX_INTEGER, brief, is_size
@@ -72,6 +72,8 @@ _UNSUPPORTED: Final = {
     "torch._utils._rebuild_xla_tensor": "a tensor of a device without storages",
     "torch.nested._internal.nested_tensor._rebuild_njt": "a nested tensor",
 }
+_MAX_DIMENSIONS: Final = 64
+"""torch's own."""
 _WIDE_BYTES: Final = 64 * 1024 * 1024
 _WIDE_FACTOR: Final = 64
 
@@ -104,7 +106,7 @@ def storage_dtype(kind: object) -> str:
     name = kind.name if isinstance(kind, Global) else ""
     module, _, last = name.rpartition(".")
     if not last.endswith("Storage") or f"{module}." not in _STORAGE_MODULES:
-        raise BadPickleError(f"the type of a storage is {brief(name)}")
+        raise BadPickleError(f"the type of a storage is {shown(kind)}")
     if last not in STORAGE_DTYPES:
         raise UnsupportedTensorError(f"it holds a {last}, whose numbers are of no type that safetensors knows")
     return STORAGE_DTYPES[last]
@@ -161,7 +163,7 @@ class Rebuilder:
     def _block(self, storage: Storage, dtype: str, offset: object, size: object, stride: object) -> Block:
         shape, strides = _sizes(size), _sizes(stride)
         if not is_size(offset) or len(shape) != len(strides):
-            raise BadPickleError(f"a tensor of size {brief(shape)}, stride {brief(strides)} and offset {brief(offset)}")
+            raise BadPickleError(f"a tensor of size {brief(shape)}, stride {brief(strides)} and offset {shown(offset)}")
         itemsize = DTYPE_BITS[dtype] // 8
         numel, available = math.prod(shape), storage.nbytes // itemsize
         last = offset + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
@@ -192,7 +194,9 @@ class Rebuilder:
         function, kind, arguments, state = args
         if not isinstance(function, Global) or not isinstance(kind, Global) or not isinstance(arguments, tuple):
             raise BadPickleError("a tensor with attributes is not rebuilt from a function and a type")
-        call = self.calls.get(function.name)
+        if function.name in _UNSUPPORTED:
+            raise UnsupportedTensorError(f"it holds {_UNSUPPORTED[function.name]}, which is no array of numbers")
+        call = self._simple.get(function.name.removeprefix("torch._utils."))
         if call:
             value = call(arguments)
             return value if kind.name in _TENSOR_TYPES else Inert(kind.name, (value,), state)
@@ -207,8 +211,8 @@ def _refusal(kind: str) -> Call:
 
 
 def _sizes(value: object) -> tuple[int, ...]:
-    if not isinstance(value, tuple) or not all(is_size(item) for item in value):
-        raise BadPickleError(f"a size or a stride of {brief(value)}")
+    if not isinstance(value, tuple) or len(value) > _MAX_DIMENSIONS or not all(is_size(item) for item in value):
+        raise BadPickleError(f"a size or a stride of {shown(value)}")
     if math.prod(value) > MAX_INTEGER:
         raise BadPickleError(f"a size or a stride of {brief(value)}, larger than any file")
     return value
