@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -99,6 +100,36 @@ RULES: Final = {
     "no_tokenizer": _info("There is no tokenizer."),
     "custom_code": _info("The folder holds Python code; it was not run."),
     "newest_good": _info("Which checkpoint of the run to use."),
+    "weights_elsewhere": _error("The weights were written by another node, to a disk that is not this one."),
+    "node_unreachable": _unknown("A node gave no answer."),
+    "node_lacks_orz": _unknown("A node cannot answer: orz-ckpt, or what it needs, is not installed there."),
+    "node_failed": _unknown("A node could not answer."),
+    "node_version_differs": _warn("A node runs another version of orz-ckpt."),
+    "users_differ": _warn("Nodes answer as different users, so permissions may differ."),
+    "single_node": _info("Only one node was asked."),
+    "path_relative": _error("The path is relative: on each node it means another folder."),
+    "path_not_folder": _error("The path, or a part of it, is something else than a folder."),
+    "storage_not_shared": _error("Nodes see different disks under the same path."),
+    "storage_shared": _error("Nodes see one disk, where each was to have its own."),
+    "storage_in_ray_session": _error("The folder is one that Ray made and removes again."),
+    "storage_ephemeral": _warn("The folder is gone when the machine or the container ends."),
+    "storage_readonly": _error("The folder is on a file system that is mounted read-only."),
+    "storage_not_writable": _error("This user may not write to the folder."),
+    "storage_misbehaves": _error("The file system does not do what a save relies on."),
+    "storage_slow_to_show": _warn("What one node writes shows late on another."),
+    "storage_bucket": _warn("The folder is an object store seen through FUSE, where renaming copies."),
+    "low_space": _error("There is not enough room."),
+    "space_unknown": _warn("Whether there is enough room could not be found out."),
+    "low_inodes": _error("There is hardly room for more files, whatever their size."),
+    "clock_differs": _warn("A node's clock differs from this machine's."),
+    "nothing_located": _error("No weights were found on any node."),
+    "scan_cut_short": _unknown("The search ended before everything was looked at."),
+    "pieces_incomplete": _error("What all nodes hold together is not a whole checkpoint."),
+    "piece_in_ray_session": _warn("Weights lie in a folder that Ray removes when it likes."),
+    "saves_mixed": _error("Pieces of one step come from different saves."),
+    "collect_conflict": _error("Two files of one name have different bytes."),
+    "collect_differs": _error("What arrived is not what was sent, or not what the manifest says."),
+    "collected": _info("What was brought together, and where."),
     "in_flight": _info("A save is going on, or was cut off."),
 }
 """Code -> rule. Codes are stable: scripts match them."""
@@ -140,6 +171,17 @@ def finding(code: str, message: str, *, remedy: str = "", path: object = "", ten
     )
 
 
+def conclude(findings: Sequence[CkptFinding], fail_on: Severity = Severity.ERROR) -> Status:
+    """Conclude: refused before failed before inconclusive before ok; `fail_on` WARN counts warnings, too."""
+    errors = {entry.status for entry in findings if entry.severity is Severity.ERROR}
+    if Status.REFUSED in errors:
+        return Status.REFUSED
+    warned = fail_on is Severity.WARN and any(entry.severity is Severity.WARN for entry in findings)
+    if warned or Status.FAILED in errors:
+        return Status.FAILED
+    return Status.INCONCLUSIVE if errors else Status.OK
+
+
 class Level(StrEnum):
     """How much of a checkpoint is read."""
 
@@ -178,17 +220,7 @@ class Report:
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude: refused before failed before inconclusive before ok; `fail_on` WARN counts warnings, too."""
-        errors = {entry.status for entry in self.findings if entry.severity is Severity.ERROR}
-        for status in (Status.REFUSED, Status.FAILED, Status.INCONCLUSIVE):
-            if status in errors:
-                return status
-            if (
-                status is Status.FAILED
-                and fail_on is Severity.WARN
-                and any(entry.severity is Severity.WARN for entry in self.findings)
-            ):
-                return Status.FAILED
-        return Status.OK
+        return conclude(self.findings, fail_on)
 
     def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
         """Return the JSON object that all judging commands share, with this command's own keys behind."""
