@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
-from orz_ckpt.formats import model_folder
+from orz_ckpt.formats import deepspeed, model_folder
 from orz_ckpt.inventory import CHECKPOINTS_DIR, newest_committed
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.subject import Kind, identify, step_folders
@@ -40,7 +40,10 @@ class Format:
     """Path, tag, and pickle globals that may become inert."""
 
 
-FORMATS: Final = (Format("hf", model_folder.recognises, lambda path, _tag, _inert: model_folder.read(path)),)
+FORMATS: Final = (
+    Format("deepspeed", deepspeed.recognises, lambda path, tag, inert: deepspeed.read(path, tag=tag, inert=inert)),
+    Format("hf", model_folder.recognises, lambda path, _tag, _inert: model_folder.read(path)),
+)
 """In the order in which they are tried: those with a layout of their own before plain files."""
 
 
