@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 _MAX_THREADS: Final = min(4, os.cpu_count() or 1)
 
 
-def describe(folder: Path) -> dict[str, FileEntry]:
+def describe(folder: Path, known: Mapping[str, FileEntry] | None = None) -> dict[str, FileEntry]:
     """Flush every file below `folder` and return its size and digest, several files at a time.
+
+    Args:
+        folder: the finished folder.
+        known: what was hashed and flushed while it was written, by relative path; it is not read again.
 
     Raises:
         CkptError: it holds no file, a link, a manifest of its own, or a broken safetensors file.
@@ -36,7 +40,8 @@ def describe(folder: Path) -> dict[str, FileEntry]:
             remedy="name that file otherwise, or put it in a folder of its own",
         )
     with ThreadPoolExecutor(max_workers=_MAX_THREADS) as pool:
-        return dict(zip((name for name, _ in found), pool.map(_entry, (path for _, path in found)), strict=True))
+        entries = pool.map(lambda file: (known or {}).get(file[0]) or _entry(file[1]), found)
+        return dict(zip((name for name, _ in found), entries, strict=True))
 
 
 def holds(folder: Path, files: Mapping[str, FileEntry]) -> bool:

@@ -97,6 +97,8 @@ RULES: Final = {
     "no_manifest": _info("There is no manifest, so bytes cannot be compared with what was written."),
     "shapes_not_checked": _info("Names and shapes could not be derived from the configuration."),
     "numbers_not_checked": _info("Tensors of this type are not searched for NaN and infinity."),
+    "tie_differs": _warn("The configuration ties two weights that differ."),
+    "value_head": _info("The model is a critic."),
     "no_tokenizer": _info("There is no tokenizer."),
     "custom_code": _info("The folder holds Python code; it was not run."),
     "newest_good": _info("Which checkpoint of the run to use."),
