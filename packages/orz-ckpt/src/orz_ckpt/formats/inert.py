@@ -43,7 +43,7 @@ class Limits:
     """How much one pickle may hold. Far above what a checkpoint holds, far below what hurts."""
 
     pickle_bytes: int = 64 * 1024 * 1024
-    memory_bytes: int = 128 * 1024 * 1024
+    memory_bytes: int = 96 * 1024 * 1024
     """Of all objects together, as estimated."""
     instructions: int = 10_000_000
     memo: int = 1_000_000

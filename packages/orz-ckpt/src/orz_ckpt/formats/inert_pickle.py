@@ -88,7 +88,7 @@ def _fixed(layout: str) -> Instruction:
 
 
 def _constant(value: object) -> Instruction:
-    return lambda machine: machine.push(value, 8)
+    return lambda machine: machine.push(value, 16)
 
 
 def _empty(kind: Callable[[], object]) -> Instruction:

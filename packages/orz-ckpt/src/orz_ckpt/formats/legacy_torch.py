@@ -40,8 +40,8 @@ class Content:
     globals: frozenset[str]
 
 
-def load(stream: BinaryIO, path: Path, offset: int, nbytes: int, *, inert: frozenset[str], limits: Limits) -> Content:
-    """Read the `nbytes` bytes at `offset` of an open file; its storages are not read.
+def load(stream: BinaryIO, path: Path, place: range, *, inert: frozenset[str], limits: Limits) -> Content:
+    """Read the bytes at `place` of an open file; its storages are not read.
 
     Raises:
         BadPickleError: they are no such stream, or a damaged one.
@@ -49,12 +49,12 @@ def load(stream: BinaryIO, path: Path, offset: int, nbytes: int, *, inert: froze
     """
     window = _WINDOW_BYTES
     while True:
-        stream.seek(offset)
-        data = memoryview(stream.read(min(nbytes, window)))
+        stream.seek(place.start)
+        data = memoryview(stream.read(min(len(place), window)))
         try:
-            return _load(stream, path, data, range(offset, offset + nbytes), inert, limits)
+            return _load(stream, path, data, place, inert, limits)
         except BadPickleError:
-            if window >= min(nbytes, limits.pickle_bytes):
+            if window >= min(len(place), limits.pickle_bytes):
                 raise
             window = min(window * 8, limits.pickle_bytes)
 

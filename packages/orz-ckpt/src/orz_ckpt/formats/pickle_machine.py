@@ -118,7 +118,7 @@ class Machine:
         """Carry out MARK."""
         self._marks.append(self.stack)
         self.stack = []
-        self.charge(64)
+        self.charge(120)
 
     def protocol(self) -> None:
         """Carry out PROTO."""
@@ -134,20 +134,23 @@ class Machine:
 
     def text(self, nbytes: int) -> None:
         """Carry out BINUNICODE and its kin."""
-        self._text(str(self.take(nbytes), "utf-8", "surrogatepass"))
+        self.push(str(self._text(nbytes), "utf-8", "surrogatepass"))
 
     def raw_text(self, nbytes: int) -> None:
         """Carry out BINSTRING and its kin: texts of Python 2, which did not say their encoding."""
-        data = self.take(nbytes)
+        data = self._text(nbytes)
         try:
-            self._text(str(data, "utf-8"))
+            self.push(str(data, "utf-8"))
         except UnicodeDecodeError:
-            self.stack.append(data)
+            self.push(data)
 
-    def _text(self, value: str) -> None:
-        if len(value) > self._limits.text_bytes:
-            raise BadPickleError(f"a text has {len(value):,} characters; {self._limits.text_bytes:,} are allowed")
-        self.push(value, 64 if value.isascii() else 64 + 4 * len(value))
+    def _text(self, nbytes: int) -> bytes:
+        """Return the next `nbytes`, of which a text can be made: one character may make all of them 4 bytes wide."""
+        if nbytes > self._limits.text_bytes:
+            raise BadPickleError(f"a text has {nbytes:,} bytes; {self._limits.text_bytes:,} are allowed")
+        data = self.take(nbytes)
+        self.charge(0 if data.isascii() else 4 * nbytes)
+        return data
 
     def long(self, nbytes: int) -> None:
         """Carry out LONG1 and LONG4."""
@@ -157,7 +160,7 @@ class Machine:
 
     def text_line(self) -> None:
         """Carry out UNICODE."""
-        self._text(str(self.line(), "raw-unicode-escape"))
+        self.push(str(self.line(), "raw-unicode-escape"))
 
     def quoted_line(self) -> None:
         """Carry out STRING; what is escaped in it stays so."""
@@ -186,7 +189,7 @@ class Machine:
         """Carry out GET and its kin."""
         if index not in self._memo:
             raise BadPickleError(f"at byte {self.position:,}: object {index} was never remembered")
-        self.push(self._memo[index], 8)
+        self.push(self._memo[index], 16)
 
     def tuple_of(self, count: int) -> None:
         """Carry out TUPLE1, TUPLE2 or TUPLE3."""
@@ -379,7 +382,7 @@ class Machine:
 
     def duplicate(self) -> None:
         """Carry out DUP."""
-        self.push(self.stack[-1], 8)
+        self.push(self.stack[-1], 16)
 
 
 _MAKERS: Final = frozenset({"copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__"})

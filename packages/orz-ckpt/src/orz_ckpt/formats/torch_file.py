@@ -70,27 +70,35 @@ def load(
         HostileError: its pickle calls what is not known to only hold data, or a record's name leads out of it.
         OSError: it cannot be read.
     """
-    with open_plain(path) as stream:
-        file_bytes = stream.seek(0, 2)
-        length = file_bytes - offset if nbytes is None else nbytes
-        try:
-            if offset < 0 or length <= 0 or offset + length > file_bytes:
-                raise BadPickleError(f"bytes {offset:,}-{offset + length:,} are asked for, and it has {file_bytes:,}")
-            stream.seek(offset)
-            if stream.read(min(length, len(SIGNATURE))) == SIGNATURE:
-                return _Archive(stream, path, offset, length, inert, limits).load()
-            content = legacy_torch.load(stream, path, offset, length, inert=inert, limits=limits)
-            return TorchFile(path=path, value=content.value, records=(), globals=content.globals)
-        except BadPickleError as error:
-            remedy = "copy or save the file again"
-            raise FormatError(f"{path}: not a sound torch file: {error}", remedy=remedy) from None
-        except UnsupportedTensorError as error:
-            raise UnsupportedTensorError(
-                f"{path}: {error.message}", remedy="load it with torch, save it dense"
-            ) from None
-        except HostileError as error:
-            message = error.message if error.message.startswith(str(path)) else f"{path}: {error.message}"
-            raise HostileError(message, remedy=error.remedy) from None
+    try:
+        with open_plain(path) as stream:
+            return _load(stream, path, _place(stream, offset, nbytes), inert, limits)
+    except BadPickleError as error:
+        remedy = "copy or save the file again"
+        raise FormatError(f"{path}: not a sound torch file: {error}", remedy=remedy) from None
+    except UnsupportedTensorError as error:
+        remedy = "load it with torch, and save its tensors dense and unquantised"
+        raise UnsupportedTensorError(f"{path}: {error.message}", remedy=remedy) from None
+    except HostileError as error:
+        message = error.message if error.message.startswith(str(path)) else f"{path}: {error.message}"
+        raise HostileError(message, remedy=error.remedy) from None
+
+
+def _place(stream: BinaryIO, offset: int, nbytes: int | None) -> range:
+    """Return which bytes of the file are asked for."""
+    file_bytes = stream.seek(0, 2)
+    end = file_bytes if nbytes is None else offset + nbytes
+    if not 0 <= offset < end <= file_bytes:
+        raise BadPickleError(f"bytes {offset:,}-{end:,} are asked for, and it has {file_bytes:,}")
+    return range(offset, end)
+
+
+def _load(stream: BinaryIO, path: Path, place: range, inert: frozenset[str], limits: Limits) -> TorchFile:
+    stream.seek(place.start)
+    if stream.read(min(len(place), len(SIGNATURE))) == SIGNATURE:
+        return _Archive(stream, path, place, inert, limits).load()
+    content = legacy_torch.load(stream, path, place, inert=inert, limits=limits)
+    return TorchFile(path=path, value=content.value, records=(), globals=content.globals)
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -119,12 +127,10 @@ def checksums_off(stream: BinaryIO, records: tuple[Record, ...]) -> bool:
 class _Archive:
     """Reads one archive."""
 
-    def __init__(
-        self, stream: BinaryIO, path: Path, offset: int, nbytes: int, inert: frozenset[str], limits: Limits
-    ) -> None:
+    def __init__(self, stream: BinaryIO, path: Path, place: range, inert: frozenset[str], limits: Limits) -> None:
         self._stream, self._path, self._inert, self._limits = stream, path, inert, limits
-        self._records = read_records(stream, source=str(path), offset=offset, nbytes=nbytes)
-        self._rebuilder = Rebuilder(path, nbytes)
+        self._records = read_records(stream, source=str(path), offset=place.start, nbytes=len(place))
+        self._rebuilder = Rebuilder(path, len(place))
         self._storages: dict[tuple[str, str], Storage] = {}
 
     def load(self) -> TorchFile:
