@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import typer
 
+from orz_ckpt.cli.merge import merge
+from orz_ckpt.cli.nodes import NodesCommand
+from orz_ckpt.cli.preflight import preflight
 from orz_ckpt.cli.verify import verify
 
 app = typer.Typer(
@@ -24,3 +27,5 @@ def _ckpt() -> None:
 
 # In the order in which `orz ckpt --help` lists them.
 app.command()(verify)
+app.command()(merge)
+app.command(cls=NodesCommand)(preflight)

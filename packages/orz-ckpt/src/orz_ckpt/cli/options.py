@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from orz_cli.errors import UsageError
 
@@ -22,6 +25,23 @@ class FailOn(StrEnum):
 
     ERROR = "error"
     WARN = "warn"
+
+
+TagOption = Annotated[
+    str,
+    typer.Option(
+        metavar="TAG", help="Of a DeepSpeed folder: which checkpoint; `latest` by default.", show_default=False
+    ),
+]
+InertOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inert",
+        metavar="MODULE.NAME",
+        help="A global of a pickle that may stand for an object that is never made; may be given several times.",
+        show_default=False,
+    ),
+]
 
 
 def chosen_format(output: Format, *, as_json: bool) -> Format:

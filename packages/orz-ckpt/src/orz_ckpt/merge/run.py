@@ -7,7 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt import __version__
 from orz_ckpt.coverage import check_coverage
@@ -26,7 +26,7 @@ from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.node.space import try_room
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.verify import Silent
-from orz_cli.findings import Status
+from orz_cli.findings import Status, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARD_BYTES: Final = 5_000_000_000
 DEFAULT_MEMORY_BYTES: Final = 64 * 1024 * 1024
+DEFAULT_JOBS: Final = min(4, os.cpu_count() or 1)
 
 _ROOM_FOR_REST: Final = 64 * 1024 * 1024
 """Bytes kept for manifest and journal, beyond what is known to be written."""
@@ -51,7 +52,7 @@ class Options:
     max_shard_bytes: int = DEFAULT_SHARD_BYTES
     config: Path | None = None
     """A folder with `config.json` and tokenizer; those of the checkpoint where None."""
-    jobs: int = min(4, os.cpu_count() or 1)
+    jobs: int = DEFAULT_JOBS
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES
     """Of all buffers together."""
 
@@ -81,6 +82,26 @@ class Merged:
     def status(self) -> Status:
         """Conclude from the findings."""
         return conclude(self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that all judging commands share, with this command's own keys behind."""
+        return to_json(
+            self.status(),
+            self.findings,
+            path=str(self.source.path),
+            format=self.source.format,
+            step=self.source.step,
+            out=str(self.out),
+            written=self.written,
+            files=self.files,
+            bytes=self.bytes,
+            tensors=self.tensors,
+            parameters=self.parameters,
+            dtypes=list(self.dtypes),
+            kept=self.kept,
+            was_there=self.was_there,
+            seconds=round(self.seconds, 3),
+        )
 
 
 def merge(source: Source, out: Path, options: Options | None = None, *, progress: Progress | None = None) -> Merged:
