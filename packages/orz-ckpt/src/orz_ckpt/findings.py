@@ -80,6 +80,7 @@ RULES: Final = {
     "rank_differs": _error("A file holds another rank's shard than its name says."),
     "shards_disagree": _error("Ranks describe one tensor in different ways."),
     "copies_differ": _error("Copies of the same numbers differ between ranks."),
+    "shards_unused": _warn("Files of another save lie beside those of this one."),
     "copies_missing": _warn("Some ranks are missing; others hold the same numbers."),
     "steps_not_compared": _warn("Whether all ranks are of one step could not be told."),
     "shapes_derived": _warn("The shapes of tensors are stated nowhere; they are what the shards that are here give."),

@@ -12,10 +12,10 @@ not agree, or is not known here, is refused: a guess would put weights in wrong 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.formats.inert import Inert
+from orz_ckpt.formats.parts import Part
 from orz_ckpt.source import Block
 from orz_ckpt.strict_json import brief, is_size
 
@@ -28,18 +28,6 @@ MAX_DIMS: Final = 16
 
 class ShardingError(ValueError):
     """The text says which part of a sharding is not understood; it begins with what was found."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """The box of a tensor that one rank holds. Example: rows 4 to 8 of 11."""
-
-    shape: tuple[int, ...]
-    """Of the whole tensor."""
-    start: tuple[int, ...]
-    block: Block
-    mesh: str = ""
-    """`ddp 2 x fsdp 4`; empty where there is none."""
 
 
 def parts_of(value: object, *, rank: int) -> tuple[Part, ...]:
@@ -73,6 +61,14 @@ def saved_by(value: object) -> int | None:
     if value.name.endswith(".ShardedTensor") and isinstance(value.state, tuple):
         said = next((fields["global_rank"] for fields in map(attributes, value.state) if "global_rank" in fields), None)
     return said if is_size(said) else None
+
+
+def mesh_of(value: object) -> str:
+    """Return the mesh of a `DTensor`, as `ddp 2 x fsdp 4`; empty where there is none that is understood."""
+    try:
+        return _mesh_text(*_mesh(attributes(attributes(value).get("_spec")).get("mesh")))
+    except ShardingError:
+        return ""
 
 
 def attributes(value: object) -> Mapping[str, object]:
@@ -113,7 +109,7 @@ def _dtensor(value: Inert, fields: Mapping[str, object], rank: int) -> Part:
             f"rank {rank} of the mesh {_mesh_text(mesh, names)} should hold {size} of {list(shape)},"
             f" and holds {list(local.shape)}"
         )
-    return Part(shape=shape, start=tuple(start), block=local, mesh=_mesh_text(mesh, names))
+    return Part(shape=shape, start=tuple(start), block=local)
 
 
 def _chunk(size: int, num_chunks: int, index: int) -> tuple[int, int]:

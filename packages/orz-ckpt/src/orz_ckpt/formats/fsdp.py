@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
-from orz_ckpt.formats.copies import Copy, same
 from orz_ckpt.formats.deepspeed.names import ranks
-from orz_ckpt.formats.dtensor import Part, ShardingError, parts_of, saved_by
+from orz_ckpt.formats.dtensor import ShardingError, mesh_of, parts_of, saved_by
 from orz_ckpt.formats.fsdp_files import RankFiles, holds_ranks, list_ranks
+from orz_ckpt.formats.parts import MAX_NAMED, Assembled, assemble, check_copies, untied
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
-from orz_ckpt.source import Piece, Source, SourceTensor
+from orz_ckpt.source import Source
 from orz_ckpt.strict_json import brief, is_size
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from orz_ckpt.findings import CkptFinding
     from orz_ckpt.formats.archive import Record
 
-_MAX_NAMED: Final = 5
 _COLLECT: Final = "they are probably on other nodes: `orz ckpt locate` finds them, `orz ckpt collect` brings them here"
 _SAVE_AGAIN: Final = (
     "save a full state dict, or use torch's distributed checkpoints (DCP), which this command also reads"
@@ -52,19 +51,23 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     """
     files = list_ranks(path)
     loaded, findings = _load(files, inert)
-    names = dict.fromkeys(name for state in loaded.values() for name in state.values)
-    merged = [_merge(name, {rank: state.values.get(name) for rank, state in loaded.items()}) for name in names]
-    findings += _unsupported(path, merged)
-    findings += [found for entry in merged for found in entry.findings]
+    values: dict[str, dict[int, object]] = {}
+    for rank, state in loaded.items():
+        for name, value in state.values.items():
+            if not name.endswith("_extra_state"):  # of a module's own, not its weights
+                values.setdefault(name, {})[rank] = value
+    assembled, problems = _assemble(values)
+    findings += _unsupported(path, problems)
+    findings += [found for entry in assembled for found in entry.findings]
     absent = [rank for rank in range(files.world_size) if rank not in loaded]
-    whole = {entry.tensor.name: entry.tensor for entry in merged if entry.tensor and (not absent or entry.complete)}
-    findings += _missing(files, len(merged), sum(entry.tensor is not None for entry in merged) - len(whole))
-    findings += _differing(merged, {files.models[rank]: state.records for rank, state in loaded.items()})
+    kept = [entry for entry in assembled if not absent or entry.complete]
+    findings += _missing(files, len(values), len(assembled) - len(kept))
+    findings += check_copies(assembled, {files.models[rank]: state.records for rank, state in loaded.items()})
     findings += _steps(files, inert)
-    tensors, aliases = _untied(whole)
+    tensors, aliases = untied({entry.name: entry.tensor for entry in kept if entry.tensor})
     if not tensors and not findings:
         findings.append(finding("no_weights", "its files hold no tensors", path=path))
-    meshes = {part.mesh for entry in merged for part in entry.parts if part.mesh}
+    meshes = {mesh_of(value) for by_rank in values.values() for value in by_rank.values()} - {""}
     version = files.settings.get("FSDP_version")
     return Source(
         path=path,
@@ -90,24 +93,6 @@ class _State:
 
     values: Mapping[str, object]
     records: Sequence[Record]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Merged:
-    """One tensor from all ranks."""
-
-    name: str
-    tensor: SourceTensor | None = None
-    """None where it is sharded in a way that is not understood; `problem` says how."""
-    problem: str = ""
-    parts: tuple[Part, ...] = ()
-    copies: tuple[Copy, ...] = ()
-    findings: tuple[CkptFinding, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the ranks that are here hold all of it."""
-        return self.tensor is not None and sum(piece.block.numel for piece in self.tensor.pieces) == self.tensor.numel
 
 
 def _load(files: RankFiles, inert: frozenset[str]) -> tuple[dict[int, _State], list[CkptFinding]]:
@@ -138,50 +123,35 @@ def _load(files: RankFiles, inert: frozenset[str]) -> tuple[dict[int, _State], l
     return loaded, findings
 
 
-def _merge(name: str, values: Mapping[int, object]) -> _Merged:
-    """Put the parts of one tensor together; a box that several ranks hold is taken from the first."""
-    parts: dict[int, tuple[Part, ...]] = {}
-    for rank, value in values.items():
-        if value is None:
-            continue  # FSDP1 leaves out nothing; a rank of a pipeline has other tensors
+def _assemble(values: Mapping[str, Mapping[int, object]]) -> tuple[list[Assembled], dict[str, str]]:
+    """Put tensors together from what each rank has of them; of those that cannot be, say why.
+
+    Args:
+        values: by name and rank.
+    """
+    assembled: list[Assembled] = []
+    problems: dict[str, str] = {}
+    for name, by_rank in values.items():
         try:
-            parts[rank] = parts_of(value, rank=rank)
+            parts = [part for rank, value in by_rank.items() for part in parts_of(value, rank=rank)]
         except ShardingError as error:
-            return _Merged(name=name, problem=str(error))
-    every = [part for of_rank in parts.values() for part in of_rank]
-    if not every:
-        return _Merged(name=name, problem="a tensor without a shard on any rank")
-    if "flat_param" in name:
-        return _Merged(
-            name=name, problem="flat parameters of FSDP1 (use_orig_params=False), which have no names inside"
-        )
-    kinds = {(part.shape, part.block.dtype) for part in every}
-    if len(kinds) > 1:
-        texts = sorted(f"{dtype} {list(shape)}" for shape, dtype in kinds)
-        remedy = "the files are of different models or runs: collect those of one save"
-        found = finding("shards_disagree", f"{brief(name)} is {' and '.join(texts)}", remedy=remedy, tensor=name)
-        return _Merged(name=name, findings=(found,))
-    boxes: dict[tuple[tuple[int, ...], tuple[int, ...]], Part] = {}
-    copies = []
-    for part in every:
-        first = boxes.setdefault((part.start, part.block.shape), part)
-        if first is not part and part.block.numel:
-            copies.append(Copy(tensor=name, used=first.block, other=part.block))
-    ((shape, dtype),) = kinds
-    pieces = tuple(Piece(block=part.block, start=part.start) for part in boxes.values() if part.block.numel)
-    tensor = SourceTensor(name=name, dtype=dtype, shape=shape, grid=shape, pieces=pieces)
-    return _Merged(name=name, tensor=tensor, parts=tuple(boxes.values()), copies=tuple(copies))
+            problems[name] = str(error)
+            continue
+        if "flat_param" in name:
+            problems[name] = "a flat parameter of FSDP1: the tensors in it have no names"
+        elif not parts:
+            problems[name] = "a tensor without a shard on any rank"
+        else:
+            assembled.append(assemble(name, parts))
+    return assembled, problems
 
 
-def _unsupported(path: Path, merged: Sequence[_Merged]) -> Iterator[CkptFinding]:
+def _unsupported(path: Path, problems: Mapping[str, str]) -> Iterator[CkptFinding]:
     """Say which tensors were left out, a finding for each reason."""
-    by_problem: dict[str, list[str]] = {}
-    for entry in merged:
-        if entry.problem:
-            by_problem.setdefault(entry.problem, []).append(entry.name)
-    for problem, names in by_problem.items():
-        shown = ", ".join(map(brief, names[:_MAX_NAMED])) + (", ..." if len(names) > _MAX_NAMED else "")
-        message = f"{len(names)} entries ({shown}) are left out: {problem}"
+    for problem in dict.fromkeys(problems.values()):
+        names = [name for name, reason in problems.items() if reason == problem]
+        shown = ", ".join(map(brief, names[:MAX_NAMED])) + (", ..." if len(names) > MAX_NAMED else "")
+        message = f"left out {shown} ({len(names)} in all): {problem}"
         yield finding("layout_unsupported", message, remedy=_SAVE_AGAIN, path=path)
 
 
@@ -196,21 +166,6 @@ def _missing(files: RankFiles, num_tensors: int, num_incomplete: int) -> Iterato
     else:
         message = f"{here}, and the others hold all numbers: those of the missing ones could not be compared"
         yield finding("copies_missing", message, remedy=_COLLECT, path=files.path)
-
-
-def _differing(merged: Sequence[_Merged], records: Mapping[Path, Sequence[Record]]) -> Iterator[CkptFinding]:
-    """Compare what several ranks hold; stop when enough was found."""
-    count = 0
-    for entry in merged:
-        other = next((copy for copy in entry.copies if not same(copy, records)), None)
-        if other is None:
-            continue
-        message = f"{brief(entry.name)} differs between {other.used.path.name} and {other.other.path.name}"
-        remedy = "they are of different steps, or one is damaged: collect the files of one save"
-        yield finding("copies_differ", message, remedy=remedy, path=other.other.path, tensor=entry.name)
-        count += 1
-        if count == _MAX_NAMED:
-            return
 
 
 def _steps(files: RankFiles, inert: frozenset[str]) -> Iterator[CkptFinding]:
@@ -230,18 +185,3 @@ def _steps(files: RankFiles, inert: frozenset[str]) -> Iterator[CkptFinding]:
         texts = ", ".join(f"{ranks(of_step)} of step {step}" for step, of_step in sorted(by_step.items()))
         remedy = "collect the files of one save; those of an older one were left behind or overwritten in part"
         yield finding("steps_mixed", f"the files are of different steps: {texts}", remedy=remedy, path=files.path)
-
-
-def _untied(tensors: Mapping[str, SourceTensor]) -> tuple[dict[str, SourceTensor], dict[str, str]]:
-    """Tell tied tensors from their first name: they lie in the same bytes."""
-    kept: dict[str, SourceTensor] = {}
-    aliases: dict[str, str] = {}
-    by_place: dict[object, str] = {}
-    for name, tensor in tensors.items():
-        place = (tensor.shape, tensor.pieces)
-        first = by_place.setdefault(place, name) if tensor.pieces else name
-        if first == name:
-            kept[name] = tensor
-        else:
-            aliases[name] = first
-    return kept, aliases
