@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
-from orz_ckpt.formats import deepspeed, model_folder
+from orz_ckpt.formats import deepspeed, model_folder, torch_model
 from orz_ckpt.inventory import CHECKPOINTS_DIR, newest_committed
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.subject import Kind, identify, step_folders
@@ -27,6 +27,19 @@ _ACCEPTED: Final = (
 _RECORDS: Final = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".log", ".md")
 """What lies where a run was driven from, even if its weights went elsewhere."""
 _MAX_NAMED: Final = 5
+_HALVES: Final = ("BF16", "F16")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What a reader may want to know beside the path."""
+
+    tag: str = ""
+    """Of a DeepSpeed folder: which of its checkpoints; the one that `latest` names where empty."""
+    inert: frozenset[str] = frozenset()
+    """Names of pickle globals that may stand for objects that are never made."""
+    dtype: str = "keep"
+    """In which type the weights will be used: a name of `cast.CASTABLE`, or `keep`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +49,22 @@ class Format:
     name: str
     recognises: Callable[[Path], bool]
     """Whether a path looks like it, from names alone."""
-    read: Callable[[Path, str, frozenset[str]], Source]
-    """Path, tag, and pickle globals that may become inert."""
+    read: Callable[[Path, Asked], Source]
+
+
+def _read_deepspeed(path: Path, asked: Asked) -> Source:
+    """Take the 16-bit copy of the weights where it is of the very type that is wanted: it has far fewer bytes."""
+    if asked.dtype in _HALVES:
+        source = deepspeed.read(path, tag=asked.tag, inert=asked.inert, prefer="module")
+        if all(tensor.dtype not in _HALVES or tensor.dtype == asked.dtype for tensor in source.tensors.values()):
+            return source
+    return deepspeed.read(path, tag=asked.tag, inert=asked.inert)
 
 
 FORMATS: Final = (
-    Format("deepspeed", deepspeed.recognises, lambda path, tag, inert: deepspeed.read(path, tag=tag, inert=inert)),
-    Format("hf", model_folder.recognises, lambda path, _tag, _inert: model_folder.read(path)),
+    Format("deepspeed", deepspeed.recognises, _read_deepspeed),
+    Format("hf", model_folder.recognises, lambda path, _: model_folder.read(path)),
+    Format("torch", torch_model.recognises, lambda path, asked: torch_model.read(path, inert=asked.inert)),
 )
 """In the order in which they are tried: those with a layout of their own before plain files."""
 
@@ -59,13 +81,14 @@ def detect(path: Path) -> str | None:
     return found.name if found else None
 
 
-def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset()) -> Source:
+def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(), dtype: str = "keep") -> Source:
     """List the tensors of the checkpoint at `path`; no weight is read.
 
     Args:
         path: a file, a folder of a known format, or a step folder with one role in it.
         tag: of a DeepSpeed folder: which of its checkpoints; the one that `latest` names where empty.
         inert: names of pickle globals that may stand for objects that are never made.
+        dtype: in which type the weights will be used; where two copies are there, the one that fits is taken.
 
     Raises:
         MissingPathError: nothing is there.
@@ -77,12 +100,12 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
     subject = identify(path)
     found = _format(path)
     if found is not None:
-        return found.read(path, tag, inert)
+        return found.read(path, Asked(tag=tag, inert=inert, dtype=dtype))
     if subject.kind is Kind.RUN:
         raise _run(path)
     roles = roles_in(path)
     if len(roles) == 1:
-        return open_source(next(iter(roles.values())), tag=tag, inert=inert)
+        return open_source(next(iter(roles.values())), tag=tag, inert=inert, dtype=dtype)
     if roles:
         named = " or ".join(str(role) for role in roles.values())
         raise SeveralError(f"{path} holds {len(roles)} models: {', '.join(roles)}", remedy=f"give one: {named}")

@@ -91,7 +91,7 @@ def merge(
         jobs=jobs or DEFAULT_JOBS,
         max_memory_bytes=parse_bytes(max_memory, "--max-memory"),
     )
-    opened = open_source(source, tag=tag, inert=frozenset(inert or ()))
+    opened = open_source(source, tag=tag, inert=frozenset(inert or ()), dtype=_STORED[dtype])
     with shown_progress("merging") as progress:
         merged = run(opened, out, options, progress=progress)
     _write(merged, as_json=as_json)
