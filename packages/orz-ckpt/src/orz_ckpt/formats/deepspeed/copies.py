@@ -40,7 +40,7 @@ def masters_differ(
 
     Returns:
         A finding for each weight that differs, and how many weights were compared: 0 where the checkpoint has one
-        copy only (ZeRO-3, universal), which proves nothing.
+        copy only (ZeRO-3), which proves nothing.
 
     Raises:
         FormatError: nothing of DeepSpeed's is there.

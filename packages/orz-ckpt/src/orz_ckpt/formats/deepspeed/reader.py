@@ -42,7 +42,10 @@ def read(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(), pref
     if found.folder is None:
         return Source(path=path, format="deepspeed", tensors={}, files=found.files, findings=found.findings)
     folder = found.folder
-    source = universal.read(folder, inert=inert) if is_universal(folder) else _read_shards(folder, inert, prefer)
+    if is_universal(folder):
+        source = universal.read(folder, inert=inert, prefer=prefer)
+    else:
+        source = _read_shards(folder, inert, prefer)
     return replace(
         source,
         path=path,

@@ -22,10 +22,11 @@ from orz_ckpt.source import Block, Source
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from orz_ckpt.findings import CkptFinding
+    from orz_ckpt.formats.deepspeed.assembly import Prefer
     from orz_ckpt.formats.deepspeed.states import ModelState, Shapes
     from orz_ckpt.source import SourceTensor
 
@@ -33,8 +34,13 @@ _BASE = "take them from the model that the training began with"
 _REMEDY = "convert the checkpoint again; its tag is still in the folder that it came from"
 
 
-def read(folder: Path, *, inert: frozenset[str] = frozenset()) -> Source:
+def read(folder: Path, *, inert: frozenset[str] = frozenset(), prefer: Prefer = "master") -> Source:
     """List the tensors of a universal checkpoint.
+
+    Args:
+        folder: where it lies.
+        inert: names of pickle globals that may stand for objects that are never made.
+        prefer: as for `reader.read`; `module` takes what a copied model file has whole, not the fp32 weights.
 
     Raises:
         HostileError: a file is hostile.
@@ -46,9 +52,9 @@ def read(folder: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     tensors, findings = masters(folder, model, inert=inert)
     aliases: dict[str, str] = {}
     if model is not None:
-        owned = {name for group in model.shapes or () for name in group}
+        owned = {name: shape for group in model.shapes or () for name, shape in group.items()}
         aliases = ties.as_stated(model, owned) if loaded.model_shards else ties.in_module(model, owned)
-        tensors = with_module(tensors, model)
+        tensors = with_module(tensors, model, {} if prefer == "module" and not loaded.model_shards else owned)
         if loaded.model_shards and model.model_parallel > 1 and model.frozen_shapes:
             text = f"{len(model.frozen_shapes)} frozen parameters are sliced over ranks of tensor parallelism"
             findings.append(finding("layout_unsupported", text, remedy=_BASE, path=model.path))
@@ -115,9 +121,10 @@ def _read(path: Path, name: str, shape: tuple[int, ...] | None, inert: frozenset
     return tensor
 
 
-def with_module(tensors: Mapping[str, SourceTensor], model: ModelState) -> dict[str, SourceTensor]:
-    """Return the parameters, with buffers and what the optimizer does not own as the model file has them."""
-    owned = {name for group in model.shapes or () for name in group}
+def with_module(
+    tensors: Mapping[str, SourceTensor], model: ModelState, owned: Collection[str]
+) -> dict[str, SourceTensor]:
+    """Return the parameters, with buffers and what is not `owned` by the optimizer as the model file has them."""
     kept = {
         name: whole(name, block)
         for name, block in (model.module or {}).items()

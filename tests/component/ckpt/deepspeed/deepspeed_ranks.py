@@ -4,11 +4,11 @@
 
 Reads FOLDER/cases.json, a list of `DEFAULTS` with changes and a `name`. Of each case it writes into FOLDER/<name>:
 
-- `checkpoint/`: what `engine.save_checkpoint` makes; with `tags` of 2, a second tag after one more step
+- `checkpoint/`: what `engine.save_checkpoint` makes
 - `masters.safetensors`: the fp32 weights of the engine when it saved the (first) tag, frozen ones and buffers as they
   are, every name of a tied weight; `weights.safetensors`: the same in the engine's own precision
 - `tool.safetensors`, or `tool.txt` with its error: what DeepSpeed's `zero_to_fp32` makes of the checkpoint
-- `facts.json`: the optimizer's class and the count of steps
+- `facts.json`: the optimizer's class
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,13 +52,23 @@ DEFAULTS: Case = {
     "zero": {},
     "config": {},
     "exclude_frozen": False,
-    "tags": 1,
     "tool": True,
-    "universal": False,
+    "again": False,
     "export": False,
+    "universal": False,
+    "swapped": False,
+    "older": False,
+    "nodes": False,
 }
-"""`zero` and `config` are laid over those parts of DeepSpeed's settings; `universal` converts the first tag, too;
-`export` runs the tool as its command does, into safetensors."""
+"""`zero` and `config` are laid over those parts of DeepSpeed's settings. What else a case can ask for:
+
+- `again`: a second tag, one step later, and a tag `mixed` of which rank 1 is of the first one
+- `export`: run the tool as its command does, into safetensors
+- `universal`: convert the tag
+- `swapped`: a tag with the shards as NVMe offload leaves them
+- `older`: a tag with `param_shapes` as DeepSpeed 0.5.3 had it: one dictionary, in the optimizer's files
+- `nodes`: save once more, each rank to a disk of its own: `node-0/`, `node-1/`, ...
+"""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SECTIONS = {"float32": {}, "bfloat16": {"bf16": {"enabled": True}}}
 
@@ -137,15 +148,36 @@ def whole_masters(optimizer: Any) -> dict[Tensor, Tensor]:
     return {low: high for lows, highs in groups for low, high in zip(lows, highs, strict=True)}
 
 
+def in_turns(optimizer: Any) -> dict[Tensor, Tensor]:
+    """Return the fp32 copy of each parameter under round-robin order.
+
+    `safe_get_full_fp32_param` of DeepSpeed 0.19.8 takes the parameters in their other order there.
+    """
+    found: dict[Tensor, Tensor] = {}
+    for group, partition in zip(
+        optimizer.round_robin_bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True
+    ):
+        partitions = [torch.empty_like(partition) for _ in range(comm.get_world_size())]
+        torch.distributed.all_gather(partitions, partition.detach().contiguous())
+        offset, flat = 0, torch.cat(partitions)
+        for parameter in group:
+            found[parameter] = flat[offset : offset + parameter.numel()].view(parameter.shape)
+            offset += parameter.numel()
+    return found
+
+
 def masters(engine: Any) -> Tensors:
     """Return the fp32 weights, frozen ones and buffers as they are."""
     found: Tensors = {}
+    turns = in_turns(engine.optimizer) if getattr(engine.optimizer, "round_robin_gradients", False) else {}
     for name, parameter in engine.module.named_parameters(remove_duplicate=False):
         if engine.zero_optimization_stage() == 0:
             found[name] = whole_masters(engine.optimizer).get(parameter, parameter).detach().clone()
         elif not parameter.requires_grad:
             with deepspeed.zero.GatheredParameters([parameter]):
                 found[name] = parameter.detach().clone()
+        elif parameter in turns:
+            found[name] = turns[parameter].clone()
         elif (parameter.ds_numel if hasattr(parameter, "ds_numel") else parameter.numel()) == 0:
             found[name] = torch.empty(getattr(parameter, "ds_shape", parameter.shape), dtype=parameter.dtype)
         else:
@@ -206,6 +238,63 @@ def convert(tag: Path) -> None:
     )
 
 
+def mix(checkpoint: Path, folder: Path) -> None:
+    """Overwrite a tag with an older one's rank 1, as a crash in the middle of a save leaves it."""
+    shutil.copytree(checkpoint / "global_step3", checkpoint / "mixed")
+    for shard in (checkpoint / "global_step2").glob("*zero_pp_rank_1_*"):
+        shutil.copy(shard, checkpoint / "mixed" / shard.name)
+    ask_the_tool(checkpoint, folder, name="tool_mixed", tag="mixed")
+
+
+def rewrite(tag: Path, name: str, change: Callable[[Path, dict[str, Any]], None]) -> None:
+    """Copy a tag, with something changed in its files."""
+    copy = tag.with_name(name)
+    copy.mkdir()
+    for file in sorted(tag.iterdir()):
+        content = torch.load(file, weights_only=False)
+        change(file, content)
+        torch.save(content, copy / file.name)
+
+
+def swap_out(file: Path, content: dict[str, Any]) -> None:
+    """Leave an empty tensor where the fp32 weights were."""
+    if "optimizer_state_dict" in content:
+        state = content["optimizer_state_dict"]
+        state["fp32_flat_groups"] = [torch.empty(0) for _ in state["fp32_flat_groups"]]
+
+
+def make_older(file: Path, content: dict[str, Any]) -> None:
+    """Move the shapes to where older versions had them."""
+    model = torch.load(file.with_name("mp_rank_00_model_states.pt"), weights_only=False)
+    if "optimizer_state_dict" in content:
+        content["param_shapes"] = {name: shape for group in model["param_shapes"] for name, shape in group.items()}
+        state = content["optimizer_state_dict"]
+        state["partition_count"] = max(state["partition_count"])
+        state["zero_stage"] = int(state["zero_stage"])
+        for key in ("param_alignment_paddings", "group_paddings", "param_slice_mappings"):
+            del state[key]
+    else:
+        for key in ("param_shapes", "shared_params", "frozen_param_shapes", "frozen_param_fragments"):
+            del content[key]
+
+
+def more(case: Case, checkpoint: Path, folder: Path) -> None:
+    """Make, on rank 0, what else a case asks for."""
+    tag = checkpoint / "global_step2"
+    if case["tool"]:
+        ask_the_tool(checkpoint, folder, tag=tag.name)
+    if case["export"]:
+        export(checkpoint, folder)
+    if case["universal"]:
+        convert(tag)
+    if case["again"]:
+        mix(checkpoint, folder)
+    if case["swapped"]:
+        rewrite(tag, "swapped", swap_out)
+    if case["older"]:
+        rewrite(tag, "older", make_older)
+
+
 def play(case: Case, folder: Path) -> None:
     """Play one case."""
     checkpoint = folder / "checkpoint"
@@ -214,24 +303,14 @@ def play(case: Case, folder: Path) -> None:
     engine.save_checkpoint(str(checkpoint), exclude_frozen_parameters=case["exclude_frozen"])
     for name, tensors in (("masters", masters(engine)), ("weights", weights(engine))):
         write(tensors, folder / f"{name}.safetensors")
-    for _ in range(case["tags"] - 1):
+    if case["nodes"]:
+        engine.save_checkpoint(str(folder / f"node-{comm.get_rank()}"))
+    if case["again"]:
         train(engine, 1)
         engine.save_checkpoint(str(checkpoint))
     if comm.get_rank() == 0:
-        facts = {"optimizer": type(engine.optimizer).__name__, "torch": torch.__version__}
-        (folder / "facts.json").write_text(json.dumps(facts))
-        if case["tool"]:
-            ask_the_tool(checkpoint, folder, tag="global_step2")
-        if case["export"]:
-            export(checkpoint, folder)
-        if case["universal"]:
-            convert(checkpoint / "global_step2")
-        if case["tags"] > 1:
-            mixed = checkpoint / "mixed"
-            shutil.copytree(checkpoint / "global_step3", mixed)
-            for shard in (checkpoint / "global_step2").glob("*zero_pp_rank_1_*"):
-                shutil.copy(shard, mixed / shard.name)
-            ask_the_tool(checkpoint, folder, name="tool_mixed", tag="mixed")
+        (folder / "facts.json").write_text(json.dumps({"optimizer": type(engine.optimizer).__name__}))
+        more(case, checkpoint, folder)
     comm.barrier()
     engine.destroy()
 
