@@ -121,6 +121,8 @@ class Gatherer:
         Raises:
             OSError: a file cannot be read, or changed.
         """
+        if tensor.plus is not None:
+            raise AssertionError(f"{tensor.name}: something is added to it, which a Gatherer does not read")
         if begin == end:
             return
         if len(tensor.grid) <= 1:

@@ -87,6 +87,8 @@ class SourceTensor:
     """The shape that pieces are boxes of: `shape`, or `(numel,)`."""
     pieces: tuple[Piece, ...]
     """Cover the grid exactly once."""
+    plus: LowRank | None = None
+    """What is to be added to its numbers; then `low_rank.Adder` reads it, not `gather.Gatherer`."""
 
     @property
     def numel(self) -> int:
@@ -94,9 +96,25 @@ class SourceTensor:
         return math.prod(self.shape)
 
     @property
+    def parts(self) -> tuple[SourceTensor, ...]:
+        """The tensors that it is made of: itself, and the factors of what is added."""
+        return (self,) if self.plus is None else (self, self.plus.left, self.plus.right)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its elements."""
         return self.numel * DTYPE_BITS[self.dtype] // 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LowRank:
+    """The matrix `scale * left @ right`: the update of a LoRA adapter."""
+
+    left: SourceTensor
+    """[rows, rank]."""
+    right: SourceTensor
+    """[rank, columns]."""
+    scale: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

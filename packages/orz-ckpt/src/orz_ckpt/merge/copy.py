@@ -21,6 +21,7 @@ from blake3 import blake3
 from orz_ckpt.cast import Caster
 from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.gather import SCRATCH_BYTES, Files, Gatherer, aligned
+from orz_ckpt.low_rank import Adder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -166,6 +167,7 @@ class _Run:
     def work(self) -> None:
         """Write chunks until there are none, or until another thread failed."""
         gatherer, caster, tile = Gatherer(self._sources), Caster(), aligned(_TILE_BYTES)
+        adder = Adder(gatherer, caster)
         while True:
             buffer = self._buffers.get()
             try:
@@ -175,7 +177,11 @@ class _Run:
                     return
                 data = buffer[: chunk.nbytes]
                 for part in chunk.parts:
-                    _fill(part, data[part.start : part.stop], gatherer, caster, tile)
+                    into = data[part.start : part.stop]
+                    if part.tensor.source.plus is not None:
+                        adder.read(part.tensor.source, part.begin, part.end, into, part.tensor.dtype)
+                    else:
+                        _fill(part, into, gatherer, caster, tile)
                 _write(chunk.output.descriptor, data, chunk.offset)
                 self._progress(chunk.nbytes)
                 self._in_order.put(chunk.number, (chunk, buffer))

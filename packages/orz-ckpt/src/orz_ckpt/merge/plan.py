@@ -90,10 +90,12 @@ class Plan:
 
         Two merges with the same fingerprint write the same bytes, so one can go on where the other was cut off.
         """
-        paths = sorted({piece.block.path for tensor in source.tensors.values() for piece in tensor.pieces})
+        parts = [part for tensor in source.tensors.values() for part in tensor.parts]
+        paths = sorted({piece.block.path for part in parts for piece in part.pieces})
         read = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         written = [(file.name, hashlib.sha256(file.header).hexdigest()) for file in self.files]
-        text = json.dumps([1, read, written, more])
+        added = [(name, tensor.plus.scale) for name, tensor in source.tensors.items() if tensor.plus is not None]
+        text = json.dumps([1, read, written, added, more])
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
