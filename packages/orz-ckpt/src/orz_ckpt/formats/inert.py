@@ -131,7 +131,7 @@ def check_tree(value: object, limits: Limits = LIMITS) -> None:
             stack += missing
             if missing:
                 continue
-        size, depth = 1 + sum(1 for _ in _children(node)), 1
+        size, depth = 1 + sum(1 for _ in _children(node)) - len(inner), 1
         for child in inner:
             child_size, child_depth = measured[id(child)]
             size, depth = size + child_size, max(depth, child_depth + 1)

@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.errors import HostileError
+from orz_ckpt.errors import CkptError
 from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits, check_tree
 from orz_ckpt.formats.known_globals import KNOWN
 from orz_ckpt.formats.pickle_machine import Machine
@@ -69,7 +69,7 @@ def load_pickle(
     except (IndexError, struct.error):
         raise BadPickleError(f"at byte {machine.position:,}: it takes more than there is") from None
     except (TypeError, UnicodeError, ValueError, OverflowError) as error:
-        if isinstance(error, (BadPickleError, HostileError)):
+        if isinstance(error, (BadPickleError, CkptError)):
             raise
         raise BadPickleError(f"at byte {machine.position:,}: {brief(str(error))}") from None
     check_tree(value, limits)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NEWEST_PROTOCOL: Final = 5
 _FIRST_OF_PYTHON_3: Final = 3
 _LINE_BYTES: Final = 1024
+"""Nearly all lines end before; a longer part is looked at where one does not."""
 _LONG_BYTES: Final = 255
 
 
@@ -63,6 +64,8 @@ class Machine:
             self.position += 1
             if code == _STOP:
                 (value,) = self.stack
+                if self._marks:
+                    raise BadPickleError("it ends in the middle of a collection")
                 return value
             instruction = instructions[code]
             if instruction is None:
@@ -99,13 +102,14 @@ class Machine:
 
     def line(self) -> bytes:
         """Return the bytes up to the next line feed, which it skips."""
-        window = bytes(self.data[self.position : self.position + _LINE_BYTES])
-        end = window.find(b"\n")
-        if end < 0:
-            raise BadPickleError(f"at byte {self.position:,}: a line does not end")
-        self.charge(end + 40)
-        self.position += end + 1
-        return window[:end]
+        for window in (_LINE_BYTES, self._limits.text_bytes):
+            ahead = bytes(self.data[self.position : self.position + window])
+            length = ahead.find(b"\n")
+            if length >= 0:
+                self.charge(length + 40)
+                self.position += length + 1
+                return ahead[:length]
+        raise BadPickleError(f"at byte {self.position:,}: a line does not end")
 
     def pop_mark(self) -> list[object]:
         """Return what lies above the last mark, and take both away."""
