@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from orz_ckpt.cli.inspect import inspect
 from orz_ckpt.cli.merge import merge
 from orz_ckpt.cli.nodes import NodesCommand
 from orz_ckpt.cli.preflight import preflight
@@ -26,6 +27,7 @@ def _ckpt() -> None:
 
 
 # In the order in which `orz ckpt --help` lists them.
+app.command()(inspect)
 app.command()(verify)
 app.command()(merge)
 app.command(cls=NodesCommand)(preflight)

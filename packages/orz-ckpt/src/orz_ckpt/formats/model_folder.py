@@ -17,7 +17,7 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import INDEX_SUFFIX, arrange, read_config
 from orz_ckpt.formats.safetensors import DTYPE_BITS, SUFFIX, Header, Tensor
 from orz_ckpt.source import Block, Piece, Source, SourceTensor, c_strides
-from orz_ckpt.strict_json import brief
+from orz_ckpt.strict_json import brief, is_size
 from orz_ckpt.subject import Kind, Subject, identify
 
 if TYPE_CHECKING:
@@ -67,11 +67,19 @@ def read(path: Path) -> Source:
         path=path,
         format="hf" if path.is_dir() else "safetensors",
         tensors=tensors,
-        step=manifest.step if manifest else None,
+        step=_step(manifest),
         writer=manifest.writer if manifest else _writer(path),
         files=tuple(files),
         findings=tuple(findings),
     )
+
+
+def _step(manifest: Manifest | None) -> int | None:
+    """Return the step, None where there is none: a merged folder keeps what its source said."""
+    if manifest is None:
+        return None
+    merged_from = manifest.meta.get("source") if "merge" in manifest.meta else None
+    return manifest.step if not isinstance(merged_from, dict) or is_size(merged_from.get("step")) else None
 
 
 def _compare(subject: Subject, manifest: Manifest) -> list[CkptFinding]:
