@@ -63,6 +63,9 @@ def _read_deepspeed(path: Path, asked: Asked) -> Source:
 
 FORMATS: Final = (
     Format("deepspeed", deepspeed.recognises, _read_deepspeed),
+    Format("fsdp", fsdp.recognises, lambda path, _tag, inert: fsdp.read(path, inert=inert)),
+    Format("dcp", dcp.recognises, lambda path, _tag, inert: dcp.read(path, inert=inert)),
+    Format("peft", peft.recognises, lambda path, _tag, inert: peft.read(path, inert=inert)),
     Format("hf", model_folder.recognises, lambda path, _: model_folder.read(path)),
     Format("torch", torch_model.recognises, lambda path, asked: torch_model.read(path, inert=asked.inert)),
 )

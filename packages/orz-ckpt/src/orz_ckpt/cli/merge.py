@@ -56,6 +56,20 @@ def merge(
             show_default=False,
         ),
     ] = None,
+    lora: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A PEFT adapter to add to the weights of SRC.", show_default=False),
+    ] = None,
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--lora-alpha",
+            min=0,
+            metavar="N",
+            help="Alpha of the adapter, or of the LoRA factors inside SRC, where it is not stated with them.",
+            show_default=False,
+        ),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, max=64, help="Threads; the processors by default, at most 4.", show_default=False),
@@ -73,6 +87,7 @@ def merge(
     loaded, and memory does not grow with the model. OUT appears whole and at once. After a kill or a full disk the
     same command goes on where it stopped; after it is done, it says so.
     """
+    from orz_ckpt import lora as low_rank
     from orz_ckpt.cluster.sizes import parse_bytes
     from orz_ckpt.merge.run import DEFAULT_JOBS, Options
     from orz_ckpt.merge.run import merge as run
