@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
-from orz_ckpt.formats import deepspeed, model_folder, torch_model
+from orz_ckpt.formats import dcp, deepspeed, fsdp, model_folder, peft, torch_model
 from orz_ckpt.inventory import CHECKPOINTS_DIR, newest_committed
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.subject import Kind, identify, step_folders
@@ -63,9 +63,9 @@ def _read_deepspeed(path: Path, asked: Asked) -> Source:
 
 FORMATS: Final = (
     Format("deepspeed", deepspeed.recognises, _read_deepspeed),
-    Format("fsdp", fsdp.recognises, lambda path, _tag, inert: fsdp.read(path, inert=inert)),
-    Format("dcp", dcp.recognises, lambda path, _tag, inert: dcp.read(path, inert=inert)),
-    Format("peft", peft.recognises, lambda path, _tag, inert: peft.read(path, inert=inert)),
+    Format("fsdp", fsdp.recognises, lambda path, asked: fsdp.read(path, inert=asked.inert)),
+    Format("dcp", dcp.recognises, lambda path, asked: dcp.read(path, inert=asked.inert)),
+    Format("peft", peft.recognises, lambda path, asked: peft.read(path, inert=asked.inert)),
     Format("hf", model_folder.recognises, lambda path, _: model_folder.read(path)),
     Format("torch", torch_model.recognises, lambda path, asked: torch_model.read(path, inert=asked.inert)),
 )

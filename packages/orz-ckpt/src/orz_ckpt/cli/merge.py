@@ -87,8 +87,8 @@ def merge(
     loaded, and memory does not grow with the model. OUT appears whole and at once. After a kill or a full disk the
     same command goes on where it stopped; after it is done, it says so.
     """
-    from orz_ckpt import lora as low_rank
     from orz_ckpt.cluster.sizes import parse_bytes
+    from orz_ckpt.lora import prepared
     from orz_ckpt.merge.run import DEFAULT_JOBS, Options
     from orz_ckpt.merge.run import merge as run
     from orz_ckpt.progress import shown_progress
@@ -106,7 +106,10 @@ def merge(
         jobs=jobs or DEFAULT_JOBS,
         max_memory_bytes=parse_bytes(max_memory, "--max-memory"),
     )
-    opened = open_source(source, tag=tag, inert=frozenset(inert or ()), dtype=_STORED[dtype])
+    allowed = frozenset(inert or ())
+    opened = open_source(source, tag=tag, inert=allowed, dtype=_STORED[dtype])
+    adapter = open_source(lora, inert=allowed) if lora is not None else None
+    opened = prepared(opened, adapter, alpha=lora_alpha)
     with shown_progress("merging") as progress:
         merged = run(opened, out, options, progress=progress)
     _write(merged, as_json=as_json)
