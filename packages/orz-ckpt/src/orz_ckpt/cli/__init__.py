@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from orz_ckpt.cli.diff import diff
 from orz_ckpt.cli.inspect import inspect
 from orz_ckpt.cli.merge import merge
 from orz_ckpt.cli.nodes import NodesCommand
@@ -30,4 +31,5 @@ def _ckpt() -> None:
 app.command()(inspect)
 app.command()(verify)
 app.command()(merge)
+app.command()(diff)
 app.command(cls=NodesCommand)(preflight)
