@@ -89,3 +89,9 @@ class SeveralError(CkptError, ValueError):
     """Several models are at a path, and one has to be named."""
 
     exit_code = ExitCode.USAGE
+
+
+class NotComparableError(CkptError, ValueError):
+    """Two checkpoints cannot be compared: one is not whole, or they are of different models."""
+
+    exit_code = ExitCode.INCONCLUSIVE
