@@ -84,9 +84,11 @@ class Caster:
 
 def widened(data: memoryview, dtype: str) -> NDArray[np.float64]:
     """Return numbers of one of `CASTABLE` as float64, exactly."""
+    numbers = _view(data, dtype)
     if dtype == "BF16":
-        return (_view(data, dtype).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return _view(data, dtype).astype(np.float64)
+        numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(invalid="ignore"):  # a NaN that signals
+        return numbers.astype(np.float64)
 
 
 def _view(data: memoryview, dtype: str) -> NDArray[Any]:

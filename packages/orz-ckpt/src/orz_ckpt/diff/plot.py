@@ -21,7 +21,7 @@ _COLOURS: Final = ("#f4f7fb", "#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#0851
 """From least to most changed; equal steps of the logarithm."""
 _SAME: Final = "#ffffff"
 _STRANGE: Final = "#d62728"
-"""Of changes whose size is no finite number."""
+"""Of changes from or to NaN or infinity, or from nothing but zeros."""
 _MANY_LAYERS: Final = 12
 
 
@@ -73,7 +73,7 @@ def _cell(x: int, y: int, tensor: TensorDiff, low: float, high: float) -> str:
 def _colour(tensor: TensorDiff, low: float, high: float) -> str:
     if not tensor.changed:
         return _SAME
-    if not 0 < tensor.relative < math.inf:
+    if tensor.nonfinite or not 0 < tensor.relative < math.inf:
         return _STRANGE
     share = math.log(tensor.relative / low) / math.log(high / low) if high > low else 1.0
     return _COLOURS[min(int(share * len(_COLOURS)), len(_COLOURS) - 1)]
