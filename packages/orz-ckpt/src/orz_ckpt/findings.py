@@ -97,6 +97,8 @@ RULES: Final = {
     "lora_alpha_lost": _error("The alpha of an adapter, which gives its scale, is 0."),
     "lora_unfit": _error("An adapter does not fit the weights that it is to be added to."),
     "lora_inside": _warn("LoRA factors stand beside the weights, and are written as they are."),
+    "head_reshaped": _info("A value head was stored in another shape, and is written as one row."),
+    "head_dropped": _info("The head of a language model was left out of a critic."),
     "not_finite": _error("A tensor holds NaN or infinity."),
     "all_zero": _warn("A weight is all zeros."),
     "all_zero_model": _error("All weights are zero."),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import typer
 
+from orz_ckpt.cli.convert import convert
 from orz_ckpt.cli.diff import diff
 from orz_ckpt.cli.inspect import inspect
+from orz_ckpt.cli.locate import locate
 from orz_ckpt.cli.merge import merge
 from orz_ckpt.cli.nodes import NodesCommand
 from orz_ckpt.cli.preflight import preflight
@@ -31,5 +33,7 @@ def _ckpt() -> None:
 app.command()(inspect)
 app.command()(verify)
 app.command()(merge)
+app.command()(convert)
 app.command()(diff)
 app.command(cls=NodesCommand)(preflight)
+app.command(cls=NodesCommand)(locate)

@@ -8,7 +8,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -28,7 +28,7 @@ class DType(StrEnum):
     FLOAT16 = "float16"
 
 
-_STORED = {DType.KEEP: "keep", DType.FLOAT32: "F32", DType.BFLOAT16: "BF16", DType.FLOAT16: "F16"}
+STORED: Final = {DType.KEEP: "keep", DType.FLOAT32: "F32", DType.BFLOAT16: "BF16", DType.FLOAT16: "F16"}
 
 
 def merge(
@@ -100,23 +100,24 @@ def merge(
     if shard_bytes <= 0:
         raise UsageError("--max-shard-size: expected more than 0", remedy="give a size such as 5GB")
     options = Options(
-        dtype=_STORED[dtype],
+        dtype=STORED[dtype],
         max_shard_bytes=shard_bytes,
         config=config,
         jobs=jobs or DEFAULT_JOBS,
         max_memory_bytes=parse_bytes(max_memory, "--max-memory"),
     )
     allowed = frozenset(inert or ())
-    opened = open_source(source, tag=tag, inert=allowed, dtype=_STORED[dtype])
+    opened = open_source(source, tag=tag, inert=allowed, dtype=STORED[dtype])
     adapter = open_source(lora, inert=allowed) if lora is not None else None
     opened = prepared(opened, adapter, alpha=lora_alpha)
     with shown_progress("merging") as progress:
         merged = run(opened, out, options, progress=progress)
-    _write(merged, as_json=as_json)
+    write_merged(merged, as_json=as_json)
     raise typer.Exit(merged.status().exit_code)
 
 
-def _write(merged: Merged, *, as_json: bool) -> None:
+def write_merged(merged: Merged, *, as_json: bool) -> None:
+    """Write what a merge came to, to stdout."""
     from rich.console import Console
 
     from orz_ckpt.merge.text import merge_text

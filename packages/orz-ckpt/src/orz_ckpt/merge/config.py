@@ -56,7 +56,7 @@ def value_heads(plan: Plan) -> list[str]:
 
 def _is_value_head(tensor: PlannedTensor) -> bool:
     single = len(tensor.shape) == 2 and tensor.shape[0] == 1  # noqa: PLR2004  a matrix of one row
-    released = tensor.name.endswith("value_head.weight") and 1 in tensor.shape  # ORZ's 32B stores it the other way
+    released = tensor.name.endswith("value_head.weight")  # ORZ's 32B stores it as [8, hidden / 8]
     return tensor.name.endswith(_VALUE_HEADS) and (single or released or len(tensor.shape) == 1)
 
 

@@ -59,13 +59,19 @@ class Beside:
     findings: tuple[CkptFinding, ...]
 
 
-def find_beside(source: Source, plan: Plan, given: Path | None) -> Beside:
+def find_beside(source: Source, plan: Plan, given: Path | None, settings: Mapping[str, object] | None = None) -> Beside:
     """Find configuration and tokenizer: those of `given`, else those of the checkpoint.
+
+    Args:
+        source: the checkpoint.
+        plan: what is written of it.
+        given: a folder, or None.
+        settings: laid over the configuration; None removes a key.
 
     Raises:
         UsageError: `given` holds no configuration that can be read.
     """
-    folder = _folder(source, given)
+    folder = config_folder(source, given)
     if folder is None:
         message = "there is no config.json with the checkpoint: the weights are written without configuration"
         remedy = "give the folder of the model that was trained: --config DIR"
@@ -73,13 +79,14 @@ def find_beside(source: Source, plan: Plan, given: Path | None) -> Beside:
         return Beside(folder=None, config=None, copied=(), findings=(missing,))
     path = folder / CONFIG_NAME
     try:
-        config = adapted(read_config(path), plan)
+        config = {**adapted(read_config(path), plan), **(settings or {})}
     except (FormatError, OSError) as error:
         reason = error.message if isinstance(error, FormatError) else f"{path}: {error.strerror or error}"
         if given is not None:
             raise UsageError(f"--config: {reason}", remedy="give a folder with a sound config.json") from error
         broken = finding("config_missing", f"{reason}: it is left out", remedy="give --config DIR", path=path)
         return Beside(folder=None, config=None, copied=(), findings=(broken,))
+    config = {key: value for key, value in config.items() if value is not None or key not in (settings or {})}
     listing = list_files(folder, deep=False)
     code = [name for name in listing.sizes if name.endswith(".py")] if "auto_map" in config else []
     copied = [name for name in listing.sizes if name in _COPIED or name.endswith(_COPIED_SUFFIXES)]
@@ -114,7 +121,12 @@ def write_beside(out: Path, beside: Beside, plan: Plan, config: Mapping[str, obj
         write_synced(out / INDEX_NAME, _text(index))
 
 
-def _folder(source: Source, given: Path | None) -> Path | None:
+def config_folder(source: Source, given: Path | None) -> Path | None:
+    """Return the folder with the configuration of a checkpoint: `given`, else its own; None where there is none.
+
+    Raises:
+        UsageError: there is none in `given`.
+    """
     if given is not None:
         folder = given.parent if given.name == CONFIG_NAME else given
         if not (folder / CONFIG_NAME).is_file():

@@ -29,6 +29,7 @@ from orz_ckpt.verify import Silent
 from orz_cli.findings import Status, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from orz_ckpt.manifest import FileEntry
@@ -55,6 +56,8 @@ class Options:
     jobs: int = DEFAULT_JOBS
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES
     """Of all buffers together."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Laid over `config.json`; None removes a key."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +138,7 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
     if conclude(findings) is not Status.OK:
         return Merged(out=out, written=False, findings=tuple(findings), source=source)
     plan = make_plan(source, dtype=options.dtype, max_shard_bytes=options.max_shard_bytes)
-    beside = find_beside(source, plan, options.config)
+    beside = find_beside(source, plan, options.config, options.settings)
     findings += beside.findings
     fingerprint = plan.fingerprint(source, beside.config, [_stamp(path) for path in beside.copied])
     kept, was_there = 0, earlier(out, fingerprint) is not None
