@@ -40,13 +40,12 @@ def preflight(
     Each node writes, flushes, reads back, renames and removes a file there, and opens the files of all others by
     name; N bytes are allocated and given back. Nothing stays. An unreachable node is never a pass.
     """
-    from rich.console import Console
-
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.preflight import preflight as ask
     from orz_ckpt.cluster.preflight_text import preflight_text
     from orz_ckpt.cluster.sizes import parse_bytes
     from orz_ckpt.cluster.storage_checks import Expect
+    from orz_ckpt.cluster.terminal import wide_console
 
     needed = parse_bytes(nbytes, "--bytes")
     severity = Severity(fail_on.value)
@@ -55,5 +54,5 @@ def preflight(
     if as_json:
         sys.stdout.write(json.dumps(result.to_json(severity), indent=2) + "\n")
     else:
-        Console(highlight=False, soft_wrap=True).print(preflight_text(result, severity))
+        wide_console().print(preflight_text(result, severity))
     raise typer.Exit(result.status(severity).exit_code)

@@ -42,6 +42,8 @@ class LocatedPiece:
     """Whether its name says that a save is going on, or was cut off."""
     newest: float = 0.0
     """When the last of its files was written, seconds since 1970."""
+    inode: int = 0
+    """Of the folder: with path, time and files the same, two nodes look at one folder."""
     note: str = ""
     """What else is wrong with it."""
 

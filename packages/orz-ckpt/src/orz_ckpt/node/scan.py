@@ -124,6 +124,7 @@ class _Walk:
                 ranks=list(signature.ranks),
                 committed=wants.committed,
                 newest=newest,
+                inode=_inode(path),
                 note=wants.note,
             )
         )
@@ -179,6 +180,7 @@ class _Walk:
                 attempt=wants.attempt or attempt or "",
                 in_flight=attempt is not None,
                 newest=newest,
+                inode=_inode(path),
                 note=wants.note or _sizes_note(wants.wrong_size),
             )
         )
@@ -224,6 +226,13 @@ def _sizes_note(names: tuple[str, ...]) -> str:
     if not names:
         return ""
     return f"{len(names)} of its files have another size than its manifest says: {', '.join(names[:3])}"
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino
+    except OSError:
+        return 0
 
 
 def _device(path: Path | str) -> int | None:

@@ -21,6 +21,8 @@ _DS_FULL: Final = re.compile(r"mp_rank_(\d+)_model_states\.pt", re.ASCII)
 _FSDP: Final = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt", re.ASCII)
 _FSDP_ANY: Final = re.compile(r"(?:model|optim|extra_state)_world_size_(\d+)_rank_(\d+)\.pt", re.ASCII)
 _DCP: Final = re.compile(r"__(\d+)_(\d+)\.distcp", re.ASCII)
+DCP_METADATA: Final = ".metadata"
+DCP_OF_RANK: Final = re.compile(r"__\d+\.metadata", re.ASCII)
 _NVRX: Final = re.compile(r"iter_\d{7}_(\d+)_local\.pt", re.ASCII)
 _VLLM: Final = re.compile(r"model(?:-pp-\d+-tp-\d+|-rank-(\d+))-part-\d+\.safetensors", re.ASCII)
 _OF: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.safetensors|\.bin)", re.ASCII)
@@ -82,11 +84,15 @@ def _dcp(files: Collection[str], _folders: Collection[str]) -> Signature | None:
     ranks = {int(match[1]) for name in files if (match := _DCP.fullmatch(name))}
     if not ranks:
         return None
-    return Signature(kind="dcp", ranks=tuple(sorted(ranks)), committed=".metadata" in files)
+    return Signature(
+        kind="dcp",
+        ranks=tuple(sorted(ranks)),
+        committed=any(name == DCP_METADATA or DCP_OF_RANK.fullmatch(name) for name in files),
+    )
 
 
 def _universal(files: Collection[str], folders: Collection[str]) -> Signature | None:
-    if "zero" in folders and any(_DS_FULL.fullmatch(name) for name in files):
+    if "zero" in folders and any(form.fullmatch(name) for name in files for form in (_DS_FULL, _DS_MODEL)):
         return Signature(kind="deepspeed-universal")
     return None
 

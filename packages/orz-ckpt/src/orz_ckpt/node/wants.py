@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from orz_ckpt.errors import FormatError
+from orz_ckpt.formats.dcp_metadata import read_metadata
 from orz_ckpt.formats.hf import INDEX_NAME, read_index
 from orz_ckpt.formats.torch_file import load as load_torch
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, ManifestError, load
-from orz_ckpt.node.signatures import MAX_WORLD, Signature, deepspeed_names
+from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
 from orz_cli.errors import OrzError
 
 NODES_KEY: Final = "nodes"
@@ -92,15 +93,27 @@ def wants_of(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wa
             shards = set(read_index(folder / INDEX_NAME).weight_map.values())
         except (FormatError, OSError) as error:
             return Wants(names=names, note=str(error).partition("\n")[0])
-        return Wants(names=sorted({INDEX_NAME, "config.json", *shards}))
-    if signature.kind == "hf" and names is not None:
-        return Wants(names=[*names, "config.json"])
+        return Wants(names=sorted({INDEX_NAME, *shards}))
     if signature.kind == "deepspeed":
         world = _deepspeed_world(folder, files)
         return Wants(names=None if world is None else deepspeed_names(world, files))
-    if signature.kind == "dcp" and not signature.committed:
-        return Wants(names=[".metadata"], committed=False)
+    if signature.kind == "dcp":
+        return _wants_of_dcp(folder, signature, files)
     return Wants(names=names, committed=signature.committed)
+
+
+def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wants:
+    """Return the files that `.metadata` names, or those of ranks that saved without each other."""
+    described = [name for name in files if name == DCP_METADATA or DCP_OF_RANK.fullmatch(name)]
+    if not described:
+        return Wants(names=[DCP_METADATA], committed=False)
+    names: set[str] = set(described)
+    try:
+        for name in described:
+            names |= read_metadata(folder / name).files
+    except (OrzError, OSError) as error:
+        return Wants(names=None, committed=signature.committed, note=str(error).partition("\n")[0])
+    return Wants(names=sorted(names), committed=signature.committed)
 
 
 def _listed(record: Manifest) -> list[object]:
