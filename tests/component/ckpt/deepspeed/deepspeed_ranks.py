@@ -52,7 +52,6 @@ DEFAULTS: Case = {
     "zero": {},
     "config": {},
     "exclude_frozen": False,
-    "tool": True,
     "again": False,
     "export": False,
     "universal": False,
@@ -281,8 +280,7 @@ def make_older(file: Path, content: dict[str, Any]) -> None:
 def more(case: Case, checkpoint: Path, folder: Path) -> None:
     """Make, on rank 0, what else a case asks for."""
     tag = checkpoint / "global_step2"
-    if case["tool"]:
-        ask_the_tool(checkpoint, folder, tag=tag.name)
+    ask_the_tool(checkpoint, folder, tag=tag.name)
     if case["export"]:
         export(checkpoint, folder)
     if case["universal"]:

@@ -121,12 +121,12 @@ def _unlike(shapes: Sequence[Shapes], rank: int, state: OptimizerState, world_si
             return None
         where, need, has = f"sub-group {wrong[0]}", expected[wrong[0]], held[wrong[0]]
     elif sum(expected) != sum(held):
-        where, need, has = f"its {len(held)} sub-groups", sum(expected), sum(held)
+        where, need, has = f"{len(held)} sub-groups", sum(expected), sum(held)
     else:
         return None
     return finding(
         "elements_differ",
-        f"{ranks_text([rank])} of {world_size}: {where} has to hold {need:,} elements, and holds {has:,}",
+        f"{ranks_text([rank])} of {world_size} has to hold {need:,} elements in {where}, and holds {has:,}",
         remedy=_REMEDY,
         path=state.path,
     )
