@@ -40,7 +40,7 @@ def describe(folder: Path, known: Mapping[str, FileEntry] | None = None) -> dict
             remedy="name that file otherwise, or put it in a folder of its own",
         )
     with ThreadPoolExecutor(max_workers=_MAX_THREADS) as pool:
-        entries = pool.map(lambda file: (known or {}).get(file[0]) or _entry(file[1]), found)
+        entries = pool.map(lambda file: (known or {}).get(file[0]) or entry_of(file[1]), found)
         return dict(zip((name for name, _ in found), entries, strict=True))
 
 
@@ -59,7 +59,7 @@ def holds(folder: Path, files: Mapping[str, FileEntry]) -> bool:
         return all(pool.map(same, files))
 
 
-def _entry(path: Path) -> FileEntry:
+def entry_of(path: Path) -> FileEntry:
     """Flush one file and return its size and digest, and where its tensors lie if it holds any."""
     sync_file(path)
     if path.suffix != SUFFIX:
