@@ -1,4 +1,4 @@
-"""Real checkpoints of torch's own sharding, made by a few gloo processes on CPU. Run by `test_sharded_readers.py`.
+"""Real checkpoints of torch's own sharding, made by a few gloo processes on CPU. Run by `conftest.py`.
 
     python torch_ranks.py FOLDER NUM_RANKS CASE...
 
@@ -24,11 +24,12 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint import FileSystemWriter, HuggingFaceStorageWriter
+from torch.distributed.checkpoint._extension import StreamTransformExtension
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardedStateDictConfig, StateDictType, fully_shard
-from torch.distributed.tensor import Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 warnings.simplefilter("ignore")
@@ -111,9 +112,10 @@ def save_like_verl(out: Path, rank: int, num_ranks: int, state: dict[str, Any], 
 def sharded(mesh: DeviceMesh) -> Model:
     """FSDP2: dimension 0, but `wide` along 1, and the norm's bias left whole on every rank."""
     model = built()
+    even = mesh.size(-1) in {1, 2, 3, 6}  # FSDP2 cuts other dimensions than the first only evenly
     options: dict[str, Any] = {
         "mesh": mesh,
-        "shard_placement_fn": lambda parameter: Shard(1) if parameter.shape == (2, 6) else None,
+        "shard_placement_fn": lambda parameter: Shard(1) if even and parameter.shape == (2, 6) else None,
         "ignored_params": {model.norm.bias},
     }
     fully_shard(model.up, mesh=mesh)
@@ -174,6 +176,19 @@ def fsdp1_mesh(out: Path, rank: int, num_ranks: int) -> None:
     fsdp1(out, rank, num_ranks, init_device_mesh("cpu", (num_ranks,), mesh_dim_names=("fsdp",)))
 
 
+def fsdp1_flat(out: Path, rank: int, num_ranks: int) -> None:
+    """The local state dict of FSDP1: one flat parameter."""
+    wrapped = FullyShardedDataParallel(built().norm, device_id=torch.device("cpu"), use_orig_params=False)
+    FullyShardedDataParallel.set_state_dict_type(wrapped, StateDictType.LOCAL_STATE_DICT)
+    save_like_verl(out, rank, num_ranks, wrapped.state_dict(), version=1)
+
+
+def partial_sums(out: Path, rank: int, num_ranks: int) -> None:
+    mesh = init_device_mesh("cpu", (num_ranks,), mesh_dim_names=("fsdp",))
+    summand = DTensor.from_local(torch.ones(3), mesh, [Partial()], run_check=False)
+    save_like_verl(out, rank, num_ranks, {"sum": summand, "whole": torch.ones(2)}, version=2)
+
+
 def trained(num_ranks: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The state of a model and its optimizer after a step."""
     model = sharded(init_device_mesh("cpu", (num_ranks,), mesh_dim_names=("fsdp",)))
@@ -214,6 +229,34 @@ def dcp_single(out: Path, rank: int, num_ranks: int) -> None:
         expect_dcp(out, rank)
 
 
+class Reversed(StreamTransformExtension):
+    """Writes bytes backwards, as no reader can know."""
+
+    @staticmethod
+    def from_descriptor(version: str) -> Reversed:
+        return Reversed()
+
+    @staticmethod
+    def registry_name() -> str:
+        return "test.reversed"
+
+    def get_descriptor(self) -> str:
+        return f"{self.registry_name()}/1"
+
+    def transform_to(self, output: Any) -> Any:
+        return output
+
+    def transform_from(self, input: Any) -> Any:  # noqa: A002  the name is torch's
+        return input
+
+
+def dcp_transformed(out: Path, rank: int, num_ranks: int) -> None:
+    """Saved through an extension, as compression is."""
+    if rank == 0:
+        writer = FileSystemWriter(out, _extensions=[Reversed()])
+        dcp.save({"weight": torch.ones(3)}, storage_writer=writer, no_dist=True)
+
+
 def dcp_no_collectives(out: Path, rank: int, num_ranks: int) -> None:
     """Every rank writes a `__R.metadata` of its own, for its own pieces."""
     model, _ = trained(num_ranks)
@@ -248,9 +291,12 @@ CASES = {
     "two_dims": two_dims,
     "fsdp1": fsdp1,
     "fsdp1_mesh": fsdp1_mesh,
+    "fsdp1_flat": fsdp1_flat,
+    "partial_sums": partial_sums,
     "dcp_nested": dcp_nested,
     "dcp_flat": dcp_flat,
     "dcp_single": dcp_single,
+    "dcp_transformed": dcp_transformed,
     "dcp_no_collectives": dcp_no_collectives,
     "hf_shards": hf_shards,
     "hf_consolidated": hf_consolidated,
