@@ -39,6 +39,7 @@ def _info(summary: str) -> Rule:
 
 RULES: Final = {
     "path_escapes": Rule(Severity.ERROR, "A path leads out of the checkpoint.", Status.REFUSED),
+    "pickle_calls": Rule(Severity.ERROR, "A pickle would run code when it is loaded.", Status.REFUSED),
     "unreadable": _unknown("A file cannot be read."),
     "nothing_recognised": _unknown("The path holds nothing that this command knows."),
     "weights_not_read": _unknown("The weights are in a format that this command does not read."),
@@ -57,6 +58,8 @@ RULES: Final = {
     "digest_differs": _error("A file has other bytes than the manifest says."),
     "tensor_differs": _error("A header describes a tensor otherwise than the manifest."),
     "header_invalid": _error("A safetensors file breaks a rule of its format."),
+    "torch_invalid": _error("A torch file is damaged, or breaks a rule of its format."),
+    "record_crc_differs": _error("A record of a torch file has other bytes than its checksum says."),
     "index_invalid": _error("The index of the shards cannot be read."),
     "index_differs": _error("Index and shards do not hold the same tensors."),
     "shard_orphan": _error("A file of weights is there that the index does not name."),
@@ -103,6 +106,7 @@ RULES: Final = {
     "all_zero": _warn("A weight is all zeros."),
     "all_zero_model": _error("All weights are zero."),
     "no_manifest": _info("There is no manifest, so bytes cannot be compared with what was written."),
+    "checksums_off": _info("A torch file was written without checksums."),
     "shapes_not_checked": _info("Names and shapes could not be derived from the configuration."),
     "numbers_not_checked": _info("Tensors of this type are not searched for NaN and infinity."),
     "tie_differs": _warn("The configuration ties two weights that differ."),
@@ -139,6 +143,7 @@ RULES: Final = {
     "saves_mixed": _error("Pieces of one step come from different saves."),
     "collect_conflict": _error("Two files of one name have different bytes."),
     "collect_differs": _error("What arrived is not what was sent, or not what the manifest says."),
+    "collect_left": _info("Files that no record of the save names were left where they are."),
     "collected": _info("What was brought together, and where."),
     "in_flight": _info("A save is going on, or was cut off."),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from orz_ckpt.cli.collect import collect
 from orz_ckpt.cli.convert import convert
 from orz_ckpt.cli.diff import diff
 from orz_ckpt.cli.inspect import inspect
@@ -37,3 +38,4 @@ app.command()(convert)
 app.command()(diff)
 app.command(cls=NodesCommand)(preflight)
 app.command(cls=NodesCommand)(locate)
+app.command(cls=NodesCommand)(collect)

@@ -29,6 +29,11 @@ class Group:
     """Names of all its files, as far as any piece tells; None if none does."""
 
     @property
+    def title(self) -> str:
+        """What to call it: where it belongs, or its own folder if that is the run's."""
+        return self.rel or self.members[0].piece.path
+
+    @property
     def files(self) -> dict[str, int]:
         """Name -> bytes of all files that a node has."""
         return {name: size for member in self.members for name, size in member.piece.files.items()}

@@ -156,13 +156,13 @@ def _judge(
         findings.append(node_finding("nothing_located", message, remedy=remedy, path=subject))
     for group in wanted:
         if group.complete is False:
-            entry = _incomplete(group, subject)
+            entry = _incomplete(group)
             older = everywhere or group not in newest
             findings.append(replace(entry, severity=Severity.WARN) if older else entry)
         if len(group.attempts) > 1:
-            message = f"{group.rel}: its pieces come from different saves: {', '.join(group.attempts)}"
+            message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
             remedy = "take an older step; these pieces do not belong together"
-            findings.append(node_finding("saves_mixed", message, remedy=remedy, path=group.rel))
+            findings.append(node_finding("saves_mixed", message, remedy=remedy, path=group.title))
     if not sure or cut:
         findings = [replace(entry, status=Status.INCONCLUSIVE) for entry in findings]
     if cut:
@@ -181,12 +181,12 @@ def _judge(
     return findings
 
 
-def _incomplete(group: Group, subject: str) -> NodeFinding:
+def _incomplete(group: Group) -> NodeFinding:
     missing = group.missing
     listed = ", ".join(missing[:_MAX_NAMES]) + (", ..." if len(missing) > _MAX_NAMES else "")
-    message = f"{group.rel} lacks {count(len(missing), 'file')} that no node has: {listed}"
+    message = f"{group.title} lacks {count(len(missing), 'file')} that no node has: {listed}"
     remedy = "start the nodes that took part and are down, then locate again; or take an older step"
-    return node_finding("pieces_incomplete", message, remedy=remedy, path=group.rel or subject)
+    return node_finding("pieces_incomplete", message, remedy=remedy, path=group.title)
 
 
 def _command(fleet: Fleet, runs: Sequence[str], groups: Sequence[Group], *, everywhere: bool) -> str:

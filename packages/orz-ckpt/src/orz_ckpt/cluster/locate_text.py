@@ -29,7 +29,7 @@ def locate_text(found: Location, fail_on: Severity = Severity.ERROR) -> Block:
     tail = Text()
     for group in found.groups:
         if len(group.members) > 1:
-            tail.append(f"\n  together  {plain(group.rel)}: {_together(group)}")
+            tail.append(f"\n  together  {plain(group.title)}: {_together(group)}")
     tail.append_text(findings_text(found.findings, found.subject))
     looked = f"{count(len(found.nodes), 'node')}, {count(found.files, 'file')} looked at, {found.seconds:.1f} s"
     tail.append(f"\n  {looked}", "dim")

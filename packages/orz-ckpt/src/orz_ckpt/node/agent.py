@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -119,8 +120,12 @@ def records(folder: str) -> dict[str, Any]:
 
 
 def states(paths: Sequence[str]) -> dict[str, Any]:
-    """Return the state of each plain file."""
-    return {path: asdict(files.state_of(path)) for path in paths}
+    """Return the state of each of these plain files that is there."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            found[path] = asdict(files.state_of(path))
+    return found
 
 
 def digests(paths: Sequence[str]) -> dict[str, str]:

@@ -186,9 +186,7 @@ class _Walk:
         )
 
     def _base(self, path: str) -> str:
-        if self.base and path != self.base:
-            return self.base
-        return run_folder(path)
+        return self.base or run_folder(path)
 
     def _cut(self, why: str) -> None:
         if why not in self.result.cut:
