@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
 from orz_ckpt.formats import dcp, deepspeed, fsdp, model_folder, peft, torch_model
+from orz_ckpt.formats.fsdp_files import steps_in
 from orz_ckpt.inventory import CHECKPOINTS_DIR, newest_committed
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.subject import Kind, identify, step_folders
@@ -112,6 +113,10 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
     if roles:
         named = " or ".join(str(role) for role in roles.values())
         raise SeveralError(f"{path} holds {len(roles)} models: {', '.join(roles)}", remedy=f"give one: {named}")
+    steps = steps_in(path)
+    if steps:
+        message = f"{path} holds {len(steps)} steps of verl, not one checkpoint"
+        raise SeveralError(message, remedy=f"give one of its models: {_one_model(steps[-1])}")
     raise _nothing(path)
 
 

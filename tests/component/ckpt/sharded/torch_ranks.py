@@ -47,6 +47,7 @@ class Model(nn.Module):
         self.down = nn.Linear(10, 6, bias=False)
         self.wide = nn.Linear(6, 2, bias=False)
         self.norm = nn.LayerNorm(6).to(torch.bfloat16)
+        nn.init.normal_(self.norm.bias)
         self.scale = nn.Parameter(torch.tensor([1.5]))
         self.head = nn.Linear(6, 11, bias=False)
         self.head.weight = self.embed.weight
@@ -265,7 +266,7 @@ def dcp_no_collectives(out: Path, rank: int, num_ranks: int) -> None:
 
 
 def hf_shards(out: Path, rank: int, num_ranks: int) -> None:
-    """torch's Hugging Face writer, a safetensors file a rank, without an index; it cannot write tied tensors."""
+    """A safetensors file a rank, without an index, by the Hugging Face writer of torch, which takes no tied tensors."""
     model, _ = trained(num_ranks)
     del model["head.weight"]
     dcp.save(model, storage_writer=HuggingFaceStorageWriter(str(out), save_distributed=True))

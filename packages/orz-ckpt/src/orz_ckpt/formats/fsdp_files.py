@@ -74,6 +74,18 @@ def holds_ranks(path: Path) -> bool:
     )
 
 
+def steps_in(path: Path) -> list[Path]:
+    """Return the step folders of a run of verl, the newest last.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    if not path.is_dir():
+        return []
+    steps = [(int(match[1]), entry) for entry in path.iterdir() if (match := _STEP.fullmatch(entry.name))]
+    return [entry for _, entry in sorted(steps) if entry.is_dir()]
+
+
 def list_ranks(path: Path) -> RankFiles:
     """Sort the files of a folder by rank, and choose those of one save where there are several.
 
