@@ -76,7 +76,7 @@ def read_records(
 
     Raises:
         FormatError: it is cut off, ambiguous or no stored ZIP archive.
-        HostileError: the name of a record leads out of the archive.
+        UnsafeRecordError: the name of a record leads out of the archive.
     """
     file_bytes = stream.seek(0, 2)
     length = file_bytes - offset if nbytes is None else nbytes
@@ -85,8 +85,12 @@ def read_records(
     except _BrokenRuleError as error:
         remedy = "copy or save the file again"
         raise FormatError(f"{source}: not a sound archive of torch: {error}", remedy=remedy) from None
-    except HostileError as error:
-        raise HostileError(f"{source}: {error.message}", remedy="do not load or unpack this file") from None
+    except UnsafeRecordError as error:
+        raise UnsafeRecordError(f"{source}: {error.message}", remedy="do not load or unpack this file") from None
+
+
+class UnsafeRecordError(HostileError):
+    """The name of a record leads out of its archive."""
 
 
 class _BrokenRuleError(ValueError):
@@ -272,7 +276,7 @@ def _checked_name(raw: bytes) -> str:
         raise _BrokenRuleError(f"the name of a record is not UTF-8: {brief(raw)}") from None
     parts = name.split("/")
     if ".." in parts or name.startswith("/") or "\\" in name:
-        raise HostileError(f"the name of a record leads out of the archive: {brief(name)}")
+        raise UnsafeRecordError(f"the name of a record leads out of the archive: {brief(name)}")
     if not name.isprintable() or not all(parts) or "." in parts:
         raise _BrokenRuleError(f"a record has a name that torch would not write: {brief(name)}")
     return name

@@ -66,6 +66,10 @@ class BadPickleError(ValueError):
     """A pickle is damaged, or holds more than its limits allow."""
 
 
+class OtherPickleError(BadPickleError):
+    """A pickle is sound, and was written by something else than the framework asked about."""
+
+
 def shown(value: object) -> str:
     """Return a value as an error message shows it: short things in full, of others only the type.
 

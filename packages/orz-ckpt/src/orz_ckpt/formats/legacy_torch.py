@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from orz_ckpt.formats.inert import BadPickleError, Inert, Limits, shown
+from orz_ckpt.formats.inert import BadPickleError, Inert, Limits, OtherPickleError, shown
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.formats.torch_tensors import Rebuilder, Storage, storage_dtype
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
-_BEGINS: Final = (b"\x80", b"L")
-"""What the pickle of the magic number begins with, in protocols 2 to 5 and 0."""
 _COUNT_BYTES: Final = 8
 _WINDOW_BYTES: Final = 1024 * 1024
 """Most files have all their pickles in the first of these; a larger part is read where it does not suffice."""
@@ -88,15 +86,20 @@ def _load(
 
 def _header_bytes(data: memoryview, inert: frozenset[str], limits: Limits) -> int:
     """Check the first three pickles, and return where the fourth one begins."""
-    if bytes(data[:1]) not in _BEGINS:
-        raise BadPickleError(f"it begins with {brief(bytes(data[:8]))}, which torch never writes first")
     begin, header = 0, list[object]()
     for expected in (_MAGIC, _PROTOCOL, None):
-        part = load_pickle(data[begin:], inert=inert, limits=limits)
+        try:
+            part = load_pickle(data[begin:], inert=inert, limits=limits)
+        except BadPickleError as error:
+            if begin:
+                raise
+            what = f"it begins with {shown(bytes(data[:8]))}, as neither an archive nor a stream of torch does"
+            raise BadPickleError(f"{what}: {error}") from None
         begin += part.nbytes
         header.append(part.value)
         if expected is not None and part.value != expected:
-            raise BadPickleError(f"it holds {shown(part.value)} where torch writes {expected}: some other pickle")
+            what = f"it holds {shown(part.value)} where torch writes {expected}: some other pickle"
+            raise OtherPickleError(what)
     if not isinstance(header[-1], dict) or header[-1].get("little_endian") is not True:
         raise BadPickleError("its numbers are big-endian, which this reader does not turn around")
     return begin

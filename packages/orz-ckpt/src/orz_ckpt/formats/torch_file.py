@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats import legacy_torch
-from orz_ckpt.formats.archive import SIGNATURE, Record, read_records
-from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits
+from orz_ckpt.formats.archive import SIGNATURE, Record, UnsafeRecordError, read_records
+from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits, OtherPickleError
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.formats.torch_tensors import Rebuilder, Storage, UnsupportedTensorError, storage_dtype
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".distcp")
 _SMALL_BYTES: Final = 64
+
+
+class NotTorchError(FormatError):
+    """A file is a sound pickle, but not one of torch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +70,7 @@ def load(
 
     Raises:
         FormatError: it is no such file, is damaged, or exceeds the limits.
+        NotTorchError: it is a sound pickle of something else; a FormatError, too.
         UnsupportedTensorError: it holds a sparse, quantised or nested tensor; a FormatError, too.
         HostileError: its pickle calls what is not known to only hold data, or a record's name leads out of it.
         OSError: it cannot be read.
@@ -73,15 +78,18 @@ def load(
     try:
         with open_plain(path) as stream:
             return _load(stream, path, _place(stream, offset, nbytes), inert, limits)
+    except OtherPickleError as error:
+        raise NotTorchError(f"{path}: not a torch file: {error}", remedy="give a file of `torch.save`") from None
     except BadPickleError as error:
         remedy = "copy or save the file again"
         raise FormatError(f"{path}: not a sound torch file: {error}", remedy=remedy) from None
     except UnsupportedTensorError as error:
         remedy = "load it with torch, and save its tensors dense and unquantised"
         raise UnsupportedTensorError(f"{path}: {error.message}", remedy=remedy) from None
+    except UnsafeRecordError:
+        raise
     except HostileError as error:
-        message = error.message if error.message.startswith(str(path)) else f"{path}: {error.message}"
-        raise HostileError(message, remedy=error.remedy) from None
+        raise HostileError(f"{path}: {error.message}", remedy=error.remedy) from None
 
 
 def _place(stream: BinaryIO, offset: int, nbytes: int | None) -> range:
