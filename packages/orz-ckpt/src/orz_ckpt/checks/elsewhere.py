@@ -12,19 +12,24 @@ from orz_ckpt.node.wants import node_records
 from orz_ckpt.report.words import count, size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 PATH_KEY: Final = "path"
 """Key of a record's `meta`: the absolute path of the step folder on the node that wrote it."""
 
 
-def weights_elsewhere(root: Path) -> Iterator[CkptFinding]:
-    """Yield a finding for each node that recorded files of the step folder `root` that are not here."""
+def weights_elsewhere(root: Path, *, known: Collection[str] = ()) -> Iterator[CkptFinding]:
+    """Yield a finding for each node that recorded files of the step folder `root` that are not here.
+
+    Args:
+        root: the folder.
+        known: files that its manifest names; that one of them is missing is told without this.
+    """
     for path, record in node_records(root):
         if not isinstance(record, Manifest):
             continue
-        missing = [name for name in record.files if not (root / name).is_file()]
+        missing = [name for name in record.files if name not in known and not (root / name).is_file()]
         if missing:
             node = path.name.removeprefix("manifest-").removesuffix(".json")
             there = record.meta.get(PATH_KEY)

@@ -43,7 +43,7 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
     if stated is not None and stated != manifest.step:
         message = f"the folder's name says step {stated}, its manifest step {manifest.step}"
         return manifest, [finding("step_differs", message, remedy="rename the folder back", path=path)]
-    return manifest, list(weights_elsewhere(root))
+    return manifest, list(weights_elsewhere(root, known=manifest.files))
 
 
 def _uncommitted(root: Path) -> CkptFinding:
