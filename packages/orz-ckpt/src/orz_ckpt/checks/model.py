@@ -52,7 +52,11 @@ def _check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator
             yield finding("tensor_empty", message, remedy=remedy, path=file, tensor=empty[0].name)
     if folder.weights or folder.indexes:
         return
-    others = [file for file in folder.pickles if not file.name.startswith(_BESIDE_WEIGHTS)]
+    others = [
+        file
+        for file in folder.pickles
+        if file in headers and headers[file].tensors and not file.name.startswith(_BESIDE_WEIGHTS)
+    ]
     if others:
         names = ", ".join(file.name for file in others[:3])
         message = f"whether the weights in {names} are a whole model cannot be told: no loader takes files so named"
