@@ -204,7 +204,7 @@ def test_matrices_that_are_stored_the_other_way_round(tmp_path: Path) -> None:
 
 
 def test_the_golden_adapter_of_real_peft(tmp_path: Path) -> None:
-    """What the real peft saved comes out as it merged it: rslora, single ranks and alphas, an embedding, a whole head."""
+    """What peft saved comes out as peft merged it: rslora, single ranks and alphas, an embedding, a whole head."""
     source = with_adapter(open_source(GOLDEN / "base.safetensors"), open_source(GOLDEN / "adapter"))
     assert () == source.findings
     same(safetensors.load_file(GOLDEN / "merged.safetensors"), merged(source, tmp_path / "out"))
