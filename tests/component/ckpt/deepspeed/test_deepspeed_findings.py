@@ -339,24 +339,62 @@ def test_any_command_opens_it(small: dict[str, Any]) -> None:
     )
 
 
-# --- layouts that are refused -------------------------------------------------------------------------
+# --- other layouts ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "said", "instead"),
     [
-        ("mp_rank_01_model_states.pt", "sliced over 2 ranks of tensor parallelism", "ds_to_universal"),
-        ("zero_pp_rank_0_mp_rank_03_optim_states.pt", "sliced over 4 ranks", "ds_to_universal"),
-        ("layer_00-model_00-model_states.pt", "the layers of a pipeline", "ds_to_universal"),
-        ("layer_0_expert_3_mp_rank_00_model_states.pt", "a mixture of experts", "gather its weights"),
-        ("expp_rank_0_mp_rank_00_optim_states.pt", "a mixture of experts", "gather its weights"),
+        ("experts", "a mixture of experts", "gather its weights"),
+        ("experts0", "a mixture of experts", "gather its weights"),
+        ("pipeline", "the layers of a pipeline", "ds_to_universal"),
     ],
 )
-def test_other_layouts_are_named_and_refused(name: str, said: str, instead: str, broken: Callable[[str], Path]) -> None:
-    """What is not put together here is never put together wrongly; the remedy says what does it."""
+def test_other_layouts_are_named_and_refused(
+    name: str, said: str, instead: str, small: dict[str, Any], tmp_path: Path
+) -> None:
+    """What is not put together here is never put together wrongly: not from all files, not from some of one rank."""
+    (tag,) = (entry for entry in small[name].checkpoint.iterdir() if entry.name.startswith("global_step"))
+    found = only(read(tag))
+    assert "layout_unsupported" == found.code
+    assert said in found.message
+    assert instead in found.remedy
+    for pattern in ("mp_rank_00*", "*zero_pp_rank_0_mp_rank_00*"):
+        for file in tag.glob(pattern):
+            shutil.copy(file, tmp_path / file.name)
+    source = read(tmp_path)
+    assert ({}, "layout_unsupported") == (source.tensors, only(source).code)
+
+
+def test_a_converted_pipeline_is_read(small: dict[str, Any], tensors: Callable[[Source], Tensors]) -> None:
+    """The remedy for pipelines works: what `ds_to_universal` made of one has the layers of both of its stages."""
+    source = read(small["pipeline"].checkpoint, tag="universal")
+    assert () == source.findings
+    live = small["pipeline"].engine("weights-0") | small["pipeline"].engine("weights-1")
+    assert live.keys() == source.tensors.keys()
+    assert {name: numbers[1] for name, numbers in live.items()} == {
+        name: numbers[1] for name, numbers in tensors(source).items()
+    }
+
+
+@pytest.mark.parametrize("name", ["mp_rank_01_model_states.pt", "zero_pp_rank_0_mp_rank_03_optim_states.pt"])
+def test_files_of_another_tensor_rank_are_enough_to_refuse(name: str, broken: Callable[[str], Path]) -> None:
+    """Whatever the files say, a name with another mp_rank means that each tensor is a slice."""
     path = broken("zero2")
     shutil.copy(path / STEP / "mp_rank_00_model_states.pt", path / STEP / name)
     source = read(path, tag=STEP)
     assert ({}, "layout_unsupported") == (source.tensors, only(source).code)
-    assert said in only(source).message
-    assert instead in only(source).remedy
+    assert "ranks of tensor parallelism" in only(source).message
+
+
+def test_a_conversion_that_was_cut_off_is_found(broken: Callable[[str], Path]) -> None:
+    """`ds_to_universal` writes parameter by parameter and copies the model files last."""
+    path = broken("zero2") / "universal"
+    shutil.rmtree(path / "zero" / "embed.weight")
+    found = only(read(path))
+    assert "elements_differ" == found.code
+    assert "1 of 4 parameters have no fp32.pt; the first is 'embed.weight'" == found.message
+    os.truncate(path / "zero" / "scale" / "fp32.pt", 100)
+    assert ["shard_torn", "elements_differ"] == codes(read(path))
+    (path / "mp_rank_00_model_states.pt").unlink()
+    assert ["shard_torn", "model_states_missing"] == codes(read(path))

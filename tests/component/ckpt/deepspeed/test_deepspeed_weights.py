@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from orz_ckpt.cast import Caster
 from orz_ckpt.coverage import check_coverage
 from orz_ckpt.formats.deepspeed import masters_differ, read
 
@@ -268,3 +270,37 @@ def test_a_conversion_that_swaps_weights_is_found(small: dict[str, Any]) -> None
     assert {"first.weight", "head.weight"} == {entry.tensor for entry in findings}
     assert {"master_differs"} == {entry.code for entry in findings}
     assert 5 == compared
+
+
+@pytest.mark.full
+def test_converted_tensor_parallelism_is_read(
+    play: Callable[[int, Sequence[Case]], dict[str, Any]], tensors: Callable[[Source], Tensors]
+) -> None:
+    """The remedy for tensor parallelism works: the fp32 weights round to those that the engine gathers, all of them."""
+    tensor = play(2, [{"name": "tensor", "layout": "tensor", "stage": 1}])["tensor"]
+    assert ["layout_unsupported"] == [entry.code for entry in read(tensor.checkpoint).findings]
+    source = read(tensor.checkpoint, tag="universal")
+    live, found = tensor.engine("weights-0"), tensors(source)
+    assert () == source.findings
+    assert live.keys() == found.keys()
+    for name, (dtype, shape, bits) in live.items():
+        rounded = memoryview(bytearray(len(bits)))
+        Caster().cast(memoryview(found[name][2]), "F32", rounded, dtype)
+        assert (shape, bits) == (found[name][1], bytes(rounded)), name
+
+
+@pytest.mark.full
+def test_ranks_of_two_runs_are_told_apart(matrix: dict[str, Any], tmp_path: Path) -> None:
+    """Two ranks saved over a tag of three, or three over a tag of two that was cut off: both are named."""
+    three, two = matrix["zero2-bfloat16-3ranks"].tag, matrix["zero2-bfloat16-2ranks"].tag
+    restarted = tmp_path / "restarted"
+    shutil.copytree(three, restarted)
+    shutil.copytree(two, restarted, dirs_exist_ok=True)
+    found = {entry.code: entry.message for entry in read(restarted).findings}
+    said = "the shards are of runs with different numbers of ranks (ranks 0-1: of 2; rank 2: of 3)"
+    assert {"worlds_mixed": said, "shard_stale": "it is of rank 2, and 2 ranks saved this checkpoint (0-1)"} == found
+    cut = tmp_path / "cut"
+    shutil.copytree(two, cut)
+    for file in (*three.glob("mp_rank_*"), *three.glob("*pp_rank_[02]_*")):
+        shutil.copy(file, cut)
+    assert "worlds_mixed" in {entry.code for entry in read(cut).findings}

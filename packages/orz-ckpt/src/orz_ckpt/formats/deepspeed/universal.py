@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from orz_ckpt.findings import CkptFinding
     from orz_ckpt.formats.deepspeed.assembly import Prefer
-    from orz_ckpt.formats.deepspeed.states import ModelState, Shapes
+    from orz_ckpt.formats.deepspeed.loading import Loaded
+    from orz_ckpt.formats.deepspeed.names import Shard
+    from orz_ckpt.formats.deepspeed.states import ModelState
     from orz_ckpt.source import SourceTensor
 
 _BASE = "take them from the model that the training began with"
@@ -46,12 +48,15 @@ def read(folder: Path, *, inert: frozenset[str] = frozenset(), prefer: Prefer = 
         HostileError: a file is hostile.
         OSError: a file cannot be read.
     """
-    models = [shard for shard in shards(folder) if shard.kind in {Kind.MODEL, Kind.MODEL_SHARD}]
-    loaded = load([shard for shard in models if not shard.model_rank], inert=inert)
+    files = [shard for shard in shards(folder) if shard.kind in {Kind.MODEL, Kind.MODEL_SHARD}]
+    loaded = load([shard for shard in files if not shard.model_rank], inert=inert)
     model = next(iter(loaded.models), None)
-    tensors, findings = masters(folder, model, inert=inert)
+    tensors, findings = masters(folder, _all_models(loaded, files, inert), inert=inert)
     aliases: dict[str, str] = {}
-    if model is not None:
+    if model is None:
+        text = "no model file lies beside `zero/`; it is copied there last, so the conversion never came to its end"
+        findings.append(finding("model_states_missing", text, remedy=_REMEDY, path=folder))
+    else:
         owned = {name: shape for group in model.shapes or () for name, shape in group.items()}
         aliases = ties.as_stated(model, owned) if loaded.model_shards else ties.in_module(model, owned)
         tensors = with_module(tensors, model, {} if prefer == "module" and not loaded.model_shards else owned)
@@ -74,22 +79,21 @@ def read(folder: Path, *, inert: frozenset[str] = frozenset(), prefer: Prefer = 
 
 
 def masters(
-    folder: Path, model: ModelState | None, *, inert: frozenset[str] = frozenset()
+    folder: Path, models: Sequence[ModelState], *, inert: frozenset[str] = frozenset()
 ) -> tuple[dict[str, SourceTensor], list[CkptFinding]]:
     """Return the parameters that have a folder, and what is wrong with them.
 
     Args:
         folder: the universal checkpoint.
-        model: one of its model files, None where it has none.
+        models: its model files, those of one rank of data parallelism.
         inert: names of pickle globals that may stand for objects that are never made.
 
     Raises:
         HostileError: a file is hostile.
         OSError: a file cannot be read.
     """
-    groups: Sequence[Shapes] = (model.shapes if model is not None else None) or ()
-    shapes = {name: shape for group in groups for name, shape in group.items()}
-    whole_shapes = {} if model is not None and model.model_parallel > 1 else shapes
+    shapes = {name: shape for model in models for group in model.shapes or () for name, shape in group.items()}
+    whole_shapes = {} if any(model.model_parallel > 1 for model in models) else shapes
     tensors: dict[str, SourceTensor] = {}
     findings: list[CkptFinding] = []
     for path in sorted((folder / UNIVERSAL_DIR).glob("*/fp32.pt")):
@@ -106,6 +110,13 @@ def masters(
         text = f"{len(absent)} of {len(shapes)} parameters have no fp32.pt; the first is {brief(absent[0])}"
         findings.append(finding("elements_differ", text, remedy=_REMEDY, path=folder / UNIVERSAL_DIR))
     return tensors, findings
+
+
+def _all_models(loaded: Loaded, files: Sequence[Shard], inert: frozenset[str]) -> list[ModelState]:
+    """Return the model file of each rank of tensor and pipeline parallelism, as far as they can be read."""
+    first = loaded.models[:1]
+    others = [load([shard], inert=inert).models for shard in files if shard.model_rank and not shard.rank]
+    return first + [model for models in others for model in models]
 
 
 def _read(path: Path, name: str, shape: tuple[int, ...] | None, inert: frozenset[str]) -> SourceTensor:
