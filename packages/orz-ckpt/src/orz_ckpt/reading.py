@@ -8,12 +8,12 @@ the process.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from blake3 import blake3
 
+from orz_ckpt.crc32 import crc32
 from orz_ckpt.floats import FLOATS, largest_magnitude, nonfinite_positions
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def read_once(
                     _look(seen[part.of.name], part, data)
             for section in piece.records:
                 data = piece.data[section.start : section.stop]
-                crc32s[section.of.name] = zlib.crc32(data, crc32s[section.of.name])
+                crc32s[section.of.name] = crc32(data, crc32s[section.of.name])
             if progress:
                 progress(len(piece.data))
         size = stream.tell()
