@@ -8,13 +8,13 @@ one `__<rank>.metadata` a rank instead, each with its own chunks only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats.dtensor import attributes, sizes_of
 from orz_ckpt.formats.hf import is_plain_name
-from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global
+from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global, Limits
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.torch_file import open_plain
 from orz_ckpt.formats.torch_tensors import DTYPES
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TENSOR: Final = "TensorStorageMetadata"
+_MEMORY_FACTOR: Final = 64
+_MOST_MEMORY: Final = 2 * 1024**3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,8 +87,22 @@ def read_metadata(path: Path, *, inert: frozenset[str] = frozenset()) -> Metadat
         raise HostileError(f"{path}: {error.message}", remedy=error.remedy) from None
 
 
+def _limits(nbytes: int) -> Limits:
+    """Return the limits for a file of so many bytes: it describes each chunk of each rank, and grows with both.
+
+    64 ranks with 300 tensors are 2.8 MB, of which 130 MB of objects are made.
+    """
+    return replace(
+        LIMITS,
+        memory_bytes=max(LIMITS.memory_bytes, min(_MEMORY_FACTOR * nbytes, _MOST_MEMORY)),
+        instructions=max(LIMITS.instructions, nbytes),
+        memo=max(LIMITS.memo, nbytes),
+        items=max(LIMITS.items, nbytes),
+    )
+
+
 def _metadata(data: bytes, inert: frozenset[str]) -> Metadata:
-    pickle = load_pickle(data, inert=inert)
+    pickle = load_pickle(data, inert=inert, limits=_limits(len(data)))
     if pickle.nbytes != len(data):
         raise BadPickleError(f"{len(data) - pickle.nbytes:,} bytes follow its end")
     fields = attributes(pickle.value)
