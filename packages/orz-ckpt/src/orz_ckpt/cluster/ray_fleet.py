@@ -10,6 +10,7 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from orz_cli.exits import ExitCode
 
 AUTO: Final = "auto"
 REACH_TIMEOUT_S: Final = 5.0
+START_TIMEOUT_S: Final = 90.0
 CHUNK_TIMEOUT_S: Final = 300.0
 WINDOW: Final = 2
 """Chunks that wait in a node's object store."""
@@ -81,26 +83,32 @@ class RayFleet:
         if self._mine:
             _connect(address)
         self.flags = f"--ray {shlex.quote(address)}" if address != AUTO else "--ray"
-        self._ids: dict[str, str] = {}
-        self.nodes: Sequence[Node] = self._list()
         kind: Any = ray.remote(_agent_class())
-        self._actors: dict[str, Any] = {
-            name: kind.options(
-                num_cpus=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-                max_restarts=0,
-            ).remote()
-            for name, node_id in self._ids.items()
-        }
+        self._actors: dict[str, Any] = {}
+        known = _cluster_nodes()
+        for node in known:
+            if node.node_id:
+                self._actors[node.address] = kind.options(
+                    num_cpus=0,
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
+                    max_restarts=0,
+                ).remote()
+        self._silent: dict[str, Answer] = {}
+        self.nodes: Sequence[Node] = [Node(name=node.address, lost=not node.node_id) for node in known]
+        self._call_by_host_names()
 
     def ask(
         self, call: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float = ASK_TIMEOUT_S
     ) -> dict[str, Answer]:
         """Ask each node's actor, all at once."""
         nodes = {node.name: node for node in self.nodes}
+        answers = {name: self._silent[name] for name in arguments if name in self._silent}
         sent = time.time()
-        asked = {self._actors[name].ask.remote(call, dict(one)): name for name, one in arguments.items()}
-        answers: dict[str, Answer] = {}
+        asked = {
+            self._actors[name].ask.remote(call, dict(one)): name
+            for name, one in arguments.items()
+            if name not in self._silent
+        }
         end = time.monotonic() + timeout_s
         waiting = list(asked)
         while waiting:
@@ -138,23 +146,42 @@ class RayFleet:
         if self._mine:
             ray.shutdown()
 
-    def _list(self) -> list[Node]:
-        """Return the nodes, the driver's own first; those that are gone and have no successor, too."""
-        here = ray.get_runtime_context().get_node_id()
-        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        alive = sorted(
-            (node for node in known if node["Alive"]),
-            key=lambda node: (node["NodeID"] != here, node["NodeManagerAddress"], node["NodeID"]),
-        )
-        addresses = [node["NodeManagerAddress"] for node in alive]
-        nodes = []
-        for node in alive:
-            address = node["NodeManagerAddress"]
-            name = address if addresses.count(address) == 1 else f"{address}#{node['NodeID'][:6]}"
-            self._ids[name] = node["NodeID"]
-            nodes.append(Node(name=name))
-        gone = {node["NodeManagerAddress"] for node in known if not node["Alive"]} - set(addresses)
-        return [*nodes, *(Node(name=address, lost=True) for address in sorted(gone))]
+    def _call_by_host_names(self) -> None:
+        """Give each node its host's name where no two have one; those that do not answer are not asked again."""
+        said = self.ask("identify", {name: {} for name in self._actors}, timeout_s=START_TIMEOUT_S)
+        hosts = {name: str(answer.value["host"]) for name, answer in said.items() if answer.trouble is None}
+        names = {name: host for name, host in hosts.items() if list(hosts.values()).count(host) == 1}
+        self.nodes = [replace(node, name=names.get(node.name, node.name)) for node in self.nodes]
+        self._actors = {names.get(name, name): actor for name, actor in self._actors.items()}
+        self._silent = {name: answer for name, answer in said.items() if answer.trouble is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _RayNode:
+    """A node as Ray lists it."""
+
+    address: str
+    """Unique: with a part of the id where two share one."""
+    node_id: str
+    """Empty of one that is gone."""
+
+
+def _cluster_nodes() -> list[_RayNode]:
+    """Return the nodes, the driver's own first; those that are gone and have no successor, too."""
+    here = ray.get_runtime_context().get_node_id()
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = sorted(
+        (node for node in known if node["Alive"]),
+        key=lambda node: (node["NodeID"] != here, node["NodeManagerAddress"], node["NodeID"]),
+    )
+    addresses = [node["NodeManagerAddress"] for node in alive]
+    nodes = []
+    for node in alive:
+        address = node["NodeManagerAddress"]
+        name = address if addresses.count(address) == 1 else f"{address}#{node['NodeID'][:6]}"
+        nodes.append(_RayNode(name, node["NodeID"]))
+    gone = {node["NodeManagerAddress"] for node in known if not node["Alive"]} - set(addresses)
+    return [*nodes, *(_RayNode(address, "") for address in sorted(gone))]
 
 
 def _connect(address: str) -> None:
