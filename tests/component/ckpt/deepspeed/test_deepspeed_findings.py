@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orz_ckpt.errors import FormatError, HostileError, MissingPathError
-from orz_ckpt.formats.deepspeed import masters_differ, read, recognises
+from orz_ckpt.formats.deepspeed import masters_differ, names, read, recognises, tags
 from orz_ckpt.sources import open_source
 from orz_cli.findings import Severity
 
@@ -329,6 +329,39 @@ def test_a_folder_of_something_else_is_not_recognised(tmp_path: Path) -> None:
     assert not recognises(tmp_path)
     with pytest.raises(FormatError, match="no DeepSpeed checkpoint"):
         read(tmp_path)
+
+
+def test_folders_that_may_not_be_looked_into_are_none_of_its_tags(
+    small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recognising a folder looks into all that lie in it, such as lost+found, and must not fail there."""
+
+    def holds_one(folder: Path) -> bool:
+        if folder.name == "mixed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return names.holds_one(folder)
+
+    monkeypatch.setattr(tags, "holds_one", holds_one)
+    present = [folder.name for folder in tags.tags(small["zero2"].checkpoint)]
+    assert ["universal", STEP, "global_step3"] == present
+
+
+def test_only_its_own_files_belong_to_it(broken: Callable[[str], Path]) -> None:
+    """What else lies in a tag's folder is not listed: it may be a home directory."""
+    path = broken("zero3")
+    (path / STEP / "notes.txt").touch()
+    (path / STEP / "large").mkdir()
+    (path / STEP / "large" / "zero_pp_rank_9_mp_rank_00_optim_states.pt").touch()
+    (path / STEP / "offloaded_tensors" / "rank00").mkdir(parents=True)
+    (path / STEP / "offloaded_tensors" / "rank00" / "1.tensor.swp").touch()
+    expected = [
+        f"bf16_{OPTIM.format(0)}",
+        f"bf16_{OPTIM.format(1)}",
+        "offloaded_tensors/rank00/1.tensor.swp",
+        "zero_pp_rank_0_mp_rank_00_model_states.pt",
+        "zero_pp_rank_1_mp_rank_00_model_states.pt",
+    ]
+    assert expected == [file.relative_to(path / STEP).as_posix() for file in read(path, tag=STEP).files]
 
 
 def test_any_command_opens_it(small: dict[str, Any]) -> None:

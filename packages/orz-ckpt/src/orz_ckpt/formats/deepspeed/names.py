@@ -98,6 +98,12 @@ def is_universal(folder: Path) -> bool:
     return inner.is_dir() and any((entry / "fp32.pt").is_file() for entry in inner.iterdir())
 
 
+def files(folder: Path) -> tuple[Path, ...]:
+    """Return every file of a tag's folder that belongs to the checkpoint, by name."""
+    inner = [file for name in (UNIVERSAL_DIR, SWAPPED_DIR) for file in (folder / name).rglob("*") if file.is_file()]
+    return tuple(sorted([entry.path for entry in shards(folder)] + inner))
+
+
 def holds_one(folder: Path) -> bool:
     """Return whether a checkpoint lies right in `folder`, whole or in part."""
     return bool(shards(folder)) or is_universal(folder)

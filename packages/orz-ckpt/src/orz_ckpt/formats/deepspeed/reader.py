@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orz_ckpt.formats.deepspeed import refusals, tags, universal
 from orz_ckpt.formats.deepspeed.assembly import Prefer, assemble, writer
 from orz_ckpt.formats.deepspeed.loading import load
-from orz_ckpt.formats.deepspeed.names import holds_one, is_universal, shards
+from orz_ckpt.formats.deepspeed.names import files, holds_one, is_universal, shards
 from orz_ckpt.source import Source
 
 if TYPE_CHECKING:
@@ -49,21 +49,21 @@ def read(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(), pref
     return replace(
         source,
         path=path,
-        files=(*sorted(file for file in folder.rglob("*") if file.is_file()), *found.files),
+        files=(*files(folder), *found.files),
         facts={"tag": folder.name, **source.facts},
         findings=(*found.findings, *source.findings),
     )
 
 
 def _read_shards(folder: Path, inert: frozenset[str], prefer: Prefer) -> Source:
-    files = shards(folder)
-    refusal = refusals.by_names(files)
+    present = shards(folder)
+    refusal = refusals.by_names(present)
     if refusal is not None:
         return Source(path=folder, format="deepspeed", tensors={}, findings=(refusal,))
-    loaded = load(files, inert=inert)
+    loaded = load(present, inert=inert)
     refusal = refusals.by_content(loaded.models, loaded.states.values())
     if refusal is None:
-        return assemble(folder, files, loaded, prefer)
+        return assemble(folder, present, loaded, prefer)
     first = next(iter(loaded.models), None)
     return Source(
         path=folder,

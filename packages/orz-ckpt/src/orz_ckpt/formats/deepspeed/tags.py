@@ -75,8 +75,16 @@ def find(path: Path, tag: str = "") -> Tag:
 
 def tags(path: Path) -> list[Path]:
     """Return the folders of checkpoints right below `path`, by the last number in their names."""
-    found = [entry for entry in path.iterdir() if entry.is_dir() and holds_one(entry)]
+    found = [entry for entry in path.iterdir() if _is_tag(entry)]
     return sorted(found, key=lambda entry: (int((_NUMBER.findall(entry.name) or ["-1"])[-1]), entry.name))
+
+
+def _is_tag(folder: Path) -> bool:
+    """Return whether a checkpoint lies in `folder`; one that may not be looked into is none of ours."""
+    try:
+        return folder.is_dir() and holds_one(folder)
+    except PermissionError:
+        return False
 
 
 def read_latest(file: Path) -> str:
