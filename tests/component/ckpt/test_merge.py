@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from orz_ckpt.errors import CheckpointExistsError, CkptError, FormatError
 from orz_ckpt.findings import Severity
+from orz_ckpt.gather import UnreadableError
 from orz_ckpt.manifest import MANIFEST_NAME, load
 from orz_ckpt.merge import run as merge_run
 from orz_ckpt.merge.copy import budget
@@ -24,6 +25,7 @@ from orz_ckpt.source import Source
 from orz_ckpt.sources import open_source
 from orz_ckpt.verify import verify
 from orz_cli.errors import UsageError
+from orz_cli.exits import ExitCode
 from orz_cli.findings import Status
 
 if TYPE_CHECKING:
@@ -457,3 +459,19 @@ def test_a_step_folder(step: Path, tmp_path: Path, make_model: Callable[..., Pat
     assert same(tensors_of(step / "critic"), tensors_of(tmp_path / "out"))
     with pytest.raises(CkptError, match=r"holds 2 models: critic, policy"):
         open_source(step)
+
+
+def test_a_source_that_cannot_be_read(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read error names the file that it came from, is exit 3, and leaves nothing behind."""
+
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("orz_ckpt.gather.os.preadv", fail)
+    with pytest.raises(
+        UnreadableError, match=r"model-0000\d-of-00002\.safetensors cannot be read: Input/output"
+    ) as caught:
+        merge(open_source(model), tmp_path / "out")
+
+    assert ExitCode.INCONCLUSIVE is caught.value.exit_code
+    assert not list(tmp_path.glob("out*"))

@@ -25,6 +25,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from orz_ckpt.errors import CkptError
 from orz_ckpt.source import c_strides
+from orz_cli.exits import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,6 +52,12 @@ class ChangedError(CkptError, OSError):
     """A file of the checkpoint is no longer what it was when its tensors were listed."""
 
 
+class UnreadableError(CkptError, OSError):
+    """A file of the checkpoint cannot be read."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
 class Files:
     """The open files of a checkpoint, shared by all threads that read it."""
 
@@ -72,18 +79,25 @@ class Files:
 
         Raises:
             ChangedError: the file ends before, or is no plain file.
-            OSError: it cannot be read.
+            UnreadableError: it cannot be read.
         """
-        with self._descriptor(path) as descriptor:
-            done = 0
-            while done < len(buffer):
-                count = os.preadv(descriptor, [buffer[done:]], offset + done)
-                if not count:
-                    raise ChangedError(
-                        f"{path}: ends at byte {offset + done:,}, expected {len(buffer) - done:,} more",
-                        remedy="something changed it meanwhile; wait until nobody writes there, then try again",
-                    )
-                done += count
+        try:
+            with self._descriptor(path) as descriptor:
+                done = 0
+                while done < len(buffer) and (count := os.preadv(descriptor, [buffer[done:]], offset + done)):
+                    done += count
+        except CkptError:
+            raise
+        except OSError as error:
+            raise UnreadableError(
+                f"{path} cannot be read: {error.strerror or error}",
+                remedy="check the permissions and the disk, then try again",
+            ) from error
+        if done < len(buffer):
+            raise ChangedError(
+                f"{path}: ends at byte {offset + done:,}, expected {len(buffer) - done:,} more",
+                remedy="something changed it meanwhile; wait until nobody writes there, then try again",
+            )
 
     @contextmanager
     def _descriptor(self, path: Path) -> Iterator[int]:

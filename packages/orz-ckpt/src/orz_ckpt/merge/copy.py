@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
@@ -22,14 +21,14 @@ from orz_ckpt.cast import Caster
 from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.gather import SCRATCH_BYTES, Files, Gatherer, aligned
 from orz_ckpt.low_rank import Adder
+from orz_ckpt.merge.chunks import Chunk, Part, cut
+from orz_ckpt.merge.in_order import InOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from orz_ckpt.merge.plan import PlannedFile, PlannedTensor
-
-T = TypeVar("T")
+    from orz_ckpt.merge.plan import PlannedFile
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 
@@ -38,6 +37,8 @@ _SPARE: Final = 2
 """Buffers beyond one a worker: filled chunks that wait to be hashed."""
 _TILE_BYTES: Final = 512 * 1024
 """Read and cast at once; it stays in a core's own cache."""
+_SCATTERED_BYTES: Final = 4 * 1024 * 1024
+"""Read at once of a tensor whose elements do not lie in order: larger reads are fewer. Only such tensors need it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +73,7 @@ def budget(*, jobs: int, max_memory_bytes: int) -> Budget:
 
 def copy(
     folder: Path,
-    files: Iterable[PlannedFile],
+    files: Sequence[PlannedFile],
     limits: Budget,
     *,
     finished: Callable[[Copied], None],
@@ -117,35 +118,13 @@ class _Output:
     tensors: dict[str, blake3] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Elements `begin` to `end` of a tensor, and the bytes of their chunk that they are."""
-
-    tensor: PlannedTensor
-    begin: int
-    end: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    number: int
-    output: _Output
-    offset: int
-    nbytes: int
-    parts: tuple[_Part, ...]
-    last: bool
-    """Of its file."""
-
-
 class _Run:
     """One copy: what its threads share."""
 
     def __init__(
         self,
         folder: Path,
-        files: Iterable[PlannedFile],
+        files: Sequence[PlannedFile],
         limits: Budget,
         sources: Files,
         flusher: ThreadPoolExecutor,
@@ -156,18 +135,17 @@ class _Run:
         self.flushes: list[Future[None]] = []
         self._folder, self._sources, self._flusher = folder, sources, flusher
         self._finished, self._progress = finished, progress
-        self._outputs = [_Output(file) for file in files]
-        self._chunks = _chunks(self._outputs, limits.chunk_bytes)
+        self._outputs = {file.name: _Output(file) for file in files}
+        self._chunks = cut(files, limits.chunk_bytes)
         self._lock = threading.Lock()
-        self._in_order = InOrder[tuple[_Chunk, memoryview]](self._hash)
+        self._in_order = InOrder[tuple[Chunk, memoryview]](self._hash)
         self._buffers: SimpleQueue[memoryview] = SimpleQueue()
         for _ in range(limits.buffers):
             self._buffers.put(aligned(limits.chunk_bytes))
 
     def work(self) -> None:
         """Write chunks until there are none, or until another thread failed."""
-        gatherer, caster, tile = Gatherer(self._sources), Caster(), aligned(_TILE_BYTES)
-        adder = Adder(gatherer, caster)
+        filler = _Filler(self._sources)
         while True:
             buffer = self._buffers.get()
             try:
@@ -177,12 +155,8 @@ class _Run:
                     return
                 data = buffer[: chunk.nbytes]
                 for part in chunk.parts:
-                    into = data[part.start : part.stop]
-                    if part.tensor.source.plus is not None:
-                        adder.read(part.tensor.source, part.begin, part.end, into, part.tensor.dtype)
-                    else:
-                        _fill(part, into, gatherer, caster, tile)
-                _write(chunk.output.descriptor, data, chunk.offset)
+                    filler.fill(part, data[part.start : part.stop])
+                _write(self._outputs[chunk.file.name].descriptor, data, chunk.offset)
                 self._progress(chunk.nbytes)
                 self._in_order.put(chunk.number, (chunk, buffer))
             except BaseException:
@@ -192,25 +166,25 @@ class _Run:
 
     def close(self) -> None:
         """Close what an error left open."""
-        for output in self._outputs:
+        for output in self._outputs.values():
             if output.descriptor >= 0:
                 os.close(output.descriptor)
 
-    def _take(self) -> _Chunk | None:
+    def _take(self) -> Chunk | None:
         with self._lock:
             chunk = next(self._chunks, None)
-            if chunk is not None and chunk.output.descriptor < 0:
-                output = chunk.output
+            output = None if chunk is None else self._outputs[chunk.file.name]
+            if output is not None and output.descriptor < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
                 output.descriptor = os.open(self._folder / output.file.name, flags, 0o666)
                 _write(output.descriptor, memoryview(output.file.header), 0)
                 output.whole.update(output.file.header)
             return chunk
 
-    def _hash(self, item: tuple[_Chunk, memoryview]) -> None:
+    def _hash(self, item: tuple[Chunk, memoryview]) -> None:
         """Hash a written chunk, give its buffer back, and let the file be flushed after its last one."""
         chunk, buffer = item
-        output = chunk.output
+        output = self._outputs[chunk.file.name]
         output.whole.update(buffer[: chunk.nbytes])
         for part in chunk.parts:
             hasher = output.tensors.get(part.tensor.name)
@@ -239,77 +213,33 @@ class _Run:
             raise
 
 
-class InOrder(Generic[T]):
-    """Hands numbered items to one function in the order of their numbers, whoever brings them.
+class _Filler:
+    """Reads and casts for one thread."""
 
-    Nobody waits: a thread that brings an item too early leaves it to the one that brings the missing one.
-    """
+    def __init__(self, sources: Files) -> None:
+        self._gatherer, self._caster = Gatherer(sources), Caster()
+        self._adder = Adder(self._gatherer, self._caster)
+        self._tile = aligned(_TILE_BYTES)
 
-    def __init__(self, consume: Callable[[T], None]) -> None:
-        self._consume = consume
-        self._lock = threading.Lock()
-        self._waiting: dict[int, T] = {}
-        self._next = 0
-        self._busy = False
-
-    def put(self, number: int, item: T) -> None:
-        """Bring an item; consume it, and those that waited for it, if it is their turn."""
-        with self._lock:
-            self._waiting[number] = item
-            if self._busy:
-                return
-            self._busy = True
-        while True:
-            with self._lock:
-                if self._next not in self._waiting:
-                    self._busy = False
-                    return
-                turn = self._waiting.pop(self._next)
-                self._next += 1
-            self._consume(turn)
-
-
-def _chunks(outputs: Iterable[_Output], chunk_bytes: int) -> Iterator[_Chunk]:
-    """Cut the files at multiples of `chunk_bytes`, which no number crosses: in a file the widest come first."""
-    number = 0
-    for output in outputs:
-        offset, size = len(output.file.header), output.file.size
-        tensors = deque(tensor for tensor in output.file.tensors if tensor.nbytes)
-        while True:
-            end = min(size, (offset // chunk_bytes + 1) * chunk_bytes)
-            parts = []
-            for tensor in tuple(tensors):
-                if tensor.offset >= end:
-                    break
-                parts.append(_part(tensor, offset, end))
-                if tensor.offset + tensor.nbytes <= end:
-                    tensors.popleft()
-            yield _Chunk(number, output, offset, end - offset, tuple(parts), end == size)
-            number, offset = number + 1, end
-            if end == size:
-                break
-
-
-def _part(tensor: PlannedTensor, offset: int, end: int) -> _Part:
-    size = DTYPE_BITS[tensor.dtype] // 8
-    low, high = max(offset, tensor.offset), min(end, tensor.offset + tensor.nbytes)
-    return _Part(tensor, (low - tensor.offset) // size, (high - tensor.offset) // size, low - offset, high - offset)
-
-
-def _fill(part: _Part, out: memoryview, gatherer: Gatherer, caster: Caster, tile: memoryview) -> None:
-    """Fill `out` with the numbers of a part."""
-    source, wanted = part.tensor.source, part.tensor.dtype
-    if source.dtype == wanted:
-        gatherer.read(source, part.begin, part.end, out)
-        return
-    read, write = DTYPE_BITS[source.dtype] // 8, DTYPE_BITS[wanted] // 8
-    step = len(tile) // read
-    for begin in range(part.begin, part.end, step):
-        count = min(step, part.end - begin)
-        numbers = tile[: count * read]
-        gatherer.read(source, begin, begin + count, numbers)
-        start = (begin - part.begin) * write
-        caster.cast(numbers, source.dtype, out[start : start + count * write], wanted)
+    def fill(self, part: Part, out: memoryview) -> None:
+        """Fill `out` with the numbers of a part, in the type that is written."""
+        source, wanted = part.tensor.source, part.tensor.dtype
+        if source.plus is not None:
+            self._adder.read(source, part.begin, part.end, out, wanted)
+            return
+        if source.dtype == wanted:
+            self._gatherer.read(source, part.begin, part.end, out)
+            return
+        read, write = DTYPE_BITS[source.dtype] // 8, DTYPE_BITS[wanted] // 8
+        if len(self._tile) < _SCATTERED_BYTES and not all(piece.block.contiguous for piece in source.pieces):
+            self._tile = aligned(_SCATTERED_BYTES)
+        step = len(self._tile) // read
+        for begin in range(part.begin, part.end, step):
+            count = min(step, part.end - begin)
+            numbers = self._tile[: count * read]
+            self._gatherer.read(source, begin, begin + count, numbers)
+            start = (begin - part.begin) * write
+            self._caster.cast(numbers, source.dtype, out[start : start + count * write], wanted)
 
 
 def _write(descriptor: int, data: memoryview, offset: int) -> None:
