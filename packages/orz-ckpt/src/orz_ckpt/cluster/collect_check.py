@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orz_ckpt.cluster.collect_outcome import Move
 from orz_ckpt.cluster.collect_plan import GroupPlan, Origin, PlannedFile
-from orz_ckpt.cluster.fleet import Answer, Fleet
+from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
 from orz_ckpt.node.files import FileState
 from orz_ckpt.node.wire import from_wire
@@ -126,12 +126,8 @@ def _ask_paths(fleet: Fleet, call: str, origins: Sequence[Origin]) -> dict[str, 
     paths: dict[str, list[str]] = {}
     for origin in origins:
         paths.setdefault(origin.node, []).append(origin.path)
-    return fleet.ask(call, {node: {"paths": mine} for node, mine in paths.items()}, timeout_s=_LONG_S)
+    return fleet.ask(call, {node: {"paths": mine} for node, mine in paths.items()}, timeout_s=LONG_S)
 
 
 def _exists(path: Path) -> bool:
     return path.is_symlink() or path.exists()
-
-
-_LONG_S = 24 * 3600.0
-"""Reading hundreds of gigabytes takes its time."""

@@ -96,7 +96,9 @@ def beside(piece: LocatedPiece) -> list[str]:
 
 def overlapping(first: str, second: str) -> bool:
     """Return whether one of two different relative folders lies in the other."""
-    return first != second and (f"{first}/".startswith(f"{second}/") or f"{second}/".startswith(f"{first}/"))
+    if first == second:
+        return False
+    return not first or not second or f"{first}/".startswith(f"{second}/") or f"{second}/".startswith(f"{first}/")
 
 
 def _trusted(copies: Sequence[tuple[Origin, int]], entry: FileEntry | None) -> Sequence[tuple[Origin, int]]:

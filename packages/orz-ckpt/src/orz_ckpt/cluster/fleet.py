@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from orz_ckpt.errors import CkptError
@@ -15,6 +16,8 @@ from orz_ckpt.node import agent
 from orz_ckpt.node.files import Chunk
 
 ASK_TIMEOUT_S = 90.0
+LONG_S = 24 * 3600.0
+"""For questions that read hundreds of gigabytes."""
 _MAX_THREADS = 32
 
 Kind = TypeVar("Kind")
@@ -79,6 +82,13 @@ class Fleet(Protocol):
             NodeError: the node is gone, or the file cannot be read there.
         """
 
+    def copy(self, node: str, path: str, target: Path, advance: Callable[[int], None]) -> bool:
+        """Bring a large file to `target` by a program made for that; False where there is none.
+
+        Raises:
+            NodeError: the program failed; what came stays for the next attempt.
+        """
+
     def close(self) -> None:
         """Let the nodes go."""
 
@@ -104,6 +114,10 @@ class Here:
     def chunks(self, node: str, path: str, offset: int) -> Iterator[Chunk]:  # noqa: ARG002  there is one
         """Read the file."""
         return chunks_here(path, offset)
+
+    def copy(self, node: str, path: str, target: Path, advance: Callable[[int], None]) -> bool:  # noqa: ARG002
+        """Return False: reading is as fast."""
+        return False
 
     def close(self) -> None:
         """Nothing is held."""

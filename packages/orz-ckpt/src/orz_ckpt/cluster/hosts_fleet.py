@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from orz_ckpt.cluster.fleet import (
     in_threads,
     to_answer,
 )
+from orz_ckpt.cluster.rsync import RsyncError, rsync, usable
 from orz_ckpt.node.agent import CHUNK, REPLY
 from orz_ckpt.node.files import CHUNK_BYTES, Chunk
 from orz_ckpt.strict_json import brief
@@ -78,6 +80,7 @@ class HostsFleet:
         self.nodes = (*here, *(Node(name=host) for host in hosts))
         self.flags = f"--hosts {shlex.quote(','.join(hosts))}"
         self._here = {node.name for node in here}
+        self._without_rsync: set[str] = set()
 
     def ask(
         self, call: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float = ASK_TIMEOUT_S
@@ -95,6 +98,18 @@ class HostsFleet:
     def chunks(self, node: str, path: str, offset: int) -> Iterator[Chunk]:
         """Read a file over one connection."""
         return chunks_here(path, offset) if node in self._here else _chunks(node, path, offset)
+
+    def copy(self, node: str, path: str, target: Path, advance: Callable[[int], None]) -> bool:
+        """Bring it through rsync if that is on both sides."""
+        if node in self._here or node in self._without_rsync or not usable(node):
+            return False
+        try:
+            if rsync(node, path, target, ssh=_SSH, advance=advance):
+                return True
+        except RsyncError as error:
+            raise NodeError(f"{node}: {path}: {error}", remedy="collect again: it goes on there") from error
+        self._without_rsync.add(node)
+        return False
 
     def close(self) -> None:
         """Nothing is held."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import shlex
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -138,6 +139,10 @@ class RayFleet:
                 f"{node}: {path} could not be read: {_first_line(error)}",
                 remedy="check that node and its disk, then collect again: it goes on there",
             ) from error
+
+    def copy(self, node: str, path: str, target: Path, advance: Callable[[int], None]) -> bool:  # noqa: ARG002
+        """Return False: Ray's object store carries the bytes."""
+        return False
 
     def close(self) -> None:
         """End the actors; disconnect where this fleet connected."""

@@ -12,11 +12,12 @@ from blake3 import blake3
 
 from orz_ckpt.cluster.collect_journal import Begun, CollectJournal
 from orz_ckpt.cluster.collect_plan import Origin, PlannedFile
-from orz_ckpt.cluster.fleet import Fleet, NodeError
-from orz_ckpt.durable import make_folders
+from orz_ckpt.cluster.fleet import LONG_S, Fleet, NodeError
+from orz_ckpt.cluster.rsync import MIN_BYTES
+from orz_ckpt.durable import make_folders, sync_file
 from orz_ckpt.errors import CkptError, StorageFullError, is_full
 from orz_ckpt.folder import free_bytes
-from orz_ckpt.node.files import FileState
+from orz_ckpt.node.files import CHUNK_BYTES, FileState
 from orz_ckpt.reading import read_once
 
 ATTEMPTS: Final = 2
@@ -66,6 +67,46 @@ def fetch(
     """
     source: dict[str, Any] = {"node": origin.node, "path": origin.path, **asdict(state)}
     make_folders(target.parent)
+    if state.size >= MIN_BYTES and fleet.copy(origin.node, origin.path, target, advance):
+        digest = _copied(fleet, origin, target)
+    else:
+        digest = _streamed(fleet, origin, state, target, source, key=key, journal=journal, advance=advance)
+    if file.entry is not None:
+        _compare(file, origin, target, digest)
+    journal.finish(key, digest)
+    return Fetched(path=target, digest=digest)
+
+
+def begun_end(begun: Begun) -> int:
+    """Return where the chunks of a journal end."""
+    return sum(nbytes for _, nbytes, _ in begun.chunks)
+
+
+def _copied(fleet: Fleet, origin: Origin, target: Path) -> str:
+    """Flush what another program copied, and hold it against the source's digest."""
+    sync_file(target)
+    said = fleet.ask("digests", {origin.node: {"paths": [origin.path]}}, timeout_s=LONG_S)[origin.node]
+    if said.trouble is not None:
+        raise NodeError(f"{origin.node}: {said.message}", remedy=said.remedy or "collect again")
+    digest = read_once(target).digest
+    if digest != said.value[origin.path]:
+        target.unlink()
+        raise NodeError(f"{origin.node}: {origin.path} arrived damaged", remedy="collect again")
+    return digest
+
+
+def _streamed(
+    fleet: Fleet,
+    origin: Origin,
+    state: FileState,
+    target: Path,
+    source: dict[str, Any],
+    *,
+    key: str,
+    journal: CollectJournal,
+    advance: Callable[[int], None],
+) -> str:
+    """Receive the chunks that are not there yet; return the digest of all."""
     begun = journal.begun(key, source)
     if begun is None:
         target.unlink(missing_ok=True)
@@ -87,16 +128,7 @@ def fetch(
                 f"{origin.node}: {origin.path} had {state.size:,} bytes, {writer.end:,} came",
                 remedy="wait until nothing writes there, then collect again",
             )
-        digest = writer.finish()
-    if file.entry is not None:
-        _compare(file, origin, target, digest)
-    journal.finish(key, digest)
-    return Fetched(path=target, digest=digest)
-
-
-def begun_end(begun: Begun) -> int:
-    """Return where the chunks of a journal end."""
-    return sum(nbytes for _, nbytes, _ in begun.chunks)
+        return writer.finish()
 
 
 class _Writer:
@@ -118,7 +150,7 @@ class _Writer:
     def keep(self, begun: Begun, advance: Callable[[int], None]) -> None:
         """Read what an earlier attempt wrote; stop at the first chunk that is not what its journal says."""
         for offset, nbytes, digest in begun.chunks:
-            data = os.pread(self._descriptor, nbytes, offset)
+            data = os.pread(self._descriptor, min(nbytes, CHUNK_BYTES), offset)
             if len(data) != nbytes or blake3(data, max_threads=blake3.AUTO).hexdigest() != digest:
                 break
             self._hasher.update(data)
