@@ -192,7 +192,8 @@ def _verify_checkpoint(subject: Subject, how: _How) -> Report:
         if (root / role).is_dir() and (root / role).is_relative_to(subject.path)
     ]
     if manifest is not None and not manifest.roles and subject.path == root:
-        models = [arrange(root, [root / name for name in listing.sizes if "/" not in name])]  # a merged model
+        merged = arrange(root, [root / name for name in listing.sizes if "/" not in name])
+        models = [merged] if merged.recognised else []
     unsound = {entry.path for entry in findings}
     sizes = {name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
     report = _verify_files(subject, how, sizes, manifest, models)
