@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".distcp")
 _SMALL_BYTES: Final = 64
 
 
