@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orz_ckpt.merge.plan import PlannedFile
 
-CHUNK_BYTES: Final = 8 * 1024 * 1024
+CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 _LEAST_CHUNK: Final = 1024 * 1024
 _SPARE: Final = 2
