@@ -15,9 +15,10 @@ from blake3 import blake3
 
 from orz_ckpt.crc32 import crc32
 from orz_ckpt.floats import FLOATS, largest_magnitude, nonfinite_positions
+from orz_ckpt.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from io import FileIO
     from pathlib import Path
 
@@ -75,6 +76,10 @@ class Reading:
     """Of the tensors whose type is in `floats.FLOATS`."""
     crc32s: Mapping[str, int] = field(default_factory=dict)
     """Checksums of the records."""
+    chunks: tuple[str, ...] = ()
+    """Digests of each `manifest.CHUNK_BYTES`, where they were asked for."""
+    sha256: str = ""
+    """Of the file, beside a digest of another kind, where it was asked for."""
 
 
 def read_once(
@@ -83,7 +88,9 @@ def read_once(
     *,
     records: Sequence[Record] = (),
     algo: str | None = "blake3",
-    tensor_digests: bool = False,
+    tensor_digests: bool | Collection[str] = False,
+    chunks: bool = False,
+    sha256: bool = False,
     numbers: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Reading:
@@ -94,7 +101,9 @@ def read_once(
         contents: where its tensors lie, such as its header; without it they are not looked at one by one.
         records: of an archive, in file order: the CRC-32 of each is taken. They need `contents`, too.
         algo: `blake3`, `sha256`, or None for no digest of the file.
-        tensor_digests: hash each tensor, too.
+        tensor_digests: hash each tensor, too, or those of these names.
+        chunks: hash each chunk of the manifest, too.
+        sha256: take the SHA-256 of the file, too.
         numbers: look for Inf, NaN and zeros in each floating-point tensor.
         progress: called with the number of bytes of each piece.
 
@@ -103,14 +112,18 @@ def read_once(
     """
     whole = _new_hasher(algo) if algo else None
     tensors = contents.tensors if contents else ()
-    hashers = {tensor.name: _new_hasher(algo or "blake3") for tensor in tensors if tensor_digests}
+    wanted = {tensor.name for tensor in tensors} if tensor_digests is True else set(tensor_digests or ())
+    hashers = {tensor.name: _new_hasher(algo or "blake3") for tensor in tensors if tensor.name in wanted}
+    others: list[Hasher] = [hashlib.sha256()] if sha256 else []
+    chunked = _Chunked(algo or "blake3") if chunks else None
     seen = {tensor.name: Numbers() for tensor in tensors if numbers and tensor.dtype in FLOATS}
     crc32s = {record.name: 0 for record in records}
     buffer = memoryview(bytearray(PIECE_BYTES))
     with path.open("rb", buffering=0) as stream:
         for piece in _pieces(stream, buffer) if contents is None else _planned(path, stream, buffer, contents, records):
-            if whole:
-                whole.update(piece.data)
+            for updated in (whole, chunked, *others):
+                if updated is not None:
+                    updated.update(piece.data)
             for part in piece.tensors:
                 data = piece.data[part.start : part.stop]
                 if part.of.name in hashers:
@@ -129,7 +142,32 @@ def read_once(
         tensor_digests={name: hasher.hexdigest() for name, hasher in hashers.items()},
         numbers=seen,
         crc32s=crc32s,
+        chunks=chunked.digests() if chunked else (),
+        sha256=others[0].hexdigest() if others else "",
     )
+
+
+class _Chunked:
+    """Hashes a file chunk by chunk."""
+
+    def __init__(self, algo: str) -> None:
+        self._algo, self._done = algo, list[str]()
+        self._hasher, self._nbytes = _new_hasher(algo), 0
+
+    def update(self, data: memoryview, /) -> None:
+        """Add the next bytes of the file."""
+        while len(data):
+            part = data[: CHUNK_BYTES - self._nbytes]
+            self._hasher.update(part)
+            self._nbytes += len(part)
+            data = data[len(part) :]
+            if self._nbytes == CHUNK_BYTES:
+                self._done.append(self._hasher.hexdigest())
+                self._hasher, self._nbytes = _new_hasher(self._algo), 0
+
+    def digests(self) -> tuple[str, ...]:
+        """Return the digests of all chunks, the last one's, too."""
+        return (*self._done, self._hasher.hexdigest()) if self._nbytes else tuple(self._done)
 
 
 class _Placed(Protocol):

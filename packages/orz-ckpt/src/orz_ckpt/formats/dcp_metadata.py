@@ -9,7 +9,7 @@ one `__<rank>.metadata` a rank instead, each with its own chunks only.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats.dtensor import attributes, sizes_of
@@ -56,6 +56,18 @@ class Entry:
     chunks: tuple[Chunk, ...]
 
 
+class Archive(NamedTuple):
+    """Where an archive of torch lies, whatever it holds."""
+
+    key: str
+    """Of the tensor or object."""
+    file: str
+    offset: int
+    nbytes: int
+    plain: bool
+    """Whether nothing was done to its bytes."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
     """What one file says."""
@@ -65,6 +77,8 @@ class Metadata:
     """Entries that are no tensors."""
     files: frozenset[str]
     """Names of all files that it names."""
+    archives: tuple[Archive, ...] = ()
+    """Of tensors and of other objects, in no order."""
     version: str = ""
 
 
@@ -120,6 +134,10 @@ def _metadata(data: bytes, inert: frozenset[str]) -> Metadata:
         entries=tuple(entries),
         num_objects=len(described) - len(entries),
         files=frozenset(file for file, *_ in places.values()),
+        archives=tuple(
+            Archive(str(key), file, offset, nbytes, not transforms)
+            for (key, _), (file, offset, nbytes, transforms) in places.items()
+        ),
         version=version if isinstance(version, str) and version.isprintable() else "",
     )
 
