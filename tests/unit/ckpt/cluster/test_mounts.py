@@ -32,7 +32,7 @@ not a line
     ],
 )
 def test_mount_of(path: str, fstype: str, ephemeral: str, network: bool, read_only: bool) -> None:
-    """The deepest mount counts, of those on one point the last; `ro` of the mount or of its file system is read-only."""
+    """The deepest mount counts, of those on one point the last; `ro` of either kind is read-only."""
     mount = mount_of(Path(path), parse_mountinfo(MOUNTINFO))
     assert mount is not None
     assert (fstype, ephemeral, network, read_only) == (mount.fstype, mount.ephemeral, mount.network, mount.read_only)

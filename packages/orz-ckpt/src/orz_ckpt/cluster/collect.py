@@ -24,7 +24,7 @@ from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location, is_here, locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
 from orz_ckpt.folder import free_bytes
-from orz_ckpt.manifest import MANIFEST_NAME, ManifestError
+from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, UnsafePathError
 from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.report.words import count, size
 from orz_ckpt.verify import Progress, Silent
@@ -143,7 +143,12 @@ def _task(fleet: Fleet, group: Group, dest: Path, findings: list[NodeFinding]) -
     for why in records.unreadable:
         remedy = "take an older step, or remove the broken record if another node has the same"
         findings.append(node_finding("manifest_torn", why, remedy=remedy, path=group.title))
-    plan = plan_group(group, records.entries)
+    try:
+        plan = plan_group(group, records.entries)
+    except UnsafePathError as error:
+        remedy = "do not load this checkpoint"
+        findings.append(node_finding("path_escapes", str(error), remedy=remedy, path=group.title))
+        return None
     conflicts = [*plan.conflicts, *(f"{name}: two records state different bytes" for name in records.disagreements)]
     for conflict in conflicts:
         remedy = "keep the right one: move the other away there, then collect again"

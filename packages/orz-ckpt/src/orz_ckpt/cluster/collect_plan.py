@@ -63,6 +63,8 @@ def plan_group(group: Group, entries: Mapping[str, FileEntry]) -> GroupPlan:
     Raises:
         UnsafePathError: a node names a file that would lie outside the checkpoint.
     """
+    if group.rel:
+        check_path(group.rel, where=group.members[0].nodes[0])
     found: dict[str, list[tuple[Origin, int]]] = {}
     left: list[Origin] = []
     for member in group.members:

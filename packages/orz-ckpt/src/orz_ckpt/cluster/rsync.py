@@ -13,8 +13,8 @@ from typing import Final
 MIN_BYTES: Final = 64 * 1024 * 1024
 """Smaller files are not worth a connection of their own kind."""
 _LOOK_EVERY_S: Final = 0.2
-_ABSENT: Final = (12, 126, 127)
-"""Exit codes where the other side has no rsync: the protocol never began, or the shell found nothing."""
+_ABSENT: Final = (2, 12, 126, 127)
+"""Exit codes where the other side has no usable rsync: none at all, or a login that prints what it takes for data."""
 
 
 class RsyncError(ConnectionError):

@@ -67,10 +67,14 @@ def fetch(
     """
     source: dict[str, Any] = {"node": origin.node, "path": origin.path, **asdict(state)}
     make_folders(target.parent)
+    begun = journal.begun(key, source)
+    if begun is None:
+        target.unlink(missing_ok=True)
+        begun = journal.begin(key, source)
     if state.size >= MIN_BYTES and fleet.copy(origin.node, origin.path, target, advance):
         digest = _copied(fleet, origin, target)
     else:
-        digest = _streamed(fleet, origin, state, target, source, key=key, journal=journal, advance=advance)
+        digest = _streamed(fleet, origin, begun, target, key=key, journal=journal, advance=advance)
     if file.entry is not None:
         _compare(file, origin, target, digest)
     journal.finish(key, digest)
@@ -98,23 +102,19 @@ def _copied(fleet: Fleet, origin: Origin, target: Path) -> str:
 def _streamed(
     fleet: Fleet,
     origin: Origin,
-    state: FileState,
+    begun: Begun,
     target: Path,
-    source: dict[str, Any],
     *,
     key: str,
     journal: CollectJournal,
     advance: Callable[[int], None],
 ) -> str:
     """Receive the chunks that are not there yet; return the digest of all."""
-    begun = journal.begun(key, source)
-    if begun is None:
-        target.unlink(missing_ok=True)
-        begun = journal.begin(key, source)
+    size = int(begun.source["size"])
     with _Writer(target) as writer:
         writer.keep(begun, advance)
         if writer.end < begun_end(begun):
-            begun = journal.begin(key, source)  # bytes were lost with the power: from there on again
+            begun = journal.begin(key, begun.source)  # bytes were lost with the power: from there on again
             writer.note(key, journal)
         for attempt in range(ATTEMPTS):
             try:
@@ -123,9 +123,9 @@ def _streamed(
             except NodeError:
                 if attempt + 1 == ATTEMPTS:
                     raise
-        if writer.end != state.size:
+        if writer.end != size:
             raise NodeError(
-                f"{origin.node}: {origin.path} had {state.size:,} bytes, {writer.end:,} came",
+                f"{origin.node}: {origin.path} had {size:,} bytes, {writer.end:,} came",
                 remedy="wait until nothing writes there, then collect again",
             )
         return writer.finish()
