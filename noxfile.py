@@ -7,6 +7,7 @@ nox -s tests -- --cuda -m gpu           with the lock for NVIDIA GPUs: what need
 nox -s real_model                       the same with SmolLM2-135M, a real pretrained model
 nox -s full-learn                       the quickstart recipes on three seeds each: half an hour
 nox -s full-dist                        the long matrices of ranks, stages and engines
+nox -s full-ckpt                        the long matrices of checkpoints that real frameworks write
 
 Both commands share one environment, .nox/orz, which requirements/install.py makes.
 """
@@ -126,6 +127,12 @@ def full_learn(session: nox.Session) -> None:
 def full_dist(session: nox.Session) -> None:
     """Run the long matrices of the trainer that `tests` leaves out, and write the table of what passed."""
     run(session, "python", "benchmarks/full_dist.py", *install(session))
+
+
+@nox.session(name="full-ckpt", python=False, default=False)
+def full_ckpt(session: nox.Session) -> None:
+    """Run the long matrices of orz-ckpt: checkpoints of real DeepSpeed, FSDP and DCP in every layout."""
+    run(session, "pytest", "-m", "full", "--ignore-glob=*/train/*", *install(session))
 
 
 @nox.session(python=False, default=False)

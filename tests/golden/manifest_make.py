@@ -38,6 +38,8 @@ def base() -> dict[str, Any]:
                 "size": 108,
                 "algo": "blake3",
                 "digest": "1" * 64,
+                "chunks": ["6" * 64],
+                "sha256": "7" * 64,
                 "tensors": {
                     "w": {"dtype": "BF16", "shape": [2, 2], "offset": 96, "nbytes": 8, "digest": "2" * 64},
                     "scalar": {"dtype": "F32", "shape": [], "offset": 104, "nbytes": 4, "digest": "3" * 64},

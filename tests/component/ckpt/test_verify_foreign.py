@@ -344,14 +344,18 @@ def test_partitioned_weights(model: Path) -> None:
     assert ("tensor_empty", SHARD) in codes(verify(model, level=Level.QUICK))
 
 
-def test_pickles_are_not_opened(model: Path) -> None:
-    """A folder with pickled weights only is inconclusive: they are not read."""
+def test_hostile_weights_are_refused(model: Path, tmp_path: Path) -> None:
+    """Pickled weights that would run code are refused, named, and not run; what nobody calls is only cut off."""
     for path in [*model.glob("*.safetensors"), model / INDEX]:
         path.unlink()
-    (model / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
+    hostile = b"\x80\x04cos\nsystem\nX\x0b\x00\x00\x00touch alarm\x85R."
+    (model / "pytorch_model.bin").write_bytes(hostile)
     report = verify(model)
 
-    assert (Status.INCONCLUSIVE, {("weights_not_read", ".")}) == (report.status(), codes(report))
+    assert (Status.REFUSED, {("pickle_calls", "pytorch_model.bin")}) == (report.status(), codes(report))
+    assert "os.system" in report.findings[0].message
+    (model / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
+    assert {("torch_invalid", "pytorch_model.bin")} == codes(verify(model))
 
 
 def test_no_weights(model: Path) -> None:

@@ -46,6 +46,8 @@ MANIFEST = Manifest(
         "policy/model.safetensors": FileEntry(
             size=108,
             digest="1" * 64,
+            chunks=("6" * 64,),
+            sha256="7" * 64,
             tensors={
                 "w": TensorEntry(dtype="BF16", shape=(2, 2), offset=96, nbytes=8, digest="2" * 64),
                 "scalar": TensorEntry(dtype="F32", shape=(), offset=104, nbytes=4, digest="3" * 64),

@@ -10,18 +10,24 @@ from orz_ckpt.durable import sync_file
 from orz_ckpt.errors import CkptError
 from orz_ckpt.folder import plain_files
 from orz_ckpt.formats.safetensors import SUFFIX, read_header
-from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, FileEntry, TensorEntry
+from orz_ckpt.manifest import CHUNK_BYTES, MANIFEST_NAME, PRIVATE_DIR, FileEntry, TensorEntry
 from orz_ckpt.reading import read_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from orz_ckpt.formats.safetensors import Header
+
 _MAX_THREADS: Final = min(4, os.cpu_count() or 1)
 
 
-def describe(folder: Path) -> dict[str, FileEntry]:
+def describe(folder: Path, known: Mapping[str, FileEntry] | None = None) -> dict[str, FileEntry]:
     """Flush every file below `folder` and return its size and digest, several files at a time.
+
+    Args:
+        folder: the finished folder.
+        known: what was hashed and flushed while it was written, by relative path; it is not read again.
 
     Raises:
         CkptError: it holds no file, a link, a manifest of its own, or a broken safetensors file.
@@ -36,7 +42,8 @@ def describe(folder: Path) -> dict[str, FileEntry]:
             remedy="name that file otherwise, or put it in a folder of its own",
         )
     with ThreadPoolExecutor(max_workers=_MAX_THREADS) as pool:
-        return dict(zip((name for name, _ in found), pool.map(_entry, (path for _, path in found)), strict=True))
+        entries = pool.map(lambda file: (known or {}).get(file[0]) or entry_of(file[1]), found)
+        return dict(zip((name for name, _ in found), entries, strict=True))
 
 
 def holds(folder: Path, files: Mapping[str, FileEntry]) -> bool:
@@ -54,22 +61,40 @@ def holds(folder: Path, files: Mapping[str, FileEntry]) -> bool:
         return all(pool.map(same, files))
 
 
-def _entry(path: Path) -> FileEntry:
-    """Flush one file and return its size and digest, and where its tensors lie if it holds any."""
+def entry_of(path: Path, *, chunks: bool = False, sha256: bool = False) -> FileEntry:
+    """Flush one file and return its size and digest, and where its tensors lie if it holds any.
+
+    Args:
+        path: the file.
+        chunks: list the digests of its chunks although those of its tensors are there. Where there are none, those
+            of its chunks always are: each byte is hashed twice at most by a save.
+        sha256: take its SHA-256, too.
+
+    Raises:
+        FormatError: it is a broken safetensors file.
+        OSError: it could not be written to the disk, or read.
+    """
     sync_file(path)
-    if path.suffix != SUFFIX:
-        reading = read_once(path)
-        return FileEntry(size=reading.size, digest=reading.digest)
-    header = read_header(path)
-    reading = read_once(path, header, tensor_digests=True)
-    tensors = {
+    header = read_header(path) if path.suffix == SUFFIX else None
+    chunked = (chunks or header is None) and path.stat().st_size > CHUNK_BYTES
+    reading = read_once(path, header, tensor_digests=header is not None, chunks=chunked, sha256=sha256)
+    return FileEntry(
+        size=reading.size,
+        digest=reading.digest,
+        tensors=None if header is None else _entries(header, reading.tensor_digests),
+        chunks=reading.chunks,
+        sha256=reading.sha256,
+    )
+
+
+def _entries(header: Header, digests: Mapping[str, str]) -> dict[str, TensorEntry]:
+    return {
         tensor.name: TensorEntry(
             dtype=tensor.dtype,
             shape=tensor.shape,
             offset=tensor.offset,
             nbytes=tensor.nbytes,
-            digest=reading.tensor_digests[tensor.name],
+            digest=digests[tensor.name],
         )
         for tensor in header.tensors
     }
-    return FileEntry(size=reading.size, digest=reading.digest, tensors=tensors)

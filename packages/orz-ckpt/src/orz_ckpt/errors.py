@@ -20,6 +20,12 @@ class FormatError(CkptError, ValueError):
     """A file does not follow its format."""
 
 
+class HostileError(CkptError, ValueError):
+    """A file would run code if its own tools loaded it, or names a path outside its folder. It was not loaded."""
+
+    exit_code = ExitCode.REFUSED
+
+
 class CheckpointExistsError(CkptError, FileExistsError):
     """A committed checkpoint with other content is already there."""
 
@@ -71,3 +77,21 @@ class MissingPathError(CkptError, FileNotFoundError):
     """The path asked for does not exist."""
 
     exit_code = ExitCode.USAGE
+
+
+class NoWeightsError(CkptError, ValueError):
+    """Nothing at a path is of a format of weights known here."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class SeveralError(CkptError, ValueError):
+    """Several models are at a path, and one has to be named."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NotComparableError(CkptError, ValueError):
+    """Two checkpoints cannot be compared: one is not whole, or they are of different models."""
+
+    exit_code = ExitCode.INCONCLUSIVE

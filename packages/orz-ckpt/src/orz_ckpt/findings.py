@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -38,9 +39,11 @@ def _info(summary: str) -> Rule:
 
 RULES: Final = {
     "path_escapes": Rule(Severity.ERROR, "A path leads out of the checkpoint.", Status.REFUSED),
+    "pickle_calls": Rule(Severity.ERROR, "A pickle would run code when it is loaded.", Status.REFUSED),
     "unreadable": _unknown("A file cannot be read."),
     "nothing_recognised": _unknown("The path holds nothing that this command knows."),
     "weights_not_read": _unknown("The weights are in a format that this command does not read."),
+    "layout_unsupported": _unknown("The weights are laid out in a way that this command does not put together."),
     "manifest_newer": _unknown("The manifest is of a newer version than this reader."),
     "no_checkpoint": _unknown("The run has no checkpoint yet."),
     "uncommitted": _error("The save of this checkpoint never came to its end."),
@@ -55,6 +58,8 @@ RULES: Final = {
     "digest_differs": _error("A file has other bytes than the manifest says."),
     "tensor_differs": _error("A header describes a tensor otherwise than the manifest."),
     "header_invalid": _error("A safetensors file breaks a rule of its format."),
+    "torch_invalid": _error("A torch file is damaged, or breaks a rule of its format."),
+    "record_crc_differs": _error("A record of a torch file has other bytes than its checksum says."),
     "index_invalid": _error("The index of the shards cannot be read."),
     "index_differs": _error("Index and shards do not hold the same tensors."),
     "shard_orphan": _error("A file of weights is there that the index does not name."),
@@ -65,16 +70,81 @@ RULES: Final = {
     "tensor_missing": _error("A tensor that the configuration promises is missing."),
     "tensor_unexpected": _warn("A tensor is there that the configuration does not know."),
     "shape_differs": _error("A tensor has another shape than the configuration says."),
+    "tensor_hole": _error("Elements of a tensor are in no file."),
+    "tensor_overlap": _error("Elements of a tensor are in two places."),
+    "ranks_missing": _error("Shards of some ranks are missing."),
+    "optimizer_missing": _warn("Shards of the optimizer are missing; the weights are here without them."),
+    "model_states_missing": _error("The file that names the weights is missing."),
+    "shard_torn": _error("A shard is cut off or broken."),
+    "shard_stale": _error("A shard is there that belongs to another save."),
+    "steps_mixed": _error("Shards of different steps are mixed."),
+    "worlds_mixed": _error("Shards of runs with different numbers of ranks are mixed."),
+    "versions_mixed": _error("Shards of different versions of the framework are mixed."),
+    "rank_differs": _error("A file holds another rank's shard than its name says."),
+    "shards_disagree": _error("Ranks describe one tensor in different ways."),
+    "copies_differ": _error("Copies of the same numbers differ between ranks."),
+    "shards_unused": _warn("Files of another save lie beside those of this one."),
+    "copies_missing": _warn("Some ranks are missing; others hold the same numbers."),
+    "steps_not_compared": _warn("Whether all ranks are of one step could not be told."),
+    "shapes_derived": _warn("The shapes of tensors are stated nowhere; they are what the shards that are here give."),
+    "names_foreign": _warn("The weights have names and shapes that no Hugging Face loader knows."),
+    "elements_differ": _error("Shards do not hold each element of the weights exactly once."),
+    "weights_swapped": _error("Weights were on NVMe when the checkpoint was saved, and are not in its shards."),
+    "masters_unnamed": _warn("There are fp32 weights, but which is which cannot be told; the others were taken."),
+    "master_differs": _error("A weight is not what rounding its fp32 copy gives."),
+    "tag_missing": _error("Which checkpoint of the folder is meant cannot be told, or it is not there."),
+    "latest_missing": _warn("There is no `latest` file beside the only tag."),
     "tensor_empty": _error("A weight has no elements: it was saved while it was spread over ranks."),
+    "lora_empty": _error("An adapter has no factors, or factors without elements."),
+    "lora_zero": _error("An adapter changes nothing: its factors B are all zeros."),
+    "lora_alpha_lost": _error("The alpha of an adapter, which gives its scale, is 0."),
+    "lora_unfit": _error("An adapter does not fit the weights that it is to be added to."),
+    "lora_inside": _warn("LoRA factors stand beside the weights, and are written as they are."),
+    "head_reshaped": _info("A value head was stored in another shape, and is written as one row."),
+    "head_dropped": _info("The head of a language model was left out of a critic."),
     "not_finite": _error("A tensor holds NaN or infinity."),
     "all_zero": _warn("A weight is all zeros."),
     "all_zero_model": _error("All weights are zero."),
     "no_manifest": _info("There is no manifest, so bytes cannot be compared with what was written."),
+    "checksums_off": _info("A torch file was written without checksums."),
     "shapes_not_checked": _info("Names and shapes could not be derived from the configuration."),
     "numbers_not_checked": _info("Tensors of this type are not searched for NaN and infinity."),
+    "tie_differs": _warn("The configuration ties two weights that differ."),
+    "value_head": _info("The model is a critic."),
     "no_tokenizer": _info("There is no tokenizer."),
     "custom_code": _info("The folder holds Python code; it was not run."),
     "newest_good": _info("Which checkpoint of the run to use."),
+    "weights_elsewhere": _error("The weights were written by another node, to a disk that is not this one."),
+    "node_unreachable": _unknown("A node gave no answer."),
+    "node_lacks_orz": _unknown("A node cannot answer: orz-ckpt, or what it needs, is not installed there."),
+    "node_failed": _unknown("A node could not answer."),
+    "node_version_differs": _warn("A node runs another version of orz-ckpt."),
+    "users_differ": _warn("Nodes answer as different users, so permissions may differ."),
+    "single_node": _info("Only one node was asked."),
+    "path_relative": _error("The path is relative: on each node it means another folder."),
+    "path_not_folder": _error("The path, or a part of it, is something else than a folder."),
+    "storage_not_shared": _error("Nodes see different disks under the same path."),
+    "storage_shared": _error("Nodes see one disk, where each was to have its own."),
+    "storage_in_ray_session": _error("The folder is one that Ray made and removes again."),
+    "storage_ephemeral": _warn("The folder is gone when the machine or the container ends."),
+    "storage_readonly": _error("The folder is on a file system that is mounted read-only."),
+    "storage_not_writable": _error("This user may not write to the folder."),
+    "storage_misbehaves": _error("The file system does not do what a save relies on."),
+    "storage_slow_to_show": _warn("What one node writes shows late on another."),
+    "storage_bucket": _warn("The folder is an object store seen through FUSE, where renaming copies."),
+    "low_space": _error("There is not enough room."),
+    "space_unknown": _warn("Whether there is enough room could not be found out."),
+    "low_inodes": _error("There is hardly room for more files, whatever their size."),
+    "clock_differs": _warn("A node's clock differs from this machine's."),
+    "nothing_located": _error("No weights were found on any node."),
+    "scan_cut_short": _unknown("The search ended before everything was looked at."),
+    "pieces_incomplete": _error("What all nodes hold together is not a whole checkpoint."),
+    "piece_in_ray_session": _warn("Weights lie in a folder that Ray removes when it likes."),
+    "saves_mixed": _error("Pieces of one step come from different saves."),
+    "collect_conflict": _error("Two files of one name have different bytes."),
+    "collect_differs": _error("What arrived is not what was sent, or not what the manifest says."),
+    "collect_left": _info("Files that no record of the save names were left where they are."),
+    "collected": _info("What was brought together, and where."),
     "in_flight": _info("A save is going on, or was cut off."),
 }
 """Code -> rule. Codes are stable: scripts match them."""
@@ -116,6 +186,17 @@ def finding(code: str, message: str, *, remedy: str = "", path: object = "", ten
     )
 
 
+def conclude(findings: Sequence[CkptFinding], fail_on: Severity = Severity.ERROR) -> Status:
+    """Conclude: refused before failed before inconclusive before ok; `fail_on` WARN counts warnings, too."""
+    errors = {entry.status for entry in findings if entry.severity is Severity.ERROR}
+    if Status.REFUSED in errors:
+        return Status.REFUSED
+    warned = fail_on is Severity.WARN and any(entry.severity is Severity.WARN for entry in findings)
+    if warned or Status.FAILED in errors:
+        return Status.FAILED
+    return Status.INCONCLUSIVE if errors else Status.OK
+
+
 class Level(StrEnum):
     """How much of a checkpoint is read."""
 
@@ -154,17 +235,7 @@ class Report:
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude: refused before failed before inconclusive before ok; `fail_on` WARN counts warnings, too."""
-        errors = {entry.status for entry in self.findings if entry.severity is Severity.ERROR}
-        for status in (Status.REFUSED, Status.FAILED, Status.INCONCLUSIVE):
-            if status in errors:
-                return status
-            if (
-                status is Status.FAILED
-                and fail_on is Severity.WARN
-                and any(entry.severity is Severity.WARN for entry in self.findings)
-            ):
-                return Status.FAILED
-        return Status.OK
+        return conclude(self.findings, fail_on)
 
     def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
         """Return the JSON object that all judging commands share, with this command's own keys behind."""

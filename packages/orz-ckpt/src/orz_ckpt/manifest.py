@@ -21,6 +21,8 @@ not depend on how a language prints one.
 | `files.*.size` | integer >= 0 | bytes |
 | `files.*.algo` | string | hash of the digests of this file: `blake3` or `sha256` |
 | `files.*.digest` | string | hash of the file's bytes, 64 hexadecimal digits |
+| `files.*.chunks` | array of strings, optional | hash of each 67,108,864 bytes of the file, the last part shorter |
+| `files.*.sha256` | string, optional | SHA-256 of the file, as hubs state it, where `algo` is another |
 | `files.*.tensors` | object, optional | of a safetensors file: name -> tensor |
 | `files.*.tensors.*.dtype` | string | as in the safetensors header: `BF16`, `F32`, ... |
 | `files.*.tensors.*.shape` | array of integers | `[]` for a scalar |
@@ -66,6 +68,8 @@ MANIFEST_NAME: Final = "manifest.json"
 PRIVATE_DIR: Final = ".orz"
 """Book-keeping beside the weights; the manifest does not cover it."""
 ALGORITHMS: Final = ("blake3", "sha256")
+CHUNK_BYTES: Final = 64 * 1024 * 1024
+"""Of what `files.*.chunks` states the hashes; a file of so many bytes or fewer needs none."""
 MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
 """A manifest of 100,000 tensors takes about 30 MB; more than this is not one."""
 
@@ -110,6 +114,10 @@ class FileEntry:
     algo: str = "blake3"
     tensors: Mapping[str, TensorEntry] | None = None
     """Of a safetensors file; None for any other."""
+    chunks: tuple[str, ...] = ()
+    """Digests of each `CHUNK_BYTES`; empty where they were not written down."""
+    sha256: str = ""
+    """Of the file; empty where it was not written down."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +223,10 @@ def _to_document(manifest: Manifest) -> dict[str, object]:
     files: dict[str, object] = {}
     for path, entry in manifest.files.items():
         file: dict[str, object] = {"size": entry.size, "algo": entry.algo, "digest": entry.digest}
+        if entry.chunks:
+            file["chunks"] = list(entry.chunks)
+        if entry.sha256:
+            file["sha256"] = entry.sha256
         if entry.tensors is not None:
             file["tensors"] = {
                 name: {
@@ -279,12 +291,25 @@ def _file(path: str, value: object) -> FileEntry:
     if algo not in ALGORITHMS:
         raise ManifestError(f"{where}.algo: expected one of {', '.join(ALGORITHMS)}, got {algo!r}")
     tensors = object_field(document, "tensors", where=f"{where}.") if "tensors" in document else None
+    size = integer_field(document, "size", where=f"{where}.")
     return FileEntry(
-        size=integer_field(document, "size", where=f"{where}."),
+        size=size,
         algo=algo,
         digest=_digest(document, "digest", where=f"{where}."),
         tensors=None if tensors is None else {name: _tensor(where, name, entry) for name, entry in tensors.items()},
+        chunks=_chunks(document, size, where=where),
+        sha256=_digest(document, "sha256", where=f"{where}.") if "sha256" in document else "",
     )
+
+
+def _chunks(document: Mapping[str, object], size: int, *, where: str) -> tuple[str, ...]:
+    chunks = document.get("chunks", [])
+    if not isinstance(chunks, list) or not all(isinstance(item, str) and _HEX_64.fullmatch(item) for item in chunks):
+        raise ManifestError(f"{where}.chunks: expected a list of texts of 64 hexadecimal digits")
+    expected = -(-size // CHUNK_BYTES)
+    if chunks and len(chunks) != expected:
+        raise ManifestError(f"{where}.chunks: expected {expected} of them for {size:,} bytes, got {len(chunks)}")
+    return tuple(chunks)
 
 
 def _tensor(file: str, name: str, value: object) -> TensorEntry:

@@ -1,4 +1,4 @@
-"""How far reading is, on a terminal: bytes and bytes a second."""
+"""How far a command is, on a terminal: bytes and bytes a second."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Bar:
     """A progress bar that several threads advance."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, doing: str) -> None:
         self._progress = progress
-        self._task = progress.add_task("reading", total=0)
+        self._task = progress.add_task(doing, total=0)
         self._total = 0
         self._lock = threading.Lock()
 
@@ -33,13 +33,17 @@ class Bar:
             self._progress.update(self._task, total=self._total)
 
     def advance(self, nbytes: int) -> None:
-        """Count `nbytes` as read."""
+        """Count `nbytes` as done."""
         self._progress.advance(self._task, nbytes)
 
 
 @contextmanager
-def shown_progress() -> Iterator[verify.Progress]:
-    """Yield a bar on stderr that goes away at the end; where stderr is no terminal, yield silence."""
+def shown_progress(doing: str = "reading") -> Iterator[verify.Progress]:
+    """Yield a bar on stderr that goes away at the end; where stderr is no terminal, yield silence.
+
+    Args:
+        doing: what the bar says it is about.
+    """
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield Silent()
@@ -52,4 +56,4 @@ def shown_progress() -> Iterator[verify.Progress]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield Bar(progress)
+        yield Bar(progress, doing)

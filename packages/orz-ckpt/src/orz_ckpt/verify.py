@@ -8,7 +8,7 @@ hashed but its numbers are not looked at: one cause gives one finding.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,10 +17,12 @@ from orz_ckpt.checks.files import READ_AGAIN, Listing, compare_files, entries_be
 from orz_ckpt.checks.headers import check_header
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.model import check_model
+from orz_ckpt.checks.torch_files import check_torch, is_torch_file
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.hf import HfFolder, arrange
 from orz_ckpt.formats.safetensors import SUFFIX, Header
+from orz_ckpt.formats.torch_contents import TorchContents, header_of
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.pool import read_all
 from orz_ckpt.subject import Kind, Subject, identify, is_in_flight, step_folders
@@ -53,27 +55,41 @@ class Silent:
         """Ignore it."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _How:
+    """What was asked for."""
+
+    level: Level
+    require_manifest: bool
+    inert: frozenset[str]
+    progress: Progress
+
+
 def verify(
     path: Path | str,
     *,
     level: Level = Level.FULL,
     require_manifest: bool = False,
+    inert: frozenset[str] = frozenset(),
     progress: Progress | None = None,
 ) -> Report:
     """Verify `path` and report everything found.
 
     Args:
-        path: a run folder, a step folder, a folder or file in one, a Hugging Face folder, a safetensors file.
+        path: a run folder, a step folder, a folder or file in one, a Hugging Face folder, a safetensors file, a torch
+            file or a folder of them.
         level: `Level.QUICK` reads names, sizes and headers; `Level.FULL` every byte.
         require_manifest: count a foreign folder without manifest as failed.
+        inert: names that a pickle may call beside the known ones; nothing is ever called.
         progress: told of each piece of a file that was read.
 
     Raises:
         MissingPathError: there is nothing at `path`.
     """
-    path, progress, begin = Path(path), progress or Silent(), time.perf_counter()
+    path, begin = Path(path), time.perf_counter()
+    how = _How(level=level, require_manifest=require_manifest, inert=inert, progress=progress or Silent())
     try:
-        report = _verify(identify(path), level, require_manifest=require_manifest, progress=progress)
+        report = _verify(identify(path), how)
     except MissingPathError:
         raise
     except OSError as error:
@@ -88,10 +104,13 @@ def verify_all(
     *,
     level: Level = Level.FULL,
     require_manifest: bool = False,
+    inert: frozenset[str] = frozenset(),
     progress: Progress | None = None,
 ) -> Report:
     """Verify several paths into one report; of one path it is that path's own."""
-    reports = tuple(verify(path, level=level, require_manifest=require_manifest, progress=progress) for path in paths)
+    reports = tuple(
+        verify(path, level=level, require_manifest=require_manifest, inert=inert, progress=progress) for path in paths
+    )
     if len(reports) == 1:
         return reports[0]
     return Report(
@@ -107,19 +126,26 @@ def verify_all(
     )
 
 
-def _verify(subject: Subject, level: Level, *, require_manifest: bool, progress: Progress) -> Report:
+def _verify(subject: Subject, how: _How) -> Report:
     if subject.kind is Kind.RUN:
-        return _verify_run(subject.path, level, require_manifest=require_manifest, progress=progress)
+        return _verify_run(subject.path, how)
     if subject.kind in {Kind.CHECKPOINT, Kind.PART}:
-        return _verify_checkpoint(subject, level, progress)
-    return _verify_foreign(subject, level, require_manifest=require_manifest, progress=progress)
+        return _verify_checkpoint(subject, how)
+    return _verify_foreign(subject, how)
 
 
-def _verify_run(path: Path, level: Level, *, require_manifest: bool, progress: Progress) -> Report:
+def _verify_run(path: Path, how: _How) -> Report:
     """Verify all checkpoints of a run; only the newest decides, the older ones' errors are warnings."""
     folder = path / CHECKPOINTS_DIR if (path / CHECKPOINTS_DIR).is_dir() else path
     parts = [
-        verify(step, level=level, require_manifest=require_manifest, progress=progress) for step in step_folders(folder)
+        verify(
+            step,
+            level=how.level,
+            require_manifest=how.require_manifest,
+            inert=how.inert,
+            progress=how.progress,
+        )
+        for step in step_folders(folder)
     ]
     findings = [
         finding("in_flight", "a save that is going on, or that a crash cut off", path=entry)
@@ -138,7 +164,7 @@ def _verify_run(path: Path, level: Level, *, require_manifest: bool, progress: P
     return Report(
         path=str(path),
         kind=Kind.RUN,
-        level=level,
+        level=how.level,
         findings=tuple(findings),
         checked=tuple(name for part in parts for name in part.checked),
         bytes=sum(part.bytes for part in parts),
@@ -148,7 +174,7 @@ def _verify_run(path: Path, level: Level, *, require_manifest: bool, progress: P
     )
 
 
-def _verify_checkpoint(subject: Subject, level: Level, progress: Progress) -> Report:
+def _verify_checkpoint(subject: Subject, how: _How) -> Report:
     """Verify a step folder, or a part of one, against its manifest."""
     root, prefix = subject.root, subject.prefix
     manifest, findings = check_manifest(root)
@@ -158,38 +184,42 @@ def _verify_checkpoint(subject: Subject, level: Level, progress: Progress) -> Re
         findings += compare_files(root, prefix, manifest, listing)
     else:
         # Nothing to compare the bytes with: headers and shapes say whether anything is worth saving.
-        level = Level.QUICK
+        how = replace(how, level=Level.QUICK)
     roles = ROLES if manifest is None else manifest.roles.values()
     models = [
         arrange(root / role, [root / name for name in listing.sizes if (root / name).parent == root / role])
         for role in roles
         if (root / role).is_dir() and (root / role).is_relative_to(subject.path)
     ]
+    if manifest is not None and not manifest.roles and subject.path == root:
+        merged = arrange(root, [root / name for name in listing.sizes if "/" not in name])
+        models = [merged] if merged.recognised else []
     unsound = {entry.path for entry in findings}
     sizes = {name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
-    report = _verify_files(subject, level, sizes, manifest, models=models, progress=progress)
+    report = _verify_files(subject, how, sizes, manifest, models)
     findings += [entry for entry in report.findings if entry.path not in unsound]
     said = "" if manifest is None else f"step {manifest.step} by {manifest.writer}, {manifest.created}"
     return replace(report, findings=tuple(findings), subject=said)
 
 
-def _verify_foreign(subject: Subject, level: Level, *, require_manifest: bool, progress: Progress) -> Report:
+def _verify_foreign(subject: Subject, how: _How) -> Report:
     """Verify a folder or a file that no manifest of ours covers."""
     path = subject.path
     if subject.kind is Kind.FOLDER:
         listing = list_files(path, deep=False)
-        models = [arrange(path, [path / name for name in listing.sizes])]
+        folder = arrange(path, [path / name for name in listing.sizes])
+        models = [folder] if folder.recognised else []
     else:
         subject = replace(subject, root=path.parent)
-        listing = Listing(sizes={path.name: path.stat().st_size} if path.suffix == SUFFIX else {})
+        listing = Listing(sizes={path.name: path.stat().st_size})
         models = []
-    if not listing.sizes or not all(folder.recognised for folder in models):
-        message = "neither a checkpoint nor a folder with config.json or safetensors files, nor such a file"
-        remedy = "give a run folder, a step folder, a Hugging Face folder or a .safetensors file"
+    if not models and not any(_is_weights(subject.root / name) for name in listing.sizes):
+        message = "neither a checkpoint nor a folder with config.json, safetensors or torch files, nor such a file"
+        remedy = "give a run folder, a step folder, a Hugging Face folder, a .safetensors or a .pt file"
         unknown = finding("nothing_recognised", message, remedy=remedy, path=path)
-        return Report(path=str(path), kind=subject.kind, level=level, findings=(*listing.findings, unknown))
-    report = _verify_files(subject, level, listing.sizes, None, models=models, progress=progress)
-    if require_manifest:
+        return Report(path=str(path), kind=subject.kind, level=how.level, findings=(*listing.findings, unknown))
+    report = _verify_files(subject, how, listing.sizes, None, models)
+    if how.require_manifest:
         message = "there is no manifest, and --require-manifest was given"
         note = finding("manifest_required", message, remedy="verify a checkpoint that orz-train committed", path=path)
     else:
@@ -197,49 +227,56 @@ def _verify_foreign(subject: Subject, level: Level, *, require_manifest: bool, p
     return replace(report, findings=(*listing.findings, *report.findings, note))
 
 
+def _is_weights(path: Path) -> bool:
+    return path.suffix == SUFFIX or is_torch_file(path)
+
+
 def _verify_files(
-    subject: Subject,
-    level: Level,
-    sizes: Mapping[str, int],
-    manifest: Manifest | None,
-    *,
-    models: Sequence[HfFolder],
-    progress: Progress,
+    subject: Subject, how: _How, sizes: Mapping[str, int], manifest: Manifest | None, models: Sequence[HfFolder]
 ) -> Report:
     """Check headers, models and, where asked, every byte of the files that are as large as they should be."""
     root = subject.root
     entries = entries_below(manifest, subject.prefix) if manifest else {}
     findings: list[CkptFinding] = []
     headers: dict[Path, Header] = {}
+    torches: dict[Path, TorchContents] = {}
     for name in sizes:
         if name.endswith(SUFFIX):
             header, found = check_header(root / name, entries.get(name))
             findings += found
             if header:
                 headers[root / name] = header
+        else:
+            contents, found = check_torch(root / name, how.inert)
+            findings += found
+            if contents:
+                torches[root / name] = contents
+    stated = {**headers, **{file: header_of(contents) for file, contents in torches.items()}}
     for folder in models:
-        findings += check_model(folder, headers)
-    if level is Level.FULL:
+        findings += check_model(folder, stated)
+    if how.level is Level.FULL:
+        unreadable = {entry.path for entry in findings if entry.code == "unreadable"}
         jobs = [
             Job(
                 path=root / name,
                 size=size,
                 entry=entries.get(name),
                 header=headers.get(root / name),
-                is_model=any((root / name).parent == folder.path for folder in models),
+                torch=torches.get(root / name),
+                is_model=any(root / name in folder.weights for folder in models),
             )
             for name, size in sizes.items()
-            if name in entries or root / name in headers
+            if (name in entries or root / name in stated) and str(root / name) not in unreadable
         ]
-        findings += _read(jobs, models, progress)
+        findings += _read(jobs, models, how.progress)
     return Report(
         path=str(subject.path),
         kind=subject.kind,
-        level=level,
+        level=how.level,
         findings=tuple(findings),
         checked=tuple(str(root / name) for name in sizes),
         bytes=sum(sizes.values()),
-        tensors=sum(len(header.tensors) for header in headers.values()),
+        tensors=sum(len(header.tensors) for header in stated.values()),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.formats.hf import INDEX_NAME, SHARD_NAME, SINGLE_NAME, HfFolder, Index, UnsafeShardError, read_index
+from orz_ckpt.formats.hf import HfFolder, Index, UnsafeShardError, read_index
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> tuple[list[
 
     Returns:
         What was found, and the weights that a loader takes: those that the index names, without one
-        `model.safetensors`, without that all. Some folders hold a second copy in another layout.
+        the single file, without that all. Some folders hold a second copy in another layout.
     """
     if not folder.indexes:
-        shards = [file for file in folder.weights if SHARD_NAME.fullmatch(file.name)]
+        shards = [file for file in folder.weights if folder.layout.shard.fullmatch(file.name)]
         if shards:
             message = f"there are shards ({shards[0].name}, ...) and no index: the save was cut off"
             return [finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)], []
-        single = [file for file in folder.weights if file.name == SINGLE_NAME]
+        single = [file for file in folder.weights if file.name == folder.layout.single]
         return [], single or list(folder.weights)
     findings: list[CkptFinding] = []
     named: set[str] = set()
@@ -51,7 +51,7 @@ def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> tuple[list[
             findings.append(finding("unreadable", message, remedy=READ_AGAIN, path=path))
         else:
             findings += _compare(folder, path, index, headers)
-            if path.name == INDEX_NAME or len(folder.indexes) == 1:
+            if path.name == folder.layout.index or len(folder.indexes) == 1:
                 named |= set(index.weight_map.values())
     return findings, [file for file in folder.weights if file.name in named]
 
@@ -64,7 +64,7 @@ def _compare(folder: HfFolder, path: Path, index: Index, headers: Mapping[Path, 
         message = f"it is not there; the index says that it holds {count} tensors"
         yield finding("file_missing", message, remedy="copy this shard again", path=folder.path / name)
     for name in sorted(present.keys() - named):
-        if name == SINGLE_NAME or SHARD_NAME.fullmatch(name):
+        if name == folder.layout.single or folder.layout.shard.fullmatch(name):
             message = f"{path.name} does not name it; a loader may take its weights instead"
             yield finding("shard_orphan", message, remedy="remove it", path=present[name])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
+from orz_ckpt.checks.elsewhere import run_of, weights_elsewhere
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import step_of
@@ -32,7 +34,7 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
     try:
         manifest = load(path)
     except FileNotFoundError:
-        return None, [_uncommitted(root)]
+        return None, [_uncommitted(root), *weights_elsewhere(root)]
     except OSError as error:
         return None, [finding("unreadable", f"cannot be read: {error.strerror or error}", remedy=READ_AGAIN, path=path)]
     except ManifestError as error:
@@ -41,12 +43,13 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
     if stated is not None and stated != manifest.step:
         message = f"the folder's name says step {stated}, its manifest step {manifest.step}"
         return manifest, [finding("step_differs", message, remedy="rename the folder back", path=path)]
-    return manifest, []
+    return manifest, list(weights_elsewhere(root, known=manifest.files))
 
 
 def _uncommitted(root: Path) -> CkptFinding:
     state = "this save is going on, or was cut off" if is_in_flight(root) else "the save never came to its end"
-    return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=_OLDER, path=root / MANIFEST_NAME)
+    remedy = f"{_OLDER}; if it was saved on several machines: orz ckpt locate {shlex.quote(str(run_of(root)))} --ray"
+    return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=remedy, path=root / MANIFEST_NAME)
 
 
 def _broken(path: Path, error: ManifestError) -> CkptFinding:

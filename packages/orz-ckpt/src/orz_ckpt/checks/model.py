@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.safetensors import Header
 
 _SAVE_AGAIN = "save the model again with `save_pretrained`"
+_BESIDE_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
+"""Beginnings of the names of what a trainer of transformers 4.x saves beside the weights."""
 
 
 def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
@@ -27,7 +29,7 @@ def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[Ck
 
     Args:
         folder: its files; those that escape it by a link are not among them, so they are not opened.
-        headers: of the sound safetensors files in it; the unsound ones have been reported.
+        headers: of the sound files of weights in it; the unsound ones have been reported.
     """
     findings, loaded = check_index(folder, headers)
     yield from findings
@@ -50,13 +52,18 @@ def _check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator
             yield finding("tensor_empty", message, remedy=remedy, path=file, tensor=empty[0].name)
     if folder.weights or folder.indexes:
         return
-    if folder.pickles:
-        names = ", ".join(file.name for file in folder.pickles[:3])
-        message = f"the weights are pickles ({names}), which are not opened: loading one can run code"
-        remedy = "convert them to safetensors, then verify again"
-        yield finding("weights_not_read", message, remedy=remedy, path=folder.path)
+    others = [
+        file
+        for file in folder.pickles
+        if file in headers and headers[file].tensors and not file.name.startswith(_BESIDE_WEIGHTS)
+    ]
+    if others:
+        names = ", ".join(file.name for file in others[:3])
+        message = f"whether the weights in {names} are a whole model cannot be told: no loader takes files so named"
+        yield finding("shapes_not_checked", message, path=folder.path)
     else:
-        yield finding("no_weights", "there is no safetensors file", remedy=_SAVE_AGAIN, path=folder.path)
+        message = "there is no safetensors file and no pytorch_model.bin"
+        yield finding("no_weights", message, remedy=_SAVE_AGAIN, path=folder.path)
 
 
 def _check_config(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:

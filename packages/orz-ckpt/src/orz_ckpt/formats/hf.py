@@ -27,6 +27,26 @@ _MAX_JSON_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How the weights of a folder are named, in one format."""
+
+    single: str
+    shard: re.Pattern[str]
+    index: str
+    index_suffix: str
+
+
+SAFETENSORS: Final = Layout(single=SINGLE_NAME, shard=SHARD_NAME, index=INDEX_NAME, index_suffix=INDEX_SUFFIX)
+TORCH: Final = Layout(
+    single="pytorch_model.bin",
+    shard=re.compile(r"pytorch_model-\d{5}-of-\d{5}\.bin", re.ASCII),
+    index="pytorch_model.bin.index.json",
+    index_suffix=".bin.index.json",
+)
+"""As transformers 4.x writes where it is told to, and as others still do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Index:
     """Which file holds which tensor, as `model.safetensors.index.json` says."""
 
@@ -41,11 +61,14 @@ class HfFolder:
 
     path: Path
     config: Path | None
+    layout: Layout
+    """Of the weights that a loader takes: it prefers safetensors."""
     indexes: tuple[Path, ...]
+    """Of that layout."""
     weights: tuple[Path, ...]
-    """safetensors files, by name."""
+    """Of that layout, by name."""
     pickles: tuple[Path, ...]
-    """Weights in a format that can run code when loaded; never opened here."""
+    """Files of torch, weights or not: optimizers, states of generators, arguments of a trainer."""
     code: tuple[Path, ...]
     tokenizer: tuple[Path, ...]
 
@@ -58,11 +81,17 @@ class HfFolder:
 def arrange(path: Path, files: Iterable[Path]) -> HfFolder:
     """Sort the files of the folder `path` by what they are for; none is read."""
     files = sorted(files)
+    weights = tuple(file for file in files if file.suffix == SUFFIX)
+    pickled = tuple(file for file in files if file.name == TORCH.single or TORCH.shard.fullmatch(file.name))
+    indexes = tuple(file for file in files if file.name.endswith(INDEX_SUFFIX))
+    pickled_indexes = tuple(file for file in files if file.name.endswith(TORCH.index_suffix))
+    safe = bool(weights or indexes or not (pickled or pickled_indexes))
     return HfFolder(
         path=path,
         config=next((file for file in files if file.name == CONFIG_NAME), None),
-        indexes=tuple(file for file in files if file.name.endswith(INDEX_SUFFIX)),
-        weights=tuple(file for file in files if file.suffix == SUFFIX),
+        layout=SAFETENSORS if safe else TORCH,
+        indexes=indexes if safe else pickled_indexes,
+        weights=weights if safe else pickled,
         pickles=tuple(file for file in files if file.suffix in PICKLE_SUFFIXES),
         code=tuple(file for file in files if file.suffix == ".py"),
         tokenizer=tuple(file for file in files if file.name in TOKENIZER_NAMES),

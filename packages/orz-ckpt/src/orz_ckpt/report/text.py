@@ -10,9 +10,11 @@ from orz_ckpt.report.words import count, plain, relative, size
 from orz_cli.findings import Severity, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orz_ckpt.findings import CkptFinding, Report
 
-_STATUS_STYLES = {
+STATUS_STYLES = {
     Status.OK: "bold green",
     Status.FAILED: "bold red",
     Status.INCONCLUSIVE: "bold yellow",
@@ -25,19 +27,27 @@ def to_text(report: Report, fail_on: Severity = Severity.ERROR) -> Text:
     """Return the verdict; `str` of it is plain text."""
     status = report.status(fail_on)
     text = Text()
-    text.append(f"{status.value.upper()} ", _STATUS_STYLES[status])
+    text.append(f"{status.value.upper()} ", STATUS_STYLES[status])
     text.append(plain(report.path), "bold")
     if report.subject:
         text.append(f"\n  {plain(report.subject)}", "dim")
     for part in report.parts:
         part_status = part.status(fail_on)
-        text.append(f"\n  {part_status.value:<12} ", _STATUS_STYLES[part_status])
+        text.append(f"\n  {part_status.value:<12} ", STATUS_STYLES[part_status])
         text.append(plain(relative(part.path, report.path)))
-    for severity in Severity:
-        for entry in report.findings:
-            if entry.severity is severity:
-                text.append_text(_finding(entry, report.path))
+    text.append_text(findings_text(report.findings, report.path))
     text.append(f"\n  {_summary(report)}\n", "dim")
+    return text
+
+
+def findings_text(findings: Iterable[CkptFinding], base: str) -> Text:
+    """Return all findings, errors first, each beginning with a new line; paths as seen from `base`."""
+    text = Text()
+    ordered = list(findings)
+    for severity in Severity:
+        for entry in ordered:
+            if entry.severity is severity:
+                text.append_text(_finding(entry, base))
     return text
 
 

@@ -1,60 +1,29 @@
-"""`orz ckpt`: look after model weights."""
+"""`orz ckpt verify`."""
 # ruff: noqa: PLC0415  `orz --help` loads this module, and must be back at once
 
 from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orz_ckpt.cli.options import FailOn, Format, InertOption, chosen_format
 from orz_ckpt.findings import Level
-from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from orz_ckpt.findings import Report
 
-app = typer.Typer(
-    name="ckpt",
-    help="Verify checkpoints and model folders.",
-    no_args_is_help=True,
-    add_completion=False,
-)
 
-
-class Format(StrEnum):
-    """How a report is written."""
-
-    TEXT = "text"
-    JSON = "json"
-    JUNIT = "junit"
-    SARIF = "sarif"
-    GITHUB = "github"
-
-
-class FailOn(StrEnum):
-    """From which severity on a finding fails the command."""
-
-    ERROR = "error"
-    WARN = "warn"
-
-
-@app.callback()
-def _ckpt() -> None:
-    """Look after model weights: are they whole, and are they what was written."""
-
-
-@app.command()
 def verify(
     paths: Annotated[
         list[Path],
         typer.Argument(
             metavar="PATH",
-            help="A run, a step folder, a role folder in one, a Hugging Face folder, or a .safetensors file.",
+            help="A run, a step folder, a role folder in one, a Hugging Face folder, a .safetensors or .pt file.",
             show_default=False,
         ),
     ],
@@ -69,23 +38,29 @@ def verify(
     require_manifest: Annotated[
         bool, typer.Option("--require-manifest", help="Fail where a folder has no manifest.")
     ] = False,
+    inert: InertOption = None,
 ) -> None:
     """Say whether checkpoints are committed, whole, and byte for byte what was written.
 
     The manifest is compared with the files: names, sizes, blake3 digests. safetensors headers, the index of
     the shards and the shapes that config.json promises are checked, and all numbers searched for NaN, Inf and
-    zeros. Nothing is loaded, no pickle is opened. A run is as good as its newest checkpoint.
+    zeros. Files of torch are read by a reader that runs nothing: one whose pickle would is refused (exit 4), and
+    the checksums of its records are compared. A run is as good as its newest checkpoint.
     """
-    if as_json and output not in {Format.TEXT, Format.JSON}:
-        raise UsageError(f"--json and --format {output} exclude each other", remedy="give one of them")
-    # Imported here, so that `orz --help` stays fast.
     from orz_ckpt.progress import shown_progress
     from orz_ckpt.verify import verify_all
 
+    chosen = chosen_format(output, as_json=as_json)
     with shown_progress() as progress:
-        report = verify_all(paths, level=level, require_manifest=require_manifest, progress=progress)
+        report = verify_all(
+            paths,
+            level=level,
+            require_manifest=require_manifest,
+            inert=frozenset(inert or ()),
+            progress=progress,
+        )
     severity = Severity(fail_on.value)
-    _write(report, Format.JSON if as_json else output, severity)
+    _write(report, chosen, severity)
     raise typer.Exit(report.status(severity).exit_code)
 
 

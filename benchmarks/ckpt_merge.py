@@ -1,0 +1,159 @@
+"""Time `orz ckpt merge` against DeepSpeed's own tools and against copying the output, side by side in one run.
+
+Usage: python benchmarks/ckpt_merge.py CHECKPOINT [ROUNDS]
+
+CHECKPOINT is a folder that `engine.save_checkpoint` wrote (benchmarks/zero_checkpoint.py makes one). Outputs go to a
+temporary folder beside it. Before each run the checkpoint is dropped from the page cache and everything is flushed.
+Wall time is that of the whole process, imports included; ours ends with its output on the disk, DeepSpeed's does not
+flush, the copy does. Peak memory is the kernel's own (VmHWM), and anonymous memory (RssAnon) as sampled: mapped files
+inflate the first unfairly. The table is void unless all tensors are bitwise equal.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+COMPARE = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import load_file
+def read(folder):
+    found = {}
+    for file in sorted(Path(folder).iterdir()):
+        if file.suffix == ".safetensors":
+            found |= load_file(file)
+        elif file.suffix == ".bin":
+            found |= torch.load(file, weights_only=True)
+    return found
+ours, theirs = read(sys.argv[1]), read(sys.argv[2])
+assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
+assert ours
+for name, tensor in ours.items():
+    assert tensor.dtype == theirs[name].dtype, name
+    assert torch.equal(tensor.view(torch.uint8), theirs[name].view(torch.uint8)), name
+"""
+
+
+@dataclass
+class Arm:
+    """One way to do it."""
+
+    name: str
+    command: list[str]
+    out: Path
+    seconds: list[float] = field(default_factory=list)
+    peak_mb: list[float] = field(default_factory=list)
+    anonymous_mb: list[float] = field(default_factory=list)
+
+
+def arms(checkpoint: Path, scratch: Path) -> list[Arm]:
+    """Return DeepSpeed's tools, ours with the same outputs, and copies of these."""
+    fp32, bf16 = scratch / "theirs-fp32", scratch / "theirs-bf16"
+    ours_fp32, ours_bf16 = scratch / "ours-fp32", scratch / "ours-bf16"
+    python, source = sys.executable, str(checkpoint)
+    merge = [python, "-m", "orz_cli", "ckpt", "merge", source]
+    copy = 'mkdir "$2" && cp "$1"/* "$2" && sync'
+    return [
+        Arm(
+            "zero_to_fp32",
+            [python, "-m", "deepspeed.utils.zero_to_fp32", source, str(fp32), "--safe_serialization"],
+            fp32,
+        ),
+        Arm("merge float32", [*merge, str(ours_fp32), "--dtype", "float32"], ours_fp32),
+        Arm("cp + sync", ["sh", "-c", copy, "sh", str(ours_fp32), str(scratch / "copy-fp32")], scratch / "copy-fp32"),
+        Arm(
+            "zero_to_torch bf16",
+            [python, "-m", "deepspeed.utils.zero_to_torch", source, str(bf16), "--dtype", "bf16"],
+            bf16,
+        ),
+        Arm("merge bfloat16", [*merge, str(ours_bf16), "--dtype", "bfloat16"], ours_bf16),
+        Arm("cp + sync", ["sh", "-c", copy, "sh", str(ours_bf16), str(scratch / "copy-bf16")], scratch / "copy-bf16"),
+    ]
+
+
+def forget(folder: Path) -> None:
+    """Drop the files of `folder` from the page cache."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+def run(arm: Arm) -> None:
+    """Run one arm once and note time and memory."""
+    begin = time.perf_counter()
+    with subprocess.Popen(arm.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        anonymous = 0
+        while process.poll() is None:
+            anonymous = max(anonymous, rss_anonymous(process.pid))
+            time.sleep(0.005)
+        arm.seconds.append(time.perf_counter() - begin)
+        assert process.stderr is not None  # noqa: S101  asked for above
+        if process.returncode:
+            raise SystemExit(f"{arm.name}: {process.stderr.read().decode()[-2000:]}")
+    arm.anonymous_mb.append(anonymous / 1e6)
+
+
+def rss_anonymous(pid: int) -> int:
+    """Return the anonymous resident memory of a process in bytes."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+
+
+def peak_mb(arm: Arm) -> float:
+    """Return the kernel's peak of one more run of an arm, whose children alone are counted."""
+    shutil.rmtree(arm.out, ignore_errors=True)
+    script = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    told = subprocess.run([sys.executable, "-c", script, *arm.command], check=True, capture_output=True, text=True)
+    return 1024 * int(told.stdout) / 1e6
+
+
+def check(ours: Path, theirs: Path) -> None:
+    """Stop unless both folders hold the same tensors, bit for bit."""
+    subprocess.run([sys.executable, "-c", COMPARE, str(ours), str(theirs)], check=True)
+
+
+def main() -> None:
+    """Time all arms in turn and print the table."""
+    checkpoint = Path(sys.argv[1])
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5  # noqa: PLR2004
+    with tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder:
+        work = arms(checkpoint, Path(folder))
+        for _ in range(rounds):
+            for arm in work:
+                shutil.rmtree(arm.out, ignore_errors=True)
+                os.sync()
+                forget(checkpoint)
+                run(arm)
+        check(work[1].out, work[0].out)
+        check(work[4].out, work[3].out)
+        nbytes = [sum(file.stat().st_size for file in arm.out.iterdir()) for arm in work]
+        peaks = [peak_mb(arm) if arm.name != "cp + sync" else 0.0 for arm in work]
+    print(f"{checkpoint.name}: median of {rounds}, all tensors bitwise equal")
+    print(f"{'arm':<20}{'s':>8}{'min':>8}{'max':>8}{'GB out':>8}{'x tool':>8}{'x cp':>8}{'peak MB':>9}{'anon MB':>9}")
+    for index, arm in enumerate(work):
+        tool, copied = (statistics.median(work[index // 3 * 3 + other].seconds) for other in (0, 2))
+        median = statistics.median(arm.seconds)
+        row = f"{median:8.2f}{min(arm.seconds):8.2f}{max(arm.seconds):8.2f}{nbytes[index] / 1e9:8.2f}"
+        row += f"{median / tool:8.2f}{median / copied:8.2f}{peaks[index]:9.0f}{max(arm.anonymous_mb):9.0f}"
+        print(f"{arm.name:<20}{row}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Did another node write what is missing here? What nodes recorded before the commit tells."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.manifest import Manifest
+from orz_ckpt.node.wants import node_records
+from orz_ckpt.report.words import count, size
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+PATH_KEY: Final = "path"
+"""Key of a record's `meta`: the absolute path of the step folder on the node that wrote it."""
+
+
+def weights_elsewhere(root: Path, *, known: Collection[str] = ()) -> Iterator[CkptFinding]:
+    """Yield a finding for each node that recorded files of the step folder `root` that are not here.
+
+    Args:
+        root: the folder.
+        known: files that its manifest names; that one of them is missing is told without this.
+    """
+    for path, record in node_records(root):
+        if not isinstance(record, Manifest):
+            continue
+        missing = [name for name in record.files if name not in known and not (root / name).is_file()]
+        if missing:
+            node = path.name.removeprefix("manifest-").removesuffix(".json")
+            there = record.meta.get(PATH_KEY)
+            nbytes = sum(record.files[name].size for name in missing)
+            message = (
+                f"{count(len(missing), 'file')} of {len(record.files):,}, {size(nbytes)}, were written by node {node}"
+                f"{f' to {there}' if isinstance(there, str) else ''}, and are not on this machine's disk:"
+                f" {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"  # noqa: PLR2004  as many as are shown
+            )
+            remedy = f"orz ckpt locate {shlex.quote(str(run_of(root)))} --ray    # on a node of the cluster, or --hosts"
+            yield finding("weights_elsewhere", message, remedy=remedy, path=root)
+
+
+def run_of(root: Path) -> Path:
+    """Return the run that the step folder `root` belongs to, as its path tells."""
+    return root.parent.parent if root.parent.name == CHECKPOINTS_DIR else root

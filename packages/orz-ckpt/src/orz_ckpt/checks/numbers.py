@@ -1,0 +1,95 @@
+"""Are the numbers of a file numbers: NaN, infinity, weights of zeros."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.floats import FLOATS
+from orz_ckpt.source import Block, c_strides
+from orz_ckpt.strict_json import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from orz_ckpt.checks.content import Job
+    from orz_ckpt.reading import Numbers, Reading
+
+    View = tuple[str, Block]
+
+_OLDER = "use an older checkpoint; look at the losses and gradient norms before this step"
+_MAX_NAMED = 3
+_UNSEARCHED = frozenset({"F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"})
+
+
+def not_finite(job: Job, reading: Reading) -> Iterator[CkptFinding]:
+    """Say which tensors hold NaN or infinity, and where the first of them is."""
+    bad = [(views, reading.numbers[key]) for key, views in _searched(job).items() if reading.numbers[key].nonfinite]
+    for views, numbers in bad[:_MAX_NAMED]:
+        name, message = _first(views, numbers)
+        yield finding("not_finite", message, remedy=_OLDER, path=job.path, tensor=name)
+    if len(bad) > _MAX_NAMED:
+        message = f"and {len(bad) - _MAX_NAMED} more tensors hold NaN or Inf"
+        yield finding("not_finite", message, remedy=_OLDER, path=job.path)
+    contents = job.header or job.torch
+    others = sorted({tensor.dtype for tensor in contents.tensors if tensor.dtype in _UNSEARCHED}) if contents else []
+    if others:
+        message = f"tensors of type {', '.join(others)} were not searched for NaN"
+        yield finding("numbers_not_checked", message, path=job.path)
+    if job.torch and job.torch.scattered:
+        names = ", ".join(brief(name) for name in job.torch.scattered[:_MAX_NAMED])
+        message = f"{len(job.torch.scattered)} tensors with gaps between their numbers were not searched: {names}"
+        yield finding("numbers_not_checked", message, path=job.path)
+
+
+def zero_matrices(job: Job, reading: Reading) -> tuple[int, list[str]]:
+    """Return how many weights of two dimensions or more there are, and which of them are all zeros."""
+    matrices = {
+        key: views[0][0]
+        for key, views in _searched(job).items()
+        if all(len(block.shape) > 1 and block.numel for _, block in views)
+    }
+    return len(matrices), [name for key, name in matrices.items() if reading.numbers[key].largest == 0]
+
+
+def _searched(job: Job) -> Mapping[str, tuple[View, ...]]:
+    """Return the tensors in each stretch of numbers that is searched; in a safetensors file each has its own."""
+    if job.torch:
+        return {tensor.name: job.torch.views[tensor.name] for tensor in job.torch.tensors if tensor.dtype in FLOATS}
+    return {
+        tensor.name: (
+            (
+                tensor.name,
+                Block(
+                    path=job.path,
+                    offset=tensor.offset,
+                    dtype=tensor.dtype,
+                    shape=tensor.shape,
+                    strides=c_strides(tensor.shape),
+                ),
+            ),
+        )
+        for tensor in (job.header.tensors if job.header else ())
+        if tensor.dtype in FLOATS
+    }
+
+
+def _first(views: tuple[View, ...], numbers: Numbers) -> tuple[str, str]:
+    """Return the tensor with the first number that is none, and what to say of it."""
+    begin = min(block.offset for _, block in views)
+    kind = FLOATS[views[0][1].dtype]
+    byte = begin + numbers.first_nonfinite * kind.nbytes
+    name, block = next((view for view in views if _holds(view[1], byte)), views[0])
+    whole = max(block.offset + block.nbytes for _, block in views) - begin
+    count = block.numel if len(views) == 1 else whole // block.itemsize
+    message = f"{brief(name)}: {numbers.nonfinite:,} of {count:,} numbers are NaN or Inf, first at"
+    return name, f"{message} {_coordinates(block, (byte - block.offset) // block.itemsize)}, byte {byte:,}"
+
+
+def _holds(block: Block, byte: int) -> bool:
+    return block.offset <= byte < block.offset + block.nbytes
+
+
+def _coordinates(block: Block, element: int) -> list[int]:
+    """Return the index of an element that lies `element` elements behind the first."""
+    return [element // stride % size if stride else 0 for size, stride in zip(block.shape, block.strides, strict=True)]

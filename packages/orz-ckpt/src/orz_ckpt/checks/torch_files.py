@@ -1,0 +1,65 @@
+"""Do the files of torch follow their format, and would loading them run code?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.checks.files import READ_AGAIN
+from orz_ckpt.errors import FormatError, HostileError
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.formats.archive import SIGNATURE, UnsafeRecordError
+from orz_ckpt.formats.torch_contents import TorchContents, contents_of
+from orz_ckpt.formats.torch_file import NotTorchError, load
+from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PROTOCOLS: Final = range(2, 6)
+_ALWAYS: Final = (".pt", ".pth")
+"""Suffixes of nothing but files of torch."""
+_SOMETIMES: Final = (".bin", ".ckpt")
+"""Suffixes of files of torch and of others; how one begins tells."""
+
+
+def is_torch_file(path: Path) -> bool:
+    """Return whether `path` is, or should be, a file of torch.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.suffix in _ALWAYS or (path.name.startswith("pytorch_model") and path.suffix == ".bin"):
+        return True
+    if path.suffix not in _SOMETIMES or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        begin = stream.read(len(SIGNATURE))
+    return begin == SIGNATURE or (begin[:1] == b"\x80" and begin[1:2] in {bytes([number]) for number in _PROTOCOLS})
+
+
+def check_torch(path: Path, inert: frozenset[str]) -> tuple[TorchContents | None, list[CkptFinding]]:
+    """Read what `path` says with nothing of it run, where it is a torch file; of other files say nothing."""
+    try:
+        if not is_torch_file(path):
+            return None, []
+        return contents_of(load(path, inert=inert)), []
+    except UnsafeRecordError as error:
+        found = finding("path_escapes", _without(path, error.message), remedy=error.remedy, path=path)
+    except HostileError as error:
+        found = finding("pickle_calls", _without(path, error.message), remedy=error.remedy, path=path)
+    except UnsupportedTensorError as error:
+        found = finding("weights_not_read", _without(path, error.message), remedy=error.remedy, path=path)
+    except NotTorchError as error:
+        if path.suffix not in _ALWAYS:
+            return None, []
+        found = finding("torch_invalid", _without(path, error.message), remedy=error.remedy, path=path)
+    except FormatError as error:
+        found = finding("torch_invalid", _without(path, error.message), remedy=error.remedy, path=path)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        found = finding("unreadable", message, remedy=READ_AGAIN, path=path)
+    return None, [found]
+
+
+def _without(path: Path, message: str) -> str:
+    return message.removeprefix(f"{path}: ")

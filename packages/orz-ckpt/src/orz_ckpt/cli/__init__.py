@@ -1,0 +1,41 @@
+"""`orz ckpt`: look after model weights. One module a command; what several need is in `options`.
+
+`orz --help` loads these modules and must be back at once: a command imports what it works with when it runs.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from orz_ckpt.cli.collect import collect
+from orz_ckpt.cli.convert import convert
+from orz_ckpt.cli.diff import diff
+from orz_ckpt.cli.inspect import inspect
+from orz_ckpt.cli.locate import locate
+from orz_ckpt.cli.merge import merge
+from orz_ckpt.cli.nodes import NodesCommand
+from orz_ckpt.cli.preflight import preflight
+from orz_ckpt.cli.verify import verify
+
+app = typer.Typer(
+    name="ckpt",
+    help="Inspect, verify, merge and compare checkpoints and model folders.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _ckpt() -> None:
+    """Look after model weights: find them, prove that they are whole, merge, compare and copy them."""
+
+
+# In the order in which `orz ckpt --help` lists them.
+app.command()(inspect)
+app.command()(verify)
+app.command()(merge)
+app.command()(convert)
+app.command()(diff)
+app.command(cls=NodesCommand)(preflight)
+app.command(cls=NodesCommand)(locate)
+app.command(cls=NodesCommand)(collect)

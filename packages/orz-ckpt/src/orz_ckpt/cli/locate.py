@@ -1,0 +1,53 @@
+"""`orz ckpt locate`."""
+# ruff: noqa: PLC0415  `orz --help` loads this module, and must be back at once
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from orz_ckpt.cli.nodes import HostsOption, RayOption
+from orz_cli.errors import UsageError
+
+
+def locate(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="The run's folder as its configuration names it, absolute or not; without it, all weights.",
+            show_default=False,
+        ),
+    ] = None,
+    ray: RayOption = None,
+    hosts: HostsOption = None,
+    *,
+    seconds: Annotated[float, typer.Option(help="How long each node may search.")] = 20.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """Say on which nodes pieces of a run lie, whether they are whole together, and what brings them here.
+
+    Each node looks at the path itself and, by the same name, below everything that a relative path may have meant
+    there: working directories of Ray's processes, home directories, Ray's runtime environments. Weights are told by
+    file names; nothing is read but small JSON files and manifests. Where nothing of that name is found, all weights
+    in those folders are listed.
+    """
+    from orz_ckpt.cluster.connect import connected
+    from orz_ckpt.cluster.locate import locate as ask
+    from orz_ckpt.cluster.locate_text import locate_text
+    from orz_ckpt.cluster.terminal import wide_console
+
+    if not 0 < seconds <= 3600:  # noqa: PLR2004  an hour
+        raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
+    if any(not run or "\0" in run for run in runs or ()):
+        raise UsageError("RUN is empty", remedy="give the path of a run, or none")
+    with connected(ray=ray, hosts=hosts) as fleet:
+        found = ask(fleet, runs or (), budget_s=seconds)
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
+    else:
+        wide_console().print(locate_text(found))
+    raise typer.Exit(found.status().exit_code)

@@ -1,0 +1,128 @@
+"""`orz ckpt merge`."""
+# ruff: noqa: PLC0415  `orz --help` loads this module, and must be back at once
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from orz_ckpt.cli.options import InertOption, TagOption
+from orz_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from orz_ckpt.merge.run import Merged
+
+
+class DType(StrEnum):
+    """In which type floating-point tensors are written."""
+
+    KEEP = "keep"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+STORED: Final = {DType.KEEP: "keep", DType.FLOAT32: "F32", DType.BFLOAT16: "BF16", DType.FLOAT16: "F16"}
+
+
+def merge(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="A DeepSpeed, FSDP, torch.distributed.checkpoint, Hugging Face or step folder, or a file of weights.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
+    tag: TagOption = "",
+    dtype: Annotated[
+        DType, typer.Option(help="Type of floating-point tensors; integers and 8-bit types stay as they are.")
+    ] = DType.KEEP,
+    max_shard_size: Annotated[
+        str, typer.Option("--max-shard-size", metavar="SIZE", help="Largest file, as 5GB or 2GiB.")
+    ] = "5GB",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with config.json and tokenizer; those of the checkpoint by default.",
+            show_default=False,
+        ),
+    ] = None,
+    lora: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A PEFT adapter to add to the weights of SRC.", show_default=False),
+    ] = None,
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--lora-alpha",
+            min=0,
+            metavar="N",
+            help="Alpha of the adapter, or of the LoRA factors inside SRC, where it is not stated with them.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Threads; the processors by default, at most 4.", show_default=False),
+    ] = None,
+    max_memory: Annotated[
+        str, typer.Option("--max-memory", metavar="SIZE", help="Bytes of all buffers together.")
+    ] = "64MiB",
+    inert: InertOption = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """Write the weights of a checkpoint of any format as a Hugging Face folder with index and manifest.
+
+    Every element must be in exactly one file, of one step; otherwise nothing is written (exit 1). No pickle is
+    loaded, and memory does not grow with the model. OUT appears whole and at once. After a kill or a full disk the
+    same command goes on where it stopped; after it is done, it says so.
+    """
+    from orz_ckpt.cluster.sizes import parse_bytes
+    from orz_ckpt.lora import prepared
+    from orz_ckpt.merge.run import DEFAULT_JOBS, Options
+    from orz_ckpt.merge.run import merge as run
+    from orz_ckpt.progress import shown_progress
+    from orz_ckpt.sources import open_source
+
+    if not hasattr(os, "preadv"):
+        raise UsageError("merge needs Linux or macOS", remedy="run it there")
+    shard_bytes = parse_bytes(max_shard_size, "--max-shard-size")
+    if shard_bytes <= 0:
+        raise UsageError("--max-shard-size: expected more than 0", remedy="give a size such as 5GB")
+    options = Options(
+        dtype=STORED[dtype],
+        max_shard_bytes=shard_bytes,
+        config=config,
+        jobs=jobs or DEFAULT_JOBS,
+        max_memory_bytes=parse_bytes(max_memory, "--max-memory"),
+    )
+    allowed = frozenset(inert or ())
+    opened = open_source(source, tag=tag, inert=allowed, dtype=STORED[dtype])
+    adapter = open_source(lora, inert=allowed) if lora is not None else None
+    opened = prepared(opened, adapter, alpha=lora_alpha)
+    with shown_progress("merging") as progress:
+        merged = run(opened, out, options, progress=progress)
+    write_merged(merged, as_json=as_json)
+    raise typer.Exit(merged.status().exit_code)
+
+
+def write_merged(merged: Merged, *, as_json: bool) -> None:
+    """Write what a merge came to, to stdout."""
+    from rich.console import Console
+
+    from orz_ckpt.merge.text import merge_text
+
+    if as_json:
+        sys.stdout.write(json.dumps(merged.to_json(), indent=2) + "\n")
+    else:
+        Console(highlight=False, soft_wrap=True).print(merge_text(merged), end="")

@@ -1,0 +1,58 @@
+"""`orz ckpt preflight`."""
+# ruff: noqa: PLC0415  `orz --help` loads this module, and must be back at once
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from orz_ckpt.cli.nodes import HostsOption, RayOption
+from orz_ckpt.cli.options import FailOn
+from orz_cli.findings import Severity
+
+
+class Expected(StrEnum):
+    """What the folder is believed to be."""
+
+    SHARED = "shared"
+    PER_NODE = "per_node"
+
+
+def preflight(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The folder that checkpoints are to go to.")],
+    nbytes: Annotated[
+        str,
+        typer.Option("--bytes", metavar="N", help="What one save needs, as 65e9, 65GB or 61GiB.", show_default=False),
+    ] = "0",
+    ray: RayOption = None,
+    hosts: HostsOption = None,
+    *,
+    expect: Annotated[Expected, typer.Option(help="One disk for all nodes, or one each.")] = Expected.SHARED,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    fail_on: Annotated[FailOn, typer.Option(help="Fail from this severity on.")] = FailOn.ERROR,
+) -> None:
+    """Say whether a folder is, on every node, what a run needs: before it starts, not when its weights are gone.
+
+    Each node writes, flushes, reads back, renames and removes a file there, and opens the files of all others by
+    name; N bytes are allocated and given back. Nothing stays. An unreachable node is never a pass.
+    """
+    from orz_ckpt.cluster.connect import connected
+    from orz_ckpt.cluster.preflight import preflight as ask
+    from orz_ckpt.cluster.preflight_text import preflight_text
+    from orz_ckpt.cluster.sizes import parse_bytes
+    from orz_ckpt.cluster.storage_checks import Expect
+    from orz_ckpt.cluster.terminal import wide_console
+
+    needed = parse_bytes(nbytes, "--bytes")
+    severity = Severity(fail_on.value)
+    with connected(ray=ray, hosts=hosts, with_here=False) as fleet:
+        result = ask(fleet, path, nbytes=needed, expect=Expect(expect.value))
+    if as_json:
+        sys.stdout.write(json.dumps(result.to_json(severity), indent=2) + "\n")
+    else:
+        wide_console().print(preflight_text(result, severity))
+    raise typer.Exit(result.status(severity).exit_code)

@@ -1,0 +1,133 @@
+"""Which copy of each file to take, and what is at the destination already. Nothing is written here."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orz_ckpt.cluster.collect_outcome import Move
+from orz_ckpt.cluster.collect_plan import GroupPlan, Origin, PlannedFile
+from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.node.files import FileState
+from orz_ckpt.node.wire import from_wire
+from orz_ckpt.reading import read_once
+from orz_cli.findings import Severity
+
+
+@dataclass(slots=True)
+class Checked:
+    """What is to be done for one checkpoint."""
+
+    moves: list[Move]
+    states: dict[Origin, FileState]
+    findings: list[NodeFinding]
+
+
+def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path) -> Checked:
+    """Compare copies with each other and with what is at `dest`, by digest wherever two files have one name.
+
+    Args:
+        fleet: the nodes.
+        plan: the files of one checkpoint.
+        dest: the folder that its own folder will lie in.
+    """
+    checked = Checked(moves=[], states={}, findings=[])
+    folder = dest / plan.group.rel
+    states, trouble = _states(fleet, [origin for file in plan.files for origin in file.origins])
+    checked.findings += silent_nodes(trouble, plan.group.title)
+    checked.states = states
+    twice = [file for file in plan.files if len(file.origins) > 1 or _exists(folder / file.name)]
+    digests, trouble = _digests(fleet, [origin for file in twice for origin in file.origins if origin in states])
+    checked.findings += silent_nodes(trouble, plan.group.title)
+    for file in plan.files:
+        here = [origin for origin in file.origins if origin in states]
+        if not here:
+            if not trouble:
+                checked.findings.append(_vanished(file))
+            continue
+        origin, finding = _choose(file, here, digests)
+        if finding is not None:
+            checked.findings.append(finding)
+        if origin is None:
+            continue
+        there, finding = _at_destination(folder / file.name, file, origin, states[origin], digests.get(origin, ""))
+        if finding is not None:
+            checked.findings.append(finding)
+        else:
+            checked.moves.append(Move(file=file, origin=origin, there=there))
+    return checked
+
+
+def _choose(
+    file: PlannedFile, origins: Sequence[Origin], digests: Mapping[Origin, str]
+) -> tuple[Origin | None, NodeFinding | None]:
+    """Return the copy to take: any of equal ones; of different ones that which the record of the save names."""
+    known = {origin: digests[origin] for origin in origins if origin in digests}
+    if len(set(known.values())) <= 1:
+        return origins[0], None
+    listed = "; ".join(f"{digest[:16]}... on {origin.node} ({origin.path})" for origin, digest in known.items())
+    message = f"{file.name} has different bytes on different nodes: {listed}"
+    remedy = "keep the right one: move the other away there, then collect again"
+    finding = node_finding("collect_conflict", message, remedy=remedy, path=file.name)
+    right = [origin for origin, digest in known.items() if file.entry is not None and digest == file.entry.digest]
+    if right:
+        taken = f"{message}; the one on {right[0].node} is what was saved, and was taken"
+        return right[0], replace(finding, message=taken, severity=Severity.WARN)
+    return None, finding
+
+
+def _at_destination(
+    final: Path, file: PlannedFile, origin: Origin, state: FileState, digest: str
+) -> tuple[bool, NodeFinding | None]:
+    """Return whether `final` is this very file, or has the same bytes."""
+    try:
+        status = os.stat(final, follow_symlinks=False)  # noqa: PTH116  links are not followed
+    except FileNotFoundError:
+        return False, None
+    if stat.S_ISREG(status.st_mode) and status.st_size == state.size:
+        if (status.st_ino, status.st_mtime_ns) == (state.inode, state.mtime_ns) and str(final) == origin.path:
+            return True, None
+        if read_once(final).digest == digest:
+            return True, None
+    message = f"{final} is there already, and is not what {origin.node} has at {origin.path} ({file.size:,} bytes)"
+    remedy = "collect to another folder; nothing there is ever replaced"
+    return False, node_finding("collect_conflict", message, remedy=remedy, path=final, node=origin.node)
+
+
+def _vanished(file: PlannedFile) -> NodeFinding:
+    listed = ", ".join(f"{origin.path} on {origin.node}" for origin in file.origins)
+    message = f"{listed} was there a moment ago, and is gone"
+    return node_finding("file_missing", message, remedy="locate again", path=file.name)
+
+
+def _states(fleet: Fleet, origins: Sequence[Origin]) -> tuple[dict[Origin, FileState], dict[str, Answer]]:
+    said = _ask_paths(fleet, "states", origins)
+    found = {
+        origin: from_wire(FileState, said[origin.node].value[origin.path])
+        for origin in origins
+        if said[origin.node].trouble is None and origin.path in said[origin.node].value
+    }
+    return found, {name: answer for name, answer in said.items() if answer.trouble is not None}
+
+
+def _digests(fleet: Fleet, origins: Sequence[Origin]) -> tuple[dict[Origin, str], dict[str, Answer]]:
+    said = _ask_paths(fleet, "digests", origins)
+    found = {
+        origin: str(said[origin.node].value[origin.path]) for origin in origins if said[origin.node].trouble is None
+    }
+    return found, {name: answer for name, answer in said.items() if answer.trouble is not None}
+
+
+def _ask_paths(fleet: Fleet, call: str, origins: Sequence[Origin]) -> dict[str, Answer]:
+    paths: dict[str, list[str]] = {}
+    for origin in origins:
+        paths.setdefault(origin.node, []).append(origin.path)
+    return fleet.ask(call, {node: {"paths": mine} for node, mine in paths.items()}, timeout_s=LONG_S)
+
+
+def _exists(path: Path) -> bool:
+    return path.is_symlink() or path.exists()

@@ -1,0 +1,84 @@
+"""Make what was fetched visible: files first, the manifest last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from orz_ckpt.cluster.collect_outcome import Move
+from orz_ckpt.cluster.collect_plan import GroupPlan
+from orz_ckpt.cluster.collect_records import Records, merged_manifest
+from orz_ckpt.describe import entry_of
+from orz_ckpt.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.errors import CheckpointExistsError
+from orz_ckpt.folder import folders
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.storage import PENDING_NAME
+
+
+def publish(moves: Sequence[Move], staged: Path, final: Path, *, whole: bool) -> None:
+    """Move the fetched files of one checkpoint from `staged` to `final`.
+
+    Args:
+        moves: its files; those that are there already stay.
+        staged: its folder below the staging folder.
+        final: its folder at the destination.
+        whole: nothing else belongs into that folder, so it may appear at once.
+
+    Raises:
+        CheckpointExistsError: a file came into being at the destination meanwhile.
+    """
+    coming = [move.file.name for move in moves if not move.there]
+    if not coming:
+        return
+    for folder in folders(staged):
+        sync_folder(folder)
+    if whole and not final.exists():
+        make_folders(final.parent)
+        staged.rename(final)
+        sync_folder(final.parent)
+        return
+    touched = set()
+    for name in coming:
+        target = final / name
+        make_folders(target.parent)
+        try:
+            os.link(staged / name, target)  # unlike a rename, it never replaces
+        except FileExistsError:
+            raise CheckpointExistsError(
+                f"{target} came into being while its like was collected", remedy="see what writes there, collect again"
+            ) from None
+        except OSError:  # no hard links on this file system
+            (staged / name).rename(target)
+        else:
+            (staged / name).unlink()
+        touched.add(target.parent)
+    for folder in touched:
+        sync_folder(folder)
+
+
+def commit_step(records: Records, plan: GroupPlan, final: Path) -> None:
+    """Write the manifest of the step folder `final`, of which all files are there.
+
+    Raises:
+        ManifestError: the records do not make a manifest.
+        OSError: it cannot be written.
+    """
+    if (final / MANIFEST_NAME).exists():
+        return
+    extra = {
+        file.name: entry_of(final / file.name)
+        for file in plan.files
+        if file.entry is None and not file.name.startswith(f"{PRIVATE_DIR}/")
+    }
+    merged = merged_manifest(records, extra)
+    assert merged is not None  # noqa: S101  the caller saw that there are records
+    private = final / PRIVATE_DIR
+    make_folders(private)
+    pending = private / PENDING_NAME
+    pending.unlink(missing_ok=True)
+    write_synced(pending, merged[1])
+    sync_folder(private)
+    pending.replace(final / MANIFEST_NAME)
+    sync_folder(final)

@@ -1,0 +1,137 @@
+"""Pieces on several nodes, put together to checkpoints: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from orz_ckpt.node.pieces import LocatedPiece, missing_names
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Located:
+    """A piece, and the nodes that see it: several where they share the disk."""
+
+    piece: LocatedPiece
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """All pieces of one checkpoint."""
+
+    rel: str
+    """Where it belongs below the run's folder."""
+    kind: str
+    step: int | None
+    members: tuple[Located, ...]
+    wants: tuple[str, ...] | None = field(default=None)
+    """Names of all its files, as far as any piece tells; None if none does."""
+
+    @property
+    def title(self) -> str:
+        """What to call it: where it belongs, or its own folder if that is the run's."""
+        return self.rel or self.members[0].piece.path
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Name -> bytes of all files that a node has."""
+        return {name: size for member in self.members for name, size in member.piece.files.items()}
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the names that no node has."""
+        return missing_names(list(self.wants or ()), self.files)
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether all nodes together have all of it; None where nothing tells."""
+        return None if self.wants is None else not self.missing
+
+    @property
+    def attempts(self) -> list[str]:
+        """Return the saves that the pieces come from, where they say."""
+        return sorted({member.piece.attempt for member in self.members if member.piece.attempt})
+
+    @property
+    def nodes(self) -> list[str]:
+        """Return one node for each piece."""
+        return list(dict.fromkeys(member.nodes[0] for member in self.members))
+
+
+def same_views(pieces: Mapping[str, Sequence[LocatedPiece]]) -> list[Located]:
+    """Put pieces together that are one folder seen from several nodes.
+
+    Args:
+        pieces: by node.
+    """
+    seen: dict[object, Located] = {}
+    for node, found in pieces.items():
+        for piece in found:
+            key = (piece.path, piece.inode, piece.newest, tuple(sorted(piece.files.items())))
+            earlier = seen.get(key)
+            nodes = (node,) if earlier is None else (*earlier.nodes, node)
+            seen[key] = Located(piece=piece, nodes=nodes)
+    return list(seen.values())
+
+
+def group_pieces(located: Sequence[Located], *, by_base: bool = False) -> list[Group]:
+    """Return the checkpoints that pieces make, by place and step.
+
+    A save in flight belongs to the step folder of the same name if that is of the same save, or says nothing of one
+    and is not committed; otherwise it stands for itself.
+
+    Args:
+        located: the pieces.
+        by_base: keep folders of different runs apart; otherwise all are taken to be of one run.
+    """
+    settled = {
+        (_base(member, by_base=by_base), member.piece.rel, member.piece.kind): member.piece
+        for member in located
+        if not member.piece.in_flight
+    }
+    buckets: dict[tuple[str, str, str, str], list[Located]] = {}
+    for member in located:
+        piece, base = member.piece, _base(member, by_base=by_base)
+        own = settled.get((base, piece.rel, piece.kind))
+        alone = piece.in_flight and (
+            own is None or (own.attempt != piece.attempt and (bool(own.attempt) or bool(own.committed)))
+        )
+        key = (base, piece.rel, piece.kind, piece.attempt if alone else "")
+        buckets.setdefault(key, []).append(member)
+    groups = [_group(members) for members in buckets.values()]
+    return sorted(groups, key=lambda group: (group.step is not None, group.step or 0, group.rel))
+
+
+def newest_groups(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups of the highest step; of all without a step if none has one. Saves in flight do not count."""
+    settled = [group for group in groups if not all(member.piece.in_flight for member in group.members)] or list(groups)
+    steps = [group.step for group in settled if group.step is not None]
+    return [group for group in settled if group.step == (max(steps) if steps else None)]
+
+
+def rank_text(ranks: Sequence[int]) -> str:
+    """Return `0-3, 6`."""
+    parts: list[str] = []
+    start = previous = -2
+    for rank in [*sorted(set(ranks)), -1]:
+        if rank != previous + 1 or rank < 0:
+            if start >= 0:
+                parts.append(str(start) if start == previous else f"{start}-{previous}")
+            start = rank
+        previous = rank
+    return ", ".join(parts)
+
+
+def _base(member: Located, *, by_base: bool) -> str:
+    return member.piece.base if by_base else ""
+
+
+def _group(members: Sequence[Located]) -> Group:
+    first = next((member for member in members if not member.piece.in_flight), members[0]).piece
+    told = [member.piece.wants for member in members if member.piece.wants is not None]
+    wants = tuple(sorted({name for names in told for name in names})) if told else None
+    group = Group(rel=first.rel, kind=first.kind, step=first.step, members=tuple(members), wants=wants)
+    if all(member.piece.in_flight for member in members):
+        return replace(group, rel=first.path.removeprefix(first.base).strip("/"))
+    return group

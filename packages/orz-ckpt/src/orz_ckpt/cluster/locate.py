@@ -1,0 +1,234 @@
+"""Where on all nodes do weights of a run lie, are they whole together, and what brings them home?"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from orz_ckpt.cluster.fleet import Answer, Fleet, ask_all
+from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, same_views
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.findings import conclude
+from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.node.mounts import in_ray_session
+from orz_ckpt.node.pieces import STEP, LocatedPiece
+from orz_ckpt.node.scan import BUDGET_S
+from orz_ckpt.node.wire import from_wire
+from orz_ckpt.report.words import count
+from orz_cli.findings import Severity, Status, to_json
+
+_MAX_NAMES: Final = 5
+_GRACE_S: Final = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Location:
+    """What was found on all nodes."""
+
+    runs: Sequence[str]
+    everywhere: bool
+    """Whether all likely folders were searched, whatever the runs are called."""
+    groups: Sequence[Group]
+    command: str
+    """What to run next; empty where there is nothing to do."""
+    nodes: Sequence[str]
+    places: dict[str, list[dict[str, str]]]
+    """By node: the folders that were searched, and why those."""
+    left_out: dict[str, list[str]]
+    files: int
+    """How many files were looked at."""
+    findings: Sequence[NodeFinding]
+    seconds: float
+
+    @property
+    def subject(self) -> str:
+        """What was asked for."""
+        return ", ".join(self.runs) or "all likely folders"
+
+    def status(self, fail_on: Severity = Severity.ERROR) -> Status:
+        """Conclude from the findings."""
+        return conclude(self.findings, fail_on)
+
+    def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
+        """Return the JSON object that all judging commands share, with this command's own keys behind."""
+        return to_json(
+            self.status(fail_on),
+            self.findings,
+            path=self.subject,
+            everywhere=self.everywhere,
+            pieces=[_piece_json(member, group) for group in self.groups for member in group.members],
+            checkpoints=[
+                {
+                    "rel": group.rel,
+                    "kind": group.kind,
+                    "step": group.step,
+                    "complete": group.complete,
+                    "missing": group.missing,
+                    "nodes": group.nodes,
+                }
+                for group in self.groups
+            ],
+            command=self.command,
+            nodes=list(self.nodes),
+            places=self.places,
+            left_out=self.left_out,
+            files=self.files,
+            seconds=round(self.seconds, 3),
+        )
+
+
+def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> Location:
+    """Ask every node where it has weights of `runs`; where none has any, ask what weights there are at all.
+
+    Args:
+        fleet: the nodes.
+        runs: paths, as the user or a configuration spells them; none for all weights in likely folders.
+        budget_s: how long a node may search.
+    """
+    begin = time.perf_counter()
+    answers = _ask(fleet, runs, everywhere=not runs, budget_s=budget_s)
+    everywhere = not runs
+    if runs and not any(answer.value["pieces"] for answer in answers.values() if answer.trouble is None):
+        everywhere = True
+        answers |= _ask(fleet, runs, everywhere=True, budget_s=budget_s)
+    said = {name: answer.value for name, answer in answers.items() if answer.trouble is None}
+    pieces = {name: [from_wire(LocatedPiece, piece) for piece in value["pieces"]] for name, value in said.items()}
+    groups = group_pieces(same_views(pieces), by_base=everywhere)
+    subject = ", ".join(runs) or "all likely folders"
+    findings = silent_nodes(answers, subject)
+    cut = [f"{name}: {why}" for name, value in said.items() for why in value["cut"]]
+    findings += _judge(groups, subject, looked_for=bool(runs), everywhere=everywhere, cut=cut, sure=not findings)
+    return Location(
+        runs=runs,
+        everywhere=everywhere,
+        groups=groups,
+        command=_command(fleet, runs, groups, everywhere=everywhere),
+        nodes=[node.name for node in fleet.nodes],
+        places={name: value["places"] for name, value in said.items()},
+        left_out={name: value["left_out"] for name, value in said.items()},
+        files=sum(value["files"] for value in said.values()),
+        findings=findings,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def is_here(piece: LocatedPiece) -> bool:
+    """Return whether this process sees the very folder of `piece`."""
+    try:
+        return os.stat(piece.path).st_ino == piece.inode  # noqa: PTH116  as text
+    except OSError:
+        return False
+
+
+def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float) -> dict[str, Answer]:
+    return ask_all(
+        fleet,
+        "locate",
+        timeout_s=budget_s + _GRACE_S,
+        runs=list(runs),
+        driver_cwd=str(Path.cwd()),
+        everywhere=everywhere,
+        budget_s=budget_s,
+    )
+
+
+def _judge(
+    groups: Sequence[Group], subject: str, *, looked_for: bool, everywhere: bool, cut: Sequence[str], sure: bool
+) -> list[NodeFinding]:
+    """Say what the groups lack. Where a node is silent or a search was cut short, nothing is sure to be missing."""
+    findings: list[NodeFinding] = []
+    weights = [group for group in groups if any(group.files.values())]
+    wanted = [] if everywhere and looked_for else weights
+    newest = newest_groups(wanted)
+    if not wanted:
+        others = (
+            f"; {count(len(weights), 'other checkpoint')} {'is' if len(weights) == 1 else 'are'} listed"
+            if weights
+            else ""
+        )
+        message = f"no node has weights of {subject}{others}"
+        remedy = "look for it by another name, or without one: orz ckpt locate"
+        findings.append(node_finding("nothing_located", message, remedy=remedy, path=subject))
+    for group in wanted:
+        if group.complete is False:
+            entry = _incomplete(group)
+            older = everywhere or group not in newest
+            findings.append(replace(entry, severity=Severity.WARN) if older else entry)
+        if len(group.attempts) > 1:
+            message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
+            remedy = "take an older step; these pieces do not belong together"
+            findings.append(node_finding("saves_mixed", message, remedy=remedy, path=group.title))
+    if not sure or cut:
+        findings = [replace(entry, status=Status.INCONCLUSIVE) for entry in findings]
+    if cut:
+        done = bool(newest) and all(group.complete for group in newest)
+        entry = node_finding("scan_cut_short", "; ".join(cut), remedy="give it longer: --seconds 120", path=subject)
+        findings.append(replace(entry, severity=Severity.WARN) if done else entry)
+    for group in groups:
+        for member in group.members:
+            if in_ray_session(member.piece.path):
+                message = f"on {member.nodes[0]} {member.piece.path} is a folder that Ray made and removes again"
+                remedy = "collect it now, before the next job or restart"
+                path = member.piece.path
+                findings.append(
+                    node_finding("piece_in_ray_session", message, remedy=remedy, path=path, node=member.nodes[0])
+                )
+    return findings
+
+
+def _incomplete(group: Group) -> NodeFinding:
+    missing = group.missing
+    listed = ", ".join(missing[:_MAX_NAMES]) + (", ..." if len(missing) > _MAX_NAMES else "")
+    message = f"{group.title} lacks {count(len(missing), 'file')} that no node has: {listed}"
+    remedy = "start the nodes that took part and are down, then locate again; or take an older step"
+    return node_finding("pieces_incomplete", message, remedy=remedy, path=group.title)
+
+
+def _command(fleet: Fleet, runs: Sequence[str], groups: Sequence[Group], *, everywhere: bool) -> str:
+    """Return the command that brings the newest checkpoint together, or verifies it where it is together here."""
+    newest = newest_groups([group for group in groups if any(group.files.values())])
+    if not newest:
+        return ""
+    if all(len(group.members) == 1 and group.complete is not False and _at_home(group) for group in newest):
+        paths = dict.fromkeys(group.members[0].piece.path for group in newest)
+        return f"orz ckpt verify {' '.join(shlex.quote(path) for path in paths)}"
+    bases = list(dict.fromkeys(member.piece.base for group in newest for member in group.members))
+    given = list(runs) if runs and not everywhere else bases
+    words = ["orz", "ckpt", "collect", *(_quoted(run) for run in given), "--to", _quoted(_destination(given, groups))]
+    return " ".join(word for word in (*words, fleet.flags) if word)
+
+
+def _at_home(group: Group) -> bool:
+    return is_here(group.members[0].piece)
+
+
+def _destination(runs: Sequence[str], groups: Sequence[Group]) -> str:
+    """Return the run's own folder on this machine, or one beside it where a committed step stands in the way."""
+    home = Path(runs[0]).absolute()
+    steps = [group for group in groups if group.kind == STEP]
+    if steps and not any((home / group.rel / MANIFEST_NAME).exists() for group in steps):
+        return str(home)
+    return f"{home}-collected"
+
+
+def _quoted(path: str) -> str:
+    return shlex.quote(path if not path.startswith("-") else f"./{path}")
+
+
+def _piece_json(member: Located, group: Group) -> dict[str, Any]:
+    piece = member.piece
+    document = asdict(piece)
+    return {
+        **document,
+        "files": len(piece.files),
+        "nodes": list(member.nodes),
+        "rel": group.rel,
+        "bytes": piece.bytes,
+        "complete": piece.complete,
+        "missing": [name for name in piece.wants or () if name not in piece.files],
+    }

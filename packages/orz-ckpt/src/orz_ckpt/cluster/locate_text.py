@@ -1,0 +1,77 @@
+"""Located pieces for people: a line each, what they are together, the command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group as Block
+from rich.table import Table
+from rich.text import Text
+
+from orz_ckpt.cluster.groups import Group, Located, rank_text
+from orz_ckpt.cluster.locate import Location
+from orz_ckpt.report.text import STATUS_STYLES, findings_text
+from orz_ckpt.report.words import count, plain, size
+from orz_cli.findings import Severity
+
+_YES_NO = {True: "yes", False: "no", None: "?"}
+
+
+def locate_text(found: Location, fail_on: Severity = Severity.ERROR) -> Block:
+    """Return what to print."""
+    status = found.status(fail_on)
+    head = Text()
+    head.append(f"{status.value.upper()} ", STATUS_STYLES[status])
+    head.append(plain(found.subject), "bold")
+    parts: list[Text | Table] = [head]
+    if found.groups:
+        parts.append(_table(found.groups))
+    tail = Text()
+    for group in found.groups:
+        if len(group.members) > 1:
+            tail.append(f"\n  together  {plain(group.title)}: {_together(group)}")
+    tail.append_text(findings_text(found.findings, found.subject))
+    looked = f"{count(len(found.nodes), 'node')}, {count(found.files, 'file')} looked at, {found.seconds:.1f} s"
+    tail.append(f"\n  {looked}", "dim")
+    if found.command:
+        tail.append("\n  next      ", "dim")
+        tail.append(plain(found.command), "bold")
+    parts.append(tail[1:])
+    return Block(*parts)
+
+
+def _table(groups: Sequence[Group]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("  node", "path", "step", "kind", "files", "size", "complete?", "committed?"):
+        table.add_column(title, overflow="fold", justify="right" if title in {"step", "files", "size"} else "left")
+    for group in groups:
+        for member in group.members:
+            table.add_row(*_row(member))
+    return table
+
+
+def _row(member: Located) -> tuple[str, ...]:
+    piece = member.piece
+    shared = f" (and {', '.join(member.nodes[1:])})" if member.nodes[1:] else ""
+    complete = _YES_NO[piece.complete]
+    if piece.ranks:
+        complete = f"{complete}, ranks {rank_text(piece.ranks)}"
+    committed = "in flight" if piece.in_flight else ("-" if piece.committed is None else _YES_NO[piece.committed])
+    return (
+        f"  {plain(member.nodes[0] + shared)}",
+        plain(piece.path),
+        "-" if piece.step is None else str(piece.step),
+        piece.kind,
+        f"{len(piece.files):,}",
+        size(piece.bytes),
+        complete,
+        committed,
+    )
+
+
+def _together(group: Group) -> str:
+    if group.complete is None:
+        return "nothing says whether this is all"
+    if group.complete:
+        return f"complete, {size(sum(group.files.values()))}"
+    return f"{count(len(group.missing), 'file')} missing"

@@ -1,0 +1,15 @@
+"""Tables on a terminal as wide as it is, in a pipe as wide as they need."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.console import Console
+
+_PIPE_COLUMNS: Final = 250
+
+
+def wide_console() -> Console:
+    """Return a console for stdout that folds nothing where no terminal asks for it."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=_PIPE_COLUMNS)

@@ -1,0 +1,120 @@
+"""Two tensors, block by block: equal bits, and how far apart the numbers are.
+
+Of two floating-point types the wider is cast to the narrower first, so that a tensor and its 16-bit copy are equal.
+Sums are float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from orz_ckpt.cast import CASTABLE, Caster, widened
+from orz_ckpt.diff.summary import TensorDiff
+from orz_ckpt.formats.safetensors import DTYPE_BITS
+from orz_ckpt.gather import Files, Gatherer, aligned
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from orz_ckpt.source import SourceTensor
+    from orz_ckpt.verify import Progress
+
+_BLOCK: Final = 256 * 1024
+"""Elements that are compared at once."""
+_WHOLE: Final = {"U8": "u1", "I8": "i1", "BOOL": "u1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4"}
+"""Whole numbers that float64 holds exactly."""
+
+
+def common_type(a: str, b: str) -> str:
+    """Return the type in which both are compared, empty where there is none."""
+    if a in CASTABLE and b in CASTABLE:
+        return max(a, b, key=CASTABLE.index)
+    return a if a == b else ""
+
+
+class Comparer:
+    """Compares tensors for one thread."""
+
+    def __init__(self, files: Files, progress: Progress, stop: threading.Event) -> None:
+        self._gatherer, self._caster = Gatherer(files), Caster()
+        self._progress, self._stop = progress, stop
+        self._buffers = [aligned(_BLOCK * 8) for _ in range(4)]
+
+    def compare(self, a: SourceTensor, b: SourceTensor) -> TensorDiff:
+        """Find the first block with other bits; from there on all blocks are looked at, for the norms."""
+        common = common_type(a.dtype, b.dtype)
+        equal = all(np.array_equal(x, y) for x, y in self._blocks(a, b, common, tell=True))
+        if equal:
+            return _tensor(a, b)
+        changed, nonfinite, square, diff_square, largest = 0, 0, 0.0, 0.0, 0.0
+        for x, y in self._blocks(a, b, common, tell=False):
+            changed += int(np.count_nonzero(x != y))
+            read = _numbers(common)
+            if read is None:
+                square = diff_square = largest = math.nan
+                continue
+            first, second = read(x.data), read(y.data)
+            with np.errstate(invalid="ignore", over="ignore"):
+                difference = second - first
+            finite = np.isfinite(difference)
+            if not finite.all():
+                nonfinite += int(np.count_nonzero(~finite & (x != y)))
+                difference[~finite] = 0.0
+                first = np.where(np.isfinite(first), first, 0.0)
+            square += float(np.dot(first, first))
+            diff_square += float(np.dot(difference, difference))
+            largest = max(largest, float(np.abs(difference).max()))
+        return _tensor(
+            a,
+            b,
+            changed=changed,
+            nonfinite=nonfinite,
+            norm=math.sqrt(square),
+            diff_norm=math.sqrt(diff_square),
+            largest=largest,
+        )
+
+    def _blocks(
+        self, a: SourceTensor, b: SourceTensor, common: str, *, tell: bool
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Yield the bits of both tensors in the type `common`, block by block."""
+        for begin in range(0, a.numel, _BLOCK):
+            end = min(a.numel, begin + _BLOCK)
+            if self._stop.is_set():
+                raise InterruptedError
+            yield (
+                self._block(a, begin, end, common, *self._buffers[:2]),
+                self._block(b, begin, end, common, *self._buffers[2:]),
+            )
+            if tell:
+                self._progress.advance((end - begin) * DTYPE_BITS[a.dtype] // 8)
+
+    def _block(
+        self, tensor: SourceTensor, begin: int, end: int, common: str, read: memoryview, cast: memoryview
+    ) -> NDArray[Any]:
+        stored = read[: (end - begin) * DTYPE_BITS[tensor.dtype] // 8]
+        self._gatherer.read(tensor, begin, end, stored)
+        size = DTYPE_BITS[common] // 8
+        if tensor.dtype != common:
+            wide, stored = stored, cast[: (end - begin) * size]
+            self._caster.cast(wide, tensor.dtype, stored, common)
+        return np.frombuffer(stored, dtype=f"<u{size}")
+
+
+def _numbers(dtype: str) -> Callable[[memoryview], NDArray[np.float64]] | None:
+    """Return what reads numbers of this type as float64; None for a type that cannot be."""
+    if dtype in CASTABLE:
+        return lambda data: widened(data, dtype)
+    if dtype in _WHOLE:
+        return lambda data: np.frombuffer(data, dtype=_WHOLE[dtype]).astype(np.float64)
+    return None
+
+
+def _tensor(a: SourceTensor, b: SourceTensor, **found: Any) -> TensorDiff:
+    return TensorDiff(name=a.name, shape=a.shape, dtype_a=a.dtype, dtype_b=b.dtype, numel=a.numel, **found)

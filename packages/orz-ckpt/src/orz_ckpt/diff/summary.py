@@ -1,0 +1,170 @@
+"""What a comparison found: of each tensor, of each layer, of each kind of tensor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from orz_ckpt.tensor_names import layer_of, module_of
+from orz_cli.findings import Status, to_json
+
+if TYPE_CHECKING:
+    from orz_ckpt.source import Source
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorDiff:
+    """How one tensor differs."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype_a: str
+    dtype_b: str
+    numel: int
+    changed: int = 0
+    """Numbers with other bits, in the narrower of the two types."""
+    norm: float = 0.0
+    """Euclidean norm of A, where it differs from B; nan for types that are not numbers to us."""
+    diff_norm: float = 0.0
+    """Euclidean norm of B - A."""
+    largest: float = 0.0
+    """Largest magnitude of B - A."""
+    nonfinite: int = 0
+    """Changed numbers of which one is NaN or infinite; left out of the norms."""
+
+    @property
+    def changed_share(self) -> float:
+        """Changed numbers among all."""
+        return self.changed / self.numel if self.numel else 0.0
+
+    @property
+    def relative(self) -> float:
+        """Norm of the change relative to that of A."""
+        return relative(self.diff_norm, self.norm)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """How the tensors of one layer, or of one kind, differ together."""
+
+    name: str
+    tensors: int
+    changed_tensors: int
+    changed_share: float
+    relative: float
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diff:
+    """How two checkpoints differ."""
+
+    a: Source
+    b: Source
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    unlike: tuple[str, ...]
+    """Of tensors of another shape, or of types that cannot be compared: what each side has."""
+    tensors: tuple[TensorDiff, ...]
+
+    @property
+    def changed(self) -> tuple[TensorDiff, ...]:
+        """Those with other bits."""
+        return tuple(tensor for tensor in self.tensors if tensor.changed)
+
+    @property
+    def same(self) -> bool:
+        """Whether both hold the same tensors with the same numbers, as far as the narrower type tells."""
+        return not (self.only_a or self.only_b or self.unlike or self.changed)
+
+    @property
+    def types(self) -> str:
+        """How the types differ where all numbers are the same; empty where they do not. Example: `F32 -> BF16`."""
+        pairs = {f"{tensor.dtype_a} -> {tensor.dtype_b}" for tensor in self.tensors if tensor.dtype_a != tensor.dtype_b}
+        return ", ".join(sorted(pairs)) if self.same else ""
+
+    def by_layer(self) -> list[Group]:
+        """Return a group for each layer, in order, then one for what is in none."""
+        ordered = sorted(self.tensors, key=lambda tensor: layer_of(tensor.name))
+        groups = [(layer, list(members)) for layer, members in groupby(ordered, lambda tensor: layer_of(tensor.name))]
+        inside = [_group(f"layer {layer}", members) for layer, members in groups if layer >= 0]
+        return inside + [_group("outside the layers", members) for layer, members in groups if layer < 0]
+
+    def by_module(self) -> list[Group]:
+        """Return a group for each kind of tensor, the most changed first."""
+        ordered = sorted(self.tensors, key=lambda tensor: module_of(tensor.name))
+        groups = [_group(name, list(members)) for name, members in groupby(ordered, lambda t: module_of(t.name))]
+        return sorted(groups, key=lambda group: (-_sortable(group.relative), -group.changed_share, group.name))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that all judging commands share, with this command's own keys behind."""
+        return to_json(
+            Status.OK,
+            (),
+            a=str(self.a.path),
+            b=str(self.b.path),
+            same=self.same,
+            types=self.types,
+            only_a=list(self.only_a),
+            only_b=list(self.only_b),
+            unlike=list(self.unlike),
+            tensors=[_tensor_json(tensor) for tensor in self.tensors],
+            layers=[_group_json(group) for group in self.by_layer()],
+            modules=[_group_json(group) for group in self.by_module()],
+        )
+
+
+def relative(diff_norm: float, norm: float) -> float:
+    """Return `diff_norm / norm`; infinity where only the norm is zero."""
+    if norm:
+        return diff_norm / norm
+    return math.inf if diff_norm else 0.0
+
+
+def _group(name: str, tensors: list[TensorDiff]) -> Group:
+    numel = sum(tensor.numel for tensor in tensors)
+    changed = [tensor for tensor in tensors if tensor.changed and not math.isnan(tensor.norm)]
+    return Group(
+        name=name,
+        tensors=len(tensors),
+        changed_tensors=sum(tensor.changed > 0 for tensor in tensors),
+        changed_share=sum(tensor.changed for tensor in tensors) / numel if numel else 0.0,
+        relative=relative(math.hypot(*(t.diff_norm for t in changed)), math.hypot(*(t.norm for t in changed))),
+        largest=max((tensor.largest for tensor in changed), default=0.0),
+    )
+
+
+def _sortable(value: float) -> float:
+    return -1.0 if math.isnan(value) else value
+
+
+def _tensor_json(tensor: TensorDiff) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype_a": tensor.dtype_a,
+        "dtype_b": tensor.dtype_b,
+        "equal": not tensor.changed,
+        "changed_share": tensor.changed_share,
+        "relative_norm": _number(tensor.relative),
+        "largest_change": _number(tensor.largest),
+        "nonfinite": tensor.nonfinite,
+    }
+
+
+def _group_json(group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "tensors": group.tensors,
+        "changed_tensors": group.changed_tensors,
+        "changed_share": group.changed_share,
+        "relative_norm": _number(group.relative),
+        "largest_change": _number(group.largest),
+    }
+
+
+def _number(value: float) -> float | str:
+    """JSON has no infinity; it is written as text, as in records of a run."""
+    return value if math.isfinite(value) else str(value)

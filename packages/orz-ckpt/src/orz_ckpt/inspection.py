@@ -1,0 +1,176 @@
+"""What is at a path: format, writer, step, tensors, roles, code. Nothing is judged but what readers find."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orz_ckpt.errors import FormatError
+from orz_ckpt.findings import CkptFinding, conclude
+from orz_ckpt.formats.hf import CONFIG_NAME, read_config
+from orz_ckpt.inventory import CHECKPOINTS_DIR, Checkpoint, list_checkpoints
+from orz_ckpt.sources import open_source, roles_in
+from orz_ckpt.subject import Kind, identify
+from orz_cli.findings import Status, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orz_ckpt.source import Source, SourceTensor
+
+_CRITICS = ("critic", "_critic", "value", "reward")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """The tensors of one type."""
+
+    dtype: str
+    tensors: int
+    numbers: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """One model of a checkpoint."""
+
+    source: Source
+    role: str = ""
+    """`policy`, `critic`, ...: the folder's name where a checkpoint holds several."""
+    config: Mapping[str, object] = field(default_factory=dict)
+    code: tuple[str, ...] = ()
+    """Python files beside the weights, which a loader that trusts remote code runs."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has; tied ones once."""
+        return sum(tensor.numel for tensor in self.source.tensors.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its tensors."""
+        return sum(tensor.nbytes for tensor in self.source.tensors.values())
+
+    @property
+    def remote_code(self) -> bool:
+        """Whether loading it as its configuration says means running Python code that came with it, or from a hub."""
+        return bool(self.code) or "auto_map" in self.config
+
+    def shares(self) -> list[Share]:
+        """Return its types, the largest share first."""
+        tensors, numbers, sizes = Counter[str](), Counter[str](), Counter[str]()
+        for tensor in self.source.tensors.values():
+            tensors[tensor.dtype] += 1
+            numbers[tensor.dtype] += tensor.numel
+            sizes[tensor.dtype] += tensor.nbytes
+        return [
+            Share(dtype=dtype, tensors=tensors[dtype], numbers=numbers[dtype], bytes=nbytes)
+            for dtype, nbytes in sizes.most_common()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """What is at a path."""
+
+    path: Path
+    kind: str
+    """A source's format, `step` for one of our step folders with several models, or `run`."""
+    models: tuple[Model, ...]
+    """Of a run: those of its newest committed step."""
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Of a run: all its steps."""
+
+    @property
+    def findings(self) -> tuple[CkptFinding, ...]:
+        """What the readers found."""
+        return tuple(entry for model in self.models for entry in model.source.findings)
+
+    def status(self) -> Status:
+        """Conclude from the findings."""
+        return conclude(self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that all judging commands share, with this command's own keys behind."""
+        return to_json(
+            self.status(),
+            self.findings,
+            path=str(self.path),
+            kind=self.kind,
+            checkpoints=[
+                {"step": entry.step, "path": str(entry.path), "committed": entry.committed, "problem": entry.problem}
+                for entry in self.checkpoints
+            ],
+            models=[_model_json(model) for model in self.models],
+        )
+
+
+def inspect(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset()) -> Inspection:
+    """Look at `path`: a run, a step folder, or anything that `open_source` reads. No weight is read.
+
+    Raises:
+        MissingPathError: nothing is there.
+        NoWeightsError: nothing there is of a known format.
+        FormatError: it is of a format and cannot be read.
+        OSError: it cannot be looked at.
+    """
+    subject = identify(path)
+    if subject.kind is Kind.RUN:
+        run = path if (path / CHECKPOINTS_DIR).is_dir() else path.parent
+        checkpoints = tuple(list_checkpoints(run))
+        committed = [entry.path for entry in checkpoints if entry.committed]
+        models = inspect(committed[-1], tag=tag, inert=inert).models if committed else ()
+        return Inspection(path=path, kind="run", models=models, checkpoints=checkpoints)
+    roles = roles_in(path) if subject.kind is Kind.CHECKPOINT or len(roles_in(path)) > 1 else {}
+    if roles:
+        models = tuple(_model(open_source(role, tag=tag, inert=inert), name) for name, role in roles.items())
+        return Inspection(path=path, kind="step" if subject.kind is Kind.CHECKPOINT else "folder", models=models)
+    source = open_source(path, tag=tag, inert=inert)
+    return Inspection(path=path, kind=source.format, models=(_model(source, ""),))
+
+
+def _model(source: Source, role: str) -> Model:
+    folder = source.path if source.path.is_dir() else source.path.parent
+    folder = source.model_folder or folder
+    try:
+        config = read_config(folder / CONFIG_NAME)
+    except (FormatError, OSError):
+        config = {}
+    code = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".py") if source.path.is_dir() else []
+    code = [name for name in code if not name.startswith("zero_to_")]  # DeepSpeed's own tools
+    return Model(source=source, role=role, config=config, code=tuple(code))
+
+
+def _model_json(model: Model) -> dict[str, Any]:
+    source = model.source
+    return {
+        "role": model.role,
+        "path": str(source.path),
+        "format": source.format,
+        "writer": source.writer,
+        "step": source.step,
+        "world_size": source.world_size,
+        "architectures": model.config.get("architectures"),
+        "files": len(source.files),
+        "tensors": [_tensor_json(tensor) for tensor in source.tensors.values()],
+        "aliases": dict(source.aliases),
+        "parameters": model.parameters,
+        "bytes": model.bytes,
+        "dtypes": {share.dtype: share.numbers for share in model.shares()},
+        "facts": dict(source.facts),
+        "code": list(model.code),
+        "remote_code": model.remote_code,
+    }
+
+
+def _tensor_json(tensor: SourceTensor) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+        "bytes": tensor.nbytes,
+        "pieces": len(tensor.pieces),
+    }

@@ -1,0 +1,83 @@
+"""What a merge is asked for, and what it came to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from orz_ckpt.findings import CkptFinding, conclude
+from orz_cli.findings import Status, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orz_ckpt.source import Source
+
+DEFAULT_SHARD_BYTES: Final = 5_000_000_000
+DEFAULT_MEMORY_BYTES: Final = 64 * 1024 * 1024
+DEFAULT_JOBS: Final = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a merge writes, and with how much."""
+
+    dtype: str = "keep"
+    """`keep`, or a name of `cast.CASTABLE`: `BF16`."""
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES
+    config: Path | None = None
+    """A folder with `config.json` and tokenizer; those of the checkpoint where None."""
+    jobs: int = DEFAULT_JOBS
+    max_memory_bytes: int = DEFAULT_MEMORY_BYTES
+    """Of all buffers together."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Laid over `config.json`; None removes a key."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merged:
+    """What a merge came to."""
+
+    out: Path
+    written: bool
+    """Whether `out` holds the model now."""
+    findings: tuple[CkptFinding, ...]
+    source: Source
+    files: int = 0
+    """safetensors files in `out`."""
+    bytes: int = 0
+    """Of them."""
+    tensors: int = 0
+    parameters: int = 0
+    dtypes: tuple[str, ...] = ()
+    kept: int = 0
+    """Files that an earlier run of this merge had finished."""
+    was_there: bool = False
+    """The same merge was complete before; nothing was written."""
+    seconds: float = field(default=0.0, compare=False)
+
+    def status(self) -> Status:
+        """Conclude from the findings."""
+        return conclude(self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that all judging commands share, with this command's own keys behind."""
+        return to_json(
+            self.status(),
+            self.findings,
+            path=str(self.source.path),
+            format=self.source.format,
+            step=self.source.step,
+            out=str(self.out),
+            written=self.written,
+            files=self.files,
+            bytes=self.bytes,
+            tensors=self.tensors,
+            parameters=self.parameters,
+            dtypes=list(self.dtypes),
+            kept=self.kept,
+            was_there=self.was_there,
+            seconds=round(self.seconds, 3),
+        )

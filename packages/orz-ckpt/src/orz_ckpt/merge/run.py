@@ -1,0 +1,229 @@
+"""Merge a checkpoint of any format into a Hugging Face folder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt import __version__
+from orz_ckpt.coverage import check_coverage
+from orz_ckpt.describe import describe
+from orz_ckpt.durable import make_folders
+from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
+from orz_ckpt.findings import CkptFinding, conclude, finding
+from orz_ckpt.folder import free_bytes
+from orz_ckpt.manifest import Manifest
+from orz_ckpt.merge.config import untied
+from orz_ckpt.merge.copy import budget, copy
+from orz_ckpt.merge.hf_output import Beside, find_beside, write_beside
+from orz_ckpt.merge.journal import Journal
+from orz_ckpt.merge.plan import Plan, make_plan
+from orz_ckpt.merge.publish import earlier, publish
+from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
+from orz_ckpt.node.space import try_room
+from orz_ckpt.storage import new_attempt
+from orz_ckpt.verify import Silent
+from orz_cli.findings import Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orz_ckpt.manifest import FileEntry
+    from orz_ckpt.source import Source
+    from orz_ckpt.verify import Progress
+
+__all__ = ["DEFAULT_JOBS", "Merged", "Options", "merge"]
+
+_ROOM_FOR_REST: Final = 64 * 1024 * 1024
+"""Bytes kept for manifest and journal, beyond what is known to be written."""
+
+
+def merge(source: Source, out: Path, options: Options | None = None, *, progress: Progress | None = None) -> Merged:
+    """Write the tensors of `source` to `out` as a Hugging Face folder with a manifest.
+
+    Memory is bounded by `options.max_memory_bytes`, whatever the model. `out` appears at once and whole. A merge that
+    was killed leaves `OUT.tmp-merge`; the same merge goes on from there, file by file.
+
+    Args:
+        source: from `sources.open_source`.
+        out: the folder to make.
+        options: dtype, shard size, configuration, threads, memory.
+        progress: told of each chunk that was written.
+
+    Returns:
+        What was written. With an error among the findings nothing was.
+
+    Raises:
+        CheckpointExistsError: `out` holds something else.
+        CkptError: source and output lie in each other, or another process merges there.
+        StorageFullError: the disk is too small, or became full; finished files are kept for the next run.
+        StorageError: the disk refuses.
+        UsageError: `options.config` is no model folder.
+    """
+    options, begin = options or Options(), time.perf_counter()
+    out = out.absolute()
+    _refuse_overlap(source, out)
+    findings = [*source.findings, *check_coverage(source)]
+    if not source.tensors and conclude(findings) is Status.OK:
+        findings.append(finding("no_weights", "it holds no tensor", path=source.path))
+    if conclude(findings) is not Status.OK:
+        return Merged(out=out, written=False, findings=tuple(findings), source=source)
+    plan = make_plan(source, dtype=options.dtype, max_shard_bytes=options.max_shard_bytes)
+    beside = find_beside(source, plan, options.config, options.settings)
+    findings += beside.findings
+    fingerprint = plan.fingerprint(source, beside.config, [_stamp(path) for path in beside.copied])
+    kept, was_there = 0, earlier(out, fingerprint) is not None
+    if not was_there:
+        run = _Merge(source, out, plan, beside, options, fingerprint, progress or Silent())
+        kept = run.run()
+        findings += run.findings
+    return Merged(
+        out=out,
+        written=True,
+        findings=tuple(findings),
+        source=source,
+        files=len(plan.files),
+        bytes=plan.size,
+        tensors=len(plan.tensors),
+        parameters=sum(tensor.source.numel for tensor in plan.tensors),
+        dtypes=tuple(sorted({tensor.dtype for tensor in plan.tensors})),
+        kept=kept,
+        was_there=was_there,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+class _Merge:
+    """One merge that writes."""
+
+    def __init__(
+        self,
+        source: Source,
+        out: Path,
+        plan: Plan,
+        beside: Beside,
+        options: Options,
+        fingerprint: str,
+        progress: Progress,
+    ) -> None:
+        self._source, self._out, self._plan, self._beside = source, out, plan, beside
+        self._options, self._fingerprint, self._progress = options, fingerprint, progress
+        self._folder = out.with_name(f"{out.name}.tmp-merge")
+        self.findings: list[CkptFinding] = []
+
+    def run(self) -> int:
+        """Write and publish; return how many files an earlier run had finished."""
+        try:
+            make_folders(self._out.parent)
+            with Journal(self._folder, self._plan, self._fingerprint) as journal:
+                kept = len(journal.finished)
+                try:
+                    self._write(journal)
+                except BaseException:
+                    self._tidy(journal)
+                    raise
+        except CkptError:
+            raise
+        except OSError as error:
+            raise self._storage_error(error) from error
+        return kept
+
+    def _write(self, journal: Journal) -> None:
+        todo = [file for file in self._plan.files if file.name not in journal.finished]
+        self._refuse_small_disk(sum(file.size for file in todo))
+        self._progress.add_total(sum(file.data_bytes for file in todo))
+        limits = budget(jobs=self._options.jobs, max_memory_bytes=self._options.max_memory_bytes)
+        copy(self._folder, todo, limits, finished=journal.add, progress=self._progress.advance)
+        write_beside(self._folder, self._beside, self._plan, self._config(journal.finished))
+        publish(self._folder, self._out, self._manifest(journal.finished))
+
+    def _config(self, files: dict[str, FileEntry]) -> dict[str, object] | None:
+        if self._beside.config is None:
+            return None
+        config = dict(self._beside.config)
+        digests = {name: entry.digest for file in files.values() for name, entry in (file.tensors or {}).items()}
+        if untied(config, self._plan, digests):
+            config["tie_word_embeddings"] = False
+            message = "config.json ties head and embedding, and the checkpoint holds both, with other numbers: untied"
+            self.findings.append(finding("tie_differs", message, path=self._out))
+        return config
+
+    def _manifest(self, files: dict[str, FileEntry]) -> Manifest:
+        source = self._source
+        return Manifest(
+            step=source.step or 0,
+            attempt=new_attempt(),
+            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            writer=f"orz-ckpt {__version__}",
+            files=describe(self._folder, files),
+            meta={
+                "merge": self._fingerprint,
+                "source": {
+                    "path": str(source.path),
+                    "format": source.format,
+                    "writer": source.writer,
+                    "step": source.step,
+                    "world_size": source.world_size,
+                },
+            },
+        )
+
+    def _refuse_small_disk(self, nbytes: int) -> None:
+        beside = sum(path.stat().st_size for path in self._beside.copied)
+        needed = nbytes + beside + min(_ROOM_FOR_REST, nbytes // 100 + 1024 * 1024)
+        room = try_room(self._folder, needed)
+        if room.fits is False:
+            reason = room.error or "not enough is free"
+            raise StorageFullError(
+                f"{self._out} was not merged: it needs {needed:,} bytes, {room.free or 0:,} are free: {reason}",
+                remedy="free some space, raise the quota, or merge to another disk",
+                path=str(self._out),
+                needed_bytes=needed,
+                free_bytes=room.free,
+            )
+
+    def _tidy(self, journal: Journal) -> None:
+        """Keep what is finished for the next run; give the rest of the space back."""
+        if not self._folder.is_dir():
+            return  # it was published, or never made
+        for entry in self._folder.iterdir():
+            if entry.is_file() and entry.name not in journal.finished:
+                entry.unlink(missing_ok=True)
+        if not journal.finished:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _storage_error(self, error: OSError) -> StorageError:
+        needed, free = self._plan.size, free_bytes(self._out.parent)
+        full = is_full(error)
+        kind = StorageFullError if full else StorageError
+        kept = f"; what is finished stays in {self._folder}" if self._folder.is_dir() else ""
+        reason = error.strerror or str(error)
+        place = f" ({error.filename})" if error.filename else ""
+        return kind(
+            f"{self._out} was not merged: {reason}{place}. It needs {needed:,} bytes,"
+            f" {'an unknown number' if free is None else f'{free:,}'} are free{kept}",
+            remedy="free some space, then run the same command again: it goes on where it stopped"
+            if full
+            else f"check that this user may write to {self._out.parent}, and that the disk is in order",
+            path=str(self._out),
+            needed_bytes=needed,
+            free_bytes=free,
+        )
+
+
+def _refuse_overlap(source: Source, out: Path) -> None:
+    """Refuse an output inside the checkpoint, and a checkpoint inside the output."""
+    here, there = source.path.resolve(), out.resolve()
+    remedy = "choose a folder beside it"
+    if here.is_dir() and there.is_relative_to(here):
+        where = "the checkpoint itself" if there == here else f"inside the checkpoint {here}"
+        raise CheckpointExistsError(f"OUT {out} is {where}; nothing was written", remedy=remedy)
+    if here.is_relative_to(there):
+        raise CheckpointExistsError(f"the checkpoint {here} lies inside OUT {out}; nothing was written", remedy=remedy)
+
+
+def _stamp(path: Path) -> list[object]:
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns]

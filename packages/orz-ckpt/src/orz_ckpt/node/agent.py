@@ -1,0 +1,152 @@
+"""What another machine may ask of this one: a call by name, JSON in, JSON out. Nothing here alters a checkpoint.
+
+`python -m orz_ckpt.node` reads one request from standard input and writes one reply to standard output:
+
+| line | meaning |
+|---|---|
+| `{"call": NAME, "arguments": {...}}` | the request |
+| `ORZ-NODE {"value": ...}` | the reply; lines before it are whatever the machine's shell prints at a login |
+| `ORZ-NODE {"error": TEXT}` | it cannot be answered |
+| `ORZ-CHUNK {"offset": N, "nbytes": N, "digest": HEX}` | of the call `chunks`: as many raw bytes follow |
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.node import files
+from orz_ckpt.node.identity import identify
+from orz_ckpt.node.nonces import look
+from orz_ckpt.node.probe import clean, probe
+from orz_ckpt.node.roots import find_roots, find_run
+from orz_ckpt.node.scan import BUDGET_S, Scan, scan
+from orz_ckpt.node.space import try_room
+from orz_ckpt.node.wants import node_records
+from orz_cli.errors import OrzError
+
+REPLY: Final = b"ORZ-NODE "
+CHUNK: Final = b"ORZ-CHUNK "
+MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
+_MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
+
+
+def answer(call: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `{"value": ...}`, or `{"error": text}` where this machine cannot answer."""
+    function = CALLS.get(call)
+    if function is None:
+        return {"error": f"this node's orz-ckpt does not know the question {call!r}"}
+    try:
+        return {"value": function(**arguments)}
+    except TypeError as error:
+        return {"error": f"this node's orz-ckpt asks {call!r} otherwise: {error}"}
+    except (OSError, OrzError) as error:
+        return {"error": str(error)}
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer the one request in `source`."""
+    try:
+        request = json.loads(source.readline(MAX_REQUEST_BYTES))
+        call, arguments = str(request["call"]), dict(request["arguments"])
+    except (ValueError, KeyError, TypeError) as error:
+        sink.write(REPLY + json.dumps({"error": f"not a request: {error}"}).encode() + b"\n")
+        return
+    if call != "chunks":
+        sink.write(REPLY + json.dumps(answer(call, arguments)).encode() + b"\n")
+        return
+    reply: dict[str, Any] = {"value": None}
+    try:
+        for chunk in files.chunks(**arguments):
+            head = {"offset": chunk.offset, "nbytes": len(chunk.data), "digest": chunk.digest}
+            sink.write(CHUNK + json.dumps(head).encode() + b"\n")
+            sink.write(chunk.data)
+    except (OSError, TypeError) as error:
+        reply = {"error": str(error)}
+    sink.write(REPLY + json.dumps(reply).encode() + b"\n")
+
+
+def locate(
+    runs: Sequence[str], *, driver_cwd: str = "", everywhere: bool = False, budget_s: float = BUDGET_S
+) -> dict[str, Any]:
+    """Look for weights where each of `runs` may lie here, or below all likely folders.
+
+    Args:
+        runs: paths as the user or a configuration spells them, absolute or not.
+        driver_cwd: working directory of the command that asks.
+        everywhere: look below all likely folders, whatever the runs' names.
+        budget_s: for all of it.
+    """
+    begin = time.monotonic()
+    roots = find_roots(driver_cwd=driver_cwd)
+    places = roots if everywhere else [place for run in runs for place in find_run(run, roots)]
+    found: list[Scan] = []
+    done: list[Path] = []
+    for place in dict.fromkeys(place.path for place in places):
+        path = Path(place)
+        if any(path.is_relative_to(earlier) for earlier in done):
+            continue
+        done.append(path)
+        base = "" if everywhere else place
+        found.append(scan(path, base=base, deadline=begin + budget_s))
+    pieces = {piece.path: piece for result in found for piece in result.pieces}
+    return {
+        "roots": [asdict(root) for root in roots],
+        "places": [asdict(place) for place in places],
+        "pieces": [asdict(piece) for piece in pieces.values()],
+        "folders": sum(result.folders for result in found),
+        "files": sum(result.files for result in found),
+        "cut": [f"{result.root}: {why}" for result in found for why in result.cut],
+        "left_out": [what for result in found for what in result.left_out],
+        "seconds": time.monotonic() - begin,
+    }
+
+
+def records(folder: str) -> dict[str, Any]:
+    """Return the text of a step folder's manifest, and of what its nodes recorded, by name below the folder."""
+    root = Path(folder)
+    paths = [root / MANIFEST_NAME, *(path for path, _ in node_records(root))]
+    texts = {}
+    for path in paths:
+        if path.is_file() and not path.is_symlink() and path.stat().st_size <= _MAX_MANIFEST_BYTES:
+            texts[path.relative_to(root).as_posix()] = path.read_text(encoding="utf-8", errors="replace")
+    return texts
+
+
+def states(paths: Sequence[str]) -> dict[str, Any]:
+    """Return the state of each of these plain files that is there."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            found[path] = asdict(files.state_of(path))
+    return found
+
+
+def digests(paths: Sequence[str]) -> dict[str, str]:
+    """Return the blake3 of each file."""
+    return {path: files.digest_of(path) for path in paths}
+
+
+CALLS: Final[Mapping[str, Callable[..., Any]]] = {
+    "identify": lambda: asdict(identify()),
+    "probe": lambda asked, **rest: asdict(probe(asked, **rest)),
+    "look": lambda asked, **rest: {name: asdict(sight) for name, sight in look(asked, **rest).items()},
+    "room": lambda asked, wanted: asdict(try_room(Path(asked).absolute(), wanted)),
+    "clean": clean,
+    "locate": locate,
+    "records": records,
+    "states": states,
+    "digests": digests,
+}
+"""What may be asked, by name."""
+
+
+def chunks(path: str, offset: int) -> Iterator[files.Chunk]:
+    """Yield the bytes of a file; see `orz_ckpt.node.files.chunks`."""
+    return files.chunks(path, offset=offset)

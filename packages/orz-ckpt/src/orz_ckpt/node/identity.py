@@ -1,0 +1,62 @@
+"""Who answers: machine, user, versions, folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from orz_ckpt import __version__
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """What a process says of itself. Two containers on one machine differ in `mount_namespace`."""
+
+    host: str
+    user: str
+    """Name and number."""
+    cwd: str
+    home: str
+    python: str
+    version: str
+    """Of orz-ckpt."""
+    mount_namespace: str
+    now: float
+    """Its clock, seconds since 1970."""
+
+
+def identify() -> Identity:
+    """Return the identity of this process."""
+    return Identity(
+        host=platform.node() or "localhost",
+        user=_user(),
+        cwd=str(Path.cwd()),
+        home=str(Path.home()),
+        python=sys.executable,
+        version=__version__,
+        mount_namespace=_namespace(),
+        now=time.time(),
+    )
+
+
+def _user() -> str:
+    if not hasattr(os, "getuid"):
+        return os.environ.get("USERNAME", "")
+    import pwd  # noqa: PLC0415  Windows has none
+
+    number = os.getuid()
+    try:
+        return f"{pwd.getpwuid(number).pw_name} ({number})"
+    except KeyError:
+        return str(number)
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/mnt")  # noqa: PTH115  not a path
+    except OSError:
+        return ""

@@ -1,0 +1,109 @@
+"""What a node may hold of a checkpoint: a folder of weights, or a part of one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from orz_ckpt.inventory import CHECKPOINTS_DIR
+
+STEP: Final = "orz"
+"""Kind of a step folder that orz-train wrote."""
+
+_STEP_NAMES: Final = re.compile(
+    r"(?:tmp_)?(?:step_|iter_?|global_step_?|checkpoint-|step-|epoch_|tmp-checkpoint-)(\d+)(?:\..*|_.*)?", re.ASCII
+)
+_IN_FLIGHT: Final = re.compile(r"(step_\d{6,})\.(?:tmp|old)-([A-Za-z0-9_-]{1,64})", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocatedPiece:
+    """One folder of weights on one node."""
+
+    path: str
+    """Absolute."""
+    base: str
+    """The run's folder there, absolute; other pieces of the run lie below it."""
+    kind: str
+    """A `signatures.Signature.kind`, or `orz`."""
+    step: int | None = None
+    files: Mapping[str, int] = field(default_factory=dict)
+    """Relative name -> bytes: what belongs to it here."""
+    wants: list[str] | None = None
+    """Names that the whole checkpoint has, as far as this node can tell; None if it can't. `policy/*`: any weights."""
+    ranks: list[int] = field(default_factory=list)
+    committed: bool | None = None
+    """None where this format has no commit."""
+    attempt: str = ""
+    """Of the save, where a manifest or the folder's name says."""
+    in_flight: bool = False
+    """Whether its name says that a save is going on, or was cut off."""
+    newest: float = 0.0
+    """When the last of its files was written, seconds since 1970."""
+    inode: int = 0
+    """Of the folder: with path, time and files the same, two nodes look at one folder."""
+    note: str = ""
+    """What else is wrong with it."""
+
+    @property
+    def bytes(self) -> int:
+        """Of its files together."""
+        return sum(self.files.values())
+
+    @property
+    def rel(self) -> str:
+        """Where it belongs below the run's folder, `/` between parts: a save in flight under its final name."""
+        below = self.path.removeprefix(self.base).strip("/")
+        head, _, last = below.rpartition("/")
+        match = _IN_FLIGHT.fullmatch(last)
+        return below if match is None else f"{head}/{match[1]}".strip("/")
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether it is the whole checkpoint by itself; None where nothing tells."""
+        return None if self.wants is None else not missing_names(self.wants, self.files)
+
+
+def missing_names(wants: list[str], files: Mapping[str, int]) -> list[str]:
+    """Return the names of `wants` that `files` do not have."""
+    return [name for name in wants if not _there(name, files)]
+
+
+def step_named(path: str) -> int | None:
+    """Return the step that the innermost folder name of `path` states: `iter100`, `global_step_5`, `checkpoint-20`."""
+    for part in reversed(path.split("/")):
+        match = _STEP_NAMES.fullmatch(part)
+        if match:
+            return int(match[1])
+    return None
+
+
+def attempt_named(name: str) -> str | None:
+    """Return the attempt of a folder that is in flight, `step_000050.tmp-<attempt>`; None of any other."""
+    match = _IN_FLIGHT.fullmatch(name)
+    return match[2] if match else None
+
+
+def run_folder(path: str) -> str:
+    """Return the folder of the run that the piece at `path` belongs to, by names alone."""
+    parts = path.rstrip("/").split("/")
+    for index, part in enumerate(parts):
+        if index > 1 and (_STEP_NAMES.fullmatch(part) or attempt_named(part) is not None):
+            parts = parts[:index]
+            break
+    else:
+        parts = parts[:-1]
+    if len(parts) > 2 and parts[-1] == CHECKPOINTS_DIR:  # noqa: PLR2004  "", the run, checkpoints
+        parts = parts[:-1]
+    return "/".join(parts) or "/"
+
+
+def _there(name: str, files: Mapping[str, int]) -> bool:
+    if not name.endswith("/*"):
+        return name in files
+    folder = name[:-1]
+    return any(
+        file.startswith(folder) and file.endswith((".safetensors", ".bin", ".pt", ".pth", ".distcp")) for file in files
+    )

@@ -1,0 +1,240 @@
+"""Look for weights below a folder: by names, within bounds of depth, time and device."""
+# ruff: noqa: PTH116, PTH119  paths are text here
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from orz_ckpt.inventory import step_of
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.node.pieces import STEP, LocatedPiece, attempt_named, run_folder, step_named
+from orz_ckpt.node.signatures import recognise
+from orz_ckpt.node.wants import wants_of, wants_of_step
+
+MAX_DEPTH: Final = 6
+BUDGET_S: Final = 20.0
+MAX_PIECES: Final = 2000
+_SKIPPED: Final = frozenset(
+    {".git", ".nox", ".tox", ".venv", "__pycache__", "node_modules", "site-packages", "dist-packages", ".orz-collect"}
+)
+_SKIPPED_AT_TOP: Final = frozenset({"proc", "sys", "dev", "usr", "boot", "etc"})
+_HUB_CACHE: Final = "models--"
+_MAX_TOLD: Final = 50
+
+
+@dataclass(slots=True)
+class Scan:
+    """What was found below one folder, and how far the search came."""
+
+    root: str
+    pieces: list[LocatedPiece] = field(default_factory=list)
+    folders: int = 0
+    files: int = 0
+    cut: list[str] = field(default_factory=list)
+    """Why the search ended early: time, or too much found. Weights may lie where it did not come."""
+    left_out: list[str] = field(default_factory=list)
+    """What was not looked at on purpose, or may not be: other devices, deep folders, no permission."""
+
+
+def scan(
+    root: Path,
+    *,
+    base: str = "",
+    max_depth: int = MAX_DEPTH,
+    deadline: float | None = None,
+    one_device: bool = True,
+) -> Scan:
+    """Look for weights in `root` and below.
+
+    Links are not followed, other devices not entered, caches and system folders left out. What was left out for
+    want of time or depth is told in `Scan.cut`.
+
+    Args:
+        root: absolute.
+        base: the run's folder, if `root` is known to be it; otherwise it is told from the names around each piece.
+        max_depth: folders below `root`.
+        deadline: on `time.monotonic`; `BUDGET_S` from now by default.
+        one_device: stay on the device of `root`.
+    """
+    walk = _Walk(
+        result=Scan(root=str(root)),
+        base=base,
+        max_depth=max_depth,
+        deadline=time.monotonic() + BUDGET_S if deadline is None else deadline,
+        device=_device(root) if one_device else None,
+    )
+    walk.enter(str(root), 0)
+    return walk.result
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One search."""
+
+    result: Scan
+    base: str
+    max_depth: int
+    deadline: float
+    device: int | None
+
+    def enter(self, path: str, depth: int) -> list[str]:
+        """Look at one folder and below; return the files there that belong to no piece, absolute."""
+        if time.monotonic() > self.deadline:
+            self._cut("the time was up")
+            return []
+        if len(self.result.pieces) >= MAX_PIECES:
+            self._cut(f"more than {MAX_PIECES:,} pieces")
+            return []
+        try:
+            files, folders = self._list(path)
+        except OSError as error:
+            self._leave_out(f"{path}: {error.strerror or error}")
+            return []
+        self.result.folders += 1
+        self.result.files += len(files)
+        name = os.path.basename(path)
+        if _is_step(name, files, folders):
+            self._add_step(path, [f"{path}/{file}" for file in files] + list(self._all_below(path, folders)))
+            return []
+        loose: list[str] = [f"{path}/{file}" for file in files]
+        if depth < self.max_depth:
+            for folder in folders:
+                if self._enters(path, folder):
+                    loose += self.enter(f"{path.rstrip('/')}/{folder}", depth + 1)
+        elif folders:
+            self._leave_out(f"{path}: deeper than {self.max_depth} folders")
+        signature = recognise(files, folders)
+        if signature is None:
+            return loose
+        sizes, newest = _sizes(path, loose)
+        wants = wants_of(Path(path), signature, sizes)
+        self.result.pieces.append(
+            LocatedPiece(
+                path=path,
+                base=self._base(path),
+                kind=signature.kind,
+                step=step_named(path),
+                files=sizes,
+                wants=wants.names,
+                ranks=list(signature.ranks),
+                committed=wants.committed,
+                newest=newest,
+                inode=_inode(path),
+                note=wants.note,
+            )
+        )
+        return []
+
+    def _list(self, path: str) -> tuple[list[str], list[str]]:
+        files, folders = [], []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
+        folders.sort()
+        return files, folders
+
+    def _enters(self, path: str, folder: str) -> bool:
+        if folder in _SKIPPED or folder.startswith(_HUB_CACHE) or (path == "/" and folder in _SKIPPED_AT_TOP):
+            return False
+        if self.device is not None and _device(f"{path}/{folder}") != self.device:
+            self._leave_out(f"{path.rstrip('/')}/{folder}: on another device")
+            return False
+        return True
+
+    def _all_below(self, path: str, folders: list[str]) -> Iterator[str]:
+        for folder in folders:
+            below = f"{path}/{folder}"
+            try:
+                files, deeper = self._list(below)
+            except OSError as error:
+                self._leave_out(f"{below}: {error.strerror or error}")
+                continue
+            self.result.folders += 1
+            self.result.files += len(files)
+            yield from (f"{below}/{file}" for file in files)
+            yield from self._all_below(below, deeper)
+
+    def _add_step(self, path: str, files: list[str]) -> None:
+        sizes, newest = _sizes(path, files)
+        wants = wants_of_step(Path(path), sizes)
+        name = os.path.basename(path)
+        attempt = attempt_named(name)
+        self.result.pieces.append(
+            LocatedPiece(
+                path=path,
+                base=self._base(path),
+                kind=STEP,
+                step=wants.step if wants.step is not None else step_named(name),
+                files={file: size for file, size in sizes.items() if file not in wants.wrong_size},
+                wants=wants.names,
+                ranks=[],
+                committed=bool(wants.committed) and attempt is None,
+                attempt=wants.attempt or attempt or "",
+                in_flight=attempt is not None,
+                newest=newest,
+                inode=_inode(path),
+                note=wants.note or _sizes_note(wants.wrong_size),
+            )
+        )
+
+    def _base(self, path: str) -> str:
+        return self.base or run_folder(path)
+
+    def _cut(self, why: str) -> None:
+        if why not in self.result.cut:
+            self.result.cut.append(why)
+
+    def _leave_out(self, what: str) -> None:
+        if len(self.result.left_out) < _MAX_TOLD:
+            self.result.left_out.append(what)
+
+
+def _is_step(name: str, files: list[str], folders: list[str]) -> bool:
+    """Return whether a folder of this name and content is a step folder of orz-train, whole, begun or a stub."""
+    if attempt_named(name) is not None:
+        return True
+    if step_of(Path(name)) is None:
+        return False
+    ours = MANIFEST_NAME in files or bool({PRIVATE_DIR, "policy", "critic", "state"} & set(folders))
+    return ours or (not folders and recognise(files, folders) is None)
+
+
+def _sizes(path: str, files: list[str]) -> tuple[dict[str, int], float]:
+    """Return the size of each file by its name below `path`, and when the newest was written."""
+    sizes, newest = {}, 0.0
+    for file in sorted(files):
+        try:
+            status = os.stat(file, follow_symlinks=False)
+        except OSError:
+            continue  # it went away meanwhile
+        sizes[file.removeprefix(path).lstrip("/")] = status.st_size
+        newest = max(newest, status.st_mtime)
+    return sizes, newest
+
+
+def _sizes_note(names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    return f"{len(names)} of its files have another size than its manifest says: {', '.join(names[:3])}"
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino
+    except OSError:
+        return 0
+
+
+def _device(path: Path | str) -> int | None:
+    try:
+        return os.stat(path, follow_symlinks=False).st_dev
+    except OSError:
+        return None

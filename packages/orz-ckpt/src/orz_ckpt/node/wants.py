@@ -1,0 +1,150 @@
+"""What a checkpoint has to consist of, as the small files in one of its folders say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from orz_ckpt.errors import FormatError
+from orz_ckpt.formats.dcp_metadata import read_metadata
+from orz_ckpt.formats.hf import INDEX_NAME, read_index
+from orz_ckpt.formats.torch_file import load as load_torch
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, ManifestError, load
+from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
+from orz_cli.errors import OrzError
+
+NODES_KEY: Final = "nodes"
+"""Key of a manifest's `meta`: the names of all nodes that take part in the save."""
+_MAX_RECORDS: Final = 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wants:
+    """What a folder says of the checkpoint that it belongs to."""
+
+    names: list[str] | None
+    committed: bool | None = None
+    attempt: str = ""
+    step: int | None = None
+    wrong_size: tuple[str, ...] = ()
+    """Files whose size is not the manifest's: as good as missing."""
+    note: str = ""
+
+
+def record_name(node: str) -> str:
+    """Return where the record of a node's files lies in a step folder."""
+    return f"{PRIVATE_DIR}/manifest-{re.sub(r'[^A-Za-z0-9._-]', '_', node) or 'node'}.json"
+
+
+def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]]:
+    """Yield the records that nodes wrote to `.orz/` before the commit, by name; what cannot be read as an error."""
+    private = folder / PRIVATE_DIR
+    try:
+        paths = sorted(private.glob("manifest-*.json"))
+    except OSError:
+        return
+    for path in paths[:_MAX_RECORDS]:
+        try:
+            yield path, load(path)
+        except ManifestError as error:
+            yield path, error
+        except OSError as error:
+            yield path, ManifestError(f"{path}: {error.strerror or error}")
+
+
+def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
+    """Return what a step folder of orz-train has to hold: all that its manifest and its nodes' records name."""
+    try:
+        manifest = load(folder / MANIFEST_NAME)
+    except FileNotFoundError:
+        manifest, note = None, ""
+    except (ManifestError, OSError) as error:
+        manifest, note = None, f"its manifest cannot be used: {error}"
+    else:
+        note = ""
+    records = [record for _, record in node_records(folder) if isinstance(record, Manifest)]
+    known = [*([manifest] if manifest else []), *records]
+    if not known:
+        return Wants(names=None, committed=False, note=note)
+    sizes = {name: entry.size for record in known for name, entry in record.files.items()}
+    names = set(sizes)
+    for role in {folder for record in known for folder in record.roles.values()}:
+        names.add(f"{role}/*")
+    for node in {str(node) for record in known for node in _listed(record)}:
+        names.add(record_name(node))
+    return Wants(
+        names=sorted(names),
+        committed=manifest is not None,
+        attempt=known[0].attempt,
+        step=known[0].step,
+        wrong_size=tuple(name for name, size in sizes.items() if name in files and files[name] != size),
+        note=note,
+    )
+
+
+def wants_of(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wants:
+    """Return what a folder of another framework has to hold."""
+    names = None if signature.wants is None else list(signature.wants)
+    if signature.kind == "hf" and INDEX_NAME in files:
+        try:
+            shards = set(read_index(folder / INDEX_NAME).weight_map.values())
+        except (FormatError, OSError) as error:
+            return Wants(names=names, note=str(error).partition("\n")[0])
+        return Wants(names=sorted({INDEX_NAME, *shards}))
+    if signature.kind == "deepspeed":
+        world = _deepspeed_world(folder, files)
+        return Wants(names=None if world is None else deepspeed_names(world, files))
+    if signature.kind == "dcp":
+        return _wants_of_dcp(folder, signature, files)
+    return Wants(names=names, committed=signature.committed)
+
+
+def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wants:
+    """Return the files that `.metadata` names, or those of ranks that saved without each other."""
+    described = [name for name in files if name == DCP_METADATA or DCP_OF_RANK.fullmatch(name)]
+    if not described:
+        return Wants(names=[DCP_METADATA], committed=False)
+    names: set[str] = set(described)
+    try:
+        for name in described:
+            names |= read_metadata(folder / name).files
+    except (OrzError, OSError) as error:
+        return Wants(names=None, committed=signature.committed, note=str(error).partition("\n")[0])
+    return Wants(names=sorted(names), committed=signature.committed)
+
+
+def _listed(record: Manifest) -> list[object]:
+    nodes = record.meta.get(NODES_KEY)
+    return nodes if isinstance(nodes, list) else []
+
+
+def _deepspeed_world(folder: Path, files: Mapping[str, int]) -> int | None:
+    """Return the number of data-parallel ranks, as one file of DeepSpeed says; None where none does.
+
+    Source: deepspeed 0.19.8, `runtime/engine.py` (`dp_world_size` in every `*_model_states.pt`) and
+    `runtime/zero/stage_1_and_2.py`, `stage3.py` (`partition_count` in every `*_optim_states.pt`).
+    """
+    for suffix in ("_model_states.pt", "_optim_states.pt"):
+        name = next((name for name in sorted(files) if name.endswith(suffix) and "/" not in name), None)
+        if name is None:
+            continue
+        try:
+            value = load_torch(folder / name).value
+        except (OrzError, OSError):
+            continue  # `verify` says what is wrong with it
+        found = _world_in(value)
+        if found is not None:
+            return found
+    return None
+
+
+def _world_in(value: object) -> int | None:
+    document = value if isinstance(value, dict) else {}
+    state = document.get("optimizer_state_dict")
+    count = state.get("partition_count") if isinstance(state, dict) else document.get("dp_world_size")
+    counts = count if isinstance(count, list) else [count]
+    sizes = [size for size in counts if type(size) is int and 0 < size <= MAX_WORLD]
+    return max(sizes, default=None)

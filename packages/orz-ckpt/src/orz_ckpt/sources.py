@@ -1,0 +1,171 @@
+"""Any checkpoint as a `Source`: which format it is of, and the reader for it.
+
+A new format is one line in `FORMATS`: a module in `orz_ckpt.formats` with `recognises` (by names alone) and `read`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.errors import NoWeightsError, SeveralError
+from orz_ckpt.formats import dcp, deepspeed, fsdp, model_folder, peft, torch_model
+from orz_ckpt.formats.fsdp_files import steps_in
+from orz_ckpt.inventory import CHECKPOINTS_DIR, newest_committed
+from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.subject import Kind, identify, step_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from orz_ckpt.source import Source
+
+_ACCEPTED: Final = (
+    "a .safetensors or .pt file, a Hugging Face folder, a step folder of orz-train, or a folder that DeepSpeed, FSDP"
+    " (verl), torch.distributed.checkpoint or PEFT wrote"
+)
+_RECORDS: Final = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".log", ".md")
+"""What lies where a run was driven from, even if its weights went elsewhere."""
+_MAX_NAMED: Final = 5
+_HALVES: Final = ("BF16", "F16")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What a reader may want to know beside the path."""
+
+    tag: str = ""
+    """Of a DeepSpeed folder: which of its checkpoints; the one that `latest` names where empty."""
+    inert: frozenset[str] = frozenset()
+    """Names of pickle globals that may stand for objects that are never made."""
+    dtype: str = "keep"
+    """In which type the weights will be used: a name of `cast.CASTABLE`, or `keep`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way in which weights are stored."""
+
+    name: str
+    recognises: Callable[[Path], bool]
+    """Whether a path looks like it, from names alone."""
+    read: Callable[[Path, Asked], Source]
+
+
+def _read_deepspeed(path: Path, asked: Asked) -> Source:
+    """Take the 16-bit copy of the weights where it is of the very type that is wanted: it has far fewer bytes."""
+    if asked.dtype in _HALVES:
+        source = deepspeed.read(path, tag=asked.tag, inert=asked.inert, prefer="module")
+        if all(tensor.dtype not in _HALVES or tensor.dtype == asked.dtype for tensor in source.tensors.values()):
+            return source
+    return deepspeed.read(path, tag=asked.tag, inert=asked.inert)
+
+
+FORMATS: Final = (
+    Format("deepspeed", deepspeed.recognises, _read_deepspeed),
+    Format("fsdp", fsdp.recognises, lambda path, asked: fsdp.read(path, inert=asked.inert)),
+    Format("dcp", dcp.recognises, lambda path, asked: dcp.read(path, inert=asked.inert)),
+    Format("peft", peft.recognises, lambda path, asked: peft.read(path, inert=asked.inert)),
+    Format("hf", model_folder.recognises, lambda path, _: model_folder.read(path)),
+    Format("torch", torch_model.recognises, lambda path, asked: torch_model.read(path, inert=asked.inert)),
+)
+"""In the order in which they are tried: those with a layout of their own before plain files."""
+
+
+def detect(path: Path) -> str | None:
+    """Return the format whose layout `path` has, None where it has none of them.
+
+    Raises:
+        MissingPathError: nothing is there.
+        OSError: it cannot be looked at.
+    """
+    identify(path)
+    found = _format(path)
+    return found.name if found else None
+
+
+def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(), dtype: str = "keep") -> Source:
+    """List the tensors of the checkpoint at `path`; no weight is read.
+
+    Args:
+        path: a file, a folder of a known format, or a step folder with one role in it.
+        tag: of a DeepSpeed folder: which of its checkpoints; the one that `latest` names where empty.
+        inert: names of pickle globals that may stand for objects that are never made.
+        dtype: in which type the weights will be used; where two copies are there, the one that fits is taken.
+
+    Raises:
+        MissingPathError: nothing is there.
+        NoWeightsError: nothing there is of a known format; it says what is.
+        SeveralError: several models are there, and one has to be named.
+        FormatError: it is of a format and cannot be read.
+        OSError: it cannot be looked at.
+    """
+    subject = identify(path)
+    found = _format(path)
+    if found is not None:
+        return found.read(path, Asked(tag=tag, inert=inert, dtype=dtype))
+    if subject.kind is Kind.RUN:
+        raise _run(path)
+    roles = roles_in(path)
+    if len(roles) == 1:
+        return open_source(next(iter(roles.values())), tag=tag, inert=inert, dtype=dtype)
+    if roles:
+        named = " or ".join(str(role) for role in roles.values())
+        raise SeveralError(f"{path} holds {len(roles)} models: {', '.join(roles)}", remedy=f"give one: {named}")
+    steps = steps_in(path)
+    if steps:
+        message = f"{path} holds {len(steps)} steps of verl, not one checkpoint"
+        raise SeveralError(message, remedy=f"give one of its models: {_one_model(steps[-1])}")
+    raise _nothing(path)
+
+
+def roles_in(path: Path) -> dict[str, Path]:
+    """Return the folders right below `path` that hold a model, by name: policy, critic, actor, ...
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    if not path.is_dir():
+        return {}
+    return {entry.name: entry for entry in sorted(path.iterdir()) if entry.is_dir() and _format(entry)}
+
+
+def _format(path: Path) -> Format | None:
+    return next((known for known in FORMATS if known.recognises(path)), None)
+
+
+def _run(path: Path) -> SeveralError:
+    run = path if (path / CHECKPOINTS_DIR).is_dir() else path.parent
+    newest = newest_committed(run)
+    if newest is None:
+        steps = step_folders(run / CHECKPOINTS_DIR) if (run / CHECKPOINTS_DIR).is_dir() else step_folders(path)
+        newest = steps[-1] if steps else None
+    remedy = f"give one of its models: {_one_model(newest)}" if newest else "it has saved nothing yet"
+    return SeveralError(f"{path} is a run, not a checkpoint", remedy=remedy)
+
+
+def _one_model(step: Path) -> Path:
+    return next(iter(roles_in(step).values()), step)
+
+
+def _nothing(path: Path) -> NoWeightsError:
+    """Say what is there instead of weights."""
+    if not path.is_dir():
+        kind = f"a file with the suffix {path.suffix}" if path.suffix else "a file without suffix"
+        return NoWeightsError(f"{path} is {kind}, which is no format of weights known here", remedy=f"give {_ACCEPTED}")
+    names = sorted(entry.name for entry in path.iterdir() if entry.name != MANIFEST_NAME)
+    if not names:
+        return NoWeightsError(f"{path} is empty", remedy=_search(path))
+    shown = ", ".join(ascii(name)[1:-1] for name in names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
+    if all(name.endswith(_RECORDS) for name in names):
+        return NoWeightsError(
+            f"{path} holds no weights, only records: {shown}. The weights were written elsewhere: to another node,"
+            " or below another working directory",
+            remedy=_search(path),
+        )
+    return NoWeightsError(f"{path} holds no weights in a format known here: {shown}", remedy=f"give {_ACCEPTED}")
+
+
+def _search(path: Path) -> str:
+    return f"search for them: orz ckpt locate {path}"

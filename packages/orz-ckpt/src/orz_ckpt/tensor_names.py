@@ -1,0 +1,27 @@
+"""What a tensor's name says: which layer it is of, and which part of a layer it is."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+OUTSIDE: Final = -1
+"""The layer of tensors that belong to none."""
+
+_LAYER: Final = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.", re.ASCII)
+_NUMBER: Final = re.compile(r"(?<=\.)\d+(?=\.)", re.ASCII)
+
+
+def layer_of(name: str) -> int:
+    """Return the number of the layer, `OUTSIDE` where there is none. `model.layers.3.mlp.up_proj.weight`: 3."""
+    match = _LAYER.search(name)
+    return int(match[1]) if match else OUTSIDE
+
+
+def module_of(name: str) -> str:
+    """Return what the tensor is in any layer, experts alike. `model.layers.3.mlp.up_proj.weight`: `mlp.up_proj.weight`.
+
+    The name of a tensor outside the layers is returned as it is.
+    """
+    match = _LAYER.search(name)
+    return _NUMBER.sub("*", name[match.end() :]) if match else name

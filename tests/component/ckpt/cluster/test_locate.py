@@ -1,0 +1,200 @@
+"""`orz ckpt locate` on this machine: real folders, told by names and small files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from safetensors.numpy import save_file
+
+from orz_ckpt.cluster.fleet import Here
+from orz_ckpt.cluster.locate import Location, locate
+from orz_ckpt.node.scan import scan
+from orz_ckpt.storage import stage
+from orz_cli.findings import Status
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let home and working directory be this test's own, and no Ray run here."""
+    monkeypatch.setattr("orz_ckpt.node.roots.processes", lambda: iter(()))
+    monkeypatch.setattr("orz_ckpt.node.roots.raylets", list)
+    monkeypatch.setattr("orz_ckpt.node.roots._homes", lambda: iter(()))
+    monkeypatch.setattr("orz_ckpt.node.roots.tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def find(*runs: object) -> Location:
+    return locate(Here(), [str(run) for run in runs])
+
+
+def errors(found: Location) -> list[str]:
+    return [entry.code for entry in found.findings if entry.severity == "error"]
+
+
+def pieces(found: Location) -> dict[str, str]:
+    return {member.piece.path: member.piece.kind for group in found.groups for member in group.members}
+
+
+def weights(folder: Path, name: str = "model.safetensors") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"w": np.ones(3, "<f4")}, folder / name)
+    return folder
+
+
+def test_a_run_by_its_path(run: Path) -> None:
+    """Steps are listed with what they are; a whole one needs no collecting, and is to be verified."""
+    found = find(run)
+    assert Status.OK == found.status()
+    assert [10, 20, 30] == [group.step for group in found.groups]
+    assert {(True, True)} == {(group.complete, group.members[0].piece.committed) for group in found.groups}
+    assert f"orz ckpt verify {run}/checkpoints/step_000030" == found.command
+
+
+def test_a_relative_path_that_landed_in_the_home_directory(alone: Path) -> None:
+    """The same name below the home directory is found, though it is not below the working directory."""
+    there = weights(alone / "home" / "orz_ckpt" / "exp" / "iter10" / "policy")
+    (alone / "work" / "orz_ckpt" / "exp").mkdir(parents=True)
+    (alone / "work" / "orz_ckpt" / "exp" / "iter10_generation_results.json").write_text("{}")
+    for spelled in ("orz_ckpt/exp", alone / "work" / "orz_ckpt" / "exp"):
+        found = find(spelled)
+        assert (Status.OK, {str(there): "hf"}) == (found.status(), pieces(found))
+        assert (10, "iter10/policy") == (found.groups[0].step, found.groups[0].rel)
+
+
+def test_weights_in_a_runtime_environment_of_ray(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found, with a warning that Ray will remove them."""
+    monkeypatch.setenv("RAY_TMPDIR", str(alone / "r"))
+    session = alone / "r" / "ray" / "session_2026-11-22_10-11-12_123456_7"
+    package = session / "runtime_resources" / "working_dir_files" / "_ray_pkg_0a1b"
+    there = weights(package / "runs" / "x" / "iter5" / "policy")
+    found = find("runs/x")
+    assert {str(there): "hf"} == pieces(found)
+    assert ["piece_in_ray_session"] == [entry.code for entry in found.findings]
+
+
+def test_nothing_of_that_name(alone: Path) -> None:
+    """Then other weights in likely folders are listed, and the answer is a failure all the same."""
+    there = weights(alone / "home" / "other" / "checkpoint-20")
+    found = find("runs/none")
+    assert (["nothing_located"], {str(there): "hf"}) == (errors(found), pieces(found))
+    assert "1 other checkpoint is listed" in found.findings[0].message
+    shutil.rmtree(there)
+    assert "listed" not in find("runs/none").findings[0].message
+
+
+def test_a_run_with_json_only(alone: Path) -> None:
+    """A run folder that holds no weights is no find."""
+    (alone / "work" / "run" / "checkpoints" / "step_000010").mkdir(parents=True)
+    (alone / "work" / "run" / "metrics.jsonl").write_text("{}\n")
+    assert ["nothing_located"] == errors(find("run"))
+
+
+@pytest.mark.parametrize("missing", ["model-00002-of-00002.safetensors", "model.safetensors.index.json"])
+def test_a_missing_shard(model: Path, missing: str) -> None:
+    """Index and numbering each tell that a shard is missing; the index itself may be."""
+    (model / missing).unlink()
+    expected = ["pieces_incomplete"] if missing.startswith("model-") else []
+    assert expected == errors(find(model))
+
+
+def test_only_the_newest_step_decides(run: Path) -> None:
+    """An older step that lacks a file is a warning."""
+    (run / "checkpoints" / "step_000010" / "policy" / "config.json").unlink()
+    found = find(run)
+    assert (Status.OK, ["pieces_incomplete"]) == (found.status(), [entry.code for entry in found.findings])
+    (run / "checkpoints" / "step_000030" / "policy" / "config.json").unlink()
+    assert Status.FAILED == find(run).status()
+
+
+def test_a_file_of_another_size_than_recorded_is_missing(step: Path) -> None:
+    """A truncated file is as good as none."""
+    with (step / "state" / "rank_0.bin").open("r+b") as stream:
+        stream.truncate(5)
+    found = find(step.parent.parent)
+    assert ["pieces_incomplete"] == errors(found)
+    assert ["state/rank_0.bin"] == found.groups[0].missing
+
+
+def test_what_is_in_flight(run: Path) -> None:
+    """A folder that a save is still writing is shown, and decides nothing."""
+    with stage(run / "checkpoints" / "step_000040", attempt="now") as staged:
+        weights(staged.path / "policy")
+        found = find(run)
+        assert [True] == [group.members[0].piece.in_flight for group in found.groups if group.step == 40]
+        assert f"orz ckpt verify {run}/checkpoints/step_000030" == found.command
+        staged.commit(step=40, roles={"policy": "policy"}, writer="t 1")
+
+
+def test_deepspeed_ranks(alone: Path) -> None:
+    """One rank's file says how many there are; those that are not here are named."""
+    folder = alone / "work" / "ds" / "global_step7"
+    folder.mkdir(parents=True)
+    for rank in (0, 1):
+        for what in ("model", "optim"):
+            name = f"zero_pp_rank_{rank}_mp_rank_00_{what}_states.pt"
+            torch.save({"dp_world_size": 4} if what == "model" else {}, folder / name)
+    found = find("ds")
+    (group,) = found.groups
+    assert (7, "deepspeed", [0, 1]) == (group.step, group.kind, group.members[0].piece.ranks)
+    assert {
+        f"zero_pp_rank_{rank}_mp_rank_00_{what}_states.pt" for rank in (2, 3) for what in ("model", "optim")
+    } == set(group.missing)
+
+
+def test_dcp_files(alone: Path) -> None:
+    """What `.metadata` names has to be there, in torch's own words."""
+    folder = alone / "work" / "dcp" / "step-3"
+    with pytest.warns(UserWarning, match="single process"):
+        dcp.save({"model": {"w": torch.ones(4)}}, checkpoint_id=folder, no_dist=True)
+    assert Status.OK == find("dcp").status()
+    (folder / "__0_0.distcp").rename(folder / "__1_0.distcp")
+    assert ["__0_0.distcp"] == find("dcp").groups[0].missing
+    (folder / ".metadata").unlink()
+    assert False is find("dcp").groups[0].members[0].piece.committed
+
+
+def test_odd_things_on_the_way(alone: Path) -> None:
+    """FIFOs, links in a circle, links elsewhere and hostile names neither stop nor mislead the search."""
+    base = alone / "work" / "run"
+    there = weights(base / "iter1" / "policy")
+    os.mkfifo(base / "iter1" / "model.safetensors")
+    (base / "loop").symlink_to(base)
+    (base / "elsewhere").symlink_to(weights(alone / "outside"))
+    (base / "iter1" / "x\x1b[2J\n").mkdir()
+    (base / "iter2").mkdir()
+    (base / "iter2" / "model.safetensors").symlink_to(there / "model.safetensors")
+    assert {str(there): "hf"} == pieces(find("run"))
+
+
+def test_bounds_are_told(alone: Path) -> None:
+    """A search that ends for want of time says so and is inconclusive; what is too deep is listed."""
+    weights(alone / "work" / "run" / "iter1")
+    late = scan(alone / "work", deadline=time.monotonic() - 1)
+    assert (["the time was up"], []) == (late.cut, late.pieces)
+    flat = scan(alone / "work", max_depth=1)
+    assert ([], [f"{alone}/work/run: deeper than 1 folders"]) == (flat.pieces, flat.left_out)
+    found = locate(Here(), ["run"], budget_s=-1.0)
+    assert (Status.INCONCLUSIVE, "scan_cut_short") == (found.status(), found.findings[-1].code)
+
+
+def test_json(run: Path) -> None:
+    """The shared shape, a piece a line, the command."""
+    answer = json.loads(json.dumps(find(run).to_json()))
+    assert {"v": 1, "status": "ok", "findings": []} == {key: answer[key] for key in ("v", "status", "findings")}
+    assert 3 == len(answer["pieces"])
+    assert {"path", "nodes", "step", "kind", "files", "bytes", "complete", "committed"} <= set(answer["pieces"][0])
+    assert answer["command"].startswith("orz ckpt verify ")

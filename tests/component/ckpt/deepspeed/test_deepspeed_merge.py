@@ -1,0 +1,62 @@
+"""Real DeepSpeed checkpoints, merged: the weights of the live engine, kept or rounded, as safetensors reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from orz_ckpt.merge.run import Options, merge
+from orz_ckpt.sources import open_source
+from orz_ckpt.verify import verify
+from orz_cli.findings import Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.component
+
+SMALL = ("zero2", "zero2-older", "zero2-aligned", "zero2-empty", "zero3", "zero3-nodes", "zero1", "zero1-bf16", "zero0")
+TORCH = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64, "BOOL": torch.bool}
+
+
+def live(played: Any) -> dict[str, torch.Tensor]:
+    """Return the masters of the live engine, under every name."""
+    found = {}
+    for name, (dtype, shape, data) in played.engine("masters").items():
+        empty = torch.empty(shape, dtype=TORCH[dtype])
+        found[name] = torch.frombuffer(bytearray(data), dtype=TORCH[dtype]).reshape(shape) if data else empty
+    return found
+
+
+def written(out: Path) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for file in out.glob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a mapping
+    return tensors
+
+
+@pytest.mark.parametrize("dtype", ["keep", "F32", "BF16", "F16"])
+@pytest.mark.parametrize("name", SMALL)
+def test_merged_weights_are_those_of_the_live_engine(
+    small: dict[str, Any], tmp_path: Path, name: str, dtype: str
+) -> None:
+    """Every tensor has the bits of the engine's master, rounded by torch where a type was asked for; ties are out."""
+    source = open_source(small[name].checkpoint, tag="global_step2", dtype=dtype)
+    merged = merge(source, tmp_path / "out", Options(dtype=dtype, max_shard_bytes=700))
+    expected = live(small[name])
+    got = written(tmp_path / "out")
+
+    assert merged.written
+    assert expected.keys() - source.aliases.keys() == got.keys()
+    for key, tensor in got.items():
+        master = expected[key]
+        rounded = master.to(TORCH[dtype]) if dtype != "keep" and master.is_floating_point() else master
+        assert (rounded.dtype, rounded.shape) == (tensor.dtype, tensor.shape)
+        assert torch.equal(rounded, tensor)
+    report = verify(tmp_path / "out")
+    empty = any(tensor.shape and not tensor.numel() for tensor in got.values())
+    assert (Status.FAILED if empty else Status.OK) is report.status()

@@ -1,0 +1,231 @@
+"""Distributed checkpoints of torch that something happened to: what is found, and what can still be read."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orz_ckpt.coverage import check_coverage
+from orz_ckpt.errors import FormatError, HostileError
+from orz_ckpt.formats.dcp import read, recognises
+from orz_ckpt.merge.run import merge
+from orz_cli.findings import Severity, Status
+from orz_cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orz_ckpt.findings import CkptFinding
+    from orz_ckpt.source import Source
+
+torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.component
+
+Numbers = dict[str, tuple[str, tuple[int, ...], bytes]]
+OF_RANK_1 = {"scale"}
+"""Tensors without elements on rank 1."""
+
+
+def only(source: Source) -> CkptFinding:
+    (found,) = source.findings
+    return found
+
+
+def codes(source: Source) -> list[str]:
+    return [entry.code for entry in source.findings]
+
+
+@pytest.mark.parametrize("leftover", ["nothing", "a whole .metadata.tmp", "half a .metadata.tmp"])
+def test_a_save_that_never_finished(
+    leftover: str, broken: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without .metadata nobody knows what the data is: exit 1, and whether a rename would be enough."""
+    path = broken("dcp_nested")
+    if leftover != "nothing":
+        data = (path / ".metadata").read_bytes()
+        (path / ".metadata.tmp").write_bytes(data if "whole" in leftover else data[: len(data) // 2])
+    (path / ".metadata").unlink()
+    assert recognises(path)
+    found = only(read(path))
+    assert ("uncommitted", "rename" in found.remedy) == (found.code, "whole" in leftover)
+    assert 1 == main(["ckpt", "merge", str(path), str(tmp_path / "out")])
+    assert "3 files of data" in capsys.readouterr().out
+
+
+def test_missing_files_are_named_by_rank(
+    broken: Callable[[str], Path], expected: Callable[[str], Numbers], tmp_path: Path
+) -> None:
+    """The files of a rank on another node are one finding with the rank's number; what is whole is left."""
+    path = broken("dcp_flat")
+    for file in path.glob("__1_*.distcp"):
+        file.unlink()
+    source = read(path)
+    found = only(source)
+    assert "ranks_missing" == found.code
+    assert found.message.startswith("2 files of rank 1 are missing, with ")
+    assert "__1_0.distcp, __1_1.distcp" in found.message
+    assert OF_RANK_1 <= source.tensors.keys() < expected("dcp_flat").keys()
+    assert [] == check_coverage(source)
+    assert not merge(source, tmp_path / "out").written
+
+
+def test_a_torn_file_is_one_finding(broken: Callable[[str], Path]) -> None:
+    """However many chunks of a file are gone, it is named once, with where it should have ended."""
+    path = broken("dcp_nested")
+    file = path / "__2_0.distcp"
+    file.write_bytes(file.read_bytes()[:3000])
+    found = only(read(path))
+    assert ("shard_torn", str(file)) == (found.code, found.path)
+    assert "3,000 bytes" in found.message
+
+
+def test_data_of_another_save_is_found(broken: Callable[[str], Path], saved: Callable[[str], Path]) -> None:
+    """A data file that a later save wrote over does not fit the metadata, and nothing of it is used."""
+    path = broken("dcp_nested")
+    shutil.copy(path / "__0_0.distcp", path / "__1_0.distcp")
+    source = read(path)
+    assert codes(source)[0] in {"shards_disagree", "shard_torn"}
+    assert str(path / "__1_0.distcp") == source.findings[0].path
+    used = {piece.block.path.name for tensor in source.tensors.values() for piece in tensor.pieces}
+    assert {"__0_0.distcp", "__2_0.distcp"} == used | {"__2_0.distcp"}
+
+
+def test_leftover_data_is_a_warning(broken: Callable[[str], Path], tmp_path: Path) -> None:
+    """Data files of an earlier save on more ranks are named, and do not change what is read."""
+    path = broken("dcp_single")
+    shutil.copy(path / "__0_0.distcp", path / "__9_0.distcp")
+    source = read(path)
+    assert ("shards_unused", Severity.WARN) == (only(source).code, only(source).severity)
+    assert "__9_0.distcp" in only(source).message
+    assert merge(source, tmp_path / "out").written
+
+
+def test_a_rank_without_its_metadata(broken: Callable[[str], Path]) -> None:
+    """Where every rank describes its own chunks, the one that is missing is named."""
+    path = broken("dcp_no_collectives")
+    (path / "__1.metadata").unlink()
+    source = read(path)
+    (missing,) = [entry for entry in source.findings if entry.code == "ranks_missing"]
+    assert "the metadata of rank 1 is missing" in missing.message
+    assert "tensor_hole" in {entry.code for entry in check_coverage(source)}
+
+
+def test_copies_of_ranks_without_collectives_are_compared(
+    broken: Callable[[str], Path],
+    expected: Callable[[str], Numbers],
+    patched: Callable[[Path, bytes, bytes], None],
+) -> None:
+    """Where every rank stores a replicated tensor, one that differs is found."""
+    path = broken("dcp_no_collectives")
+    old = expected("dcp_no_collectives")["rope"][2]
+    patched(path / "__2_0.distcp", old, bytes([old[0] ^ 1]) + old[1:])
+    assert ("copies_differ", "rope") == (only(read(path)).code, only(read(path)).tensor)
+
+
+def test_changed_bytes_are_refused(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    """What an extension made of the bytes is not guessed: the extension is named, and the verdict is exit 3."""
+    source = read(saved("dcp_transformed"))
+    assert "layout_unsupported" == only(source).code
+    assert "test.reversed/1" in only(source).message
+    assert Status.INCONCLUSIVE == merge(source, tmp_path / "out").status()
+
+
+def test_a_lost_shard_of_the_safetensors_variant(broken: Callable[[str], Path]) -> None:
+    """A gap between shards is named and leaves a hole; that a lost last one would not show is always said."""
+    path = broken("hf_shards")
+    assert ["shapes_derived"] == codes(read(path))
+    (path / "shard-00002-model-00001-of-00001.safetensors").unlink()
+    source = read(path)
+    assert "there is no shard 2" in only(source).message
+    assert "tensor_hole" in {entry.code for entry in check_coverage(source)}
+
+
+@pytest.mark.parametrize("breakage", ["torn", "no places", "places of another kind"])
+def test_a_shard_that_does_not_say_where_it_belongs(breakage: str, broken: Callable[[str], Path]) -> None:
+    """A torn shard, and one without places for its tensors, are findings."""
+    path = broken("hf_shards")
+    file = path / "shard-00003-model-00001-of-00001.safetensors"
+    data = file.read_bytes()
+    if breakage == "torn":
+        file.write_bytes(data[:-1])
+    elif breakage == "no places":
+        file.write_bytes(data.replace(b"DCP_SHARDING_INFO", b"dcp_sharding_info"))
+    else:
+        file.write_bytes(data.replace(b"[8, 0]", b"[8   ]"))
+    assert "shard_torn" in codes(read(path))
+
+
+def test_megatron_keeps_its_names(broken: Callable[[str], Path]) -> None:
+    """A folder that Megatron-Core wrote is read, and it is said that no Hugging Face loader knows its names."""
+    path = broken("dcp_single")
+    (path / "metadata.json").write_text('{"sharded_backend": "torch_dist"}', encoding="utf-8")
+    assert ("names_foreign", Severity.WARN) == (only(read(path)).code, only(read(path)).severity)
+
+
+class Canary:
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __reduce__(self) -> Any:
+        return (exec, (f"open({str(self._file)!r}, 'w')",))
+
+
+def metadata_of(path: Path) -> Any:
+    return pickle.loads((path / ".metadata").read_bytes())  # noqa: S301  our own
+
+
+def test_metadata_that_would_run_code_is_refused(broken: Callable[[str], Path], tmp_path: Path) -> None:
+    """`.metadata` is a pickle, which torch runs; here it is exit 4, and nothing ran."""
+    path = broken("dcp_single")
+    metadata = metadata_of(path)
+    metadata.planner_data = Canary(tmp_path / "ran")
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(HostileError, match=r"\.metadata.*builtins\.exec"):
+        read(path)
+    assert 4 == main(["ckpt", "merge", str(path), str(tmp_path / "out")])
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a\\b", "", "..", "a\nb"])
+def test_metadata_that_names_other_folders_is_refused(name: str, broken: Callable[[str], Path]) -> None:
+    """A chunk in a file outside the folder is never opened."""
+    path = broken("dcp_single")
+    metadata = metadata_of(path)
+    for info in metadata.storage_data.values():
+        info.relative_path = name
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(HostileError, match="no file of its folder"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state_dict_metadata", None),
+        ("storage_data", []),
+        ("storage_data", {3: 4}),
+    ],
+)
+def test_metadata_without_its_parts(field: str, value: object, broken: Callable[[str], Path]) -> None:
+    """A pickle that is no metadata of torch is an error that says what it lacks."""
+    path = broken("dcp_single")
+    metadata = metadata_of(path)
+    setattr(metadata, field, value)
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(FormatError, match=r"not a sound \.metadata: it"):
+        read(path)
+
+
+def test_every_cut_of_metadata_is_an_error(broken: Callable[[str], Path]) -> None:
+    """`.metadata` cut off anywhere, or with bytes behind it, is never read as something else."""
+    path = broken("dcp_single")
+    data = (path / ".metadata").read_bytes()
+    for cut in [*range(0, len(data), 7), len(data) + 1]:
+        (path / ".metadata").write_bytes((data + b"\0")[:cut])
+        with pytest.raises(FormatError):
+            read(path)

@@ -1,0 +1,112 @@
+"""The story of the lost weights, on two Ray nodes with disks of their own under one path.
+
+The trainer does not run on two nodes yet: `stand_in_trainer.py` saves through the same protocol in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
+OTHER_ADDRESS = "10.99.0.2"
+
+
+def digests(node, folder: Path) -> list[str]:
+    """Return name and sha256 of every file below `folder` on a node."""
+    return sorted(node.check("find", folder, "-type", "f", "-exec", "sha256sum", "{}", "+").splitlines())
+
+
+def save(cluster, run: Path | str, step: int, *, cwd: Path | str = "/") -> None:
+    """Let the stand-in save a step, rank 0 on the other node."""
+    said = cluster.head.check(sys.executable, STAND_IN, cluster.address, OTHER_ADDRESS, run, str(step), cwd=cwd)
+    assert said.startswith(f"step {step} saved to "), said
+
+
+def codes(result) -> set[str]:
+    """Return the codes of a JSON answer's findings that are no notes."""
+    return {entry["code"] for entry in json.loads(result.stdout)["findings"] if entry["severity"] != "info"}
+
+
+def test_weights_on_another_disk(cluster, disks) -> None:
+    """Preflight refuses; without it a save succeeds, and verify, locate, collect and verify bring the weights home."""
+    head, ray = cluster.head, ("--ray", cluster.address)
+    run = disks.checkpoints / "run one"
+
+    refused = head.orz("ckpt", "preflight", run, *ray, "--bytes", "1MB", "--json")
+    assert 1 == refused.code, refused
+    assert {"storage_not_shared"} == codes(refused)
+    said = json.loads(refused.stdout)
+    assert "PER-NODE" == said["verdict"]
+    assert [["gpu-01"], ["gpu-02"]] == said["domains"]
+    assert [] == head.check("ls", "-A", disks.checkpoints).splitlines(), "the probes are gone, and the folder with them"
+    accepted = head.orz("ckpt", "preflight", run, *ray, "--expect", "per_node")
+    assert 0 == accepted.code, accepted
+
+    save(cluster, run, 10)
+
+    lost = head.orz("ckpt", "verify", run)
+    assert 1 == lost.code, lost
+    assert "weights_elsewhere" in lost.stdout
+    assert f"were written by node gpu-02 to {run}/checkpoints/step_000010" in lost.stdout
+
+    before = digests(cluster.other, run)
+    found = head.orz("ckpt", "locate", run, *ray, "--json")
+    assert 0 == found.code, found
+    answer = json.loads(found.stdout)
+    pieces = {piece["nodes"][0]: piece for piece in answer["pieces"]}
+    assert {"gpu-01", "gpu-02"} == set(pieces)
+    assert (False, True) == (pieces["gpu-01"]["complete"], pieces["gpu-02"]["complete"])
+    assert f"{run}/checkpoints/step_000010" == pieces["gpu-02"]["path"]
+    assert (
+        f"orz ckpt collect {shlex.quote(str(run))} --to {shlex.quote(str(run))} --ray {cluster.address}"
+        == (answer["command"])
+    )
+
+    brought = head.orz(*shlex.split(answer["command"])[1:])
+    assert 0 == brought.code, brought
+    whole = head.orz("ckpt", "verify", run, "--require-manifest", "--json")
+    assert 0 == whole.code, whole
+    assert before == digests(cluster.other, run), "a source is never altered"
+    theirs = [line for line in before if "/policy/" in line]
+    assert theirs == [line for line in digests(head, run) if "/policy/" in line]
+    again = head.orz(*shlex.split(answer["command"])[1:], "--json")
+    assert (0, 0) == (again.code, json.loads(again.stdout)["copied_bytes"])
+
+
+def test_relative_path_in_home(cluster, disks) -> None:
+    """A relative path means each process's own folder: preflight says so, and the weights come from a home folder."""
+    head, ray = cluster.head, ("--ray", cluster.address)
+    project = disks.checkpoints / "project"
+    head.check("mkdir", project)
+
+    refused = head.orz("ckpt", "preflight", "runs/two", *ray, "--expect", "per_node", "--json", cwd=project)
+    assert (1, {"path_relative"}) == (refused.code, codes(refused))
+    assert f"{disks.home}/runs/two on gpu-02" in refused.stdout
+
+    save(cluster, "runs/two", 20, cwd=project)
+    assert 1 == head.orz("ckpt", "verify", "runs/two", cwd=project).code
+
+    found = head.orz("ckpt", "locate", "runs/two", *ray, cwd=project)
+    assert 0 == found.code, found
+    assert f"{disks.home}/runs/two/checkpoints/step_000020" in found.stdout
+    command = next(line for line in found.stdout.splitlines() if "orz ckpt collect" in line).split("next")[1]
+    brought = head.orz(*shlex.split(command)[1:], cwd=project)
+    assert 0 == brought.code, brought
+    whole = head.orz("ckpt", "verify", "runs/two", "--require-manifest", cwd=project)
+    assert 0 == whole.code, whole
+
+
+def test_a_dead_node_is_no_pass(cluster, disks) -> None:
+    """Last, for it ends the second node: an answer without it is inconclusive, whatever the others say."""
+    head, ray = cluster.head, ("--ray", cluster.address)
+    cluster.other.check("sh", "-c", "kill -9 $(pgrep -x raylet)")
+    lost = head.orz("ckpt", "locate", disks.checkpoints / "run one", *ray, "--json")
+    assert 3 == lost.code, lost
+    assert {"node_unreachable"} <= codes(lost)

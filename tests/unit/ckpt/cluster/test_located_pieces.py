@@ -1,0 +1,166 @@
+"""What names tell of weights, and how pieces of several nodes make a checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, rank_text, same_views
+from orz_ckpt.node.pieces import LocatedPiece, run_folder, step_named
+from orz_ckpt.node.signatures import deepspeed_names, recognise
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("files", "folders", "kind", "ranks", "wants"),
+    [
+        (["config.json", "tokenizer.json"], [], None, (), None),
+        (["model.safetensors"], [], "hf", (), ("model.safetensors",)),
+        (
+            ["model-00001-of-00003.safetensors"],
+            [],
+            "hf",
+            (),
+            tuple(f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)),
+        ),
+        (["adapter_model.safetensors"], [], "peft", (), ("adapter_config.json", "adapter_model.safetensors")),
+        (
+            ["model_world_size_3_rank_2.pt", "model_world_size_3_rank_0.pt", "fsdp_config.json"],
+            ["huggingface"],
+            "fsdp",
+            (0, 2),
+            tuple(f"model_world_size_3_rank_{rank}.pt" for rank in range(3)),
+        ),
+        (["bf16_zero_pp_rank_10_mp_rank_00_optim_states.pt"], [], "deepspeed", (10,), None),
+        (["mp_rank_00_model_states.pt"], ["zero"], "deepspeed-universal", (), None),
+        (["mp_rank_00_model_states.pt"], [], "deepspeed", (), None),
+        (["__0_0.distcp", "__1_0.distcp"], [], "dcp", (0, 1), None),
+        (["model_optim_rng.pt"], [], "megatron", (), None),
+        (["iter_0000100_7_local.pt"], [], "nvrx", (7,), None),
+        (["model-rank-0-part-0.safetensors"], [], "vllm-sharded", (0,), None),
+        (["consolidated.00.pth"], [], "torch", (), ("consolidated.00.pth",)),
+    ],
+)
+def test_recognise(
+    files: list[str], folders: list[str], kind: str | None, ranks: tuple[int, ...], wants: tuple[str, ...] | None
+) -> None:
+    """Each framework is told by its names, with the ranks that are here and all names that have to be."""
+    found = recognise(files, folders)
+    assert kind == (found.kind if found else None)
+    if found is not None:
+        assert (ranks, wants) == (found.ranks, found.wants)
+
+
+def test_dcp_is_committed_by_its_metadata() -> None:
+    """`.metadata` is what torch writes last."""
+    found = [recognise([*more, "__0_0.distcp"], []) for more in ([], [".metadata"], ["__0.metadata"])]
+    assert [False, True, True] == [signature.committed for signature in found if signature]
+
+
+def test_names_of_all_deepspeed_ranks() -> None:
+    """Of some ranks' files those of all follow: ZeRO-3 partitions the model's states too, ZeRO-1 and 2 do not."""
+    third = deepspeed_names(
+        2, ["zero_pp_rank_1_mp_rank_00_model_states.pt", "zero_pp_rank_1_mp_rank_00_optim_states.pt"]
+    )
+    assert {
+        f"zero_pp_rank_{rank}_mp_rank_00_{what}_states.pt" for rank in (0, 1) for what in ("model", "optim")
+    } == set(third)
+    second = deepspeed_names(2, ["bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"])
+    assert {
+        "mp_rank_00_model_states.pt",
+        "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt",
+    } == set(second)
+
+
+@pytest.mark.parametrize(
+    ("path", "step", "run"),
+    [
+        ("/root/orz_ckpt/exp/iter100/policy", 100, "/root/orz_ckpt/exp"),
+        ("/r/checkpoints/step_000050", 50, "/r"),
+        ("/r/checkpoints/step_000050.tmp-ab/policy", 50, "/r"),
+        ("/r/global_step_7/actor", 7, "/r"),
+        ("/r/checkpoint-20/global_step20", 20, "/r"),
+        ("/r/model", None, "/r"),
+        ("/model", None, "/"),
+    ],
+)
+def test_step_and_run_of_a_path(path: str, step: int | None, run: str) -> None:
+    """The step is the innermost that a name states, the run what lies above the outermost."""
+    assert (step, run) == (step_named(path), run_folder(path))
+
+
+def piece(path: str, base: str, **fields: object) -> LocatedPiece:
+    return LocatedPiece(path=path, base=base, **{"kind": "orz", "step": 50, **fields})  # type: ignore[arg-type]
+
+
+def at(node: str, found: LocatedPiece) -> Located:
+    return Located(piece=found, nodes=(node,))
+
+
+def test_one_folder_seen_twice_is_one_piece() -> None:
+    """On a shared disk every node reports the same folder; equal paths on different disks stay apart."""
+    shared = piece("/mnt/r/checkpoints/step_000050", "/mnt/r", files={"a": 1}, inode=5, newest=1.0)
+    own = piece("/mnt/r/checkpoints/step_000050", "/mnt/r", files={"a": 1}, inode=9, newest=2.0)
+    found = same_views({"a": [shared], "b": [shared], "c": [own]})
+    assert [("a", "b"), ("c",)] == [located.nodes for located in found]
+
+
+def test_halves_on_two_nodes_are_one_checkpoint() -> None:
+    """What one node lacks another has: complete together, though neither is alone."""
+    wants = ["policy/*", "policy/model-1.safetensors", "policy/model-2.safetensors"]
+    first = piece("/a/r/checkpoints/step_000050", "/a/r", files={"policy/model-1.safetensors": 3}, wants=wants)
+    second = piece("/b/r/checkpoints/step_000050", "/b/r", files={"policy/model-2.safetensors": 4}, wants=wants)
+    (group,) = group_pieces([at("n1", first), at("n2", second)])
+    assert [False, False] == [first.complete, second.complete]
+    assert (True, []) == (group.complete, group.missing)
+    assert ["policy/model-2.safetensors"] == group_pieces([at("n1", first)])[0].missing
+
+
+def test_different_runs_stay_apart_where_nobody_named_one() -> None:
+    """Equal steps of two runs are one checkpoint only if the user said that both are his run."""
+    members = [at(run, piece(f"/{run}/r/checkpoints/step_000050", f"/{run}/r")) for run in ("x", "y")]
+    assert [1, 2] == [len(group_pieces(members)), len(group_pieces(members, by_base=True))]
+
+
+@pytest.mark.parametrize(
+    ("own", "joined"),
+    [
+        (None, False),
+        ({"attempt": "x"}, True),
+        ({"attempt": "other", "committed": True}, False),
+        ({"attempt": ""}, True),
+        ({"attempt": "", "committed": True}, False),
+    ],
+    ids=["nothing else", "same save", "another save", "a stub that says nothing", "committed without a word"],
+)
+def test_a_save_in_flight_joins_its_own(own: dict[str, object] | None, joined: bool) -> None:
+    """A temporary folder belongs to the step folder of the same save, and never to another's."""
+    flying = piece("/r/checkpoints/step_000050.tmp-x", "/r", attempt="x", in_flight=True, files={"a": 1})
+    members = [at("n2", flying)]
+    if own is not None:
+        members.append(at("n1", piece("/r/checkpoints/step_000050", "/r", **own)))
+    groups = group_pieces(members)
+    assert joined == (len(groups) == 1 and len(groups[0].members) == 2)
+    if not joined:
+        assert "checkpoints/step_000050.tmp-x" in {group.rel for group in groups}
+
+
+def test_the_newest_settled_step_decides() -> None:
+    """The highest step counts; a save in flight does not, unless there is nothing else."""
+
+    def made(step: int | None, *, flying: bool = False) -> Group:
+        member = at("n", piece(f"/r/s{step}", "/r", step=step, in_flight=flying))
+        return Group(rel=f"s{step}", kind="orz", step=step, members=(member,))
+
+    assert [20] == [group.step for group in newest_groups([made(10), made(20), made(30, flying=True)])]
+    assert [30] == [group.step for group in newest_groups([made(30, flying=True)])]
+    assert [None, None] == [group.step for group in newest_groups([made(None), made(None)])]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "text"), [([], ""), ([0], "0"), ([3, 1, 2], "1-3"), ([0, 1, 2, 5, 7, 8], "0-2, 5, 7-8")]
+)
+def test_ranks_as_text(ranks: list[int], text: str) -> None:
+    """Consecutive ranks are a range."""
+    assert text == rank_text(ranks)
