@@ -14,12 +14,12 @@ from orz_ckpt.manifest import CHUNK_BYTES, MANIFEST_NAME, PRIVATE_DIR, FileEntry
 from orz_ckpt.reading import read_once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from orz_ckpt.formats.safetensors import Header
 
-_MAX_THREADS: Final = min(4, os.cpu_count() or 1)
+MAX_THREADS: Final = min(4, os.cpu_count() or 1)
 
 
 def describe(folder: Path, known: Mapping[str, FileEntry] | None = None) -> dict[str, FileEntry]:
@@ -41,7 +41,7 @@ def describe(folder: Path, known: Mapping[str, FileEntry] | None = None) -> dict
             f"{folder / MANIFEST_NAME} is there before the commit, which it would stand for",
             remedy="name that file otherwise, or put it in a folder of its own",
         )
-    with ThreadPoolExecutor(max_workers=_MAX_THREADS) as pool:
+    with ThreadPoolExecutor(max_workers=MAX_THREADS) as pool:
         entries = pool.map(lambda file: (known or {}).get(file[0]) or entry_of(file[1]), found)
         return dict(zip((name for name, _ in found), entries, strict=True))
 
@@ -57,11 +57,13 @@ def holds(folder: Path, files: Mapping[str, FileEntry]) -> bool:
         path = folder / name
         return path.is_file() and read_once(path, algo=files[name].algo).digest == files[name].digest
 
-    with ThreadPoolExecutor(max_workers=_MAX_THREADS) as pool:
+    with ThreadPoolExecutor(max_workers=MAX_THREADS) as pool:
         return all(pool.map(same, files))
 
 
-def entry_of(path: Path, *, chunks: bool = False, sha256: bool = False) -> FileEntry:
+def entry_of(
+    path: Path, *, chunks: bool = False, sha256: bool = False, progress: Callable[[int], None] | None = None
+) -> FileEntry:
     """Flush one file and return its size and digest, and where its tensors lie if it holds any.
 
     Args:
@@ -69,6 +71,7 @@ def entry_of(path: Path, *, chunks: bool = False, sha256: bool = False) -> FileE
         chunks: list the digests of its chunks although those of its tensors are there. Where there are none, those
             of its chunks always are: each byte is hashed twice at most by a save.
         sha256: take its SHA-256, too.
+        progress: called with the number of bytes of each piece.
 
     Raises:
         FormatError: it is a broken safetensors file.
@@ -77,7 +80,9 @@ def entry_of(path: Path, *, chunks: bool = False, sha256: bool = False) -> FileE
     sync_file(path)
     header = read_header(path) if path.suffix == SUFFIX else None
     chunked = (chunks or header is None) and path.stat().st_size > CHUNK_BYTES
-    reading = read_once(path, header, tensor_digests=header is not None, chunks=chunked, sha256=sha256)
+    reading = read_once(
+        path, header, tensor_digests=header is not None, chunks=chunked, sha256=sha256, progress=progress
+    )
     return FileEntry(
         size=reading.size,
         digest=reading.digest,

@@ -63,6 +63,8 @@ RULES: Final = {
     "index_invalid": _error("The index of the shards cannot be read."),
     "index_differs": _error("Index and shards do not hold the same tensors."),
     "shard_orphan": _error("A file of weights is there that the index does not name."),
+    "file_holes": _error("Parts of a file were never written."),
+    "settings_invalid": _error("A JSON file that a loader reads beside the weights is cut off or is none."),
     "total_size_differs": _warn("The index states another total size than the shards have."),
     "no_weights": _error("There are no weights."),
     "config_missing": _warn("There is no config.json."),
@@ -109,6 +111,21 @@ RULES: Final = {
     "checksums_off": _info("A torch file was written without checksums."),
     "shapes_not_checked": _info("Names and shapes could not be derived from the configuration."),
     "numbers_not_checked": _info("Tensors of this type are not searched for NaN and infinity."),
+    "dtype_differs": _warn("The weights are of another type than the configuration says."),
+    "vocabulary_small": _warn("The tokenizer has tokens that the model has no embedding for."),
+    "latest_behind": _warn("A newer checkpoint is there than the one that is named the latest."),
+    "unchanged": _error("The weights are those of the base: training changed nothing."),
+    "not_compared": _unknown("The weights could not be compared with the base."),
+    "only_embeddings_changed": _warn("Nothing but embeddings differs from the base."),
+    "frozen_changed": _warn("Weights that were frozen differ from the base."),
+    "names_differ": _warn("Checkpoint and base do not have the same tensors."),
+    "compared": _info("How much of the weights differs from the base."),
+    "copy_of_base": _info("The weights are those of the sharded checkpoint that they are compared with."),
+    "rounded_base": _info("The weights are those of the base, rounded to a narrower type."),
+    "sampled": _info("How much was read, and how likely damage was to be found."),
+    "not_merged": _info("The weights are shards of ranks, which no Hugging Face loader reads."),
+    "no_state": _info("There is nothing to resume the training from."),
+    "path_ephemeral": _info("The checkpoint lies where files are lost when a machine or a container ends."),
     "tie_differs": _warn("The configuration ties two weights that differ."),
     "value_head": _info("The model is a critic."),
     "no_tokenizer": _info("There is no tokenizer."),
@@ -202,8 +219,17 @@ class Level(StrEnum):
 
     QUICK = "quick"
     """Names, sizes, headers, index, shapes."""
+    SAMPLE = "sample"
+    """Some of the bytes, chosen by chance, too."""
     FULL = "full"
-    """Every byte, too."""
+    """Every byte."""
+    DEEP = "deep"
+    """Every byte, and copies of the same weights compared with each other."""
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether every byte is read."""
+        return self in {Level.FULL, Level.DEEP}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

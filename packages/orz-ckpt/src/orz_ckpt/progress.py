@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from orz_ckpt.verify import Silent
+from orz_ckpt.watch import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orz_ckpt import verify
+    from orz_ckpt import watch
 
 
 class Bar:
@@ -38,7 +38,7 @@ class Bar:
 
 
 @contextmanager
-def shown_progress(doing: str = "reading") -> Iterator[verify.Progress]:
+def shown_progress(doing: str = "reading") -> Iterator[watch.Progress]:
     """Yield a bar on stderr that goes away at the end; where stderr is no terminal, yield silence.
 
     Args:

@@ -110,10 +110,10 @@ def read_once(
     Raises:
         OSError: it cannot be read, or changed after its contents were read.
     """
-    whole = _new_hasher(algo) if algo else None
+    whole = new_hasher(algo) if algo else None
     tensors = contents.tensors if contents else ()
     wanted = {tensor.name for tensor in tensors} if tensor_digests is True else set(tensor_digests or ())
-    hashers = {tensor.name: _new_hasher(algo or "blake3") for tensor in tensors if tensor.name in wanted}
+    hashers = {tensor.name: new_hasher(algo or "blake3") for tensor in tensors if tensor.name in wanted}
     others: list[Hasher] = [hashlib.sha256()] if sha256 else []
     chunked = _Chunked(algo or "blake3") if chunks else None
     seen = {tensor.name: Numbers() for tensor in tensors if numbers and tensor.dtype in FLOATS}
@@ -152,7 +152,7 @@ class _Chunked:
 
     def __init__(self, algo: str) -> None:
         self._algo, self._done = algo, list[str]()
-        self._hasher, self._nbytes = _new_hasher(algo), 0
+        self._hasher, self._nbytes = new_hasher(algo), 0
 
     def update(self, data: memoryview, /) -> None:
         """Add the next bytes of the file."""
@@ -163,7 +163,7 @@ class _Chunked:
             data = data[len(part) :]
             if self._nbytes == CHUNK_BYTES:
                 self._done.append(self._hasher.hexdigest())
-                self._hasher, self._nbytes = _new_hasher(self._algo), 0
+                self._hasher, self._nbytes = new_hasher(self._algo), 0
 
     def digests(self) -> tuple[str, ...]:
         """Return the digests of all chunks, the last one's, too."""
@@ -267,7 +267,7 @@ def _look(numbers: Numbers, part: _Part[Tensor], data: memoryview) -> None:
         numbers.nonfinite += len(positions)
 
 
-def _new_hasher(algo: str) -> Hasher:
+def new_hasher(algo: str) -> Hasher:
     """Return an empty hash of kind `algo`."""
     if algo == "blake3":
         return blake3(max_threads=blake3.AUTO)

@@ -139,6 +139,8 @@ class Source:
     """Where its configuration and tokenizer lie, if not beside its weights: verl's `huggingface/`."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What else is worth showing: ZeRO stage, partition counts, mesh, rank of an adapter."""
+    frozen: tuple[str, ...] = ()
+    """Names of tensors that were not trained, where it says so."""
     findings: tuple[CkptFinding, ...] = ()
     """What is wrong with it. With an error among them, `tensors` is what could be made of the rest."""
 

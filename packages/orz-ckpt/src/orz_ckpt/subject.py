@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _IN_FLIGHT = re.compile(r"step_\d{6,}\.(tmp|old)-.*", re.ASCII)
+_OF_ORZ = re.compile(r"iter\d+", re.ASCII)
+"""What the original Open-Reasoner-Zero names its steps; it writes no manifest, so none is missing there."""
 _OURS: Final = (b'"root_sha256"', b'"manifest_sha256"')
 _LEVELS_UP: Final = 4
 _PEEK_BYTES: Final = 64 * 1024
@@ -80,7 +82,8 @@ def is_checkpoint(folder: Path) -> bool:
     """Return whether `folder` is a step folder, committed or not."""
     return (
         _is_named_like_one(folder)
-        or any((folder / name).is_dir() for name in ("policy", "state", PRIVATE_DIR))
+        or any((folder / name).is_dir() for name in ("state", PRIVATE_DIR))
+        or ((folder / "policy").is_dir() and not _OF_ORZ.fullmatch(folder.name))
         or _has_our_manifest(folder)
     )
 

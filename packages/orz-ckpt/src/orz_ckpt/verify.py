@@ -1,95 +1,86 @@
-"""Verify a run, a checkpoint, a part of one, a foreign folder or a file.
+"""Verify a run, a checkpoint, a part of one, a foreign folder of any format, or a file.
 
-The checks are small and pure (`orz_ckpt.checks`); this module chooses them, feeds each what the ones before
-found sound, and adds up a report. A file whose size is wrong is not opened, one whose header is wrong is
-hashed but its numbers are not looked at: one cause gives one finding.
+This module finds out what is at a path and adds up a report; `weights` says what a folder holds, and `examine` looks at
+its files.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from orz_ckpt.checks.content import Job, all_zero
-from orz_ckpt.checks.files import READ_AGAIN, Listing, compare_files, entries_below, list_files
-from orz_ckpt.checks.headers import check_header
+from orz_ckpt.against import check_against
+from orz_ckpt.checks.files import READ_AGAIN, compare_files, entries_below, list_files
 from orz_ckpt.checks.manifest import check_manifest
-from orz_ckpt.checks.model import check_model
-from orz_ckpt.checks.torch_files import check_torch, is_torch_file
+from orz_ckpt.checks.place import check_place
+from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import MissingPathError
+from orz_ckpt.examine import How, examine
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
-from orz_ckpt.formats.hf import HfFolder, arrange
-from orz_ckpt.formats.safetensors import SUFFIX, Header
-from orz_ckpt.formats.torch_contents import TorchContents, header_of
+from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
-from orz_ckpt.pool import read_all
+from orz_ckpt.sources import open_source, roles_in
+from orz_ckpt.steps import check_latest, numbered_steps
+from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify, is_in_flight, step_folders
+from orz_ckpt.watch import Progress, Silent
+from orz_ckpt.weights import Weights, weights_in
+from orz_cli.errors import OrzError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from orz_ckpt.manifest import Manifest
+    from orz_ckpt.manifest import FileEntry, Manifest
+
+__all__ = ["Progress", "Silent", "verify", "verify_all"]
 
 ROLES = ("policy", "critic")
-
-
-class Progress(Protocol):
-    """Told how far reading is; called from several threads."""
-
-    def add_total(self, nbytes: int) -> None:
-        """Expect `nbytes` more."""
-
-    def advance(self, nbytes: int) -> None:
-        """Count `nbytes` as read."""
-
-
-class Silent:
-    """Progress that nobody looks at."""
-
-    def add_total(self, nbytes: int) -> None:
-        """Ignore it."""
-
-    def advance(self, nbytes: int) -> None:
-        """Ignore it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _How:
-    """What was asked for."""
-
-    level: Level
-    require_manifest: bool
-    inert: frozenset[str]
-    progress: Progress
 
 
 def verify(
     path: Path | str,
     *,
     level: Level = Level.FULL,
+    against: Path | None = None,
     require_manifest: bool = False,
+    tag: str = "",
     inert: frozenset[str] = frozenset(),
+    sample: float = 0.01,
     progress: Progress | None = None,
 ) -> Report:
     """Verify `path` and report everything found.
 
     Args:
-        path: a run folder, a step folder, a folder or file in one, a Hugging Face folder, a safetensors file, a torch
-            file or a folder of them.
-        level: `Level.QUICK` reads names, sizes and headers; `Level.FULL` every byte.
+        path: a run, a step folder, a folder or file in one, a folder of any format, a file of weights.
+        level: how much is read; each level has what the ones before have, but that all bytes stand for some.
+        against: the model that the training began with; to have changed nothing of it is an error.
         require_manifest: count a foreign folder without manifest as failed.
+        tag: of a DeepSpeed folder: which of its checkpoints; the one that `latest` names where empty.
         inert: names that a pickle may call beside the known ones; nothing is ever called.
+        sample: share of the bytes that `Level.SAMPLE` reads, more than 0 and at most 1.
         progress: told of each piece of a file that was read.
 
     Raises:
-        MissingPathError: there is nothing at `path`.
+        MissingPathError: there is nothing at `path` or `against`, or no such tag.
+        UsageError: several models are at `against`.
     """
     path, begin = Path(path), time.perf_counter()
-    how = _How(level=level, require_manifest=require_manifest, inert=inert, progress=progress or Silent())
+    how = How(
+        level=level,
+        progress=progress or Silent(),
+        require_manifest=require_manifest,
+        inert=inert,
+        tag=tag,
+        sample=sample,
+    )
     try:
         report = _verify(identify(path), how)
+        report = replace(report, findings=(*report.findings, *check_place(path)))
+        if against is not None:
+            compared = check_against(Path(report.newest_good or path), against, how)
+            report = replace(report, findings=(*report.findings, *compared))
     except MissingPathError:
         raise
     except OSError as error:
@@ -103,30 +94,48 @@ def verify_all(
     paths: Sequence[Path],
     *,
     level: Level = Level.FULL,
+    against: Path | None = None,
     require_manifest: bool = False,
+    tag: str = "",
     inert: frozenset[str] = frozenset(),
+    sample: float = 0.01,
     progress: Progress | None = None,
 ) -> Report:
-    """Verify several paths into one report; of one path it is that path's own."""
-    reports = tuple(
-        verify(path, level=level, require_manifest=require_manifest, inert=inert, progress=progress) for path in paths
-    )
+    """Verify several paths into one report, as `verify` does; of one path it is that path's own."""
+    reports = [
+        verify(
+            path,
+            level=level,
+            against=against,
+            require_manifest=require_manifest,
+            tag=tag,
+            inert=inert,
+            sample=sample,
+            progress=progress,
+        )
+        for path in paths
+    ]
     if len(reports) == 1:
         return reports[0]
+    together = _together(", ".join(report.path for report in reports), "paths", level, reports)
+    return replace(together, seconds=sum(report.seconds for report in reports))
+
+
+def _together(path: str, kind: str, level: Level, parts: Sequence[Report]) -> Report:
+    """Return one report of several, with the findings of all."""
     return Report(
-        path=", ".join(report.path for report in reports),
-        kind="paths",
+        path=path,
+        kind=kind,
         level=level,
-        findings=tuple(entry for report in reports for entry in report.findings),
-        checked=tuple(name for report in reports for name in report.checked),
-        bytes=sum(report.bytes for report in reports),
-        tensors=sum(report.tensors for report in reports),
-        seconds=sum(report.seconds for report in reports),
-        parts=reports,
+        findings=tuple(entry for part in parts for entry in part.findings),
+        checked=tuple(name for part in parts for name in part.checked),
+        bytes=sum(part.bytes for part in parts),
+        tensors=sum(part.tensors for part in parts),
+        parts=tuple(parts),
     )
 
 
-def _verify(subject: Subject, how: _How) -> Report:
+def _verify(subject: Subject, how: How) -> Report:
     if subject.kind is Kind.RUN:
         return _verify_run(subject.path, how)
     if subject.kind in {Kind.CHECKPOINT, Kind.PART}:
@@ -134,24 +143,19 @@ def _verify(subject: Subject, how: _How) -> Report:
     return _verify_foreign(subject, how)
 
 
-def _verify_run(path: Path, how: _How) -> Report:
-    """Verify all checkpoints of a run; only the newest decides, the older ones' errors are warnings."""
+def _verify_run(path: Path, how: How) -> Report:
     folder = path / CHECKPOINTS_DIR if (path / CHECKPOINTS_DIR).is_dir() else path
-    parts = [
-        verify(
-            step,
-            level=how.level,
-            require_manifest=how.require_manifest,
-            inert=how.inert,
-            progress=how.progress,
-        )
-        for step in step_folders(folder)
-    ]
     findings = [
         finding("in_flight", "a save that is going on, or that a crash cut off", path=entry)
         for entry in sorted(folder.iterdir())
         if is_in_flight(entry)
     ]
+    return _verify_steps(path, folder, step_folders(folder), findings, how)
+
+
+def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: list[CkptFinding], how: How) -> Report:
+    """Verify all checkpoints of a run; only the newest decides, the older ones' errors are warnings."""
+    parts = [_verify(identify(step), how) for step in steps]
     good = [part.path for part in parts if not part.status().exit_code]
     if not parts:
         findings.append(finding("no_checkpoint", "this run has saved nothing yet", path=folder))
@@ -161,20 +165,11 @@ def _verify_run(path: Path, how: _How) -> Report:
         if parts[-1].status().exit_code:
             message = f"the newest good checkpoint is {good[-1]}" if good else "no checkpoint of this run is good"
             findings.append(finding("newest_good", message, path=good[-1] if good else folder))
-    return Report(
-        path=str(path),
-        kind=Kind.RUN,
-        level=how.level,
-        findings=tuple(findings),
-        checked=tuple(name for part in parts for name in part.checked),
-        bytes=sum(part.bytes for part in parts),
-        tensors=sum(part.tensors for part in parts),
-        newest_good=good[-1] if good else "",
-        parts=tuple(parts),
-    )
+    together = _together(str(path), Kind.RUN, how.level, parts)
+    return replace(together, findings=tuple(findings), newest_good=good[-1] if good else "")
 
 
-def _verify_checkpoint(subject: Subject, how: _How) -> Report:
+def _verify_checkpoint(subject: Subject, how: How) -> Report:
     """Verify a step folder, or a part of one, against its manifest."""
     root, prefix = subject.root, subject.prefix
     manifest, findings = check_manifest(root)
@@ -182,109 +177,111 @@ def _verify_checkpoint(subject: Subject, how: _How) -> Report:
     findings += listing.findings
     if manifest is not None:
         findings += compare_files(root, prefix, manifest, listing)
+        if manifest.roles and not any(name.startswith("state/") for name in manifest.files):
+            findings.append(finding("no_state", "there is no state/: it can be used, not trained on", path=root))
     else:
         # Nothing to compare the bytes with: headers and shapes say whether anything is worth saving.
         how = replace(how, level=Level.QUICK)
+    weights = _weights_of(subject, manifest, [root / name for name in listing.sizes], how)
+    unsound = {entry.path for entry in findings}
+    findings += [entry for held in weights for entry in held.findings]
+    sizes = {name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
+    entries = entries_below(manifest, prefix) if manifest else {}
+    report = _report(subject, how, sizes, weights, entries)
+    findings += [entry for entry in report.findings if entry.path not in unsound or entry.path == str(root)]
+    return replace(report, findings=tuple(findings), subject=_said(manifest))
+
+
+def _weights_of(subject: Subject, manifest: Manifest | None, known: list[Path], how: How) -> list[Weights]:
+    """Return what the folders of a checkpoint's roles hold, or the checkpoint itself where it has none."""
+    root = subject.root
     roles = ROLES if manifest is None else manifest.roles.values()
-    models = [
-        arrange(root / role, [root / name for name in listing.sizes if (root / name).parent == root / role])
+    if manifest is not None and not manifest.roles:
+        if subject.path != root:
+            return []
+        held = weights_in(root, known=known, tag=how.tag, inert=how.inert)
+        folders = [] if held.recognised else roles_in(root).values()
+        inside = [weights_in(folder, known=known, tag=how.tag, inert=how.inert) for folder in folders]
+        return [entry for entry in (held, *inside) if entry.recognised]
+    return [
+        weights_in(root / role, known=known, tag=how.tag, inert=how.inert)
         for role in roles
         if (root / role).is_dir() and (root / role).is_relative_to(subject.path)
     ]
-    if manifest is not None and not manifest.roles and subject.path == root:
-        merged = arrange(root, [root / name for name in listing.sizes if "/" not in name])
-        models = [merged] if merged.recognised else []
-    unsound = {entry.path for entry in findings}
-    sizes = {name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
-    report = _verify_files(subject, how, sizes, manifest, models)
-    findings += [entry for entry in report.findings if entry.path not in unsound]
-    said = "" if manifest is None else f"step {manifest.step} by {manifest.writer}, {manifest.created}"
-    return replace(report, findings=tuple(findings), subject=said)
 
 
-def _verify_foreign(subject: Subject, how: _How) -> Report:
+def _said(manifest: Manifest | None) -> str:
+    if manifest is None:
+        return ""
+    source = manifest.meta.get("source")
+    stepless = isinstance(source, dict) and not is_size(source.get("step"))
+    return f"{'' if stepless else f'step {manifest.step} '}by {manifest.writer}, {manifest.created}"
+
+
+def _verify_foreign(subject: Subject, how: How) -> Report:
     """Verify a folder or a file that no manifest of ours covers."""
     path = subject.path
     if subject.kind is Kind.FOLDER:
-        listing = list_files(path, deep=False)
-        folder = arrange(path, [path / name for name in listing.sizes])
-        models = [folder] if folder.recognised else []
+        held = weights_in(path, tag=how.tag, inert=how.inert)
+        files = {file: file.stat().st_size for file in held.files if file.exists()}
     else:
         subject = replace(subject, root=path.parent)
-        listing = Listing(sizes={path.name: path.stat().st_size})
-        models = []
-    if not models and not any(_is_weights(subject.root / name) for name in listing.sizes):
-        message = "neither a checkpoint nor a folder with config.json, safetensors or torch files, nor such a file"
-        remedy = "give a run folder, a step folder, a Hugging Face folder, a .safetensors or a .pt file"
-        unknown = finding("nothing_recognised", message, remedy=remedy, path=path)
-        return Report(path=str(path), kind=subject.kind, level=how.level, findings=(*listing.findings, unknown))
-    report = _verify_files(subject, how, listing.sizes, None, models)
+        held, files = Weights(path=path.parent), {path: path.stat().st_size}
+    if not held.recognised and not any(file.suffix == SUFFIX or is_torch_file(file) for file in files):
+        return _verify_inside(subject, held, how)
+    sizes = {str(file): size for file, size in files.items()}
+    report = _report(subject, how, sizes, [held] if held.recognised else [], {})
     if how.require_manifest:
         message = "there is no manifest, and --require-manifest was given"
-        note = finding("manifest_required", message, remedy="verify a checkpoint that orz-train committed", path=path)
+        note = finding("manifest_required", message, remedy=f"orz ckpt manifest {path}", path=path)
     else:
         note = finding("no_manifest", "there is no manifest: whether bytes changed cannot be told", path=path)
-    return replace(report, findings=(*listing.findings, *report.findings, note))
+    return replace(report, findings=(*held.findings, *report.findings, note), subject=_about(held))
 
 
-def _is_weights(path: Path) -> bool:
-    return path.suffix == SUFFIX or is_torch_file(path)
+def _about(held: Weights) -> str:
+    source = held.source
+    if source is None:
+        return ""
+    parts = [
+        source.format,
+        f"step {source.step}" if source.step is not None else "",
+        f"{source.world_size} ranks" if source.world_size else "",
+        f"by {source.writer}" if source.writer else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
-def _verify_files(
-    subject: Subject, how: _How, sizes: Mapping[str, int], manifest: Manifest | None, models: Sequence[HfFolder]
+def _verify_inside(subject: Subject, held: Weights, how: How) -> Report:
+    """Verify what lies in the folders below one that holds no weights itself: steps, or models side by side."""
+    path = subject.path
+    steps = numbered_steps(path) if path.is_dir() else []
+    if steps:
+        return _verify_steps(path, path, steps, list(check_latest(path, steps)), how)
+    roles = list(roles_in(path).values())
+    if roles:
+        return _together(str(path), subject.kind, how.level, [_verify(identify(role), how) for role in roles])
+    message, remedy = "nothing known here", "give a run, a step folder, or a folder or file of weights"
+    try:
+        open_source(path)
+    except OrzError as error:
+        message, remedy = f"it {error.message.removeprefix(f'{path} ')}", error.remedy
+    unknown = finding("nothing_recognised", message, remedy=remedy, path=path)
+    return Report(path=str(path), kind=subject.kind, level=how.level, findings=(*held.findings, unknown))
+
+
+def _report(
+    subject: Subject, how: How, sizes: Mapping[str, int], weights: Sequence[Weights], entries: Mapping[str, FileEntry]
 ) -> Report:
-    """Check headers, models and, where asked, every byte of the files that are as large as they should be."""
-    root = subject.root
-    entries = entries_below(manifest, subject.prefix) if manifest else {}
-    findings: list[CkptFinding] = []
-    headers: dict[Path, Header] = {}
-    torches: dict[Path, TorchContents] = {}
-    for name in sizes:
-        if name.endswith(SUFFIX):
-            header, found = check_header(root / name, entries.get(name))
-            findings += found
-            if header:
-                headers[root / name] = header
-        else:
-            contents, found = check_torch(root / name, how.inert)
-            findings += found
-            if contents:
-                torches[root / name] = contents
-    stated = {**headers, **{file: header_of(contents) for file, contents in torches.items()}}
-    for folder in models:
-        findings += check_model(folder, stated)
-    if how.level is Level.FULL:
-        unreadable = {entry.path for entry in findings if entry.code == "unreadable"}
-        jobs = [
-            Job(
-                path=root / name,
-                size=size,
-                entry=entries.get(name),
-                header=headers.get(root / name),
-                torch=torches.get(root / name),
-                is_model=any(root / name in folder.weights for folder in models),
-            )
-            for name, size in sizes.items()
-            if (name in entries or root / name in stated) and str(root / name) not in unreadable
-        ]
-        findings += _read(jobs, models, how.progress)
+    """Look at files by their paths, as they are or relative to the subject's root."""
+    files = {subject.root / name: size for name, size in sizes.items()}
+    looked = examine(subject.path, files, weights, how, {subject.root / name: entry for name, entry in entries.items()})
     return Report(
         path=str(subject.path),
         kind=subject.kind,
         level=how.level,
-        findings=tuple(findings),
-        checked=tuple(str(root / name) for name in sizes),
-        bytes=sum(sizes.values()),
-        tensors=sum(len(header.tensors) for header in stated.values()),
+        findings=looked.findings,
+        checked=tuple(map(str, files)),
+        bytes=sum(files.values()),
+        tensors=looked.tensors,
     )
-
-
-def _read(jobs: Sequence[Job], models: Sequence[HfFolder], progress: Progress) -> Iterator[CkptFinding]:
-    progress.add_total(sum(job.size for job in jobs))
-    reads = read_all(jobs, progress.advance)
-    for read in reads:
-        yield from read.findings
-    for folder in models:
-        mine = [read for job, read in zip(jobs, reads, strict=True) if job.path.parent == folder.path]
-        yield from all_zero(folder.path, mine)

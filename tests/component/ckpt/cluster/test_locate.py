@@ -191,6 +191,24 @@ def test_bounds_are_told(alone: Path) -> None:
     assert (Status.INCONCLUSIVE, "scan_cut_short") == (found.status(), found.findings[-1].code)
 
 
+def test_the_root_folder_is_a_place_for_a_name(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Ray was started in `/`, as in many containers, a relative path is looked for there; it is not searched."""
+    there = weights(alone / "deep" / "run" / "iter1")
+    monkeypatch.chdir("/")
+    assert {str(there): "hf"} == pieces(find(f"{alone}/deep/run".lstrip("/")))
+    assert {} == pieces(find("no/such/run"))
+
+
+def test_a_working_directory_that_was_removed(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray removes its runtime environments; who still stands in one gets an answer."""
+    gone = alone / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    there = weights(alone / "home" / "run" / "iter1")
+    assert {str(there): "hf"} == pieces(find("run"))
+
+
 def test_json(run: Path) -> None:
     """The shared shape, a piece a line, the command."""
     answer = json.loads(json.dumps(find(run).to_json()))

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.checksums import check_records, named, wrong_records
 from orz_ckpt.checks.files import READ_AGAIN
-from orz_ckpt.checks.numbers import not_finite, zero_matrices
+from orz_ckpt.checks.numbers import largest_of_weights, not_finite, zero_matrices
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.torch_contents import damaged_tensors
 from orz_ckpt.reading import Reading, read_once
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from orz_ckpt.formats.cut_contents import Placed
     from orz_ckpt.formats.safetensors import Header, Tensor
     from orz_ckpt.formats.torch_contents import TorchContents
     from orz_ckpt.manifest import FileEntry
+
+    Opened = tuple[TorchContents | None, Mapping[str, Placed], list[CkptFinding]]
+    """What a file holds, which parts of the model that is, and what was found."""
 
 _COPY = "copy this file again from where it was saved, or use another checkpoint"
 _MAX_NAMED = 3
@@ -37,8 +41,14 @@ class Job:
     """Of a sound safetensors file."""
     torch: TorchContents | None = None
     """Of a sound torch file."""
-    is_model: bool
+    open: Callable[[], Opened] | None = None
+    """Finds out what a file holds when it is its turn, where there is too much of that to keep for all files."""
+    parts: Mapping[str, Placed] = field(default_factory=dict)
+    """Of a shard: which part of which tensor of the model each of its tensors is."""
+    is_model: bool = False
     """Whether its tensors are the weights of a model, of which no matrix should be zero."""
+    hashed: frozenset[str] = frozenset()
+    """Tensors to take the digests of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +59,32 @@ class Read:
     matrices: int = 0
     """Weights of two dimensions or more whose numbers were looked at."""
     zero_matrices: int = 0
+    largest: Mapping[str, int] = field(default_factory=dict)
+    """Of a shard: the largest magnitude, as bits, of each tensor of the model that lies in it."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of the tensors that were to be hashed."""
+    vouched: bool = False
+    """Whether its bytes are those of its digest in a manifest."""
 
 
 def read_file(job: Job, progress: Callable[[int], None]) -> Read:
     """Read one file once; a second time, where its digest is wrong, to find the tensors that changed."""
-    records = job.torch.records if job.torch else ()
     algo = job.entry.algo if job.entry else None
     try:
+        findings: list[CkptFinding] = []
+        if job.open is not None:
+            contents, parts, findings = job.open()
+            job = replace(job, torch=contents, parts=parts)
         reading = read_once(
-            job.path, job.header or job.torch, records=records, algo=algo, numbers=True, progress=progress
+            job.path,
+            job.header or job.torch,
+            records=job.torch.records if job.torch else (),
+            algo=algo,
+            tensor_digests=job.hashed,
+            numbers=True,
+            progress=progress,
         )
-        findings = [*_digest(job, reading), *not_finite(job, reading)]
+        findings += [*_digest(job, reading), *not_finite(job, reading)]
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
         return Read((finding("unreadable", message, remedy=READ_AGAIN, path=job.path),))
@@ -69,7 +94,14 @@ def read_file(job: Job, progress: Callable[[int], None]) -> Read:
         message = f"{len(zero)} of {matrices} weights are all zeros: {names}"
         remedy = "right for a layer that has not been trained yet; else save it again"
         findings.append(finding("all_zero", message, remedy=remedy, path=job.path, tensor=zero[0]))
-    return Read(tuple(findings), matrices, len(zero))
+    return Read(
+        tuple(findings),
+        matrices,
+        len(zero),
+        largest=largest_of_weights(job, reading),
+        digests={name: reading.tensor_digests[name] for name in job.hashed},
+        vouched=job.entry is not None and reading.digest == job.entry.digest,
+    )
 
 
 def all_zero(folder: Path, reads: list[Read]) -> Iterator[CkptFinding]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.index import check_index
 from orz_ckpt.checks.shapes import check_shapes
+from orz_ckpt.checks.tokenizer import check_tokenizer
+from orz_ckpt.checks.types import check_types
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, HfFolder, read_config
@@ -82,5 +84,7 @@ def _check_config(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[
     else:
         if not folder.tokenizer and "ForCausalLM" in str(config.get("architectures")):
             yield finding("no_tokenizer", "there is no tokenizer here; a server needs one", path=folder.path)
+        yield from check_tokenizer(folder, config)
         if headers:
             yield from check_shapes(folder.path, folder.config, config, headers)
+            yield from check_types(folder.config, config, headers.values())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.floats import FLOATS
+from orz_ckpt.formats.cut_contents import index_of
 from orz_ckpt.source import Block, c_strides
 from orz_ckpt.strict_json import brief
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from orz_ckpt.checks.content import Job
+    from orz_ckpt.formats.cut_contents import Placed
     from orz_ckpt.reading import Numbers, Reading
 
     View = tuple[str, Block]
@@ -24,9 +26,9 @@ _UNSEARCHED = frozenset({"F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "F8_E4M3FNUZ", "
 
 def not_finite(job: Job, reading: Reading) -> Iterator[CkptFinding]:
     """Say which tensors hold NaN or infinity, and where the first of them is."""
-    bad = [(views, reading.numbers[key]) for key, views in _searched(job).items() if reading.numbers[key].nonfinite]
-    for views, numbers in bad[:_MAX_NAMED]:
-        name, message = _first(views, numbers)
+    bad = [(key, views) for key, views in _searched(job).items() if reading.numbers[key].nonfinite]
+    for key, views in bad[:_MAX_NAMED]:
+        name, message = _first(views, reading.numbers[key], job.parts.get(key))
         yield finding("not_finite", message, remedy=_OLDER, path=job.path, tensor=name)
     if len(bad) > _MAX_NAMED:
         message = f"and {len(bad) - _MAX_NAMED} more tensors hold NaN or Inf"
@@ -74,7 +76,16 @@ def _searched(job: Job) -> Mapping[str, tuple[View, ...]]:
     }
 
 
-def _first(views: tuple[View, ...], numbers: Numbers) -> tuple[str, str]:
+def largest_of_weights(job: Job, reading: Reading) -> dict[str, int]:
+    """Return the largest magnitude that this file has of each tensor of the model, as bits without sign."""
+    largest: dict[str, int] = {}
+    for key, (tensor, _) in job.parts.items():
+        if key in reading.numbers:
+            largest[tensor.name] = max(largest.get(tensor.name, 0), reading.numbers[key].largest)
+    return largest
+
+
+def _first(views: tuple[View, ...], numbers: Numbers, part: Placed | None) -> tuple[str, str]:
     """Return the tensor with the first number that is none, and what to say of it."""
     begin = min(block.offset for _, block in views)
     kind = FLOATS[views[0][1].dtype]
@@ -83,7 +94,9 @@ def _first(views: tuple[View, ...], numbers: Numbers) -> tuple[str, str]:
     whole = max(block.offset + block.nbytes for _, block in views) - begin
     count = block.numel if len(views) == 1 else whole // block.itemsize
     message = f"{brief(name)}: {numbers.nonfinite:,} of {count:,} numbers are NaN or Inf, first at"
-    return name, f"{message} {_coordinates(block, (byte - block.offset) // block.itemsize)}, byte {byte:,}"
+    element = (byte - block.offset) // block.itemsize
+    place = index_of(part, element) if part and block.contiguous else _coordinates(block, element)
+    return name, f"{message} {place}, byte {byte:,}"
 
 
 def _holds(block: Block, byte: int) -> bool:

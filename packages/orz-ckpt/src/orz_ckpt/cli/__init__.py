@@ -12,6 +12,7 @@ from orz_ckpt.cli.convert import convert
 from orz_ckpt.cli.diff import diff
 from orz_ckpt.cli.inspect import inspect
 from orz_ckpt.cli.locate import locate
+from orz_ckpt.cli.manifest import manifest
 from orz_ckpt.cli.merge import merge
 from orz_ckpt.cli.nodes import NodesCommand
 from orz_ckpt.cli.preflight import preflight
@@ -33,6 +34,7 @@ def _ckpt() -> None:
 # In the order in which `orz ckpt --help` lists them.
 app.command()(inspect)
 app.command()(verify)
+app.command()(manifest)
 app.command()(merge)
 app.command()(convert)
 app.command()(diff)

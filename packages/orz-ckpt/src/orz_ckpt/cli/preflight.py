@@ -12,6 +12,7 @@ import typer
 
 from orz_ckpt.cli.nodes import HostsOption, RayOption
 from orz_ckpt.cli.options import FailOn
+from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
 
@@ -47,6 +48,8 @@ def preflight(
     from orz_ckpt.cluster.storage_checks import Expect
     from orz_ckpt.cluster.terminal import wide_console
 
+    if not path or "\0" in path:
+        raise UsageError("PATH is empty", remedy="give the folder that checkpoints are to go to")
     needed = parse_bytes(nbytes, "--bytes")
     severity = Severity(fail_on.value)
     with connected(ray=ray, hosts=hosts, with_here=False) as fleet:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orz_ckpt.cli.options import FailOn, Format, InertOption, chosen_format
+from orz_ckpt.cli.options import FailOn, Format, InertOption, TagOption, chosen_format
 from orz_ckpt.findings import Level
+from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
@@ -23,14 +24,29 @@ def verify(
         list[Path],
         typer.Argument(
             metavar="PATH",
-            help="A run, a step folder, a role folder in one, a Hugging Face folder, a .safetensors or .pt file.",
+            help="A run, a step folder, a folder of any format that `inspect` knows, a .safetensors or .pt file.",
             show_default=False,
         ),
     ],
     level: Annotated[
         Level,
-        typer.Option(help="quick: names, sizes, headers, index, shapes. full: every byte, too."),
+        typer.Option(
+            help="quick: names, sizes, headers, index, shapes. sample: some bytes, chosen by chance, too. full: every"
+            " byte. deep: copies of the same weights in it compared, too."
+        ),
     ] = Level.FULL,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BASE",
+            help="The model that the training began with: fail if nothing of it changed.",
+            show_default=False,
+        ),
+    ] = None,
+    tag: TagOption = "",
+    sample: Annotated[
+        str, typer.Option(metavar="SHARE", help="How much `--level sample` reads, as 1% or 0.01.")
+    ] = "1%",
     output: Annotated[Format, typer.Option("--format", help="How to write the report.")] = Format.TEXT,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
@@ -45,7 +61,8 @@ def verify(
     The manifest is compared with the files: names, sizes, blake3 digests. safetensors headers, the index of
     the shards and the shapes that config.json promises are checked, and all numbers searched for NaN, Inf and
     zeros. Files of torch are read by a reader that runs nothing: one whose pickle would is refused (exit 4), and
-    the checksums of its records are compared. A run is as good as its newest checkpoint.
+    the checksums of its records are compared. Of DeepSpeed, FSDP, torch.distributed.checkpoint and PEFT, missing
+    ranks, mixed steps and broken shards are named. A run is as good as its newest checkpoint.
     """
     from orz_ckpt.progress import shown_progress
     from orz_ckpt.verify import verify_all
@@ -55,6 +72,9 @@ def verify(
         report = verify_all(
             paths,
             level=level,
+            against=against,
+            tag=tag,
+            sample=_share(sample),
             require_manifest=require_manifest,
             inert=frozenset(inert or ()),
             progress=progress,
@@ -62,6 +82,21 @@ def verify(
     severity = Severity(fail_on.value)
     _write(report, chosen, severity)
     raise typer.Exit(report.status(severity).exit_code)
+
+
+def _share(text: str) -> float:
+    """Return the share that `1%` or `0.01` states.
+
+    Raises:
+        UsageError: it is no number, or not more than 0 and at most 1.
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"--sample {text}: expected more than 0 and at most 100%", remedy="give a share as 1% or 0.01")
+    return share
 
 
 def _write(report: Report, output: Format, fail_on: Severity) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -170,8 +171,9 @@ def _chunks(host: str, path: str, offset: int) -> Iterator[Chunk]:
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
         try:
-            process.stdin.write(request)
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it ended before it read; what it said on its way out is read below
+                process.stdin.write(request)
+                process.stdin.close()
             while line := process.stdout.readline(_MAX_LINE):
                 if line.startswith(REPLY):
                     error = json.loads(line[len(REPLY) :]).get("error")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups,
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
 from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.node.identity import working_directory
 from orz_ckpt.node.mounts import in_ray_session
 from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.node.scan import BUDGET_S
@@ -119,8 +119,11 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
 
 def is_here(piece: LocatedPiece) -> bool:
     """Return whether this process sees the very folder of `piece`."""
+    folder = Path(piece.path)
     try:
-        return os.stat(piece.path).st_ino == piece.inode  # noqa: PTH116  as text
+        same = folder.stat().st_ino == piece.inode
+        # Two disks may use one number for their folders; they do not hold the same files by chance.
+        return same and all((folder / name).lstat().st_size == size for name, size in piece.files.items())
     except OSError:
         return False
 
@@ -131,7 +134,7 @@ def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float
         "locate",
         timeout_s=budget_s + _GRACE_S,
         runs=list(runs),
-        driver_cwd=str(Path.cwd()),
+        driver_cwd=working_directory(),
         everywhere=everywhere,
         budget_s=budget_s,
     )

@@ -120,7 +120,7 @@ class RayFleet:
         for reference in waiting:
             name = asked[reference]
             answers[name] = _unreachable(nodes[name], f"no answer within {timeout_s:.0f} s")
-        return answers
+        return {name: answers[name] for name in arguments}
 
     def chunks(self, node: str, path: str, offset: int) -> Iterator[Chunk]:
         """Read a file over there; `WINDOW` chunks are on their way at once."""

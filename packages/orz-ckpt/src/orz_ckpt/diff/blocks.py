@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from orz_ckpt.source import SourceTensor
-    from orz_ckpt.verify import Progress
+    from orz_ckpt.watch import Progress
 
 _BLOCK: Final = 256 * 1024
 """Elements that are compared at once."""

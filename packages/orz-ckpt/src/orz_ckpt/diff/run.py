@@ -14,7 +14,7 @@ from orz_ckpt.errors import HostileError, NotComparableError
 from orz_ckpt.findings import conclude
 from orz_ckpt.gather import Files
 from orz_ckpt.strict_json import brief
-from orz_ckpt.verify import Silent
+from orz_ckpt.watch import Silent
 from orz_cli.findings import Severity, Status
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from orz_ckpt.diff.summary import TensorDiff
     from orz_ckpt.source import Source, SourceTensor
-    from orz_ckpt.verify import Progress
+    from orz_ckpt.watch import Progress
 
 _MAX_THREADS: Final = 8
 _MAX_NAMED: Final = 3

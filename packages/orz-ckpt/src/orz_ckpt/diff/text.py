@@ -78,7 +78,10 @@ def _groups(title: str, groups: Iterable[Group]) -> Table:
 
 def _most_changed(diff: Diff) -> Table:
     table = _table("tensor, most changed first", "type", "numbers changed", "relative norm", "largest change")
-    ordered = sorted(diff.changed, key=lambda tensor: (-tensor.nonfinite, -_rank(tensor.relative), -tensor.changed_share, tensor.name))
+    ordered = sorted(
+        diff.changed,
+        key=lambda tensor: (-tensor.nonfinite, -_rank(tensor.relative), -tensor.changed_share, tensor.name),
+    )
     for tensor in ordered[:_TENSORS]:
         types = tensor.dtype_a if tensor.dtype_a == tensor.dtype_b else f"{tensor.dtype_a} -> {tensor.dtype_b}"
         bad = f" ({tensor.nonfinite:,} NaN or Inf)" if tensor.nonfinite else ""

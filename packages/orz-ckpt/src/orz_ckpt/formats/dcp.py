@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from orz_ckpt.findings import CkptFinding
 
 METADATA_NAME: Final = ".metadata"
-_OF_RANK: Final = re.compile(r"__(\d{1,6})\.metadata", re.ASCII)
+OF_RANK: Final = re.compile(r"__(\d{1,6})\.metadata", re.ASCII)
 _STEP: Final = re.compile(r"(?:global_step|step|iter|checkpoint|epoch)[_-]?(\d{1,12})", re.ASCII)
 _MODEL_KEYS: Final = frozenset({"model", "module", "model_state_dict", "state_dict"})
 """Under which of the keys of a state dict the weights lie, where it has such a key."""
@@ -43,7 +43,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and any(
         entry.name == METADATA_NAME
         or entry.suffix == SUFFIX
-        or _OF_RANK.fullmatch(entry.name)
+        or OF_RANK.fullmatch(entry.name)
         or dcp_safetensors.is_shard(entry.name)
         for entry in path.iterdir()
     )
@@ -59,7 +59,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     """
     files = sorted(entry for entry in path.iterdir() if entry.is_file())
     described = [file for file in files if file.name == METADATA_NAME]
-    described = described or [file for file in files if _OF_RANK.fullmatch(file.name)]
+    described = described or [file for file in files if OF_RANK.fullmatch(file.name)]
     data = [file for file in files if file.suffix == SUFFIX]
     if not described and not data:
         return dcp_safetensors.read(path)
@@ -136,7 +136,7 @@ def _around(path: Path, files: Sequence[Path], metadata: Sequence[Metadata]) -> 
         message = f"{len(unused)} files of data are of another save: no metadata names {shown}"
         remedy = "remove them once this checkpoint is known to be good"
         yield finding("shards_unused", message, remedy=remedy, path=path)
-    of_ranks = [int(match[1]) for file in files if (match := _OF_RANK.fullmatch(file.name))]
+    of_ranks = [int(match[1]) for file in files if (match := OF_RANK.fullmatch(file.name))]
     gaps = set(range(max(of_ranks, default=-1) + 1)) - set(of_ranks)
     if gaps and len(metadata) > 1:
         message = f"the metadata of {ranks(gaps)} is missing: each rank's names its own chunks"

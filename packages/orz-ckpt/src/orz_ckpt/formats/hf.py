@@ -21,6 +21,17 @@ INDEX_SUFFIX: Final = ".safetensors.index.json"
 SINGLE_NAME: Final = "model.safetensors"
 SHARD_NAME: Final = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
 TOKENIZER_NAMES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+SETTINGS_NAMES: Final = frozenset(
+    {
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+    }
+)
+"""JSON files that a loader reads beside `config.json`."""
 PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth")
 
 _MAX_JSON_BYTES: Final = 64 * 1024 * 1024
@@ -71,6 +82,8 @@ class HfFolder:
     """Files of torch, weights or not: optimizers, states of generators, arguments of a trainer."""
     code: tuple[Path, ...]
     tokenizer: tuple[Path, ...]
+    settings: tuple[Path, ...] = ()
+    """JSON files that a loader reads beside `config.json`."""
 
     @property
     def recognised(self) -> bool:
@@ -95,6 +108,7 @@ def arrange(path: Path, files: Iterable[Path]) -> HfFolder:
         pickles=tuple(file for file in files if file.suffix in PICKLE_SUFFIXES),
         code=tuple(file for file in files if file.suffix == ".py"),
         tokenizer=tuple(file for file in files if file.name in TOKENIZER_NAMES),
+        settings=tuple(file for file in files if file.name in SETTINGS_NAMES),
     )
 
 

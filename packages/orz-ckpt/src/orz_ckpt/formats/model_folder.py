@@ -75,11 +75,11 @@ def read(path: Path) -> Source:
 
 
 def _step(manifest: Manifest | None) -> int | None:
-    """Return the step, None where there is none: a merged folder keeps what its source said."""
+    """Return the step, None where there is none: what was merged or described later may have had none."""
     if manifest is None:
         return None
-    merged_from = manifest.meta.get("source") if "merge" in manifest.meta else None
-    return manifest.step if not isinstance(merged_from, dict) or is_size(merged_from.get("step")) else None
+    made_from = manifest.meta.get("source")
+    return manifest.step if not isinstance(made_from, dict) or is_size(made_from.get("step")) else None
 
 
 def _compare(subject: Subject, manifest: Manifest) -> list[CkptFinding]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 TORCH_NAMES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """torch's name of each type that weights are trained in."""
 
-_EMBEDDINGS: Final = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
+EMBEDDINGS: Final = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
+"""Ends of the names of embeddings."""
 _VALUE_HEADS: Final = ("value_head.weight", "v_head.weight", "v_head.summary.weight", "score.weight", "critic.weight")
 _CAUSAL: Final = "ForCausalLM"
 _TOKENS: Final = "ForTokenClassification"
@@ -25,7 +26,7 @@ def adapted(config: dict[str, object], plan: Plan) -> dict[str, object]:
     """Return `config` with type, tying and architecture of what `plan` writes; the rest stays as it is."""
     changed = dict(config)
     _set_dtype(changed, plan)
-    if any(alias.endswith(HEADS) and name.endswith(_EMBEDDINGS) for alias, name in plan.aliases.items()):
+    if any(alias.endswith(HEADS) and name.endswith(EMBEDDINGS) for alias, name in plan.aliases.items()):
         changed["tie_word_embeddings"] = True
     _set_head(changed, plan)
     return changed
@@ -40,7 +41,7 @@ def untied(config: Mapping[str, object], plan: Plan, digests: Mapping[str, str])
         digests: of each tensor's bytes.
     """
     head = next((tensor for tensor in plan.tensors if tensor.name.endswith(HEADS)), None)
-    embedding = next((tensor for tensor in plan.tensors if tensor.name.endswith(_EMBEDDINGS)), None)
+    embedding = next((tensor for tensor in plan.tensors if tensor.name.endswith(EMBEDDINGS)), None)
     return (
         bool(config.get("tie_word_embeddings"))
         and head is not None

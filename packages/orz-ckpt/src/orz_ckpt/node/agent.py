@@ -85,7 +85,9 @@ def locate(
     """
     begin = time.monotonic()
     roots = find_roots(driver_cwd=driver_cwd)
-    places = roots if everywhere else [place for run in runs for place in find_run(run, roots)]
+    # Below the root of all lies everything: it is a place for a name, and none to search.
+    likely = [root for root in roots if root.path != "/"]
+    places = likely if everywhere else [place for run in runs for place in find_run(run, roots)]
     found: list[Scan] = []
     done: list[Path] = []
     for place in dict.fromkeys(place.path for place in places):

@@ -34,13 +34,21 @@ def identify() -> Identity:
     return Identity(
         host=platform.node() or "localhost",
         user=_user(),
-        cwd=str(Path.cwd()),
+        cwd=working_directory(),
         home=str(Path.home()),
         python=sys.executable,
         version=__version__,
         mount_namespace=_namespace(),
         now=time.time(),
     )
+
+
+def working_directory() -> str:
+    """Return where this process is; empty if that folder was removed, as Ray does with its own."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
 
 
 def _user() -> str:

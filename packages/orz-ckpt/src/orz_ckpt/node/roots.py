@@ -6,7 +6,7 @@ again. All of them outlive the job as working directories of processes, or as fo
 
 Source: ray 2.60.0: `_private/node.py` (session folders below `RAY_TMPDIR`, `/tmp/ray`), `setproctitle("ray::...")`.
 """
-# ruff: noqa: PTH109, PTH112, PTH207  paths are text here
+# ruff: noqa: PTH112, PTH207  paths are text here
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from orz_ckpt.node.identity import working_directory
 from orz_ckpt.node.processes import processes, ray_process, raylets
 
 _MAX_HOMES: Final = 100
@@ -41,9 +42,11 @@ def find_roots(*, driver_cwd: str = "") -> list[Root]:
     """
     found: dict[str, Root] = {}
     for path, why in _all_roots(driver_cwd):
+        if not path:
+            continue
         try:
             real = os.path.realpath(path)
-            if real != "/" and os.path.isdir(real):
+            if os.path.isdir(real):
                 found.setdefault(real, Root(path=real, why=why))
         except OSError:
             continue
@@ -73,12 +76,12 @@ def _spellings(run: str, roots: list[Root]) -> Iterator[tuple[str, str]]:
         suffixes = [run]
     for suffix in suffixes:
         for root in roots:
-            yield f"{root.path}/{suffix}", f"below {root.why}"
+            yield f"{root.path.rstrip('/')}/{suffix}", f"below {root.why}"
 
 
 def _all_roots(driver_cwd: str) -> Iterator[tuple[str, str]]:
     yield from _of_processes()
-    yield os.getcwd(), "the working directory"
+    yield working_directory(), "the working directory"
     if driver_cwd:
         yield driver_cwd, "the working directory of the command"
     yield str(Path.home()), "the home directory"

@@ -66,6 +66,7 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
         world_size=world or (model.world_size if model else None),
         writer=writer(models.values(), states.values()),
         facts=_facts(stage, states, tensors, model),
+        frozen=() if model is None else tuple(model.frozen_shapes),
         findings=tuple(findings),
     )
 

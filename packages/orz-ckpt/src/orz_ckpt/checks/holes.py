@@ -1,0 +1,78 @@
+"""Are there parts of a file that were never written?
+
+A crash can leave a file with its full length and a hole in it: it reads as zeros, and loads without a word. The system
+knows where holes are (`SEEK_HOLE`, lseek(2)). A copy that saves space makes holes of zeros, too, so a file whose
+digest was compared is not looked at.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.strict_json import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    Stretch = tuple[str, int, int]
+    """Name of a tensor, its first byte, and the byte after its last one."""
+
+_REMEDY: Final = (
+    "copy the file again from where it was saved; where a copy that leaves out zeros made it (`rsync -S`,"
+    " `cp --sparse`), compare it with the first one: orz ckpt diff"
+)
+_BLOCK_BYTES: Final = 512
+_MAX_HOLES: Final = 10_000
+
+
+def check_holes(path: Path, tensors: Sequence[Stretch] = ()) -> Iterator[CkptFinding]:
+    """Say which bytes of `path` were never written, and in which tensor the first of them are."""
+    holes = find_holes(path)
+    if not holes:
+        return
+    begin, end = holes[0]
+    total = sum(last - first for first, last in holes)
+    name = next((tensor for tensor, first, last in tensors if first < end and begin < last), "")
+    inside = f", in {brief(name)}" if name else ""
+    more = f"; with {len(holes) - 1} more holes {total:,} bytes" if len(holes) > 1 else ""
+    message = f"bytes {begin:,}-{end:,} were never written and read as zeros{inside}{more}"
+    yield finding("file_holes", message, remedy=_REMEDY, path=path, tensor=name)
+
+
+def find_holes(path: Path) -> list[tuple[int, int]]:
+    """Return the first byte of each hole and the byte after it; none where the system does not say.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    if not hasattr(os, "SEEK_HOLE"):
+        return []
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_blocks * _BLOCK_BYTES >= status.st_size:
+            return []
+        return list(_holes(descriptor, status.st_size))
+    finally:
+        os.close(descriptor)
+
+
+def _holes(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    end = 0
+    for _ in range(_MAX_HOLES):
+        try:
+            begin = os.lseek(descriptor, end, os.SEEK_HOLE)
+            if begin >= size:
+                return
+            end = os.lseek(descriptor, begin, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                return  # a file system that knows of no holes
+            end = size  # nothing but a hole is left
+        yield begin, end
+        if end >= size:
+            return

@@ -1,0 +1,192 @@
+"""Some of the bytes, chosen by chance, against whatever can vouch for them.
+
+What can be compared is a whole unit at a time: a chunk or a file of a manifest, a small tensor of one, a record of a
+torch archive. Of a file that nothing vouches for, the numbers in random blocks are searched for NaN and infinity.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.checks.files import READ_AGAIN
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.floats import FLOATS, largest_magnitude
+from orz_ckpt.manifest import CHUNK_BYTES
+from orz_ckpt.reading import PIECE_BYTES, new_hasher
+from orz_ckpt.report.words import count, size
+from orz_ckpt.strict_json import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from orz_ckpt.checks.content import Job
+    from orz_ckpt.watch import Progress
+
+_BLOCK_BYTES: Final = 1024 * 1024
+_COPY: Final = (
+    "read every byte to learn more: orz ckpt verify --level full; copy the file again from where it was saved"
+)
+_PLACES: Final = 100
+"""Of damage in many places: what the finding says the chance for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """Bytes of a file that can be checked by themselves."""
+
+    path: Path
+    offset: int
+    nbytes: int
+    what: str
+    """How to call it."""
+    tensor: str = ""
+    algo: str = ""
+    """Of `digest`; empty where only numbers can be looked at."""
+    digest: str = ""
+    crc32: int | None = None
+    dtype: str = ""
+    """Of the numbers in it, where they are all that can be looked at."""
+
+
+def check_sample(
+    where: Path, jobs: Sequence[Job], share: float, progress: Progress, chance: random.Random | None = None
+) -> Iterator[CkptFinding]:
+    """Check units chosen by chance, as many as make up `share` of the bytes; at least one.
+
+    Args:
+        where: what is verified.
+        jobs: its files.
+        share: more than 0, at most 1.
+        progress: told of the bytes that were read.
+        chance: what chooses; the system's randomness by default, so that another run reads other bytes.
+    """
+    units: list[Unit] = []
+    for job in jobs:
+        if job.open is None:
+            units += units_of(job)
+            continue
+        contents, parts, findings = job.open()
+        yield from findings
+        units += units_of(replace(job, torch=contents, parts=parts))
+    chosen = _choose(units, share, chance or random.SystemRandom())
+    progress.add_total(sum(unit.nbytes for unit in chosen))
+    for unit in chosen:
+        yield from _check(unit, progress)
+    if units:
+        yield _said(where, units, chosen)
+
+
+def units_of(job: Job) -> list[Unit]:
+    """Return the parts of a file that can be checked one by one, the smallest that its manifest or archive allow."""
+    entry, path = job.entry, job.path
+    if entry is not None and entry.chunks:
+        return [
+            Unit(
+                path=path,
+                offset=index * CHUNK_BYTES,
+                nbytes=min(CHUNK_BYTES, entry.size - index * CHUNK_BYTES),
+                what=f"bytes {index * CHUNK_BYTES:,}-{min((index + 1) * CHUNK_BYTES, entry.size):,}",
+                algo=entry.algo,
+                digest=digest,
+            )
+            for index, digest in enumerate(entry.chunks)
+        ]
+    if entry is not None and entry.tensors and entry.size > CHUNK_BYTES:
+        return [
+            Unit(
+                path=path,
+                offset=tensor.offset,
+                nbytes=tensor.nbytes,
+                what=brief(name),
+                tensor=name,
+                algo=entry.algo,
+                digest=tensor.digest,
+            )
+            for name, tensor in entry.tensors.items()
+        ]
+    if entry is not None:
+        return [Unit(path=path, offset=0, nbytes=entry.size, what="the file", algo=entry.algo, digest=entry.digest)]
+    if job.torch is not None and any(record.crc32 for record in job.torch.records):
+        return [
+            Unit(path=path, offset=record.offset, nbytes=record.nbytes, what=brief(record.name), crc32=record.crc32)
+            for record in job.torch.records
+            if record.nbytes
+        ]
+    contents = job.header or job.torch
+    return [
+        Unit(
+            path=path,
+            offset=begin,
+            nbytes=min(_BLOCK_BYTES, tensor.end - begin),
+            what=f"bytes {begin:,}-{min(begin + _BLOCK_BYTES, tensor.end):,}",
+            tensor=tensor.name if job.header else "",
+            dtype=tensor.dtype,
+        )
+        for tensor in (contents.tensors if contents else ())
+        if tensor.dtype in FLOATS
+        for begin in range(tensor.offset, tensor.end, _BLOCK_BYTES)
+    ]
+
+
+def _choose(units: Sequence[Unit], share: float, chance: random.Random) -> list[Unit]:
+    wanted, chosen, nbytes = share * sum(unit.nbytes for unit in units), list[Unit](), 0
+    for unit in chance.sample(units, len(units)):
+        if chosen and nbytes >= wanted:
+            break
+        chosen.append(unit)
+        nbytes += unit.nbytes
+    return sorted(chosen, key=lambda unit: (unit.path, unit.offset))
+
+
+def _check(unit: Unit, progress: Progress) -> Iterator[CkptFinding]:
+    hasher, crc, bad = new_hasher(unit.algo) if unit.algo else None, 0, False
+    buffer = memoryview(bytearray(min(PIECE_BYTES, unit.nbytes)))
+    try:
+        with unit.path.open("rb", buffering=0) as stream:
+            stream.seek(unit.offset)
+            left = unit.nbytes
+            while left:
+                data = buffer[: stream.readinto(buffer[: min(left, len(buffer))]) or 0]
+                if not len(data):
+                    raise OSError("it became shorter while it was read")  # noqa: TRY301  read like any other
+                left -= len(data)
+                if hasher:
+                    hasher.update(data)
+                elif unit.dtype:
+                    kind = FLOATS[unit.dtype]
+                    whole = data[: len(data) // kind.nbytes * kind.nbytes]
+                    bad = bad or largest_magnitude(whole, kind) >= kind.nonfinite
+                else:
+                    crc = zlib.crc32(data, crc)
+                progress.advance(len(data))
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        yield finding("unreadable", message, remedy=READ_AGAIN, path=unit.path)
+        return
+    if hasher and hasher.hexdigest() != unit.digest:
+        message = f"{unit.what}: expected {unit.algo} {unit.digest[:16]}…, got {hasher.hexdigest()[:16]}…"
+        yield finding("digest_differs", message, remedy=_COPY, path=unit.path, tensor=unit.tensor)
+    elif unit.crc32 is not None and crc != unit.crc32:
+        message = f"record {unit.what}: expected CRC-32 {unit.crc32:08x}, got {crc:08x}"
+        yield finding("record_crc_differs", message, remedy=_COPY, path=unit.path)
+    elif bad:
+        message = f"{unit.what} hold NaN or Inf"
+        yield finding("not_finite", message, remedy=_COPY, path=unit.path, tensor=unit.tensor)
+
+
+def _said(where: Path, units: Sequence[Unit], chosen: Sequence[Unit]) -> CkptFinding:
+    """Say what was read, and the chance to find damage in one place and in many."""
+    total, read = sum(unit.nbytes for unit in units), sum(unit.nbytes for unit in chosen)
+    share = read / total if total else 1.0
+    many = 1 - (1 - share) ** _PLACES
+    compared = sum(not unit.dtype for unit in chosen)
+    how = "compared" if compared == len(chosen) else f"looked at, {compared} of them compared with a digest"
+    message = (
+        f"{len(chosen):,} of {count(len(units), 'part')}, {size(read)} of {size(total)}, were {how}: damage in one"
+        f" place is found with probability {share:.2%}, in {_PLACES} places with {many:.2%}"
+    )
+    return finding("sampled", message, path=where)

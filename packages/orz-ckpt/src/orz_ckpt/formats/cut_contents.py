@@ -1,0 +1,112 @@
+"""The numbers of a file cut by the tensors that they belong to: each name is the model's, and padding is left out.
+
+In a shard of ZeRO the weights of a group lie one behind the other as one tensor, with padding that nobody ever wrote;
+in one of FSDP a tensor is the inner part of another object. A reader's pieces say which bytes are whose.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orz_ckpt.formats.safetensors import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from orz_ckpt.formats.safetensors import Header
+    from orz_ckpt.formats.torch_contents import TorchContents
+    from orz_ckpt.source import Piece, Source, SourceTensor
+
+    Placed = tuple[SourceTensor, Piece]
+    """A part of a tensor of a model, in a file."""
+
+
+def pieces_by_file(source: Source) -> dict[Path, list[Placed]]:
+    """Return what of each tensor lies in which file, in the order of the files' bytes."""
+    found: dict[Path, list[Placed]] = {}
+    for tensor in source.tensors.values():
+        for piece in tensor.pieces:
+            if piece.block.numel:
+                found.setdefault(piece.block.path, []).append((tensor, piece))
+    for placed in found.values():
+        placed.sort(key=_begin)
+    return found
+
+
+def cut(contents: TorchContents, placed: Sequence[Placed]) -> tuple[TorchContents, dict[str, Placed]]:
+    """Cut the stretches of a torch file where tensors of the model begin and end.
+
+    Args:
+        contents: of the file.
+        placed: what lies in it, in the order of its bytes.
+
+    Returns:
+        The contents with a stretch for each part of a tensor, and which part each of these is. What lies between parts
+        in one stretch is padding, and is left out. Stretches without a part are as they were.
+    """
+    tensors: list[Tensor] = []
+    views = {}
+    parts: dict[str, Placed] = {}
+    begins = [_begin(entry) for entry in placed]
+    for stretch in contents.tensors:
+        inside = placed[bisect_left(begins, stretch.offset) : bisect_left(begins, stretch.end)]
+        whole = [entry for entry in inside if entry[1].block.contiguous]
+        if not inside:
+            tensors.append(stretch)
+            views[stretch.name] = contents.views[stretch.name]
+        elif len(whole) < len(inside):  # transposed: its numbers lie side by side all the same
+            tensors.append(stretch)
+            views[stretch.name] = ((inside[0][0].name, inside[0][1].block),)
+            parts[stretch.name] = inside[0]
+        else:
+            for part in _apart(whole):
+                block, name = part[1].block, str(part[1].block.offset)
+                shape = (block.numel,)
+                tensors.append(
+                    Tensor(name=name, dtype=block.dtype, shape=shape, offset=block.offset, nbytes=block.nbytes)
+                )
+                views[name] = ((part[0].name, block),)
+                parts[name] = part
+    used = {part[1].block for part in placed}
+    named = {name: block for name, block in contents.named.items() if block not in used}
+    named |= {tensor.name: piece.block for tensor, piece in placed}
+    return replace(contents, tensors=tuple(tensors), views=views, named=named), parts
+
+
+def parts_of_header(header: Header, placed: Sequence[Placed]) -> dict[str, Placed]:
+    """Return which part of a tensor of the model each tensor of a safetensors file is."""
+    by_offset = {_begin(entry): entry for entry in placed}
+    return {tensor.name: by_offset[tensor.offset] for tensor in header.tensors if tensor.offset in by_offset}
+
+
+def index_of(part: Placed, element: int) -> list[int]:
+    """Return where in the whole tensor an element of its part is, counted from the part's first one in C order."""
+    tensor, piece = part
+    local = _unravel(element, piece.block.shape)
+    if len(tensor.grid) == len(tensor.shape):
+        return [first + step for first, step in zip(piece.start, local, strict=True)]
+    return _unravel(piece.start[0] + local[0], tensor.shape)
+
+
+def _unravel(element: int, shape: Sequence[int]) -> list[int]:
+    index: list[int] = []
+    for size in reversed(shape):
+        element, rest = divmod(element, size)
+        index.append(rest)
+    return index[::-1]
+
+
+def _apart(placed: Sequence[Placed]) -> list[Placed]:
+    """Return those that do not begin inside one before them."""
+    found: list[Placed] = []
+    for entry in placed:
+        if not found or _begin(entry) >= found[-1][1].block.offset + found[-1][1].block.nbytes:
+            found.append(entry)
+    return found
+
+
+def _begin(entry: Placed) -> int:
+    return entry[1].block.offset
