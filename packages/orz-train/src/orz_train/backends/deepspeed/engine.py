@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ from orz_train.backends.deepspeed.adamw import make_adamw
 from orz_train.backends.deepspeed.settings import WEIGHTS_SHARDED, clips_itself, training_settings
 from orz_train.backends.deepspeed.shards import longest_vector, shard
 from orz_train.backends.optimizer import StepOutcome, learning_rate
+from orz_train.backends.precision import precision_note
 from orz_train.config.cluster import Cluster
 from orz_train.config.training import TrainedModel
 
+_log = logging.getLogger(__name__)
 GATHER_BYTES = 1 << 30
 """Weights that a rank holds whole at a time while they are saved."""
 
@@ -57,6 +60,9 @@ class TrainingEngine:
         self.module, *_ = deepspeed.initialize(model=model, optimizer=self.adamw, config=config)
         self.module.eval()
         self.adamw.state.clear()  # of the step that DeepSpeed took to allocate
+        note = precision_note(settings.dtype, self.module.device.type)
+        if note and self.rank == 0:
+            _log.warning(note)
 
     # --- a step -----------------------------------------------------------------------------------
 
