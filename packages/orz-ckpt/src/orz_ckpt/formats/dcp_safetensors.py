@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orz_ckpt.findings import CkptFinding
 
 _INFO_KEY: Final = "DCP_SHARDING_INFO"
-_SHARD: Final = re.compile(r"shard-(\d{5,9})-model-\d{5,9}-of-\d{5,9}\.safetensors", re.ASCII)
+_SHARD: Final = re.compile(r"shard-(\d{5,6})-model-\d{5,9}-of-\d{5,9}\.safetensors", re.ASCII)
 _BYTE: Final = 8
 
 

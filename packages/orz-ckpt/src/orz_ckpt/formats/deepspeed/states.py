@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 """Names to shapes, in the order in which they lie one behind the other."""
 
+MAX_RANKS: Final = 2**20
+"""More than any cluster has. What the files say is turned into sets of ranks, so it has to have an end."""
 _NUMBERS: Final = {"F32": "<f", "F64": "<d", "I64": "<q", "I32": "<i"}
 
 
@@ -100,7 +102,7 @@ def read_model(path: Path, *, inert: frozenset[str] = frozenset()) -> ModelState
         optimizer=_dictionary(state.get("optimizer")),
         version=_version(state.get("ds_version")),
         step=_whole(state.get("global_steps")),
-        world_size=_whole(state.get("dp_world_size")),
+        world_size=_world_size(path, state.get("dp_world_size")),
         model_parallel=max(_whole(state.get("mp_world_size")) or 1, *degrees, 1),
         experts=_experts(state),
         configured_stage=_whole(_dictionary(_dictionary(state.get("ds_config")).get("zero_optimization")).get("stage")),
@@ -226,9 +228,16 @@ def _flat(path: Path, where: str, value: object) -> Block | None:
 
 def _partitions(path: Path, value: object) -> tuple[int, ...]:
     counts = tuple(_whole(count) or 0 for count in (value if isinstance(value, (list, tuple)) else [value]))
-    if not counts or min(counts) < 1:
-        raise _wrong(path, "partition_count", "numbers of ranks", value)
+    if not counts or not all(1 <= count <= MAX_RANKS for count in counts):
+        raise _wrong(path, "partition_count", f"numbers of ranks, at most {MAX_RANKS:,}", value)
     return counts
+
+
+def _world_size(path: Path, value: object) -> int | None:
+    size = _whole(value)
+    if size is not None and size > MAX_RANKS:
+        raise _wrong(path, "dp_world_size", f"a number of ranks, at most {MAX_RANKS:,}", value)
+    return size
 
 
 def _paddings(path: Path, value: object) -> tuple[tuple[int, ...], ...]:
