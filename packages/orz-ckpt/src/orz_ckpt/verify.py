@@ -21,6 +21,7 @@ from orz_ckpt.examine import How, examine
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.report.words import count
 from orz_ckpt.sources import open_source, roles_in
 from orz_ckpt.steps import check_latest, numbered_steps
 from orz_ckpt.strict_json import is_size
@@ -246,7 +247,7 @@ def _about(held: Weights) -> str:
     parts = [
         source.format,
         f"step {source.step}" if source.step is not None else "",
-        f"{source.world_size} ranks" if source.world_size else "",
+        count(source.world_size, "rank") if source.world_size else "",
         f"by {source.writer}" if source.writer else "",
     ]
     return ", ".join(filter(None, parts))
