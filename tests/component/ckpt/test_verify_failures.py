@@ -453,6 +453,18 @@ def test_lost_state(step: Path, tmp_path: Path) -> None:
     assert ("no_state" in notes(verify(final)), "no_state" in notes(verify(step))) == (True, False)
 
 
+@pytest.mark.parametrize("spelled", ["model", "./model", "model/.", f"model/{SHARD}"])
+def test_relative_paths(spelled: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A foreign folder or file may be named from any working directory; findings name files as the user did."""
+    monkeypatch.chdir(model.parent)
+    (model / SHARD).write_bytes((model / SHARD).read_bytes()[:-4])
+    report = verify(Path(spelled))
+    bad = [entry.path for entry in report.findings if entry.code == "header_invalid"]
+
+    assert [str(Path(spelled) if spelled.endswith(SHARD) else Path(spelled) / SHARD)] == bad
+    assert all(Path(path).is_file() for path in report.checked)
+
+
 def test_step_of_the_original(step: Path) -> None:
     """`iter50/policy`, as the original Open-Reasoner-Zero saves, is a foreign folder: no manifest is missing."""
     target = step.parent / "iter50"
