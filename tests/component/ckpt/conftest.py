@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
+import zlib
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +16,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from orz_ckpt.formats.architectures import expected_tensors
+from orz_ckpt.formats.torch_file import load
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.storage import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -77,6 +83,41 @@ def commit_step(run: Path, step: int) -> Path:
     return final
 
 
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Be a user to whom permissions apply; root passes over them."""
+    if os.getuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def limited() -> Callable[[], AbstractContextManager[None]]:
+    """The function that returns a context in which permissions apply to this process."""
+    return without_rights
+
+
+@pytest.fixture
+def public() -> Iterator[Callable[[Path], Path]]:
+    """The function that copies a folder to where every user may read it."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+
+    def copy(original: Path) -> Path:
+        target = shutil.copytree(original, folder / original.name)
+        for path in (target, *target.rglob("*")):
+            path.chmod(0o755)
+        return target
+
+    yield copy
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(autouse=True)
 def _on_a_disk_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Temporary folders may lie in memory or in a container's layer, of which `verify` would tell."""
@@ -101,6 +142,24 @@ def run(tmp_path: Path) -> Path:
 def model(tmp_path: Path) -> Path:
     """A foreign Hugging Face folder in two shards."""
     return write_model(tmp_path / "model", POLICY, shards=2)
+
+
+def set_bytes(path: Path, offset: int, new: bytes) -> None:
+    """Write `new` into a record of a torch archive and correct its checksum: what was saved so, and no damage."""
+    record = next(record for record in load(path).records if record.offset <= offset < record.end)
+    data = bytearray(path.read_bytes())
+    before = bytes(data[record.offset : record.end])
+    data[offset : offset + len(new)] = new
+    checksum = zlib.crc32(before).to_bytes(4, "little")
+    assert record.crc32 == zlib.crc32(before)
+    after = zlib.crc32(data[record.offset : record.end]).to_bytes(4, "little")
+    path.write_bytes(bytes(data).replace(checksum, after))
+
+
+@pytest.fixture(scope="session")
+def overwrite() -> Callable[[Path, int, bytes], None]:
+    """The function that writes bytes into a record of a torch archive, with its checksum."""
+    return set_bytes
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from orz_ckpt.formats.hf import read_config
 from orz_ckpt.formats.safetensors import SUFFIX, Header
 from orz_ckpt.formats.torch_contents import TorchContents, header_of
 from orz_ckpt.pool import read_all
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -110,7 +111,7 @@ class _Look:
 
     def headers(self) -> Iterator[CkptFinding]:
         """Read the headers of all files that have one."""
-        told = {entry.path for weights in self.weights for entry in weights.findings}
+        told = self._told()
         mine = {file for weights in self.weights if weights.source for file in weights.source.files}
         for weights in self.weights:
             if weights.source is not None:
@@ -127,7 +128,7 @@ class _Look:
                 if header:
                     self.safe[path] = header
                     self.tensors += 0 if path in mine else len(header.tensors)
-            elif not self.how.level.reads_all and path in self.placed:
+            elif self.how.level is Level.QUICK and path in self.placed:
                 continue  # its reader has read what it says, or there would be no piece in it
             else:
                 contents, found = check_torch(path, self.how.inert)
@@ -136,9 +137,15 @@ class _Look:
                     self.tensors += 0 if path in mine else len(contents.named)
             yield from (entry for entry in found if entry.code == "pickle_calls" or entry.path not in told)
 
+    def _told(self) -> set[str]:
+        """Return the files that a reader has found an error in: what is wrong with them needs no second finding."""
+        return {
+            entry.path for weights in self.weights for entry in weights.findings if entry.severity is Severity.ERROR
+        }
+
     def _objects(self, path: Path) -> list[CkptFinding]:
         """Read the objects in a `.distcp` file that are no tensors, which torch would run, too."""
-        if self.how.level.reads_all:
+        if self.how.level is not Level.QUICK:
             return []  # all of it is read in a moment
         used = {piece.block.offset for _, piece in self.placed.get(path, ())}
         others = [
@@ -207,8 +214,7 @@ class _Look:
     def _open(self, path: Path) -> Opened:
         """Read what the archives in a `.distcp` file hold."""
         contents, findings = contents_of_archives(path, self.archives[path], inert=self.how.inert)
-        told = {entry.path for weights in self.weights for entry in weights.findings}
-        findings = [entry for entry in findings if entry.code == "pickle_calls" or entry.path not in told]
+        findings = [entry for entry in findings if entry.code == "pickle_calls" or entry.path not in self._told()]
         if contents is None:
             return None, {}, findings
         return *cut(contents, self.placed.get(path, [])), findings

@@ -21,6 +21,7 @@ from orz_ckpt.examine import How, examine
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.report.words import count
 from orz_ckpt.sources import open_source, roles_in
 from orz_ckpt.steps import check_latest, numbered_steps
 from orz_ckpt.strict_json import is_size
@@ -185,9 +186,9 @@ def _verify_checkpoint(subject: Subject, how: How) -> Report:
     weights = _weights_of(subject, manifest, [root / name for name in listing.sizes], how)
     unsound = {entry.path for entry in findings}
     findings += [entry for held in weights for entry in held.findings]
-    sizes = {name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
+    files = {root / name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
     entries = entries_below(manifest, prefix) if manifest else {}
-    report = _report(subject, how, sizes, weights, entries)
+    report = _report(subject, how, files, weights, {root / name: entry for name, entry in entries.items()})
     findings += [entry for entry in report.findings if entry.path not in unsound or entry.path == str(root)]
     return replace(report, findings=tuple(findings), subject=_said(manifest))
 
@@ -225,12 +226,10 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
         held = weights_in(path, tag=how.tag, inert=how.inert)
         files = {file: file.stat().st_size for file in held.files if file.exists()}
     else:
-        subject = replace(subject, root=path.parent)
         held, files = Weights(path=path.parent), {path: path.stat().st_size}
     if not held.recognised and not any(file.suffix == SUFFIX or is_torch_file(file) for file in files):
         return _verify_inside(subject, held, how)
-    sizes = {str(file): size for file, size in files.items()}
-    report = _report(subject, how, sizes, [held] if held.recognised else [], {})
+    report = _report(subject, how, files, [held] if held.recognised else [], {})
     if how.require_manifest:
         message = "there is no manifest, and --require-manifest was given"
         note = finding("manifest_required", message, remedy=f"orz ckpt manifest {path}", path=path)
@@ -246,7 +245,7 @@ def _about(held: Weights) -> str:
     parts = [
         source.format,
         f"step {source.step}" if source.step is not None else "",
-        f"{source.world_size} ranks" if source.world_size else "",
+        count(source.world_size, "rank") if source.world_size else "",
         f"by {source.writer}" if source.writer else "",
     ]
     return ", ".join(filter(None, parts))
@@ -271,11 +270,14 @@ def _verify_inside(subject: Subject, held: Weights, how: How) -> Report:
 
 
 def _report(
-    subject: Subject, how: How, sizes: Mapping[str, int], weights: Sequence[Weights], entries: Mapping[str, FileEntry]
+    subject: Subject,
+    how: How,
+    files: Mapping[Path, int],
+    weights: Sequence[Weights],
+    entries: Mapping[Path, FileEntry],
 ) -> Report:
-    """Look at files by their paths, as they are or relative to the subject's root."""
-    files = {subject.root / name: size for name, size in sizes.items()}
-    looked = examine(subject.path, files, weights, how, {subject.root / name: entry for name, entry in entries.items()})
+    """Look at files, and say what that came to."""
+    looked = examine(subject.path, files, weights, how, entries)
     return Report(
         path=str(subject.path),
         kind=subject.kind,

@@ -184,7 +184,7 @@ def _said(where: Path, units: Sequence[Unit], chosen: Sequence[Unit]) -> CkptFin
     share = read / total if total else 1.0
     many = 1 - (1 - share) ** _PLACES
     compared = sum(not unit.dtype for unit in chosen)
-    how = "compared" if compared == len(chosen) else f"looked at, {compared} of them compared with a digest"
+    how = "compared" if compared == len(chosen) else f"searched for NaN, {compared} of them compared with a digest"
     message = (
         f"{len(chosen):,} of {count(len(units), 'part')}, {size(read)} of {size(total)}, were {how}: damage in one"
         f" place is found with probability {share:.2%}, in {_PLACES} places with {many:.2%}"

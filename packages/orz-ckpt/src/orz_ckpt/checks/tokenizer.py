@@ -1,15 +1,15 @@
 """Do the small files beside the weights parse, and does the tokenizer fit the vocabulary of the model?
 
 Format of `tokenizer.json`: tokenizers 0.22 (`added_tokens[].id`; `model.vocab`, token -> id, of a Unigram model a
-list). It can have tens of megabytes, so only these two parts are parsed. They are read as Latin-1: a byte stays a
-byte, and texts do not matter.
+list). It can have tens of megabytes, so only these two parts are looked at, and no object is made of them. They
+are read as Latin-1: a byte stays a byte, and texts do not matter.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.hf import HfFolder
 
 _FAST: Final = "tokenizer.json"
-_MAX_BYTES: Final = 64 * 1024 * 1024
+_MAX_BYTES: Final = 48 * 1024 * 1024
+"""What lies behind is not looked at; the largest known has 34 MB."""
 _SMALL_BYTES: Final = 4 * 1024 * 1024
-_VOCABULARY: Final = re.compile(r'(?<!\\)"vocab"\s*:\s*(?=[{\[])')
-_ADDED: Final = re.compile(r'(?<!\\)"added_tokens"\s*:\s*(?=\[)')
+_VOCABULARY: Final = re.compile(r'(?<!\\)"vocab"\s*:\s*[{\[]')
+_ADDED: Final = re.compile(r'(?<!\\)"added_tokens"\s*:\s*\[')
+_TEXT: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_PAIR: Final = re.compile(rf"\s*{_TEXT}\s*:\s*(?P<id>\d{{1,18}})\s*,?")
+_ENTRY: Final = re.compile(rf"\s*\[\s*{_TEXT}\s*,[^\]\"]{{0,64}}\]\s*,?")
+_ID: Final = re.compile(r'(?<!\\)"id"\s*:\s*(\d{1,18})')
 _SAVE_AGAIN: Final = "copy the file from the model that the training began with"
 
 
@@ -38,7 +43,7 @@ def check_tokenizer(folder: HfFolder, config: Mapping[str, object]) -> Iterator[
     """
     sound = True
     for path in folder.settings:
-        if path.name == _FAST and path.stat().st_size > _SMALL_BYTES:
+        if path.stat().st_size > _SMALL_BYTES:
             with path.open("rb") as stream:
                 stream.seek(-min(64, path.stat().st_size), 2)
                 reason = "" if stream.read().rstrip().endswith(b"}") else "it is cut off"
@@ -68,32 +73,29 @@ def largest_token(path: Path) -> int | None:
     """
     with path.open("rb") as stream:
         text = stream.read(_MAX_BYTES).decode("latin-1")
-    ids = [*_ids(_value(_VOCABULARY, text)), *_ids(_value(_ADDED, text))]
-    return max(ids, default=None)
+    return max(chain(_in_vocabulary(text), _added(text)), default=None)
 
 
-def _ids(value: object) -> Iterator[int]:
-    """Yield the ids of a vocabulary (pairs of token and id, or a list of tokens) or of added tokens."""
-    if isinstance(value, _Pairs):
-        yield from (number for _, number in value if is_size(number))
-    elif isinstance(value, list) and value and all(isinstance(item, _Pairs) for item in value):
-        yield from (number for item in value for key, number in item if key == "id" and is_size(number))
-    elif isinstance(value, list) and value:
-        yield len(value) - 1
+def _in_vocabulary(text: str) -> Iterator[int]:
+    """Yield the ids of a vocabulary, or of a list of tokens the last one; it ends where something else follows."""
+    found = _VOCABULARY.search(text)
+    if found is None:
+        return
+    place, count = found.end(), 0
+    pattern = _PAIR if text[place - 1] == "{" else _ENTRY
+    while (item := pattern.match(text, place)) is not None:
+        place, count = item.end(), count + 1
+        if pattern is _PAIR:
+            yield int(item["id"])
+    if pattern is _ENTRY and count:
+        yield count - 1
 
 
-class _Pairs(list[tuple[str, Any]]):
-    """The members of a JSON object; a dictionary would take twice the memory."""
-
-
-def _value(pattern: re.Pattern[str], text: str) -> object:
-    match = pattern.search(text)
-    if match is None:
-        return None
-    try:
-        return json.JSONDecoder(object_pairs_hook=_Pairs).raw_decode(text, match.end())[0]
-    except (ValueError, RecursionError):
-        return None
+def _added(text: str) -> Iterator[int]:
+    """Yield the ids of added tokens; the parts behind them that have ids, too, have texts for them."""
+    found = _ADDED.search(text)
+    if found is not None:
+        yield from (int(item[1]) for item in _ID.finditer(text, found.end(), found.end() + _SMALL_BYTES))
 
 
 def _broken(path: Path) -> str:

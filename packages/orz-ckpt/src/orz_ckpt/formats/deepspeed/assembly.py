@@ -56,7 +56,7 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
         findings += wrong
         tensors = in_order(tensors | _without_elements(model, owned), model, aliases)
         if 0 in models:  # else ties are not known
-            findings += _left_empty(model, {*tensors, *aliases, *owned})
+            findings += _left_empty(model, {*tensors, *aliases, *owned, *model.frozen_shapes})
     return Source(
         path=folder,
         format=f"deepspeed-zero{stage}",

@@ -1,0 +1,141 @@
+"""`orz ckpt manifest`: what it writes for a foreign folder, what that is good for, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from blake3 import blake3
+
+from orz_ckpt.findings import Level
+from orz_ckpt.manifest import load
+from orz_ckpt.sources import open_source
+from orz_ckpt.verify import verify
+from orz_cli.findings import Status
+from orz_cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+pytestmark = pytest.mark.component
+
+SHARD = "model-00001-of-00002.safetensors"
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_is_written(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every file with its blake3 digest, every tensor with its own; nothing else changes in the folder."""
+    (model / "notes").mkdir()
+    (model / "notes" / "a.txt").write_text("hello", encoding="utf-8")
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    assert 0 == main(["ckpt", "manifest", str(model)])
+    said = capsys.readouterr().out
+    manifest = load(model / "manifest.json")
+
+    assert before == {p: p.read_bytes() for p in model.rglob("*") if p.is_file() and p.name != "manifest.json"}
+    assert {path.relative_to(model).as_posix() for path in before} == manifest.files.keys()
+    assert blake3(before[model / SHARD]).hexdigest() == manifest.files[SHARD].digest
+    assert 27 == sum(len(entry.tensors or {}) for entry in manifest.files.values())
+    assert {""} == {entry.sha256 for entry in manifest.files.values()}
+    assert f"{model / 'manifest.json'}: 6 files, " in said
+
+
+def test_verifies_afterwards(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder passes with its manifest on every level, and one flipped byte is found with its tensor."""
+    assert 0 == main(["ckpt", "manifest", str(model)])
+    for level in Level:
+        report = verify(model, level=level, require_manifest=True)
+        assert (Status.OK, set()) == (report.status(), {entry.code for entry in report.findings} - {"sampled"})
+    assert "step" not in report.subject
+    assert open_source(model).step is None
+    flip(model / SHARD, -1)
+    found = verify(model).findings
+
+    assert ["digest_differs"] == [entry.code for entry in found]
+    assert "changed in 'model." in found[0].message
+    capsys.readouterr()
+
+
+def test_sha256(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--sha256` adds the digests that hubs state; `--json` says what was done."""
+    assert 0 == main(["ckpt", "manifest", str(model), "--sha256", "--json"])
+    done = json.loads(capsys.readouterr().out)
+    manifest = load(model / "manifest.json")
+
+    assert hashlib.sha256((model / SHARD).read_bytes()).hexdigest() == manifest.files[SHARD].sha256
+    assert ("ok", 5, manifest.root_sha256) == (done["status"], done["files"], done["root_sha256"])
+
+
+def test_step_of_its_name(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that is named by a step keeps it."""
+    named = model.rename(model.with_name("checkpoint-120"))
+    assert 0 == main(["ckpt", "manifest", str(named)])
+    capsys.readouterr()
+
+    assert 120 == load(named / "manifest.json").step == open_source(named).step
+
+
+def test_broken_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that does not pass is not vouched for: nothing is written, and the findings are shown."""
+    (model / SHARD).unlink()
+
+    assert 1 == main(["ckpt", "manifest", str(model)])
+    assert "file_missing" in capsys.readouterr().out
+    assert not (model / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "what", ["a file", "a run", "a part", "a manifest", "another program's", "a link", "uncommitted"]
+)
+def test_refused(what: str, model: Path, step: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file, a run, what has a manifest, a link, a save that never ended: each with its reason, nothing written."""
+    path, code, words = {
+        "a file": (model / SHARD, 2, f"give its folder: {model}"),
+        "a run": (step.parent.parent, 2, "is a run"),
+        "a part": (step / "policy", 2, "whose manifest covers it"),
+        "a manifest": (step, 1, "is there already"),
+        "another program's": (model, 1, "is there already"),
+        "a link": (model, 1, "is a link or a device"),
+        "uncommitted": (step, 1, "a manifest would say that it did"),
+    }[what]
+    if what == "another program's":
+        (model / "manifest.json").write_text("{}", encoding="utf-8")
+    if what == "a link":
+        (model / "more.txt").symlink_to("config.json")
+    if what == "uncommitted":
+        (step / "manifest.json").unlink()
+    before = sorted(path.parent.rglob("*"))
+
+    assert code == main(["ckpt", "manifest", str(path)])
+    assert words in capsys.readouterr().err
+    assert before == sorted(path.parent.rglob("*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_folder_that_is_not_writable(
+    model: Path,
+    public: Callable[[Path], Path],
+    limited: Callable[[], AbstractContextManager[None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where this user may not write, the error says so, and no half-written file stays."""
+    path = public(model)
+    assert 0 == main(["ckpt", "manifest", str(model)])
+    path.chmod(0o555)
+    with limited():
+        code = main(["ckpt", "manifest", str(path)])
+    path.chmod(0o755)
+
+    said = capsys.readouterr()
+    assert (1, True) == (code, "manifest.json cannot be written: Permission denied" in said.err), said
+    assert 5 == len(list(path.iterdir()))

@@ -1,0 +1,174 @@
+"""`verify --against`: nothing changed, only some of it, names that differ; and what 16-bit copies should be.
+
+Covers F27 of the failure modes: a training that trained nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from orz_ckpt.findings import Level, Report
+from orz_ckpt.merge.run import Options, merge
+from orz_ckpt.sources import open_source
+from orz_ckpt.verify import verify
+from orz_cli.findings import Severity, Status
+from orz_cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Change = Callable[[dict[str, NDArray[Any]]], object]
+
+pytestmark = pytest.mark.component
+
+EMBEDDING = "model.embed_tokens.weight"
+MATRIX = "model.layers.0.mlp.up_proj.weight"
+
+
+def codes(report: Report) -> set[str]:
+    return {entry.code for entry in report.findings if entry.severity is not Severity.INFO}
+
+
+def the(report: Report, code: str) -> Any:
+    (found,) = (entry for entry in report.findings if entry.code == code)
+    return found
+
+
+@pytest.fixture
+def changed(model: Path, tmp_path: Path) -> Callable[[Change], Path]:
+    """The function that copies the model with some of its weights changed."""
+
+    def copy(change: Change) -> Path:
+        tensors = {name: array for file in model.glob("*.safetensors") for name, array in load_file(file).items()}
+        change(tensors)
+        out = tmp_path / "changed"
+        out.mkdir()
+        save_file(tensors, out / "model.safetensors")
+        for name in ("config.json", "tokenizer.json"):
+            (out / name).write_bytes((model / name).read_bytes())
+        return out
+
+    return copy
+
+
+def test_nothing_changed(model: Path, changed: Callable[[Change], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights in other files are those of the base: an error, exit 1, with the count."""
+    path = changed(lambda _: None)
+    report = verify(path, against=model)
+    found = the(report, "unchanged")
+
+    assert (Status.FAILED, {"unchanged"}) == (report.status(), codes(report))
+    assert f"0 of 27 tensors differ from {model}: the weights never changed" == found.message
+    assert "learning rate" in found.remedy
+    assert 1 == main(["ckpt", "verify", str(path), "--against", str(model)])
+    assert "unchanged" in capsys.readouterr().out
+
+
+def test_something_changed(model: Path, changed: Callable[[Change], Path]) -> None:
+    """One number of one matrix is a change, and how much changed is said."""
+    path = changed(lambda tensors: tensors[MATRIX].__setitem__((0, 0), 9))
+    report = verify(path, against=model)
+
+    assert (Status.OK, set()) == (report.status(), codes(report))
+    assert "1 of 27 tensors and " in the(report, "compared").message
+
+
+def test_only_embeddings_changed(model: Path, changed: Callable[[Change], Path]) -> None:
+    """Where nothing but embedding and head changed, the rest was frozen: a warning."""
+
+    def change(tensors: dict[str, NDArray[Any]]) -> None:
+        tensors[EMBEDDING] += 1
+        tensors["lm_head.weight"] += 1
+
+    found = the(verify(changed(change), against=model), "only_embeddings_changed")
+
+    assert (Severity.WARN, True) == (found.severity, f"'{EMBEDDING}'" in found.message)
+
+
+def test_sixteen_bit_copy(model: Path, tmp_path: Path) -> None:
+    """A 16-bit copy is what rounding the base gives, which is said; one number that is not is a change."""
+    assert merge(open_source(model), tmp_path / "half", Options(dtype="BF16")).written
+    report = verify(tmp_path / "half", against=model)
+    assert (Status.OK, True) == (report.status(), "F32 -> BF16" in the(report, "rounded_base").message)
+    file = tmp_path / "half" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    (tmp_path / "half" / "manifest.json").unlink()
+
+    assert "1 of 27 tensors" in the(verify(tmp_path / "half", against=model), "compared").message
+
+
+def test_names_and_shapes_that_differ(model: Path, changed: Callable[[Change], Path]) -> None:
+    """Tensors that only one of both has, and others of another shape, are named; quick looks at nothing else."""
+
+    def change(tensors: dict[str, NDArray[Any]]) -> None:
+        tensors["score.weight"] = np.ones((1, 16), np.float32)
+        del tensors["lm_head.weight"]
+        tensors[EMBEDDING] = np.ones((40, 16), np.float32)
+
+    path = changed(change)
+    for level in (Level.QUICK, Level.FULL):
+        report = verify(path, level=level, against=model)
+        found = "; ".join(entry.message for entry in report.findings if entry.code == "names_differ")
+        assert "1 tensor is only in the base: 'lm_head.weight'" in found
+        assert "1 tensor is only in the checkpoint: 'score.weight'" in found
+        assert "[33, 16] -> " in found
+        assert ("unchanged" in codes(report)) is (level is Level.FULL)
+
+
+def test_quick_reads_no_weights(model: Path, changed: Callable[[Change], Path]) -> None:
+    """Names and shapes are the same, and whether numbers are is for the other levels to say."""
+    assert set() == codes(verify(changed(lambda _: None), level=Level.QUICK, against=model))
+
+
+def test_policy_of_a_checkpoint(run: Path, model: Path) -> None:
+    """Of a step folder, and of a run's newest good one, the policy is compared."""
+    step = run / "checkpoints" / "step_000030"
+    for path in (step, run):
+        report = verify(path, against=model)
+        assert f"0 of 27 tensors differ from {model}" in the(report, "unchanged").message
+        assert str(step / "policy") == the(report, "unchanged").path
+
+
+def test_base_that_is_not_whole(model: Path, changed: Callable[[Change], Path]) -> None:
+    """With a base that is damaged nothing can be said: exit 3, never a pass."""
+    path = changed(lambda _: None)
+    next(model.glob("*.safetensors")).unlink()
+    report = verify(path, against=model)
+
+    assert (Status.INCONCLUSIVE, {"not_compared"}) == (report.status(), codes(report))
+
+
+def test_base_of_another_model(model: Path, tmp_path: Path) -> None:
+    """Two models without a common name cannot be compared: exit 3."""
+    (tmp_path / "other").mkdir()
+    save_file({"w": np.ones(3, np.float32)}, tmp_path / "other" / "model.safetensors")
+    report = verify(model, against=tmp_path / "other")
+
+    assert Status.INCONCLUSIVE is report.status()
+    assert "no tensor in common" in the(report, "not_compared").message
+
+
+def test_base_that_cannot_be_meant(model: Path, step: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A base that is not there is wrong usage; of a run's folder its newest step is not guessed."""
+    assert 2 == main(["ckpt", "verify", str(model), "--against", str(tmp_path / "nothing")])
+    assert 2 == main(["ckpt", "verify", str(model), "--against", str(step.parent.parent)])
+    assert "give one of its models" in capsys.readouterr().err
+
+
+def test_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The comparison is among the findings of the shared JSON object; its shape is as it was."""
+    assert 1 == main(["ckpt", "verify", str(model), "--against", str(model), "--json"])
+    report = json.loads(capsys.readouterr().out)
+
+    assert ["unchanged"] == [entry["code"] for entry in report["findings"] if entry["severity"] == "error"]
+    assert {"v", "status", "findings", "path", "kind", "level", "files", "bytes", "tensors", "seconds"} <= report.keys()
