@@ -6,6 +6,7 @@ Covers F27 of the failure modes: a training that trained nothing.
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from orz_cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -163,6 +165,22 @@ def test_base_that_cannot_be_meant(model: Path, step: Path, tmp_path: Path, caps
     assert 2 == main(["ckpt", "verify", str(model), "--against", str(tmp_path / "nothing")])
     assert 2 == main(["ckpt", "verify", str(model), "--against", str(step.parent.parent)])
     assert "give one of its models" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_base_that_may_not_be_read(
+    model: Path, public: Callable[[Path], Path], limited: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """A base that this user may not read leaves the question open: exit 3, no traceback."""
+    path = public(model)
+    locked = path.with_name("locked")
+    locked.mkdir(mode=0o000)
+    assert Status.OK is verify(path).status()
+    with limited():
+        report = verify(path, against=locked)
+
+    assert (Status.INCONCLUSIVE, {"not_compared"}) == (report.status(), codes(report))
+    assert "Permission denied" in the(report, "not_compared").message
 
 
 def test_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,6 +197,22 @@ def test_no_permission(
     assert "Permission denied" in said.out
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_no_permission_to_an_older_step(run: Path, public: Callable[[Path], Path], limited: Limited) -> None:
+    """An older step that this user may not read does not hide that the newest one is good (F6)."""
+    path = public(run)
+    older = path / "checkpoints" / "step_000010"
+    assert Status.OK is verify(path).status()
+    older.chmod(0o000)
+    with limited():
+        report = verify(path)
+    older.chmod(0o755)
+
+    assert (Status.OK, True) == (report.status(), report.newest_good.endswith("step_000030"))
+    assert ["inconclusive", "ok", "ok"] == [part.status().value for part in report.parts]
+    assert Severity.WARN is the(report, "unreadable").severity
+
+
 # --- half written -------------------------------------------------------------------------------------
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.diff.run import diff
-from orz_ckpt.errors import HostileError, SeveralError
+from orz_ckpt.errors import HostileError, MissingPathError, SeveralError
 from orz_ckpt.findings import CkptFinding, Level, finding
 from orz_ckpt.lora import with_adapter
 from orz_ckpt.merge.config import EMBEDDINGS
@@ -37,12 +38,19 @@ def check_against(path: Path, base: Path, how: How) -> list[CkptFinding]:
 
     Raises:
         MissingPathError: there is nothing at `base`.
+        NoWeightsError: `base` holds no weights.
+        FormatError: `base` is of a format and cannot be read.
         UsageError: `base` holds several models.
     """
     try:
         before = open_source(model_in(base), inert=how.inert)
     except SeveralError as error:
         raise UsageError(f"--against: {error.message}", remedy=error.remedy) from error
+    except MissingPathError:
+        raise
+    except OSError as error:
+        message = f"{base} cannot be read: {error.strerror or error}"
+        return [finding("not_compared", message, remedy=READ_AGAIN, path=path)]
     try:
         after = open_source(model_in(path), tag=how.tag, inert=how.inert)
         if after.format == "peft":

@@ -76,19 +76,11 @@ def verify(
         tag=tag,
         sample=sample,
     )
-    try:
-        report = _verify(identify(path), how)
-        report = replace(report, findings=(*report.findings, *check_place(path)))
-        if against is not None:
-            compared = check_against(Path(report.newest_good or path), against, how)
-            report = replace(report, findings=(*report.findings, *compared))
-    except MissingPathError:
-        raise
-    except OSError as error:
-        message = f"{error.filename or path} cannot be read: {error.strerror or error}"
-        found = finding("unreadable", message, remedy=READ_AGAIN, path=path)
-        report = Report(path=str(path), kind=Kind.FOLDER, level=level, findings=(found,))
-    return replace(report, seconds=time.perf_counter() - begin)
+    report = _verify(path, how)
+    findings = [*report.findings, *check_place(path)]
+    if against is not None:
+        findings += check_against(Path(report.newest_good or path), against, how)
+    return replace(report, findings=tuple(findings), seconds=time.perf_counter() - begin)
 
 
 def verify_all(
@@ -136,12 +128,21 @@ def _together(path: str, kind: str, level: Level, parts: Sequence[Report]) -> Re
     )
 
 
-def _verify(subject: Subject, how: How) -> Report:
-    if subject.kind is Kind.RUN:
-        return _verify_run(subject.path, how)
-    if subject.kind in {Kind.CHECKPOINT, Kind.PART}:
-        return _verify_checkpoint(subject, how)
-    return _verify_foreign(subject, how)
+def _verify(path: Path, how: How) -> Report:
+    """Verify one path; what cannot be read is a finding."""
+    try:
+        subject = identify(path)
+        if subject.kind is Kind.RUN:
+            return _verify_run(subject.path, how)
+        if subject.kind in {Kind.CHECKPOINT, Kind.PART}:
+            return _verify_checkpoint(subject, how)
+        return _verify_foreign(subject, how)
+    except MissingPathError:
+        raise
+    except OSError as error:
+        message = f"{error.filename or path} cannot be read: {error.strerror or error}"
+        found = finding("unreadable", message, remedy=READ_AGAIN, path=path)
+        return Report(path=str(path), kind=Kind.FOLDER, level=how.level, findings=(found,))
 
 
 def _verify_run(path: Path, how: How) -> Report:
@@ -156,7 +157,7 @@ def _verify_run(path: Path, how: How) -> Report:
 
 def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: list[CkptFinding], how: How) -> Report:
     """Verify all checkpoints of a run; only the newest decides, the older ones' errors are warnings."""
-    parts = [_verify(identify(step), how) for step in steps]
+    parts = [_verify(step, how) for step in steps]
     good = [part.path for part in parts if not part.status().exit_code]
     if not parts:
         findings.append(finding("no_checkpoint", "this run has saved nothing yet", path=folder))
@@ -259,7 +260,7 @@ def _verify_inside(subject: Subject, held: Weights, how: How) -> Report:
         return _verify_steps(path, path, steps, list(check_latest(path, steps)), how)
     roles = list(roles_in(path).values())
     if roles:
-        return _together(str(path), subject.kind, how.level, [_verify(identify(role), how) for role in roles])
+        return _together(str(path), subject.kind, how.level, [_verify(role, how) for role in roles])
     message, remedy = "nothing known here", "give a run, a step folder, or a folder or file of weights"
     try:
         open_source(path)
