@@ -153,3 +153,22 @@ Path.{name} = die
     assert inode == (out / "model-00001-of-00024.safetensors").stat().st_ino
     assert not (out / ".orz").exists()
     assert Status.OK is verify(out).status()
+
+
+def test_killed_while_the_notes_are_removed(source: Path, tmp_path: Path) -> None:
+    """Killed after the commit, the next run finds the merge finished and removes what is left of its notes."""
+    script = f"""
+import os, shutil
+shutil.rmtree = lambda path: os.kill(os.getpid(), 9)
+{MERGE}"""
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", script, str(source), str(out)]
+    process = subprocess.run(command, input="\n", capture_output=True, text=True, check=False)
+
+    assert -signal.SIGKILL == process.returncode
+    assert (out / MANIFEST_NAME).is_file()
+    assert (out / ".orz").is_dir()
+    merged = merge(open_source(source), out, OPTIONS)
+    assert merged.was_there
+    assert not (out / ".orz").exists()
+    assert Status.OK is verify(out).status()

@@ -41,7 +41,7 @@ def publish(folder: Path, out: Path, manifest: Manifest) -> None:
 def earlier(out: Path, fingerprint: str) -> Manifest | None:
     """Return the manifest of the same merge that is at `out`, None where nothing is.
 
-    A merge that was killed between its rename and its manifest is completed.
+    A merge that was killed between its rename and its manifest, or before its notes were gone, is completed.
 
     Raises:
         CheckpointExistsError: something else is there, or files of that merge have changed since.
@@ -68,13 +68,19 @@ def earlier(out: Path, fingerprint: str) -> Manifest | None:
             )
     if pending.is_file() and not (out / MANIFEST_NAME).exists():
         _commit(out)
+    _drop_notes(out)
     return manifest
 
 
 def _commit(out: Path) -> None:
     (out / PRIVATE_DIR / PENDING_NAME).replace(out / MANIFEST_NAME)
     sync_folder(out)
-    with suppress(OSError):  # notes of the merge, which nobody reads any more
+    _drop_notes(out)
+
+
+def _drop_notes(out: Path) -> None:
+    """Remove the journal of a finished merge, which nobody reads any more."""
+    with suppress(OSError):
         shutil.rmtree(out / PRIVATE_DIR)
 
 
