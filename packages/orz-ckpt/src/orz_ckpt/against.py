@@ -9,11 +9,10 @@ from orz_ckpt.diff.run import diff
 from orz_ckpt.errors import HostileError, MissingPathError, SeveralError
 from orz_ckpt.findings import CkptFinding, Level, finding
 from orz_ckpt.lora import with_adapter
-from orz_ckpt.merge.config import EMBEDDINGS
-from orz_ckpt.merge.plan import HEADS
 from orz_ckpt.report.words import count
 from orz_ckpt.sources import detect, open_source, roles_in
 from orz_ckpt.strict_json import brief
+from orz_ckpt.tensor_names import EMBEDDINGS, HEADS
 from orz_ckpt.weights import SHARDED
 from orz_cli.errors import OrzError, UsageError
 

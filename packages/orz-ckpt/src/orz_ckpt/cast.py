@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CASTABLE: Final = ("F64", "F32", "F16", "BF16")
 """The types that are cast, the widest first."""
 
+TORCH_NAMES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""torch's name of each of them."""
 _TILE: Final = 32 * 1024
 """Elements of a tile; the fastest of those measured (128 KiB of float32)."""
 _NUMPY: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}

@@ -1,10 +1,14 @@
-"""What a tensor's name says: which layer it is of, and which part of a layer it is."""
+"""What a tensor's name says: which layer it is of, which part of a layer, and whether it is an embedding or a head."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
+HEADS: Final = ("lm_head.weight", "embed_out.weight", "output.weight", "lm_head.decoder.weight", "cls.decoder.weight")
+"""Ends of the names of output layers: of a tied pair the one that Hugging Face files leave out."""
+EMBEDDINGS: Final = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
+"""Ends of the names of embeddings."""
 OUTSIDE: Final = -1
 """The layer of tensors that belong to none."""
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.shapes import check_shapes
+from orz_ckpt.config_place import config_folder
 from orz_ckpt.coverage import check_coverage
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
@@ -13,7 +14,6 @@ from orz_ckpt.formats.architectures import UnknownArchitectureError, expected_te
 from orz_ckpt.formats.deepspeed import tags
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
-from orz_ckpt.merge.hf_output import config_folder
 from orz_ckpt.strict_json import FieldError, brief
 from orz_cli.findings import Severity
 

@@ -44,9 +44,9 @@ def preflight(
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.preflight import preflight as ask
     from orz_ckpt.cluster.preflight_text import preflight_text
-    from orz_ckpt.cluster.sizes import parse_bytes
     from orz_ckpt.cluster.storage_checks import Expect
     from orz_ckpt.cluster.terminal import wide_console
+    from orz_ckpt.sizes import parse_bytes
 
     if not path or "\0" in path:
         raise UsageError("PATH is empty", remedy="give the folder that checkpoints are to go to")

@@ -27,7 +27,7 @@ from orz_ckpt.folder import free_bytes
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, UnsafePathError
 from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.report.words import count, size
-from orz_ckpt.verify import Progress, Silent
+from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 

@@ -14,7 +14,7 @@ from orz_ckpt.cluster.fleet import Fleet, NodeError
 from orz_ckpt.cluster.transfer import DiffersError, fetch
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.node.files import FileState
-from orz_ckpt.verify import Progress
+from orz_ckpt.watch import Progress
 
 MAX_NODES: Final = 8
 """Nodes that send at once: the network of this machine is the limit."""

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.merge.plan import HEADS
+from orz_ckpt.cast import TORCH_NAMES
+from orz_ckpt.tensor_names import EMBEDDINGS, HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orz_ckpt.merge.plan import Plan, PlannedTensor
 
-TORCH_NAMES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""torch's name of each type that weights are trained in."""
-
-EMBEDDINGS: Final = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
-"""Ends of the names of embeddings."""
 _VALUE_HEADS: Final = ("value_head.weight", "v_head.weight", "v_head.summary.weight", "score.weight", "critic.weight")
 _CAUSAL: Final = "ForCausalLM"
 _TOKENS: Final = "ForTokenClassification"

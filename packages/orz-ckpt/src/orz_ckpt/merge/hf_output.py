@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import list_files
 from orz_ckpt.checks.shapes import check_shapes
+from orz_ckpt.config_place import config_folder
 from orz_ckpt.durable import sync_file, write_synced
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
@@ -43,8 +44,6 @@ _COPIED: Final = frozenset(
     }
 )
 _COPIED_SUFFIXES: Final = (".jinja", ".tiktoken")
-_NESTED: Final = "huggingface"
-"""Where verl keeps configuration and tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,25 +118,6 @@ def write_beside(out: Path, beside: Beside, plan: Plan, config: Mapping[str, obj
         weight_map = {tensor.name: file.name for file in plan.files for tensor in file.tensors}
         index = {"metadata": {"total_size": plan.data_bytes}, "weight_map": dict(sorted(weight_map.items()))}
         write_synced(out / INDEX_NAME, _text(index))
-
-
-def config_folder(source: Source, given: Path | None) -> Path | None:
-    """Return the folder with the configuration of a checkpoint: `given`, else its own; None where there is none.
-
-    Raises:
-        UsageError: there is none in `given`.
-    """
-    if given is not None:
-        folder = given.parent if given.name == CONFIG_NAME else given
-        if not (folder / CONFIG_NAME).is_file():
-            raise UsageError(f"--config: there is no {CONFIG_NAME} in {folder}", remedy="give a model folder")
-        return folder
-    path = source.path if source.path.is_dir() else source.path.parent
-    stated = [source.model_folder] if source.model_folder is not None else []
-    places = [*stated, path, path / _NESTED]
-    if source.format not in {"hf", "safetensors"}:
-        places += [path.parent, path.parent / _NESTED]  # a tag or step folder inside a folder of transformers' Trainer
-    return next((place for place in places if (place / CONFIG_NAME).is_file()), None)
 
 
 def _promised(plan: Plan, path: Path, config: Mapping[str, object]) -> list[CkptFinding]:

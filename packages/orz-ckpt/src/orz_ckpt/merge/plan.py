@@ -17,14 +17,12 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.hf import SINGLE_NAME
 from orz_ckpt.formats.safetensors import DTYPE_BITS, MAX_HEADER_BYTES
 from orz_ckpt.strict_json import brief
+from orz_ckpt.tensor_names import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from orz_ckpt.source import Source, SourceTensor
-
-HEADS: Final = ("lm_head.weight", "embed_out.weight", "output.weight", "lm_head.decoder.weight", "cls.decoder.weight")
-"""Ends of the names of output layers: of a tied pair the one that Hugging Face files leave out."""
 
 _ALIGNMENT: Final = 8
 

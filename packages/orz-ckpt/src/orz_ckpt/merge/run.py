@@ -24,7 +24,7 @@ from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
 from orz_ckpt.node.space import try_room
 from orz_ckpt.storage import new_attempt
-from orz_ckpt.verify import Silent
+from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from orz_ckpt.manifest import FileEntry
     from orz_ckpt.source import Source
-    from orz_ckpt.verify import Progress
+    from orz_ckpt.watch import Progress
 
 __all__ = ["DEFAULT_JOBS", "Merged", "Options", "merge"]
 

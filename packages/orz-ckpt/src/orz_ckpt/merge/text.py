@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from orz_ckpt.merge.config import TORCH_NAMES
+from orz_ckpt.cast import TORCH_NAMES
 from orz_ckpt.report.text import STATUS_STYLES, findings_text
 from orz_ckpt.report.words import count, plain, size
 
