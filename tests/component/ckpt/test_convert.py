@@ -240,3 +240,30 @@ def test_without_configuration_names_still_change(backbone: Any, head: Any, tmp_
     assert "score.weight" in safetensors.load_file(tmp_path / "bare" / "model.safetensors")
     converted(source, tmp_path / "full", Layout.HF, config=base)
     assert ["Qwen2ForTokenClassification"] == config_of(tmp_path / "full")["architectures"]
+
+
+def test_a_tied_pair_under_the_heads_name_keeps_the_embedding(tmp_path: Path, backbone: Any, head: Any) -> None:
+    """A file of torch that names the head first: its numbers are the embedding's, which a critic needs."""
+    embedding = backbone.embed_tokens.weight.detach()
+    tensors = {"lm_head.weight": embedding, "model.embed_tokens.weight": embedding}
+    tensors |= {f"model.{name}": tensor for name, tensor in backbone.state_dict().items() if "embed" not in name}
+    source = tmp_path / "critic"
+    source.mkdir()
+    torch.save({**tensors, "value_head.weight": head[None]}, source / "pytorch_model.bin")
+    (source / "config.json").write_text(json.dumps(backbone.config.to_dict()), encoding="utf-8")
+    converted(source, tmp_path / "out", Layout.HF)
+    written = open_source(tmp_path / "out").tensors
+    assert "lm_head.weight" not in written
+    assert tuple(embedding.shape) == written["model.embed_tokens.weight"].shape
+    assert Status.OK is verify(tmp_path / "out").status()
+
+
+def test_two_value_heads_are_refused(tmp_path: Path, backbone: Any, head: Any) -> None:
+    """One would overwrite the other: neither is written, and both are named."""
+    tensors = {f"model.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    both = {**tensors, "value_head.weight": head[None], "score.weight": head[None] * 2}
+    source = write(tmp_path / "critic", both, backbone.config.to_dict())
+    merged = converted(source, tmp_path / "out", Layout.HF)
+    assert ["layout_unsupported"] == [entry.code for entry in merged.findings if entry.severity == "error"]
+    assert "'score.weight' beside 'value_head.weight'" in merged.findings[0].message
+    assert not (tmp_path / "out").exists()

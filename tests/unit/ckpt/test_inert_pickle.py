@@ -323,6 +323,9 @@ def test_control_characters_in_a_name() -> None:
         (b"\x80\2}\x8a\x09" + b"\1" * 9 + b"K\1s.", "key of type int"),
         (b"\x80\2K\1Q.", "outside"),
         (b"\x80\2" + name("builtins", "bytearray") + b"M\xff\xff\x85R.", "bytes are made"),
+        (b"\x80\2" + name("builtins", "bytes") + b"C\1xC\1y\x86R.", "bytes are made of bytes, bytes"),
+        (b"\x80\4\x8c\1mX\0\4\0\0" + b"n" * 1024 + b"\x93.", "a name of 1,025 characters"),
+        (b"\x80\2" + name("m", "n" * 1024) + b".", "a name of 1,025 characters"),
         (b"\x80\2" + name("builtins", "list") + b"K\1\x85R.", "collection"),
         (b"\x80\2" + name("builtins", "dict") + b"]K\1a\x85R.", "pairs"),
         (b"\x80\2" + name("_codecs", "encode") + b"X\1\0\0\0xX\3\0\0\0zip\x86R.", "common encoding"),
@@ -340,6 +343,7 @@ def test_damaged_pickle(data: bytes, says: str) -> None:
     ("data", "limits", "says"),
     [
         (b"\x80\2N.", Limits(pickle_bytes=3), "bytes; 3 are allowed"),
+        (b"\x80\2" + (name("m", "n" * 100) + b"0") * 50 + b"N.", Limits(memory_bytes=5000), "memory"),
         (b"\x80\2" + b"N0" * 50 + b"N.", Limits(instructions=50), "instructions"),
         (b"\x80\2(" + b"N" * 50 + b"t.", Limits(memory_bytes=500), "memory"),
         (b"\x80\2X\x64\0\0\0" + b"a" * 100 + b".", Limits(memory_bytes=100), "memory"),

@@ -118,7 +118,7 @@ def convert(source: Source, layout: Layout, config: Config | None) -> Converted:
         UsageError: there is no value head for ORZ's layout.
         OSError: the head's bias cannot be read.
     """
-    plain = _unwrapped(source)
+    plain = _without_tied_head(_unwrapped(source))
     head = next((name for name in _HEADS if f"{name}.weight" in plain.tensors), None)
     if head is None:
         if layout is Layout.ORZ_CRITIC:
@@ -137,6 +137,22 @@ def convert(source: Source, layout: Layout, config: Config | None) -> Converted:
     aliases = {alias: name for alias, name in plain.aliases.items() if alias != _LANGUAGE_HEAD}
     converted = replace(plain, tensors=tensors, aliases=aliases, findings=(*plain.findings, *findings))
     return Converted(source=converted, settings=settings)
+
+
+def _without_tied_head(source: Source) -> Source:
+    """Return `source` with the numbers of a tied pair under the embedding's name, for the head's is left out."""
+    others = [alias for alias, name in source.aliases.items() if name == _LANGUAGE_HEAD]
+    if not others:
+        return source
+    home = others[0]
+    tensors = {
+        home if name == _LANGUAGE_HEAD else name: replace(tensor, name=home) if name == _LANGUAGE_HEAD else tensor
+        for name, tensor in source.tensors.items()
+    }
+    aliases = {
+        alias: home if name == _LANGUAGE_HEAD else name for alias, name in source.aliases.items() if alias != home
+    }
+    return replace(source, tensors=tensors, aliases={**aliases, _LANGUAGE_HEAD: home})
 
 
 def _unwrapped(source: Source) -> Source:
@@ -158,6 +174,11 @@ def _renamed(
     findings: list[CkptFinding] = []
     tensors: dict[str, SourceTensor] = {}
     hidden = (config or {}).get("hidden_size")
+    taken = sorted({f"{wanted}.weight", f"{wanted}.bias"} & source.tensors.keys()) if wanted != head else []
+    if taken:
+        message = f"it has {brief(taken[0])} beside {brief(f'{head}.weight')}, which would get that name"
+        remedy = "two value heads are in it; keep the one that was trained, and convert again"
+        findings.append(finding("layout_unsupported", message, remedy=remedy, path=source.path, tensor=taken[0]))
     for name, tensor in source.tensors.items():
         if name == f"{head}.weight":
             row = (1, tensor.numel)

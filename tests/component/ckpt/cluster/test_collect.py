@@ -255,6 +255,15 @@ def test_it_goes_on_where_it_stopped(halves: list[str], tmp_path: Path) -> None:
     assert whole(tmp_path / "out")
 
 
+def test_leftovers_of_an_earlier_attempt_are_not_published(halves: list[str], tmp_path: Path) -> None:
+    """What an earlier attempt fetched and this one does not want stays out of the checkpoint."""
+    collect(SmallChunks(fail_after=5), halves, tmp_path / "out")
+    staged = next((tmp_path / "out").rglob("*.safetensors*")).parent
+    (staged / "model-00009-of-00009.safetensors").write_bytes(b"half")
+    assert Status.OK == collect(SmallChunks(), halves, tmp_path / "out").status()
+    assert whole(tmp_path / "out")
+
+
 def test_what_the_journal_says_is_checked(halves: list[str], tmp_path: Path) -> None:
     """Bytes that a power cut took from a file that was begun are fetched again, and so is a file that changed."""
     collect(SmallChunks(fail_after=5), halves, tmp_path / "out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from orz_ckpt.cluster.collect_outcome import Move
@@ -12,7 +12,7 @@ from orz_ckpt.cluster.collect_records import Records, merged_manifest
 from orz_ckpt.describe import entry_of
 from orz_ckpt.durable import make_folders, sync_folder, write_synced
 from orz_ckpt.errors import CheckpointExistsError
-from orz_ckpt.folder import folders
+from orz_ckpt.folder import folders, plain_files
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.storage import PENDING_NAME
 
@@ -35,6 +35,7 @@ def publish(moves: Sequence[Move], staged: Path, final: Path, *, whole: bool) ->
     for folder in folders(staged):
         sync_folder(folder)
     if whole and not final.exists():
+        _drop_leftovers(staged, coming)
         make_folders(final.parent)
         staged.rename(final)
         sync_folder(final.parent)
@@ -56,6 +57,13 @@ def publish(moves: Sequence[Move], staged: Path, final: Path, *, whole: bool) ->
         touched.add(target.parent)
     for folder in touched:
         sync_folder(folder)
+
+
+def _drop_leftovers(staged: Path, coming: Collection[str]) -> None:
+    """Remove what an earlier attempt fetched, whose pieces were others."""
+    for name, path in list(plain_files(staged)):
+        if name not in coming:
+            path.unlink()
 
 
 def commit_step(records: Records, plan: GroupPlan, final: Path) -> None:

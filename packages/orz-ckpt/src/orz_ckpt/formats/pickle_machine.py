@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _NEWEST_PROTOCOL: Final = 5
 _FIRST_OF_PYTHON_3: Final = 3
+_LONGEST_NAME: Final = 1024
+"""Characters of a module and a name in it."""
 _LINE_BYTES: Final = 1024
 """Nearly all lines end before; a longer part is looked at where one does not."""
 _LONG_BYTES: Final = 255
@@ -309,10 +311,11 @@ class Machine:
     def _name(self, module: str, name: str) -> None:
         if self._protocol < _FIRST_OF_PYTHON_3:
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        if len(module) + len(name) > _LONGEST_NAME:
+            raise BadPickleError(f"at byte {self.position:,}: a name of {len(module) + len(name):,} characters")
         full = f"{module}.{name}"
-        if full not in self.globals:
-            self.charge(200 + len(full))
-            self.globals.add(full)
+        self.charge(200 + len(full))  # each time: every mention makes a text of its own
+        self.globals.add(full)
         self.push(Global(full), 100)
 
     def reduce(self) -> None:

@@ -25,6 +25,8 @@ _NUMBER_CODES: Final = {"i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "
     "b1": "?",
 }
 
+_LONGEST_NAME: Final = 1024
+"""Characters of the name of a member of a type."""
 _ZERO_STAGE: Final = "deepspeed.runtime.zero.config.ZeroStageEnum"
 _ZERO_STAGES: Final = ("disabled", "optimizer_states", "gradients", "weights")
 
@@ -74,9 +76,9 @@ def _bytes(args: tuple[object, ...]) -> bytes:
     """Return bytes of bytes, or of a text and the name of its encoding."""
     if args and isinstance(args[0], str):
         return _encoded(args)
-    if args and not isinstance(args[0], bytes):
-        raise BadPickleError(f"bytes are made of a {type(args[0]).__name__}")
-    return b"".join(part for part in args if isinstance(part, bytes))
+    if len(args) > 1 or (args and not isinstance(args[0], bytes)):
+        raise BadPickleError(f"bytes are made of {', '.join(type(arg).__name__ for arg in args[:3])}")
+    return args[0] if args and isinstance(args[0], bytes) else b""
 
 
 def _encoded(args: tuple[object, ...]) -> bytes:
@@ -114,6 +116,8 @@ def _attribute(args: tuple[object, ...]) -> object:
         raise BadPickleError("something else than a member of a type is asked for")
     if owner.name == _ZERO_STAGE and name in _ZERO_STAGES:
         return _ZERO_STAGES.index(name)
+    if len(owner.name) + len(name) > _LONGEST_NAME:
+        raise BadPickleError(f"the name of a member has {len(owner.name) + len(name):,} characters")
     return Global(f"{owner.name}.{name}")
 
 
