@@ -171,12 +171,13 @@ print('loaded:', *sorted({'torch', 'vllm', 'ray', 'deepspeed', 'transformers'} &
 
 @pytest.mark.parametrize("package", ["orz_cli", "orz_ckpt", "orz_monitor"])
 def test_light_packages_need_no_posix_module(package):
-    """Every module of a light package imports where Windows' missing modules are missing."""
+    """Every module of a light package imports where Windows' missing modules are missing; but Ray's door needs Ray."""
     code = f"""
 import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys({POSIX_ONLY}))
 package = importlib.import_module({package!r})
-names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + '.') if '__main__' not in m.name]
+found = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + '.')]
+names = [name for name in found if '__main__' not in name and name != 'orz_ckpt.cluster.ray_fleet']
 for name in names:
     importlib.import_module(name)
 print(len(names))

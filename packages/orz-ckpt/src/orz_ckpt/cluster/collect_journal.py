@@ -8,7 +8,6 @@ before it is believed. It is locked while a collection runs.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
@@ -61,7 +60,7 @@ class CollectJournal:
         path = self.folder / "journal.jsonl"
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._descriptor)
         except BlockingIOError:
             os.close(self._descriptor)
             raise CollectRunningError(
@@ -123,3 +122,16 @@ class CollectJournal:
                 begun.chunks.append((end, chunk[1], chunk[2]))
         elif file in self._files and isinstance(entry.get("digest"), str):
             self._files[file].digest = entry["digest"]
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file for this process, where the system has such locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    try:
+        import fcntl  # noqa: PLC0415  not on Windows
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
