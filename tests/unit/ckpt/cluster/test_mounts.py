@@ -51,7 +51,7 @@ def test_lines_that_are_none_are_left_out() -> None:
             True,
         ),
         ("/data/ray/session_latest/logs", True),
-        ("/work/_ray_pkg_0123", True),
+        ("/srv/_ray_pkg_0123", True),
         ("/data/session_notes/run", False),
         ("/data/ray/run", False),
     ],
