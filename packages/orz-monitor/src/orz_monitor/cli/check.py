@@ -1,4 +1,4 @@
-"""`orz monitor`: is this run healthy, and what does it look like."""
+"""`orz monitor check`: judge runs, for people and for CI."""
 
 # ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
 from __future__ import annotations
@@ -16,13 +16,6 @@ from orz_monitor.formats import Format
 if TYPE_CHECKING:
     from orz_monitor.formats.document import Checked
 
-app = typer.Typer(
-    name="monitor",
-    help="Judge training runs by their logs.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-
 
 class FailOn(StrEnum):
     """From which severity on a finding fails a check."""
@@ -31,12 +24,6 @@ class FailOn(StrEnum):
     WARN = "warn"
 
 
-@app.callback()
-def _monitor() -> None:
-    """Read training logs: is the run healthy, and what does it look like."""
-
-
-@app.command()
 def check(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH", help="Run folders, or metrics.jsonl files.", show_default=False)
@@ -58,23 +45,6 @@ def check(
     checks = [_checked(path) for path in paths]
     _write(checks, Format.JSON if as_json else output, severity)
     raise typer.Exit(overall(checks, severity).exit_code)
-
-
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a metrics.jsonl.", show_default=False)],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A .html, .md or .json file; by default report.html in the run folder."),
-    ] = None,
-) -> None:
-    """Write a run as one page: verdict, findings, charts of every metric, where the time went.
-
-    The page is one file and needs no network. Its path goes to stdout.
-    """
-    from orz_monitor.report.writing import write_report
-
-    typer.echo(write_report(run, output))
 
 
 def _checked(path: Path) -> Checked:

@@ -1,0 +1,28 @@
+"""`orz monitor`: is this run healthy, and what does it look like. One module a command.
+
+`orz --help` loads these modules and must be back at once: a command imports what it works with when it runs.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from orz_monitor.cli.check import check
+from orz_monitor.cli.report import report
+
+app = typer.Typer(
+    name="monitor",
+    help="Judge training runs by their logs.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _monitor() -> None:
+    """Read training logs: is the run healthy, and what does it look like."""
+
+
+# In the order in which `orz monitor --help` lists them.
+app.command()(check)
+app.command()(report)

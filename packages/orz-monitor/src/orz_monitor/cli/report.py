@@ -1,0 +1,25 @@
+"""`orz monitor report`: a run as one page."""
+
+# ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a metrics.jsonl.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A .html, .md or .json file; by default report.html in the run folder."),
+    ] = None,
+) -> None:
+    """Write a run as one page: verdict, findings, charts of every metric, where the time went.
+
+    The page is one file and needs no network. Its path goes to stdout.
+    """
+    from orz_monitor.report.writing import write_report
+
+    typer.echo(write_report(run, output))
