@@ -90,7 +90,7 @@ def test_old_logs_say_how_precisely_they_were_printed() -> None:
 @pytest.mark.parametrize(
     ("file", "steps", "sets"),
     [
-        ("verl-ppo-gemma2-2b-full.log", range(106), 2),
+        ("verl-ppo-gemma2-2b-full.log", range(106), 1),
         ("verl-ppo-qwen0.5b-full.log", range(435), 2),
         ("verl-amd-grpo-1020-1050.log", range(1020, 1051), 0),
     ],
@@ -103,7 +103,7 @@ def test_public_logs_lose_no_value(file: str, steps: range, sets: int) -> None:
     data = path.read_bytes()
     log = read_chunks([data], dialects=[Verl])
     trained = [row for row in rows(log) if not row.axis]
-    assert [row.step for row in trained] == list(steps)
+    assert list(dict.fromkeys(row.step for row in trained)) == list(steps)
     assert len(rows(log)) - len(trained) == sets
     lines = data.split(b"\n")
     for row in trained:

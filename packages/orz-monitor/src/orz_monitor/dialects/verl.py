@@ -183,7 +183,7 @@ class Verl(Dialect):
         belonged = False
         for segment in line.segments:
             if segment.origin == self._block_at[1].origin:
-self._block += _unquoted(segment.body.strip())
+                self._block += _unquoted(segment.body.strip())
                 belonged = True
         if is_closed(self._block) or len(self._block) > _MOST_BLOCK_BYTES:
             self.more_open = False
