@@ -22,6 +22,8 @@ from orz_monitor.transport.prefixes import NOWHERE, Origin
 MOST_KEYS: Final = 10_000
 """Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
 _LONGEST_KEY: Final = 200
+_RECENT: Final = 200
+"""Entries among which the pass of a bar is looked for that the cut of a file went through."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -281,7 +283,7 @@ class Log:
         step: int | None = None,
         time: float | None = None,
         origin: Origin = NOWHERE,
-        **data: object,
+        data: Mapping[str, object] | None = None,
     ) -> None:
         """Add something that happened."""
         self.entries.append(
@@ -293,7 +295,7 @@ class Log:
                 step=step,
                 time=time,
                 origin=origin,
-                data=data,
+                data=data or {},
             )
         )
 
@@ -341,7 +343,7 @@ class Log:
         for entry in other.entries:
             entry.line += facts.num_lines
             entry.file = self._file
-        self.entries += other.entries
+        self.entries += self._without_rest_of_passes(other.entries)
         facts.num_bytes += rest.num_bytes
         facts.num_lines += rest.num_lines
         facts.num_cut_lines += rest.num_cut_lines
@@ -353,3 +355,26 @@ class Log:
                 self.precisions[key].merge(precision)
             else:
                 self.precisions[key] = precision
+
+    def _without_rest_of_passes(self, entries: list[Entry]) -> list[Entry]:
+        """Join the passes of bars that go on in `entries` with their beginnings, and return what is left."""
+        begun = {entry.keys: entry for entry in self.entries[-_RECENT:] if isinstance(entry, Row) and entry.bar}
+        rest: list[Entry] = []
+        for entry in entries:
+            first = begun.pop(entry.keys, None) if isinstance(entry, Row) and entry.bar else None
+            if first is not None and isinstance(entry, Row) and _joined(first, entry):
+                continue
+            rest.append(entry)
+        return rest
+
+
+def _joined(row: Row, later: Row) -> bool:
+    """Join two parts of one pass that was read in two halves; tells whether they are one."""
+    if row.bar is None or later.bar is None or row.keys != later.keys or later.bar[0] < row.bar[1]:
+        return False
+    total = row.count + later.count
+    for index, value in enumerate(later.values):
+        row.values[index] += (value - row.values[index]) * later.count / total
+    row.count = total
+    row.bar = (row.bar[0], later.bar[1], later.bar[2])
+    return True

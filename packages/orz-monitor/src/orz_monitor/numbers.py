@@ -22,6 +22,8 @@ _EXACT_DIGITS: Final = 9
 """From this many significant digits on, a value was printed in full."""
 _MOST_FIXED: Final = 6
 """More decimals than this are nobody's format: the values happen to be as long as each other."""
+_ENOUGH: Final = 16
+"""So many values are not as long as each other by chance."""
 _PLAIN: Final = re.compile(rb"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d{1,4}))?$")
 _WRAPPED: Final = re.compile(
     rb"(?:np\.|numpy\.|torch\.|jnp\.)?(?:float(?:16|32|64)?|u?int(?:8|16|32|64)?|bool_?|tensor|array|Array|Decimal)"
@@ -98,6 +100,7 @@ class Precision:
         decimals: fewest and most digits after the point.
         digits: most significant digits.
         exponents: whether a token had an exponent.
+        padded: whether a token ended in zeros that only a fixed format writes, as in `0.500`.
         unit: what one unit of the printed number is: 0.01 for percentages.
     """
 
@@ -105,6 +108,7 @@ class Precision:
     decimals: tuple[int, int] = (99, 0)
     digits: int = 0
     exponents: bool = False
+    padded: bool = False
     unit: float = 1.0
 
     @property
@@ -127,6 +131,7 @@ class Precision:
         self.decimals = (min(self.decimals[0], after), max(self.decimals[1], after))
         self.digits = max(self.digits, len((match[1] + match[2]).lstrip(b"0")))
         self.exponents = self.exponents or match[3] is not None
+        self.padded = self.padded or (after > 1 and match[2].endswith(b"0"))
 
     def merge(self, other: Precision) -> None:
         """Take in what another part of the log showed."""
@@ -134,12 +139,14 @@ class Precision:
         self.decimals = (min(self.decimals[0], other.decimals[0]), max(self.decimals[1], other.decimals[1]))
         self.digits = max(self.digits, other.digits)
         self.exponents = self.exponents or other.exponents
+        self.padded = self.padded or other.padded
 
     @property
     def kind(self) -> Kind:
         """`fixed`: so many decimals; `significant`: so many digits; `exact`: all there are."""
         fewest, most = self.decimals
-        if self.num_samples and 0 < fewest == most <= _MOST_FIXED and not self.exponents:
+        padded = self.padded or self.num_samples >= _ENOUGH
+        if self.num_samples and 0 < fewest == most <= _MOST_FIXED and padded and not self.exponents:
             return "fixed"
         if self.num_samples == 0 or self.digits >= _EXACT_DIGITS:
             return "exact"

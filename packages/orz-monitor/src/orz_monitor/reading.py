@@ -10,11 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from orz_monitor.dialects import Dialect, known_dialects
-from orz_monitor.log import Log
+from orz_monitor.dialects import GENERIC, KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects
+from orz_monitor.dialects.orz_train import FIRST_LINE
+from orz_monitor.log import Log, Row
+from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.lines import Line, Splitter
+from orz_monitor.transport.opening import chunks
 
-CHUNK_BYTES: Final = 1 << 20
 _LONGEST_BLOCK: Final = 1000
 """Lines that a dialect may claim after its own."""
 
@@ -135,7 +137,7 @@ class Reader:
 
 
 def read_chunks(
-    chunks: Iterable[bytes],
+    stream: Iterable[bytes],
     *,
     log: Log | None = None,
     dialects: Sequence[type[Dialect]] | None = None,
@@ -143,6 +145,46 @@ def read_chunks(
 ) -> Log:
     """Read a whole stream of bytes."""
     reader = Reader(log, dialects, path)
-    for chunk in chunks:
+    for chunk in stream:
         reader.feed(chunk)
     return reader.close()
+
+
+def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = None) -> tuple[Log, list[type[Dialect]]]:
+    """Read files, one after the other, into one log.
+
+    A log in which no dialect finds a number is read again by the fallback.
+
+    Args:
+        paths: files, URLs, or `-` for standard input.
+        dialects: the dialects to try, in order; all known ones by default.
+
+    Returns:
+        The log, and the dialects that its entries may be of.
+
+    Raises:
+        UnreadableRunError: a file can't be read, or is no text.
+    """
+    kinds = list(known_dialects() if dialects is None else dialects)
+    log = Log()
+    for path in paths:
+        _read_file(path, log, kinds)
+    if dialects is None and not any(isinstance(entry, Row) for entry in log.entries) and "-" not in paths:
+        again = Log()
+        kinds = [find_dialect(GENERIC), *kinds]
+        for path in paths:
+            _read_file(path, again, kinds)
+        log = again
+    return log, [*kinds, find_dialect(ORZ_TRAIN)] if dialects is None else kinds
+
+
+def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
+    """Read one file; a console log of ours is told by its first line."""
+    reader: Reader | None = None
+    for chunk in chunks(path):
+        if reader is None:
+            ours = without_escapes(chunk[:200]).startswith(FIRST_LINE)
+            chosen = [find_dialect(ORZ_TRAIN), find_dialect(KNOWN["crashes"])] if ours else kinds
+            reader = Reader(log, chosen, Path(path))
+        reader.feed(chunk)
+    (reader or Reader(log, kinds, Path(path))).close()

@@ -15,9 +15,17 @@ from orz_monitor.errors import UnreadableRunError
 __all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects"]
 
 KNOWN: Final = {
+    "orz": "orz_monitor.dialects.orz:Orz",
     "verl": "orz_monitor.dialects.verl:Verl",
+    "trl": "orz_monitor.dialects.trl:Trl",
+    "crashes": "orz_monitor.dialects.crashes:Crashes",
 }
 """Name to `module:class`."""
+
+GENERIC: Final = "orz_monitor.dialects.generic:Generic"
+"""The fallback, for logs in which none of them finds a number."""
+ORZ_TRAIN: Final = "orz_monitor.dialects.orz_train:OrzTrain"
+"""Our own console log, told by its first line."""
 
 
 def known_dialects() -> list[type[Dialect]]:

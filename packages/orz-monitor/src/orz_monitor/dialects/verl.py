@@ -157,9 +157,7 @@ class Verl(Dialect):
                 line=number,
                 time=segment.time,
                 origin=segment.origin,
-                role="policy",
-                reason=reason,
-                rank=int(match[1]),
+                data={"role": "policy", "reason": reason, "rank": int(match[1])},
             )
             return True
         if body.startswith(b"Training Progress:") and (bar := read_bar(body)) is not None:
@@ -209,6 +207,8 @@ class Verl(Dialect):
             origin=segment.origin,
             axis="eval",
         )
+        if segment.body.lstrip(b"\"'(").startswith(b"Final validation"):
+            log.add_event(self.name, "finish", line=number, time=segment.time, origin=segment.origin)
         self._block, self._block_at = b"", None
 
     def meaning(self, key: str) -> Meaning | None:

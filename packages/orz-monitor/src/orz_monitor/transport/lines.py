@@ -17,8 +17,11 @@ from orz_monitor.transport.prefixes import NOWHERE, Origin, Prefix, take_prefixe
 LONGEST_LINE_BYTES: Final = 1 << 20
 """What a line has beyond this is skipped and counted; no metric line comes near it."""
 
-_GLUED: Final = re.compile(rb"(?<=[^\s\x1b])\s*(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +\| )")
-"""Where loguru's record begins behind a bar that ended without a newline."""
+_GLUED: Final = re.compile(
+    rb"(?<=[^\s\x1b])\s*(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +\| )"
+    rb"|(?<=\])(?=[IWEF]\d{4} \d\d:\d\d:\d\d\.\d|\[(?:rank|default)\d)"
+)
+"""Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's."""
 _REPEATED: Final = re.compile(rb" ?\[repeated (\d{1,9})x across cluster\](?: \(Ray deduplicates logs[^)]*\))?\s*$")
 
 
@@ -147,7 +150,7 @@ class Line:
             repeats, raw = int(found[1]), raw[: found.start()]
         prefix = self._inherited()
         for frame in raw.split(b"\r"):
-            for piece in _GLUED.split(frame) if b" | " in frame else (frame,):
+            for piece in _GLUED.split(frame) if b" | " in frame or b"it]" in frame else (frame,):
                 if not piece or piece.isspace():
                     continue
                 own, start = take_prefixes(piece)
