@@ -17,6 +17,10 @@ __all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects"]
 KNOWN: Final = {
     "orz": "orz_monitor.dialects.orz:Orz",
     "verl": "orz_monitor.dialects.verl:Verl",
+    "openrlhf": "orz_monitor.dialects.openrlhf:OpenRlhf",
+    "nemo-rl": "orz_monitor.dialects.nemo_rl:NemoRl",
+    "skyrl": "orz_monitor.dialects.skyrl:SkyRl",
+    "slime": "orz_monitor.dialects.slime:Slime",
     "trl": "orz_monitor.dialects.trl:Trl",
     "crashes": "orz_monitor.dialects.crashes:Crashes",
 }
