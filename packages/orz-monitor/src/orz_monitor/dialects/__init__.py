@@ -21,7 +21,13 @@ KNOWN: Final = {
     "nemo-rl": "orz_monitor.dialects.nemo_rl:NemoRl",
     "skyrl": "orz_monitor.dialects.skyrl:SkyRl",
     "slime": "orz_monitor.dialects.slime:Slime",
+    "prime-rl": "orz_monitor.dialects.prime_rl:PrimeRl",
+    "areal": "orz_monitor.dialects.areal:Areal",
+    "roll": "orz_monitor.dialects.roll:Roll",
+    "ms-swift": "orz_monitor.dialects.ms_swift:MsSwift",
     "trl": "orz_monitor.dialects.trl:Trl",
+    "deepspeed": "orz_monitor.dialects.deepspeed:DeepSpeed",
+    "engines": "orz_monitor.dialects.engines:Engines",
     "crashes": "orz_monitor.dialects.crashes:Crashes",
 }
 """Name to `module:class`."""
