@@ -17,6 +17,9 @@ from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.lines import Line, Splitter
 from orz_monitor.transport.opening import chunks
 
+_ALL_GATES_BYTES: Final = 4 << 20
+_NOW_AND_THEN: Final = 16
+"""Batches of lines of which one is searched for dialects that have not shown up yet."""
 _LONGEST_BLOCK: Final = 1000
 """Lines that a dialect may claim after its own."""
 
@@ -45,6 +48,10 @@ class Reader:
         self._splitter = Splitter()
         self._dialects = [kind() for kind in (known_dialects() if dialects is None else dialects)]
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
+        self._awake = self._gates
+        self._batch = 0
+        self._first_lines: dict[str, int] = {}
+        self._late_bytes = 0
         self._before = b""
         self._open: Dialect | None = None
         self._claimed = 0
@@ -79,16 +86,33 @@ class Reader:
         first = lines[0]
         hits = [
             (index, order)
-            for gate, order in self._gates
+            for gate, order in self._searched()
             if gate in chunk or gate in first
             for index, line in enumerate(lines)
             if gate in line
         ]
         hits.sort()
         self._offer(lines, hits)
+        for dialect in self._dialects:
+            dialect.settle(self.log)
         self._facts.num_lines += len(lines)
         self._before = lines[-1]
         self._note()
+
+    def _searched(self) -> list[tuple[bytes, int]]:
+        """Return the gates to search in this batch: all of them at first, later those that were of use."""
+        if self._splitter.num_bytes <= _ALL_GATES_BYTES:
+            return self._gates
+        self._batch += 1
+        if self._batch % _NOW_AND_THEN == 1:
+            awake = {
+                order
+                for order, kind in enumerate(self._dialects)
+                if kind.always or self.log.votes[kind.name] or len(self._dialects) == 1
+            }
+            self._awake = [(gate, order) for gate, order in self._gates if order in awake]
+            return self._gates
+        return self._awake
 
     def _offer(self, lines: list[bytes], hits: list[tuple[int, int]]) -> None:
         """Give each hit to its dialects, and the lines of an open block to whoever opened it."""
@@ -114,6 +138,7 @@ class Reader:
         for order in dict.fromkeys(orders):
             dialect = self._dialects[order]
             if dialect.read(line, self.log):
+                self._first_lines.setdefault(dialect.name, line.number)
                 if dialect.more_open:
                     self._open, self._claimed = dialect, 0
                 return

@@ -106,13 +106,16 @@ class Orz(Dialect):
     def read(self, line: Line, log: Log) -> bool:
         """Read bars, which are most of a log, from the raw line; anything else by its segments."""
         understood = False
-        if b"Train epoch [" in line.raw:
-            for frame in line.raw.split(b"\r"):
-                for bar in self._passes:
-                    understood = bar.read(frame, log, line.number) or understood
-        if b" | " in line.raw or b"Episode [" in line.raw or not understood:
-            for segment in line.segments:
-                understood = self._read(segment, line.number, log) or understood
+        raw = line.raw
+        if b"Train epoch [" in raw:
+            actor, critic = self._passes
+            number = line.number
+            for frame in raw.split(b"\r"):
+                understood = actor.read(frame, log, number) or critic.read(frame, log, number) or understood
+            if understood and b" | " not in raw and b"Episode [" not in raw:
+                return True
+        for segment in line.segments:
+            understood = self._read(segment, line.number, log) or understood
         return understood
 
     def _read(self, segment: Segment, number: int, log: Log) -> bool:
@@ -180,6 +183,11 @@ class Orz(Dialect):
             return False
         log.add_event(self.name, event, line=number, step=step, time=segment.time, origin=segment.origin)
         return True
+
+    def settle(self, log: Log) -> None:
+        """Read the frames that were collected."""
+        for bar in self._passes:
+            bar.settle(log)
 
     def more(self, line: Line, log: Log) -> bool:
         """Read the table of settings that follows its header."""
