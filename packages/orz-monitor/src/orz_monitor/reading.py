@@ -68,35 +68,36 @@ class Reader:
 
     def feed(self, chunk: bytes) -> None:
         """Read the lines that a chunk completes."""
-        self._take(self._splitter.feed(chunk), chunk)
+        self._take(self._splitter.feed(chunk))
 
     def close(self) -> Log:
         """Read what stands behind the last newline, and what dialects still hold."""
-        rest = self._splitter.close()
-        self._take(rest, b"")
+        self._take(self._splitter.close())
         for dialect in self._dialects:
             dialect.finish(self.log)
         self._note()
         return self.log
 
-    def _take(self, lines: list[bytes], chunk: bytes) -> None:
+    def _take(self, text: bytes) -> None:
         """Offer lines to the dialects whose gates they hold."""
-        if not lines:
+        if not text:
             return
-        first = lines[0]
-        hits = [
-            (index, order)
-            for gate, order in self._searched()
-            if gate in chunk or gate in first
-            for index, line in enumerate(lines)
-            if gate in line
-        ]
+        hits: list[tuple[int, int]] = []
+        for gate, order in self._searched():
+            found = text.find(gate)
+            while found >= 0:
+                hits.append((text.rfind(b"\n", 0, found) + 1, order))
+                found = text.find(gate, text.find(b"\n", found))
         hits.sort()
-        self._offer(lines, hits)
+        first_line = self._facts.num_lines + 1
+        for dialect in self._dialects:
+            if dialect.bulk and dialect.bulk in text:
+                dialect.scan(text, first_line, self.log)
+        self._offer(text, hits)
         for dialect in self._dialects:
             dialect.settle(self.log)
-        self._facts.num_lines += len(lines)
-        self._before = lines[-1]
+        self._facts.num_lines += text.count(b"\n")
+        self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
         self._note()
 
     def _searched(self) -> list[tuple[bytes, int]]:
@@ -114,24 +115,29 @@ class Reader:
             return self._gates
         return self._awake
 
-    def _offer(self, lines: list[bytes], hits: list[tuple[int, int]]) -> None:
+    def _offer(self, text: bytes, hits: list[tuple[int, int]]) -> None:
         """Give each hit to its dialects, and the lines of an open block to whoever opened it."""
-        base = self._facts.num_lines + 1
-        index = at = 0
+        number = self._facts.num_lines + 1
+        counted = start = at = 0
         while True:
             if self._open is None:
                 if at == len(hits):
                     return
-                index = hits[at][0]
-            elif index == len(lines):
+                start = hits[at][0]
+            elif start == len(text):
                 return
-            line = Line(lines[index], base + index, lines[index - 1] if index else self._before)
-            start = at
-            while at < len(hits) and hits[at][0] == index:
+            number += text.count(b"\n", counted, start)
+            counted = start
+            end = text.find(b"\n", start)
+            before = text[text.rfind(b"\n", 0, start - 1) + 1 : start - 1] if start else self._before
+            line = Line(text[start:end], number, before)
+            orders: list[int] = []
+            while at < len(hits) and hits[at][0] == start:
+                orders.append(hits[at][1])
                 at += 1
             if not self._is_of_block(line):
-                self._try(line, [order for _, order in hits[start:at]])
-            index += 1
+                self._try(line, orders)
+            start = end + 1
 
     def _try(self, line: Line, orders: list[int]) -> None:
         """Offer a line to dialects until one says that it is its own."""

@@ -65,6 +65,7 @@ class Dialect(ABC):
         is_trainer: whether its lines are a training run's; engines and crashes are not.
         always: whether its gates are searched in every byte; those of others are searched now and then only, once
             the log was seen to be somebody else's.
+        bulk: `scan` gets every batch of lines that holds this; for what makes up most of a log.
         more_open: set by `read` to be given the lines that follow, whatever they hold, through `more`.
     """
 
@@ -75,6 +76,7 @@ class Dialect(ABC):
     missing: ClassVar[Mapping[str, str]] = MappingProxyType({})
     is_trainer: ClassVar[bool] = True
     always: ClassVar[bool] = False
+    bulk: ClassVar[bytes] = b""
 
     def __init__(self) -> None:
         self.more_open = False
@@ -100,6 +102,15 @@ class Dialect(ABC):
         """
         self.more_open = False
         return False
+
+    def scan(self, text: bytes, first_line: int, log: Log) -> None:  # noqa: B027 - most have nothing in bulk
+        """Read a batch of whole lines at once.
+
+        Args:
+            text: the lines, each with its newline.
+            first_line: line number of the first.
+            log: where to add what is found.
+        """
 
     def settle(self, log: Log) -> None:  # noqa: B027 - most hold nothing
         """Add what was only collected so far: a batch of lines is done, and someone may look at the log."""

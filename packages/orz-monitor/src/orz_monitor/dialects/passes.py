@@ -8,6 +8,7 @@ come, and read together when a batch of lines is done.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from typing import Final
 
 from orz_monitor.log import Log, Row
@@ -51,23 +52,34 @@ class Passes:
                 return True
         end = frame.find(b"]", begin)
         postfix = frame[begin:end] if end > 0 else frame[begin : max(frame.rfind(b", "), begin)]
-        if postfix == self._last:
-            return True
-        mark = frame.find(b"| ", at) + 2
-        slash = frame.find(b"/", mark)
+        if postfix != self._last:
+            mark = frame.find(b"| ", at) + 2
+            self.take(frame[mark : frame.find(b" ", mark)], postfix, log, line)
+        return True
+
+    def take(self, counter: bytes, postfix: bytes, log: Log, line: int | Callable[[], int]) -> None:
+        """Take in a postfix that differs from the one before.
+
+        Args:
+            counter: `17/18`.
+            postfix: `pg=0.033, kl=0.0827`.
+            log: where the rows go.
+            line: line number, or what finds it.
+        """
+        now, _, of = counter.partition(b"/")
         try:
-            done = int(frame[mark:slash])
+            done = int(now)
         except ValueError:
-            return True
+            return
         if done < self._done or not self._line:
             self.settle(log)
             self._row = None
-            self._first_done, self._line, self._total = done, line, _whole(frame[slash + 1 : frame.find(b" ", slash)])
+            self._line = line if isinstance(line, int) else line()
+            self._first_done, self._total = done, _whole(of)
         self._done = done
         self._last = postfix
         if postfix:
             self._held.append(postfix)
-        return True
 
     def settle(self, log: Log) -> None:
         """Add what was collected to the row of the pass."""
@@ -76,7 +88,7 @@ class Passes:
             return
         columns = self._columns(held)
         if columns is None:
-            for postfix in held:  # the keys have changed, or a value is no number
+            for postfix in map(_whole_items, held):  # the keys have changed, one is torn, or a value is no number
                 self._heads = [
                     item.partition(b"=")[0] + b"=" for item in postfix.split(b", ")[:_MOST_KEYS] if b"=" in item
                 ]
@@ -117,6 +129,8 @@ class Passes:
         if not heads:
             return None
         joined = b", " + b", ".join(held)
+        if b"\r" in joined or b"\n" in joined:
+            return None
         for head in heads:
             joined = joined.replace(b", " + head, b",")
         try:
@@ -131,3 +145,9 @@ class Passes:
 def _whole(text: bytes) -> int | None:
     """Read a count, or None."""
     return int(text) if text.isdigit() and len(text) < 16 else None  # noqa: PLR2004 - more is no count
+
+
+def _whole_items(postfix: bytes) -> bytes:
+    """Return a postfix without what its line lost: it ends at the last comma before the end of the line."""
+    line = postfix.replace(b"\r", b"\n").partition(b"\n")[0]
+    return line if line == postfix else line[: max(line.rfind(b", "), 0)]
