@@ -17,6 +17,9 @@ from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.lines import Line, Splitter
 from orz_monitor.transport.opening import chunks
 
+_ALL_GATES_BYTES: Final = 4 << 20
+_NOW_AND_THEN: Final = 16
+"""Batches of lines of which one is searched for dialects that have not shown up yet."""
 _LONGEST_BLOCK: Final = 1000
 """Lines that a dialect may claim after its own."""
 
@@ -45,6 +48,10 @@ class Reader:
         self._splitter = Splitter()
         self._dialects = [kind() for kind in (known_dialects() if dialects is None else dialects)]
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
+        self._awake = self._gates
+        self._batch = 0
+        self._first_lines: dict[str, int] = {}
+        self._late_bytes = 0
         self._before = b""
         self._open: Dialect | None = None
         self._claimed = 0
@@ -61,59 +68,83 @@ class Reader:
 
     def feed(self, chunk: bytes) -> None:
         """Read the lines that a chunk completes."""
-        self._take(self._splitter.feed(chunk), chunk)
+        self._take(self._splitter.feed(chunk))
 
     def close(self) -> Log:
         """Read what stands behind the last newline, and what dialects still hold."""
-        rest = self._splitter.close()
-        self._take(rest, b"")
+        self._take(self._splitter.close())
         for dialect in self._dialects:
             dialect.finish(self.log)
         self._note()
         return self.log
 
-    def _take(self, lines: list[bytes], chunk: bytes) -> None:
+    def _take(self, text: bytes) -> None:
         """Offer lines to the dialects whose gates they hold."""
-        if not lines:
+        if not text:
             return
-        first = lines[0]
-        hits = [
-            (index, order)
-            for gate, order in self._gates
-            if gate in chunk or gate in first
-            for index, line in enumerate(lines)
-            if gate in line
-        ]
+        hits: list[tuple[int, int]] = []
+        for gate, order in self._searched():
+            found = text.find(gate)
+            while found >= 0:
+                hits.append((text.rfind(b"\n", 0, found) + 1, order))
+                found = text.find(gate, text.find(b"\n", found))
         hits.sort()
-        self._offer(lines, hits)
-        self._facts.num_lines += len(lines)
-        self._before = lines[-1]
+        first_line = self._facts.num_lines + 1
+        for dialect in self._dialects:
+            if dialect.bulk and dialect.bulk in text:
+                dialect.scan(text, first_line, self.log)
+        self._offer(text, hits)
+        for dialect in self._dialects:
+            dialect.settle(self.log)
+        self._facts.num_lines += text.count(b"\n")
+        self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
         self._note()
 
-    def _offer(self, lines: list[bytes], hits: list[tuple[int, int]]) -> None:
+    def _searched(self) -> list[tuple[bytes, int]]:
+        """Return the gates to search in this batch: all of them at first, later those that were of use."""
+        if self._splitter.num_bytes <= _ALL_GATES_BYTES:
+            return self._gates
+        self._batch += 1
+        if self._batch % _NOW_AND_THEN == 1:
+            awake = {
+                order
+                for order, kind in enumerate(self._dialects)
+                if kind.always or self.log.votes[kind.name] or len(self._dialects) == 1
+            }
+            self._awake = [(gate, order) for gate, order in self._gates if order in awake]
+            return self._gates
+        return self._awake
+
+    def _offer(self, text: bytes, hits: list[tuple[int, int]]) -> None:
         """Give each hit to its dialects, and the lines of an open block to whoever opened it."""
-        base = self._facts.num_lines + 1
-        index = at = 0
+        number = self._facts.num_lines + 1
+        counted = start = at = 0
         while True:
             if self._open is None:
                 if at == len(hits):
                     return
-                index = hits[at][0]
-            elif index == len(lines):
+                start = hits[at][0]
+            elif start == len(text):
                 return
-            line = Line(lines[index], base + index, lines[index - 1] if index else self._before)
-            start = at
-            while at < len(hits) and hits[at][0] == index:
+            number += text.count(b"\n", counted, start)
+            counted = start
+            end = text.find(b"\n", start)
+            before = text[text.rfind(b"\n", 0, start - 1) + 1 : start - 1] if start else self._before
+            line = Line(text[start:end], number, before)
+            orders: list[int] = []
+            while at < len(hits) and hits[at][0] == start:
+                orders.append(hits[at][1])
                 at += 1
             if not self._is_of_block(line):
-                self._try(line, [order for _, order in hits[start:at]])
-            index += 1
+                self._try(line, orders)
+            start = end + 1
 
     def _try(self, line: Line, orders: list[int]) -> None:
         """Offer a line to dialects until one says that it is its own."""
         for order in dict.fromkeys(orders):
             dialect = self._dialects[order]
             if dialect.read(line, self.log):
+                self._first_lines.setdefault(dialect.name, line.number)
                 if dialect.more_open:
                     self._open, self._claimed = dialect, 0
                 return
