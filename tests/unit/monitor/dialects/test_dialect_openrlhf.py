@@ -32,7 +32,7 @@ STEP = (
 def rows(*lines: str) -> list[Row]:
     log = read_chunks(["\n".join(lines).encode()], dialects=[OpenRlhf])
     OpenRlhf().number(log.entries, log)
-    return [entry for entry in log.entries if isinstance(entry, Row)]
+    return sorted((entry for entry in log.entries if isinstance(entry, Row)), key=lambda row: row.line)
 
 
 def values(row: Row) -> dict[str, float]:
@@ -100,6 +100,18 @@ def test_old_logs_have_bars_only() -> None:
     found = rows(actor.format(0.1), critic.format(0.1), *ends, actor.format(0.4), critic.format(0.5))
     assert [row.step for row in found] == [1, 1, 2, 2]
     assert [row.values[0] for row in found] == pytest.approx([0.2, 0.15, 0.4, 0.5])
+
+
+def test_bars_of_orz_are_not_openrlhfs() -> None:
+    """They differ by one word; each is read by its own dialect, and once."""
+    orz = (
+        ACTOR.replace(" Train epoch", " Actor Train epoch")
+        + "\n"
+        + CRITIC.replace(" Train epoch", " Critic Train epoch")
+    )
+    for text, name in ((orz, "orz"), (f"{ACTOR}\n{CRITIC}", "openrlhf")):
+        log = read_chunks([text.encode()])
+        assert [row.dialect for row in log.entries if isinstance(row, Row)] == [name, name]
 
 
 def test_a_run_has_canonical_names(tmp_path: Path) -> None:

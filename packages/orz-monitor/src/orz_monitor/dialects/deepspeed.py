@@ -47,6 +47,7 @@ class DeepSpeed(Dialect):
         """Read one segment."""
         body = segment.body
         if match := _OVERFLOW.search(body):
+            log.votes[self.name] += 1  # or its gates would be searched now and then only
             log.add_event(
                 self.name,
                 "skipped_update",
@@ -61,6 +62,7 @@ class DeepSpeed(Dialect):
             )
             return True
         if match := _FLUSHES.search(body):
+            log.votes[self.name] += 1
             log.add_event(
                 self.name,
                 "notice",

@@ -95,8 +95,7 @@ class OpenRlhf(Dialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._actor = Passes(self.name, _BAR, b"bar/")
-        self._critic = Passes(self.name, _BAR, b"bar/")
+        self._begin_passes()
         self._block = DictBlock()
         self._header: tuple[int, str, list[tuple[bytes, bytes]]] = (0, "", [])
 
@@ -105,37 +104,56 @@ class OpenRlhf(Dialect):
         understood = False
         if _BAR in line.raw:
             for frame in line.raw.split(b"\r"):
-                is_critic = b"critic_loss=" in frame and b"act_loss=" not in frame
-                understood = (self._critic if is_critic else self._actor).read(frame, log, line.number) or understood
+                understood = self._read_bar(frame, line.number, log) or understood
         if b"Global step " in line.raw or b"Evaluation completed" in line.raw:
             for segment in line.segments:
                 understood = self._read(segment, line.number, log) or understood
         return understood
 
+    def _read_bar(self, frame: bytes, number: int, log: Log) -> bool:
+        """Read a frame of a bar, which ORZ would call `Actor Train epoch` or `Critic Train epoch`."""
+        at = frame.find(_BAR)
+        if at < 0 or frame.endswith((b"Actor ", b"Critic "), 0, at):
+            return False
+        is_critic = b"critic_loss=" in frame and b"act_loss=" not in frame
+        return (self._critic if is_critic else self._actor).read(frame, log, number)
+
+    def _begin_passes(self) -> None:
+        """Let the next frame of each bar begin a new pass."""
+        self._actor = Passes(self.name, _BAR, b"bar/")
+        self._critic = Passes(self.name, _BAR, b"bar/")
+
     def _read(self, segment: Segment, number: int, log: Log) -> bool:
         """Begin the dictionary of a step or of an evaluation."""
         if match := _STEP.search(segment.body):
             self._header = (int(match["step"]), "", [])
+            self.settle(log)
+            self._begin_passes()
         elif match := _EVALUATED.search(segment.body):
             took = str(clock_s(match["clock"])).encode()
             self._header = (int(match["step"]), "eval", [(_EVALUATION_TIME, took)])
         else:
             return False
         self._block.begin(segment.body[match.end() :], number, segment)
-        self._settle(log)
+        self._close(log)
         return True
 
     def more(self, line: Line, log: Log) -> bool:
         """Collect a dictionary that goes over several lines."""
         belonged = self._block.take(line)
-        self._settle(log)
+        self._close(log)
         return belonged
+
+    def settle(self, log: Log) -> None:
+        """Add the frames that were collected."""
+        self._actor.settle(log)
+        self._critic.settle(log)
 
     def finish(self, log: Log) -> None:
         """Add a dictionary whose end is missing."""
         self._add(log)
 
-    def _settle(self, log: Log) -> None:
+    def _close(self, log: Log) -> None:
         """Add the dictionary if it is complete, else ask for more lines."""
         self.more_open = not self._block.is_closed
         if self._block.is_closed:
@@ -166,5 +184,6 @@ class OpenRlhf(Dialect):
 
     def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
         """Give bars the step of the dictionary that follows; without dictionaries, count the passes."""
-        waiting, last = number_by_next(entries)
+        in_order = sorted(entries, key=lambda entry: (entry.file, entry.line))  # frames are added in batches
+        waiting, last = number_by_next(in_order)
         number_by_repetition(waiting, 1 if last is None else last + 1)

@@ -115,8 +115,9 @@ class Orz(Dialect):
             if postfix != last:
                 last = postfix
                 at = before.rfind(_LABEL)
-                if at > 0:
-                    bar = self._actor if before.endswith(b"Actor ", 0, at) else self._critic
+                is_actor = at > 0 and before.endswith(b"Actor ", 0, at)
+                if is_actor or (at > 0 and before.endswith(b"Critic ", 0, at)):  # OpenRLHF's have neither word
+                    bar = self._actor if is_actor else self._critic
                     mark = before.find(b"| ", at) + 2
                     bar.take(
                         before[mark : before.find(b" ", mark)],
