@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from orz_monitor.log import Log, Row
+from orz_monitor.numbers import floats
 
 _MOST_KEYS: Final = 64
 
@@ -97,7 +98,7 @@ class Passes:
         else:
             self._add(columns, held, log)
 
-    def _add(self, columns: list[list[float]], held: list[bytes], log: Log) -> None:
+    def _add(self, columns: list[array[float]], held: list[bytes], log: Log) -> None:
         """Take values, [K] lists of [M] each, into the mean of the pass."""
         names = tuple(self._prefix + head[:-1].strip() for head in self._heads)
         if not all(log.name_of(name) for name in names):
@@ -119,7 +120,7 @@ class Passes:
             row.values[index] += (sum(column) - count * row.values[index]) / total
         row.count, row.bar = total, bar
 
-    def _columns(self, held: list[bytes]) -> list[list[float]] | None:
+    def _columns(self, held: list[bytes]) -> list[array[float]] | None:
         """Read postfixes of the known keys together; None where one has others, or a value is no number.
 
         Returns:
@@ -133,11 +134,8 @@ class Passes:
             return None
         for head in heads:
             joined = joined.replace(b", " + head, b",")
-        try:
-            values = list(map(float, joined[1:].split(b",")))
-        except ValueError:
-            return None
-        if len(values) != len(heads) * len(held):
+        values = floats(joined[1:])
+        if values is None or len(values) != len(heads) * len(held):
             return None
         return [values[index :: len(heads)] for index in range(len(heads))]
 
