@@ -117,7 +117,8 @@ def test_bars_of_orz_are_not_openrlhfs() -> None:
 def test_a_run_has_canonical_names(tmp_path: Path) -> None:
     """The dictionary counts before the bars; a share of groups with spread becomes one of groups without."""
     path = tmp_path / "train.log"
-    path.write_text(f"{ACTOR}\n{CRITIC}\n{STEP}", encoding="utf-8")
+    sooner, later = (f"Episode [1/1]:  10%|#   | {n}/20 [00:0{n}<01:00,  1.00s/it]" for n in (3, 4))
+    path.write_text(f"{ACTOR}\n{CRITIC}\n{sooner}\n{STEP}\n{later}\n", encoding="utf-8")
     run = load_run(path)
     assert run.framework == "openrlhf"
     assert run.metrics["policy/loss"].values.tolist() == [-0.0123]
@@ -126,3 +127,4 @@ def test_a_run_has_canonical_names(tmp_path: Path) -> None:
     assert run.metrics["rollout/zero_variance_frac"].values.tolist() == [0.25]
     assert run.metrics["rollout/truncated_frac"].values.tolist() == [0.03125]
     assert run.seconds["total"].values.tolist() == [63.5]
+    assert run.seconds["total"].steps.tolist() == [7], "the episode's bar counts prompts here, and steps in ORZ"

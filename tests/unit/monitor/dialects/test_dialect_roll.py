@@ -54,7 +54,14 @@ def test_an_object_is_of_the_step_that_is_finished_behind_it() -> None:
         "val_correct/aime/mean": 0.25,
     }
     assert ("roll", "system/note") in log.texts
-    assert [entry.event for entry in log.entries if isinstance(entry, Event)] == ["finish"]
+    events = [(entry.event, entry.step) for entry in log.entries if isinstance(entry, Event)]
+    assert events == [("step_end", 12), ("step_end", 13), ("finish", None)]
+
+
+def test_objects_that_are_printed_every_few_steps() -> None:
+    """The step that is finished right behind an object is its own, not the last one before the next object."""
+    ends = [PREFIX + f"pipeline step {step} finished" for step in range(4)]
+    assert [row.step for row in rows(read(METRICS, ends[0], ends[1], METRICS, ends[2], ends[3]))] == [0, 2]
 
 
 def test_torn_objects() -> None:

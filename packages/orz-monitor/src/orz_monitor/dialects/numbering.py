@@ -8,9 +8,9 @@ from orz_monitor.log import Entry, Event, Row, Tick
 
 
 def number_by_next(entries: Sequence[Entry]) -> tuple[list[Row], int | None]:
-    """Give rows the step of the next row or tick that has one: they were printed before their step's end.
+    """Give rows the step of the next row or `step_end` that has one: they were printed before their step's end.
 
-    Rows with an axis of their own that have a step give none.
+    Rows with an axis of their own give none.
 
     Returns:
         The rows after the last step, still without one, and that step.
@@ -21,12 +21,12 @@ def number_by_next(entries: Sequence[Entry]) -> tuple[list[Row], int | None]:
         if isinstance(entry, Row) and entry.step is None:
             waiting.append(entry)
             continue
-        step = entry.done if isinstance(entry, Tick) else entry.step
-        if step is None or isinstance(entry, Event) or (isinstance(entry, Row) and entry.axis):
+        is_end = not entry.axis if isinstance(entry, Row) else isinstance(entry, Event) and entry.event == "step_end"
+        if not is_end or isinstance(entry, Tick) or entry.step is None:
             continue
-        last = step
+        last = entry.step
         for row in waiting:
-            row.step = step
+            row.step = last
         waiting = []
     return waiting, last
 

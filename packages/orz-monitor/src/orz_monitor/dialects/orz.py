@@ -267,6 +267,8 @@ class Orz(Dialect):
         """Add how long the last step took by the bar's clock; the bar's frames are few."""
         if before is None or before.name != tick.name or tick.elapsed_s is None or before.elapsed_s is None:
             return tick
+        if log.votes["openrlhf"] > log.votes[self.name]:
+            return tick  # its bar of episodes has the same name and counts prompts
         if tick.done == before.done + 1:
             row = log.add_values(
                 self.name,

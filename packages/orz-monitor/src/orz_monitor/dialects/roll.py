@@ -91,7 +91,7 @@ class Roll(Dialect):
         """Read one segment."""
         body = segment.body
         if match := _FINISHED.search(body):
-            log.add_tick(self.name, "pipeline step", int(match["step"]), None, line=number, time=segment.time)
+            log.add_event(self.name, "step_end", line=number, step=int(match["step"]), time=segment.time)
             return True
         if body.rstrip().endswith(b"pipeline complete!"):
             log.add_event(self.name, "finish", line=number, time=segment.time, origin=segment.origin)
@@ -113,7 +113,5 @@ class Roll(Dialect):
     def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
         """Give objects the step that is said to be finished behind them."""
         waiting, last = number_by_next(entries)
-        step = 0 if last is None else last + 1
-        for row in waiting:
+        for step, row in enumerate(waiting, start=0 if last is None else last + 1):
             row.step = step
-            step += 1
