@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orz_monitor.dialects import KNOWN, find_dialect
+from orz_monitor.errors import UnreadableRunError
+from orz_monitor.loading import load_run
 from orz_monitor.log import Log, Row
 from orz_monitor.reading import read_chunks
 
@@ -16,6 +21,11 @@ PIECES = [
     "Train epoch [1/1]:  50%|█████     | 1/2 [00:06<00:06,  6.57s/it, act_loss=0.5, kl=0.01]",
     "✨ Global step 7: {'policy_loss': -0.0123, 'kl': np.float64(0.02)}",
     "✨ Evaluation completed in 0:03:12, global_step 10, eval_metrics: {'eval_gsm8k_pass1': 0.5}",
+    "== Epoch 999999999/999999999 ==",
+    "== Step 999999999/999999999 ==",
+    "rollout 999999999999: {'rollout/raw_reward': 0.5}",
+    "step 999999999999: {'train/loss': 0.5}",
+    "✨ Global step 999999999999999: {'policy_loss': 0.5}",
     "========================= Step 3/1000 =========================",
     "📊 Training Results:",
     "  • generation: 4.95s (13.9%)",
@@ -37,6 +47,9 @@ PIECES = [
     "[deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536, reducing to 32768",
     "Engine 000: Avg prompt throughput: 0.0 tokens/s, Running: 1 reqs, GPU KV cache usage: 76.5%",
     "Decode batch, #running-req: 128, token usage: 0.83, #queue-req: 12, ",
+    "| time/    |    |",
+    "|    iterations    | 5    |",
+    "----------------------------",
     "step:7 - actor/pg_loss:0.5 - actor/lr:1e-06",
     "\x1b[36m(TaskRunner pid=12)\x1b[0m ",
     "\r",
@@ -63,7 +76,11 @@ def read(chunks: list[bytes]) -> Log:
     return log
 
 
-@settings(max_examples=60, deadline=None)
+def place_of(row: Row) -> tuple[int, tuple[str, ...], int]:
+    return row.line, row.keys, -1 if row.step is None else row.step
+
+
+@settings(max_examples=40, deadline=None)
 @given(LINES, st.integers(1, 400))
 def test_any_log_is_read(data: bytes, size: int) -> None:
     """Rows hold as many values as keys and steps that are whole numbers, and chunks don't matter."""
@@ -73,7 +90,23 @@ def test_any_log_is_read(data: bytes, size: int) -> None:
     assert all(row.step is None or isinstance(row.step, int) for row in found)
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     again = [entry for entry in read(pieces).entries if isinstance(entry, Row)]
-    assert [(row.keys, row.step, row.line) for row in again] == [(row.keys, row.step, row.line) for row in found]
+    assert sorted(map(place_of, again)) == sorted(map(place_of, found))  # frames of bars are added batch by batch
+
+
+@settings(max_examples=40, deadline=None)
+@given(LINES)
+def test_any_log_becomes_a_run_or_is_refused(data: bytes) -> None:
+    """Steps are in order, each series has as many values as steps, and nothing but the refusal is raised."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "train.log"
+        path.write_bytes(data)
+        try:
+            run = load_run(path)
+        except UnreadableRunError:
+            return
+    for series in (*run.metrics.values(), *run.seconds.values()):
+        assert len(series.steps) == len(series.values)
+        assert (series.steps[1:] > series.steps[:-1]).all()
 
 
 @pytest.mark.parametrize("place", KNOWN.values(), ids=KNOWN)

@@ -26,6 +26,7 @@ KNOWN: Final = {
     "roll": "orz_monitor.dialects.roll:Roll",
     "ms-swift": "orz_monitor.dialects.ms_swift:MsSwift",
     "trl": "orz_monitor.dialects.trl:Trl",
+    "sb3": "orz_monitor.dialects.stable_baselines:StableBaselines",
     "deepspeed": "orz_monitor.dialects.deepspeed:DeepSpeed",
     "engines": "orz_monitor.dialects.engines:Engines",
     "crashes": "orz_monitor.dialects.crashes:Crashes",

@@ -16,7 +16,7 @@ from orz_monitor.log import Entry, Log, Row, Tick
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
-_HEADER: Final = re.compile(rb"=+ (?P<what>Step|Epoch) (?P<done>\d{1,12})/(?P<total>\d{1,12}) =+")
+_HEADER: Final = re.compile(rb"=+ (?P<what>Step|Epoch) (?P<done>\d{1,9})/(?P<total>\d{1,9}) =+")
 _BULLET: Final = re.compile(
     rb"(?:\xe2\x80\xa2|-) (?P<key>[^:\s](?:[^:]{0,98}[^:\s])?): {1,4}(?P<value>[-+\dnNiI].{0,100})$"
 )

@@ -17,7 +17,7 @@ from orz_monitor.log import Entry, Log, Row
 from orz_monitor.transport.lines import Line, Segment
 
 _LINE: Final = re.compile(
-    rb"(?:.{0,80}? - )?(?P<what>rollout|step|[a-z]{1,20}-step|perf|eval|passrate|multi_turn) (?P<id>\d{1,15}): "
+    rb"(?:.{0,80}? - )?(?P<what>rollout|step|[a-z]{1,20}-step|perf|eval|passrate|multi_turn) (?P<id>\d{1,12}): "
     rb"(?=\{['\"])"
 )
 _TIMER: Final = re.compile(rb"Timer (?P<what>[\w./-]{1,80}) end \(elapsed: (?P<time>\d{1,12}(?:\.\d{1,6})?m?s)\)")
@@ -30,6 +30,7 @@ _AXES: Final = {
     b"multi_turn": _BY_ROLLOUT,
 }
 _TIMER_KEY: Final = "timer/"
+_MOST_STEPS_EACH: Final = 10_000
 _PASS_AT: Final = re.compile(r"passrate/pass@(?P<k>\d{1,6})$")
 _EVALUATED: Final = re.compile(r"eval/(?P<set>[^/]+?)(?P<what>|-truncated_ratio|/response_len/mean)$")
 _EVALUATIONS: Final = {
@@ -164,5 +165,7 @@ def _steps_each(rows: Sequence[Row]) -> int:
 
 def _count(found: Counter[int], rollout: int | None, last: int | None) -> None:
     """Count what one rollout and the last optimizer step after it say."""
-    if rollout is not None and last is not None and (last + 1) % (rollout + 1) == 0:
-        found[(last + 1) // (rollout + 1)] += 1
+    if rollout is not None and last is not None:
+        each, rest = divmod(last + 1, rollout + 1)
+        if rest == 0 and each <= _MOST_STEPS_EACH:
+            found[each] += 1
