@@ -88,7 +88,7 @@ def _load_store(path: Path, now: float) -> Run | None:
         return None
     from orz_monitor.dialects import known_dialects  # noqa: PLC0415
 
-    log = Log(columns=list(store.columns()))
+    log = Log(columns=list(store.columns))
     for file in dict.fromkeys(column.file for column in log.columns):
         log.begin(file)
     run = stitch(
