@@ -238,6 +238,7 @@ def unnamed(path: Path, module: dict[str, list[float]], *groups: list[list[float
         optimizer={"fp32_groups": masters},
         version="0.19.8",
         step=1,
+        skipped_steps=0,
         world_size=1,
         model_parallel=1,
         experts="",

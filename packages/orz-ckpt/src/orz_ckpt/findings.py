@@ -88,6 +88,7 @@ RULES: Final = {
     "shards_unused": _warn("Files of another save lie beside those of this one."),
     "copies_missing": _warn("Some ranks are missing; others hold the same numbers."),
     "steps_not_compared": _warn("Whether all ranks are of one step could not be told."),
+    "step_counts_differ": _warn("The model's file counts other steps than its optimizer took."),
     "shapes_derived": _warn("The shapes of tensors are stated nowhere; they are what the shards that are here give."),
     "names_foreign": _warn("The weights have names and shapes that no Hugging Face loader knows."),
     "elements_differ": _error("Shards do not hold each element of the weights exactly once."),

@@ -47,6 +47,8 @@ class ModelState:
     """Without ZeRO: the optimizer's state."""
     version: str
     step: int | None
+    skipped_steps: int
+    """Of those, the ones in which an fp16 gradient overflowed and no weight changed."""
     world_size: int | None
     model_parallel: int
     """Ranks of tensor and pipeline parallelism together."""
@@ -102,6 +104,7 @@ def read_model(path: Path, *, inert: frozenset[str] = frozenset()) -> ModelState
         optimizer=_dictionary(state.get("optimizer")),
         version=_version(state.get("ds_version")),
         step=_whole(state.get("global_steps")),
+        skipped_steps=_whole(state.get("skipped_steps")) or 0,
         world_size=_world_size(path, state.get("dp_world_size")),
         model_parallel=max(_whole(state.get("mp_world_size")) or 1, *degrees, 1),
         experts=_experts(state),
