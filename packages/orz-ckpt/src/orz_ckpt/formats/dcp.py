@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats import dcp_safetensors
+from orz_ckpt.formats.dcp_agreement import check_saves
 from orz_ckpt.formats.dcp_chunks import COLLECT, SUFFIX, Chunks, writers_of
 from orz_ckpt.formats.dcp_metadata import Entry, Metadata, read_metadata
 from orz_ckpt.formats.deepspeed.names import ranks
 from orz_ckpt.formats.hf import CONFIG_NAME
 from orz_ckpt.formats.parts import MAX_NAMED, Assembled, Part, assemble, check_copies, untied
 from orz_ckpt.source import Source
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +74,8 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     lost = list(chunks.findings())
     findings += [*lost, *(found for entry in assembled for found in entry.findings)]
     findings += check_copies(assembled, chunks.records)
+    if metadata and not any(entry.severity is Severity.ERROR for entry in findings):  # else one cause, two findings
+        findings += check_saves(path, metadata, [*described, *data], inert)
     kept = [entry for entry in assembled if entry.complete or not lost]
     tensors, aliases = untied({entry.name: entry.tensor for entry in kept if entry.tensor})
     if not tensors and not findings:

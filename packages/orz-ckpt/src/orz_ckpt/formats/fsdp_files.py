@@ -38,6 +38,8 @@ class RankFiles:
     """By rank; those of this save, in the order of ranks."""
     extras: Mapping[int, Path]
     """Scheduler and random states, by rank."""
+    optimizers: Mapping[int, Path]
+    """Optimizer states, by rank."""
     files: tuple[Path, ...]
     """All that belong to it."""
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -113,6 +115,7 @@ def list_ranks(path: Path) -> RankFiles:
         world_size=world_size,
         models={rank: file for rank, file in sorted(models[world_size].items()) if rank < world_size},
         extras=dict(sorted(found["extra_state"].get(world_size, {}).items())),
+        optimizers=dict(sorted(found["optim"].get(world_size, {}).items())),
         files=tuple(sorted(file for files in mine for file in files.values())),
         settings=settings,
         findings=tuple(findings),
