@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orz_ckpt.source import Source
 
 torch = pytest.importorskip("torch")
+dcp = pytest.importorskip("torch.distributed.checkpoint")
 
 pytestmark = pytest.mark.component
 
@@ -107,8 +108,8 @@ def test_data_of_an_older_save_of_the_same_layout(tmp_path: Path) -> None:
             "model": {"a": torch.full((5,), float(step)), "b": torch.full((2, 3), float(step))},
             "optimizer": {"state": {name: {"step": torch.tensor(float(step))} for name in ("a", "b")}},
         }
-        writer = torch.distributed.checkpoint.FileSystemWriter(tmp_path / str(step), single_file_per_rank=False)
-        torch.distributed.checkpoint.save(state, storage_writer=writer, no_dist=True)
+        writer = dcp.FileSystemWriter(tmp_path / str(step), single_file_per_rank=False)
+        dcp.save(state, storage_writer=writer, no_dist=True)
     path = tmp_path / "4"
     assert () == read(path).findings
     entries = {entry.key: entry.chunks[0].file for entry in read_metadata(path / ".metadata").entries}
