@@ -10,9 +10,8 @@ import pytest
 from orz_ckpt.formats.deepspeed import agreement, zero0, zero3, zero12
 from orz_ckpt.formats.deepspeed.names import Kind, shard, shards, spans
 from orz_ckpt.formats.deepspeed.rounding import Rounding
-from orz_ckpt.formats.deepspeed.runs import whole
 from orz_ckpt.formats.deepspeed.states import ModelState, OptimizerState
-from orz_ckpt.source import Block, SourceTensor
+from orz_ckpt.source import Block, SourceTensor, whole
 
 pytestmark = pytest.mark.unit
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.against import check_against
 from orz_ckpt.checks.files import READ_AGAIN, compare_files, entries_below, list_files
+from orz_ckpt.checks.latest import check_latest
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
@@ -22,8 +23,7 @@ from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.report.words import count
-from orz_ckpt.sources import open_source, roles_in
-from orz_ckpt.steps import check_latest, numbered_steps
+from orz_ckpt.sources import numbered_steps, open_source, roles_in
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify, is_in_flight, step_folders
 from orz_ckpt.watch import Progress, Silent

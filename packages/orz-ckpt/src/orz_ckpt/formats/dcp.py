@@ -21,8 +21,9 @@ from orz_ckpt.formats.dcp_chunks import COLLECT, SUFFIX, Chunks, writers_of
 from orz_ckpt.formats.dcp_metadata import Entry, Metadata, read_metadata
 from orz_ckpt.formats.deepspeed.names import ranks
 from orz_ckpt.formats.hf import CONFIG_NAME
-from orz_ckpt.formats.parts import MAX_NAMED, Assembled, Part, assemble, check_copies, untied
-from orz_ckpt.source import Source
+from orz_ckpt.formats.parts import MAX_NAMED, Assembled, Part, assemble, check_copies
+from orz_ckpt.source import Source, untied
+from orz_ckpt.steps import names_step
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 METADATA_NAME: Final = ".metadata"
 OF_RANK: Final = re.compile(r"__(\d{1,6})\.metadata", re.ASCII)
-_STEP: Final = re.compile(r"(?:global_step|step|iter|checkpoint|epoch)[_-]?(\d{1,12})", re.ASCII)
 _MODEL_KEYS: Final = frozenset({"model", "module", "model_state_dict", "state_dict"})
 """Under which of the keys of a state dict the weights lie, where it has such a key."""
 _OTHER_KEYS: Final = re.compile(r"optim.*|lr_?scheduler.*|scheduler.*|dataloader.*|train_state|rng.*|extra_state")
@@ -166,10 +166,7 @@ def _unfinished(path: Path, data: Sequence[Path], inert: frozenset[str]) -> Ckpt
 
 
 def _step(path: Path) -> int | None:
-    for folder in (path, path.parent):
-        if match := _STEP.fullmatch(folder.name):
-            return int(match[1])
-    return None
+    return next((step for step in map(names_step, (path.name, path.parent.name)) if step is not None), None)
 
 
 def _model_folder(path: Path) -> Path | None:

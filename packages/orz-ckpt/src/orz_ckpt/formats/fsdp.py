@@ -19,10 +19,10 @@ from orz_ckpt.formats.deepspeed.names import ranks
 from orz_ckpt.formats.dtensor import ShardingError, mesh_of, parts_of, saved_by
 from orz_ckpt.formats.fsdp_files import RankFiles, holds_ranks, list_ranks
 from orz_ckpt.formats.fsdp_steps import check_steps
-from orz_ckpt.formats.parts import MAX_NAMED, Assembled, assemble, check_copies, untied
+from orz_ckpt.formats.parts import MAX_NAMED, Assembled, assemble, check_copies
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
-from orz_ckpt.source import Source
+from orz_ckpt.source import Source, untied
 from orz_ckpt.strict_json import brief, is_size
 
 if TYPE_CHECKING:

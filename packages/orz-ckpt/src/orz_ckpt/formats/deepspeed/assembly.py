@@ -9,8 +9,7 @@ from orz_ckpt.findings import finding
 from orz_ckpt.formats.deepspeed import agreement, ties, zero0, zero3, zero12
 from orz_ckpt.formats.deepspeed.ends import check_ends
 from orz_ckpt.formats.deepspeed.names import Kind, Shard, spans
-from orz_ckpt.formats.deepspeed.runs import whole
-from orz_ckpt.source import Source, SourceTensor
+from orz_ckpt.source import Source, SourceTensor, whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

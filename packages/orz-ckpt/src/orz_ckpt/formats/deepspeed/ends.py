@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.cast import CASTABLE
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.deepspeed.rounding import Rounding
-from orz_ckpt.formats.deepspeed.runs import whole
 from orz_ckpt.report.words import count
+from orz_ckpt.source import whole
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from orz_ckpt.formats.deepspeed.assembly import in_order, writer
 from orz_ckpt.formats.deepspeed.ends import check_ends
 from orz_ckpt.formats.deepspeed.loading import load
 from orz_ckpt.formats.deepspeed.names import UNIVERSAL_DIR, Kind, shards
-from orz_ckpt.formats.deepspeed.runs import join, whole
-from orz_ckpt.source import Block, Source
+from orz_ckpt.formats.deepspeed.runs import join
+from orz_ckpt.source import Block, Source, whole
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
