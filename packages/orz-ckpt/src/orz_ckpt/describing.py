@@ -14,7 +14,7 @@ from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError
 from orz_ckpt.findings import CkptFinding, Level, conclude
 from orz_ckpt.folder import plain_files
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
-from orz_ckpt.node.pieces import step_named
+from orz_ckpt.steps import step_named
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.verify import verify

@@ -153,3 +153,29 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= size
     return tuple(reversed(strides))
+
+
+def whole(name: str, block: Block) -> SourceTensor:
+    """Return the tensor that lies in one block; without elements it has no piece."""
+    piece = Piece(block=block, start=(0,) * len(block.shape))
+    return SourceTensor(
+        name=name, dtype=block.dtype, shape=block.shape, grid=block.shape, pieces=(piece,) if block.numel else ()
+    )
+
+
+def untied(tensors: Mapping[str, SourceTensor]) -> tuple[dict[str, SourceTensor], dict[str, str]]:
+    """Tell tied tensors by where they lie: in the same bytes.
+
+    Returns:
+        The tensors under their first name, and every other name with the first.
+    """
+    kept: dict[str, SourceTensor] = {}
+    aliases: dict[str, str] = {}
+    by_place: dict[object, str] = {}
+    for name, tensor in tensors.items():
+        first = by_place.setdefault((tensor.shape, tensor.pieces), name) if tensor.pieces else name
+        if first == name:
+            kept[name] = tensor
+        else:
+            aliases[name] = first
+    return kept, aliases

@@ -139,6 +139,15 @@ FILES: Final = {
         "The folder is a 16-bit copy of the fp32 weights that it is compared with.",
         "Nothing; if these are the weights before training, training changed nothing.",
     ),
+    "change_rounds_away": (
+        "The steps were smaller than the 16-bit numbers around the weights are apart.",
+        "Check the learning rate; serve and compare the fp32 weights.",
+    ),
+    "numbers_not_compared": ("`--level quick` reads no numbers.", "`--level full` compares them, too."),
+    "one_copy": (
+        "Only DeepSpeed without ZeRO-3 saves fp32 and 16-bit weights side by side, which `--level deep` compares.",
+        "Nothing.",
+    ),
     "newest_good": ("The newest checkpoint of a run is not good.", "Use the one that is named."),
     "latest_behind": (
         "A save was cut off after it had written its files and before it was named the latest.",

@@ -43,6 +43,7 @@ _COPIED: Final = frozenset(
         "sentencepiece.bpe.model",
     }
 )
+_CONFIG: Final = "give the configuration of the model that was trained: --config DIR"
 _COPIED_SUFFIXES: Final = (".jinja", ".tiktoken")
 
 
@@ -121,20 +122,14 @@ def write_beside(out: Path, beside: Beside, plan: Plan, config: Mapping[str, obj
 
 
 def _promised(plan: Plan, path: Path, config: Mapping[str, object]) -> list[CkptFinding]:
-    """Compare the planned tensors with the configuration; as warnings, for the weights themselves are right."""
+    """Compare the planned tensors with the configuration: weights that it contradicts no loader takes."""
     tensors = [
         Tensor(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, offset=tensor.offset, nbytes=tensor.nbytes)
         for tensor in plan.tensors
     ]
     header = Header(tensors=tuple(tensors), data_offset=0, file_bytes=plan.size)
-    return [
-        replace(
-            entry, severity=Severity.WARN, remedy="give the configuration of the model that was trained: --config DIR"
-        )
-        if entry.severity is Severity.ERROR
-        else entry
-        for entry in check_shapes(path.parent, path, dict(config), {path: header})
-    ]
+    found = check_shapes(path.parent, path, dict(config), {path: header})
+    return [replace(entry, remedy=_CONFIG) if entry.severity is Severity.ERROR else entry for entry in found]
 
 
 def _value_head(source: Source, plan: Plan) -> list[CkptFinding]:

@@ -12,9 +12,10 @@ from typing import Final
 
 from orz_ckpt.inventory import step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
-from orz_ckpt.node.pieces import STEP, LocatedPiece, attempt_named, run_folder, step_named
+from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import recognise
 from orz_ckpt.node.wants import wants_of, wants_of_step
+from orz_ckpt.steps import attempt_named, step_named
 
 MAX_DEPTH: Final = 6
 BUDGET_S: Final = 20.0
