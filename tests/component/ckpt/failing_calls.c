@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -35,6 +36,8 @@ WRAP("read", ssize_t, pread, (int fd, void *to, size_t n, off_t at), (fd, to, n,
 WRAP("read", ssize_t, pread64, (int fd, void *to, size_t n, off64_t at), (fd, to, n, at))
 WRAP("read", ssize_t, preadv, (int fd, const struct iovec *to, int n, off_t at), (fd, to, n, at))
 WRAP("read", ssize_t, preadv64, (int fd, const struct iovec *to, int n, off64_t at), (fd, to, n, at))
+WRAP("read", ssize_t, sendfile, (int to, int fd, off_t *at, size_t n), (to, fd, at, n))
+WRAP("read", ssize_t, sendfile64, (int to, int fd, off64_t *at, size_t n), (to, fd, at, n))
 WRAP("write", ssize_t, write, (int fd, const void *from, size_t n), (fd, from, n))
 WRAP("write", ssize_t, pwrite, (int fd, const void *from, size_t n, off_t at), (fd, from, n, at))
 WRAP("write", ssize_t, pwrite64, (int fd, const void *from, size_t n, off64_t at), (fd, from, n, at))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from io import FileIO
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from orz_ckpt.errors import CkptError
@@ -21,19 +22,29 @@ class NotPlainError(CkptError, OSError):
     exit_code = ExitCode.INCONCLUSIVE
 
 
-def open_plain(path: Path, *, buffering: int = -1) -> BinaryIO:
-    """Open a plain file for reading bytes.
-
-    Args:
-        path: the file, or a link to it.
-        buffering: as for `open`.
+def open_plain(path: Path) -> BinaryIO:
+    """Open a plain file, or a link to one, for reading bytes.
 
     Raises:
         NotPlainError: it is a folder, a pipe or a device.
         OSError: it cannot be opened.
     """
+    return os.fdopen(_descriptor(path), "rb")
+
+
+def open_unbuffered(path: Path) -> FileIO:
+    """Open a plain file like `open_plain`, for who brings a buffer of their own.
+
+    Raises:
+        NotPlainError: it is a folder, a pipe or a device.
+        OSError: it cannot be opened.
+    """
+    return FileIO(_descriptor(path), "rb")
+
+
+def _descriptor(path: Path) -> int:
     descriptor = os.open(path, _FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotPlainError(f"{path}: it is no plain file", remedy="remove it")
-    return os.fdopen(descriptor, "rb", buffering)
+    return descriptor
