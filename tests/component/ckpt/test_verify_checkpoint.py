@@ -387,11 +387,11 @@ def test_unreadable_file(step: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def deny(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """Let opening `path` fail as for a user without permission; root, who runs CI, has all of them."""
-    original: Callable[..., object] = Path.open
+    original: Callable[..., int] = os.open
 
-    def refuse(self: Path, *arguments: object, **options: object) -> object:
-        if self == path:
+    def refuse(name: object, *arguments: object, **options: object) -> int:
+        if name == path:
             raise PermissionError(13, "Permission denied", str(path))
-        return original(self, *arguments, **options)
+        return original(name, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)

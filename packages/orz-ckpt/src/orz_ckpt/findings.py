@@ -59,6 +59,7 @@ RULES: Final = {
     "tensor_differs": _error("A header describes a tensor otherwise than the manifest."),
     "header_invalid": _error("A safetensors file breaks a rule of its format."),
     "torch_invalid": _error("A torch file is damaged, or breaks a rule of its format."),
+    "names_collide": _error("Tensors of a torch file have one name, so that all but one would be hidden."),
     "record_crc_differs": _error("A record of a torch file has other bytes than its checksum says."),
     "index_invalid": _error("The index of the shards cannot be read."),
     "index_differs": _error("Index and shards do not hold the same tensors."),

@@ -36,6 +36,10 @@ class Block:
     strides: tuple[int, ...]
     """Elements from one index to the next, a dimension each; never negative."""
 
+    def __hash__(self) -> int:
+        # Of a text, since Python salts those: a file could choose numbers whose own hashes are all the same.
+        return hash(f"{self.path}\0{self.offset}\0{self.dtype}\0{self.shape}\0{self.strides}")
+
     @property
     def numel(self) -> int:
         """How many elements it has."""

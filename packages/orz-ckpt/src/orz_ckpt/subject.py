@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.plain import open_plain
 from orz_ckpt.steps import final_name, names_step
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _has_our_manifest(folder: Path) -> bool:
     file = folder / MANIFEST_NAME
     if not file.is_file():
         return False
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         data = stream.read(_PEEK_BYTES)
         stream.seek(max(0, file.stat().st_size - _PEEK_BYTES))
         data += stream.read(_PEEK_BYTES)

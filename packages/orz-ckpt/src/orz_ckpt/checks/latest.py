@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.shards import behind
 from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.plain import open_plain
 from orz_ckpt.steps import step_named
 from orz_ckpt.strict_json import brief
 
@@ -28,7 +29,7 @@ def check_latest(path: Path, steps: Sequence[Path]) -> Iterator[CkptFinding]:
         file = path / name
         if not file.is_file():
             continue
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             text = stream.read(_MAX_BYTES).decode("utf-8", "replace").strip()
         numbers = {step_named(step.name): step.name for step in steps}
         stated = int(text) if text.isascii() and text.isdigit() else None

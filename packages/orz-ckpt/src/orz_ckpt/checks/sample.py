@@ -16,6 +16,7 @@ from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.search import Search, Stretch, stretches_of, within
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import CHUNK_BYTES
+from orz_ckpt.plain import open_unbuffered
 from orz_ckpt.reading import PIECE_BYTES, new_hasher
 from orz_ckpt.report.words import count, size
 from orz_ckpt.strict_json import brief
@@ -159,7 +160,7 @@ def _check(unit: Unit, progress: Progress) -> Iterator[CkptFinding]:
     hasher, crc, search = new_hasher(unit.algo) if unit.algo else None, 0, Search(unit.stretches, unit.offset)
     buffer = memoryview(bytearray(min(PIECE_BYTES, unit.nbytes)))
     try:
-        with unit.path.open("rb", buffering=0) as stream:
+        with open_unbuffered(unit.path) as stream:
             stream.seek(unit.offset)
             left = unit.nbytes
             while left:

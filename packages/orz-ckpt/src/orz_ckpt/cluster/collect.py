@@ -23,6 +23,7 @@ from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location, is_here, locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.errors import CkptError, StorageError
 from orz_ckpt.folder import free_bytes
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, UnsafePathError
 from orz_ckpt.node.pieces import STEP, LocatedPiece
@@ -60,6 +61,7 @@ def collect(
         UsageError: `dest` is no folder, or lies inside a piece.
         StorageFullError: the disk here is full; a second call goes on.
         CollectRunningError: another process collects there.
+        StorageError: `dest` cannot be written; a second call goes on.
     """
     begin = time.perf_counter()
     dest = dest.absolute()
@@ -75,7 +77,15 @@ def collect(
         remedy = "free some space, or collect to another disk"
         findings.append(node_finding("low_space", message, remedy=remedy, path=dest))
     elif not dry_run and tasks:
-        _bring(fleet, tasks, dest, findings, progress or Silent())
+        try:
+            _bring(fleet, tasks, dest, findings, progress or Silent())
+        except CkptError:
+            raise
+        except OSError as error:
+            raise StorageError(
+                f"{error.filename or dest} cannot be written: {error.strerror or error}; the sources are as they were",
+                remedy="check the disk and that this user may write there, then collect again: it goes on from here",
+            ) from error
     gathered = [_gathered(task) for task in tasks]
     if not dry_run:
         findings += [_told(task, dest) for task in tasks if not task.failed]

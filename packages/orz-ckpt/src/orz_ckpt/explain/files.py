@@ -61,6 +61,10 @@ FILES: Final = {
         "Copy or save it again.",
     ),
     "torch_invalid": ("The file is cut off, damaged or none of torch's.", "Copy or save it again."),
+    "names_collide": (
+        "A key with a dot in it reads like a key below another one: `a.b`, and `b` below `a`.",
+        "Save the file again under other names.",
+    ),
     "record_crc_differs": (
         "Bytes of a record changed after `torch.save`. torch itself does not look at these checksums.",
         "Copy the file again from where it was saved.",

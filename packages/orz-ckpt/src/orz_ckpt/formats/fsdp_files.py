@@ -82,7 +82,7 @@ def list_ranks(path: Path) -> RankFiles:
     """
     found: dict[str, dict[int, dict[int, Path]]] = {"model": {}, "optim": {}, "extra_state": {}}
     for entry in sorted(path.iterdir()):
-        if (match := _FILE.fullmatch(entry.name)) and entry.is_file():
+        if match := _FILE.fullmatch(entry.name):  # what is no file is found out when it is read
             found[match["kind"]].setdefault(int(match["world"]), {})[int(match["rank"])] = entry
     settings, findings = _settings(path)
     models = found["model"]

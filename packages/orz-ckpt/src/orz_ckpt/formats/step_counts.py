@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.formats.inert import Inert
+from orz_ckpt.plain import open_plain
 from orz_ckpt.source import Block
 from orz_ckpt.strict_json import is_size
 
@@ -32,7 +33,7 @@ def count_of(value: object) -> int | None:
         return whole_number(value)
     if value.numel != 1 or value.dtype not in _NUMBERS:
         return None
-    with value.path.open("rb") as stream:
+    with open_plain(value.path) as stream:
         stream.seek(value.offset)
         data = stream.read(value.itemsize)
     if len(data) < value.itemsize:

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.gather import UnreadableError
+from orz_ckpt.plain import open_plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ def stamp(path: Path) -> list[object]:
         UnreadableError: it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             status = os.fstat(stream.fileno())
             digest = hashlib.sha256(stream.read(_HEAD_BYTES))
             stream.seek(max(_HEAD_BYTES, status.st_size - _TAIL_BYTES))

@@ -111,7 +111,10 @@ def write_beside(out: Path, beside: Beside, plan: Plan, config: Mapping[str, obj
         OSError: one cannot be read or written.
     """
     for path in beside.copied:
-        shutil.copyfile(path, out / path.name)
+        try:
+            shutil.copyfile(path, out / path.name)
+        except OSError as error:  # of a read that fails it does not say which file
+            raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
         sync_file(out / path.name)
     if config is not None:
         write_synced(out / CONFIG_NAME, _text(config))
