@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orz_ckpt.cluster.collect_check import Checked, check_plan
-from orz_ckpt.cluster.collect_journal import CollectJournal
+from orz_ckpt.cluster.collect_journal import COLLECT_DIR, STAGED, CollectJournal
 from orz_ckpt.cluster.collect_outcome import Collection, Gathered, Move
 from orz_ckpt.cluster.collect_plan import GroupPlan, beside, overlapping, plan_group
 from orz_ckpt.cluster.collect_publish import commit_step, publish
@@ -29,7 +29,7 @@ from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.report.words import count, size
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
-from orz_cli.findings import Severity
+from orz_cli.findings import Severity, Status
 
 
 @dataclass(slots=True)
@@ -68,26 +68,39 @@ def collect(
     found = locate(fleet, runs)
     findings: list[NodeFinding] = list(found.findings)
     tasks = [] if found.everywhere else _tasks(fleet, found, dest, findings)
-    needed = sum(move.file.size for task in tasks for move in task.checked.moves if not move.there)
+    needed = _needed(tasks, dest / COLLECT_DIR / STAGED)
     free = free_bytes(dest)
+    brought = False
     if free is not None and free < needed:
         message = f"{size(needed)} are to come to {dest}, {size(free)} are free"
         remedy = "free some space, or collect to another disk"
         findings.append(node_finding("low_space", message, remedy=remedy, path=dest))
     elif not dry_run and tasks:
-        _bring(fleet, tasks, dest, findings, progress or Silent())
+        _bring(fleet, tasks, dest, findings, progress or Silent(), sure=not found.silent)
+        brought = True
     gathered = [_gathered(task) for task in tasks]
-    if not dry_run:
-        findings += [_told(task, dest) for task in tasks if not task.failed]
+    done = [task for task in tasks if brought and not task.failed]
+    findings += [_told(task, dest) for task in done]
     return Collection(
         runs=runs,
         dest=str(dest),
         dry_run=dry_run,
         gathered=gathered,
         findings=findings,
-        copied_bytes=0 if dry_run else needed,
+        copied_bytes=sum(move.file.size for task in done for move in task.checked.moves if not move.there),
         seconds=time.perf_counter() - begin,
     )
+
+
+def _needed(tasks: Sequence[_Task], staging: Path) -> int:
+    """Return how many bytes are still to be written: what an earlier attempt left is kept, or makes room."""
+    needed = 0
+    for task in tasks:
+        for move in task.checked.moves:
+            if not move.there:
+                staged = staging / _key(task, move)
+                needed += max(0, move.file.size - (staged.stat().st_size if staged.is_file() else 0))
+    return needed
 
 
 def _tasks(fleet: Fleet, found: Location, dest: Path, findings: list[NodeFinding]) -> list[_Task]:
@@ -194,10 +207,12 @@ def _other_manifest(task: _Task, dest: Path) -> NodeFinding | None:
     return node_finding("collect_conflict", message, remedy=remedy, path=path)
 
 
-def _bring(fleet: Fleet, tasks: Sequence[_Task], dest: Path, findings: list[NodeFinding], progress: Progress) -> None:
+def _bring(
+    fleet: Fleet, tasks: Sequence[_Task], dest: Path, findings: list[NodeFinding], progress: Progress, *, sure: bool
+) -> None:
     """Copy what is not there, then publish each checkpoint whose files all came."""
     with CollectJournal(dest) as journal:
-        staging = journal.folder / "files"
+        staging = journal.folder / STAGED
         wanted = [
             (_key(task, move), move, task.checked.states[move.origin])
             for task in tasks
@@ -212,7 +227,10 @@ def _bring(fleet: Fleet, tasks: Sequence[_Task], dest: Path, findings: list[Node
             findings += mine
             task.failed = task.failed or bool(mine)
             if not task.failed:
-                _finish(task, tasks, staging, dest, findings)
+                noted: list[NodeFinding] = []
+                _finish(task, tasks, staging, dest, noted)
+                # Where a node is silent, nothing is sure to be missing.
+                findings += noted if sure else [replace(entry, status=Status.INCONCLUSIVE) for entry in noted]
         if not any(task.failed for task in tasks):
             shutil.rmtree(journal.folder, ignore_errors=True)
 
