@@ -255,6 +255,11 @@ class Report:
     """Of a run: the reports of its checkpoints. Of several paths: theirs."""
 
     @property
+    def command(self) -> str:
+        """What was run, as it stands behind `orz ckpt`."""
+        return f"verify {self.level.value}"
+
+    @property
     def files(self) -> int:
         """How many files were looked at."""
         return len(self.checked)

@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orz_ckpt.cli.options import FailOn, Format, InertOption, TagOption, chosen_format
+from orz_ckpt.cli.options import (
+    FailOn,
+    FailOnOption,
+    Format,
+    FormatOption,
+    InertOption,
+    JsonOption,
+    TagOption,
+    chosen_format,
+)
+from orz_ckpt.cli.output import write_judged
 from orz_ckpt.findings import Level
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
-
-if TYPE_CHECKING:
-    from orz_ckpt.findings import Report
 
 
 def verify(
@@ -47,10 +52,10 @@ def verify(
     sample: Annotated[
         str, typer.Option(metavar="SHARE", help="How much `--level sample` reads, as 1% or 0.01.")
     ] = "1%",
-    output: Annotated[Format, typer.Option("--format", help="How to write the report.")] = Format.TEXT,
+    output: FormatOption = Format.TEXT,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
-    fail_on: Annotated[FailOn, typer.Option(help="Fail from this severity on.")] = FailOn.ERROR,
+    as_json: JsonOption = False,
+    fail_on: FailOnOption = FailOn.ERROR,
     require_manifest: Annotated[
         bool, typer.Option("--require-manifest", help="Fail where a folder has no manifest.")
     ] = False,
@@ -64,7 +69,10 @@ def verify(
     the checksums of its records are compared. Of DeepSpeed, FSDP, torch.distributed.checkpoint and PEFT, missing
     ranks, mixed steps and broken shards are named. A run is as good as its newest checkpoint.
     """
+    from rich.console import Console
+
     from orz_ckpt.progress import shown_progress
+    from orz_ckpt.report.text import to_text
     from orz_ckpt.verify import verify_all
 
     chosen = chosen_format(output, as_json=as_json)
@@ -80,7 +88,14 @@ def verify(
             progress=progress,
         )
     severity = Severity(fail_on.value)
-    _write(report, chosen, severity)
+    console = Console(highlight=False, soft_wrap=True)
+    write_judged(
+        report,
+        chosen,
+        severity,
+        document=report.to_json,
+        text=lambda severity: console.print(to_text(report, severity), end=""),
+    )
     raise typer.Exit(report.status(severity).exit_code)
 
 
@@ -97,24 +112,3 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise UsageError(f"--sample {text}: expected more than 0 and at most 100%", remedy="give a share as 1% or 0.01")
     return share
-
-
-def _write(report: Report, output: Format, fail_on: Severity) -> None:
-    """Write `report` to stdout."""
-    from rich.console import Console
-
-    from orz_ckpt.report.github import to_github
-    from orz_ckpt.report.junit import to_junit
-    from orz_ckpt.report.sarif import to_sarif
-    from orz_ckpt.report.text import to_text
-
-    if output is Format.TEXT:
-        Console(highlight=False, soft_wrap=True).print(to_text(report, fail_on), end="")
-    elif output is Format.JSON:
-        sys.stdout.write(json.dumps(report.to_json(fail_on), indent=2) + "\n")
-    elif output is Format.SARIF:
-        sys.stdout.write(json.dumps(to_sarif(report, fail_on), indent=2) + "\n")
-    elif output is Format.JUNIT:
-        sys.stdout.write(to_junit(report, fail_on))
-    else:
-        sys.stdout.write(to_github(report, fail_on))
