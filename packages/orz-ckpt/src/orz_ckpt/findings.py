@@ -161,6 +161,7 @@ RULES: Final = {
     "collect_conflict": _error("Two files of one name have different bytes."),
     "collect_differs": _error("What arrived is not what was sent, or not what the manifest says."),
     "collect_left": _info("Files that no record of the save names were left where they are."),
+    "verified_apart": _info("Files of a checkpoint on several nodes were verified where they lie."),
     "collected": _info("What was brought together, and where."),
     "in_flight": _info("A save is going on, or was cut off."),
 }

@@ -33,7 +33,7 @@ def _ckpt() -> None:
 
 # In the order in which `orz ckpt --help` lists them.
 app.command()(inspect)
-app.command()(verify)
+app.command(cls=NodesCommand)(verify)
 app.command()(manifest)
 app.command()(merge)
 app.command()(convert)

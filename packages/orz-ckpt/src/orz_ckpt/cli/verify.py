@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orz_ckpt.cli.nodes import HostsOption, RayOption
 from orz_ckpt.cli.options import (
     FailOn,
     FailOnOption,
@@ -21,7 +23,7 @@ from orz_ckpt.cli.options import (
 from orz_ckpt.cli.output import write_judged
 from orz_ckpt.findings import Level
 from orz_cli.errors import UsageError
-from orz_cli.findings import Severity
+from orz_cli.findings import Severity, Status
 
 
 def verify(
@@ -60,6 +62,8 @@ def verify(
         bool, typer.Option("--require-manifest", help="Fail where a folder has no manifest.")
     ] = False,
     inert: InertOption = None,
+    ray: RayOption = None,
+    hosts: HostsOption = None,
 ) -> None:
     """Say whether checkpoints are committed, whole, and byte for byte what was written.
 
@@ -68,35 +72,96 @@ def verify(
     zeros. Files of torch are read by a reader that runs nothing: one whose pickle would is refused (exit 4), and
     the checksums of its records are compared. Of DeepSpeed, FSDP, torch.distributed.checkpoint and PEFT, missing
     ranks, mixed steps and broken shards are named. A run is as good as its newest checkpoint.
+
+    With --ray or --hosts each node verifies what lies on its own disk, and what all have together gives the verdict:
+    a node that does not answer leaves it open (exit 3).
     """
+    asked = _Asked(level=level, sample=_share(sample), require_manifest=require_manifest, inert=frozenset(inert or ()))
+    chosen = chosen_format(output, as_json=as_json)
+    severity = Severity(fail_on.value)
+    if ray is None and hosts is None:
+        status = _here(paths, asked, against, tag, chosen, severity)
+    elif against is not None or tag:
+        option = "--tag" if tag else "--against"
+        raise UsageError(f"{option} needs all weights on one disk", remedy="orz ckpt collect first")
+    else:
+        status = _on_nodes(paths, asked, ray, hosts, chosen, severity)
+    raise typer.Exit(status.exit_code)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """What one machine and several understand alike."""
+
+    level: Level
+    sample: float
+    require_manifest: bool
+    inert: frozenset[str]
+
+
+def _here(
+    paths: list[Path], asked: _Asked, against: Path | None, tag: str, output: Format, fail_on: Severity
+) -> Status:
+    """Verify what is on this machine, and write what was found."""
     from rich.console import Console
 
     from orz_ckpt.progress import shown_progress
     from orz_ckpt.report.text import to_text
     from orz_ckpt.verify import verify_all
 
-    chosen = chosen_format(output, as_json=as_json)
     with shown_progress() as progress:
         report = verify_all(
             paths,
-            level=level,
+            level=asked.level,
             against=against,
             tag=tag,
-            sample=_share(sample),
-            require_manifest=require_manifest,
-            inert=frozenset(inert or ()),
+            sample=asked.sample,
+            require_manifest=asked.require_manifest,
+            inert=asked.inert,
             progress=progress,
         )
-    severity = Severity(fail_on.value)
     console = Console(highlight=False, soft_wrap=True)
     write_judged(
         report,
-        chosen,
-        severity,
+        output,
+        fail_on,
         document=report.to_json,
         text=lambda severity: console.print(to_text(report, severity), end=""),
     )
-    raise typer.Exit(report.status(severity).exit_code)
+    return report.status(fail_on)
+
+
+def _on_nodes(
+    paths: list[Path], asked: _Asked, ray: str | None, hosts: str | None, output: Format, fail_on: Severity
+) -> Status:
+    """Let every node verify what it has, and write what that adds up to."""
+    from orz_ckpt.cluster.connect import connected
+    from orz_ckpt.cluster.terminal import wide_console
+    from orz_ckpt.cluster.verify import verify_nodes
+    from orz_ckpt.cluster.verify_outcome import together
+    from orz_ckpt.cluster.verify_text import verify_text
+
+    with connected(ray=ray, hosts=hosts) as fleet:
+        reports = [
+            verify_nodes(
+                fleet,
+                str(path),
+                level=asked.level,
+                sample=asked.sample,
+                require_manifest=asked.require_manifest,
+                inert=asked.inert,
+            )
+            for path in paths
+        ]
+    report = together(reports)
+    write_judged(
+        report,
+        output,
+        fail_on,
+        document=report.to_json,
+        text=lambda severity: wide_console().print(verify_text(report, severity)),
+    )
+    return report.status(fail_on)
 
 
 def _share(text: str) -> float:
