@@ -16,6 +16,7 @@ from orz_ckpt.cli.manifest import manifest
 from orz_ckpt.cli.merge import merge
 from orz_ckpt.cli.nodes import NodesCommand
 from orz_ckpt.cli.preflight import preflight
+from orz_ckpt.cli.prune import prune
 from orz_ckpt.cli.verify import verify
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.command()(manifest)
 app.command()(merge)
 app.command()(convert)
 app.command()(diff)
+app.command()(prune)
 app.command(cls=NodesCommand)(preflight)
 app.command(cls=NodesCommand)(locate)
 app.command(cls=NodesCommand)(collect)
