@@ -9,6 +9,7 @@ import typer
 
 from orz_ckpt.cli.collect import collect
 from orz_ckpt.cli.convert import convert
+from orz_ckpt.cli.copy import copy
 from orz_ckpt.cli.diff import diff
 from orz_ckpt.cli.inspect import inspect
 from orz_ckpt.cli.locate import locate
@@ -39,6 +40,7 @@ app.command()(manifest)
 app.command()(merge)
 app.command()(convert)
 app.command()(diff)
+app.command()(copy)
 app.command()(prune)
 app.command(cls=NodesCommand)(preflight)
 app.command(cls=NodesCommand)(locate)
