@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-import fsspec
+import fsspec  # type: ignore[import-untyped]  # it comes without types
 
 from orz_ckpt.errors import CkptError
 from orz_cli.errors import UsageError

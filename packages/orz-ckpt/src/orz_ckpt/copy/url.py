@@ -58,7 +58,7 @@ class UrlPlace:
             return False
         if unit.manifest is None:
             if there != dict(unit.files) or any(
-                self._digest(unit.key(name)) != digest_of(tree, unit, name) for name in unit.files
+                there_digest(self._remote, unit.key(name)) != digest_of(tree, unit, name) for name in unit.files
             ):
                 raise self._taken(unit)
             return True
@@ -79,7 +79,11 @@ class UrlPlace:
         self._remote.write(unit.key(COPYING), [unit.identity.encode()])
         for name, size in unit.files.items():
             key, entry = unit.key(name), unit.entries.get(name)
-            if there.get(name) == size and entry is not None and self._digest(key, entry.algo) == entry.digest:
+            if (
+                there.get(name) == size
+                and entry is not None
+                and there_digest(self._remote, key, entry.algo) == entry.digest
+            ):
                 advance(size)
                 continue
             put(self._remote, key, tree.read(key), size, entry, shown=f"{tree.shown}/{key}", advance=advance)
@@ -90,12 +94,6 @@ class UrlPlace:
     def _begun(self, unit: Unit) -> bool:
         """Return whether a copy of this very unit was begun, and not finished."""
         return self._remote.text(unit.key(COPYING), len(unit.identity)) == unit.identity.encode()
-
-    def _digest(self, key: str, algo: str = "blake3") -> str:
-        hasher = new_hasher(algo)
-        for piece in self._remote.read(key):
-            hasher.update(memoryview(piece))
-        return hasher.hexdigest()
 
     def _taken(self, unit: Unit) -> CheckpointExistsError:
         return CheckpointExistsError(
@@ -111,6 +109,18 @@ def committed(remote: Remote, rel: str) -> str:
         return "" if text is None else loads(text).root_sha256
     except ManifestError:
         return ""
+
+
+def there_digest(remote: Remote, key: str, algo: str = "blake3") -> str:
+    """Return the digest of a file that is there, all of it read.
+
+    Raises:
+        RemoteError: it cannot be read.
+    """
+    hasher = new_hasher(algo)
+    for piece in remote.read(key):
+        hasher.update(memoryview(piece))
+    return hasher.hexdigest()
 
 
 def put(
