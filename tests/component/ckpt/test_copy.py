@@ -17,7 +17,7 @@ import pytest
 from orz_ckpt.copy import local
 from orz_ckpt.copy import run as copying
 from orz_ckpt.copy.run import copy
-from orz_ckpt.errors import HostileError, MissingPathError, StorageFullError
+from orz_ckpt.errors import CkptError, HostileError, MissingPathError, StorageFullError
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.manifest import MANIFEST_NAME, load
 from orz_ckpt.remote import RemoteError
@@ -192,8 +192,16 @@ def test_nothing_is_replaced(run: Path, step: Path, tmp_path: Path) -> None:
     for dest in ("file", "link"):
         assert {"collect_conflict"} == codes(copy(str(step), str(tmp_path / dest)))
     assert "mine" == (tmp_path / "file").read_text()
+    assert [] == list(tmp_path.glob(".*")), "nothing is left beside what was not copied to"
     with pytest.raises(UsageError, match="lies inside"):
         copy(str(run), str(run / "checkpoints" / "x"))
+
+
+def test_two_at_once(step: Path, tmp_path: Path) -> None:
+    """A second copy to the same place is told so."""
+    with local.LocalPlace(tmp_path / "there").opened(), pytest.raises(CkptError, match="another process copies"):
+        copy(str(step), str(tmp_path / "there"))
+    assert Status.OK == copy(str(step), str(tmp_path / "there")).status()
 
 
 def test_there_and_back_through_a_store(run: Path, tmp_path: Path, memory) -> None:

@@ -20,6 +20,7 @@ from orz_ckpt.cluster.verify_outcome import ClusterReport
 from orz_ckpt.findings import Level
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.node.verifying import verify_pieces
 from orz_ckpt.storage import stage
 from orz_cli.findings import Severity, Status
 from orz_cli.main import main
@@ -197,6 +198,22 @@ def test_ranks_of_another_framework(tmp_path: Path) -> None:
     assert {"n2"} == {node for _, node in errors(verify_nodes(Disks(tmp_path, "n1", "n2"), "/run"))}
     second.unlink()
     assert "pieces_incomplete" in {code for code, _ in errors(verify_nodes(Disks(tmp_path, "n1", "n2"), "/run"))}
+
+
+def test_a_nan_in_a_partition_of_zero(tmp_path: Path) -> None:
+    """It may be padding, of which only all ranks together tell: neither a pass nor a failure."""
+    for name in ("bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", "mp_rank_00_model_states.pt"):
+        torch.save({"flat": torch.tensor([1.0, float("nan")])}, tmp_path / name)
+    (said,) = verify_pieces([{"path": str(tmp_path), "whole": False, "entries": {}}], level="full")
+    found = {Path(entry["path"]).name[:5]: entry["status"] for entry in said["findings"]}
+    assert {"bf16_": "inconclusive", "mp_ra": "failed"} == found
+
+
+def test_shards_that_only_their_metadata_explains(tmp_path: Path) -> None:
+    """Files of torch's distributed checkpoints are not passed over in silence: inconclusive."""
+    (tmp_path / "__1_0.distcp").write_bytes(b"x" * 100)
+    (said,) = verify_pieces([{"path": str(tmp_path), "whole": False, "entries": {}}], level="full")
+    assert [("weights_not_read", "inconclusive")] == [(entry["code"], entry["status"]) for entry in said["findings"]]
 
 
 def test_copies_that_differ(tmp_path: Path) -> None:

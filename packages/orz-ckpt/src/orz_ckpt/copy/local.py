@@ -48,7 +48,11 @@ class LocalPlace:
         """
         make_folders(self._staging)
         with held(self._staging / "lock", f"another process copies to {self.shown}"):
-            yield
+            try:
+                yield
+            finally:
+                if not (self._staging / _FILES).exists():
+                    self.clear()  # nothing is there to go on from
 
     def clear(self) -> None:
         """Remove what was in flight."""

@@ -8,9 +8,9 @@ whoever asks all nodes knows what they have together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from orz_ckpt.checks.files import READ_AGAIN, list_files
 from orz_ckpt.examine import How, examine
@@ -21,6 +21,10 @@ from orz_ckpt.report.words import count
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Silent
 from orz_ckpt.weights import weights_in
+from orz_cli.findings import Status
+
+_PARTITION_SUFFIX: Final = "_optim_states.pt"
+_TOGETHER: Final = "orz ckpt collect, then orz ckpt verify"
 
 
 def verify_pieces(pieces: Sequence[Mapping[str, Any]], **options: Any) -> list[dict[str, Any]]:
@@ -76,9 +80,20 @@ def _apart(path: Path, entries: Mapping[str, FileEntry], how: How) -> dict[str, 
     unread = [file for file in files if file.suffix == DCP_SUFFIX and file not in known]
     if unread:
         message = f"{count(len(unread), 'file')} can be read only together with `.metadata`: {unread[0].name}"
-        remedy = "orz ckpt collect, then orz ckpt verify"
-        findings.append(finding("weights_not_read", message, remedy=remedy, path=path))
-    return _answer(path, (*findings, *looked.findings), len(files), sum(files.values()), looked.tensors, how)
+        findings.append(finding("weights_not_read", message, remedy=_TOGETHER, path=path))
+    findings += [_maybe_padding(entry) for entry in looked.findings]
+    return _answer(path, findings, len(files), sum(files.values()), looked.tensors, how)
+
+
+def _maybe_padding(entry: CkptFinding) -> CkptFinding:
+    """Leave open what a NaN in a partition of ZeRO is: a weight, or padding between weights, which nobody wrote.
+
+    Which bytes are whose is told by the shards of all ranks together.
+    """
+    if entry.code != "not_finite" or not entry.path.endswith(_PARTITION_SUFFIX):
+        return entry
+    message = f"{entry.message}; or it is padding between weights, which nobody wrote"
+    return replace(entry, message=message, remedy=_TOGETHER, status=Status.INCONCLUSIVE)
 
 
 def _answer(
