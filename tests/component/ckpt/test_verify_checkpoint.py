@@ -339,10 +339,15 @@ def test_no_good_checkpoint(run: Path) -> None:
 
 
 def test_run_without_checkpoint(tmp_path: Path) -> None:
-    """A run that saved nothing is not a pass."""
-    (tmp_path / "checkpoints").mkdir()
+    """A run that saved nothing is not a pass; the command that asks all nodes is named."""
+    run = tmp_path / "run one"
+    (run / "checkpoints").mkdir(parents=True)
 
-    assert Status.INCONCLUSIVE is verify(tmp_path).status()
+    report = verify(run)
+    assert Status.INCONCLUSIVE is report.status()
+    (found,) = report.findings
+    assert "no_checkpoint" == found.code
+    assert found.remedy.startswith(f"orz ckpt locate '{run}' --ray ")
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -166,6 +166,12 @@ RULES: Final = {
     "collect_conflict": _error("Two files of one name have different bytes."),
     "collect_differs": _error("What arrived is not what was sent, or not what the manifest says."),
     "collect_left": _info("Files that no record of the save names were left where they are."),
+    "prune_not_good": _warn("A committed checkpoint is not good, so nothing older is deleted on its account."),
+    "prune_nothing_good": _error("No committed checkpoint is good, so none is deleted."),
+    "prune_no_such_step": _warn("A step that was to be kept is not there."),
+    "prune_failed": _error("An old checkpoint could not be deleted."),
+    "pruned": _info("An old checkpoint was deleted."),
+    "verified_apart": _info("Files of a checkpoint on several nodes were verified where they lie."),
     "collected": _info("What was brought together, and where."),
     "in_flight": _info("A save is going on, or was cut off."),
 }
@@ -258,6 +264,11 @@ class Report:
     """Of a run: its newest checkpoint without an error."""
     parts: tuple[Report, ...] = field(default=())
     """Of a run: the reports of its checkpoints. Of several paths: theirs."""
+
+    @property
+    def command(self) -> str:
+        """What was run, as it stands behind `orz ckpt`."""
+        return f"verify {self.level.value}"
 
     @property
     def files(self) -> int:

@@ -6,6 +6,7 @@ its files.
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +163,9 @@ def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: lis
     parts = [_verify(step, how) for step in steps]
     good = [part.path for part in parts if not part.status().exit_code]
     if not parts:
-        findings.append(finding("no_checkpoint", "this run has saved nothing yet", path=folder))
+        run = path.parent if path.name == CHECKPOINTS_DIR else path
+        remedy = f"orz ckpt locate {shlex.quote(str(run))} --ray    # it may have saved on another node"
+        findings.append(finding("no_checkpoint", "this run has saved nothing here yet", remedy=remedy, path=folder))
     else:
         findings += [entry for part in parts[:-1] for entry in softened(part).findings]
         findings += parts[-1].findings

@@ -151,13 +151,18 @@ def ask_all(fleet: Fleet, call: str, *, timeout_s: float = ASK_TIMEOUT_S, **argu
     answers = fleet.ask(call, alive, timeout_s=timeout_s)
     for node in fleet.nodes:
         if node.lost:
-            answers[node.name] = Answer(
-                node=node,
-                trouble=Trouble.UNREACHABLE,
-                message="it belonged to the cluster and is gone",
-                remedy="start it again if weights may be there",
-            )
+            answers[node.name] = gone(node)
     return {node.name: answers[node.name] for node in fleet.nodes}
+
+
+def gone(node: Node) -> Answer:
+    """Return the answer of a node that the cluster lists as dead."""
+    return Answer(
+        node=node,
+        trouble=Trouble.UNREACHABLE,
+        message="it belonged to the cluster and is gone",
+        remedy="start it again if weights may be there",
+    )
 
 
 def in_threads(work: Callable[[str], Kind], names: Sequence[str]) -> dict[str, Kind]:

@@ -159,4 +159,12 @@ FILES: Final = {
     ),
     "in_flight": ("A save is going on, or was cut off.", "Wait, or leave it: the next save cleans up."),
     "path_ephemeral": ("The folder is on tmpfs or in a container's own layer.", "Copy it to a disk that stays."),
+    "prune_not_good": ("It was damaged after its save, or was saved broken.", "See what `orz ckpt verify` says of it."),
+    "prune_nothing_good": (
+        "Every committed step has an error; deleting would leave less to save what can be saved.",
+        "`orz ckpt verify RUN`",
+    ),
+    "prune_no_such_step": ("`--keep` names a step that this run does not have.", "Check the number."),
+    "prune_failed": ("No permission, or a read-only disk.", "Check the permissions, then prune again."),
+    "pruned": ("`orz ckpt prune --yes` deleted it.", "Nothing."),
 }
