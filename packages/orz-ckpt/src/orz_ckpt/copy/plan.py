@@ -20,8 +20,8 @@ from orz_ckpt.manifest import (
     UnsafePathError,
     loads,
 )
-from orz_ckpt.node.pieces import attempt_named
 from orz_ckpt.report.words import count
+from orz_ckpt.steps import attempt_named
 from orz_ckpt.storage import PENDING_NAME
 
 _OURS = (b'"root_sha256"', b'"manifest_sha256"')
