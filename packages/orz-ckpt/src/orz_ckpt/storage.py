@@ -66,6 +66,8 @@ class StagedCheckpoint:
         self.final = final
         self.attempt = attempt
         self.path = final.with_name(f"{final.name}.tmp-{attempt}")
+        self.needed_bytes = expected_bytes
+        """What a failure says that it needs, at least; unlike `expected_bytes` nothing is refused for it."""
         self._expected_bytes = expected_bytes
         self._aside: Path | None = None
         self._manifest: Manifest | None = None
@@ -240,7 +242,7 @@ class StagedCheckpoint:
 
     def _storage_error(self, error: Exception) -> StorageError:
         """Say what `error` means for this checkpoint; call it while the written files are still there."""
-        return storage_error(error, self.final, needed_bytes=max(size_bytes(self.path), self._expected_bytes))
+        return storage_error(error, self.final, needed_bytes=max(size_bytes(self.path), self.needed_bytes))
 
 
 def stage(final: Path, *, attempt: str = "", expected_bytes: int = 0) -> StagedCheckpoint:

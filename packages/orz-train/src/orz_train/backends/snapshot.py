@@ -74,12 +74,20 @@ def host_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return copied
 
 
-def host_copy_of(value: Any) -> Any:
-    """Copy a state of dictionaries and lists to host memory, tensors and all."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: host_copy_of(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(host_copy_of(item) for item in value)
-    return value
+def host_copy_of(value: Any, copies: dict[int, Any] | None = None) -> Any:
+    """Copy a state of dictionaries and lists to host memory, tensors and all.
+
+    What is one object there is one in the copy, so that both are written as the same bytes.
+
+    Args:
+        value: the state.
+        copies: of objects seen already, by id.
+    """
+    copies = {} if copies is None else copies
+    if id(value) not in copies and isinstance(value, Tensor):
+        copies[id(value)] = value.detach().to("cpu", copy=True)
+    elif id(value) not in copies and isinstance(value, dict):
+        copies[id(value)] = {key: host_copy_of(item, copies) for key, item in value.items()}
+    elif id(value) not in copies and isinstance(value, list):
+        copies[id(value)] = [host_copy_of(item, copies) for item in value]
+    return copies.get(id(value), value)  # anything else never changes

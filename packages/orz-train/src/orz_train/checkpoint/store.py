@@ -71,10 +71,13 @@ class RunCheckpoints:
         self.sink = sink
         self.nodes: Nodes = nodes or OneNode()
         self.disks = Disks(run_dir / CHECKPOINTS_DIR, self.nodes, self.settings, sink)
-        self._size = expected_bytes(config)
+        self._size = 0
+        """Bytes of one checkpoint, as far as known: of the newest, else an estimate."""
         self._in_flight: _InFlight | None = None
 
     def __enter__(self) -> Self:
+        newest = [one.manifest for one in list_checkpoints(self.run_dir) if one.manifest is not None][-1:]
+        self._size = newest[0].total_bytes if newest else expected_bytes(self.config)
         own = self.nodes.names[:1] if self.settings.storage == "shared" else self.nodes.names
         swept = self.nodes.run(f"{SAVING}:sweep", {name: {"checkpoints": self.disks.folder} for name in own})
         for node, names in swept.items():
@@ -181,6 +184,7 @@ class RunCheckpoints:
     def _staged(self, step: int, trainer: Mapping[str, Any]) -> Iterator[StagedCheckpoint]:
         """Open the folder of a save, with the trainer's own state in it; a failure leaves nothing on any node."""
         with stage(step_folder(self.run_dir, step)) as staged:
+            staged.needed_bytes = self._size
             try:
                 for name in (*self.models, STATE):
                     (staged.path / name).mkdir()
@@ -205,7 +209,7 @@ class RunCheckpoints:
 
     def _committed(self, step: int, manifest: Manifest, *, seconds: float) -> None:
         """Say that a checkpoint is there, and remove those that are no longer kept."""
-        self._size = sum(entry.size for entry in manifest.files.values())
+        self._size = manifest.total_bytes
         path = step_folder(self.run_dir, step)
         self.sink.event("checkpoint_saved", step=step, path=path, bytes=self._size, seconds=seconds)
         if self.settings.keep is None:
