@@ -157,11 +157,12 @@ def test_a_folder_that_cannot_be_renamed(steps: Path, monkeypatch: pytest.Monkey
     assert Status.OK == verify(step_folder(steps, 10)).status()
 
 
-def test_parts_on_other_disks(run: Path) -> None:
+@pytest.mark.parametrize("nodes", [["n1", "n2"], {"n1": [], "n2": ["policy/config.json"]}])
+def test_parts_on_other_disks(nodes: object, run: Path) -> None:
     """A step of which another node holds a part is not called good from here."""
     with stage(step_folder(run, 40)) as staged:
         shutil.copytree(step_folder(run, 10) / "policy", staged.path / "policy")
-        meta = {"nodes": ["n1", "n2"]}
+        meta = {"nodes": nodes}
         staged.commit(step=40, roles={"policy": "policy"}, writer="t 1", node="n1", meta=meta)
     done = prune(run, Keep(last=1), dry_run=False)
     assert [30, 40] == left(run)

@@ -58,6 +58,12 @@ def joined(manifest: Manifest, records: Mapping[str, Manifest]) -> Manifest:
     return replace(manifest, files=dict(sorted(files.items())), meta={**manifest.meta, NODES_KEY: held})
 
 
+def nodes_of(manifest: Manifest) -> list[str]:
+    """Return the nodes that took part in the save, as a manifest or one node's record says."""
+    nodes = manifest.meta.get(NODES_KEY)
+    return [str(node) for node in nodes] if isinstance(nodes, list | dict) else []
+
+
 def holders(manifest: Manifest) -> dict[str, list[str]]:
     """Return the files that each node holds; empty where all lie on one disk."""
     nodes = manifest.meta.get(NODES_KEY)

@@ -15,8 +15,8 @@ from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
-from orz_ckpt.node.wants import NODES_KEY, record_name
 from orz_ckpt.prune.plan import Keep, Plan, Planned, freed_bytes, plan_prune
+from orz_ckpt.records import nodes_of, record_name
 from orz_ckpt.report.words import count, size
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.verify import verify
@@ -137,11 +137,10 @@ def prune(
 def _nodes_without_record(path: Path) -> list[str]:
     """Return the nodes that took part in a save and left no record here: each saved to a disk of its own."""
     try:
-        nodes = load(path / MANIFEST_NAME).meta.get(NODES_KEY)
+        nodes = nodes_of(load(path / MANIFEST_NAME))
     except (ManifestError, OSError):
         return []  # verify says what is wrong with it
-    listed = map(str, nodes) if isinstance(nodes, list) else ()
-    return sorted(node for node in listed if not (path / record_name(node)).is_file())
+    return sorted(node for node in nodes if not (path / record_name(node)).is_file())
 
 
 def _folder(run: Path) -> Path:
