@@ -1,0 +1,189 @@
+"""Read logs: bytes in, a `Log` out.
+
+Most lines of a log say nothing of interest, so a line costs a substring search and no more, unless a dialect's gate
+is in it. Gates are searched in the whole chunk first: those that are not in it cost nothing per line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from orz_monitor.dialects import Dialect, known_dialects
+from orz_monitor.log import Log
+from orz_monitor.transport.lines import Line, Splitter
+
+_ALL_GATES_BYTES: Final = 4 << 20
+_NOW_AND_THEN: Final = 16
+"""Batches of lines of which one is searched for dialects that have not shown up yet."""
+_LONGEST_BLOCK: Final = 1000
+"""Lines that a dialect may claim after its own."""
+
+
+class Reader:
+    r"""Reads one stream of bytes, in chunks of any size, into a log.
+
+    Args:
+        log: where entries go; a new one by default.
+        dialects: the dialects to try, in order; all known ones by default.
+        path: what the bytes are from, for the log's files.
+
+    Example:
+        >>> reader = Reader()
+        >>> reader.feed(b"step:1 - actor/pg_loss:0.5")
+        >>> reader.feed(b"00\n")
+        >>> reader.log.entries[0].values.tolist()
+        [0.5]
+    """
+
+    def __init__(
+        self, log: Log | None = None, dialects: Sequence[type[Dialect]] | None = None, path: Path = Path("-")
+    ) -> None:
+        self.log = log if log is not None else Log()
+        self._facts = self.log.begin(path)
+        self._splitter = Splitter()
+        self._dialects = [kind() for kind in (known_dialects() if dialects is None else dialects)]
+        self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
+        self._awake = self._gates
+        self._batch = 0
+        self._before = b""
+        self._open: Dialect | None = None
+        self._claimed = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a dialect waits for the rest of a block of lines."""
+        return self._open is not None
+
+    @property
+    def pending(self) -> bytes:
+        """The line that is still being written."""
+        return self._splitter.pending
+
+    def feed(self, chunk: bytes) -> None:
+        """Read the lines that a chunk completes."""
+        self._take(self._splitter.feed(chunk))
+
+    def close(self) -> Log:
+        """Read what stands behind the last newline, and what dialects still hold."""
+        self._take(self._splitter.close())
+        for dialect in self._dialects:
+            dialect.finish(self.log)
+        self._note()
+        return self.log
+
+    def finish_block(self, following: Iterable[bytes]) -> None:
+        """Let a dialect have the rest of its block, where these bytes are read by another reader."""
+        num_lines, num_bytes = self._facts.num_lines, self._splitter.num_bytes
+        for chunk in following:
+            start = 0
+            while self.is_open and (end := chunk.find(b"\n", start)) >= 0:
+                self.feed(chunk[start : end + 1])
+                start = end + 1
+            if not self.is_open:
+                break
+        self._facts.num_lines, self._splitter.num_bytes = num_lines, num_bytes
+
+    def _take(self, text: bytes) -> None:
+        """Offer lines to the dialects whose gates they hold."""
+        if not text:
+            return
+        hits: list[tuple[int, int]] = []
+        for gate, order in self._searched():
+            found = text.find(gate)
+            while found >= 0:
+                hits.append((text.rfind(b"\n", 0, found) + 1, order))
+                found = text.find(gate, text.find(b"\n", found))
+        hits.sort()
+        first_line = self._facts.num_lines + 1
+        for dialect in self._dialects:
+            if dialect.bulk and dialect.bulk in text:
+                dialect.scan(text, first_line, self.log)
+        self._offer(text, hits)
+        for dialect in self._dialects:
+            dialect.settle(self.log)
+        self._facts.num_lines += text.count(b"\n")
+        self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
+        self._note()
+
+    def _searched(self) -> list[tuple[bytes, int]]:
+        """Return the gates to search in this batch: all of them at first, later those that were of use."""
+        if self._splitter.num_bytes <= _ALL_GATES_BYTES:
+            return self._gates
+        self._batch += 1
+        if self._batch % _NOW_AND_THEN == 1:
+            awake = {
+                order
+                for order, kind in enumerate(self._dialects)
+                if kind.always or self.log.votes[kind.name] or len(self._dialects) == 1
+            }
+            self._awake = [(gate, order) for gate, order in self._gates if order in awake]
+            return self._gates
+        return self._awake
+
+    def _offer(self, text: bytes, hits: list[tuple[int, int]]) -> None:
+        """Give each hit to its dialects, and the lines of an open block to whoever opened it."""
+        number = self._facts.num_lines + 1
+        counted = start = at = 0
+        while True:
+            if self._open is None:
+                if at == len(hits):
+                    return
+                start = hits[at][0]
+            elif start == len(text):
+                return
+            number += text.count(b"\n", counted, start)
+            counted = start
+            end = text.find(b"\n", start)
+            before = text[text.rfind(b"\n", 0, start - 1) + 1 : start - 1] if start else self._before
+            line = Line(text[start:end], number, before)
+            orders: list[int] = []
+            while at < len(hits) and hits[at][0] == start:
+                orders.append(hits[at][1])
+                at += 1
+            if not self._is_of_block(line):
+                self._try(line, orders)
+            start = end + 1
+
+    def _try(self, line: Line, orders: list[int]) -> None:
+        """Offer a line to dialects until one says that it is its own."""
+        for order in dict.fromkeys(orders):
+            dialect = self._dialects[order]
+            if dialect.read(line, self.log):
+                if self._awake is not self._gates and (dialect.gates[0], order) not in self._awake:
+                    self.log.late.add(dialect.name)
+                if dialect.more_open:
+                    self._open, self._claimed = dialect, 0
+                return
+
+    def _is_of_block(self, line: Line) -> bool:
+        """Give a line to the dialect with an open block, and tell whether it belonged to it."""
+        dialect = self._open
+        if dialect is None:
+            return False
+        self._claimed += 1
+        belonged = dialect.more(line, self.log)
+        if not dialect.more_open or self._claimed >= _LONGEST_BLOCK:
+            dialect.more_open = False
+            self._open = None
+        return belonged
+
+    def _note(self) -> None:
+        """Bring the facts of the file up to date."""
+        self._facts.num_bytes = self._splitter.num_bytes
+        self._facts.num_cut_lines = self._splitter.num_cut_lines
+
+
+def read_chunks(
+    stream: Iterable[bytes],
+    *,
+    log: Log | None = None,
+    dialects: Sequence[type[Dialect]] | None = None,
+    path: Path = Path("-"),
+) -> Log:
+    """Read a whole stream of bytes."""
+    reader = Reader(log, dialects, path)
+    for chunk in stream:
+        reader.feed(chunk)
+    return reader.close()
