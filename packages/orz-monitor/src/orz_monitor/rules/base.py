@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from orz_cli.findings import Severity
 from orz_monitor.findings import Finding
+from orz_monitor.presets import ALL, PPO_LIKE
 from orz_monitor.run import Run
+
+__all__ = ["ALL", "PPO_LIKE", "NoLimits", "Rule", "limit"]
+
+
+def limit(default: float, meaning: str) -> Any:
+    """Make a threshold of a rule: a field with a default and its meaning and unit in a few words.
+
+    The meaning ends up in the reference of rules, the name in `.orz-monitor.toml`.
+    """
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoLimits:
+    """The thresholds of a rule that has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,22 +34,42 @@ class Rule:
     Attributes:
         code: its name, which its findings carry.
         title: what it looks for, in a few words.
-        check: returns a finding for each episode; pure.
+        check: returns a finding for each episode, given a run and the thresholds; pure.
+        limits: its thresholds: a dataclass of numbers, each made by `limit`.
         needs: metrics that must all be logged.
         needs_any: metrics of which one must be logged.
         min_points: values of each needed metric without which the rule says nothing.
         presets: the kinds of run it applies to.
         absorbs: rules whose findings on the same steps say the same less well, and are dropped.
+        worst: the most severe finding it may make; milder ones stay as they are.
+        most: findings that are shown; of more, the most severe ones, earlier first.
+        source: where the rule comes from, and why.
     """
 
     code: str
     title: str
-    check: Callable[[Run], list[Finding]]
+    check: Callable[[Run, Any], list[Finding]]
+    limits: Any = NoLimits()
     needs: tuple[str, ...] = ()
     needs_any: tuple[str, ...] = ()
     min_points: int = 1
-    presets: frozenset[str] = field(default_factory=lambda: frozenset({"ppo", "grpo"}))
+    presets: frozenset[str] = ALL
     absorbs: frozenset[str] = frozenset()
+    worst: Severity = Severity.ERROR
+    most: int = 5
+    source: str = ""
+
+    def judge(self, run: Run) -> list[Finding]:
+        """Return what the rule finds in a run, with its thresholds."""
+        return self.check(run, self.limits)
+
+    @property
+    def thresholds(self) -> dict[str, tuple[float, str]]:
+        """Name to value and meaning of every threshold."""
+        return {
+            item.name: (getattr(self.limits, item.name), item.metadata.get("meaning", ""))
+            for item in fields(self.limits)
+        }
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""
