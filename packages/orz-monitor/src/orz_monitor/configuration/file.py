@@ -17,8 +17,10 @@ from orz_monitor.rules.base import Rule
 
 NAME: Final = ".orz-monitor.toml"
 MOST_BYTES: Final = 1 << 20
-LARGEST: Final = 1_000_000_000
-"""Threshold; no metric or number of steps comes near it, and windows of so many steps take no memory."""
+LARGEST: Final = 1e9
+"""Threshold; no metric comes near it."""
+MOST_STEPS: Final = 100_000
+"""Threshold that is a number of steps: windows take memory."""
 _TOP: Final = ("preset", "rules", "ignore")
 _COMMON: Final = ("severity", "min_points")
 _IGNORE: Final = ("rule", "reason", "until", "first_step", "last_step")
@@ -106,7 +108,7 @@ class _Reader:
             if name in table:
                 whole = isinstance(thresholds[name][0], int)
                 value = number(table[name], whole=whole)
-                if value is None or value < whole or value > LARGEST:
+                if value is None or value < whole or value > (MOST_STEPS if whole else LARGEST):
                     self._wrong(
                         f"{where}.{name}", table[name], "a whole number from 1 on" if whole else "a number from 0 on"
                     )

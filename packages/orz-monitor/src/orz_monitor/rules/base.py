@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -73,17 +74,26 @@ class Rule:
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""
-        missing = [name for name in self.needs if name not in run.metrics]
+        missing = [name for name in self.needs if not _known(run, name)]
         if missing:
             return f"not logged: {', '.join(missing)}"
-        if self.needs_any and not any(name in run.metrics for name in self.needs_any):
+        if self.needs_any and not any(_known(run, name) for name in self.needs_any):
             return f"not logged: {' or '.join(self.needs_any)}"
         undefined = [name for name in self.needs if not run.logged(name)]
         if undefined:
             return f"no finite value of {', '.join(undefined)}"
-        if self.needs_any and not any(run.logged(name) for name in self.needs_any):
-            return f"no finite value of {' or '.join(name for name in self.needs_any if name in run.metrics)}"
+        known = [logged for name in self.needs_any for logged in _known(run, name)]
+        if self.needs_any and not any(run.logged(name) for name in known):
+            return f"no finite value of {' or '.join(known)}"
         short = [name for name in self.needs if len(run.series(name)) < self.min_points]
         if short:
             return f"too few steps: {len(run.series(short[0]))} of {short[0]}, the rule needs {self.min_points}"
         return ""
+
+
+def _known(run: Run, name: str) -> list[str]:
+    """Return the metrics of a run that a name stands for; `<part>` in it stands for any part."""
+    if "<" not in name:
+        return [name] if name in run.metrics else []
+    before, after = re.split(r"<\w+>", name, maxsplit=1)
+    return [logged for logged in run.metrics if logged.startswith(before) and logged.endswith(after)]
