@@ -29,7 +29,7 @@ _CAUSES: Final = (
     ),
     Cause(
         what="a batch of outliers: very long, repetitive or broken responses",
-        confirm="`rollout/response_tokens_max` or `rollout/repetition` are extreme there; read that step in `rollouts/`",
+        confirm="`rollout/response_tokens_max` or `rollout/repetition` are extreme there; read it in `rollouts/`",
         try_="lower `policy.optimizer.max_grad_norm`, or leave such responses out",
     ),
 )

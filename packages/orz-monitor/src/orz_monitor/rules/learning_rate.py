@@ -63,10 +63,12 @@ def _ended(run: Run, rate: Series, limits: Limits) -> list[Finding]:
     """Tell whether the rate has been next to 0 for some steps while the run goes on."""
     top = float(rate.values.max())
     tail = rate.values[-limits.steps :]
-    if len(tail) < limits.steps or top <= 0 or bool((tail > limits.tiny * top).any()) or _near_end(run, rate, limits):
+    if len(tail) < limits.steps or top <= 0 or bool((tail > limits.tiny * top).any()):
         return []
     tiny = rate.values <= limits.tiny * top
     begins = int(rate.steps[len(tiny) - int(np.argmin(tiny[::-1]))])
+    if _near_end(run, rate, begins, limits):
+        return []
     return [
         _finding(
             Severity.WARN,
@@ -79,13 +81,12 @@ def _ended(run: Run, rate: Series, limits: Limits) -> list[Finding]:
     ]
 
 
-def _near_end(run: Run, rate: Series, limits: Limits) -> bool:
+def _near_end(run: Run, rate: Series, begins: int, limits: Limits) -> bool:
     """Tell whether the rate went out at the planned end of the run, as it should."""
     planned = next((event.data.get("steps") for event in run.events if event.event in {"start", "config"}), None)
     if not isinstance(planned, int | float) or planned <= 0:
         planned = float(rate.steps[-1]) if run.state == "finished" else float("inf")
-    first = int(rate.steps[max(0, len(rate) - limits.steps)])
-    return first >= (1 - limits.left) * planned - limits.steps
+    return begins >= (1 - limits.left) * planned - limits.steps
 
 
 def _leaps(run: Run, rate: Series, limits: Limits) -> list[Finding]:
