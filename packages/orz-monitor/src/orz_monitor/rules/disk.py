@@ -39,7 +39,8 @@ def _told(run: Run) -> list[Finding]:
     if not events:
         return []
     file, line = place_of(events[0])
-    steps = [event.step for event in events if event.step is not None] or [last_step(run)]
+    steps: list[int | None] = [event.step for event in events if event.step is not None]
+    steps = steps or [last_step(run)]
     times = "once" if len(events) == 1 else f"{len(events)} times"
     return [
         Finding(
