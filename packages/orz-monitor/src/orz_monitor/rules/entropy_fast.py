@@ -86,6 +86,7 @@ def _finding(run: Run, recent: Array, first: int, last: int) -> Finding | None:
 
 
 RULE = Rule(
+    absorbs=frozenset({"ramp"}),
     code="entropy_fast",
     title="entropy does not fall abruptly",
     check=check,

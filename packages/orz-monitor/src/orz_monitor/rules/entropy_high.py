@@ -88,6 +88,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
 
 
 RULE = Rule(
+    absorbs=frozenset({"ramp"}),
     code="entropy_high",
     title="entropy does not climb without reward",
     check=check,

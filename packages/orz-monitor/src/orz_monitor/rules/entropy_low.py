@@ -11,11 +11,15 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, pause, recovered
-from orz_monitor.rules.progress import Progress, level, progress
+from orz_monitor.rules.progress import WINDOW, Progress, level, progress
 from orz_monitor.run import Run
-from orz_monitor.stats import episodes, persistent, trailing_median
+from orz_monitor.stats import episodes, persistent, step_noise, trailing_median
 from orz_monitor.units import shown
 
+_AGREE: Final = 0.5
+"""Of the groups: so many without spread give no signal."""
+_RISE: Final = 0.05
+"""Of the responses, more of which are cut or repeat."""
 _CAUSES: Final = (
     Cause(
         what="the policy settled on one way to answer; symmetric clipping lets it forget the others",
@@ -64,9 +68,9 @@ def _finding(run: Run, start: float, first: int, last: int, limits: Limits) -> F
     begins, ends = int(entropy.steps[first]), int(entropy.steps[last])
     now = float(np.median(entropy.between(begins, ends).values[-5:]))
     outcome = _outcome(run, last, limits)
-    harmful = outcome in {Progress.FLAT, Progress.FALLING} and last - first + 1 >= min(
-        limits.flat_steps, len(entropy) // 4
-    )
+    stuck = outcome is Progress.FLAT and (now < limits.floor or _costs(run, begins, ends))
+    long = last - first + 1 >= min(limits.flat_steps, len(entropy) // 4)
+    harmful = long and (stuck or outcome is Progress.FALLING)
     severity = Severity.WARN if harmful and not recovered(run, ends) else Severity.INFO
     if outcome is Progress.FALLING and severity is Severity.WARN:
         severity = Severity.ERROR
@@ -93,6 +97,27 @@ def _finding(run: Run, start: float, first: int, last: int, limits: Limits) -> F
     )
 
 
+def _costs(run: Run, begins: int, ends: int) -> bool:
+    """Tell whether a flat reward is short of what it was, or groups agree, or responses are cut or repeat more."""
+    reward = run.series("reward/mean").between(-np.inf, ends).values
+    agree = run.series("rollout/zero_variance_frac").between(begins, ends).values[-WINDOW:]
+    best = trailing_median(reward, WINDOW)
+    short = len(best) > 0 and best[-1] < best.max() - 0.05 * (best.max() - reward.min()) - 3 * step_noise(reward)
+    return bool(short or (len(agree) and np.median(agree) > _AGREE) or _more(run, begins, ends))
+
+
+def _more(run: Run, begins: int, ends: int) -> bool:
+    """Tell whether truncation or repetition rose while entropy was low."""
+    names = ("rollout/truncated_frac", "rollout/repetition")
+    changes = (
+        (run.series(name).between(begins - 40, begins), run.series(name).between(begins, ends)) for name in names
+    )
+    return any(
+        len(before) and len(after) and np.median(after.values[-WINDOW:]) > np.median(before.values) + _RISE
+        for before, after in changes
+    )
+
+
 def _outcome(run: Run, last: int, limits: Limits) -> Progress:
     """Tell what the reward did over the last 30 steps of the span."""
     entropy = run.series("policy/entropy")
@@ -106,5 +131,5 @@ RULE = Rule(
     limits=Limits(),
     needs=("policy/entropy",),
     min_points=20,
-    absorbs=frozenset({"entropy_fast"}),
+    absorbs=frozenset({"ramp", "entropy_fast"}),
 )

@@ -119,5 +119,5 @@ RULE = Rule(
     limits=Limits(),
     needs=("policy/kl_ref",),
     min_points=10,
-    absorbs=frozenset({"kl_spike"}),
+    absorbs=frozenset({"ramp", "kl_spike"}),
 )

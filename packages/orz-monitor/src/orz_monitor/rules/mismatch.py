@@ -111,6 +111,7 @@ def _yardstick(warn: float, limits: Limits) -> str:
 
 
 RULE = Rule(
+    absorbs=frozenset({"ramp"}),
     code="mismatch",
     title="sampler and trainer agree",
     check=check,

@@ -40,7 +40,7 @@ class Limits:
 
     sigmas: float = limit(4.0, "of step noise, below the best level so far")
     share: float = limit(0.1, "of the best level so far, below it: smaller falls are of no consequence")
-    steps: int = limit(8, "steps in a row")
+    steps: int = limit(6, "steps in a row")
     gone: float = limit(0.1, "of the best level: below, it is a collapse")
 
 
@@ -59,7 +59,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
 
 
 def _finding(run: Run, best: float, recognised: int, last: int, limits: Limits) -> Finding:
-    """Describe one fall; `recognised` is where its eighth step was."""
+    """Describe one fall; `recognised` is where its last step in a row was."""
     reward = run.series("reward/mean")
     first = max(0, recognised - limits.steps + 1)
     begins, ends = int(reward.steps[first]), int(reward.steps[last])

@@ -37,7 +37,7 @@ class Limits:
     """Thresholds."""
 
     shortest_s: float = limit(600.0, "seconds; no silence shorter than this is a stall")
-    factor: float = limit(5.0, "times the 95th percentile of the run's own step time")
+    factor: float = limit(3.0, "times the 95th percentile of the run's own step time")
     error_factor: float = limit(3.0, "times the silence that is a warning")
 
 
