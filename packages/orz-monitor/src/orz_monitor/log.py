@@ -26,6 +26,3 @@ class Column:
     values: NDArray[np.float64]
     times: NDArray[np.float64]
     file: Path
-
-    def __len__(self) -> int:
-        return len(self.steps)

@@ -146,7 +146,7 @@ def test_after_damage_reading_goes_on_at_the_next_block(tmp_path: Path) -> None:
     path.write_bytes(data)
     store = read(path)
     assert store.column("x").steps.tolist()[-1] == 29
-    assert 20 <= len(store.column("x")) < 30
+    assert 20 <= len(store.column("x").steps) < 30
     assert "damaged" in store.problems[0].message
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import typer
 
 from orz_monitor.cli.check import check
+from orz_monitor.cli.compare import compare
+from orz_monitor.cli.export import export
 from orz_monitor.cli.report import report
 
 app = typer.Typer(
@@ -26,3 +28,5 @@ def _monitor() -> None:
 # In the order in which `orz monitor --help` lists them.
 app.command()(check)
 app.command()(report)
+app.command()(compare)
+app.command()(export)
