@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from orz_monitor.cli.bundle import bundle
 from orz_monitor.cli.check import check
 from orz_monitor.cli.compare import compare
 from orz_monitor.cli.export import export
@@ -30,3 +31,4 @@ app.command()(check)
 app.command()(report)
 app.command()(compare)
 app.command()(export)
+app.command()(bundle)

@@ -27,7 +27,7 @@ def as_page(comparison: Comparison) -> str:
     """Return the page: a table of the differences, largest first, and a chart of each metric with a line a run."""
     rows = sorted(comparison.rows, key=distance, reverse=True)
     title = " and ".join(comparison.names) if len(comparison.names) == 2 else f"{len(comparison.names)} runs"  # noqa: PLR2004
-    lede = f"Compared over {range_of(comparison)}. Values are medians of the last tenth; a sigma is the noise of both runs."
+    lede = f"Compared over {range_of(comparison)}. Values are medians of its last tenth; a sigma is both runs' noise."
     body = [
         f'<header><h1>{escaped(title)}</h1><p class="lede">{escaped(lede)}</p></header>',
         f'<div class="legend">{_legend(comparison)}</div>',
