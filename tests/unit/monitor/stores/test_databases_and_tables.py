@@ -212,3 +212,13 @@ def test_charts_exported_from_wandb(tmp_path: Path) -> None:
     with pytest.raises(UnreadableRunError, match="holds 2 runs: a, b"):
         open_store(path)
     assert points(read(Path(f"{path}#b")), "loss") == [(1, 0.75)]
+
+
+def test_keys_without_end_are_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hostile input invents fills no memory; the keys that came first are whole."""
+    monkeypatch.setattr("orz_monitor.stores.base.MOST_KEYS", 2)
+    path = lines(tmp_path / "m.jsonl", *(json.dumps({"step": i, "a": i, "b": i, f"k{i}": i}) for i in range(4)))
+    store = read(path)
+    assert len(store.keys) == 2
+    assert sum(len(column.steps) for column in store.columns) + int(store.problems[0].message.split()[0]) == 12
+    assert "beyond the first 2" in store.problems[0].message

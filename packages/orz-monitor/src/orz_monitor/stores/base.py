@@ -15,6 +15,8 @@ from orz_monitor.log import Column
 
 MOST_PROBLEMS: Final = 100
 """Problems listed of one store; a file of damage must not become a report of damage."""
+MOST_KEYS: Final = 20_000
+"""Keys kept of one store; what hostile input invents beyond them is left out, and told."""
 _MOST_LISTED: Final = 8
 """Runs named in a message."""
 
@@ -87,17 +89,30 @@ class Points:
         self.file = file
         self._points: dict[str, list[tuple[int, float, float]]] = {}
         self._restarts: set[int] = set()
+        self.left_out = 0
 
     def __bool__(self) -> bool:
         return bool(self._points)
 
     def add(self, key: str, step: int, value: float, time: float = float("nan")) -> None:
-        """Take one value."""
-        self._points.setdefault(key, []).append((step, value, time))
+        """Take one value; those of keys beyond `MOST_KEYS` are counted in `left_out` only."""
+        known = self._points.get(key)
+        if known is not None:
+            known.append((step, value, time))
+        elif len(self._points) < MOST_KEYS:
+            self._points[key] = [(step, value, time)]
+        else:
+            self.left_out += 1
 
     def columns(self) -> tuple[Column, ...]:
         """Return a column for each key; a step that goes back undoes what was there from it on."""
         return tuple(self._column(key, points) for key, points in sorted(self._points.items()))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was left out, if anything was."""
+        message = f"{self.left_out} values left out: their keys are beyond the first {MOST_KEYS}"
+        return (Problem(file=self.file, place="keys", message=message),) if self.left_out else ()
 
     @property
     def restarts(self) -> tuple[int, ...]:

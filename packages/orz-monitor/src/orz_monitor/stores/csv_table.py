@@ -79,7 +79,7 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
         path=path,
         name=run or path.stem,
         columns=points.columns(),
-        problems=tuple(problems),
+        problems=(*problems, *points.problems),
         restarts=points.restarts,
     )
 

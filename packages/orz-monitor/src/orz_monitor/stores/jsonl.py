@@ -69,7 +69,7 @@ def read_file(path: Path) -> Store:
         path=path,
         name=path.stem,
         columns=points.columns(),
-        problems=tuple(problems),
+        problems=(*problems, *points.problems),
         restarts=points.restarts,
     )
 

@@ -88,7 +88,7 @@ def read_database(path: Path, wanted: str | None = None) -> Store:
             path=path,
             name=run,
             columns=points.columns(),
-            problems=tuple(problems),
+            problems=(*problems, *points.problems),
             restarts=points.restarts,
             config=_params_of(database, run),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.log import Column
-from orz_monitor.stores.base import MOST_PROBLEMS, Problem, Store, choose
+from orz_monitor.stores.base import MOST_KEYS, MOST_PROBLEMS, Problem, Store, choose
 from orz_monitor.stores.events import Scalars, read_scalars
 from orz_monitor.stores.tfrecord import read_windows
 
@@ -67,7 +67,8 @@ def read_files(files: Sequence[Path], *, path: Path, name: str) -> Store:
     problems: list[Problem] = []
     first_steps: list[tuple[int, int]] = []
     for file in files:
-        steps = [tags.setdefault(tag, _Tag()).take(file, parts) for tag, parts in _scalars(file, problems).items()]
+        found = _scalars(file, problems, known=tags.keys())
+        steps = [tags.setdefault(tag, _Tag()).take(file, parts) for tag, parts in found.items()]
         if steps:
             first_steps.append((min(first for first, _ in steps), max(last for _, last in steps)))
     columns = [tags[tag].column(tag.decode("utf-8", errors="replace")) for tag in sorted(tags)]
@@ -110,11 +111,18 @@ class _Tag:
         return Column(key=key, steps=self.steps, values=self.values, times=self.times, file=self.file)
 
 
-def _scalars(file: Path, problems: list[Problem]) -> dict[bytes, list[Scalars]]:
-    """Read one file's scalars, by tag."""
+def _scalars(file: Path, problems: list[Problem], *, known: Collection[bytes]) -> dict[bytes, list[Scalars]]:
+    """Read one file's scalars, by tag; of tags that are not known, as many as there is room for."""
     found: dict[bytes, list[Scalars]] = {}
+    left_out = 0
     for scalars in _read(file, problems):
-        found.setdefault(scalars.tag, []).append(scalars)
+        if scalars.tag in found or scalars.tag in known or len(found) + len(known) < MOST_KEYS:
+            found.setdefault(scalars.tag, []).append(scalars)
+        else:
+            left_out += len(scalars.steps)
+    if left_out:
+        message = f"{left_out} values left out: their tags are beyond the first {MOST_KEYS}"
+        problems.append(Problem(file=file, place="tags", message=message))
     return found
 
 

@@ -48,7 +48,7 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
             path=path,
             name=run,
             columns=points.columns(),
-            problems=tuple(problems),
+            problems=(*problems, *points.problems),
             restarts=points.restarts,
             config=_config(database, run),
         )

@@ -63,7 +63,7 @@ def read_file(path: Path) -> Store:
         path=path,
         name=run.name,
         columns=run.points.columns(),
-        problems=tuple(problems[:MOST_PROBLEMS]),
+        problems=(*problems[:MOST_PROBLEMS], *run.points.problems),
         restarts=run.points.restarts,
         config=run.config,
         console=tuple("".join(run.console).splitlines()[-_MOST_CONSOLE_LINES:]),
