@@ -31,6 +31,8 @@ def test_runs_of_two_seeds_hardly_differ(runs: list[str], capsys: pytest.Capture
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("reward/mean ")]
     assert "sigma" in line
     assert " -" in line
+    assert main(["monitor", "compare", runs[0], runs[0], "--all"]) == 0
+    assert "sigma" not in capsys.readouterr().out
 
 
 def test_all_metrics_on_request(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:

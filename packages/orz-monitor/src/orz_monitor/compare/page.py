@@ -18,8 +18,8 @@ from orz_monitor.report.escape import escaped
 from orz_monitor.stats import smooth
 from orz_monitor.units import shown
 
-MOST_COLOURS: Final = 8
-"""Colours that the page's styles have for lines; more runs repeat them, dashed."""
+_COLOURS: Final = ("p1", "p4", "p6", "p5", "p3", "p7", "p8")
+"""Colours of the page's styles, those that are told apart best before the others; more runs repeat them, dashed."""
 _FEWEST_SMOOTHED: Final = 8
 
 
@@ -51,8 +51,13 @@ def as_page(comparison: Comparison) -> str:
 
 
 _STYLES: Final = "\n" + "\n".join(
-    [f"svg .line.r{n} {{ stroke: var(--p{n + 1}); }}" for n in range(MOST_COLOURS)]
-    + ["svg .line.again { stroke-dasharray: 5 3; }", ".clear { font-weight: 650; }", ".table { overflow-x: auto; }"]
+    [f"svg .line.r{n} {{ stroke: var(--{colour}); }}" for n, colour in enumerate(_COLOURS)]
+    + [
+        "svg .line.again { stroke-dasharray: 5 3; }",
+        ".clear { font-weight: 650; }",
+        ".table { overflow-x: auto; }",
+        "header + .legend { margin-top: 16px; }",
+    ]
 )
 
 
@@ -133,4 +138,4 @@ def _path(line: Line, x: Scale, y: Scale, css: str) -> str:
 
 def _css(index: int) -> str:
     """Return the classes of one run's line."""
-    return f"r{index % MOST_COLOURS}" + (" again" if index >= MOST_COLOURS else "")
+    return f"r{index % len(_COLOURS)}" + (" again" if index >= len(_COLOURS) else "")

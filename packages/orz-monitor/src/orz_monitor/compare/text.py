@@ -40,12 +40,12 @@ def range_of(comparison: Comparison) -> str:
 
 
 def difference(level: Level) -> str:
-    """Write a difference in units of noise: `+4.2 sigma`."""
+    """Write a difference in units of noise: `+4.2 sigma`; nothing for the first run."""
     if level.sigmas is None:
         return ""
     if math.isinf(level.sigmas):
         return "more, no noise" if level.sigmas > 0 else "less, no noise"
-    return f"{level.sigmas:+.1f} sigma"
+    return "same" if level.sigmas == 0 else f"{round(level.sigmas, 1) + 0.0:+.1f} sigma"
 
 
 def distance(row: Row) -> float:
