@@ -32,6 +32,7 @@ SECRET = "Zm9vYmFyYmF6cXV4MTIzNDU2"  # noqa: S105 - made up
         f"https://hooks.slack.com/services/T0/B0/{SECRET}",
         f"aws_secret_access_key = {SECRET}",
         f"token: {SECRET}",
+        f'connection_string="postgres://user:pw@db.example.org/x?password={SECRET}"',
         f"eyJhbGciOiJI.eyJzdWIiOiIx.{SECRET}",
     ],
 )

@@ -63,6 +63,8 @@ _BLOCK_BEGINS: Final = re.compile(
     rf"""^[ \t]*(?:- )?["']?[\w.-]{{0,80}}(?:{_NAME})["']?[ \t]*:[ \t]*[|>][+-]?\d?[ \t]*$""", re.IGNORECASE
 )
 """A text of many lines in YAML."""
+_MARKED: Final = re.compile(r"\[redacted:(?: [\w &-]{1,40}\])?")
+"""What stands in the place of a secret, or its first word where a value ends at a space."""
 _LONGEST_LINE: Final = 32 << 10
 
 
@@ -115,7 +117,7 @@ class Redactor:
         value = found["value"]
         quote = value[0] if value[0] in "\"'" else ""
         bare = value.strip("\"'")
-        if "[redacted" in value or _NO_SECRET.fullmatch(bare) or _NOT_SECRET_KEYS.search(found["key"].strip("\"'-")):
+        if _MARKED.fullmatch(bare) or _NO_SECRET.fullmatch(bare) or _NOT_SECRET_KEYS.search(found["key"].strip("\"'-")):
             return found[0]
         return f"{found['key']}{found['between']}{quote}{self._mark('value of a secret setting')}{quote}"
 
