@@ -56,6 +56,27 @@ _PATTERNS: Final = {
     "JSON web token": re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
     "public key of a person": re.compile(r"\bssh-(?:rsa|ed25519|dss) [A-Za-z0-9+/=]{40,}"),
 }
+_SIGNS: Final = {
+    "URL with a password": ("://",),
+    "URL with a token": ("://",),
+    "signature in a URL": ("?", "&"),
+    "token of Hugging Face": ("hf_",),
+    "token of GitHub": ("gh", "github_pat_"),
+    "token of GitLab": ("glpat-",),
+    "API key": ("sk-", "pk-", "rk-", "AIza", "_live_"),
+    "key of AWS": ("AKIA", "ASIA"),
+    "token of Slack": ("xox", "hooks.slack.com"),
+    "hook of Discord": ("discord",),
+    "key of W&B": ("wandb",),
+    "JSON web token": ("eyJ",),
+    "public key of a person": ("ssh-",),
+}
+"""What a line must hold for a pattern to be tried: most lines of a log hold nothing of it, and pass at once."""
+_NAMED: Final = (
+    *("key", "secret", "passw", "passphrase", "pwd", "token", "credential", "authorization", "cookie", "session"),
+    *("webhook", "connection", "dsn"),
+)
+"""Parts of the names of secret settings, one of which a line must hold; `tokens` are counted, not kept secret."""
 _EMAIL: Final = re.compile(r"\b[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,6}\b")
 _KEY_BEGINS: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_ENDS: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -107,9 +128,12 @@ class Redactor:
         if len(line) > _LONGEST_LINE:
             return self._line(line[:_LONGEST_LINE]) + f" [{len(line) - _LONGEST_LINE} characters more left out]"
         for kind, pattern in _PATTERNS.items():
-            line = pattern.sub(partial(self._mark_match, kind=kind), line)
-        line = _KEYED.sub(self._keyed, line)
-        line = _FLAG.sub(self._keyed, line)
+            if any(sign in line for sign in _SIGNS[kind]):
+                line = pattern.sub(partial(self._mark_match, kind=kind), line)
+        lowered = line.lower().replace("tokens", "")
+        if any(word in lowered for word in _NAMED):
+            line = _KEYED.sub(self._keyed, line)
+            line = _FLAG.sub(self._keyed, line)
         return _EMAIL.sub(lambda _: self._mark("e-mail address"), line) if self.emails else line
 
     def _keyed(self, found: re.Match[str]) -> str:
