@@ -9,6 +9,7 @@ import typer
 
 from orz_monitor.cli.check import check
 from orz_monitor.cli.report import report
+from orz_monitor.cli.tail import tail
 
 app = typer.Typer(
     name="monitor",
@@ -26,3 +27,4 @@ def _monitor() -> None:
 # In the order in which `orz monitor --help` lists them.
 app.command()(check)
 app.command()(report)
+app.command()(tail)
