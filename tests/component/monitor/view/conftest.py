@@ -1,17 +1,18 @@
-"""A pseudo-terminal with `orz` in it, and what its screen shows."""
+"""A pseudo-terminal with `orz` in it and what its screen shows, and a real browser."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pexpect
+import pyte
 import pytest
-
-pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed: no pseudo-terminal")
-pyte = pytest.importorskip("pyte", reason="pyte is not installed: no terminal emulator")
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 TIMEOUT_S = 60
 
@@ -89,3 +90,56 @@ def terminal() -> Iterator[OpenTerminal]:
     yield start
     for one in opened:
         one.process.close(force=True)
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start the system's Chromium, headless; skip by name where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on PATH: apt-get install chromium")
+    with sync_playwright() as playwright:
+        # A container has neither the sandbox's privileges nor much of /dev/shm.
+        flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        running = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
+        yield running
+        running.close()
+
+
+class Visit:
+    """A page in the browser, with what it logged and asked the network for."""
+
+    def __init__(self, browser: Browser, **options: object) -> None:
+        self.context: BrowserContext = browser.new_context(**options)  # type: ignore[arg-type]
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", self._take_message)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._take_request)
+
+    def _take_message(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
+    def _take_request(self, request: Request) -> None:
+        self.requests.append(request.url)
+
+
+OpenPage = Callable[..., Visit]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[OpenPage]:
+    """Open pages, each in a browser profile of its own."""
+    opened: list[Visit] = []
+
+    def go(**options: object) -> Visit:
+        opened.append(Visit(browser, **options))
+        return opened[-1]
+
+    yield go
+    for one in opened:
+        one.context.close()

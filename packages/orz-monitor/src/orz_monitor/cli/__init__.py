@@ -9,6 +9,7 @@ import typer
 
 from orz_monitor.cli.check import check
 from orz_monitor.cli.report import report
+from orz_monitor.cli.serve import serve
 from orz_monitor.cli.tail import tail
 
 app = typer.Typer(
@@ -28,3 +29,4 @@ def _monitor() -> None:
 app.command()(check)
 app.command()(report)
 app.command()(tail)
+app.command()(serve)
