@@ -64,9 +64,9 @@ def test_a_warning_fails_only_when_asked(warned: Path) -> None:
 
 
 def test_what_can_not_be_decided_exits_3(tmp_path: Path, healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A foreign log, an empty folder and a missing path are no pass, alone or beside a healthy run."""
+    """A log without metrics, an empty folder and a missing path are no pass, alone or beside a healthy run."""
     log = tmp_path / "train.log"
-    log.write_text("step:1 - actor/loss:0.5\n")
+    log.write_text("Loading the model\n")
     (tmp_path / "empty").mkdir()
     for path in (log, tmp_path / "empty", tmp_path / "missing"):
         assert main(["monitor", "check", str(path)]) == 3

@@ -1,161 +1,141 @@
-"""Read a run from a run folder or a records file."""
+"""Read a run from whatever a user names: a run folder, a records file, a log, a folder of logs, a store."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from orz_monitor.console import Traceback, last_traceback
+from orz_monitor.dialects import Dialect
+from orz_monitor.dialects.orz_train import FIRST_LINE
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.records import EventRecord, Line, StepRecord, read_records
-from orz_monitor.run import Run, coverage_of
-from orz_monitor.series import Series
+from orz_monitor.log import Log
+from orz_monitor.logfiles import log_files
+from orz_monitor.reading import read_log
+from orz_monitor.records_run import CONSOLE_FILE, load_records
+from orz_monitor.run import Run
+from orz_monitor.stitch import stitch
+from orz_monitor.transport.opening import is_url
 
 RECORDS_FILE: Final = "metrics.jsonl"
-CONSOLE_FILE: Final = "console.log"
+__all__ = ["CONSOLE_FILE", "RECORDS_FILE", "load_run"]
+_START_BYTES: Final = 256
+_RECORD: Final = b'{"v":'
 
 
-def load_run(path: Path, *, now: float | None = None) -> Run:
-    """Read a run folder, or a `metrics.jsonl` on its own, into series stitched over restarts.
+def load_run(path: Path | str, *, now: float | None = None, dialects: Sequence[type[Dialect]] | None = None) -> Run:
+    """Read a run into series stitched over restarts, whatever wrote it.
 
     Args:
-        path: a run folder or a records file.
+        path: a run folder of orz-train, a `metrics.jsonl`, a console log (plain or compressed, local or a URL, `-`
+            for standard input), a folder of logs, or a store that `orz_monitor.stores` knows.
         now: the time of judging, seconds since the Unix epoch; the clock's by default.
+        dialects: the dialects to read with; all known ones by default.
 
     Raises:
-        UnreadableRunError: nothing is there, it can't be read, part of it is of a later version, or no registered
-            metric is in it.
+        UnreadableRunError: nothing is there, it can't be read, part of it is of a later version, or no metric and no
+            crash is in it.
     """
-    records_path, folder = _locate(path)
+    now = time.time() if now is None else now
+    if str(path) == "-" or is_url(path):
+        return _load_logs([str(path)], Path(path), None, now, dialects)
+    path = Path(path)
+    if not os.path.lexists(path):
+        raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
+    if path.is_dir() and (path / RECORDS_FILE).is_file():
+        if _is_records(path / RECORDS_FILE):
+            return load_records(path / RECORDS_FILE, path, path, now=now)
+    elif path.is_file():
+        beside = path.parent / RECORDS_FILE
+        if _is_records(path):
+            ours = path.name == RECORDS_FILE and (path.parent / "config.yaml").is_file()
+            return load_records(path, path, path.parent if ours else None, now=now)
+        if path.name == CONSOLE_FILE and _starts_with(path, FIRST_LINE) and _is_records(beside):
+            return load_records(beside, path.parent, path.parent, now=now)
+    run = _load_store(path, now)
+    if run is not None:
+        return run
+    files = [str(file) for file in log_files(path)] if path.is_dir() else [str(path)]
+    return _load_logs(files, path, path if path.is_dir() else None, now, dialects)
+
+
+def _load_logs(
+    files: Sequence[str], path: Path, folder: Path | None, now: float, dialects: Sequence[type[Dialect]] | None
+) -> Run:
+    """Read console logs into one run."""
+    log, used = read_log(files, dialects)
+    run = stitch(
+        log,
+        name=path.resolve().name if str(path) != "-" else "standard input",
+        path=log.files[0].path,
+        folder=folder,
+        now=now,
+        dialects=used,
+    )
+    return _refused_if_empty(run, path, log)
+
+
+def _load_store(path: Path, now: float) -> Run | None:
+    """Read a store of metrics, where `path` is one."""
     try:
-        stitched = _Stitched(records_path)
-        traceback = _console_end(folder)
-    except OSError as error:
-        raise UnreadableRunError(
-            f"{records_path}: can't be read: {error.strerror or error}", remedy="check the path and its permissions"
-        ) from error
-    newer = next((line for line in stitched.unreadable if line.newer), None)
-    if newer is not None:
-        raise UnreadableRunError(
-            f"{records_path}, line {newer.number}: {newer.error}", remedy="python -m pip install --upgrade orz-monitor"
-        )
-    run = stitched.run(path, folder, traceback, time.time() if now is None else now)
-    if not run.coverage.recognised and not run.events and run.traceback is None:
-        raise UnreadableRunError(
-            f"{records_path}: no metric recognised in {_described(stitched)}",
-            remedy="give a run folder of orz-train or its metrics.jsonl; docs/reference/records.md has the format",
-        )
-    return run
+        from orz_monitor.stores import open_store  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
+    except ImportError:
+        return None
+    store = open_store(path)
+    if store is None:
+        return None
+    from orz_monitor.dialects import known_dialects  # noqa: PLC0415
+
+    log = Log(columns=list(store.columns()))
+    for file in dict.fromkeys(column.file for column in log.columns):
+        log.begin(file)
+    run = stitch(
+        log,
+        name=path.resolve().name,
+        path=log.files[0].path if log.files else path,
+        folder=path if path.is_dir() else None,
+        now=now,
+        dialects=known_dialects(),
+    )
+    return _refused_if_empty(run, path, log)
 
 
-class _Stitched:
-    """The records of one file, the later attempt winning where a restart repeats steps."""
+def _refused_if_empty(run: Run, path: Path, log: Log) -> Run:
+    """Return a run that has a metric or a fault.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.records: dict[int, tuple[StepRecord, int]] = {}
-        self.events: list[EventRecord] = []
-        self.restarts: list[int] = []
-        self.unreadable: list[Line] = []
-        self.num_records = 0
-        self._resumed = False
-        for line in read_records(path):
-            self._add(line)
-
-    def _add(self, line: Line) -> None:
-        """Take one line of the file."""
-        if line.record is None:
-            self.unreadable.append(line)
-            return
-        self.num_records += 1
-        if isinstance(line.record, StepRecord):
-            self._add_step(line.record, line.number)
-        else:
-            self.events.append(line.record)
-            if line.record.event == "resume":
-                self._resumed = True
-                if line.record.step is not None:
-                    self._drop_from(line.record.step + 1)
-
-    def _add_step(self, record: StepRecord, number: int) -> None:
-        """Take a step; going back to an earlier one is a restart, whether or not it was announced."""
-        repeated = bool(self.records) and record.step <= next(reversed(self.records))
-        if repeated:
-            self._drop_from(record.step)
-        if self._resumed or repeated:
-            self.restarts.append(record.step)
-            self._resumed = False
-        self.records[record.step] = (record, number)
-
-    def _drop_from(self, step: int) -> None:
-        """Forget the steps that a restart has undone."""
-        for undone in [known for known in self.records if known >= step]:
-            del self.records[undone]
-
-    def run(self, path: Path, folder: Path | None, traceback: Traceback | None, now: float) -> Run:
-        """Turn the records into series."""
-        steps = np.array(list(self.records), dtype=np.int64)
-        records = [record for record, _ in self.records.values()]
-        names = {name for record in records for name in record.metrics}
-        phases = {phase for record in records for phase in record.seconds}
-        return Run(
-            name=(folder or path).resolve().name,
-            path=self.path,
-            folder=folder,
-            steps=steps,
-            metrics={name: _series(name, [(r.step, r.metrics.get(name)) for r in records]) for name in sorted(names)},
-            seconds={name: _series(name, [(r.step, r.seconds.get(name)) for r in records]) for name in sorted(phases)},
-            times=_series("time", [(r.step, r.time) for r in records]),
-            events=tuple(self.events),
-            restarts=tuple(self.restarts),
-            lines={step: number for step, (_, number) in self.records.items()},
-            coverage=coverage_of(names, num_records=self.num_records, unreadable=self.unreadable),
-            traceback=traceback,
-            now=now,
-        )
-
-
-def _series(name: str, points: list[tuple[int, float | None]]) -> Series:
-    """Build a series from the steps that have a value."""
-    known = [(step, value) for step, value in points if value is not None]
-    return Series(
-        name=name,
-        steps=np.array([step for step, _ in known], dtype=np.int64),
-        values=np.array([value for _, value in known], dtype=np.float64),
+    Raises:
+        UnreadableRunError: it has neither.
+    """
+    if run.metrics or any(event.event in {"error", "interrupted", "fault", "notice"} for event in run.events):
+        return run
+    num_lines = sum(facts.num_lines for facts in log.files)
+    num_files = len(log.files)
+    what = "an empty file" if not any(facts.num_bytes for facts in log.files) else f"{num_lines} lines"
+    where = f" of {num_files} files" if num_files > 1 else ""
+    raise UnreadableRunError(
+        f"{path}: no metric recognised in {what}{where}",
+        remedy="give the log that the trainer prints its metrics to, or --dialect module:Class for one we don't know",
     )
 
 
-def _locate(path: Path) -> tuple[Path, Path | None]:
-    """Find the records file, and the run folder it belongs to."""
-    if path.is_dir():
-        records_path = path / RECORDS_FILE
-        if not records_path.is_file():
-            raise UnreadableRunError(
-                f"{path}: no {RECORDS_FILE} in this folder",
-                remedy="give the folder that `orz train` printed as its run folder",
-            )
-        return records_path, path
-    if not path.exists():
-        raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
-    in_run_folder = path.name == RECORDS_FILE and (path.parent / "config.yaml").is_file()
-    return path, path.parent if in_run_folder else None
+def _is_records(path: Path) -> bool:
+    """Tell whether a file holds our records: a `metrics.jsonl` does unless it begins as another trainer's."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START_BYTES).lstrip()
+    except OSError:
+        return False
+    if start.startswith(_RECORD):
+        return True
+    return path.name == RECORDS_FILE and (not start.startswith(b"{") or _RECORD.startswith(start))
 
 
-def _console_end(folder: Path | None) -> Traceback | None:
-    """Look for a traceback at the end of the console log, if there is one."""
-    console = folder / CONSOLE_FILE if folder is not None else None
-    return last_traceback(console) if console is not None and console.is_file() else None
-
-
-def _described(stitched: _Stitched) -> str:
-    """Say what a file without a metric holds instead."""
-    if stitched.unreadable and not stitched.num_records:
-        first = stitched.unreadable[0]
-        return f"{len(stitched.unreadable)} lines (line {first.number}: {first.error})"
-    if stitched.num_records:
-        names = sorted({name for record, _ in stitched.records.values() for name in record.metrics})
-        return f"{stitched.num_records} records" + (f" (logged: {', '.join(names[:5])}, ...)" if names else "")
-    return "an empty file"
+def _starts_with(path: Path, start: bytes) -> bool:
+    """Tell whether a file begins so; one that can't be read does not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError:
+        return False

@@ -64,6 +64,9 @@ class Run:
         coverage: how much of the input was understood.
         traceback: an exception at the end of the console log.
         now: the time of judging, seconds since the Unix epoch.
+        framework: the trainer that wrote the log: `orz-train`, `orz`, `verl`, `trl`, ...
+        files: the files that were read, which `Series.files` counts.
+        folded: rows left out because another process of the job had printed the same.
     """
 
     name: str
@@ -79,6 +82,9 @@ class Run:
     coverage: Coverage
     traceback: Traceback | None
     now: float
+    framework: str = "orz-train"
+    files: tuple[Path, ...] = ()
+    folded: int = 0
 
     def series(self, name: str) -> Series:
         """Return a metric's finite values; an empty series if it was not logged."""
@@ -128,12 +134,14 @@ class Run:
         if step is None or not len(self.steps):
             return None
         index = bisect.bisect_left(self.steps.tolist(), step)
-        return self.lines[int(self.steps[min(index, len(self.steps) - 1)])]
+        return self.lines.get(int(self.steps[min(index, len(self.steps) - 1)]))
 
 
-def coverage_of(names: set[str], *, num_records: int, unreadable: list[Line]) -> Coverage:
-    """Sort metric names into those that are registered and the others."""
-    recognised = {name for name in names if describe(name) is not None}
+def coverage_of(
+    names: set[str], *, num_records: int, unreadable: list[Line], known: frozenset[str] = frozenset()
+) -> Coverage:
+    """Sort metric names into those that are registered or otherwise known, and the others."""
+    recognised = {name for name in names if name in known or describe(name) is not None}
     return Coverage(
         num_records=num_records,
         unreadable=tuple(unreadable),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -25,11 +25,23 @@ class Series:
         name: metric name.
         steps: [K] i64, strictly increasing.
         values: [K] f64, non-finite ones included.
+        raw_keys: what the log calls it; several where they add up.
+        unit: unit of the values, or empty.
+        estimator: how it was estimated (`k1`, `k3`, ...), or empty.
+        lines: [K] i64, the line of each value, or None where they come from no text.
+        files: [K] i64, the file of each value as an index into `Run.files`, or None.
+        quanta: [K] f64, the size of the last printed digit, 0 where a value was printed in full; or None.
     """
 
     name: str
     steps: NDArray[np.int64]
     values: NDArray[np.float64]
+    raw_keys: tuple[str, ...] = ()
+    unit: str = ""
+    estimator: str = ""
+    lines: NDArray[np.int64] | None = None
+    files: NDArray[np.int64] | None = None
+    quanta: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -37,6 +49,13 @@ class Series:
     def finite(self) -> Series:
         """Leave out the values that are not finite, or as good as infinite."""
         return self._where(is_usable(self.values))
+
+    @property
+    def below_quantum(self) -> NDArray[np.bool_]:
+        """Which values read as zero only because their first digit was not printed, [K]."""
+        if self.quanta is None:
+            return np.zeros(len(self), dtype=np.bool_)
+        return np.asarray((self.values == 0) & (self.quanta > 0), dtype=np.bool_)
 
     def between(self, first: float, last: float) -> Series:
         """Keep the steps from `first` to `last`, both included."""
@@ -53,4 +72,11 @@ class Series:
 
     def _where(self, keep: NDArray[np.bool_]) -> Series:
         """Keep some of the points."""
-        return Series(name=self.name, steps=self.steps[keep], values=self.values[keep])
+        return replace(
+            self,
+            steps=self.steps[keep],
+            values=self.values[keep],
+            lines=self.lines[keep] if self.lines is not None else None,
+            files=self.files[keep] if self.files is not None else None,
+            quanta=self.quanta[keep] if self.quanta is not None else None,
+        )

@@ -1,0 +1,54 @@
+"""How each trainer prints: one dialect a file.
+
+`KNOWN` lists them by name, without importing them: reading starts in milliseconds. A line is offered to them in this
+order until one says that it is its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from orz_monitor.dialects.base import Dialect, Meaning
+from orz_monitor.errors import UnreadableRunError
+
+__all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects"]
+
+KNOWN: Final = {
+    "orz": "orz_monitor.dialects.orz:Orz",
+    "verl": "orz_monitor.dialects.verl:Verl",
+    "trl": "orz_monitor.dialects.trl:Trl",
+    "crashes": "orz_monitor.dialects.crashes:Crashes",
+}
+"""Name to `module:class`."""
+
+GENERIC: Final = "orz_monitor.dialects.generic:Generic"
+"""The fallback, for logs in which none of them finds a number."""
+ORZ_TRAIN: Final = "orz_monitor.dialects.orz_train:OrzTrain"
+"""Our own console log, told by its first line."""
+
+
+def known_dialects() -> list[type[Dialect]]:
+    """Return all dialects: ours, and those that installed packages name as `orz.monitor.dialects`."""
+    return [find_dialect(place) for place in KNOWN.values()]
+
+
+def find_dialect(place: str) -> type[Dialect]:
+    """Import a dialect by its `module:class`.
+
+    Raises:
+        UnreadableRunError: there is no such module or class, or it is no dialect.
+    """
+    module, _, attribute = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnreadableRunError(
+            f"--dialect {place}: {error}", remedy="give a class that can be imported, as my_package.my_module:MyDialect"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Dialect)):
+        raise UnreadableRunError(
+            f"--dialect {place}: {found!r} is no subclass of orz_monitor.dialects.Dialect",
+            remedy="subclass it; orz_monitor.dialects.base has an example",
+        )
+    return found

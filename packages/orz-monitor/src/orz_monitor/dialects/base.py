@@ -1,0 +1,124 @@
+"""What a dialect is: how one trainer prints its numbers, and what they mean.
+
+To add one, subclass `Dialect`, and name the class in the entry point group `orz.monitor.dialects` of your package,
+or give it to a command as `--dialect module:Class`.
+
+Example:
+    >>> class Mine(Dialect):
+    ...     name = "mine"
+    ...     gates = (b"STEP ",)
+    ...     meanings = {"loss": Meaning("policy/loss"), "kl": Meaning("policy/kl_ref", estimator="k3")}
+    ...
+    ...     def read(self, line: Line, log: Log) -> bool:
+    ...         words = line.segments[-1].body.split()  # STEP 12 loss=0.5 kl=0.01
+    ...         pairs = [tuple(word.split(b"=", 1)) for word in words[2:]]
+    ...         return log.add_pairs(self.name, pairs, line=line.number, step=int(words[1])) is not None
+    >>> from orz_monitor.reading import read_chunks
+    >>> read_chunks([b"STEP 12 loss=0.5 kl=0.01"], dialects=[Mine]).entries[0].values.tolist()
+    [0.5, 0.01]
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+from orz_monitor.log import Entry, Log
+from orz_monitor.transport.lines import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a raw key is.
+
+    Attributes:
+        name: canonical metric name, or `seconds/<phase>` for a phase of the step.
+        scale: a raw value times this is the canonical one.
+        offset: added after scaling: `Meaning("rollout/zero_variance_frac", scale=-1, offset=1)` for a share of
+            groups with spread.
+        estimator: how it was estimated, where that matters: `k1`, `k2`, `k3`, `abs`, `sampled`.
+        rank: which of several keys with one meaning is taken where both were logged: the lowest.
+        adds: values of several keys with this meaning add up, as parts of a phase do.
+    """
+
+    name: str
+    scale: float = 1.0
+    offset: float = 0.0
+    estimator: str = ""
+    rank: int = 0
+    adds: bool = False
+
+
+class Dialect(ABC):
+    """How one trainer prints; an instance reads one part of one file.
+
+    Attributes:
+        name: short name, which `Run.framework` carries.
+        title: the trainer's name as its authors write it.
+        gates: `read` gets the lines that hold one of these. Three at most, long and rare: each of them is
+            searched in every byte of a log. Colours must not cut them.
+        meanings: raw key to meaning; override `meaning` where keys have parts.
+        missing: canonical name to how to have this trainer log it, one sentence.
+        is_trainer: whether its lines are a training run's; engines and crashes are not.
+        more_open: set by `read` to be given the lines that follow, whatever they hold, through `more`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    gates: ClassVar[tuple[bytes, ...]]
+    meanings: ClassVar[Mapping[str, Meaning]] = MappingProxyType({})
+    missing: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    is_trainer: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.more_open = False
+
+    @abstractmethod
+    def read(self, line: Line, log: Log) -> bool:
+        """Read a line that holds one of the gates.
+
+        Never raises, whatever the line holds.
+
+        Returns:
+            Whether the line was this dialect's; others then don't see it.
+        """
+
+    def more(self, line: Line, log: Log) -> bool:  # noqa: ARG002
+        """Read a line that follows one where `more_open` was set; clear it at the end of the block.
+
+        Lines of other processes may come between: compare `Segment.origin`. The reader clears `more_open` itself
+        after 1,000 lines.
+
+        Returns:
+            Whether the line belonged to the block; if not, it is read as any other.
+        """
+        self.more_open = False
+        return False
+
+    def finish(self, log: Log) -> None:  # noqa: B027 - most hold nothing
+        """Take note that the input ended: add what is still being collected."""
+
+    def meaning(self, key: str) -> Meaning | None:
+        """Return what a raw key is, or None for one that this dialect does not know."""
+        return self.meanings.get(key)
+
+    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+        """Give a step to the rows that were printed without one.
+
+        Called once on a fresh instance, with this dialect's entries of all files in order. The default gives a row
+        without a step the step of the row before it.
+
+        Args:
+            entries: rows, ticks and events of this dialect; set `step` in place.
+            log: all that was read.
+        """
+        step: int | None = None
+        for entry in entries:
+            if hasattr(entry, "step"):
+                if entry.step is None:
+                    entry.step = step
+                elif getattr(entry, "axis", "") == "":
+                    step = entry.step

@@ -1,0 +1,48 @@
+"""Python dictionaries as logs print them: `{'loss': 0.1, 'np': np.float64(0.2), 'quoted': '0.3', 'at': {'x': nan}}`.
+
+`ast.literal_eval` fails on half of these; this reads what is there and leaves out what can't be read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_ITEM: Final = re.compile(
+    rb"['\"](?P<key>[^'\"\\\n]{1,200})['\"]: ?"
+    rb"(?P<value>"
+    rb"\{"  # a dictionary within
+    rb"|'[^'\n]{0,400}'|\"[^\"\n]{0,400}\""  # a text, or a number in quotes
+    rb"|[A-Za-z_.]{1,20}\d{0,2}\((?:[^()\n]|\([^()\n]{0,100}\)){0,200}\)"  # np.float64(..), tensor(..)
+    rb"|\[[^\[\]\n]{0,2000}\]"  # a list
+    rb"|[^,{}\[\]\n]{1,100}"  # a bare value
+    rb")"
+    rb"|(?P<close>\})"
+)
+
+
+def dict_pairs(body: bytes, start: int = 0) -> list[tuple[bytes, bytes]]:
+    r"""Return key and printed value of the dictionary that begins at `start`; keys within keys are joined by `/`.
+
+    Example:
+        >>> dict_pairs(b"{'loss': '-0.0074', 'eval': {'acc': np.float64(0.5)}, 'lr': 1e-06}")
+        [(b'loss', b"'-0.0074'"), (b'eval/acc', b'np.float64(0.5)'), (b'lr', b'1e-06')]
+    """
+    pairs: list[tuple[bytes, bytes]] = []
+    outer: list[bytes] = []
+    for match in _ITEM.finditer(body, start + 1):
+        if match["close"] is not None:
+            if not outer:
+                break
+            outer.pop()
+        elif match["value"] == b"{":
+            if len(outer) < 8:  # noqa: PLR2004 - deeper is no metric
+                outer.append(match["key"])
+        else:
+            pairs.append((b"/".join([*outer, match["key"]]), match["value"].strip()))
+    return pairs
+
+
+def is_closed(body: bytes) -> bool:
+    """Tell whether a dictionary's last brace is there."""
+    return body.count(b"}") >= body.count(b"{") > 0

@@ -1,0 +1,149 @@
+"""TRL and transformers: `{'loss': 0.0187, 'grad_norm': 0.03, ..., 'epoch': 0.02}`, quoted since transformers 5.
+
+The dictionary has no step; the bar before it on the same line has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import ClassVar, Final
+
+from orz_monitor.dialects.bars import clock_s
+from orz_monitor.dialects.base import Dialect, Meaning
+from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.log import Entry, Log, Row
+from orz_monitor.transport.lines import Line, Segment
+
+_FRAME: Final = re.compile(rb"(?P<done>\d{1,12})/(?P<total>\d{1,12}) \[(?P<elapsed>[\d:]{4,12})<")
+_DICTIONARY: Final = re.compile(rb"\{['\"][A-Za-z][\w/ .()@+-]{0,100}['\"]: ")
+_REWARD_PART: Final = re.compile(r"rewards/(?P<part>[^/]+)(?:/mean)?$")
+_LAST_FRAMES_BYTES: Final = 4096
+
+
+class Trl(Dialect):
+    """The console of TRL's trainers and of transformers' Trainer."""
+
+    name = "trl"
+    title = "TRL"
+    gates = (b"learning_rate': ", b"{'train_runtime': ", b"'eval_runtime': ", b"'objective/kl': ")
+    meanings: ClassVar[Mapping[str, Meaning]] = {
+        "loss": Meaning("policy/total_loss"),
+        "policy_loss": Meaning("policy/loss"),
+        "loss/policy_avg": Meaning("policy/loss", rank=1),
+        "kl": Meaning("policy/kl_ref", estimator="k3"),
+        "objective/kl": Meaning("policy/kl_ref_seq", estimator="k1"),
+        "policy/approxkl_avg": Meaning("policy/kl_old", estimator="k2"),
+        "entropy": Meaning("policy/entropy"),
+        "policy/entropy_avg": Meaning("policy/entropy", rank=1),
+        "objective/entropy": Meaning("policy/entropy_seq"),
+        "clip_ratio/region_mean": Meaning("policy/clip_frac"),
+        "clip_ratio": Meaning("policy/clip_frac", rank=1),
+        "policy/clipfrac_avg": Meaning("policy/clip_frac", rank=2),
+        "clip_ratio/low_mean": Meaning("policy/clip_frac_low"),
+        "clip_ratio/high_mean": Meaning("policy/clip_frac_high"),
+        "val/ratio": Meaning("policy/ratio_mean"),
+        "grad_norm": Meaning("policy/grad_norm"),
+        "learning_rate": Meaning("policy/lr"),
+        "lr": Meaning("policy/lr", rank=1),
+        "reward": Meaning("reward/mean"),
+        "objective/scores": Meaning("reward/mean", rank=1),
+        "objective/rlhf_reward": Meaning("return/mean"),
+        "reward_std": Meaning("reward/std"),
+        "frac_reward_zero_std": Meaning("rollout/zero_variance_frac"),
+        "completions/mean_length": Meaning("rollout/response_tokens_mean"),
+        "completion_length": Meaning("rollout/response_tokens_mean", rank=1),
+        "completions/max_length": Meaning("rollout/response_tokens_max"),
+        "completions/clipped_ratio": Meaning("rollout/truncated_frac"),
+        "loss/value_avg": Meaning("critic/loss"),
+        "val/clipfrac_avg": Meaning("critic/clip_frac"),
+        "sampling/sampling_logp_difference/mean": Meaning("mismatch/logprob_abs_mean"),
+        "sampling/sampling_logp_difference/max": Meaning("mismatch/logprob_abs_max"),
+        "sampling/importance_sampling_ratio/mean": Meaning("correction/weight_mean"),
+        "sampling/importance_sampling_ratio/max": Meaning("correction/weight_max"),
+        "epoch": Meaning("data/epoch"),
+        "step_time": Meaning("seconds/total"),
+    }
+    missing: ClassVar[Mapping[str, str]] = {
+        "policy/kl_ref": "GRPOConfig(beta=0.001) or more: without a KL coefficient TRL loads no reference.",
+        "mismatch/logprob_abs_mean": "GRPOConfig(use_vllm=True, vllm_importance_sampling_correction=True).",
+        "rollout/repetition": "GRPOConfig(log_completions=True) shows samples to look at.",
+        "critic/explained_var": "TRL does not log it.",
+    }
+
+    def read(self, line: Line, log: Log) -> bool:
+        """Read the dictionaries of a line."""
+        understood = False
+        frame: re.Match[bytes] | None = None
+        for segment in line.segments:
+            frame, done = self._read(segment, line, log, frame)
+            understood = understood or done
+        return understood
+
+    def _read(
+        self, segment: Segment, line: Line, log: Log, frame: re.Match[bytes] | None
+    ) -> tuple[re.Match[bytes] | None, bool]:
+        """Read a segment; returns the last frame of a bar so far, and whether there was a dictionary."""
+        body = segment.body
+        start = _DICTIONARY.search(body)
+        if start is None:
+            return _last_frame(body) or frame, False
+        frame = _last_frame(body[: start.start()]) or frame or _last_frame(line.before[-_LAST_FRAMES_BYTES:])
+        pairs = dict_pairs(body, start.start())
+        keys = {key for key, _ in pairs}
+        axis = "eval" if any(key.startswith(b"eval_") for key in keys) else ""
+        if b"train_runtime" in keys:
+            axis = "summary"
+        if frame is not None:
+            log.add_tick(
+                self.name,
+                "steps",
+                int(frame["done"]),
+                int(frame["total"]),
+                line=line.number,
+                time=segment.time,
+                elapsed_s=clock_s(frame["elapsed"]),
+            )
+        row = log.add_pairs(
+            self.name,
+            pairs,
+            line=line.number,
+            step=int(frame["done"]) if frame is not None else None,
+            axis=axis,
+            time=segment.time,
+            origin=segment.origin,
+        )
+        if b"train_runtime" in keys:
+            log.add_event(self.name, "finish", line=line.number, time=segment.time, origin=segment.origin)
+        return frame, row is not None
+
+    def meaning(self, key: str) -> Meaning | None:
+        """Return what a raw key is; reward functions have their names in their keys."""
+        known = self.meanings.get(key)
+        if known is None and (match := _REWARD_PART.match(key)):
+            return Meaning(f"reward/part/{match['part']}")
+        return known
+
+    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+        """Count on from the last known step, by the interval at which the others were logged."""
+        rows = [entry for entry in entries if isinstance(entry, Row) and not entry.axis]
+        known = [row.step for row in rows if row.step is not None]
+        gaps = Counter(later - sooner for sooner, later in pairwise(known) if later > sooner)
+        interval = gaps.most_common(1)[0][0] if gaps else 1
+        step = 0
+        for entry in entries:
+            if not isinstance(entry, Row):
+                continue
+            if entry.step is None:
+                entry.step = step + (interval if not entry.axis else 0)
+            step = entry.step
+
+
+def _last_frame(text: bytes) -> re.Match[bytes] | None:
+    """Find the last frame of a bar."""
+    found = None
+    for found in _FRAME.finditer(text, max(len(text) - _LAST_FRAMES_BYTES, 0)):  # noqa: B007 - the last one is meant
+        pass
+    return found

@@ -1,0 +1,76 @@
+"""Rows that several processes print alike: one of them is taken.
+
+Processes that print at the same time are ranks of one job; one that begins after another has ended has taken its
+place, as after a restart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Final, TypeAlias
+
+from orz_monitor.log import Log, Row
+from orz_monitor.transport.prefixes import Origin
+
+_Source: TypeAlias = tuple[int, Origin]
+_RANKED: Final = re.compile(
+    r"(?:rank|worker|node|gpu|proc|local|trainer|task|actor|out|err|log)[._-]?\d+", re.IGNORECASE
+)
+
+
+def without_other_ranks(rows: list[Row], log: Log) -> tuple[list[Row], int]:
+    """Leave out rows that another process had printed with the same keys for the same step.
+
+    Returns:
+        The rows that count, in order, and how many were left out.
+    """
+    groups: dict[tuple[str, tuple[str, ...]], dict[_Source, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, row in enumerate(rows):
+        groups[row.dialect, row.keys][row.file, row.origin].append(index)
+    parallel = _parallel_files(rows, log)
+    left_out: set[int] = set()
+    for sources in groups.values():
+        if len(sources) > 1:
+            left_out |= _others(sources, rows, parallel)
+    return [row for index, row in enumerate(rows) if index not in left_out], len(left_out)
+
+
+def _others(sources: dict[_Source, list[int]], rows: list[Row], parallel: set[int]) -> set[int]:
+    """Return the rows of all but the first of those processes that print at the same time."""
+    taken: list[tuple[_Source, list[int]]] = []
+    left_out: set[int] = set()
+    for source, indices in sorted(sources.items(), key=lambda item: (_rank(item[0]), item[1][0])):
+        rivals = [other for other in taken if _overlap(source, indices, *other, parallel)]
+        if rivals:
+            steps = {rows[index].step for _, others in rivals for index in others}
+            left_out |= {index for index in indices if rows[index].step in steps}
+        taken.append((source, indices))
+    return left_out
+
+
+def _rank(source: _Source) -> int:
+    """Return what a process says its rank is; one that says nothing counts as rank 0."""
+    return source[1].rank or 0
+
+
+def _overlap(one: _Source, ours: list[int], other: _Source, theirs: list[int], parallel: set[int]) -> bool:
+    """Tell whether two processes printed at the same time."""
+    if one[0] != other[0]:
+        return one[0] in parallel and other[0] in parallel
+    return ours[0] <= theirs[-1] and theirs[0] <= ours[-1]
+
+
+def _parallel_files(rows: list[Row], log: Log) -> set[int]:
+    """Return the files that were written side by side: by their times, else by their names."""
+    spans: dict[int, tuple[float, float]] = {}
+    for row in rows:
+        if row.time is not None:
+            first, last = spans.get(row.file, (row.time, row.time))
+            spans[row.file] = (min(first, row.time), max(last, row.time))
+    found: set[int] = set()
+    for file, (first, last) in spans.items():
+        if any(other != file and begins < last and first < ends for other, (begins, ends) in spans.items()):
+            found.add(file)
+    untimed = [i for i in range(len(log.files)) if i not in spans and _RANKED.search(log.files[i].path.stem)]
+    return found | set(untimed if len(untimed) > 1 else [])

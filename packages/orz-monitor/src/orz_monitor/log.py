@@ -1,0 +1,380 @@
+"""What reading yields: rows of numbers, ticks of progress bars, events and columns, each with its place.
+
+A `Log` is in the order of the files and in the names of whoever wrote them. `stitch` makes a `Run` of it: one step
+axis, one attempt, canonical names.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.numbers import Precision, number
+from orz_monitor.transport.prefixes import NOWHERE, Origin
+
+MOST_KEYS: Final = 10_000
+"""Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
+_LONGEST_KEY: Final = 200
+_RECENT: Final = 200
+"""Entries among which the pass of a bar is looked for that the cut of a file went through."""
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Row:
+    """The numbers of one metric line, or the mean over the frames of one pass of a progress bar.
+
+    Attributes:
+        dialect: name of the dialect that read it.
+        keys: raw keys, [K].
+        values: f64, [K]; percentages are fractions, times are seconds, sizes are bytes.
+        line: line number in its file, from 1.
+        file: index into `Log.files`.
+        step: the step it belongs to; None until the dialect's `number` finds it.
+        axis: what is counted, where that is not the training step (`eval`, `train`, `rollout`).
+        time: seconds since the Unix epoch, or None.
+        origin: the process that printed it.
+        count: frames that `values` are the mean of; 1 for a line.
+        bar: first and last counter and the total of a bar's frames, or None for a line.
+    """
+
+    dialect: str
+    keys: tuple[str, ...]
+    values: array[float]
+    line: int
+    file: int = 0
+    step: int | None = None
+    axis: str = ""
+    time: float | None = None
+    origin: Origin = NOWHERE
+    count: int = 1
+    bar: tuple[int, int, int | None] | None = None
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Tick:
+    """Where a progress bar stood; refreshes of one bar in a row are one tick.
+
+    Attributes:
+        dialect: name of the dialect that read it.
+        name: the bar's description.
+        done: its counter.
+        total: what it counts to, or None.
+        line: line number in its file, from 1.
+        file: index into `Log.files`.
+        time: seconds since the Unix epoch, or None.
+        elapsed_s: seconds since the bar began, or None.
+    """
+
+    dialect: str
+    name: str
+    done: int
+    total: int | None
+    line: int
+    file: int = 0
+    time: float | None = None
+    elapsed_s: float | None = None
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Event:
+    """Something that happened, in the names of `records.EVENTS` and these.
+
+    `ref_update` (the reference became the policy), `config` (`data` holds settings), `fault` (`data.kind` is one of
+    `dialects.crashes.KINDS`), `notice` (anything a rule looks at by `data.kind`).
+
+    Attributes:
+        event: its name.
+        line: line number in its file, from 1.
+        file: index into `Log.files`.
+        dialect: name of the dialect that read it.
+        step: the step it belongs to, or None.
+        time: seconds since the Unix epoch, or None.
+        origin: the process that printed it.
+        data: details, of JSON types.
+    """
+
+    event: str
+    line: int
+    file: int = 0
+    dialect: str = ""
+    step: int | None = None
+    time: float | None = None
+    origin: Origin = NOWHERE
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Column:
+    """One metric of a store (TensorBoard, W&B, MLflow, trackio, JSONL, CSV).
+
+    Attributes:
+        key: raw key.
+        steps: [K] i64, in the order of the store; may repeat and go back where a run was restarted.
+        values: [K] f64.
+        times: [K] f64, seconds since the Unix epoch; NaN where the store has none.
+        file: the file it was read from.
+    """
+
+    key: str
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+    times: NDArray[np.float64]
+    file: Path
+
+
+Entry: TypeAlias = Row | Tick | Event
+
+
+@dataclass(kw_only=True, slots=True)
+class FileFacts:
+    """What is known of one file that was read.
+
+    Attributes:
+        path: the file.
+        num_bytes: its size, decompressed.
+        num_lines: lines in it.
+        num_cut_lines: lines that were too long to be read whole.
+    """
+
+    path: Path
+    num_bytes: int = 0
+    num_lines: int = 0
+    num_cut_lines: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class Log:
+    """Everything that was read.
+
+    Attributes:
+        entries: rows, ticks and events in the order of the files.
+        columns: metrics of stores.
+        files: the files.
+        votes: dialect name to the number of lines that it understood.
+        precisions: (dialect, raw key) to how its values are printed.
+        texts: keys of metric lines whose values are no numbers.
+        num_refused_keys: keys beyond `MOST_KEYS`.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)
+    files: list[FileFacts] = field(default_factory=list)
+    votes: Counter[str] = field(default_factory=Counter)
+    precisions: dict[tuple[str, str], Precision] = field(default_factory=dict)
+    texts: set[tuple[str, str]] = field(default_factory=set)
+    num_refused_keys: int = 0
+    _names: dict[bytes, str] = field(default_factory=dict)
+    _shapes: dict[tuple[bytes, ...], tuple[str, ...]] = field(default_factory=dict)
+    _file: int = 0
+
+    def begin(self, path: Path) -> FileFacts:
+        """Say that what follows is from another file."""
+        facts = FileFacts(path=path)
+        self.files.append(facts)
+        self._file = len(self.files) - 1
+        return facts
+
+    def add_pairs(
+        self,
+        dialect: str,
+        pairs: Sequence[tuple[bytes, bytes]],
+        *,
+        line: int,
+        step: int | None = None,
+        axis: str = "",
+        time: float | None = None,
+        origin: Origin = NOWHERE,
+    ) -> Row | None:
+        """Add a metric line as key and printed value; values that are no numbers are noted as texts.
+
+        Returns:
+            The row, or None where no value is a number.
+        """
+        keys: list[bytes] = []
+        values = array("d")
+        for key, token in pairs:
+            value = number(token)
+            if value is None:
+                if name := self.name_of(key):
+                    self.texts.add((dialect, name))
+            elif name := self.name_of(key):
+                keys.append(key)
+                values.append(value)
+                self._observe(dialect, name, token)
+        if not keys:
+            return None
+        return self.add_values(
+            dialect, self.shape(tuple(keys)), values, line=line, step=step, axis=axis, time=time, origin=origin
+        )
+
+    def add_values(
+        self,
+        dialect: str,
+        keys: tuple[str, ...],
+        values: array[float],
+        *,
+        line: int,
+        step: int | None = None,
+        axis: str = "",
+        time: float | None = None,
+        origin: Origin = NOWHERE,
+        count: int = 1,
+        bar: tuple[int, int, int | None] | None = None,
+    ) -> Row:
+        """Add a row whose values are numbers already; `keys` come from `shape`."""
+        row = Row(
+            dialect=dialect,
+            keys=keys,
+            values=values,
+            line=line,
+            file=self._file,
+            step=step,
+            axis=axis,
+            time=time,
+            origin=origin,
+            count=count,
+            bar=bar,
+        )
+        self.entries.append(row)
+        self.votes[dialect] += 1
+        return row
+
+    def add_tick(
+        self,
+        dialect: str,
+        name: str,
+        done: int,
+        total: int | None,
+        *,
+        line: int,
+        time: float | None = None,
+        elapsed_s: float | None = None,
+    ) -> None:
+        """Add where a bar stands; it takes the place of a tick of the same bar right before it."""
+        tick = Tick(
+            dialect=dialect,
+            name=name,
+            done=done,
+            total=total,
+            line=line,
+            file=self._file,
+            time=time,
+            elapsed_s=elapsed_s,
+        )
+        last = self.entries[-1] if self.entries else None
+        if isinstance(last, Tick) and (last.name, last.file, last.total) == (name, self._file, total):
+            self.entries[-1] = tick
+        else:
+            self.entries.append(tick)
+
+    def add_event(
+        self,
+        dialect: str,
+        event: str,
+        *,
+        line: int,
+        step: int | None = None,
+        time: float | None = None,
+        origin: Origin = NOWHERE,
+        data: Mapping[str, object] | None = None,
+    ) -> None:
+        """Add something that happened."""
+        self.entries.append(
+            Event(
+                event=event,
+                line=line,
+                file=self._file,
+                dialect=dialect,
+                step=step,
+                time=time,
+                origin=origin,
+                data=data or {},
+            )
+        )
+
+    def shape(self, keys: tuple[bytes, ...]) -> tuple[str, ...]:
+        """Return raw keys as text, the same tuple for the same keys; all must be known to `name_of`."""
+        known = self._shapes.get(keys)
+        if known is None:
+            known = tuple(self.name_of(key) for key in keys)
+            if len(self._shapes) < MOST_KEYS:
+                self._shapes[keys] = known
+        return known
+
+    def name_of(self, key: bytes) -> str:
+        """Return a raw key as text; empty for one that is no name, or one too many."""
+        known = self._names.get(key)
+        if known is None:
+            known = "".join(c for c in key.decode("utf-8", errors="replace").strip() if c.isprintable())
+            if not known or len(known) > _LONGEST_KEY:
+                return ""
+            if len(self._names) >= MOST_KEYS:
+                self.num_refused_keys += 1
+                return ""
+            self._names[key] = known
+        return known
+
+    def _observe(self, dialect: str, name: str, token: bytes) -> None:
+        """Learn how a key's values are printed."""
+        precision = self.precisions.get((dialect, name))
+        if precision is None:
+            precision = self.precisions[dialect, name] = Precision()
+        if not precision.settled:
+            precision.observe(token)
+
+    def observe_all(self, dialect: str, keys: tuple[str, ...], tokens: Sequence[bytes]) -> bool:
+        """Learn how the values of a whole line are printed; tells whether all keys are known well enough."""
+        settled = True
+        for key, token in zip(keys, tokens, strict=True):
+            self._observe(dialect, key, token)
+            settled = settled and self.precisions[dialect, key].settled
+        return settled
+
+    def extend(self, other: Log) -> None:
+        """Append what was read from the rest of the last file: line numbers go on from here."""
+        facts, rest = self.files[-1], other.files[-1]
+        for entry in other.entries:
+            entry.line += facts.num_lines
+            entry.file = self._file
+        self.entries += self._without_rest_of_passes(other.entries)
+        facts.num_bytes += rest.num_bytes
+        facts.num_lines += rest.num_lines
+        facts.num_cut_lines += rest.num_cut_lines
+        self.votes.update(other.votes)
+        self.texts |= other.texts
+        self.num_refused_keys += other.num_refused_keys
+        for key, precision in other.precisions.items():
+            if key in self.precisions:
+                self.precisions[key].merge(precision)
+            else:
+                self.precisions[key] = precision
+
+    def _without_rest_of_passes(self, entries: list[Entry]) -> list[Entry]:
+        """Join the passes of bars that go on in `entries` with their beginnings, and return what is left."""
+        begun = {entry.keys: entry for entry in self.entries[-_RECENT:] if isinstance(entry, Row) and entry.bar}
+        rest: list[Entry] = []
+        for entry in entries:
+            first = begun.pop(entry.keys, None) if isinstance(entry, Row) and entry.bar else None
+            if first is not None and isinstance(entry, Row) and _joined(first, entry):
+                continue
+            rest.append(entry)
+        return rest
+
+
+def _joined(row: Row, later: Row) -> bool:
+    """Join two parts of one pass that was read in two halves; tells whether they are one."""
+    if row.bar is None or later.bar is None or row.keys != later.keys or later.bar[0] < row.bar[1]:
+        return False
+    total = row.count + later.count
+    for index, value in enumerate(later.values):
+        row.values[index] += (value - row.values[index]) * later.count / total
+    row.count = total
+    row.bar = (row.bar[0], later.bar[1], later.bar[2])
+    return True

@@ -1,0 +1,183 @@
+"""Numbers as logs print them, and how precisely they were printed.
+
+A log is text: `0.000` is not zero, it is less than half of the last digit. Each series keeps the precision of its
+tokens, from which the quantum of every value follows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind: TypeAlias = Literal["exact", "fixed", "significant"]
+
+_SAMPLES: Final = 64
+"""Tokens of a key that are looked at; a logger does not change its format."""
+_EXACT_DIGITS: Final = 9
+"""From this many significant digits on, a value was printed in full."""
+_MOST_FIXED: Final = 6
+"""More decimals than this are nobody's format: the values happen to be as long as each other."""
+_ENOUGH: Final = 16
+"""So many values are not as long as each other by chance."""
+_PLAIN: Final = re.compile(rb"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d{1,4}))?$")
+_WRAPPED: Final = re.compile(
+    rb"(?:np\.|numpy\.|torch\.|jnp\.)?(?:float(?:16|32|64)?|u?int(?:8|16|32|64)?|bool_?|tensor|array|Array|Decimal)"
+    rb"\(\[?(?P<inner>[^,()\[\]]{1,40})\]?(?:,[^()]{0,200})?\)$"
+)
+_UNIT: Final = re.compile(rb"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,4})?) ?(?P<unit>[A-Za-z%/_]{1,16})$")
+_SPAN: Final = re.compile(rb"(?:(\d{1,6})d ?)?(?:(\d{1,6})h ?)?(?:(\d{1,6})m ?)?(?:(\d{1,6}(?:\.\d{1,6})?)s)?$")
+_UNITS: Final = {
+    b"%": 0.01,
+    b"s": 1.0,
+    b"sec": 1.0,
+    b"ms": 1e-3,
+    b"us": 1e-6,
+    b"KiB": 2.0**10,
+    b"MiB": 2.0**20,
+    b"GiB": 2.0**30,
+    b"TiB": 2.0**40,
+    b"KB": 1e3,
+    b"MB": 1e6,
+    b"GB": 1e9,
+    b"TB": 1e12,
+}
+"""Units that change the value: shares become fractions, times seconds, sizes bytes."""
+_WORDS: Final = {b"True": 1.0, b"False": 0.0, b"NaN": math.nan, b"Infinity": math.inf, b"-Infinity": -math.inf}
+
+
+def number(token: bytes) -> float | None:
+    """Read one printed value in base units (fractions, seconds, bytes); None where it is no number.
+
+    Example:
+        >>> [number(t) for t in (b"np.float64(0.01)", b"'4.2e-05'", b"5.4%", b"1h 5m", b"tensor(2., device='cuda:0')")]
+        [0.01, 4.2e-05, 0.054000000000000006, 3900.0, 2.0]
+        >>> number(b"None") is None
+        True
+    """
+    try:
+        return float(token) if b"_" not in token else None
+    except ValueError:
+        return _odd(token.strip())
+
+
+def _odd(token: bytes) -> float | None:
+    """Read a value that is more than a plain number."""
+    if len(token) > 300:  # noqa: PLR2004 - no number is that long
+        return None
+    if token[:1] in {b"'", b'"'} and token[-1:] == token[:1]:
+        token = token[1:-1].strip()
+    if token in _WORDS:
+        return _WORDS[token]
+    if match := _WRAPPED.match(token):
+        return _simple(match["inner"].strip(b"'\" "))
+    if match := _UNIT.match(token):
+        return float(match["number"]) * _UNITS.get(match["unit"], 1.0)
+    if (match := _SPAN.match(token)) and any(match.groups()):
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    return _simple(token)
+
+
+def _simple(token: bytes) -> float | None:
+    """Read a plain number, or one of the words."""
+    try:
+        return float(token) if b"_" not in token else None
+    except ValueError:
+        return _WORDS.get(token)
+
+
+@dataclass(kw_only=True, slots=True)
+class Precision:
+    """How the values of one key are printed, learnt from its first tokens.
+
+    Attributes:
+        num_samples: tokens looked at.
+        decimals: fewest and most digits after the point.
+        digits: most significant digits.
+        exponents: whether a token had an exponent.
+        padded: whether a token ended in zeros that only a fixed format writes, as in `0.500`.
+        unit: what one unit of the printed number is: 0.01 for percentages.
+    """
+
+    num_samples: int = 0
+    decimals: tuple[int, int] = (99, 0)
+    digits: int = 0
+    exponents: bool = False
+    padded: bool = False
+    unit: float = 1.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough tokens were seen."""
+        return self.num_samples >= _SAMPLES
+
+    def observe(self, token: bytes) -> None:
+        """Learn from one token."""
+        if self.num_samples >= _SAMPLES:
+            return
+        token = token.strip().strip(b"'\"")
+        if match := _UNIT.match(token):
+            self.unit = _UNITS.get(match["unit"], 1.0)
+        match = _PLAIN.match(_naked(token))
+        if match is None or not (match[1] or match[2]):
+            return
+        after = len(match[2])
+        self.num_samples += 1
+        self.decimals = (min(self.decimals[0], after), max(self.decimals[1], after))
+        self.digits = max(self.digits, len((match[1] + match[2]).lstrip(b"0")))
+        self.exponents = self.exponents or match[3] is not None
+        self.padded = self.padded or (after > 1 and match[2].endswith(b"0"))
+
+    def merge(self, other: Precision) -> None:
+        """Take in what another part of the log showed."""
+        self.num_samples += other.num_samples
+        self.decimals = (min(self.decimals[0], other.decimals[0]), max(self.decimals[1], other.decimals[1]))
+        self.digits = max(self.digits, other.digits)
+        self.exponents = self.exponents or other.exponents
+        self.padded = self.padded or other.padded
+
+    @property
+    def kind(self) -> Kind:
+        """`fixed`: so many decimals; `significant`: so many digits; `exact`: all there are."""
+        fewest, most = self.decimals
+        padded = self.padded or self.num_samples >= _ENOUGH
+        if self.num_samples and 0 < fewest == most <= _MOST_FIXED and padded and not self.exponents:
+            return "fixed"
+        if self.num_samples == 0 or self.digits >= _EXACT_DIGITS:
+            return "exact"
+        return "significant" if most or self.exponents else "exact"  # counts
+
+    def quanta(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the size of the last printed digit of each value, [K]; 0 where it was printed in full.
+
+        Example:
+            >>> seen = Precision()
+            >>> for token in (b"0.100", b"0.000"):
+            ...     seen.observe(token)
+            >>> seen.quanta(np.array([0.1, 0.0])).tolist()
+            [0.001, 0.001]
+        """
+        match self.kind:
+            case "exact":
+                return np.zeros(len(values))
+            case "fixed":
+                return np.full(len(values), self.unit * 10.0 ** -self.decimals[1])
+            case "significant":
+                size = np.abs(values)
+                usable = (size > 0) & np.isfinite(size)
+                exponent = np.floor(np.log10(np.where(usable, size, 1.0)))
+                return np.where(usable, 10.0 ** (exponent - max(self.digits, 1) + 1), 0.0)
+
+
+def _naked(token: bytes) -> bytes:
+    """Take wrappers and units off a token."""
+    if match := _WRAPPED.match(token):
+        return match["inner"].strip(b"'\" ")
+    if match := _UNIT.match(token):
+        return match["number"]
+    return token

@@ -1,0 +1,382 @@
+"""From a log to a run: one attempt, one process, one step axis, canonical names.
+
+- A row whose step goes back begins a new attempt: what the one before did from that step on is undone.
+- Rows that several processes of a job print alike are taken from one of them: rank 0, or who printed first.
+- Raw keys become canonical names by their dialect's meanings; others stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.dialects import Dialect, Meaning
+from orz_monitor.dialects.crashes import ended_by, verdict
+from orz_monitor.lanes import without_other_ranks
+from orz_monitor.log import Column, Entry, Event, Log, Row, Tick
+from orz_monitor.records import EventRecord, describe
+from orz_monitor.run import Run, coverage_of
+from orz_monitor.series import Series
+
+_SECONDS: Final = "seconds/"
+
+
+@dataclass(kw_only=True, slots=True)
+class _Points:
+    """The values of one raw key, in the order of the log."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+
+
+def stitch(
+    log: Log, *, name: str, path: Path, folder: Path | None, now: float, dialects: Iterable[type[Dialect]]
+) -> Run:
+    """Make a run of everything that was read."""
+    known = {kind.name: kind() for kind in dialects}
+    framework = _framework(log, known)
+    for dialect in known.values():
+        entries = [entry for entry in log.entries if entry.dialect == dialect.name]
+        if entries:
+            dialect.number(entries, log)
+    attempt = _Attempt(log)
+    rows = attempt.rows
+    raw = _raw_series(log, rows)
+    raw |= _column_series(log.columns, log, framework)
+    metrics, seconds, mapped = _canonical(raw, known, framework)
+    steps, lines, times = _steps(rows, log.columns)
+    return Run(
+        name=name,
+        path=path,
+        folder=folder,
+        steps=steps,
+        metrics=metrics,
+        seconds=seconds,
+        times=times,
+        events=_events(log),
+        restarts=tuple(attempt.restarts),
+        lines=lines,
+        coverage=coverage_of(
+            set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)
+        ),
+        traceback=None,
+        now=now,
+        framework=framework,
+        files=tuple(facts.path for facts in log.files),
+        folded=attempt.num_folded,
+    )
+
+
+class _Attempt:
+    """The rows that count: those of the last attempt, and of one process."""
+
+    def __init__(self, log: Log) -> None:
+        rows = [entry for entry in log.entries if isinstance(entry, Row) and entry.step is not None]
+        kept, self.num_folded = without_other_ranks(rows, log)
+        self.rows: list[Row] = []
+        self.restarts: list[int] = []
+        self._last: dict[tuple[str, tuple[str, ...], str], Row] = {}
+        resumes = [entry for entry in log.entries if isinstance(entry, Event) and entry.event == "resume"]
+        at = 0
+        for row in kept:
+            while at < len(resumes) and (resumes[at].file, resumes[at].line) < (row.file, row.line):
+                step = resumes[at].step
+                if step is not None and self.rows and any((old.step or 0) > step for old in self.rows[-50:]):
+                    self._restart(step + 1)
+                at += 1
+            self._add(row)
+
+    def _add(self, row: Row) -> None:
+        """Take a row; a step that goes back undoes what was done from there on."""
+        stream = (row.dialect, row.keys, row.axis)
+        last = self._last.get(stream)
+        step = row.step or 0
+        if last is not None and last.step is not None and row.bar is None and not row.axis:
+            if step < last.step or (step == last.step and not _alike(row, last) and _is_main(row, last)):
+                self._restart(step)
+            elif step == last.step and _alike(row, last):
+                return
+        self._last[stream] = row
+        self.rows.append(row)
+
+    def _restart(self, step: int) -> None:
+        """Undo all steps from one on."""
+        self.rows = [row for row in self.rows if (row.step or 0) < step]
+        self._last = {}
+        self.restarts.append(step)
+
+
+def _alike(row: Row, other: Row) -> bool:
+    """Tell whether two rows hold the same numbers."""
+    return row.values.tobytes() == other.values.tobytes()  # bytes, since NaN is not equal to itself
+
+
+def _is_main(row: Row, last: Row) -> bool:
+    """Tell whether a repeated step is a new attempt: only lines that print their own step once can tell."""
+    return len(row.keys) > 1 and row.file == last.file and row.axis == ""
+
+
+def _framework(log: Log, known: Mapping[str, Dialect]) -> str:
+    """Return the trainer that most lines were of."""
+    votes = {name: count for name, count in log.votes.items() if name in known and known[name].is_trainer}
+    if votes:
+        return max(votes, key=lambda name: votes[name])
+    keys = {column.key for column in log.columns}
+    if sum(describe(key) is not None for key in keys) * 2 > len(keys):
+        return "orz-train"
+    fits = {
+        name: sum(dialect.meaning(key) is not None for key in keys)
+        for name, dialect in known.items()
+        if dialect.is_trainer
+    }
+    best = max(fits, key=lambda name: fits[name], default="")
+    return best if best and fits[best] else "generic"
+
+
+def _raw_series(log: Log, rows: list[Row]) -> dict[tuple[str, str], Series]:
+    """Collect the values of each raw key."""
+    points: dict[tuple[str, str], _Points] = defaultdict(_Points)
+    for row in rows:
+        step = row.step or 0
+        for key, value in zip(row.keys, row.values, strict=True):
+            point = points[row.dialect, key]
+            point.steps.append(step)
+            point.values.append(value)
+            point.weights.append(row.count)
+            point.lines.append(row.line)
+            point.files.append(row.file)
+    return {place: _series(place, found, log) for place, found in points.items()}
+
+
+def _series(place: tuple[str, str], points: _Points, log: Log) -> Series:
+    """Make a series: of several values in a step, parts of a bar are averaged, and of lines the last counts."""
+    steps = np.array(points.steps, dtype=np.int64)
+    values = np.array(points.values, dtype=np.float64)
+    lines = np.array(points.lines, dtype=np.int64)
+    files = np.array(points.files, dtype=np.int64)
+    order = np.argsort(steps, kind="stable")
+    unique, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
+    last = order[first + counts - 1]
+    kept = values[last]
+    weights = np.array(points.weights, dtype=np.float64)
+    if len(unique) < len(steps) and weights.max() > 1:
+        of_step = np.searchsorted(unique, steps)
+        with np.errstate(invalid="ignore", over="ignore"):
+            kept = np.bincount(of_step, weights * values) / np.bincount(of_step, weights)
+    precision = log.precisions.get(place)
+    return Series(
+        name=place[1],
+        steps=unique,
+        values=kept,
+        raw_keys=(place[1],),
+        lines=lines[last],
+        files=files[last],
+        quanta=precision.quanta(kept) if precision is not None else None,
+    )
+
+
+def _column_series(columns: list[Column], log: Log, framework: str) -> dict[tuple[str, str], Series]:
+    """Turn the columns of stores into series; a step that is repeated counts as it was last."""
+    found: dict[tuple[str, str], Series] = {}
+    for column in columns:
+        keep = _last_of_each(column.steps)
+        steps = column.steps[keep]
+        file = next((i for i, facts in enumerate(log.files) if facts.path == column.file), None)
+        found[framework, column.key] = Series(
+            name=column.key,
+            steps=steps,
+            values=column.values[keep],
+            raw_keys=(column.key,),
+            files=np.full(len(steps), file, dtype=np.int64) if file is not None else None,
+        )
+    return found
+
+
+def _last_of_each(steps: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return where each step stands last, leaving out steps that a later restart has undone."""
+    lowest = np.minimum.accumulate(steps[::-1])[::-1] if len(steps) else steps
+    valid = np.flatnonzero(steps <= lowest)  # nothing after it is lower
+    order = valid[np.argsort(steps[valid], kind="stable")]
+    _, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
+    return np.asarray(order[first + counts - 1], dtype=np.intp)
+
+
+def _canonical(
+    raw: Mapping[tuple[str, str], Series], known: Mapping[str, Dialect], framework: str
+) -> tuple[dict[str, Series], dict[str, Series], set[str]]:
+    """Give series their canonical names.
+
+    Returns:
+        Metrics by name, phases by name, and the names of metrics that a dialect knows.
+    """
+    groups: dict[str, list[tuple[Meaning, Series]]] = defaultdict(list)
+    metrics: dict[str, Series] = {}
+    for (dialect, key), series in raw.items():
+        meaning = known[dialect].meaning(key) if dialect in known else None
+        if meaning is None and describe(key) is not None and framework == "orz-train":
+            meaning = Meaning(key)
+        if meaning is None:
+            name = f"{dialect}/{key}" if describe(key) is not None or key in metrics else key
+            metrics[name] = _named(series, name, Meaning(name))
+        else:
+            groups[meaning.name].append((meaning, series))
+    mapped: set[str] = set()
+    seconds: dict[str, Series] = {}
+    for name, candidates in groups.items():
+        chosen, rest = _chosen(candidates)
+        if name.startswith(_SECONDS):
+            phase = name.removeprefix(_SECONDS)
+            seconds[phase] = _named(chosen, phase, Meaning(phase))
+        else:
+            metrics[name] = chosen
+            mapped.add(name)
+        for series in rest:
+            other = (
+                series.name
+                if describe(series.name) is None and series.name not in groups
+                else f"{framework}/{series.name}"
+            )
+            metrics.setdefault(other, _named(series, other, Meaning(other)))
+            mapped.add(other)
+    return dict(sorted(metrics.items())), dict(sorted(seconds.items())), mapped
+
+
+def _chosen(candidates: list[tuple[Meaning, Series]]) -> tuple[Series, list[Series]]:
+    """Choose among series of one meaning; those that add up become one.
+
+    Returns:
+        The series in canonical units, and those that were not taken.
+    """
+    adding = [(meaning, series) for meaning, series in candidates if meaning.adds]
+    single = sorted(
+        ((meaning, series) for meaning, series in candidates if not meaning.adds),
+        key=lambda item: (item[0].rank, -len(item[1])),
+    )
+    if single:
+        meaning, series = single[0]
+        chosen = _named(series, meaning.name, meaning)
+        rest = [other for _, other in adding]
+        for other_meaning, other in single[1:]:
+            if other_meaning.rank == meaning.rank:
+                chosen = _filled(chosen, _named(other, meaning.name, other_meaning))
+            else:
+                rest.append(other)
+        return chosen, rest
+    steps = np.unique(np.concatenate([series.steps for _, series in adding]))
+    parts = [_named(series, meaning.name, meaning) for meaning, series in adding]
+    values = np.sum([np.nan_to_num(part.at(steps), nan=0.0) for part in parts], axis=0)
+    name = adding[0][0].name
+    keys = tuple(key for part in parts for key in part.raw_keys)
+    return Series(name=name, steps=steps, values=values, raw_keys=keys, unit=_unit(name)), []
+
+
+def _filled(series: Series, other: Series) -> Series:
+    """Add the steps that only the other of two series has, as where a key was renamed between versions."""
+    new = np.isin(other.steps, series.steps, invert=True)
+    order = np.argsort(np.concatenate([series.steps, other.steps[new]]), kind="stable")
+
+    def both(ours: NDArray[Any] | None, theirs: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if ours is None or theirs is None else np.concatenate([ours, theirs[new]])[order]
+
+    return replace(
+        series,
+        steps=np.concatenate([series.steps, other.steps[new]])[order],
+        values=np.concatenate([series.values, other.values[new]])[order],
+        raw_keys=series.raw_keys + other.raw_keys,
+        lines=both(series.lines, other.lines),
+        files=both(series.files, other.files),
+        quanta=both(series.quanta, other.quanta),
+    )
+
+
+def _named(series: Series, name: str, meaning: Meaning) -> Series:
+    """Return a series under its name, in canonical units."""
+    return Series(
+        name=name,
+        steps=series.steps,
+        values=series.values * meaning.scale + meaning.offset,
+        raw_keys=series.raw_keys,
+        unit=_unit(name),
+        estimator=meaning.estimator,
+        lines=series.lines,
+        files=series.files,
+        quanta=series.quanta * abs(meaning.scale) if series.quanta is not None else None,
+    )
+
+
+def _unit(name: str) -> str:
+    """Return the unit of a registered metric."""
+    spec = describe(name)
+    return spec.unit if spec is not None else ""
+
+
+def _steps(rows: list[Row], columns: list[Column]) -> tuple[NDArray[np.int64], dict[int, int], Series]:
+    """Return the steps of training, the line of each, and when each ended."""
+    lines: dict[int, int] = {}
+    times: dict[int, float] = {}
+    for row in rows:
+        step = row.step or 0
+        if row.axis:
+            continue
+        lines.setdefault(step, row.line)
+        if row.time is not None:
+            times[step] = max(times.get(step, -math.inf), row.time)
+    for column in columns:
+        stamped_at = ~np.isnan(column.times)
+        times |= dict(zip(column.steps[stamped_at].tolist(), column.times[stamped_at].tolist(), strict=True))
+    known = set(lines) | {int(step) for column in columns for step in column.steps.tolist()}
+    stamped = sorted(times)
+    return (
+        np.array(sorted(known), dtype=np.int64),
+        lines,
+        Series(
+            name="time",
+            steps=np.array(stamped, dtype=np.int64),
+            values=np.array([times[step] for step in stamped], dtype=np.float64),
+        ),
+    )
+
+
+def _events(log: Log) -> tuple[EventRecord, ...]:
+    """Return what happened as records, with the place of each in its data; how the run ended comes last."""
+    step = None
+    found: list[EventRecord] = []
+    for entry in _in_order(log.entries):
+        if isinstance(entry, Row):
+            step = entry.step if entry.step is not None and not entry.axis else step
+        elif isinstance(entry, Event):
+            found.append(_record(entry, entry.event, entry.step if entry.step is not None else step, log))
+    end = verdict(log.entries)
+    if end is not None:
+        found.append(_record(end, ended_by(end), step, log))
+    return tuple(found)
+
+
+def _record(event: Event, name: str, step: int | None, log: Log) -> EventRecord:
+    """Return an event as a record."""
+    place: dict[str, object] = {"line": event.line}
+    if event.file < len(log.files):
+        place["file"] = str(log.files[event.file].path)
+    return EventRecord(
+        event=name,
+        time=event.time if event.time is not None else math.nan,
+        step=step,
+        data={**event.data, **place},
+    )
+
+
+def _in_order(entries: list[Entry]) -> list[Row | Event]:
+    """Return rows and events in the order of the files."""
+    return sorted(
+        (entry for entry in entries if not isinstance(entry, Tick)), key=lambda entry: (entry.file, entry.line)
+    )

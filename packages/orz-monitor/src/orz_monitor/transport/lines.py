@@ -1,0 +1,177 @@
+r"""Bytes to physical lines, and a line to the pieces that were printed on it.
+
+A line ends at `\n` only. A `\r` is a refresh within a line: tqdm writes many frames into one. Each frame, and each
+log record glued to the end of a bar, is a `Segment` with its prefixes taken off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from orz_monitor.transport.ansi import without_escapes
+from orz_monitor.transport.prefixes import NOWHERE, Origin, Prefix, take_prefixes
+
+LONGEST_LINE_BYTES: Final = 1 << 20
+"""What a line has beyond this is skipped and counted; no metric line comes near it."""
+
+_GLUED: Final = re.compile(
+    rb"(?<=[^\s\x1b])\s*(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +\| )"
+    rb"|(?<=\])(?=[IWEF]\d{4} \d\d:\d\d:\d\d\.\d|\[(?:rank|default)\d)"
+)
+"""Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's."""
+_REPEATED: Final = re.compile(rb" ?\[repeated (\d{1,9})x across cluster\](?: \(Ray deduplicates logs[^)]*\))?\s*$")
+
+
+class Splitter:
+    """Splits a stream of chunks into lines, whatever the chunks' borders.
+
+    Attributes:
+        num_bytes: bytes taken so far.
+        num_cut_lines: lines that were longer than `LONGEST_LINE_BYTES`.
+        num_skipped_bytes: bytes of such lines that were left out.
+    """
+
+    def __init__(self, longest: int = LONGEST_LINE_BYTES) -> None:
+        self._longest = longest
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self.num_bytes = 0
+        self.num_cut_lines = 0
+        self.num_skipped_bytes = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take a chunk and return the lines that it completes, without their newlines."""
+        self.num_bytes += len(chunk)
+        parts = chunk.split(b"\n")
+        if len(parts) == 1:
+            self._hold(chunk)
+            return []
+        self._hold(parts[0])
+        parts[0] = self._release()
+        self._hold(parts.pop())
+        if len(chunk) > self._longest:
+            parts = [self._capped(part) for part in parts]
+        return parts
+
+    def close(self) -> list[bytes]:
+        """Return what stands behind the last newline, if anything does."""
+        return [self._release()] if self._held else []
+
+    @property
+    def pending(self) -> bytes:
+        """The line that is still being written."""
+        return b"".join(self._pieces)
+
+    def _hold(self, piece: bytes) -> None:
+        """Keep a piece of an unfinished line, up to the cap."""
+        if not piece:
+            return
+        room = self._longest - min(self._held, self._longest)
+        self._held += len(piece)
+        if room:
+            self._pieces.append(piece[:room])
+
+    def _release(self) -> bytes:
+        """Return the line that was held."""
+        line = b"".join(self._pieces)
+        if self._held > self._longest:
+            self.num_cut_lines += 1
+            self.num_skipped_bytes += self._held - len(line)
+        self._pieces, self._held = [], 0
+        return line
+
+    def _capped(self, line: bytes) -> bytes:
+        """Cut a line that came whole."""
+        if len(line) <= self._longest:
+            return line
+        self.num_cut_lines += 1
+        self.num_skipped_bytes += len(line) - self._longest
+        return line[: self._longest]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """One thing that was printed: a log record, a frame of a bar, a line of text.
+
+    Attributes:
+        body: what is left when prefixes and escapes are off; bytes as they were, perhaps not UTF-8.
+        origin: the process that printed it, as far as prefixes tell.
+        time: seconds since the Unix epoch, or None; without a zone in the log, the local one.
+        level: the logger's level name, or empty.
+        place: the logger's `module:function:line` or `file:line`, or empty.
+        repeats: how often it was printed, where Ray folded equal lines of several processes.
+    """
+
+    body: bytes
+    origin: Origin = NOWHERE
+    time: float | None = None
+    level: str = ""
+    place: str = ""
+    repeats: int = 1
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.body.decode("utf-8", errors="replace")
+
+
+class Line:
+    """A physical line, taken apart when someone asks.
+
+    Args:
+        raw: the line without its newline.
+        number: line number in its file, from 1.
+        before: the line before it, where a prefix may stand alone.
+    """
+
+    __slots__ = ("_segments", "before", "number", "raw")
+
+    def __init__(self, raw: bytes, number: int = 1, before: bytes = b"") -> None:
+        self.raw = raw
+        self.number = number
+        self.before = before
+        self._segments: list[Segment] | None = None
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Everything that was printed on this line, in order; empty pieces are left out."""
+        if self._segments is None:
+            self._segments = list(self._split())
+        return self._segments
+
+    def _split(self) -> Iterator[Segment]:
+        """Yield the segments."""
+        raw = without_escapes(self.raw)
+        repeats = 1
+        if raw.find(b"x across cluster]") >= 0 and (found := _REPEATED.search(raw)):
+            repeats, raw = int(found[1]), raw[: found.start()]
+        prefix = self._inherited()
+        for frame in raw.split(b"\r"):
+            for piece in _GLUED.split(frame) if b" | " in frame or b"it]" in frame else (frame,):
+                if not piece or piece.isspace():
+                    continue
+                own, start = take_prefixes(piece)
+                if own is not None:
+                    prefix = own.over(prefix)
+                if start < len(piece):
+                    yield Segment(
+                        body=piece[start:],
+                        origin=prefix.origin,
+                        time=own.time if own is not None else None,
+                        level=own.level if own is not None else "",
+                        place=own.place if own is not None else "",
+                        repeats=repeats,
+                    )
+
+    def _inherited(self) -> Prefix:
+        """Return the prefix that stands alone on the line before, as Ray leaves it before a bar."""
+        if self.before and len(self.before) < 200:  # noqa: PLR2004 - a prefix is short
+            stripped = without_escapes(self.before).strip()
+            if stripped.startswith(b"(") and stripped.endswith(b")"):
+                own, start = take_prefixes(stripped)
+                if own is not None and start == len(stripped):
+                    return own
+        return Prefix()

@@ -1,0 +1,141 @@
+"""Open what a user names: a file, standard input or a URL, plain or compressed, as chunks of bytes."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final, cast
+
+from orz_monitor.errors import UnreadableRunError
+from orz_monitor.transport.ansi import shown_safely
+
+CHUNK_BYTES: Final = 1 << 20
+_GZIP: Final = b"\x1f\x8b"
+_ZSTANDARD: Final = b"\x28\xb5\x2f\xfd"
+_SNIFFED_BYTES: Final = 1 << 16
+_CONTROLS: Final = bytes(c for c in range(32) if c not in b"\b\t\n\x0b\x0c\r\x1b") + b"\x7f"
+_BINARY_FRAC: Final = 0.03
+"""Control characters that no log has this many of; random bytes have three times as many."""
+
+
+def is_url(path: str | Path) -> bool:
+    """Tell whether a path is a URL for fsspec, such as `s3://bucket/train.log`."""
+    return "://" in str(path) or ":/" in str(path)[2:]
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a log for reading bytes; `-` is standard input, and compressed files are decompressed.
+
+    Raises:
+        UnreadableRunError: it can't be opened, with the reason.
+    """
+    try:
+        with _raw(str(path)) as raw:
+            yield _decompressed(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UnreadableRunError(
+            f"{shown_safely(str(path))}: can't be read: {reason}", remedy=_remedy(error)
+        ) from error
+
+
+def chunks(path: str | Path) -> Iterator[bytes]:
+    """Yield the bytes of a log in chunks of up to 1 MiB, the first one looked at.
+
+    A compressed file that is torn yields what comes before the tear.
+
+    Raises:
+        UnreadableRunError: it can't be read, or is no text.
+    """
+    with opened(path) as file:
+        first = True
+        while chunk := _next(file):
+            if first:
+                refuse_binary(chunk, path)
+                first = False
+            yield chunk
+
+
+def refuse_binary(start: bytes, path: str | Path) -> None:
+    """Refuse what is no text, by its first bytes.
+
+    Raises:
+        UnreadableRunError: it is binary data.
+    """
+    sample = start[:_SNIFFED_BYTES].replace(b"\0", b"")  # a truncated log that is written on has holes of zeros
+    wide = start[:2] in {b"\xff\xfe", b"\xfe\xff"}
+    controls = len(sample) - len(sample.translate(None, _CONTROLS))
+    if wide or (sample and controls / len(sample) > _BINARY_FRAC) or (start and not sample):
+        what = "UTF-16 text" if wide else "binary data"
+        raise UnreadableRunError(
+            f"{shown_safely(str(path))}: no metric recognised: {what}, not a log",
+            remedy="convert it with `iconv -f UTF-16 -t UTF-8`" if wide else "give a console log, or a run folder",
+        )
+
+
+def _next(file: IO[bytes]) -> bytes:
+    """Read a chunk; the end of a torn compressed stream is an end."""
+    try:
+        return file.read(CHUNK_BYTES)
+    except (EOFError, zlib.error):
+        return b""
+    except Exception as error:
+        if type(error).__module__.startswith("zstandard"):
+            return b""
+        raise
+
+
+@contextmanager
+def _raw(path: str) -> Iterator[IO[bytes]]:
+    """Open the bytes as they are stored."""
+    if path == "-":
+        yield sys.stdin.buffer
+    elif is_url(path):
+        import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415  slow to import, and rarely needed
+
+        try:
+            remote = fsspec.open(_repaired(path), "rb")
+        except (ImportError, ValueError) as error:
+            raise UnreadableRunError(
+                f"{shown_safely(path)}: {error}",
+                remedy="install the fsspec driver of this kind of URL, or copy the file",
+            ) from error
+        with remote as file:
+            yield cast("IO[bytes]", file)
+    else:
+        with Path(path).open("rb") as file:
+            yield file
+
+
+def _repaired(path: str) -> str:
+    """Give a URL back the slash that `pathlib` takes: `s3:/bucket` was `s3://bucket`."""
+    scheme, _, rest = path.partition(":")
+    return f"{scheme}://{rest.lstrip('/')}" if not rest.startswith("///") else path
+
+
+def _decompressed(raw: IO[bytes]) -> IO[bytes]:
+    """Return a stream of plain bytes, by the first bytes of what is there."""
+    buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", raw), CHUNK_BYTES)
+    magic = buffered.peek(4)[:4]
+    if magic.startswith(_GZIP):
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
+    if magic == _ZSTANDARD:
+        import zstandard  # noqa: PLC0415  rarely needed
+
+        return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
+    return buffered
+
+
+def _remedy(error: BaseException) -> str:
+    """Say what to do about an error."""
+    if isinstance(error, PermissionError):
+        return "ask for permission to read it, or copy it to where you may"
+    if isinstance(error, FileNotFoundError):
+        return "check the path"
+    return "check the path and its permissions"

@@ -1,0 +1,152 @@
+"""Open-Reasoner-Zero's console: bars and dictionaries, steps, the critic's loss, and what it says in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_monitor.dialects.orz import Orz
+from orz_monitor.loading import load_run
+from orz_monitor.log import Log, Row, Tick
+from orz_monitor.reading import read_chunks
+from orz_monitor.run import State
+
+pytestmark = pytest.mark.unit
+
+PREFIX = "\x1b[36m(PolicyRayActorBase pid=24113)\x1b[0m "
+CRITIC = "\x1b[36m(CriticRayActorBase pid=24258, ip=10.0.0.2)\x1b[0m "
+
+
+def frames(label: str, total: int, postfixes: list[str]) -> list[str]:
+    """Return a pass of a bar as tqdm writes it: each postfix with the old counter, then with the new one."""
+    shown = [f"{label}:   0%|          | 0/{total} [00:00<?, ?it/s]"]
+    for done, postfix in enumerate(postfixes):
+        shown += [
+            f"{label}:  {count}%|█▍        | {count}/{total} [00:0{count}<00:06,  6.57s/it, {postfix}]"
+            for count in (done, done + 1)
+        ]
+    return shown
+
+
+def driver(second: int, place: str, message: str) -> str:
+    return f"2025-02-21 22:59:{second:02}.882 | INFO     | {place} - {message}"
+
+
+def one_step(step: int, reward: float, losses: tuple[float, float]) -> str:
+    critic = [f"critic_loss={loss}, values=0.4, critic_lr=5e-6" for loss in losses]
+    actor = [f"pg={pg}, ret=0.0383, glen=852, tlen=1.07e+3, kl=0.08, act_lr=1e-6, ent=0.5" for pg in (0.1, 0.3)]
+    return "\n".join(
+        [
+            driver(1, "orz.ppo.trainer:make_experience:227", "start generation"),
+            driver(2, "orz.ppo.trainer:make_experience:49", "Generate sequences via vllm engines, time cost: 12.34s"),
+            driver(
+                3,
+                "__main__:custom_reward_fn:298",
+                "avg_non_stop_count: 0.0342,avg_repeat_score: 0.0213,avg_pass_at_n: 0.8594,"
+                f"avg_num_tokens: {800 + step}.0",
+            ),
+            driver(
+                4,
+                "orz.ppo.trainer:make_experience:317",
+                f"avg_raw_rewards: {reward}, avg_kl: 0.01, avg_response_length: 900.5, avg_orm_score: 0, "
+                f"avg_custom_rewards: {reward}",
+            ),
+            driver(5, "orz.ppo.trainer:train:129", f"dumping replay buffer to out/iter{step}_replay_buffer.jsonl"),
+            CRITIC + "\r" + "\r".join(frames("Critic Train epoch [1/1]", 24, critic)),
+            PREFIX + "\r" + "\r".join(frames("Actor Train epoch [1/1]", 18, actor)),
+            driver(6, "orz.ppo.trainer:train:49", "Actor model training, time cost: 99.00s"),
+            driver(
+                7,
+                "orz.ppo.trainer:train:173",
+                "{'policy_loss': 0.25, 'actor_lr': 9.99e-07, 'clip_ratio': 0.0, 'entropy': 0.4567890763282776, "
+                "'kl': nan, 'response_length': 812.3, 'total_length': 998.7, 'return': 0.04, "
+                "'policy_update_steps': 1.0}",
+            ),
+            f"\rEpisode [1/20]:  11%|█         | {step + 1}/445 [{10 * (step + 1)}:00<58:14:56, 530.88s/it]",
+        ]
+    )
+
+
+def read(text: str) -> Log:
+    return read_chunks([text.encode()], dialects=[Orz])
+
+
+def test_a_pass_of_a_bar_is_one_row_of_means() -> None:
+    """Each postfix counts once, though tqdm shows it twice; the next pass is another row."""
+    log = read(one_step(0, 0.5, (0.01, 0.03)) + one_step(1, 0.5, (0.05, 0.07)))
+    bars = [entry for entry in log.entries if isinstance(entry, Row) and entry.bar is not None]
+    assert [(row.count, row.bar) for row in bars] == [(2, (0, 2, 24)), (2, (0, 2, 18))] * 2
+    assert bars[0].keys == ("bar/critic_loss", "bar/values", "bar/critic_lr")
+    assert bars[0].values[0] == pytest.approx(0.02)
+    assert bars[3].values[0] == pytest.approx(0.2)
+
+
+def test_steps_and_values_of_a_whole_run(tmp_path: Path) -> None:
+    """Step numbers are ORZ's own, and the critic's loss is not what ORZ divided it to."""
+    path = tmp_path / "train.log"
+    text = "\n".join(one_step(step, 0.1 * step, (0.01, 0.03)) for step in range(3))
+    path.write_text(text + driver(9, "orz.ppo.trainer:train:196", "Successfully save model weights, training done."))
+    run = load_run(path)
+    assert run.framework == "orz"
+    assert run.steps.tolist() == [0, 1, 2]
+    assert run.state is State.FINISHED
+    assert run.series("reward/mean").values.tolist() == pytest.approx([0.0, 0.1, 0.2])
+    assert run.series("policy/loss").values.tolist() == [0.25] * 3
+    assert run.series("critic/loss").values.tolist() == pytest.approx([0.02 * (24 // 12)] * 3)
+    assert run.series("rollout/response_tokens_mean").values.tolist() == [800, 801, 802]
+    assert run.series("rollout/truncated_frac").values.tolist() == [0.0342] * 3
+    assert run.metrics["bar/pg"].values.tolist() == pytest.approx([0.2] * 3)
+    assert run.seconds["generate"].values.tolist() == [12.34] * 3
+    assert run.seconds["total"].steps.tolist() == [1, 2]
+    assert run.seconds["total"].values.tolist() == [600, 600]
+    assert len(run.metrics["policy/kl_ref"].values) == 3
+    assert run.series("policy/kl_ref").steps.tolist() == []  # all NaN, and they are kept
+    assert run.metrics["policy/kl_ref"].estimator == "k3"
+    place = run.metrics["reward/mean"]
+    assert place.lines is not None
+    assert text.split("\n")[int(place.lines[1]) - 1].count("avg_custom_rewards: 0.1") == 1
+
+
+def test_a_recipe_of_other_updates_scales_the_critic_by_them(tmp_path: Path) -> None:
+    """The table of settings at the start says how many micro-batches an update has."""
+    path = tmp_path / "train.log"
+    table = driver(0, "__main__:<module>:128", "--------- config key ---------        ------ value ------")
+    path.write_text(f"{table}\ncritic_update_steps        6\nactor_lr     1e-6\n\n" + one_step(0, 0.5, (0.01, 0.03)))
+    assert load_run(path).series("critic/loss").values.tolist() == pytest.approx([0.02 * 4])
+
+
+def test_a_torn_postfix_loses_its_last_number_only() -> None:
+    """Where the terminal ended within a number, half of it is not taken for the number."""
+    log = read(
+        f"{PREFIX}\rActor Train epoch [1/1]:  11%|█▏   | 29/256 [01:17<05:03,  1.34s/it, pg=-0.178, kl=0.0, ent=0.4"
+    )
+    row = next(entry for entry in log.entries if isinstance(entry, Row))
+    assert dict(zip(row.keys, row.values, strict=True)) == {"bar/pg": -0.178, "bar/kl": 0.0}
+
+
+def test_the_episodes_bar_counts_the_steps_of_all_episodes() -> None:
+    """Step 3 of the second episode of 100 is 103 of 2000."""
+    log = read("Episode [2/20]:   3%|▎         | 3/100 [6:55:57<58:14:56, 530.88s/it]" + driver(1, "a:b:1", "hello"))
+    ticks = [entry for entry in log.entries if isinstance(entry, Tick)]
+    assert [(tick.done, tick.total, tick.elapsed_s) for tick in ticks] == [(103, 2000, 24957.0)]
+
+
+def test_bars_are_known_to_have_three_digits() -> None:
+    """A value of a bar carries the size of its last digit."""
+    log = read(one_step(0, 0.5, (0.0123, 0.0301)))
+    assert log.precisions["orz", "bar/critic_loss"].kind == "significant"
+    assert log.precisions["orz", "bar/critic_loss"].digits == 3
+    assert log.precisions["orz", "entropy"].kind == "exact"
+
+
+def test_any_cut_into_chunks_gives_the_same_entries() -> None:
+    """Bytes arrive in pieces; what is read does not depend on them."""
+    data = one_step(0, 0.5, (0.01, 0.03)).encode()
+    whole = read_chunks([data], dialects=[Orz])
+    for size in (1, 7, 64, 1000):
+        parts = read_chunks([data[i : i + size] for i in range(0, len(data), size)], dialects=[Orz])
+        assert [(type(e), e.line) for e in parts.entries] == [(type(e), e.line) for e in whole.entries]
+        assert [e.values.tobytes() for e in parts.entries if isinstance(e, Row)] == [
+            e.values.tobytes() for e in whole.entries if isinstance(e, Row)
+        ]

@@ -1,0 +1,112 @@
+"""verl's console lines, every era: values, steps, validations, and what was not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_monitor.dialects.verl import Verl
+from orz_monitor.log import Event, Log, Row
+from orz_monitor.reading import read_chunks
+
+pytestmark = pytest.mark.unit
+
+LOGS = Path("/work/shared/data/logs")
+
+
+def read(*lines: str) -> Log:
+    return read_chunks(["\n".join(lines).encode()], dialects=[Verl])
+
+
+def rows(log: Log) -> list[Row]:
+    return [entry for entry in log.entries if isinstance(entry, Row)]
+
+
+def values(row: Row) -> dict[str, float]:
+    return dict(zip(row.keys, row.values, strict=True))
+
+
+def test_numpys_wrappers_are_values_too() -> None:
+    """What numpy 2 prints is read as what a tensor's item prints."""
+    row = rows(
+        read(
+            "(TaskRunner pid=12) step:7 - actor/pg_loss:np.float64(-0.0123) - actor/lr:1e-06"
+            " - critic/score/mean:np.float32(0.5) - val-core/gsm8k/acc/mean@1:nan - timing_s/step:12"
+        )
+    )[0]
+    assert row.step == 7
+    assert row.origin.pid == "12"
+    assert values(row)["actor/pg_loss"] == -0.0123
+    assert values(row)["critic/score/mean"] == 0.5
+    assert values(row)["timing_s/step"] == 12
+    assert str(row.values[3]) == "nan"
+
+
+def test_lines_that_change_their_keys_are_read_by_their_keys() -> None:
+    """A line of another layout, and one whose value is suddenly wrapped, are not read by position."""
+    log = read(
+        "step:1 - actor/pg_loss:0.5 - actor/lr:1e-6",
+        "step:2 - actor/lr:2e-6 - actor/pg_loss:0.25",
+        "step:3 - actor/pg_loss:np.float64(0.75) - actor/lr:3e-6",
+        "step:4 - actor/pg_loss:None - actor/lr:4e-6",
+        "step:5 - actor/pg_loss:1.5 - actor/lr:5e-6",
+    )
+    assert [values(row).get("actor/pg_loss") for row in rows(log)] == [0.5, 0.25, 0.75, None, 1.5]
+    assert [values(row)["actor/lr"] for row in rows(log)] == [1e-6, 2e-6, 3e-6, 4e-6, 5e-6]
+    assert ("verl", "actor/pg_loss") in log.texts
+
+
+def test_a_validation_over_several_lines_is_the_last_steps() -> None:
+    """What does not fit is wrapped by pprint, and lines of other processes come between."""
+    log = read(
+        "(TaskRunner pid=1) step:20 - actor/pg_loss:0.5",
+        "(TaskRunner pid=1) (\"Initial validation metrics: {'val-core/gsm8k/acc/mean@1': \"",
+        "(WorkerDict pid=9) step:99 is not for you",
+        "(TaskRunner pid=1)  \"0.5, 'val-aux/num_turns/mean': 2.0}\")",
+        "(TaskRunner pid=1) step:21 - actor/pg_loss:0.25",
+    )
+    steps = [(row.step, row.axis, row.line) for row in rows(log)]
+    assert steps == [(20, "", 1), (20, "eval", 2), (21, "", 5)]
+    assert values(rows(log)[1]) == {"val-core/gsm8k/acc/mean@1": 0.5, "val-aux/num_turns/mean": 2.0}
+
+
+def test_a_resume_and_a_skipped_update_are_events() -> None:
+    """What the trainer says in words is kept with its line."""
+    log = read("Setting global step to 120", "(WorkerDict pid=4) WARN: rank 3 grad_norm is not finite: nan")
+    resume, skipped = [entry for entry in log.entries if isinstance(entry, Event)]
+    assert (resume.event, resume.step, resume.line) == ("resume", 120, 1)
+    assert (skipped.event, skipped.data["rank"], skipped.data["reason"]) == ("skipped_update", 3, "grad_norm nan")
+
+
+def test_old_logs_say_how_precisely_they_were_printed() -> None:
+    """Three decimals are three decimals: 0.000 is below its quantum, not zero."""
+    log = read("step:1 - actor/lr:0.000 - x:0.123456789012", "step:2 - actor/lr:0.001 - x:1.5")
+    precision = log.precisions["verl", "actor/lr"]
+    assert (precision.kind, precision.decimals) == ("fixed", (3, 3))
+    assert log.precisions["verl", "x"].kind == "exact"
+
+
+@pytest.mark.parametrize(
+    ("file", "steps", "sets"),
+    [
+        ("verl-ppo-gemma2-2b-full.log", range(106), 1),
+        ("verl-ppo-qwen0.5b-full.log", range(435), 2),
+        ("verl-amd-grpo-1020-1050.log", range(1020, 1051), 0),
+    ],
+)
+def test_public_logs_lose_no_value(file: str, steps: range, sets: int) -> None:
+    """Every step of the log is there, and every numeric item of its line is a value."""
+    path = LOGS / file
+    if not path.is_file():
+        pytest.skip(f"{path} is not on this machine")
+    data = path.read_bytes()
+    log = read_chunks([data], dialects=[Verl])
+    trained = [row for row in rows(log) if not row.axis]
+    assert list(dict.fromkeys(row.step for row in trained)) == list(steps)
+    assert len(rows(log)) - len(trained) == sets
+    lines = data.split(b"\n")
+    for row in trained:
+        items = lines[row.line - 1].split(b" - ")[1:]
+        assert len(items) == len(row.values)
+        assert [float(item.rsplit(b":", 1)[1]) for item in items] == row.values.tolist()
