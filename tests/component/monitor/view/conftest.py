@@ -55,6 +55,9 @@ class Terminal:
         while not (shown in self.text if isinstance(shown, str) else shown(self.text)):
             assert time.monotonic() < deadline, f"never shown: {shown}\n{self.text}"
             assert self.read() or shown in self.text, f"ended before it showed {shown}\n{self.text}"
+        before = len(self.raw)
+        while self.read() and len(self.raw) > before:  # the rest of the picture
+            before = len(self.raw)
         return self.text
 
     def resize(self, columns: int, lines: int) -> None:

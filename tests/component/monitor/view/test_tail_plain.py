@@ -117,9 +117,9 @@ def test_once_is_a_snapshot(sick: Path, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "nothing to show, waiting for a file or folder that is not there yet: {path}"),
-        (b"", "nothing to show, waiting for the first line of {path}"),
-        (b"\x00\xff" * 5000, "{path}: no metric recognised"),
+        (None, "{path}: no such file or folder"),
+        (b"", "{path}: no metric recognised in an empty file"),
+        (b"\x00\xff" * 5000, "{path}: "),
         (b"hello\nworld\n", "{path}: no metric recognised"),
     ],
 )

@@ -61,10 +61,10 @@ def test_a_folder_without_a_run_is_waited_for(tmp_path: Path, followed: Followed
     """The run folder exists before its first record."""
     source = followed(tmp_path)
     source.poll()
-    assert f"a run: no metrics.jsonl yet in {tmp_path}" == source.waiting_for
+    assert f"a run: no metrics.jsonl and no log yet in {tmp_path}" == source.waiting_for
     write_run(tmp_path, step_records(healthy_metrics(3)), finished=False)
     read_all(source)
-    run = source.run()
+    run = source.refresh()
     assert run is not None
     assert [0, 1, 2] == run.steps.tolist()
 
@@ -91,7 +91,7 @@ def test_a_growing_run_equals_the_loaded_one(tmp_path: Path, followed: Followed)
             file.write(text[start : start + 4099])
         source.poll()
     read_all(source)
-    run, loaded = source.run(), load_run(path)
+    run, loaded = source.refresh(), load_run(path)
     assert run is not None
     assert loaded.steps.tolist() == run.steps.tolist()
     assert loaded.restarts == run.restarts == (20,)
@@ -114,7 +114,7 @@ def test_a_large_file_shows_its_end_first_and_is_whole_in_the_end(
     source = followed(path)
     while not source._reader or source._unread:
         source.poll(budget_s=0.0001)
-    early = source.run()
+    early = source.refresh()
     assert early is not None
     assert 198 == early.steps[-1]
     assert early.steps[0] >= 148
@@ -123,7 +123,7 @@ def test_a_large_file_shows_its_end_first_and_is_whole_in_the_end(
     with path.open("a") as file:
         file.write(lines[-1])
     read_all(source)
-    run = source.run()
+    run = source.refresh()
     assert run is not None
     assert list(range(200)) == run.steps.tolist()
     assert 200 == run.lines[199]
@@ -137,7 +137,7 @@ def test_damaged_lines_are_counted_and_stepped_over(tmp_path: Path, followed: Fo
     path.write_bytes(first.encode() + b'{"v":1,"kind":"st\n\x00\xff\n' + second.encode())
     source = followed(path)
     read_all(source)
-    run = source.run()
+    run = source.refresh()
     assert run is not None
     assert [0, 1] == run.steps.tolist()
     assert [2, 3] == [line.number for line in run.coverage.unreadable]
@@ -164,5 +164,5 @@ def test_a_run_is_over_when_it_says_so(tmp_path: Path, followed: Followed) -> No
         write_run(tmp_path / name, step_records(healthy_metrics(3)), finished=finished)
         source = followed(tmp_path / name)
         read_all(source)
-        assert finished is is_over(source.run())
+        assert finished is is_over(source.refresh())
     assert not is_over(None)

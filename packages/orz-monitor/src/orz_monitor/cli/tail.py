@@ -49,7 +49,7 @@ def tail(
     run: Run | None
     with Source(path) as source:
         if once:
-            run = _snapshot(source, console)
+            run = _snapshot(source, path, console)
         elif plain or not console.is_terminal or console.is_dumb_terminal:
             from orz_monitor.tail.plain import PlainLines
 
@@ -62,7 +62,7 @@ def tail(
     raise typer.Exit(ExitCode.FAILED if failed else ExitCode.OK)
 
 
-def _snapshot(source: Source, console: Console) -> Run:
+def _snapshot(source: Source, path: Path, console: Console) -> Run:
     """Read all there is, print one picture, and return the run.
 
     Raises:
@@ -71,22 +71,12 @@ def _snapshot(source: Source, console: Console) -> Run:
     import time
 
     from orz_monitor.engine import judge
-    from orz_monitor.errors import UnreadableRunError
+    from orz_monitor.loading import load_run
+    from orz_monitor.tail.source import newest_run
     from orz_monitor.tail.view import View
 
-    while source.poll() or not source.has_caught_up:
-        pass
-    run = source.run()
-    if run is None:
-        raise UnreadableRunError(
-            f"nothing to show, waiting for {source.waiting_for}",
-            remedy="check the path; without --once, tail waits for it",
-        )
-    if not (run.coverage.recognised or run.events):
-        raise UnreadableRunError(
-            f"{source.path}: no metric recognised", remedy="give a run folder of orz-train or its metrics.jsonl"
-        )
-    console.print(
-        View(title=source.title, now=time.time(), run=run, verdict=judge(run), lines=source.lines), soft_wrap=False
-    )
+    run = load_run((newest_run(path) if path.is_dir() else None) or path)
+    source.poll(budget_s=0)
+    title = (run.folder or run.path).resolve().name
+    console.print(View(title=title, now=time.time(), run=run, verdict=judge(run), lines=source.lines))
     return run

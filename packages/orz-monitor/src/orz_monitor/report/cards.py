@@ -57,7 +57,7 @@ def _excerpt(content: Content, finding: Finding) -> str:
         return ""
     last = excerpt.first + len(excerpt.lines) - 1
     lines = "".join(
-        f"<span{' class=meant' if number == excerpt.marked else ''}><i>{number}</i> {escaped(line)}\n</span>"
+        f"<span{' class=meant' if number == excerpt.marked else ''}><i>{number}</i> {escaped(line)}</span>"
         for number, line in enumerate(excerpt.lines, start=excerpt.first)
     )
     return (

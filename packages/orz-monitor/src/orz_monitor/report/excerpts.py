@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final
 
+from orz_monitor.errors import UnreadableRunError
 from orz_monitor.findings import Finding
 from orz_monitor.printable import last_refresh, printable
+from orz_monitor.transport.opening import opened
 
 AROUND: Final = 3
 """Lines before and after."""
@@ -50,9 +52,9 @@ def excerpts_of(findings: Sequence[Finding]) -> dict[tuple[Path, int], Excerpt]:
     for path, meant in places.items():
         wanted = {number for line in meant for number in range(max(1, line - AROUND), line + AROUND + 1)}
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 lines = lines_of(file, wanted)
-        except OSError:
+        except UnreadableRunError:
             continue
         for line, finding in meant.items():
             around = [n for n in range(max(1, line - AROUND), line + AROUND + 1) if n in lines]
@@ -63,7 +65,7 @@ def excerpts_of(findings: Sequence[Finding]) -> dict[tuple[Path, int], Excerpt]:
     return found
 
 
-def lines_of(file: BinaryIO, wanted: set[int]) -> dict[int, bytes]:
+def lines_of(file: IO[bytes], wanted: set[int]) -> dict[int, bytes]:
     """Return lines of a file by their numbers, at most 16 KiB of each, whatever the size of the file.
 
     Args:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
-from dataclasses import replace
 from typing import Final
 
 from orz_cli.errors import OrzError
-from orz_monitor.engine import Verdict, judge
+from orz_monitor.engine import Verdict
 from orz_monitor.report.content import gather, verdict_words
 from orz_monitor.report.data import as_data
 from orz_monitor.report.escape import escaped
 from orz_monitor.report.html import body_of, page
-from orz_monitor.run import Run
 from orz_monitor.serve.exposition import exposition
+from orz_monitor.tail.judging import Judging
 from orz_monitor.tail.source import Source
 
 _POLL_S: Final = 0.25
-_REST_SHARE: Final = 5.0
-"""After a judgement of t seconds, none for this many times t."""
-_REST_S: Final = 1.0
-_JUDGED_AGAIN_S: Final = 60.0
-"""A run that stands still is judged this often: a stall is found by the clock."""
 
 
 class LiveReport:
@@ -107,25 +100,16 @@ class LiveReport:
 
     def _follow(self) -> None:
         """Read and judge until stopped."""
-        judged, next_at = None, 0.0
+        judging = Judging(self._source)
         while not self._stopping.is_set():
             try:
                 busy = self._source.poll()
                 self._failure = ""
             except OrzError as error:
                 busy, self._failure = False, str(error)
-            now = time.monotonic()
-            if self._source.has_caught_up and self._source.num_bytes and now >= next_at:
-                run = self._source.run()
-                if run is not None and (run is not judged or now >= next_at + _JUDGED_AGAIN_S):
-                    judged = run
-                    self._judge(run)
-                    next_at = time.monotonic() + max(_REST_S, _REST_SHARE * (time.monotonic() - now))
+            judging.offer()
+            if judging.verdict is not None and judging.verdict is not self._verdict:
+                with self._lock:
+                    self._verdict, self._version = judging.verdict, self._version + 1
             if not busy:
                 self._stopping.wait(_POLL_S)
-
-    def _judge(self, run: Run) -> None:
-        """Judge a run and make it the newest."""
-        verdict = judge(replace(run, now=time.time()))
-        with self._lock:
-            self._verdict, self._version = verdict, self._version + 1

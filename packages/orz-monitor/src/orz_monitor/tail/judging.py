@@ -1,106 +1,100 @@
-"""Judging a run again and again while it grows, beside the painting."""
+"""Reckoning and judging a run again and again while it grows, beside the painting."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from orz_monitor.engine import Verdict, judge
-from orz_monitor.findings import Finding, rank
 from orz_monitor.run import Run
+from orz_monitor.tail.source import Source
 
 _REST_SHARE: Final = 5.0
-"""After a judgement of t seconds, none for this many times t, so that it takes a sixth of one core at most."""
+"""After t seconds of judging, none for this many times t, so that it takes a sixth of one core at most."""
 _REST_S: Final = 1.0
+_AGAIN_S: Final = 60.0
+"""A run that stands still is judged this often: a stall is found by the clock."""
 
 
 class Judging:
-    """Judges the newest run in a thread of its own, so that painting never waits for a rule.
+    """Keeps a source's run and its judgement up to date in a thread, so that painting never waits for a rule.
 
     Args:
+        source: what is followed.
         judge_run: what judges; the rules by default.
     """
 
-    def __init__(self, judge_run: Callable[[Run], Verdict] = judge) -> None:
+    def __init__(self, source: Source, judge_run: Callable[[Run], Verdict] = judge) -> None:
+        self._source = source
         self._judge = judge_run
         self._thread: threading.Thread | None = None
-        self._verdict: Verdict | None = None
         self._failure: Exception | None = None
-        self._rest_until = 0.0
-
-    @property
-    def verdict(self) -> Verdict | None:
+        self._judged: Run | None = None
+        self._judge_at = 0.0
+        self._again_at = 0.0
+        self._refresh_at = 0.0
+        self.verdict: Verdict | None = None
         """The newest judgement; None before the first."""
-        return self._verdict
 
     @property
     def is_busy(self) -> bool:
-        """Whether a judgement is under way."""
+        """Whether a round is under way."""
         return self._thread is not None and self._thread.is_alive()
 
-    def offer(self, run: Run) -> bool:
-        """Judge a run if the last judgement is done and some time has passed; tell whether it was taken.
+    def offer(self) -> bool:
+        """Begin a round if there is anything to do and the last one has rested; tell whether one began.
 
         Raises:
-            Exception: what the last judgement failed with.
+            Exception: what the last round failed with.
         """
         if self.is_busy:
             return False
         if self._failure is not None:
             raise self._failure
-        if time.monotonic() < self._rest_until:
+        now = time.monotonic()
+        if not (self._source.is_stale and now >= self._refresh_at) and not self._judges_at(now):
             return False
-        self._thread = threading.Thread(target=self._judge_beside, args=(run,), name="orz-judging", daemon=True)
+        self._thread = threading.Thread(target=self._round_beside, name="orz-judging", daemon=True)
         self._thread.start()
         return True
 
-    def judge_now(self, run: Run) -> Verdict:
-        """Judge a run and return what the rules say."""
-        began = time.monotonic()
-        self._verdict = verdict = self._judge(run)
-        took = time.monotonic() - began
-        self._rest_until = time.monotonic() + max(_REST_S, _REST_SHARE * took)
-        return verdict
+    def settle(self) -> tuple[Run | None, Verdict | None]:
+        """Bring everything up to date, however long it takes; return the run and its judgement."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        run = self._source.refresh()
+        if run is not None and (self.verdict is None or run is not self._judged):
+            self._judge_now(run)
+        return run, self.verdict
 
-    def _judge_beside(self, run: Run) -> None:
-        """Judge in the thread; a failure is raised where it can end the command."""
+    def _round_beside(self) -> None:
+        """Do a round in the thread; a failure is raised where it can end the command."""
         try:
-            self.judge_now(run)
+            began = time.monotonic()
+            if self._source.is_stale:
+                self._source.refresh()
+                self._refresh_at = time.monotonic() + 2 * (time.monotonic() - began)
+            if self._source.run is not None and self._judges_at(time.monotonic()):
+                self._judge_now(self._source.run)
         except Exception as error:  # noqa: BLE001 - passed on, whatever it is
             self._failure = error
 
-    def settle(self) -> None:
-        """Wait for a judgement that is under way."""
-        if self._thread is not None:
-            self._thread.join()
+    def _judges_at(self, now: float) -> bool:
+        """Tell whether the run is to be judged: it is whole, and new, or was judged long ago."""
+        if self._source.run is None or not self._source.has_caught_up or now < self._judge_at:
+            return False
+        return self._source.run is not self._judged or now >= self._again_at
 
-
-class Episodes:
-    """Tells new findings from those that were told before: an episode that goes on is told once, unless it worsens."""
-
-    def __init__(self) -> None:
-        self._told: list[Finding] = []
-
-    def new(self, findings: tuple[Finding, ...]) -> list[Finding]:
-        """Return the findings that were not told yet."""
-        fresh = [finding for finding in findings if not any(_same(finding, told) for told in self._told)]
-        # What is told of an episode is its newest form: it may have grown since.
-        old = [told for told in self._told if not any(_touch(told, finding) for finding in findings)]
-        self._told = [*old, *findings]
-        return fresh
-
-
-def _same(finding: Finding, told: Finding) -> bool:
-    """Tell whether an episode was told, at this severity or worse."""
-    return _touch(finding, told) and rank(told.severity) <= rank(finding.severity)
-
-
-def _touch(one: Finding, other: Finding) -> bool:
-    """Tell whether two findings are of one episode: the same rule on steps that overlap, or on no steps."""
-    if one.code != other.code:
-        return False
-    if None in {one.first_step, one.last_step, other.first_step, other.last_step}:
-        return True
-    return (one.first_step or 0) <= (other.last_step or 0) and (other.first_step or 0) <= (one.last_step or 0)
+    def _judge_now(self, run: Run) -> None:
+        """Judge a run as of now."""
+        began = time.monotonic()
+        self.verdict = self._judge(replace(run, now=time.time()))
+        self._judged = run
+        ended = time.monotonic()
+        self._judge_at = ended + max(_REST_S, _REST_SHARE * (ended - began))
+        self._again_at = ended + max(_AGAIN_S, _REST_SHARE * (ended - began))

@@ -21,11 +21,11 @@ class LastLines:
     def __init__(self) -> None:
         self._ended: deque[str] = deque(maxlen=MOST_LINES)
         self._open = b""
-        self.num_ended = 0
+        self.num_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Take more of the log."""
-        self.num_ended += data.count(b"\n")
+        self.num_bytes += len(data)
         if len(data) > _ENOUGH_BYTES:
             data, self._open = data[-_ENOUGH_BYTES:], b""
         *ended, rest = (self._open + data).split(b"\n")
@@ -38,11 +38,6 @@ class LastLines:
             return []
         lines = [*self._ended, _shown(self._open)]
         return [line for line in lines if line][-num:]
-
-    def since(self, num_ended: int) -> list[str]:
-        """Return the kept lines that ended after the first `num_ended` ones."""
-        new = min(self.num_ended - num_ended, len(self._ended))
-        return list(self._ended)[len(self._ended) - new :] if new > 0 else []
 
 
 def _shown(line: bytes) -> str:

@@ -11,7 +11,8 @@ from orz_monitor.findings import Finding
 from orz_monitor.printable import printable
 from orz_monitor.run import Run
 from orz_monitor.tail.board import phase_split, planned_steps, split_words, time_left, values_at
-from orz_monitor.tail.judging import Episodes, Judging
+from orz_monitor.tail.episodes import Episodes
+from orz_monitor.tail.judging import Judging
 from orz_monitor.tail.source import Source, is_over
 from orz_monitor.units import duration, shown
 
@@ -38,8 +39,8 @@ class PlainLines:
         self._num_restarts = 0
         self._num_changes = 0
         self._episodes = Episodes()
-        self._judging = Judging()
-        self._judged: Run | None = None
+        self._judging = Judging(source)
+        self._told_verdict: Verdict | None = None
 
     def follow(self) -> tuple[Run | None, Verdict | None]:
         """Write until the run ends.
@@ -50,26 +51,29 @@ class PlainLines:
         while True:
             busy = self._source.poll()
             self._tell_waiting()
-            run = self._source.run() if self._source.has_caught_up else None
-            if run is not None:
-                self._tell_steps(run)
+            self._judging.offer()
+            run, verdict = self._source.run, self._judging.verdict
+            if run is not None and self._source.has_caught_up:
                 over = is_over(run) and not self._stay
-                verdict = self._judge(run, wait=over)
-                self._tell_findings(verdict, run)
                 if over:
-                    self._say(f"the run {run.state}" if str(run.state) != "interrupted" else "the run was interrupted")
+                    run, verdict = self._judging.settle()
+                self._tell(run, verdict)
+                if over:
                     return run, verdict
             if not busy:
                 time.sleep(_POLL_S)
 
-    def _judge(self, run: Run, *, wait: bool) -> Verdict | None:
-        """Return the newest judgement; of this very run, if asked to wait for it."""
-        if wait:
-            self._judging.settle()
-            return self._judging.judge_now(run)
-        if run is not self._judged and self._judging.offer(run):
-            self._judged = run
-        return self._judging.verdict
+    def _tell(self, run: Run | None, verdict: Verdict | None) -> None:
+        """Write what is new of a run: steps, findings, its end."""
+        if run is None:
+            return
+        self._tell_steps(run)
+        if verdict is not None and verdict is not self._told_verdict:
+            self._told_verdict = verdict
+            for finding in self._episodes.new(verdict.findings):
+                self._say(finding_line(finding))
+        if is_over(run) and not self._stay:
+            self._say("the run was interrupted" if str(run.state) == "interrupted" else f"the run {run.state}")
 
     def _tell_waiting(self) -> None:
         """Say once what is being waited for, and what is followed when it comes."""
@@ -96,12 +100,6 @@ class PlainLines:
         for step in steps:
             self._say(step_line(run, step, time.time()))
             self._told_step = step
-
-    def _tell_findings(self, verdict: Verdict | None, run: Run) -> None:
-        """Write the findings that are new."""
-        if verdict is not None and verdict.run is run:
-            for finding in self._episodes.new(verdict.findings):
-                self._say(finding_line(finding))
 
 
 def step_line(run: Run, step: int, now: float) -> str:

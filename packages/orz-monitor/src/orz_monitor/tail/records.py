@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.records import EventRecord, Line, RecordError, StepRecord
+from orz_monitor.records import EventRecord, Line, RecordError, StepRecord, describe
 from orz_monitor.records import loads as record_of
 from orz_monitor.run import Run, coverage_of
 from orz_monitor.series import Series
@@ -58,15 +58,30 @@ class RecordsReader:
             path=self._path,
             folder=self._folder,
             steps=np.array([record.step for record in records], dtype=np.int64),
-            metrics={name: _series(name, [(r.step, r.metrics.get(name)) for r in records]) for name in sorted(names)},
-            seconds={name: _series(name, [(r.step, r.seconds.get(name)) for r in records]) for name in sorted(phases)},
-            times=_series("time", [(r.step, r.time) for r in records]),
+            metrics={n: self._series(n, [(r.step, r.metrics.get(n)) for r in records]) for n in sorted(names)},
+            seconds={n: self._series(n, [(r.step, r.seconds.get(n)) for r in records]) for n in sorted(phases)},
+            times=self._series("time", [(r.step, r.time) for r in records]),
             events=tuple(self._events),
             restarts=tuple(self._restarts),
             lines={step: number for step, (_, number) in self._records.items()},
             coverage=coverage_of(names, num_records=self._num_records, unreadable=self._unreadable),
             traceback=None,
             now=time.time(),
+            files=(self._path,),
+        )
+
+    def _series(self, name: str, points: list[tuple[int, float | None]]) -> Series:
+        """Build a series from the steps that have a value."""
+        known = [(step, value) for step, value in points if value is not None]
+        spec = describe(name)
+        return Series(
+            name=name,
+            steps=np.array([step for step, _ in known], dtype=np.int64),
+            values=np.array([value for _, value in known], dtype=np.float64),
+            raw_keys=(name,),
+            unit=spec.unit if spec is not None else "",
+            lines=np.array([self._records[step][1] for step, _ in known], dtype=np.int64),
+            files=np.zeros(len(known), dtype=np.int64),
         )
 
     def _take(self, line: bytes) -> None:
@@ -97,13 +112,3 @@ class RecordsReader:
         """Forget the steps that a restart has undone."""
         for undone in [known for known in self._records if known >= step]:
             del self._records[undone]
-
-
-def _series(name: str, points: list[tuple[int, float | None]]) -> Series:
-    """Build a series from the steps that have a value."""
-    known = [(step, value) for step, value in points if value is not None]
-    return Series(
-        name=name,
-        steps=np.array([step for step, _ in known], dtype=np.int64),
-        values=np.array([value for _, value in known], dtype=np.float64),
-    )

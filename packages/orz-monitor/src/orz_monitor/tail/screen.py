@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from orz_monitor.run import Run
 
 _POLL_S: Final = 0.1
+_BUSY_S: Final = 0.02
+"""While a judgement is under way, whose outcome is shown at once."""
 _FASTEST_PAINT_S: Final = 0.1
 _PAINT_SHARE: Final = 4.0
 """After a picture that took t seconds, none for this many times t: reading goes first."""
@@ -65,26 +67,20 @@ class Screen:
         """Read, judge and paint in turns."""
         from orz_monitor.tail.judging import Judging  # noqa: PLC0415 - numpy, after the first picture
 
-        judging = Judging()
-        judged: Run | None = None
-        painted: Verdict | None = None
-        news = True
+        judging = Judging(self._source)
+        painted: tuple[Run | None, Verdict | None] | None = None
+        num_bytes = -1
         while True:
             busy = self._source.poll()
-            news |= busy
-            verdict = judging.verdict
-            if self._source.has_caught_up and self._source.num_bytes:
-                run = self._source.run()
-                if is_over(run) and run is not None and not self._stay:
-                    judging.settle()
-                    return run, judging.judge_now(run)
-                if run is not None and run is not judged and judging.offer(run):
-                    judged = run
-            if self._is_due(news=news or verdict is not painted):
-                self._paint(live, verdict)
-                news, painted = False, verdict
-            if pressed.leave(0 if busy else _POLL_S):
-                return self._source.run(), verdict
+            judging.offer()
+            if self._source.has_caught_up and is_over(self._source.run) and not self._stay:
+                return judging.settle()
+            known = (self._source.run, judging.verdict)
+            if self._is_due(news=known != painted or self._source.num_bytes_seen != num_bytes):
+                self._paint(live, judging.verdict)
+                painted, num_bytes = known, self._source.num_bytes_seen
+            if pressed.leave(0 if busy else _BUSY_S if judging.is_busy else _POLL_S):
+                return known
 
     def _is_due(self, *, news: bool) -> bool:
         """Tell whether it is time for a picture."""
@@ -106,7 +102,7 @@ class Screen:
         return View(
             title=source.title,
             now=time.time(),
-            run=source.run(),
+            run=source.run,
             verdict=verdict,
             lines=source.lines,
             notice=(source.notice or _LEAVE) if height is not None else "",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
@@ -23,6 +26,10 @@ _MOST_UNREAD: Final = 128
 """Pieces that wait for the reader, 32 MB; more is left in the file."""
 
 
+_LOG_SUFFIXES: Final = {".log", ".out", ".err", ".txt"}
+_START_BYTES: Final = 256
+_RECORD: Final = b'{"v":'
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 _OVER: Final = ("finished", "failed", "interrupted")
 
 
@@ -42,7 +49,7 @@ class Source:
     """Follows a run: its values from one file, its last lines from the same or from the console log beside it.
 
     Of a large file the end is read first, so that there is something to see at once; its beginning follows in
-    small pieces, and then the whole is what `run` returns.
+    small pieces, and then the whole is what `run` is.
 
     Args:
         path: a log, a records file, a run folder, or a folder with run folders in it (the newest is followed).
@@ -61,8 +68,11 @@ class Source:
         self._beginning_read = 0
         self._unread: deque[bytes] = deque()
         self._arrived: deque[bytes] = deque()
-        self._run: Run | None = None
-        self._stale = False
+        self._reading = threading.Lock()
+        self.run: Run | None = None
+        """The run as it was last reckoned; None where nothing was."""
+        self.is_stale = False
+        """Whether more was read since."""
         self.num_bytes = 0
         self._began = time.monotonic()
 
@@ -71,7 +81,7 @@ class Source:
         """What is not there yet, in words; empty where there is something to read."""
         if self._values is None:
             if self.given.is_dir():
-                return f"a run: no {RECORDS_FILE} yet in {self.given}"
+                return f"a run: no {RECORDS_FILE} and no log yet in {self.given}"
             if self.given.parent.is_dir():
                 return f"a file or folder that is not there yet: {self.given}"
             return f"a folder that is not there yet: {self.given.parent}, and {self.given.name} in it"
@@ -99,6 +109,11 @@ class Source:
         if self._whole is None or self._values is None:
             return 1.0
         return min(self._beginning_read / max(1, self._values.start), 1.0)
+
+    @property
+    def num_bytes_seen(self) -> int:
+        """Bytes that were read by now, of values and of the console log: a picture of fewer is old."""
+        return self.num_bytes + self.lines.num_bytes
 
     @property
     def has_caught_up(self) -> bool:
@@ -131,14 +146,23 @@ class Source:
             raise UnreadableRunError(
                 f"{self.path}: can't be read: {error.strerror or error}", remedy="check the path and its permissions"
             ) from error
-        until = time.monotonic() + budget_s
-        return self._read_new(until) or self._read_beginning(until) or new
+        if not self._reading.acquire(blocking=False):
+            return new
+        try:
+            until = time.monotonic() + budget_s
+            return self._read_new(until) or self._read_beginning(until) or new
+        finally:
+            self._reading.release()
 
-    def run(self) -> Run | None:
-        """Return the run as far as it was read; None where nothing was."""
-        if self._stale and self._reader is not None:
-            self._run, self._stale = self._reader.snapshot(), False
-        return self._run
+    def refresh(self) -> Run | None:
+        """Reckon the run anew from what was read, and return it; from any thread.
+
+        Meanwhile `poll` goes on reading, and what it reads waits.
+        """
+        with self._reading:
+            if self.is_stale and self._reader is not None:
+                self.run, self.is_stale = self._reader.snapshot(), False
+            return self.run
 
     def __enter__(self) -> Self:
         return self
@@ -159,12 +183,12 @@ class Source:
             return None
         if path.is_dir():
             self.folder, self.path = path, path / RECORDS_FILE
-            self._console = FollowedFile(path / CONSOLE_FILE, last_bytes=FIRST_BYTES)
+        elif _is_of_run_folder(path):
+            self.folder, self.path = path.parent, path.parent / RECORDS_FILE
         else:
             self.path = path
-            if path.name == RECORDS_FILE and (path.parent / "config.yaml").is_file():
-                self.folder = path.parent
-                self._console = FollowedFile(path.parent / CONSOLE_FILE, last_bytes=FIRST_BYTES)
+        if self.folder is not None:
+            self._console = FollowedFile(self.folder / CONSOLE_FILE, last_bytes=FIRST_BYTES)
         return FollowedFile(self.path, last_bytes=FIRST_BYTES)
 
     def _poll_values(self, values: FollowedFile) -> bool:
@@ -193,7 +217,7 @@ class Source:
                 if self._whole is not None:  # it begins in the middle of a line, which says nothing by itself
                     data = data.partition(b"\n")[2]
             self._reader.feed(data)
-            self._stale = True
+            self.is_stale = True
         return new
 
     def _poll_console(self, console: FollowedFile) -> bool:
@@ -219,7 +243,7 @@ class Source:
             else:
                 self._reader, self._whole = self._whole, None
                 self._beginning.close()
-                self._stale = True
+                self.is_stale = True
                 return True
         return True
 
@@ -230,20 +254,51 @@ def is_over(run: Run | None) -> bool:
 
 
 def newest_run(folder: Path) -> Path | None:
-    """Return the run folder to follow: the folder itself, or the one inside it whose records changed last."""
+    """Return what to follow in a folder.
+
+    That is the folder itself where it is a run folder, else the run folder in it whose records changed last, else
+    the log in it that changed last; None where there is none of them.
+    """
     if (folder / RECORDS_FILE).exists():
         return folder
+    runs = _by_change(folder.glob(f"*/{RECORDS_FILE}"))
+    if runs is not None:
+        return runs.parent
+    return _by_change(path for path in folder.glob("*") if path.suffix in _LOG_SUFFIXES and path.is_file())
+
+
+def _by_change(paths: Iterable[Path]) -> Path | None:
+    """Return the file that changed last."""
     changed = []
-    for records in folder.glob(f"*/{RECORDS_FILE}"):
-        try:
-            changed.append((records.stat().st_mtime, records.parent))
-        except FileNotFoundError:
-            continue  # removed since it was listed
+    for path in paths:
+        with suppress(FileNotFoundError):  # removed since it was listed
+            changed.append((path.stat().st_mtime, path))
     return max(changed)[1] if changed else None
 
 
-def make_reader(path: Path, folder: Path | None) -> Reader:
-    """Return a reader for a file; numpy is imported here, after the first picture."""
-    from orz_monitor.tail.records import RecordsReader  # noqa: PLC0415 - see above
+def _is_of_run_folder(path: Path) -> bool:
+    """Tell whether a file is the records file or the console log of a run folder."""
+    if path.name == RECORDS_FILE:
+        return (path.parent / "config.yaml").is_file()
+    return path.name == CONSOLE_FILE and (path.parent / RECORDS_FILE).is_file()
 
-    return RecordsReader(path, folder)
+
+def make_reader(path: Path, folder: Path | None) -> Reader:
+    """Return a reader for a file; numpy is imported here, after the first picture.
+
+    Raises:
+        UnreadableRunError: the file is compressed.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    if start.startswith(_COMPRESSED):
+        raise UnreadableRunError(
+            f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
+        )
+    if path.name == RECORDS_FILE or start.lstrip().startswith(_RECORD):
+        from orz_monitor.tail.records import RecordsReader  # noqa: PLC0415 - see above
+
+        return RecordsReader(path, folder)
+    from orz_monitor.tail.logs import LogReader  # noqa: PLC0415 - see above
+
+    return LogReader(path, folder)
