@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
+from rich.terminal_theme import MONOKAI
 
 from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
@@ -73,6 +74,7 @@ def terminal(run: Run) -> str:
     console = Console(record=True, width=100, height=28, force_terminal=True, file=io.StringIO())
     console.print(View(title="quickstart", now=time.time(), run=run, verdict=judge(run), lines=lines, height=27))
     return console.export_html(
+        theme=MONOKAI,
         inline_styles=True,
         code_format=(
             '<body style="background:#101215;color:#d8dadd;margin:16px">'

@@ -150,7 +150,7 @@ class Source:
             return new
         try:
             until = time.monotonic() + budget_s
-            return self._read_new(until) or self._read_beginning(until) or new
+            return self._read_new(self._values.start, until) or self._read_beginning(until) or new
         finally:
             self._reading.release()
 
@@ -196,26 +196,31 @@ class Source:
         new = False
         while len(self._unread) < _MOST_UNREAD and (data := values.poll(_CHUNK_BYTES)):
             new = True
-            if not self.num_bytes and values.start:
-                self._whole = make_reader(self.path, self.folder)
-                self._beginning = FollowedFile(self.path)
             self.num_bytes += len(data)
             self._unread.append(data)
             if self._console is None and self.path.name != RECORDS_FILE:
                 self.lines.feed(data)
         return new
 
-    def _read_new(self, until: float) -> bool:
-        """Hand new bytes to the reader; tell whether there were any."""
+    def _read_new(self, start: int, until: float) -> bool:
+        """Hand new bytes to the reader; tell whether there were any.
+
+        Args:
+            start: where in the file the first of them are, in bytes.
+            until: when to stop, on the monotonic clock.
+        """
         new = bool(self._unread)
         while self._unread and time.monotonic() < until:
             data = self._unread.popleft()
-            if self._whole is not None:
-                self._arrived.append(data)
             if self._reader is None:
                 self._reader = make_reader(self.path, self.folder)
-                if self._whole is not None:  # it begins in the middle of a line, which says nothing by itself
-                    data = data.partition(b"\n")[2]
+                if start:
+                    self._whole = make_reader(self.path, self.folder)
+                    self._beginning = FollowedFile(self.path)
+                    self._arrived.append(data)
+                    data = data.partition(b"\n")[2]  # it begins in the middle of a line, which says nothing by itself
+            elif self._whole is not None:
+                self._arrived.append(data)
             self._reader.feed(data)
             self.is_stale = True
         return new

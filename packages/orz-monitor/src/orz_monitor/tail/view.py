@@ -31,7 +31,17 @@ _LINES_ONCE: Final = 8
 """Log lines of a snapshot, which has no height."""
 _SEVERITIES: Final = {"error": "bold red", "warn": "bold yellow", "info": "bold blue"}
 _STATES: Final = {"finished": "green", "failed": "bold red", "interrupted": "yellow"}
-_PHASE_STYLES: Final = ("blue", "cyan", "magenta", "yellow", "red", "green", "bright_blue", "white", "bright_black")
+_PHASE_STYLES: Final = (
+    "bright_blue",
+    "cyan",
+    "magenta",
+    "yellow",
+    "red",
+    "green",
+    "bright_magenta",
+    "white",
+    "bright_black",
+)
 _TITLES_WIDTH: Final = 100
 
 
