@@ -16,6 +16,7 @@ from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord
 from orz_monitor.report.content import Content, gather
 from orz_monitor.report.excerpts import MOST_CHARACTERS, cut_out, excerpts_of, lines_of
+from orz_monitor.report.missing import how_to_log
 from orz_monitor.report.panels import MOST_CHARTS, metrics, points_of_a_chart
 from orz_monitor.report.saves import MOST_ROWS, saves, saves_table
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
@@ -134,3 +135,11 @@ def test_hundreds_of_metrics_still_make_a_small_page(tmp_path: Path) -> None:
     assert points_of_a_chart(content) < 150
     assert "280 more, with their last values" in page
     assert len(page) < 1_000_000
+
+
+def test_how_to_log_is_said_in_the_trainers_own_words() -> None:
+    """Our settings, what another trainer prints it as, or that it is not known to."""
+    assert "train a critic: algorithm.kind=ppo" == how_to_log("orz-train", "critic/loss")
+    assert "write return/mean into metrics.jsonl" == how_to_log("orz-train", "return/mean")
+    assert "actor/entropy" in how_to_log("verl", "policy/entropy")
+    assert "verl is not known to log it" == how_to_log("verl", "storage/free_bytes/<node>")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from orz_monitor.loading import load_run
+from orz_monitor.tail.board import rows
 from orz_monitor.tail.logs import LogReader
 
 pytestmark = pytest.mark.unit
@@ -32,6 +33,15 @@ def orz_step(step: int) -> str:
             "",
         ]
     )
+
+
+def test_a_value_that_was_rounded_to_nothing_is_not_called_zero(tmp_path: Path) -> None:
+    """Old verl printed three digits: a learning rate of 1e-6 reads as 0.000."""
+    reader = LogReader(tmp_path / "train.log", None)
+    for step in range(1, 5):
+        reader.feed(f"step:{step} - actor/lr:0.000 - actor/entropy_loss:0.{step}00 - actor/pg_loss:0.001\n".encode())
+    (rate,) = [row for row in rows(reader.snapshot()) if row.name == "policy/lr"]
+    assert "<5e-4" == rate.shown
 
 
 VERL = "".join(

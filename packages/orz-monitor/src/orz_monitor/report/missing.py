@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from orz_monitor.dialects import KNOWN, find_dialect
 from orz_monitor.records import describe
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
@@ -39,7 +40,7 @@ def _not_logged(content: Content) -> str:
         waiting = ", ".join(rule.code for rule in RULES if name in (*rule.needs, *rule.needs_any))
         rows.append(
             f"<tr><td><code>{escaped(name)}</code></td><td>{escaped(spec.meaning if spec else '')}</td>"
-            f"<td>{escaped(waiting) or '-'}</td><td>{escaped(how_to_log(name))}</td></tr>"
+            f"<td>{escaped(waiting) or '-'}</td><td>{escaped(how_to_log(content.run.framework, name))}</td></tr>"
         )
     return (
         f"<details><summary>Not logged: {len(rows)} metrics, with how to log them</summary>"
@@ -48,9 +49,22 @@ def _not_logged(content: Content) -> str:
     )
 
 
-def how_to_log(name: str) -> str:
-    """Say what brings a metric into the log."""
-    return _OURS.get(name) or _OURS.get(name.partition("/")[0]) or "log it under this name in metrics.jsonl"
+def how_to_log(framework: str, name: str) -> str:
+    """Say what brings a metric into the log of a trainer.
+
+    Args:
+        framework: the trainer, as `Run.framework` has it.
+        name: canonical metric name.
+    """
+    if framework not in KNOWN:
+        return _OURS.get(name) or _OURS.get(name.partition("/")[0]) or f"write {name} into metrics.jsonl"
+    dialect = find_dialect(KNOWN[framework])
+    if name in dialect.missing:
+        return dialect.missing[name]
+    called = [key for key, meaning in dialect.meanings.items() if meaning.name == name]
+    if called:
+        return f"{dialect.title or framework} prints it as {' or '.join(called[:3])}"
+    return f"{dialect.title or framework} is not known to log it"
 
 
 _OURS: Final = {

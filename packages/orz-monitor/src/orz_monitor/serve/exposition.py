@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from orz_cli.findings import Severity
 from orz_monitor import __version__
 from orz_monitor.engine import Verdict
-from orz_monitor.printable import printable
+from orz_monitor.printable import one_line
 from orz_monitor.records import MetricSpec, describe
 from orz_monitor.report.facts import gather_facts
 from orz_monitor.rules import RULES
@@ -144,4 +144,4 @@ def _gauge(name: str, documentation: str, labels: dict[str, str], value: float) 
 
 def _label(text: str) -> str:
     """Return text of a log as a label's value."""
-    return printable(text, _LONGEST_LABEL).replace("\n", " ")
+    return one_line(text, _LONGEST_LABEL)

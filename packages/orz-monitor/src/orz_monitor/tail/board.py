@@ -11,8 +11,7 @@ import numpy as np
 from orz_monitor.records import METRICS, PHASES, describe
 from orz_monitor.run import Run
 from orz_monitor.series import Series
-from orz_monitor.stats import Array
-from orz_monitor.units import duration
+from orz_monitor.units import duration, shown
 
 MOST_POINTS: Final = 400
 """Of a curve: more than any terminal has columns."""
@@ -29,6 +28,7 @@ class Row:
         name: metric name.
         curve: its values in order, averaged in groups to at most `MOST_POINTS`; NaN where a group has one.
         last: the newest value.
+        shown: the same for people; `<0.0005` where the log rounds a value to 0.
         short: what it is called in a line of text.
     """
 
@@ -36,6 +36,7 @@ class Row:
     name: str
     curve: list[float]
     last: float
+    shown: str
     short: str = ""
 
 
@@ -60,7 +61,7 @@ def rows(run: Run) -> tuple[Row, ...]:
     for label, short, names in _FIRST:
         series = _series(run, names)
         if series is not None:
-            found.append(_row(label, series.name, series.values, short=short))
+            found.append(_row(label, series, short=short))
     return tuple(found)
 
 
@@ -84,7 +85,7 @@ def more_rows(run: Run) -> Iterator[Row]:
     for name in sorted(run.metrics, key=place):
         values = run.metrics[name].values
         if name not in first and len(values) and not np.all(values == values[0]):
-            yield _row(name, name, values)
+            yield _row(name, run.metrics[name])
 
 
 def planned_steps(run: Run) -> int | None:
@@ -144,12 +145,16 @@ def split_words(split: dict[str, float]) -> str:
     return f"{duration(total)} a step: " + ", ".join(f"{phase} {100 * s / total:.0f} %" for phase, s in largest)
 
 
-def _row(label: str, name: str, values: Array, *, short: str = "") -> Row:
-    """Make a row of a metric's values."""
+def _row(label: str, series: Series, *, short: str = "") -> Row:
+    """Make a row of a metric."""
+    values = series.values
     edges = np.linspace(0, len(values), min(MOST_POINTS, len(values)) + 1).astype(np.int64)
     with np.errstate(invalid="ignore", over="ignore"):  # infinities of both signs make NaN, which shows as such
         curve = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
-    return Row(label=label, name=name, curve=curve.tolist(), last=float(values[-1]), short=short)
+    last = float(values[-1])
+    rounded = series.quanta is not None and bool(series.below_quantum[-1])
+    text = f"<{shown(float(series.quanta[-1]) / 2)}" if rounded and series.quanta is not None else shown(last)
+    return Row(label=label, name=series.name, curve=curve.tolist(), last=last, shown=text, short=short)
 
 
 def _series(run: Run, names: tuple[str, ...]) -> Series | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_monitor.printable import last_refresh, printable
+from orz_monitor.printable import last_refresh, one_line
 
 _KEPT_BYTES: Final = 64 << 10
 """Of the end of the log; more than any terminal shows."""
@@ -43,4 +43,4 @@ class LastLines:
 def _shown(line: bytes) -> str:
     """Return what a terminal shows of a line."""
     text = line[-8 * _LONGEST_LINE :].decode("utf-8", errors="replace")
-    return printable(last_refresh(text), _LONGEST_LINE).rstrip()
+    return one_line(last_refresh(text), _LONGEST_LINE).rstrip()

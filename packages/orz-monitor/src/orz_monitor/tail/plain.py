@@ -8,7 +8,7 @@ from typing import Final
 
 from orz_monitor.engine import Verdict
 from orz_monitor.findings import Finding
-from orz_monitor.printable import printable
+from orz_monitor.printable import one_line
 from orz_monitor.run import Run
 from orz_monitor.tail.board import phase_split, planned_steps, split_words, time_left, values_at
 from orz_monitor.tail.episodes import Episodes
@@ -120,4 +120,4 @@ def step_line(run: Run, step: int, now: float) -> str:
 def finding_line(finding: Finding) -> str:
     """Return a finding as a line: severity, rule, what was seen, and what to try first."""
     try_ = f" Try: {finding.causes[0].try_}." if finding.causes else ""
-    return f"{finding.severity}[{finding.code}] " + printable(finding.message + try_, 1000).replace("\n", " ")
+    return f"{finding.severity}[{finding.code}] " + one_line(finding.message + try_, 1000)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from orz_monitor.printable import printable
+from orz_monitor.printable import one_line
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.sparkline import sparkline
-from orz_monitor.units import duration, shown
+from orz_monitor.units import duration
 
 if TYPE_CHECKING:
     from orz_monitor.engine import Verdict
@@ -110,7 +110,7 @@ class View:
         """Draw where the run stands: name, step, time left, state, and what the last step was spent on."""
         run = self.run
         if run is None:
-            return [Text(printable(self.title, 200), "bold cyan"), Text("")]
+            return [Text(one_line(self.title, 200), "bold cyan"), Text("")]
         from orz_monitor.tail.board import phase_split, planned_steps, split_words, time_left  # noqa: PLC0415 - numpy
 
         planned, left = planned_steps(run), time_left(run, self.now)
@@ -121,7 +121,7 @@ class View:
         if not over:
             stand.append("  eta ", "dim").append(duration(left) if left is not None else "-")
         stand.append("  ").append(str(run.state) if over else self._age(), _STATES.get(str(run.state), "dim"))
-        name = Text(printable(self.title, 200), "bold cyan")
+        name = Text(one_line(self.title, 200), "bold cyan")
         name.truncate(max(8, width - stand.cell_len - 2), overflow="ellipsis")
         lines = [name + Text(" " * max(2, width - name.cell_len - stand.cell_len)) + stand]
         if planned and last is not None:
@@ -169,21 +169,20 @@ def _finding(finding: Finding, *, with_remedy: bool) -> list[Text]:
     """Draw one finding in a line, or with what to try in two."""
     severity = str(finding.severity)
     line = Text.assemble((f"{severity:<5} ", _SEVERITIES[severity]), (f"{finding.code}  ", "bold"))
-    line.append(printable(finding.message, 500).replace("\n", " "))
+    line.append(one_line(finding.message, 500))
     if not with_remedy or not finding.causes:
         return [line]
-    return [line, Text("      try: " + printable(finding.causes[0].try_, 500).replace("`", ""), "dim")]
+    return [line, Text("      try: " + one_line(finding.causes[0].try_, 500).replace("`", ""), "dim")]
 
 
 def _row(row: Row, width: int, *, ascii_only: bool) -> Text:
     """Draw one metric: label, newest value, curve."""
-    label = Text(printable(row.label, 200), "dim")
+    label = Text(one_line(row.label, 200), "dim")
     wide = max(_LABEL_WIDTH, min(32, width // 3))
     label.truncate(wide, overflow="ellipsis", pad=True)
-    value = shown(row.last)
     style = "bold" if math.isfinite(row.last) else "bold red"
     curve = sparkline(row.curve, max(4, width - wide - _VALUE_WIDTH - 3), ascii_only=ascii_only)
-    return label + Text(f" {value:>{_VALUE_WIDTH}}  ", style) + Text(curve, "cyan")
+    return label + Text(f" {row.shown:>{_VALUE_WIDTH}}  ", style) + Text(curve, "cyan")
 
 
 def _grid(cells: Sequence[Text], columns: int) -> list[Text]:
@@ -230,7 +229,7 @@ def _split_bar(parts: Sequence[float], width: int) -> Text:
 
 def _in_phase_styles(words: str, phases: Sequence[str]) -> Text:
     """Colour the names of phases as in the bar."""
-    text = Text(printable(words), "dim")
+    text = Text(one_line(words), "dim")
     for index, phase in enumerate(phases):
         start = words.find(f" {phase} ")
         text.stylize(f"not dim {_PHASE_STYLES[index % len(_PHASE_STYLES)]}", start + 1, start + 1 + len(phase))
