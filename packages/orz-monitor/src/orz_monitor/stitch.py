@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,15 +28,15 @@ from orz_monitor.series import Series
 _SECONDS: Final = "seconds/"
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Points:
-    """The values of one raw key, in the order of the log."""
+    """The values of one raw key, [M] each."""
 
-    steps: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    weights: list[int] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    files: list[int] = field(default_factory=list)
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+    weights: NDArray[np.int64]
+    lines: NDArray[np.int64]
+    files: NDArray[np.int64]
 
 
 def stitch(
@@ -44,6 +44,7 @@ def stitch(
 ) -> Run:
     """Make a run of everything that was read."""
     known = {kind.name: kind() for kind in dialects}
+    log.entries.sort(key=lambda entry: (entry.file, entry.line))  # what was collected came when it was complete
     framework = _framework(log, known)
     for dialect in known.values():
         entries = [entry for entry in log.entries if entry.dialect == dialect.name]
@@ -145,44 +146,49 @@ def _framework(log: Log, known: Mapping[str, Dialect]) -> str:
 
 def _raw_series(log: Log, rows: list[Row]) -> dict[tuple[str, str], Series]:
     """Collect the values of each raw key."""
-    points: dict[tuple[str, str], _Points] = defaultdict(_Points)
+    shapes: dict[tuple[str, tuple[str, ...]], list[Row]] = defaultdict(list)
     for row in rows:
-        step = row.step or 0
-        for key, value in zip(row.keys, row.values, strict=True):
-            point = points[row.dialect, key]
-            point.steps.append(step)
-            point.values.append(value)
-            point.weights.append(row.count)
-            point.lines.append(row.line)
-            point.files.append(row.file)
-    return {place: _series(place, found, log) for place, found in points.items()}
+        shapes[row.dialect, row.keys].append(row)
+    parts: dict[tuple[str, str], list[_Points]] = defaultdict(list)
+    for (dialect, keys), alike in shapes.items():
+        table = np.frombuffer(b"".join(row.values for row in alike)).reshape(len(alike), len(keys))
+        steps = np.array([row.step for row in alike], dtype=np.int64)
+        weights = np.array([row.count for row in alike], dtype=np.int64)
+        lines = np.array([row.line for row in alike], dtype=np.int64)
+        files = np.array([row.file for row in alike], dtype=np.int64)
+        for column, key in enumerate(keys):
+            points = _Points(steps=steps, values=table[:, column], weights=weights, lines=lines, files=files)
+            parts[dialect, key].append(points)
+    return {place: _series(place, found, log) for place, found in parts.items()}
 
 
-def _series(place: tuple[str, str], points: _Points, log: Log) -> Series:
+def _series(place: tuple[str, str], parts: list[_Points], log: Log) -> Series:
     """Make a series: of several values in a step, parts of a bar are averaged, and of lines the last counts."""
-    steps = np.array(points.steps, dtype=np.int64)
-    values = np.array(points.values, dtype=np.float64)
-    lines = np.array(points.lines, dtype=np.int64)
-    files = np.array(points.files, dtype=np.int64)
-    order = np.argsort(steps, kind="stable")
+    points = parts[0] if len(parts) == 1 else _joined(parts)
+    steps = points.steps
+    order = np.lexsort((points.lines, points.files, steps))
     unique, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
     last = order[first + counts - 1]
-    kept = values[last]
-    weights = np.array(points.weights, dtype=np.float64)
-    if len(unique) < len(steps) and weights.max() > 1:
+    kept = points.values[last]
+    if len(unique) < len(steps) and points.weights.max() > 1:
         of_step = np.searchsorted(unique, steps)
         with np.errstate(invalid="ignore", over="ignore"):
-            kept = np.bincount(of_step, weights * values) / np.bincount(of_step, weights)
+            kept = np.bincount(of_step, points.weights * points.values) / np.bincount(of_step, points.weights)
     precision = log.precisions.get(place)
     return Series(
         name=place[1],
         steps=unique,
         values=kept,
         raw_keys=(place[1],),
-        lines=lines[last],
-        files=files[last],
+        lines=points.lines[last],
+        files=points.files[last],
         quanta=precision.quanta(kept) if precision is not None else None,
     )
+
+
+def _joined(parts: list[_Points]) -> _Points:
+    """Put the values of a key from rows of several shapes together."""
+    return _Points(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Points.__slots__})
 
 
 def _column_series(columns: list[Column], log: Log, framework: str) -> dict[tuple[str, str], Series]:

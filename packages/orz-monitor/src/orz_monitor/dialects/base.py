@@ -63,6 +63,9 @@ class Dialect(ABC):
         meanings: raw key to meaning; override `meaning` where keys have parts.
         missing: canonical name to how to have this trainer log it, one sentence.
         is_trainer: whether its lines are a training run's; engines and crashes are not.
+        always: whether its gates are searched in every byte; those of others are searched now and then only, once
+            the log was seen to be somebody else's.
+        bulk: `scan` gets every batch of lines that holds this; for what makes up most of a log.
         more_open: set by `read` to be given the lines that follow, whatever they hold, through `more`.
     """
 
@@ -72,6 +75,8 @@ class Dialect(ABC):
     meanings: ClassVar[Mapping[str, Meaning]] = MappingProxyType({})
     missing: ClassVar[Mapping[str, str]] = MappingProxyType({})
     is_trainer: ClassVar[bool] = True
+    always: ClassVar[bool] = False
+    bulk: ClassVar[bytes] = b""
 
     def __init__(self) -> None:
         self.more_open = False
@@ -97,6 +102,18 @@ class Dialect(ABC):
         """
         self.more_open = False
         return False
+
+    def scan(self, text: bytes, first_line: int, log: Log) -> None:  # noqa: B027 - most have nothing in bulk
+        """Read a batch of whole lines at once.
+
+        Args:
+            text: the lines, each with its newline.
+            first_line: line number of the first.
+            log: where to add what is found.
+        """
+
+    def settle(self, log: Log) -> None:  # noqa: B027 - most hold nothing
+        """Add what was only collected so far: a batch of lines is done, and someone may look at the log."""
 
     def finish(self, log: Log) -> None:  # noqa: B027 - most hold nothing
         """Take note that the input ended: add what is still being collected."""

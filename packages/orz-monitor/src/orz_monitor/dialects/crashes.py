@@ -78,18 +78,22 @@ class Crashes(Dialect):
     name = "crashes"
     title = "faults"
     is_trainer = False
+    always = True
     gates = (
-        b"Error",
-        b"Traceback (most recent",
-        b" signal",
-        b"atchdog caught",
-        b"killed due to",
-        b"% full",
-        b"CANCELLED AT",
-        b"node types can",
-        b"Segmentation fault",
-        b"No space left",
+        b"Traceback (most recent call last)",
+        b"Watchdog caught collective",
+        b"memory pressure",
         b"out of memory",
+        b"CUDA error: ",
+        b" death signal",
+        b"SignalException",
+        b"% full, available",
+        b"CANCELLED AT ",
+        b"node types can fulfill",
+        b"Segmentation fault",
+        b"No space left on device",
+        b"ActorDiedError",
+        b"EngineDeadError",
     )
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import read_bar
@@ -20,6 +21,7 @@ from orz_monitor.transport.lines import Line, Segment
 
 CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
+_LABEL: Final = b"Train epoch ["
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
 _PAIR: Final = re.compile(rb"(?:^|, ?)(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
@@ -43,8 +45,8 @@ class Orz(Dialect):
 
     name = "orz"
     title = "Open-Reasoner-Zero"
-    gates = (
-        b"Train epoch [",
+    bulk = b"Train epoch ["
+    gates: ClassVar[tuple[bytes, ...]] = (
         b"time cost: ",
         b"orz.ppo.trainer:",
         b"Episode [",
@@ -95,24 +97,42 @@ class Orz(Dialect):
 
     first_step: ClassVar[int] = 0
     """The number of a run's first step."""
+    eval_lag: ClassVar[int] = 0
+    """Steps from the one that an evaluation is named after to the one in which it is printed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._passes = (
-            Passes(self.name, b"Actor Train epoch [", b"bar/"),
-            Passes(self.name, b"Critic Train epoch [", b"bar/"),
-        )
+        self._actor = Passes(self.name, b"Actor Train epoch [", b"bar/")
+        self._critic = Passes(self.name, b"Critic Train epoch [", b"bar/")
+
+    def scan(self, text: bytes, first_line: int, log: Log) -> None:
+        """Read the bars of micro-batches, which are most of a log, without looking at lines."""
+        pieces = text.replace(b"it/s, ", b"s/it, ").split(b"s/it, ")
+        before = pieces[0]
+        last = b""
+        for index in range(1, len(pieces)):
+            piece = pieces[index]
+            end = piece.find(b"]")
+            postfix = piece[:end] if end >= 0 else piece + b"\n"
+            if postfix != last:
+                last = postfix
+                at = before.rfind(_LABEL)
+                if at > 0:
+                    bar = self._actor if before.endswith(b"Actor ", 0, at) else self._critic
+                    mark = before.find(b"| ", at) + 2
+                    bar.take(
+                        before[mark : before.find(b" ", mark)],
+                        postfix,
+                        log,
+                        partial(_line_of, pieces, index, first_line),
+                    )
+            before = piece
 
     def read(self, line: Line, log: Log) -> bool:
-        """Read bars, which are most of a log, from the raw line; anything else by its segments."""
+        """Read what is no bar of micro-batches; `scan` reads those."""
         understood = False
-        if b"Train epoch [" in line.raw:
-            for frame in line.raw.split(b"\r"):
-                for bar in self._passes:
-                    understood = bar.read(frame, log, line.number) or understood
-        if b" | " in line.raw or b"Episode [" in line.raw or not understood:
-            for segment in line.segments:
-                understood = self._read(segment, line.number, log) or understood
+        for segment in line.segments:
+            understood = self._read(segment, line.number, log) or understood
         return understood
 
     def _read(self, segment: Segment, number: int, log: Log) -> bool:
@@ -181,6 +201,11 @@ class Orz(Dialect):
         log.add_event(self.name, event, line=number, step=step, time=segment.time, origin=segment.origin)
         return True
 
+    def settle(self, log: Log) -> None:
+        """Read the frames that were collected."""
+        self._critic.settle(log)
+        self._actor.settle(log)
+
     def more(self, line: Line, log: Log) -> bool:
         """Read the table of settings that follows its header."""
         match = _SETTING.match(line.segments[-1].text.strip()) if line.segments else None
@@ -211,7 +236,7 @@ class Orz(Dialect):
         step, open_rows, last_tick = self.first_step, list[Row](), None
         for entry in list(entries):
             if isinstance(entry, Row):
-                entry.step = step
+                entry.step = step if not entry.axis else max(step - self.eval_lag, 0)
                 open_rows.append(entry)
                 if "policy_loss" in entry.keys:
                     step, open_rows = step + 1, []
@@ -253,3 +278,8 @@ class Orz(Dialect):
             )
             row.file = tick.file
         return tick
+
+
+def _line_of(pieces: Sequence[bytes], index: int, first_line: int) -> int:
+    """Return the line number of a piece of a text."""
+    return first_line + sum(piece.count(b"\n") for piece in pieces[:index])

@@ -1,15 +1,18 @@
 """Bars that carry metrics: the mean over the frames of one pass, whatever the number of micro-batches.
 
 tqdm shows a postfix twice, first with the old counter and then with the new one; the second showing is left out.
-A pass begins anew when the counter goes back.
+A pass begins anew when the counter goes back. Frames are most of a log's bytes, so they are only collected as they
+come, and read together when a batch of lines is done.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from typing import Final
 
 from orz_monitor.log import Log, Row
+from orz_monitor.numbers import floats
 
 _MOST_KEYS: Final = 64
 
@@ -27,9 +30,12 @@ class Passes:
         self._dialect = dialect
         self._label = label
         self._prefix = prefix
-        self._row: Row | None = None
         self._heads: list[bytes] = []
-        self._postfix = b""
+        self._row: Row | None = None
+        self._held: list[bytes] = []
+        self._last = b""
+        self._first_done = self._done = self._line = 0
+        self._total: int | None = None
         self._settled = False
 
     def read(self, frame: bytes, log: Log, line: int) -> bool:
@@ -40,77 +46,106 @@ class Passes:
         at = frame.find(self._label)
         if at < 0:
             return False
-        clock = frame.find(b"<", at)
-        rate = frame.find(b", ", clock)
-        begin = frame.find(b", ", rate + 2)
-        if clock < 0 or rate < 0 or begin < 0:
-            return clock >= 0  # before the first item a bar has no postfix
-        end = frame.rfind(b"]", begin)
-        postfix = frame[begin + 2 : end] if end > 0 else frame[begin + 2 : max(frame.rfind(b", "), begin + 2)]
-        done, total = _counter(frame, at, clock)
-        row = self._row
-        if row is not None and row.bar is not None and done >= row.bar[1]:
-            if postfix == self._postfix:
-                row.bar = (row.bar[0], done, row.bar[2])
+        begin = frame.find(b"it, ", at) + 4
+        if begin < 4:  # noqa: PLR2004 - not found: a rate of many a second, or no postfix yet
+            begin = frame.find(b"it/s, ", at) + 6
+            if begin < 6:  # noqa: PLR2004 - likewise
                 return True
-        else:
-            row = None
-        self._postfix = postfix
-        self._take(postfix.split(b", "), log, line, (done, total), row)
+        end = frame.find(b"]", begin)
+        postfix = frame[begin:end] if end > 0 else frame[begin : max(frame.rfind(b", "), begin)]
+        if postfix != self._last:
+            mark = frame.find(b"| ", at) + 2
+            self.take(frame[mark : frame.find(b" ", mark)], postfix, log, line)
         return True
 
-    def _take(self, items: list[bytes], log: Log, line: int, counter: tuple[int, int | None], row: Row | None) -> None:
-        """Add a new postfix to the pass."""
-        tokens = self._tokens(items)
-        if tokens is None:
-            pairs = [item.partition(b"=") for item in items[:_MOST_KEYS]]
-            self._heads = [key + b"=" for key, mark, _ in pairs if mark]
-            self._settled = False
-            row = None
-            tokens = [value for _, mark, value in pairs if mark]
-        if not tokens:
-            return
+    def take(self, counter: bytes, postfix: bytes, log: Log, line: int | Callable[[], int]) -> None:
+        """Take in a postfix that differs from the one before.
+
+        Args:
+            counter: `17/18`.
+            postfix: `pg=0.033, kl=0.0827`.
+            log: where the rows go.
+            line: line number, or what finds it.
+        """
+        now, _, of = counter.partition(b"/")
         try:
-            values = array("d", map(float, tokens))
+            done = int(now)
         except ValueError:
-            pairs_of = [(self._prefix + head[:-1], token) for head, token in zip(self._heads, tokens, strict=True)]
-            log.add_pairs(self._dialect, pairs_of, line=line)
             return
-        done, total = counter
-        if row is not None and row.bar is not None:
-            row.count += 1
-            means, count = row.values, row.count
-            for index, value in enumerate(values):
-                means[index] += (value - means[index]) / count
-            row.bar = (row.bar[0], done, total)
+        if done < self._done or self._done == self._total or not self._line:
+            self.settle(log)
+            self._row = None
+            self._line = line if isinstance(line, int) else line()
+            self._first_done, self._total = done, _whole(of)
+        self._done = done
+        self._last = postfix
+        if postfix:
+            self._held.append(postfix)
+
+    def settle(self, log: Log) -> None:
+        """Add what was collected to the row of the pass."""
+        held, self._held = self._held, []
+        if not held:
+            return
+        columns = self._columns(held)
+        if columns is None:
+            for postfix in map(_whole_items, held):  # the keys have changed, one is torn, or a value is no number
+                self._heads = [
+                    item.partition(b"=")[0] + b"=" for item in postfix.split(b", ")[:_MOST_KEYS] if b"=" in item
+                ]
+                if (one := self._columns([postfix])) is not None:
+                    self._add(one, [postfix], log)
         else:
-            names = tuple(self._prefix + head[:-1].strip() for head in self._heads)
-            if not all(log.name_of(name) for name in names):
-                return
-            keys = log.shape(names)
-            self._row = row = log.add_values(self._dialect, keys, values, line=line, bar=(done, done, total))
-        if not self._settled:
-            self._settled = log.observe_all(self._dialect, row.keys, tokens)
+            self._add(columns, held, log)
 
-    def _tokens(self, items: list[bytes]) -> list[bytes] | None:
-        """Return the printed values, where the keys are those of the frame before."""
+    def _add(self, columns: list[array[float]], held: list[bytes], log: Log) -> None:
+        """Take values, [K] lists of [M] each, into the mean of the pass."""
+        names = tuple(self._prefix + head[:-1].strip() for head in self._heads)
+        if not all(log.name_of(name) for name in names):
+            return
+        keys = log.shape(names)
+        row, count = self._row, len(columns[0])
+        bar = (self._first_done, self._done, self._total)
+        for postfix in held:
+            if self._settled:
+                break
+            tokens = [item.partition(b"=")[2] for item in postfix.split(b", ")]
+            self._settled = log.observe_all(self._dialect, keys, tokens)
+        if row is None or row.keys != keys:
+            values = array("d", [sum(column) / count for column in columns])
+            self._row = log.add_values(self._dialect, keys, values, line=self._line, count=count, bar=bar)
+            return
+        total = row.count + count
+        for index, column in enumerate(columns):
+            row.values[index] += (sum(column) - count * row.values[index]) / total
+        row.count, row.bar = total, bar
+
+    def _columns(self, held: list[bytes]) -> list[array[float]] | None:
+        """Read postfixes of the known keys together; None where one has others, or a value is no number.
+
+        Returns:
+            The values of each key, [K] lists of [M].
+        """
         heads = self._heads
-        if len(items) != len(heads):
+        if not heads:
             return None
-        tokens = []
-        for item, head in zip(items, heads, strict=True):
-            if not item.startswith(head):
-                return None
-            tokens.append(item[len(head) :])
-        return tokens
+        joined = b", " + b", ".join(held)
+        if b"\r" in joined or b"\n" in joined:
+            return None
+        for head in heads:
+            joined = joined.replace(b", " + head, b",")
+        values = floats(joined[1:])
+        if values is None or len(values) != len(heads) * len(held):
+            return None
+        return [values[index :: len(heads)] for index in range(len(heads))]
 
 
-def _counter(frame: bytes, start: int, end: int) -> tuple[int, int | None]:
-    """Return how far the bar is, and of what."""
-    slash = frame.rfind(b"/", start, frame.rfind(b" [", start, end) if frame.rfind(b" [", start, end) > 0 else end)
-    space = max(frame.rfind(b" ", start, slash), frame.rfind(b"|", start, slash)) + 1
-    stop = frame.find(b" ", slash)
-    try:
-        return int(frame[space:slash]), int(frame[slash + 1 : stop])
-    except ValueError:
-        return 0, None
+def _whole(text: bytes) -> int | None:
+    """Read a count, or None."""
+    return int(text) if text.isdigit() and len(text) < 16 else None  # noqa: PLR2004 - more is no count
+
+
+def _whole_items(postfix: bytes) -> bytes:
+    """Return a postfix without what its line lost: it ends at the last comma before the end of the line."""
+    line = postfix.replace(b"\r", b"\n").partition(b"\n")[0]
+    return line if line == postfix else line[: max(line.rfind(b", "), 0)]

@@ -16,6 +16,7 @@ from orz_monitor.dialects.dicts import dict_pairs, is_closed
 from orz_monitor.dialects.layout import Layouts
 from orz_monitor.log import Log
 from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.prefixes import NOWHERE, Origin
 
 _STEP: Final = re.compile(rb"step:(\d{1,15})(?: - |$)")
 _RESUMED: Final = re.compile(rb"[Ss]etting global step to (\d{1,15})")
@@ -23,6 +24,10 @@ _NOT_FINITE: Final = re.compile(rb"rank (\d{1,6}) grad_norm is not finite: (\S{1
 _TOTAL: Final = re.compile(rb"Total training steps: (\d{1,15})")
 _EVALUATED: Final = re.compile(r"val(?:-core|-aux)?/(?P<set>.+)/(?:acc|reward|score)/mean@(?P<k>\d+)$")
 _TEST_SCORE: Final = re.compile(r"(?:val/)?test_score/(?P<set>.+)$")
+_NO_PREFIX: Final = b"\n"
+"""No line begins so."""
+_SUFFIXES: Final = (b"]", b"m", b"\r", b"options.)")
+"""How a line ends on which more may stand than the metrics."""
 _MOST_BLOCK_BYTES: Final = 1 << 18
 
 
@@ -118,26 +123,50 @@ class Verl(Dialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._layouts = Layouts(self.name, b":")
+        self._prefix: tuple[bytes, Origin] = (_NO_PREFIX, NOWHERE)
+        self._layouts = Layouts(self.name, b":", b" - ")
         self._block = b""
         self._block_at: tuple[int, Segment] | None = None
         self._last_step: int | None = None
 
     def read(self, line: Line, log: Log) -> bool:
         """Read a metric line, a validation, a bar, or a step that was set."""
+        if self._read_alike(line, log):
+            return True
         understood = False
         for segment in line.segments:
             understood = self._read(segment, line.number, log) or understood
+        first = line.segments[0] if line.segments else None
+        if first is not None and first.time is None and len(line.segments) == 1 and _STEP.match(first.body):
+            self._prefix = (line.raw[: line.raw.find(b"step:")], first.origin)
         return understood
+
+    def _read_alike(self, line: Line, log: Log) -> bool:
+        """Read a metric line whose prefix is that of the one before, which nearly all are."""
+        raw = line.raw
+        start = raw.find(b"step:")
+        if start < 0 or raw[:start] != self._prefix[0] or raw.endswith(_SUFFIXES):
+            return False
+        match = _STEP.match(raw, start)
+        if match is None:
+            return False
+        self._last_step = step = int(match[1])
+        origin = self._prefix[1]
+        return self._layouts.add(raw, match.end(), log, line=line.number, step=step, origin=origin) is not None
 
     def _read(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         body = segment.body
         if match := _STEP.match(body):
             self._last_step = int(match[1])
-            items = body[match.end() :].rstrip().split(b" - ")
             row = self._layouts.add(
-                items, log, line=number, step=self._last_step, time=segment.time, origin=segment.origin
+                body,
+                match.end(),
+                log,
+                line=number,
+                step=self._last_step,
+                time=segment.time,
+                origin=segment.origin,
             )
             return row is not None
         if b"validation metrics" in body and (start := body.find(b"{")) >= 0:

@@ -58,19 +58,31 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
     for finding in verdict.findings:
         console.print()
         _print_finding(console, finding)
+    for item in verdict.ignored:
+        until = f" until {item.until}" if item.until is not None else ""
+        _say(console, 2, f"ignored{until}: {item.finding.code}: {item.finding.message} ({item.reason})", "dim")
     if verdict.findings:
         console.print()
     looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
     _say(console, 2, f"{looked} rules evaluated on {len(run.coverage.recognised)} metrics", "dim")
+    _say(console, 2, f"judged as {run.preset}: {run.kind.why} (--preset overrides)", "dim")
     for reason, codes in _unjudged(verdict).items():
         _say(console, 2, f"not evaluated, {reason}: {', '.join(codes)}", "dim")
 
 
 def _unjudged(verdict: Verdict) -> dict[str, list[str]]:
-    """Group the rules that could not judge by why: one metric missing, or a run that is still short."""
+    """Group the rules that could not judge by why: metrics that are missing, or a run that is still short.
+
+    Metrics that the trainer can be made to log have a line of their own, which says how.
+    """
     grouped: dict[str, list[str]] = {}
     for item in verdict.not_evaluated:
-        reason = "too few steps" if item.reason.startswith("too few steps") else item.reason.replace(":", "")
+        if item.reason.startswith("too few steps"):
+            reason = "too few steps"
+        elif item.remedy:
+            reason = f"{item.reason.replace(':', '')} ({item.remedy})"
+        else:
+            reason = "not logged" if item.reason.startswith("not logged") else item.reason
         grouped.setdefault(reason, []).append(item.code)
     return grouped
 

@@ -165,7 +165,7 @@ def _place(name: str, known: list[str]) -> tuple[int, str]:
 
 def _needless(name: str, run: Run) -> bool:
     """Tell whether a metric is not expected of this run: no critic, or a name of the user's."""
-    return (run.preset == "grpo" and name.startswith("critic/")) or "<" in name
+    return (not run.has_critic and name.startswith("critic/")) or "<" in name
 
 
 def _phases(run: Run) -> dict[str, float]:

@@ -23,7 +23,7 @@ def header(content: Content) -> str:
     run, facts = content.run, content.facts
     word, css = content.verdict_words
     when = f"{facts.started:%d %B %Y, %H:%M} UTC" if facts.started else ""
-    kind = "PPO" if run.preset == "ppo" else "without a critic"
+    kind = "PPO" if run.has_critic else "without a critic"
     about = [run.name, kind, span(run.steps.tolist()), str(run.state), when]
     reason = "" if content.verdict.evaluated_metrics else '<p class="notice warn">No metric is recognised yet.</p>'
     return (

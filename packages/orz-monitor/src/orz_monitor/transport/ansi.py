@@ -13,12 +13,19 @@ _ESCAPES: Final = re.compile(
     rb"|[ -/]*[0-~]"  # two characters and charsets
     rb")?"
 )
+_LONGEST_COLOUR: Final = 64
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def without_escapes(raw: bytes) -> bytes:
     """Take terminal escape sequences out; the text of a link stays, its target goes."""
-    return _ESCAPES.sub(b"", raw) if b"\x1b" in raw else raw
+    last = raw.rfind(b"\x1b")
+    if last < 0:
+        return raw
+    end = last + _LONGEST_COLOUR
+    if raw[last + 1 : last + 2] == b"[" and end < len(raw):  # colours stand in front of a long line
+        return _ESCAPES.sub(b"", raw[:end]) + raw[end:]
+    return _ESCAPES.sub(b"", raw)
 
 
 def shown_safely(text: str, longest: int = 500) -> str:

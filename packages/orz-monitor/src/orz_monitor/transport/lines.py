@@ -22,6 +22,7 @@ _GLUED: Final = re.compile(
     rb"|(?<=\])(?=[IWEF]\d{4} \d\d:\d\d:\d\d\.\d|\[(?:rank|default)\d)"
 )
 """Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's."""
+_LONGEST_SUFFIX: Final = 400
 _REPEATED: Final = re.compile(rb" ?\[repeated (\d{1,9})x across cluster\](?: \(Ray deduplicates logs[^)]*\))?\s*$")
 
 
@@ -42,23 +43,25 @@ class Splitter:
         self.num_cut_lines = 0
         self.num_skipped_bytes = 0
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Take a chunk and return the lines that it completes, without their newlines."""
+    def feed(self, chunk: bytes) -> bytes:
+        """Take a chunk and return the lines that it completes, each with its newline."""
         self.num_bytes += len(chunk)
-        parts = chunk.split(b"\n")
-        if len(parts) == 1:
+        first = chunk.find(b"\n")
+        if first < 0:
             self._hold(chunk)
-            return []
-        self._hold(parts[0])
-        parts[0] = self._release()
-        self._hold(parts.pop())
-        if len(chunk) > self._longest:
-            parts = [self._capped(part) for part in parts]
-        return parts
+            return b""
+        last = chunk.rfind(b"\n") + 1
+        self._hold(chunk[:first])
+        rest = chunk[first:last]
+        if len(rest) > self._longest:
+            rest = b"\n".join([self._capped(line) for line in rest.split(b"\n")])
+        text = self._release() + rest
+        self._hold(chunk[last:])
+        return text
 
-    def close(self) -> list[bytes]:
-        """Return what stands behind the last newline, if anything does."""
-        return [self._release()] if self._held else []
+    def close(self) -> bytes:
+        """Return what stands behind the last newline, with one; empty if nothing does."""
+        return self._release() + b"\n" if self._held else b""
 
     @property
     def pending(self) -> bytes:
@@ -92,7 +95,7 @@ class Splitter:
         return line[: self._longest]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Segment:
     """One thing that was printed: a log record, a frame of a bar, a line of text.
 
@@ -146,20 +149,24 @@ class Line:
         """Yield the segments."""
         raw = without_escapes(self.raw)
         repeats = 1
-        if raw.find(b"x across cluster]") >= 0 and (found := _REPEATED.search(raw)):
+        if raw.rfind(b"x across cluster]", -_LONGEST_SUFFIX) >= 0 and (
+            found := _REPEATED.search(raw, max(len(raw) - _LONGEST_SUFFIX, 0))
+        ):
             repeats, raw = int(found[1]), raw[: found.start()]
-        prefix = self._inherited()
-        for frame in raw.split(b"\r"):
-            for piece in _GLUED.split(frame) if b" | " in frame or b"it]" in frame else (frame,):
+        prefix: Prefix | None = None
+        for frame in raw.split(b"\r") if b"\r" in raw else (raw,):
+            for piece in _GLUED.split(frame) if b"|" in frame else (frame,):
                 if not piece or piece.isspace():
                     continue
                 own, start = take_prefixes(piece)
+                if prefix is None and (own is None or own.origin is NOWHERE):
+                    prefix = self._inherited()
                 if own is not None:
-                    prefix = own.over(prefix)
+                    prefix = own if prefix is None else own.over(prefix)
                 if start < len(piece):
                     yield Segment(
                         body=piece[start:],
-                        origin=prefix.origin,
+                        origin=prefix.origin if prefix is not None else NOWHERE,
                         time=own.time if own is not None else None,
                         level=own.level if own is not None else "",
                         place=own.place if own is not None else "",

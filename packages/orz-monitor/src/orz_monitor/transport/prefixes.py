@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from orz_monitor.transport.clock import as_epoch
 
 _MOST: Final = 8
 """Prefixes on one line; more are somebody's joke."""
+_MOST_SEEN: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +129,12 @@ def take_prefixes(piece: bytes) -> tuple[Prefix | None, int]:
         match = _match(piece, start)
         if match is None:
             break
-        own = _read(tuple(sorted(match.groupdict(b"").items())))
+        text = match.group()
+        own = _SEEN.get(text)
+        if own is None:
+            own = _read(match)
+            if len(_SEEN) < _MOST_SEEN:
+                _SEEN[text] = own
         found = own if found is None else _merged(found, own)
         start = match.end()
     return found, start
@@ -149,7 +154,11 @@ def _match(piece: bytes, start: int) -> re.Match[bytes] | None:
         shapes = _LETTER
     else:
         return None
-    return next((match for shape in shapes if (match := shape.match(piece, start))), None)
+    for shape in shapes:
+        match = shape.match(piece, start)
+        if match is not None:
+            return match
+    return None
 
 
 def _merged(outer: Prefix, inner: Prefix) -> Prefix:
@@ -163,10 +172,9 @@ def _merged(outer: Prefix, inner: Prefix) -> Prefix:
     )
 
 
-@lru_cache(maxsize=4096)
-def _read(groups: tuple[tuple[str, bytes], ...]) -> Prefix:
-    """Turn the groups of a match into a prefix; cached, since a log has few processes."""
-    said = {name: value.decode("utf-8", errors="replace") for name, value in groups}
+def _read(match: re.Match[bytes]) -> Prefix:
+    """Turn the groups of a match into a prefix."""
+    said = {name: value.decode("utf-8", errors="replace") for name, value in match.groupdict(b"").items()}
     rank, role, pid, node = said.get("rank", ""), said.get("role", ""), said.get("pid", ""), said.get("node", "")
     if not rank and (found := re.search(r"(?:^|[_-])rank_?(\d{1,6})$", role)):
         rank = found[1]
@@ -179,6 +187,8 @@ def _read(groups: tuple[tuple[str, bytes], ...]) -> Prefix:
     )
 
 
+_SEEN: Final[dict[bytes, Prefix]] = {}
+"""Prefixes by their text: a log has few processes."""
 _LEVEL_NAMES: Final = {
     "I": "INFO",
     "W": "WARNING",
