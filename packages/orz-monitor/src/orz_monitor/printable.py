@@ -33,6 +33,11 @@ def printable(text: str, most: int | None = None) -> str:
     return clean if most is None or len(clean) <= most else clean[: most - 1] + "…"
 
 
+def one_line(text: str, most: int | None = None) -> str:
+    """Return `printable` text in one line: tabs and ends of lines become spaces."""
+    return " ".join(printable(text, most).expandtabs(4).splitlines())
+
+
 def last_refresh(line: str) -> str:
     """Return what a terminal shows of a line that was overwritten by carriage returns, as progress bars do."""
     return next((part for part in reversed(line.split("\r")) if part.strip()), "")
