@@ -24,7 +24,25 @@ from typing import Final
 
 _MEBI: Final = 1 << 20
 _BLOCKS: Final = "█" * 9
-_WORDS: Final = "so the total is therefore we add and then multiply each side by to get an answer of".split()
+_WORDS: Final = (
+    "so",
+    "the",
+    "total",
+    "is",
+    "therefore",
+    "we",
+    "add",
+    "and",
+    "then",
+    "multiply",
+    "each",
+    "side",
+    "answer",
+    "of",
+)
+_ENGINE_FRAC: Final = 0.05
+_DAMAGED_FRAC: Final = 0.001
+_EQUAL: Final = 1e-9
 _NAIVE_BAR: Final = re.compile(
     r"(?:Actor|Critic) Train epoch \[\d+/\d+\]:.*?\| *(\d+)/(\d+) \[.*?(?:it/s|s/it), (.*?)\]"
 )
@@ -52,12 +70,12 @@ _VERL_KEYS: Final = (
 
 
 def write_orz(path: Path, num_bytes: int, seed: int) -> dict[str, list[float]]:
-    """Write an ORZ log: 32 ranks, bars with `\\r`, samples of text, vLLM's lines, some damage.
+    r"""Write an ORZ log: 32 ranks, bars with `\r`, samples of text, vLLM's lines, some damage.
 
     Returns:
         The truth: `reward/mean` and `policy/loss` of each step, and the mean `bar/pg` of each pass.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - a generator of test data
     truth: dict[str, list[float]] = {"reward/mean": [], "policy/loss": [], "bar/pg": []}
     with path.open("wb") as file:
         for step in range(sys.maxsize):
@@ -89,7 +107,7 @@ def write_verl(path: Path, num_bytes: int, seed: int) -> dict[str, list[float]]:
     Returns:
         The truth: `reward/mean` and `policy/loss` of each step.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - a generator of test data
     truth: dict[str, list[float]] = {"reward/mean": [], "policy/loss": []}
     with path.open("wb") as file:
         for step in range(1, sys.maxsize):
@@ -119,12 +137,12 @@ def _chatter(rng: random.Random, num_lines: int) -> Iterator[bytes]:
     for _ in range(num_lines):
         kind = rng.random()
         prefix = f"\x1b[36m(LLMActor pid={rng.randrange(10**4, 10**5)})\x1b[0m "
-        if kind < 0.05:
+        if kind < _ENGINE_FRAC:
             yield (
                 f"{prefix}INFO 02-24 10:13:50 metrics.py:455] Avg prompt throughput: 0.0 tokens/s, Avg generation "
                 f"throughput: {rng.uniform(1, 5000):.1f} tokens/s, Running: 16 reqs, Swapped: 0 reqs\n"
             ).encode()
-        elif kind < 0.051:
+        elif kind < _ENGINE_FRAC + _DAMAGED_FRAC:
             yield prefix.encode() + bytes(rng.randrange(0x80, 0x100) for _ in range(40)) + b"\n"
         else:
             yield (prefix + " ".join(rng.choices(_WORDS, k=rng.randrange(5, 30))) + f" {rng.random():.4f}\n").encode()
@@ -192,7 +210,7 @@ def _check(truth: dict[str, list[float]], found: dict[str, list[float]]) -> None
     """
     for name, values in truth.items():
         ours = found.get(name, [])
-        if len(ours) != len(values) or any(abs(a - b) > 1e-9 for a, b in zip(ours, values, strict=True)):
+        if len(ours) != len(values) or any(abs(a - b) > _EQUAL for a, b in zip(ours, values, strict=True)):
             raise SystemExit(f"{name}: {len(ours)} values found, {len(values)} written, or they differ")
 
 

@@ -121,13 +121,24 @@ def test_a_killed_run_resumes_bit_for_bit(
 def test_a_full_disk_at_a_save_ends_the_run_and_leaves_nothing_half_made(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """Files can't grow beyond 1 MB, so the first save fails: exit 1, why and what next, no checkpoint of any kind."""
+    """Files can't grow beyond 1 MB: refused before training, and with that off the first save fails.
+
+    Exit 1, why and what next, no checkpoint of any kind.
+    """
     limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); "
     limited += "sys.argv = ['orz', *sys.argv[1:]]; runpy.run_module('orz_cli', run_name='__main__')"
     command = [sys.executable, "-c", limited, "train", "quickstart", *SHORT, "--run-dir", "run"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+
+    refused = run()
+    assert 1 == refused.returncode, refused.stderr
+    assert "isn't fit for checkpoints" in refused.stderr
+    assert [] == list((tmp_path / "run" / "checkpoints").iterdir())
+    done = run("checkpoint.preflight=off")
     assert 1 == done.returncode, done.stderr
     assert "step_000002 was not saved" in done.stderr
     assert "->" in done.stderr

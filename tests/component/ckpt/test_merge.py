@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from orz_ckpt.verify import verify
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
 from orz_cli.findings import Status
+from orz_cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,15 +165,57 @@ def test_no_config(model: Path, tmp_path: Path) -> None:
     assert Status.OK is verify(tmp_path / "out").status()
 
 
-def test_a_config_of_another_model(model: Path, tmp_path: Path) -> None:
-    """Where shapes are not those of the configuration, that is a warning which names the tensor and `--config`."""
+def test_a_config_of_another_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where shapes are not those of the configuration, that is an error which names the tensor and `--config`."""
     config = json.loads((model / "config.json").read_bytes())
+    sound = tmp_path / "sound"
+    sound.mkdir()
+    shutil.copy(model / "config.json", sound)
     (model / "config.json").write_text(json.dumps({**config, "hidden_size": 32}), encoding="utf-8")
     merged = merge(open_source(model), tmp_path / "out")
 
-    assert "shape_differs" in codes(merged.findings)
-    assert {Severity.WARN, Severity.INFO} >= {entry.severity for entry in merged.findings}
-    assert any("--config" in entry.remedy for entry in merged.findings)
+    assert (Status.FAILED, False) == (merged.status(), merged.written)
+    wrong = [entry for entry in merged.findings if entry.severity is Severity.ERROR]
+    assert {"shape_differs"} == {entry.code for entry in wrong}
+    assert all("--config" in entry.remedy for entry in wrong)
+    assert 1 == main(["ckpt", "merge", str(model), str(tmp_path / "out")])
+    assert "nothing was written" in capsys.readouterr().out
+    assert not list(tmp_path.glob("out*"))
+    assert Status.OK is merge(open_source(model), tmp_path / "out", Options(config=sound)).status()
+
+
+def test_a_config_that_promises_more(model: Path, tmp_path: Path) -> None:
+    """A layer that config.json has and the weights have not: a loader would make it up, so nothing is written."""
+    config = json.loads((model / "config.json").read_bytes())
+    layers = config["num_hidden_layers"]
+    (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers + 1}), encoding="utf-8")
+    merged = merge(open_source(model), tmp_path / "out")
+
+    assert (Status.FAILED, False) == (merged.status(), merged.written)
+    assert any(f"model.layers.{layers}." in entry.tensor for entry in merged.findings if entry.code == "tensor_missing")
+
+
+def test_another_source_with_names_sizes_and_times_alike(model: Path, tmp_path: Path) -> None:
+    """Two saves whose files look the same by name, size and time are two merges, wherever their numbers differ."""
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    for file in other.glob("*.safetensors"):
+        data, status = bytearray(file.read_bytes()), file.stat()
+        data[len(data) // 2] ^= 1  # neither in its header nor at its end
+        file.write_bytes(data)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert merge(open_source(model), tmp_path / "out").written
+    with pytest.raises(CheckpointExistsError, match="another checkpoint"):
+        merge(open_source(other), tmp_path / "out")
+    for file in model.glob("*.safetensors"):  # in its very place
+        status = file.stat()
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        with file.open("r+b") as stream:
+            stream.write(data)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(CheckpointExistsError, match="another checkpoint"):
+        merge(open_source(model), tmp_path / "out")
 
 
 def test_missing_config_folder(model: Path, tmp_path: Path) -> None:

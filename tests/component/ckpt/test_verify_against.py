@@ -128,8 +128,40 @@ def test_names_and_shapes_that_differ(model: Path, changed: Callable[[Change], P
 
 
 def test_quick_reads_no_weights(model: Path, changed: Callable[[Change], Path]) -> None:
-    """Names and shapes are the same, and whether numbers are is for the other levels to say."""
-    assert set() == codes(verify(changed(lambda _: None), level=Level.QUICK, against=model))
+    """Names and shapes are the same, and that numbers were not compared is said: a pass means less than it seems."""
+    report = verify(changed(lambda _: None), level=Level.QUICK, against=model)
+    found = the(report, "numbers_not_compared")
+    assert (set(), Severity.INFO) == (codes(report), found.severity)
+    assert f"names and shapes were compared with {model}, and no numbers" in found.message
+    assert "leave out --level quick" in found.remedy
+
+
+def test_masters_of_a_sixteen_bit_base(model: Path, tmp_path: Path) -> None:
+    """fp32 masters that equal a bf16 base exactly never changed; changes below its rounding are told as such."""
+    for name, dtype in (("base", "BF16"), ("masters", "F32")):
+        assert merge(open_source(model if name == "base" else tmp_path / "base"), tmp_path / name, Options(dtype=dtype))
+    (tmp_path / "masters" / "manifest.json").unlink()
+    report = verify(tmp_path / "masters", against=tmp_path / "base")
+    assert (Status.FAILED, "unchanged") == (report.status(), the(report, "unchanged").code)
+    tensors = load_file(tmp_path / "masters" / "model.safetensors")
+    tensors[MATRIX] = np.nextafter(tensors[MATRIX], np.float32(9))
+    save_file(tensors, tmp_path / "masters" / "model.safetensors")
+    report = verify(tmp_path / "masters", against=tmp_path / "base")
+    found = the(report, "change_rounds_away")
+    share = tensors[MATRIX].size / sum(array.size for array in tensors.values())
+    assert (Status.OK, Severity.WARN) == (report.status(), found.severity)
+    assert f"(BF16 -> F32), and {share:.2%} of the numbers do before" in found.message
+    assert "unchanged" not in codes(report)
+
+
+def test_one_narrower_tensor_rounds_nothing(model: Path, changed: Callable[[Change], Path]) -> None:
+    """A vector saved in fewer bits beside matrices that are the base's: nothing was trained, an error as ever."""
+
+    def change(tensors: dict[str, NDArray[Any]]) -> None:
+        tensors["model.norm.weight"] = tensors["model.norm.weight"].astype(np.float16)
+
+    report = verify(changed(change), against=model)
+    assert (Status.FAILED, True) == (report.status(), "unchanged" in codes(report))
 
 
 def test_policy_of_a_checkpoint(run: Path, model: Path) -> None:

@@ -5,7 +5,9 @@ F8 truncated, F9 holes, F12 a save that was killed, F14 stale shards, F15 spread
 files (F1, F2), F17 lost frozen weights, F18 tied weights, F19 types, F20 shapes, F21 zeros, F28 NaN, F29 tokenizers,
 F30 adapters, F31 lost states, F33 files that change, F34 hostile ones. Those of shards are in `test_verify_deepspeed`
 and `test_verify_sharded` (F1, F7, F8, F10 to F14, F16, F28, F34, F36, F37), F27 is in `test_verify_against`, F10 of our
-own checkpoints and F35 (two writers of one step) in `test_verify_checkpoint` and `test_storage`.
+own checkpoints and F35 (two writers of one step) in `test_verify_checkpoint` and `test_storage`. F5 (disks that are
+not shared) and F32 (a stale view) are in `test_storage_checks`, F6 and F7 before a save in `cluster/test_preflight`,
+full, read-only and broken disks under the other commands in `test_disks`, F22 (memory) in `test_memory`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from orz_ckpt import reading
+from orz_ckpt.errors import SeveralError
 from orz_ckpt.findings import Level, Report
+from orz_ckpt.sources import open_source
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
 
@@ -51,7 +54,7 @@ def test_sound_folder_without_manifest(model: Path, level: Level) -> None:
     """A sound foreign folder passes, with the note that bytes cannot be compared."""
     report = verify(model, level=level)
 
-    expected = {"no_manifest", "sampled"} if level is Level.SAMPLE else {"no_manifest"}
+    expected = {"no_manifest"} | {Level.SAMPLE: {"sampled"}, Level.DEEP: {"one_copy"}}.get(level, set())
     assert (Status.OK, set(), expected) == (report.status(), codes(report), notes(report))
 
 
@@ -414,3 +417,20 @@ def test_large_file_in_many_pieces(tmp_path: Path) -> None:
     (found,) = (entry for entry in verify(tmp_path / "x.safetensors").findings if entry.severity is Severity.ERROR)
 
     assert "1 of 5,000,001 numbers are NaN or Inf, first at [5000000]" in found.message
+
+
+@pytest.mark.parametrize("name", ["iter{}", "global_step_{}", "checkpoint-{}"])
+def test_steps_with_policy_and_critic_of_others(name: str, model: Path, tmp_path: Path) -> None:
+    """A run of Open-Reasoner-Zero or verl, roles in its steps, is a run: no manifest of ours is missing in it."""
+    run = tmp_path / "run"
+    for step in (5, 10):
+        for role in ("policy", "critic"):
+            shutil.copytree(model, run / name.format(step) / role)
+    newest = run / name.format(10)
+    report = verify(run)
+    assert (Status.OK, "run", str(newest)) == (report.status(), report.kind, report.newest_good)
+    assert "uncommitted" not in {entry.code for entry in report.findings}
+    assert (Status.OK, "folder") == (verify(newest).status(), verify(newest).kind)
+    with pytest.raises(SeveralError, match="2 steps of a run") as caught:
+        open_source(run)
+    assert str(newest / "critic") in caught.value.remedy

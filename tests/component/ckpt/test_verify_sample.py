@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 from orz_ckpt.checks import sample
 from orz_ckpt.checks.content import Job
 from orz_ckpt.checks.headers import check_header
+from orz_ckpt.checks.search import Search, Stretch
 from orz_ckpt.describe import entry_of
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.manifest import CHUNK_BYTES
@@ -98,6 +100,48 @@ def test_numbers_where_nothing_vouches(model: Path) -> None:
 
     assert {"not_finite"} == {entry.code for entry in report.findings if entry.severity is Severity.ERROR}
     assert "were searched for NaN, 0 of them compared with a digest" in the(report, "sampled").message
+
+
+def test_numbers_that_a_digest_vouches_for(tmp_path: Path) -> None:
+    """NaN that was written is NaN under a digest: of a file, of a chunk, of a tensor, of a record of an archive."""
+    torch = pytest.importorskip("torch")
+    small, large, archive = tmp_path / "small.safetensors", tmp_path / "large.safetensors", tmp_path / "model.pt"
+    numbers = np.ones(8, np.float32)
+    numbers[5] = np.nan
+    save_file({"whole": np.ones(3, np.float32), "broken": numbers}, small)
+    huge = np.ones(CHUNK_BYTES // 4 + 100, np.float32)
+    huge[CHUNK_BYTES // 4 + 50] = -np.inf  # in the second chunk
+    save_file({"huge": huge}, large)
+    torch.save({"sound": torch.ones(4), "broken": torch.tensor([1.0, float("nan")])}, archive)
+    for path, chunks, name in ((small, True, "broken"), (large, True, "huge"), (large, False, "huge")):
+        header, _ = check_header(path)
+        entry = entry_of(path) if chunks else replace(entry_of(path), chunks=None)
+        units = sample.units_of(Job(path=path, size=path.stat().st_size, entry=entry, header=header))
+        found = [entry for unit in units for entry in sample._check(unit, Silent())]
+        assert [("not_finite", name)] == [(entry.code, entry.tensor) for entry in found], (path, chunks)
+        assert all(unit.vouched for unit in units)
+    report = verify(archive, level=Level.SAMPLE, sample=1.0)
+    assert (Status.FAILED, "broken") == (report.status(), the(report, "not_finite").tensor)
+    assert "were compared" in the(report, "sampled").message
+
+
+@pytest.mark.parametrize("width", [2, 4, 8])
+@pytest.mark.parametrize("begin", [100, 101, 103])
+def test_a_number_across_pieces_is_searched_once_whole(width: int, begin: int) -> None:
+    """However bytes are cut into pieces, each number is seen whole: one NaN in any place, none where none is."""
+    kind = {2: np.float16, 4: np.float32, 8: np.float64}[width]
+    dtype = {2: "F16", 4: "F32", 8: "F64"}[width]
+    for place in range(12):
+        for value, expected in ((np.nan, ["x"]), (1.0, [])):
+            numbers = np.full(12, -1.5, kind)
+            numbers[place] = value
+            data = bytes(range(250, 256)) * (begin // 6) + b"\xff" * (begin % 6) + numbers.tobytes() + b"\xff" * 9
+            stretch = Stretch(tensor="x", begin=begin, end=begin + numbers.nbytes, dtype=dtype)
+            for cut in (1, 3, 7, 8, 13, 64):
+                search = Search([stretch], 0)
+                for start in range(0, len(data), cut):
+                    search.update(memoryview(data)[start : start + cut])
+                assert expected == list(search.bad), (place, cut)
 
 
 @pytest.mark.parametrize("share", ["0", "-1%", "101%", "1.5", "half", "nan"])

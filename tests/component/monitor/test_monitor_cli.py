@@ -143,5 +143,7 @@ def test_rules_that_can_not_judge_are_grouped_by_reason(tmp_path: Path, capsys: 
     metrics = {name: values for name, values in healthy_metrics(12).items() if name != "policy/kl_ref"}
     assert main(["monitor", "check", str(write_run(tmp_path / "short", step_records(metrics)))]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert "not evaluated, not logged policy/kl_ref: kl_drift, kl_spike" in lines
+    how = "set `kl.loss_coef` or `kl.reward_coef` above 0; without, no reference is loaded".replace("`", "")
+    assert f"not evaluated, not logged policy/kl_ref ({how}): kl_drift, kl_spike, kl_zero" in lines
+    assert sum(line.startswith("not evaluated, not logged: ") for line in lines) == 1
     assert sum(line.startswith("not evaluated, too few steps: ") for line in lines) == 1

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from orz_monitor.findings import Cause
-from orz_monitor.records import PHASES, describe
+from orz_monitor.metrics.peers import spec_of
+from orz_monitor.records import PHASES
 from orz_monitor.rules import RULES
 
 pytestmark = pytest.mark.component
@@ -61,7 +62,7 @@ def test_every_metric_named_is_registered() -> None:
     """So is a check that names a metric nobody logs."""
     named = {part for _, cause in causes() for part in quoted(f"{cause.confirm} {cause.try_}") if "/" in part}
     metrics = {part for part in named if not part.endswith("/")}
-    assert [name for name in sorted(metrics) if describe(name.replace("<set>", "x")) is None] == []
+    assert [name for name in sorted(metrics) if spec_of(name.replace("<set>", "x")) is None] == []
     phases = {part for _, cause in causes() for part in quoted(cause.confirm) if part.startswith("seconds.")}
     assert [phase for phase in phases if phase.removeprefix("seconds.") not in PHASES] == []
 

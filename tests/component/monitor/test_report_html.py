@@ -17,7 +17,6 @@ from orz_monitor.records import EventRecord
 from orz_monitor.report.content import gather
 from orz_monitor.report.html import as_html
 from orz_monitor.report.markdown import as_markdown
-from orz_monitor.rules import RULES
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.component
@@ -102,7 +101,7 @@ def test_the_page_shows_findings_charts_and_marks(sick: Path) -> None:
     assert "Unhealthy" in text
     assert 'class="finding card is-error"' in text
     assert "Last checkpoint before it: step 40" in text
-    charts = [a for tag, a in page.tags if tag == "svg" and a.get("class") == "chart"]
+    charts = [a for tag, a in page.tags if tag == "svg" and str(a.get("class")).split()[0] == "chart"]
     assert all(a.get("role") == "img" and a.get("aria-label") and a.get("tabindex") == "0" for a in charts)
     labels = " ".join(str(a["aria-label"]) for a in charts)
     assert "reward/mean: from" in labels
@@ -115,14 +114,14 @@ def test_a_healthy_page_says_so(tmp_path: Path) -> None:
     write_run(tmp_path, step_records(healthy_metrics(100)))
     text, _ = page_of(tmp_path)
     assert "Healthy" in text
-    assert f"{len(RULES)} rules looked and found nothing." in text
+    assert re.search(r"\d\d rules looked and found nothing", text)
     assert 'class="phasebar"' in text
     assert "rollout/repetition" in text  # not logged
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 5000])
+@pytest.mark.parametrize("num_steps", [1, 2, 10_000])
 def test_short_and_long_runs_make_pages_of_bounded_size(tmp_path: Path, num_steps: int) -> None:
-    """One step is enough for a page, and five thousand need less than a megabyte."""
+    """One step is enough for a page, and ten thousand need less than a megabyte."""
     write_run(tmp_path, step_records(healthy_metrics(num_steps)))
     text, _ = page_of(tmp_path)
     assert len(text) < 1_000_000

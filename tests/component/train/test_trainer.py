@@ -21,7 +21,7 @@ from orz_train.config.schema import Config
 from orz_train.errors import ConfigError, NonFiniteError, RewardError, RunFolderError
 from orz_train.launch import build_trainer, load_inputs, load_models
 from orz_train.rewards.pool import RewardPool
-from orz_train.testing import MemorySink, ScriptedGenerator
+from orz_train.testing import MemorySink, ScriptedGenerator, write_tiny_model
 from orz_train.trainer import Trainer
 from orz_train.types import Metric
 
@@ -124,6 +124,30 @@ def test_checkpoints_come_when_due_and_at_the_last_step(build: Build) -> None:
     assert [2] == [step for name, step, _ in sink.events if name == "checkpoint_removed"]
     state = json.loads((newest(trainer) / "state" / "trainer.json").read_text(encoding="utf-8"))
     assert (1, 5, {"critic": 0, "policy": 0}) == (state["v"], state["step"], state["skipped_in_a_row"])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_saving_in_the_background_changes_no_bit(build: Build, tmp_path: Path, tied: bool) -> None:
+    """Each checkpoint has the same bytes, what is saved during the next step included; a resume ends where both end."""
+    if tied:
+        write_tiny_model(tmp_path / "tied", tied=True)
+    over = {"policy": {"model": str(tmp_path / "tied")}} if tied else {}
+    roots = []
+    for background in (False, True):
+        trainer, _ = build(steps=3, checkpoint={"every_steps": 1, "asynchronous": background}, **over)
+        trainer.run()
+        run_dir = trainer.checkpoints.run_dir  # type: ignore[attr-defined]
+        roots.append([one.manifest.root_sha256 for one in list_checkpoints(run_dir) if one.manifest is not None])
+        run_dir.rename(tmp_path / f"run-{background}")
+    assert 3 == len(set(roots[0]))
+    assert roots[0] == roots[1]
+
+    start = resume_point(tmp_path / "run-True" / "checkpoints" / "step_000002")
+    resumed, _ = build(start=start, steps=3, checkpoint={"every_steps": 1, "asynchronous": True}, **over)
+    resumed.run(after_step=2)
+    (last,) = list_checkpoints(tmp_path / "run")
+    assert last.manifest is not None
+    assert roots[0][2] == last.manifest.root_sha256
 
 
 def poison(trainer: Trainer) -> None:

@@ -56,6 +56,11 @@ def test_weights_on_another_disk(cluster, disks) -> None:
     assert "weights_elsewhere" in lost.stdout
     assert f"were written by node gpu-02 to {run}/checkpoints/step_000010" in lost.stdout
 
+    there = head.orz("ckpt", "verify", run, *ray, "--json")
+    assert 0 == there.code, there
+    pieces = {piece["node"]: piece for piece in json.loads(there.stdout)["pieces"]}
+    assert ({"gpu-01", "gpu-02"}, True) == (set(pieces), pieces["gpu-02"]["whole"])
+
     before = digests(cluster.other, run)
     found = head.orz("ckpt", "locate", run, *ray, "--json")
     assert 0 == found.code, found
@@ -101,10 +106,39 @@ def test_relative_path_in_home(cluster, disks) -> None:
     assert 0 == whole.code, whole
 
 
+def test_ranks_on_two_disks(cluster, disks) -> None:
+    """Shards of FSDP, one rank on each node's own disk: verify names the ranks where they are, and a torn one there."""
+    head, ray = cluster.head, ("--ray", cluster.address)
+    folder = disks.checkpoints / "sharded" / "global_step_7" / "actor"
+    script = (
+        "import sys, torch; from pathlib import Path; folder = Path(sys.argv[1]); folder.mkdir(parents=True);"
+        " torch.save({'w': torch.ones(4)}, folder / f'model_world_size_2_rank_{sys.argv[2]}.pt')"
+    )
+    for rank, node in enumerate((head, cluster.other)):
+        node.check(sys.executable, "-c", script, folder, str(rank))
+    whole = head.orz("ckpt", "verify", disks.checkpoints / "sharded", *ray, "--json")
+    assert 0 == whole.code, whole
+    pieces = json.loads(whole.stdout)["pieces"]
+    assert {("gpu-01", 0), ("gpu-02", 1)} == {(piece["node"], *piece["ranks"]) for piece in pieces}
+    cluster.other.check("sh", "-c", f"truncate -s -30 {shlex.quote(str(folder))}/*.pt")
+    torn = head.orz("ckpt", "verify", disks.checkpoints / "sharded", *ray, "--json")
+    assert 1 == torn.code, torn
+    assert {"gpu-02"} == {
+        entry["node"] for entry in json.loads(torn.stdout)["findings"] if entry["severity"] == "error"
+    }
+
+
 def test_a_dead_node_is_no_pass(cluster, disks) -> None:
     """Last, for it ends the second node: an answer without it is inconclusive, whatever the others say."""
     head, ray = cluster.head, ("--ray", cluster.address)
     cluster.other.check("sh", "-c", "kill -9 $(pgrep -x raylet)")
-    lost = head.orz("ckpt", "locate", disks.checkpoints / "run one", *ray, "--json")
-    assert 3 == lost.code, lost
-    assert {"node_unreachable"} <= codes(lost)
+    run = disks.checkpoints / "run one"
+    for words in (
+        ("locate", run),
+        ("verify", run),
+        ("preflight", run, "--expect", "shared"),
+        ("collect", run, "--to", disks.checkpoints / "again"),
+    ):
+        lost = head.orz("ckpt", *words, *ray, "--json")
+        assert 3 == lost.code, lost
+        assert {"node_unreachable"} <= codes(lost)

@@ -10,9 +10,8 @@ import pytest
 from orz_ckpt.formats.deepspeed import agreement, zero0, zero3, zero12
 from orz_ckpt.formats.deepspeed.names import Kind, shard, shards, spans
 from orz_ckpt.formats.deepspeed.rounding import Rounding
-from orz_ckpt.formats.deepspeed.runs import whole
 from orz_ckpt.formats.deepspeed.states import ModelState, OptimizerState
-from orz_ckpt.source import Block, SourceTensor
+from orz_ckpt.source import Block, SourceTensor, whole
 
 pytestmark = pytest.mark.unit
 
@@ -238,6 +237,7 @@ def unnamed(path: Path, module: dict[str, list[float]], *groups: list[list[float
         optimizer={"fp32_groups": masters},
         version="0.19.8",
         step=1,
+        skipped_steps=0,
         world_size=1,
         model_parallel=1,
         experts="",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from orz_ckpt import storage
+from orz_ckpt import failing
 from orz_ckpt.errors import CheckpointExistsError, CkptError, FormatError, StorageError, StorageFullError
 from orz_ckpt.inventory import list_checkpoints, newest_committed, step_folder, step_of
 from orz_ckpt.manifest import ManifestError, load
@@ -293,7 +293,7 @@ def test_disk_fails_at_every_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_full_disk_names_needed_and_free_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error carries what the checkpoint needs and what the disk has, and survives being sent to a process."""
-    monkeypatch.setattr(storage, "free_bytes", lambda folder: 1234)
+    monkeypatch.setattr(failing, "free_bytes", lambda folder: 1234)
     monkeypatch.setattr(os, "fsync", raising(errno.ENOSPC, 0))
     with pytest.raises(StorageFullError, match="needs at least 6 bytes, 1,234 are free") as caught:
         commit(tmp_path / "step_000001")
@@ -342,7 +342,7 @@ def test_writer_of_another_language(tmp_path: Path, error: Exception) -> None:
 
 def test_any_failure_on_a_full_disk_is_the_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch says `unexpected pos` when the disk is full; the free space tells the truth."""
-    monkeypatch.setattr(storage, "free_bytes", lambda folder: 4096)
+    monkeypatch.setattr(failing, "free_bytes", lambda folder: 4096)
     final = step_folder(tmp_path, 1)
 
     def block() -> NoReturn:

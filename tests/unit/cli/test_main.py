@@ -82,6 +82,18 @@ def test_an_orz_error_is_a_message_and_its_code(install, capsys):
     assert ("", "error: weights.bin calls os.system [really]\n  -> don't load it\n") == capsys.readouterr()
 
 
+def test_what_a_terminal_would_obey_is_escaped(install, capsys):
+    """A file name with control characters in it is shown, not obeyed; lines stay lines, letters letters."""
+
+    def refuse() -> None:
+        message = "größe\x1b[2J\r\u202e is\nno file"
+        raise RefusedError(message, remedy="mv 'a\x07b' c")
+
+    install(refuse=refuse)
+    main(["refuse"])
+    assert "error: größe\\x1b[2J\\r\\u202e is\nno file\n  -> mv 'a\\x07b' c\n" == capsys.readouterr().err
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, typer.Abort])
 def test_interruption_is_130(install, capsys, interruption):
     """Ctrl-C ends with 130 and one line."""

@@ -340,10 +340,10 @@ def test_silence_is_a_stall_only_in_a_run_that_goes_on(
 
 
 def test_slow_steps_widen_the_patience(tmp_path: Path) -> None:
-    """A run of hour-long steps is not stalled after an hour."""
+    """A run of hour-long steps is not stalled after two; three times its step time is too long."""
     records = step_records(healthy_metrics(60), step_s=3600)
     write_run(tmp_path, records, finished=False)
-    assert severities(judge(load_run(tmp_path, now=records[-1].time + 4 * 3600))) == {}
+    assert severities(judge(load_run(tmp_path, now=records[-1].time + 2.5 * 3600))) == {}
     late = severities(judge(load_run(tmp_path, now=records[-1].time + 6 * 3600)))
     assert {"stall": Severity.WARN} == late
 
@@ -423,6 +423,6 @@ def test_too_few_steps_are_said(tmp_path: Path) -> None:
 
 
 def test_every_rule_has_a_fault_that_proves_it() -> None:
-    """No rule is shipped untested."""
-    tested = {code for _, code, _ in FAULTS} | {"stall", "crash", "slow_step", "damaged_records"}
-    assert {rule.code for rule in RULES} == tested
+    """No rule is shipped untested: each is named by a test of rules on faults."""
+    text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_rules_on_*.py"))
+    assert [rule.code for rule in RULES if f'"{rule.code}"' not in text] == []

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _POLICIES: Final = ("policy", "actor", "_actor")
 """Names of the folder of the model that is trained, where others are beside it."""
 _MAX_NAMED: Final = 5
+_MATRIX: Final = 2
+"""Dimensions; what has fewer is often kept in fp32 whatever the type of the model."""
 _TRAIN: Final = "check the learning rate, what is frozen, and which copy of the model was saved"
 
 
@@ -55,7 +57,9 @@ def check_against(path: Path, base: Path, how: How) -> list[CkptFinding]:
         if after.format == "peft":
             return list(_adapter(after, before))
         if how.level is Level.QUICK:
-            return list(_names(after, before))
+            message = f"names and shapes were compared with {base}, and no numbers: --level quick reads none"
+            remedy = "whether anything was trained needs the numbers: leave out --level quick"
+            return [*_names(after, before), finding("numbers_not_compared", message, remedy=remedy, path=path)]
         found = diff(before, after, progress=how.progress)
     except HostileError:
         return []  # verify itself refuses it
@@ -83,14 +87,20 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
     """Conclude from how many tensors differ."""
     total, changed = len(found.tensors), {tensor.name for tensor in found.changed}
     path, base = found.b.path, found.a.path
-    narrower = {f"{tensor.dtype_a} -> {tensor.dtype_b}" for tensor in found.tensors if tensor.dtype_a != tensor.dtype_b}
     sharded = found.a.format.split("-")[0] in SHARDED
-    if not changed and narrower:
+    if not changed and _is_rounded(found, sharded=sharded):
         message = (
-            f"0 of {count(total, 'tensor')} differ from {base} after rounding ({', '.join(sorted(narrower))}): it is"
+            f"0 of {count(total, 'tensor')} differ from {base} after rounding ({_types(found)}): it is"
             " what a copy of it in that type should be; if the training began with it, nothing was trained"
         )
         yield finding("rounded_base", message, path=path)
+    elif not changed and any(tensor.hidden for tensor in found.tensors):
+        share = sum(tensor.hidden for tensor in found.tensors) / sum(tensor.numel for tensor in found.tensors)
+        message = (
+            f"0 of {count(total, 'tensor')} differ from {base} after rounding to its type ({_types(found)}), and"
+            f" {share:.2%} of the numbers do before: whoever computes with the rounded ones has the base"
+        )
+        yield finding("change_rounds_away", message, remedy=_TRAIN, path=path)
     elif not changed and sharded:
         message = f"0 of {count(total, 'tensor')} differ from {base}: it is a copy of its weights, bit for bit"
         yield finding("copy_of_base", message, path=path)
@@ -110,6 +120,17 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
         message = f"{len(frozen)} of {len(found.b.frozen)} frozen tensors differ from {base}: {_shown(frozen)}"
         remedy = "the training began with another model than this, or what was frozen was not from its first step on"
         yield finding("frozen_changed", message, remedy=remedy, path=path, tensor=frozen[0])
+
+
+def _is_rounded(found: Diff, *, sharded: bool) -> bool:
+    """Return whether each matrix became narrower; of shards, whose frozen weights are narrow already, whether any."""
+    narrowed = [tensor.narrowed for tensor in found.tensors if len(tensor.shape) >= _MATRIX]
+    return any(narrowed) if sharded else bool(narrowed) and all(narrowed)
+
+
+def _types(found: Diff) -> str:
+    pairs = {f"{tensor.dtype_a} -> {tensor.dtype_b}" for tensor in found.tensors if tensor.dtype_a != tensor.dtype_b}
+    return ", ".join(sorted(pairs))
 
 
 def _differences(found: Diff) -> Iterator[CkptFinding]:

@@ -14,7 +14,7 @@ from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError
 from orz_ckpt.findings import CkptFinding, Level, conclude
 from orz_ckpt.folder import plain_files
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
-from orz_ckpt.node.pieces import step_named
+from orz_ckpt.steps import step_named
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.verify import verify
@@ -25,6 +25,8 @@ from orz_cli.findings import Status, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from orz_ckpt.manifest import FileEntry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,8 +83,8 @@ def describe_folder(
         UsageError: it is a file, a run, or lies inside a checkpoint with a manifest of its own.
         CheckpointExistsError: a `manifest.json` is there already.
         CkptError: it is a step folder that was never committed, or holds a link.
-        StorageError: the manifest cannot be written.
-        OSError: a file cannot be read.
+        StorageError: a file cannot be read or flushed to the disk, or the manifest cannot be written.
+        OSError: a folder cannot be listed.
     """
     _refuse(path)
     quick = verify(path, level=Level.QUICK, tag=tag, inert=inert)
@@ -127,9 +129,7 @@ def _manifest(path: Path, *, sha256: bool, tag: str, inert: frozenset[str], prog
     files = [(name, file) for name, file in plain_files(path) if not name.startswith(f"{PRIVATE_DIR}/")]
     progress.add_total(sum(file.stat().st_size for _, file in files))
     with ThreadPoolExecutor(max_workers=MAX_THREADS) as pool:
-        entries = pool.map(
-            lambda named: entry_of(named[1], chunks=True, sha256=sha256, progress=progress.advance), files
-        )
+        entries = pool.map(lambda named: _entry(named[1], sha256=sha256, progress=progress), files)
         described = dict(zip((name for name, _ in files), entries, strict=True))
     source = weights_in(path, tag=tag, inert=inert).source
     step = source.step if source is not None and source.step is not None else step_named(str(path.resolve()))
@@ -141,3 +141,14 @@ def _manifest(path: Path, *, sha256: bool, tag: str, inert: frozenset[str], prog
         files=described,
         meta={"source": {"format": source.format if source else "hf", "step": step}},
     )
+
+
+def _entry(file: Path, *, sha256: bool, progress: Progress) -> FileEntry:
+    try:
+        return entry_of(file, chunks=True, sha256=sha256, progress=progress.advance)
+    except CkptError:
+        raise
+    except OSError as error:
+        remedy = "check the permissions and the disk, then try again"
+        message = f"{file} cannot be read and flushed: {error.strerror or error}; no manifest was written"
+        raise StorageError(message, remedy=remedy) from error

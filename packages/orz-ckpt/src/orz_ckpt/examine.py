@@ -89,7 +89,7 @@ def examine(
         findings += check_sample(path, jobs, how.sample, how.progress)
     findings += looked.holes(vouched)
     if how.level is Level.DEEP:
-        findings += _masters(weights, how)
+        findings += _masters(path, weights, how)
     return Examined(findings=tuple(dict.fromkeys(findings)), tensors=looked.tensors)
 
 
@@ -253,13 +253,20 @@ class _Look:
                 continue  # reading it has said so
 
 
-def _masters(weights: Sequence[Weights], how: How) -> Iterator[CkptFinding]:
-    """Compare the two copies of the weights that a checkpoint of DeepSpeed has."""
+def _masters(path: Path, weights: Sequence[Weights], how: How) -> Iterator[CkptFinding]:
+    """Compare the two copies of the weights that a checkpoint of DeepSpeed has, and say where there are no two."""
+    compared = 0
     for entry in weights:
         source = entry.source
         if source is None or not source.format.startswith("deepspeed") or not source.tensors:
             continue
         try:
-            yield from masters_differ(source.path, tag=how.tag, inert=how.inert)[0]
+            findings, number = masters_differ(source.path, tag=how.tag, inert=how.inert)
         except OSError as error:
             yield finding("unreadable", f"cannot be read: {error}", path=source.path)
+            return
+        yield from findings
+        compared += number
+    if not compared:
+        message = "there is one copy of the weights, so --level deep compared nothing: it found what --level full finds"
+        yield finding("one_copy", message, path=path)

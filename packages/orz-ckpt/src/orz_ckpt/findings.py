@@ -59,6 +59,7 @@ RULES: Final = {
     "tensor_differs": _error("A header describes a tensor otherwise than the manifest."),
     "header_invalid": _error("A safetensors file breaks a rule of its format."),
     "torch_invalid": _error("A torch file is damaged, or breaks a rule of its format."),
+    "names_collide": _error("Tensors of a torch file have one name, so that all but one would be hidden."),
     "record_crc_differs": _error("A record of a torch file has other bytes than its checksum says."),
     "index_invalid": _error("The index of the shards cannot be read."),
     "index_differs": _error("Index and shards do not hold the same tensors."),
@@ -88,6 +89,7 @@ RULES: Final = {
     "shards_unused": _warn("Files of another save lie beside those of this one."),
     "copies_missing": _warn("Some ranks are missing; others hold the same numbers."),
     "steps_not_compared": _warn("Whether all ranks are of one step could not be told."),
+    "step_counts_differ": _warn("The model's file counts other steps than its optimizer took."),
     "shapes_derived": _warn("The shapes of tensors are stated nowhere; they are what the shards that are here give."),
     "names_foreign": _warn("The weights have names and shapes that no Hugging Face loader knows."),
     "elements_differ": _error("Shards do not hold each element of the weights exactly once."),
@@ -116,12 +118,15 @@ RULES: Final = {
     "latest_behind": _warn("A newer checkpoint is there than the one that is named the latest."),
     "unchanged": _error("The weights are those of the base: training changed nothing."),
     "not_compared": _unknown("The weights could not be compared with the base."),
+    "change_rounds_away": _warn("What training changed is lost when the weights are rounded to the base's type."),
+    "numbers_not_compared": _info("Names and shapes were compared with the base, and no numbers."),
     "only_embeddings_changed": _warn("Nothing but embeddings differs from the base."),
     "frozen_changed": _warn("Weights that were frozen differ from the base."),
     "names_differ": _warn("Checkpoint and base do not have the same tensors."),
     "compared": _info("How much of the weights differs from the base."),
     "copy_of_base": _info("The weights are those of the sharded checkpoint that they are compared with."),
     "rounded_base": _info("The weights are those of the base, rounded to a narrower type."),
+    "one_copy": _info("There are no two copies of the weights to compare with each other."),
     "sampled": _info("How much was read, and how likely damage was to be found."),
     "not_merged": _info("The weights are shards of ranks, which no Hugging Face loader reads."),
     "no_state": _info("There is nothing to resume the training from."),
@@ -161,6 +166,12 @@ RULES: Final = {
     "collect_conflict": _error("Two files of one name have different bytes."),
     "collect_differs": _error("What arrived is not what was sent, or not what the manifest says."),
     "collect_left": _info("Files that no record of the save names were left where they are."),
+    "prune_not_good": _warn("A committed checkpoint is not good, so nothing older is deleted on its account."),
+    "prune_nothing_good": _error("No committed checkpoint is good, so none is deleted."),
+    "prune_no_such_step": _warn("A step that was to be kept is not there."),
+    "prune_failed": _error("An old checkpoint could not be deleted."),
+    "pruned": _info("An old checkpoint was deleted."),
+    "verified_apart": _info("Files of a checkpoint on several nodes were verified where they lie."),
     "collected": _info("What was brought together, and where."),
     "in_flight": _info("A save is going on, or was cut off."),
 }
@@ -253,6 +264,11 @@ class Report:
     """Of a run: its newest checkpoint without an error."""
     parts: tuple[Report, ...] = field(default=())
     """Of a run: the reports of its checkpoints. Of several paths: theirs."""
+
+    @property
+    def command(self) -> str:
+        """What was run, as it stands behind `orz ckpt`."""
+        return f"verify {self.level.value}"
 
     @property
     def files(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.walk import files_below, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +23,13 @@ def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
     Raises:
         CkptError: something below it is neither a file nor a folder; a link would not move with it.
+        TooDeepError: its folders are nested deeper than any checkpoint's.
     """
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(files_below(folder)):
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode):
             yield path.relative_to(folder).as_posix(), path
-        elif not stat.S_ISDIR(mode):
+        else:
             raise CkptError(
                 f"{path} is a link or a device; a checkpoint holds plain files and folders",
                 remedy="write the file itself there",
@@ -36,12 +38,12 @@ def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def folders(folder: Path) -> list[Path]:
     """Return the folders below `folder`, deepest first, itself last."""
-    return [*sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True), folder]
+    return sorted((path for path, _ in walk(folder)), reverse=True)
 
 
 def size_bytes(folder: Path) -> int:
     """Return the bytes of all files below `folder`; 0 where it is not there."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(path.lstat().st_size for path in files_below(folder) if path.is_file())
 
 
 def free_bytes(folder: Path) -> int | None:

@@ -15,7 +15,6 @@ import math
 import os
 import stat
 import threading
-from bisect import bisect_right
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from orz_ckpt.errors import CkptError
+from orz_ckpt.pieces import PiecesInOrder, first_index
 from orz_ckpt.source import c_strides
 from orz_cli.exits import ExitCode
 
@@ -127,7 +127,7 @@ class Gatherer:
     def __init__(self, files: Files, *, scratch_bytes: int = SCRATCH_BYTES) -> None:
         self._files = files
         self._scratch = aligned(scratch_bytes)
-        self._in_order: tuple[SourceTensor | None, list[Piece]] = (None, [])
+        self._in_order: tuple[SourceTensor | None, PiecesInOrder] = (None, PiecesInOrder(()))
 
     def read(self, tensor: SourceTensor, begin: int, end: int, out: memoryview) -> None:
         """Read elements `begin` to `end` of the flattened tensor into `out`, which has exactly their bytes.
@@ -149,17 +149,18 @@ class Gatherer:
             done += nbytes
 
     def _read_flat(self, tensor: SourceTensor, begin: int, end: int, out: memoryview) -> None:
-        if self._in_order[0] is not tensor:
-            self._in_order = (tensor, sorted(tensor.pieces, key=_first))
-        pieces = self._in_order[1]
-        for piece in pieces[max(0, bisect_right(pieces, begin, key=_first) - 1) :]:
-            start, size = _first(piece), piece.block.itemsize
-            if start >= end:
-                break
+        for piece in self._near(tensor, (begin,), (end,)):
+            start, size = first_index(piece, 0), piece.block.itemsize
             low, high = max(begin, start), min(end, start + piece.block.numel)
             if low < high:
                 into = out[(low - begin) * size : (high - begin) * size]
                 self._read_run(piece.block, low - start, high - start, into)
+
+    def _near(self, tensor: SourceTensor, low: Sequence[int], high: Sequence[int]) -> Sequence[Piece]:
+        """Return the pieces that may lie between two corners."""
+        if self._in_order[0] is not tensor:
+            self._in_order = (tensor, PiecesInOrder(tensor.pieces))
+        return self._in_order[1].near(low, high)
 
     def _read_run(self, block: Block, begin: int, end: int, out: memoryview) -> None:
         """Read elements `begin` to `end` of a block in its C order."""
@@ -173,11 +174,10 @@ class Gatherer:
             done += math.prod(shape)
 
     def _read_box(self, tensor: SourceTensor, start: Sequence[int], shape: Sequence[int], out: memoryview) -> None:
-        for piece in tensor.pieces:
+        stop = tuple(a + n for a, n in zip(start, shape, strict=True))
+        for piece in self._near(tensor, start, stop):
             low = tuple(map(max, start, piece.start))
-            high = tuple(
-                min(a + n, b + m) for a, n, b, m in zip(start, shape, piece.start, piece.block.shape, strict=True)
-            )
+            high = tuple(min(a, b + m) for a, b, m in zip(stop, piece.start, piece.block.shape, strict=True))
             if any(a >= b for a, b in zip(low, high, strict=True)):
                 continue
             size = tuple(b - a for a, b in zip(low, high, strict=True))
@@ -251,10 +251,6 @@ def aligned(nbytes: int, alignment: int = 4096) -> memoryview:
 def _inside(block: Block, start: Sequence[int], shape: tuple[int, ...]) -> Block:
     offset = sum(first * stride for first, stride in zip(start, block.strides, strict=True))
     return replace(block, offset=block.offset + offset * block.itemsize, shape=shape)
-
-
-def _first(piece: Piece) -> int:
-    return piece.start[0] if piece.start else 0
 
 
 def _elements(buffer: memoryview, block: Block) -> NDArray[Any]:

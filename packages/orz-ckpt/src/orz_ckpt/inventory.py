@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
+from orz_ckpt.steps import our_step
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKPOINTS_DIR: Final = "checkpoints"
-_STEP_FOLDER = re.compile(r"step_(\d{6,})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +37,7 @@ def step_folder(run_dir: Path, step: int) -> Path:
 
 def step_of(folder: Path) -> int | None:
     """Return the step that the name of a checkpoint folder states, None where it states none."""
-    match = _STEP_FOLDER.fullmatch(folder.name)
-    return int(match.group(1)) if match else None
+    return our_step(folder.name)
 
 
 def list_checkpoints(run_dir: Path) -> list[Checkpoint]:

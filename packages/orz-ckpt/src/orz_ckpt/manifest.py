@@ -49,6 +49,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt import strict_json
 from orz_ckpt.strict_json import (
     FieldError,
     JsonError,
@@ -72,6 +73,8 @@ CHUNK_BYTES: Final = 64 * 1024 * 1024
 """Of what `files.*.chunks` states the hashes; a file of so many bytes or fewer needs none."""
 MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
 """A manifest of 100,000 tensors takes about 30 MB; more than this is not one."""
+_MEMORY_BYTES: Final = 2 * strict_json.MAX_MEMORY_BYTES
+"""It says more of each tensor than a header does; this is enough for 350,000."""
 
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
 _CREATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
@@ -176,7 +179,7 @@ def loads(data: bytes | str, *, source: str = "manifest") -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise ManifestError(f"{source}: more than {MAX_MANIFEST_BYTES} bytes, which no manifest needs")
     try:
-        return _from_document(as_object(parse(data), where="the document"))
+        return _from_document(as_object(parse(data, memory_bytes=_MEMORY_BYTES), where="the document"))
     except JsonError as error:
         raise TornManifestError(f"{source}: not a whole JSON document: {error}") from None
     except FieldError as error:

@@ -16,6 +16,7 @@ from blake3 import blake3
 from orz_ckpt.crc32 import crc32
 from orz_ckpt.floats import FLOATS, largest_magnitude, nonfinite_positions
 from orz_ckpt.manifest import CHUNK_BYTES
+from orz_ckpt.plain import open_unbuffered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -119,7 +120,7 @@ def read_once(
     seen = {tensor.name: Numbers() for tensor in tensors if numbers and tensor.dtype in FLOATS}
     crc32s = {record.name: 0 for record in records}
     buffer = memoryview(bytearray(PIECE_BYTES))
-    with path.open("rb", buffering=0) as stream:
+    with open_unbuffered(path) as stream:
         for piece in _pieces(stream, buffer) if contents is None else _planned(path, stream, buffer, contents, records):
             for updated in (whole, chunked, *others):
                 if updated is not None:

@@ -36,6 +36,10 @@ class Block:
     strides: tuple[int, ...]
     """Elements from one index to the next, a dimension each; never negative."""
 
+    def __hash__(self) -> int:
+        # Of a text, since Python salts those: a file could choose numbers whose own hashes are all the same.
+        return hash(f"{self.path}\0{self.offset}\0{self.dtype}\0{self.shape}\0{self.strides}")
+
     @property
     def numel(self) -> int:
         """How many elements it has."""
@@ -153,3 +157,29 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= size
     return tuple(reversed(strides))
+
+
+def whole(name: str, block: Block) -> SourceTensor:
+    """Return the tensor that lies in one block; without elements it has no piece."""
+    piece = Piece(block=block, start=(0,) * len(block.shape))
+    return SourceTensor(
+        name=name, dtype=block.dtype, shape=block.shape, grid=block.shape, pieces=(piece,) if block.numel else ()
+    )
+
+
+def untied(tensors: Mapping[str, SourceTensor]) -> tuple[dict[str, SourceTensor], dict[str, str]]:
+    """Tell tied tensors by where they lie: in the same bytes.
+
+    Returns:
+        The tensors under their first name, and every other name with the first.
+    """
+    kept: dict[str, SourceTensor] = {}
+    aliases: dict[str, str] = {}
+    by_place: dict[object, str] = {}
+    for name, tensor in tensors.items():
+        first = by_place.setdefault((tensor.shape, tensor.pieces), name) if tensor.pieces else name
+        if first == name:
+            kept[name] = tensor
+        else:
+            aliases[name] = first
+    return kept, aliases

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
 from orz_ckpt.formats import dcp, deepspeed, fsdp, model_folder, peft, torch_model
-from orz_ckpt.formats.fsdp_files import steps_in
 from orz_ckpt.inventory import CHECKPOINTS_DIR, newest_committed
 from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.report.words import count
+from orz_ckpt.steps import names_step
 from orz_ckpt.subject import Kind, identify, step_folders
 
 if TYPE_CHECKING:
@@ -113,11 +114,23 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
     if roles:
         named = " or ".join(str(role) for role in roles.values())
         raise SeveralError(f"{path} holds {len(roles)} models: {', '.join(roles)}", remedy=f"give one: {named}")
-    steps = steps_in(path)
+    steps = numbered_steps(path)
     if steps:
-        message = f"{path} holds {len(steps)} steps of verl, not one checkpoint"
+        message = f"{path} holds {count(len(steps), 'step')} of a run, not one checkpoint"
         raise SeveralError(message, remedy=f"give one of its models: {_one_model(steps[-1])}")
     raise _nothing(path)
+
+
+def numbered_steps(path: Path) -> list[Path]:
+    """Return the folders right below `path` that are named by a step and hold weights or roles, by number.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    if not path.is_dir():
+        return []
+    steps = [(step, entry) for entry in path.iterdir() if (step := names_step(entry.name)) is not None]
+    return [entry for _, entry in sorted(steps) if entry.is_dir() and (_format(entry) or roles_in(entry))]
 
 
 def roles_in(path: Path) -> dict[str, Path]:

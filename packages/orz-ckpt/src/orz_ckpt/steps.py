@@ -1,64 +1,47 @@
-"""The steps of a run of another framework: folders side by side that are named by number.
+"""Names of step folders, of orz-train and of other frameworks: the one place that knows how they are spelled.
 
-verl (`global_step_100`), transformers (`checkpoint-100`), torchtitan (`step-100`), Open-Reasoner-Zero (`iter100`). They
-are ordered by their numbers: times change when files are copied, and clocks of nodes differ.
+orz-train (`step_000050`), verl (`global_step_100`), transformers (`checkpoint-100`), torchtitan (`step-100`), Megatron
+(`iter_0000100`), Open-Reasoner-Zero (`iter100`), DeepSpeed (`global_step100`). Steps are ordered by their numbers:
+times change when files are copied, and clocks of nodes differ.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from typing import Final
 
-from orz_ckpt.checks.shards import behind
-from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.node.pieces import step_named
-from orz_ckpt.sources import detect, roles_in
-from orz_ckpt.strict_json import brief
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-LATEST_NAMES: Final = ("latest_checkpointed_iteration.txt",)
-"""Files beside the steps that name the newest: verl, Megatron-LM."""
-_MAX_BYTES: Final = 64
+_OURS: Final = re.compile(r"step_(\d{6,})", re.ASCII)
+_IN_FLIGHT: Final = re.compile(r"(step_\d{6,})\.(?:tmp|old)-(.*)", re.ASCII)
+_ATTEMPT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_ANY: Final = re.compile(
+    r"(?:tmp[_-])?(?:global_step|step|iter|checkpoint|epoch)[_-]?(\d{1,18})(?:[._].*)?", re.ASCII | re.DOTALL
+)
 
 
-def numbered_steps(path: Path) -> list[Path]:
-    """Return the folders right below `path` that are named by a step and hold weights, by number.
-
-    Raises:
-        OSError: the folder cannot be listed.
-    """
-    found = []
-    for entry in path.iterdir():
-        step = step_named(entry.name)
-        if step is not None and entry.is_dir() and (detect(entry) is not None or roles_in(entry)):
-            found.append((step, entry))
-    return [entry for _, entry in sorted(found)]
+def our_step(name: str) -> int | None:
+    """Return the step of a folder that orz-train saved, `step_000050`; None of any other, and of one in flight."""
+    match = _OURS.fullmatch(name)
+    return int(match[1]) if match else None
 
 
-def check_latest(path: Path, steps: Sequence[Path]) -> Iterator[CkptFinding]:
-    """Compare what a file beside the steps names the newest with the steps that are here.
+def final_name(name: str) -> str | None:
+    """Return what a save in flight, `step_000050.tmp-<attempt>`, will be named; None of anything else."""
+    match = _IN_FLIGHT.fullmatch(name)
+    return match[1] if match else None
 
-    Raises:
-        OSError: it cannot be read.
-    """
-    for name in LATEST_NAMES:
-        file = path / name
-        if not file.is_file():
-            continue
-        with file.open("rb") as stream:
-            text = stream.read(_MAX_BYTES).decode("utf-8", "replace").strip()
-        numbers = {step_named(step.name): step.name for step in steps}
-        stated = int(text) if text.isascii() and text.isdigit() else None
-        if stated is None:
-            message = f"{brief(text)} is not the number of a step"
-            yield finding("tag_missing", message, remedy=f"the newest step here is {steps[-1].name}", path=file)
-        elif stated not in numbers:
-            message = (
-                f"it names step {stated}, which is not here; steps here: {', '.join(map(brief, numbers.values()))}"
-            )
-            remedy = f"it may be on another node: orz ckpt locate; the newest step here is {steps[-1].name}"
-            yield finding("tag_missing", message, remedy=remedy, path=file)
-        elif newer := [text for step, text in numbers.items() if step is not None and step > stated]:
-            yield behind(file, numbers[stated], newer)
+
+def attempt_named(name: str) -> str | None:
+    """Return the attempt of a folder in flight; None of any other, and where it is none that orz-train makes."""
+    match = _IN_FLIGHT.fullmatch(name)
+    return match[2] if match and _ATTEMPT.fullmatch(match[2]) else None
+
+
+def names_step(name: str) -> int | None:
+    """Return the step that the name of one folder states, whoever saved it; None where it states none."""
+    match = _ANY.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def step_named(path: str) -> int | None:
+    """Return the step that the innermost folder name of `path` states: `iter100`, `global_step_5`, `checkpoint-20`."""
+    return next((step for part in reversed(path.split("/")) if (step := names_step(part)) is not None), None)

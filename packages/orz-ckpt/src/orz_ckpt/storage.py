@@ -13,11 +13,13 @@ Before 4 there is no `manifest.json`, so a process killed at any point leaves a 
 calls uncommitted; after it, all that the manifest names has long been on the disk. The manifest comes after
 the rename because renaming a folder is a slow copy on some mounts (FUSE over an object store), while the
 presence of one small file is not. And 4 needs no space on the disk that is not taken already.
+
+Where nodes have disks of their own, each other node prepares and publishes its part first (`node.saving`);
+the one that holds the manifest comes last.
 """
 
 from __future__ import annotations
 
-import errno
 import platform
 import re
 import secrets
@@ -29,7 +31,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from orz_ckpt.describe import describe, holds
 from orz_ckpt.durable import make_folders, sync_folder, write_synced
-from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
+from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError
+from orz_ckpt.failing import is_storage, storage_error
 from orz_ckpt.folder import folders, free_bytes, remove, size_bytes
 from orz_ckpt.manifest import (
     MANIFEST_NAME,
@@ -40,17 +43,17 @@ from orz_ckpt.manifest import (
     dumps,
     load,
 )
+from orz_ckpt.records import joined, own_record, record_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from orz_ckpt.manifest import FileEntry
+
 PENDING_NAME: Final = "manifest.pending"
 
 _ATTEMPT = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LOW_BYTES: Final = 1024 * 1024
-"""Less free space than this explains a failed write, whatever the writer's own message says."""
-_STORAGE_ERRNOS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
 
 
 class StagedCheckpoint:
@@ -63,6 +66,8 @@ class StagedCheckpoint:
         self.final = final
         self.attempt = attempt
         self.path = final.with_name(f"{final.name}.tmp-{attempt}")
+        self.needed_bytes = expected_bytes
+        """What a failure says that it needs, at least; unlike `expected_bytes` nothing is refused for it."""
         self._expected_bytes = expected_bytes
         self._aside: Path | None = None
         self._manifest: Manifest | None = None
@@ -86,7 +91,11 @@ class StagedCheckpoint:
     ) -> None:
         if self._manifest is not None:
             return
-        blamed = self._storage_error(error) if isinstance(error, Exception) and self._is_storage(error) else None
+        blamed = (
+            self._storage_error(error)
+            if isinstance(error, Exception) and is_storage(error, self.final.parent)
+            else None
+        )
         self._discard()
         if blamed is not None:
             raise blamed from error
@@ -105,6 +114,9 @@ class StagedCheckpoint:
         config_sha256: str | None = None,
         meta: Mapping[str, object] | None = None,
         node: str = "",
+        known: Mapping[str, FileEntry] | None = None,
+        others: Mapping[str, Manifest] | None = None,
+        complete: bool = True,
     ) -> Manifest:
         """Make the staged files durable under the final name, then say so in a manifest.
 
@@ -117,9 +129,15 @@ class StagedCheckpoint:
             config_sha256: SHA-256 of the run's resolved configuration, in hexadecimal.
             meta: anything else worth keeping; JSON values without floats.
             node: name of this machine in `.orz/`; its host name by default.
+            known: what was hashed and flushed while it was written, by relative path; it is not read again.
+            others: what other nodes hold of this checkpoint on disks of their own, by node, as `node.saving.prepare`
+                recorded it there. The manifest covers all of it, and says in `meta.nodes` who holds what.
+            complete: False leaves the folder without its manifest, uncommitted, but with the records of all nodes:
+                where parts turned out to lie on other disks, these records say where.
 
         Raises:
             CheckpointExistsError: a committed checkpoint with other content is there.
+            CkptError: two nodes wrote other bytes under one name.
             ManifestError: an argument does not fit the manifest.
             StorageError: the disk is full or refuses; leaving the `with` block removes the folder.
         """
@@ -135,10 +153,10 @@ class StagedCheckpoint:
         )
         dumps(manifest)  # a wrong argument shows before the long part
         for role, folder in roles.items():
-            if not (self.path / check_path(folder)).is_dir():
+            if others is None and not (self.path / check_path(folder)).is_dir():
                 raise ManifestError(f"roles.{role}: there is no folder {folder!r} in {self.path}")
         try:
-            self._manifest = self._publish(manifest, node or platform.node())
+            self._manifest = self._publish(manifest, node or platform.node(), known, others, complete=complete)
             if self._aside is not None:
                 remove(self._aside)
         except CkptError:
@@ -147,18 +165,30 @@ class StagedCheckpoint:
             raise self._storage_error(error) from error
         return self._manifest
 
-    def _publish(self, manifest: Manifest, node: str) -> Manifest:
+    def _publish(
+        self,
+        manifest: Manifest,
+        node: str,
+        known: Mapping[str, FileEntry] | None,
+        others: Mapping[str, Manifest] | None,
+        *,
+        complete: bool,
+    ) -> Manifest:
         """Take the four steps of the module's docstring."""
-        manifest = replace(manifest, files=describe(self.path))
+        records = {node: replace(manifest, files=describe(self.path, known))}
+        manifest = records[node]
+        if others is not None:
+            records = {node: own_record(manifest, self.path, self.final), **others}
+            manifest = joined(manifest, records)
         existing = _committed(self.final)
         if existing is not None:
             return self._keep(existing, manifest)
 
-        text = dumps(manifest)
-        private = self.path / PRIVATE_DIR
-        private.mkdir(exist_ok=True)
-        write_synced(private / f"manifest-{re.sub(r'[^A-Za-z0-9._-]', '_', node) or 'node'}.json", text)
-        write_synced(private / PENDING_NAME, text)
+        (self.path / PRIVATE_DIR).mkdir(exist_ok=True)
+        for name, record in records.items():
+            write_synced(self.path / record_name(name), dumps(record))
+        if complete:
+            write_synced(self.path / PRIVATE_DIR / PENDING_NAME, dumps(manifest))
         for folder in folders(self.path):
             sync_folder(folder)
 
@@ -171,8 +201,9 @@ class StagedCheckpoint:
         self.path = self.final
         sync_folder(self.final.parent)
 
-        (self.final / PRIVATE_DIR / PENDING_NAME).replace(self.final / MANIFEST_NAME)
-        sync_folder(self.final)
+        if complete:
+            (self.final / PRIVATE_DIR / PENDING_NAME).replace(self.final / MANIFEST_NAME)
+            sync_folder(self.final)
         return manifest
 
     def _keep(self, existing: Manifest, manifest: Manifest) -> Manifest:
@@ -209,31 +240,9 @@ class StagedCheckpoint:
                 free_bytes=free,
             )
 
-    def _is_storage(self, error: Exception) -> bool:
-        """Return whether an error of the block comes from the disk, not from the code that writes to it."""
-        if isinstance(error, CkptError | ManifestError):
-            return False
-        if is_full(error) or (isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS):
-            return True
-        free = free_bytes(self.final.parent)
-        return free is not None and free < _LOW_BYTES
-
     def _storage_error(self, error: Exception) -> StorageError:
         """Say what `error` means for this checkpoint; call it while the written files are still there."""
-        needed, free = max(size_bytes(self.path), self._expected_bytes), free_bytes(self.final.parent)
-        full = is_full(error) or (free is not None and free < _LOW_BYTES)
-        kind = StorageFullError if full else StorageError
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        return kind(
-            f"{self.final} was not saved: {reason}. It needs at least {needed:,} bytes,"
-            f" {'an unknown number' if free is None else f'{free:,}'} are free; older checkpoints are as they were",
-            remedy="free some space or raise the quota, then save again"
-            if full
-            else f"check that this user may write to {self.final.parent}, and that the disk is in order",
-            path=str(self.final),
-            needed_bytes=needed,
-            free_bytes=free,
-        )
+        return storage_error(error, self.final, needed_bytes=max(size_bytes(self.path), self.needed_bytes))
 
 
 def stage(final: Path, *, attempt: str = "", expected_bytes: int = 0) -> StagedCheckpoint:

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 
 MAX_INTEGER: Final = 2**63 - 1
 """Larger than any size or count here; other languages read integers into 64 bits."""
+MAX_MEMORY_BYTES: Final = 128 * 1024 * 1024
+"""What a document may take when it is parsed, as estimated: 150,000 tensors of a header, two million short texts."""
+_OBJECT_BYTES: Final = 250
+_ARRAY_BYTES: Final = 100
+_VALUE_BYTES: Final = 64
+"""Of Python's dictionary with a key or two, of its list with a few items, and of a number or a short text in either."""
 _BRIEF: Final = 60
 
 
@@ -21,16 +27,23 @@ class FieldError(ValueError):
     """A field of a document is missing or of the wrong type."""
 
 
-def parse(data: bytes | str) -> object:
+def parse(data: bytes | str, *, memory_bytes: int = MAX_MEMORY_BYTES) -> object:
     """Parse one UTF-8 JSON document.
 
     Python's own parser keeps the last of two equal keys and accepts NaN; two readers of one file could
-    then see different things, so both are errors here.
+    then see different things, so both are errors here. Nor does it ask what `[],[],...` will take: eighty bytes of
+    memory for three of text.
+
+    Args:
+        data: the document.
+        memory_bytes: what it may take when it is parsed, as its brackets and commas tell.
 
     Raises:
-        JsonError: it is cut off, not UTF-8, nested too deep, repeats a key or holds NaN or Infinity.
+        JsonError: it is cut off, not UTF-8, nested too deep, holds more than memory is allowed for, repeats a key, or
+            holds NaN or Infinity.
     """
     try:
+        _check_memory(data, memory_bytes)
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except JsonError:
@@ -86,6 +99,15 @@ def brief(value: object) -> str:
     """Return `value` as an error message shows it: in ASCII, cut to `_BRIEF` characters."""
     text = "nothing" if value is None else ascii(value)
     return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
+
+
+def _check_memory(data: bytes | str, allowed_bytes: int) -> None:
+    """Estimate what `data` takes when it is parsed, from the characters that begin values; too much at worst."""
+    counts = [data.count(mark.encode()) if isinstance(data, bytes) else data.count(mark) for mark in "{[,"]
+    sizes = (_OBJECT_BYTES, _ARRAY_BYTES, _VALUE_BYTES)
+    needed = sum(count * size for count, size in zip(counts, sizes, strict=True))
+    if needed > allowed_bytes:
+        raise JsonError(f"its values would take about {needed:,} bytes of memory; {allowed_bytes:,} are allowed")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.plain import open_plain
+from orz_ckpt.steps import final_name, names_step
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_IN_FLIGHT = re.compile(r"step_\d{6,}\.(tmp|old)-.*", re.ASCII)
-_OF_ORZ = re.compile(r"iter\d+", re.ASCII)
-"""What the original Open-Reasoner-Zero names its steps; it writes no manifest, so none is missing there."""
 _OURS: Final = (b'"root_sha256"', b'"manifest_sha256"')
 _LEVELS_UP: Final = 4
 _PEEK_BYTES: Final = 64 * 1024
@@ -83,14 +81,14 @@ def is_checkpoint(folder: Path) -> bool:
     return (
         _is_named_like_one(folder)
         or any((folder / name).is_dir() for name in ("state", PRIVATE_DIR))
-        or ((folder / "policy").is_dir() and not _OF_ORZ.fullmatch(folder.name))
+        or ((folder / "policy").is_dir() and names_step(folder.name) is None)  # others write no manifest
         or _has_our_manifest(folder)
     )
 
 
 def is_in_flight(folder: Path) -> bool:
     """Return whether `folder` is a save that is going on or was cut off."""
-    return _IN_FLIGHT.fullmatch(folder.name) is not None
+    return final_name(folder.name) is not None
 
 
 def step_folders(folder: Path) -> list[Path]:
@@ -108,7 +106,7 @@ def _has_our_manifest(folder: Path) -> bool:
     file = folder / MANIFEST_NAME
     if not file.is_file():
         return False
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         data = stream.read(_PEEK_BYTES)
         stream.seek(max(0, file.stat().st_size - _PEEK_BYTES))
         data += stream.read(_PEEK_BYTES)

@@ -6,13 +6,15 @@ its files.
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.against import check_against
 from orz_ckpt.checks.files import READ_AGAIN, compare_files, entries_below, list_files
+from orz_ckpt.checks.latest import check_latest
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
@@ -22,8 +24,7 @@ from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.report.words import count
-from orz_ckpt.sources import open_source, roles_in
-from orz_ckpt.steps import check_latest, numbered_steps
+from orz_ckpt.sources import numbered_steps, open_source, roles_in
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify, is_in_flight, step_folders
 from orz_ckpt.watch import Progress, Silent
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "Silent", "verify", "verify_all"]
 
 ROLES = ("policy", "critic")
+_CHANGED: Final = frozenset({"record_crc_differs", "digest_differs"})
+"""Findings that a file has other bytes than were written."""
 
 
 def verify(
@@ -160,7 +163,9 @@ def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: lis
     parts = [_verify(step, how) for step in steps]
     good = [part.path for part in parts if not part.status().exit_code]
     if not parts:
-        findings.append(finding("no_checkpoint", "this run has saved nothing yet", path=folder))
+        run = path.parent if path.name == CHECKPOINTS_DIR else path
+        remedy = f"orz ckpt locate {shlex.quote(str(run))} --ray    # it may have saved on another node"
+        findings.append(finding("no_checkpoint", "this run has saved nothing here yet", remedy=remedy, path=folder))
     else:
         findings += [entry for part in parts[:-1] for entry in softened(part).findings]
         findings += parts[-1].findings
@@ -190,6 +195,7 @@ def _verify_checkpoint(subject: Subject, how: How) -> Report:
     files = {root / name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
     entries = entries_below(manifest, prefix) if manifest else {}
     report = _report(subject, how, files, weights, {root / name: entry for name, entry in entries.items()})
+    findings = _causes(findings, report.findings)
     findings += [entry for entry in report.findings if entry.path not in unsound or entry.path == str(root)]
     return replace(report, findings=tuple(findings), subject=_said(manifest))
 
@@ -236,7 +242,19 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
         note = finding("manifest_required", message, remedy=f"orz ckpt manifest {path}", path=path)
     else:
         note = finding("no_manifest", "there is no manifest: whether bytes changed cannot be told", path=path)
-    return replace(report, findings=(*held.findings, *report.findings, note), subject=_about(held))
+    findings = (*_causes(held.findings, report.findings), *report.findings, note)
+    return replace(report, findings=findings, subject=_about(held))
+
+
+def _causes(held: Sequence[CkptFinding], looked: Sequence[CkptFinding]) -> list[CkptFinding]:
+    """Return what readers found, but for copies that differ because bytes of a file changed, which is its own finding.
+
+    Args:
+        held: of readers, which look at some numbers.
+        looked: of reading all bytes.
+    """
+    changed = any(entry.code in _CHANGED for entry in looked)
+    return [entry for entry in held if not (changed and entry.code == "master_differs")]
 
 
 def _about(held: Weights) -> str:

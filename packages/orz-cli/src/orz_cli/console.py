@@ -18,8 +18,15 @@ def show_warning(message: str, remedy: str = "") -> None:
 
 def _write(label: str, style: str, message: str, remedy: str) -> None:
     # Text, not markup: a message may quote brackets. rich honours NO_COLOR and leaves pipes uncoloured.
-    text = Text.assemble((f"{label}: ", style), message)
+    text = Text.assemble((f"{label}: ", style), _shown(message))
     if remedy:
         text.append("\n  -> ", style="bold")
-        text.append(remedy)
+        text.append(_shown(remedy))
     Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+
+
+def _shown(text: str) -> str:
+    """Return `text` with what a terminal would obey written as an escape: file names may hold anything."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode("ascii") for char in text
+    )

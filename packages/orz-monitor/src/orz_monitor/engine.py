@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orz_cli.findings import Severity, Status
+from orz_monitor.configuration import NOTHING_SET, Configuration, Ignore, adapted
 from orz_monitor.findings import Finding, rank
+from orz_monitor.frameworks import framework_of, translated
+from orz_monitor.metrics.logging import how_to_log
 from orz_monitor.rules import RULES, Rule
 from orz_monitor.run import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotEvaluated:
-    """A rule that could not judge, and why."""
+    """A rule that could not judge, why, and what would let it."""
 
     code: str
     title: str
     reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ignored:
+    """A finding that does not count, because the configuration says so."""
+
+    finding: Finding
+    reason: str
+    until: dt.date | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -29,12 +43,18 @@ class Verdict:
         findings: worst first.
         passed: rules that looked and found nothing.
         not_evaluated: rules that could not judge.
+        ignored: findings that do not count, with why.
+        rules: the rules that apply to such a run, with their thresholds.
+        configuration: what the user has set.
     """
 
     run: Run
     findings: tuple[Finding, ...]
     passed: tuple[Rule, ...]
     not_evaluated: tuple[NotEvaluated, ...]
+    ignored: tuple[Ignored, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    configuration: Configuration = NOTHING_SET
 
     @property
     def evaluated_metrics(self) -> bool:
@@ -52,31 +72,93 @@ class Verdict:
         return sum(finding.severity is severity for finding in self.findings)
 
 
-def judge(run: Run, rules: Sequence[Rule] = RULES) -> Verdict:
-    """Apply every rule that fits the run."""
+def judge(run: Run, rules: Sequence[Rule] = RULES, configuration: Configuration = NOTHING_SET) -> Verdict:
+    """Apply every rule that fits the run.
+
+    Args:
+        run: the run.
+        rules: in the order in which findings of equal severity are shown.
+        configuration: thresholds and ignored findings; a preset named there overrides the one recognised.
+    """
+    if configuration.preset:
+        run = replace(run, chosen_preset=configuration.preset)
+    applied = adapted(rules, run.preset, configuration)
     found: list[Finding] = []
     passed: list[Rule] = []
     not_evaluated: list[NotEvaluated] = []
-    for rule in rules:
-        if run.preset not in rule.presets:
-            continue
+    for rule in applied:
         reason = rule.unmet(run)
         if reason:
-            not_evaluated.append(NotEvaluated(code=rule.code, title=rule.title, reason=reason))
+            not_evaluated.append(_not_evaluated(rule, reason, run))
             continue
-        findings = rule.check(run)
+        findings = _most(rule, [_capped(finding, rule) for finding in rule.judge(run)])
         found += findings
         if not findings:
             passed.append(rule)
-    kept = [_placed(finding, run) for finding in found if not _absorbed(finding, found, rules)]
-    order = {rule.code: index for index, rule in enumerate(rules)}
+    kept = [_placed(finding, run) for finding in found if not _absorbed(finding, found, applied)]
+    order = {rule.code: index for index, rule in enumerate(applied)}
     kept.sort(key=lambda finding: (rank(finding.severity), order[finding.code], finding.first_step or 0))
-    return Verdict(run=run, findings=tuple(kept), passed=tuple(passed), not_evaluated=tuple(not_evaluated))
+    counted, ignored = _split(kept, configuration.ignores, _today(run))
+    return Verdict(
+        run=run,
+        findings=counted,
+        passed=tuple(passed),
+        not_evaluated=tuple(not_evaluated),
+        ignored=ignored,
+        rules=applied,
+        configuration=configuration,
+    )
+
+
+def _not_evaluated(rule: Rule, reason: str, run: Run) -> NotEvaluated:
+    """Say why a rule could not judge, and how to log what it misses."""
+    missing = [name for name in (*rule.needs, *rule.needs_any) if name not in run.metrics]
+    remedy = how_to_log(missing[0], framework_of(run)) if missing else ""
+    return NotEvaluated(code=rule.code, title=rule.title, reason=reason, remedy=remedy)
+
+
+def _capped(finding: Finding, rule: Rule) -> Finding:
+    """Make a finding no more severe than its rule may be."""
+    return finding if rank(finding.severity) >= rank(rule.worst) else replace(finding, severity=rule.worst)
+
+
+def _most(rule: Rule, findings: list[Finding]) -> list[Finding]:
+    """Keep the most severe findings of a rule, and say how many are left out."""
+    if len(findings) <= rule.most:
+        return findings
+    worst = sorted(findings, key=lambda finding: rank(finding.severity))  # stable: earlier ones first
+    last = worst[rule.most - 1]
+    more = f" {len(findings) - rule.most} more such episodes are not shown."
+    return [*worst[: rule.most - 1], replace(last, message=last.message + more)]
 
 
 def _placed(finding: Finding, run: Run) -> Finding:
-    """Point a finding that names no place to the record of its first step."""
-    return finding if finding.file else replace(finding, file=run.path, line=run.line_of(finding.first_step))
+    """Point a finding that names no place to the record of its first step, and name the framework's settings."""
+    if not finding.file:
+        finding = replace(finding, file=run.path, line=run.line_of(finding.first_step))
+    return translated(finding, framework_of(run))
+
+
+def _split(
+    findings: list[Finding], ignores: Sequence[Ignore], today: dt.date
+) -> tuple[tuple[Finding, ...], tuple[Ignored, ...]]:
+    """Separate the findings that count from those that the configuration ignores."""
+    counted, ignored = [], []
+    for finding in findings:
+        match = next((item for item in ignores if item.covers(finding.code, finding.first_step, today)), None)
+        if match is None:
+            counted.append(finding)
+        else:
+            ignored.append(Ignored(finding=finding, reason=match.reason, until=match.until))
+    return tuple(counted), tuple(ignored)
+
+
+def _today(run: Run) -> dt.date:
+    """Return the day of judging."""
+    try:
+        return dt.datetime.fromtimestamp(run.now, tz=dt.UTC).date()
+    except (ValueError, OverflowError, OSError):  # a clock beyond the calendar
+        return dt.date.max
 
 
 def _absorbed(finding: Finding, found: list[Finding], rules: Sequence[Rule]) -> bool:

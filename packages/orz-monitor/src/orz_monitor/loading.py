@@ -13,7 +13,7 @@ from orz_monitor.dialects.orz_train import FIRST_LINE
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.log import Log
 from orz_monitor.logfiles import log_files
-from orz_monitor.reading import read_log
+from orz_monitor.readlog import read_log
 from orz_monitor.records_run import CONSOLE_FILE, load_records
 from orz_monitor.run import Run
 from orz_monitor.stitch import stitch
@@ -88,7 +88,7 @@ def _load_store(path: Path, now: float) -> Run | None:
         return None
     from orz_monitor.dialects import known_dialects  # noqa: PLC0415
 
-    log = Log(columns=list(store.columns()))
+    log = Log(columns=list(store.columns))
     for file in dict.fromkeys(column.file for column in log.columns):
         log.begin(file)
     run = stitch(

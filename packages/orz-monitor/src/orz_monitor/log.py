@@ -160,6 +160,7 @@ class Log:
         votes: dialect name to the number of lines that it understood.
         precisions: (dialect, raw key) to how its values are printed.
         texts: keys of metric lines whose values are no numbers.
+        late: dialects that showed up only after others had been settled on; lines of theirs may have been missed.
         num_refused_keys: keys beyond `MOST_KEYS`.
     """
 
@@ -169,6 +170,7 @@ class Log:
     votes: Counter[str] = field(default_factory=Counter)
     precisions: dict[tuple[str, str], Precision] = field(default_factory=dict)
     texts: set[tuple[str, str]] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
     num_refused_keys: int = 0
     _names: dict[bytes, str] = field(default_factory=dict)
     _shapes: dict[tuple[bytes, ...], tuple[str, ...]] = field(default_factory=dict)
@@ -349,6 +351,7 @@ class Log:
         facts.num_cut_lines += rest.num_cut_lines
         self.votes.update(other.votes)
         self.texts |= other.texts
+        self.late |= other.late
         self.num_refused_keys += other.num_refused_keys
         for key, precision in other.precisions.items():
             if key in self.precisions:

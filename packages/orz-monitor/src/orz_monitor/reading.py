@@ -10,12 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from orz_monitor.dialects import GENERIC, KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects
-from orz_monitor.dialects.orz_train import FIRST_LINE
-from orz_monitor.log import Log, Row
-from orz_monitor.transport.ansi import without_escapes
+from orz_monitor.dialects import Dialect, known_dialects
+from orz_monitor.log import Log
 from orz_monitor.transport.lines import Line, Splitter
-from orz_monitor.transport.opening import chunks
 
 _ALL_GATES_BYTES: Final = 4 << 20
 _NOW_AND_THEN: Final = 16
@@ -50,8 +47,6 @@ class Reader:
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
         self._awake = self._gates
         self._batch = 0
-        self._first_lines: dict[str, int] = {}
-        self._late_bytes = 0
         self._before = b""
         self._open: Dialect | None = None
         self._claimed = 0
@@ -77,6 +72,18 @@ class Reader:
             dialect.finish(self.log)
         self._note()
         return self.log
+
+    def finish_block(self, following: Iterable[bytes]) -> None:
+        """Let a dialect have the rest of its block, where these bytes are read by another reader."""
+        num_lines, num_bytes = self._facts.num_lines, self._splitter.num_bytes
+        for chunk in following:
+            start = 0
+            while self.is_open and (end := chunk.find(b"\n", start)) >= 0:
+                self.feed(chunk[start : end + 1])
+                start = end + 1
+            if not self.is_open:
+                break
+        self._facts.num_lines, self._splitter.num_bytes = num_lines, num_bytes
 
     def _take(self, text: bytes) -> None:
         """Offer lines to the dialects whose gates they hold."""
@@ -144,7 +151,8 @@ class Reader:
         for order in dict.fromkeys(orders):
             dialect = self._dialects[order]
             if dialect.read(line, self.log):
-                self._first_lines.setdefault(dialect.name, line.number)
+                if self._awake is not self._gates and (dialect.gates[0], order) not in self._awake:
+                    self.log.late.add(dialect.name)
                 if dialect.more_open:
                     self._open, self._claimed = dialect, 0
                 return
@@ -179,45 +187,3 @@ def read_chunks(
     for chunk in stream:
         reader.feed(chunk)
     return reader.close()
-
-
-def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = None) -> tuple[Log, list[type[Dialect]]]:
-    """Read files, one after the other, into one log.
-
-    A log in which no trainer's dialect finds a number is read again by the fallback.
-
-    Args:
-        paths: files, URLs, or `-` for standard input.
-        dialects: the dialects to try, in order; all known ones by default.
-
-    Returns:
-        The log, and the dialects that its entries may be of.
-
-    Raises:
-        UnreadableRunError: a file can't be read, or is no text.
-    """
-    kinds = list(known_dialects() if dialects is None else dialects)
-    log = Log()
-    for path in paths:
-        _read_file(path, log, kinds)
-    trainers = {kind.name for kind in kinds if kind.is_trainer}  # an engine may run below a trainer we don't know
-    found = any(isinstance(entry, Row) and entry.dialect in trainers for entry in log.entries)
-    if dialects is None and not found and "-" not in paths:
-        again = Log()
-        kinds = [find_dialect(GENERIC), *kinds]
-        for path in paths:
-            _read_file(path, again, kinds)
-        log = again
-    return log, [*kinds, find_dialect(ORZ_TRAIN)] if dialects is None else kinds
-
-
-def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
-    """Read one file; a console log of ours is told by its first line."""
-    reader: Reader | None = None
-    for chunk in chunks(path):
-        if reader is None:
-            ours = without_escapes(chunk[:200]).startswith(FIRST_LINE)
-            chosen = [find_dialect(ORZ_TRAIN), find_dialect(KNOWN["crashes"])] if ours else kinds
-            reader = Reader(log, chosen, Path(path))
-        reader.feed(chunk)
-    (reader or Reader(log, kinds, Path(path))).close()

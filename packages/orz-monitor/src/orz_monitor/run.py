@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.console import Traceback
+from orz_monitor.presets import Detected, detect
 from orz_monitor.records import EventRecord, Line, describe
 from orz_monitor.series import Series, is_usable
+from orz_monitor.settings import settings_of
 
 _EMPTY: Final = (np.empty(0, dtype=np.int64), np.empty(0))
 
@@ -67,6 +69,7 @@ class Run:
         framework: the trainer that wrote the log: `orz-train`, `orz`, `verl`, `trl`, ...
         files: the files that were read, which `Series.files` counts.
         folded: rows left out because another process of the job had printed the same.
+        chosen_preset: the kind of run that the user named; empty where it is to be recognised.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Run:
     framework: str = "orz-train"
     files: tuple[Path, ...] = ()
     folded: int = 0
+    chosen_preset: str = ""
 
     def series(self, name: str) -> Series:
         """Return a metric's finite values; an empty series if it was not logged."""
@@ -121,9 +125,32 @@ class Run:
         return [*self.times.finite().values.tolist(), *events[is_usable(events)].tolist()]
 
     @property
+    def settings(self) -> Mapping[str, str]:
+        """Its configuration, dotted name to value as text; empty where there is none."""
+        return settings_of(self.folder)
+
+    @property
     def preset(self) -> str:
-        """`ppo` where a critic is trained, else `grpo`: which rules apply."""
-        return "ppo" if any(name.startswith("critic/") for name in self.metrics) else "grpo"
+        """The kind of run, which decides on rules and thresholds: a name in `orz_monitor.presets`."""
+        return self.kind.name
+
+    @property
+    def kind(self) -> Detected:
+        """The kind of run, and by what it was recognised."""
+        if self.chosen_preset:
+            return Detected(name=self.chosen_preset, why="you said so")
+        ages = self.series("staleness/mean").values
+        return detect(
+            self.metrics,
+            self.settings,
+            framework=getattr(self, "framework", "orz-train"),
+            staleness=float(np.median(ages)) if len(ages) else 0.0,
+        )
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether a critic is trained."""
+        return any(name.startswith("critic/") for name in self.metrics)
 
     def marks(self, event: str) -> tuple[int, ...]:
         """Return the steps of all events of one name."""

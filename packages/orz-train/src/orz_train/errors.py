@@ -12,9 +12,11 @@ __all__ = [
     "DataError",
     "GenerationError",
     "NonFiniteError",
+    "NotSharedError",
     "OrzError",
     "RewardError",
     "RunFolderError",
+    "StorageCheckError",
     "UsageError",
     "WeightTransferError",
 ]
@@ -38,6 +40,16 @@ class BackendMissingError(UsageError):
 
 class CheckpointError(OrzError, OSError):
     """A checkpoint couldn't be written or read back; older ones are untouched."""
+
+    exit_code = ExitCode.FAILED
+
+
+class NotSharedError(CheckpointError):
+    """What other nodes wrote of a checkpoint isn't on the driver's disk. It is kept where it is, uncommitted."""
+
+
+class StorageCheckError(OrzError, OSError):
+    """The folder of checkpoints isn't what the configuration says, on one node or another."""
 
     exit_code = ExitCode.FAILED
 

@@ -12,7 +12,7 @@ from orz_train.backends import hf
 from orz_train.backends.local.load import LocalBackend
 from orz_train.backends.needs import check_backend
 from orz_train.backends.saved_state import require_fitting_state
-from orz_train.checkpoint import ResumePoint, RunCheckpoints, Saved, require_whole, starting_point
+from orz_train.checkpoint import ResumePoint, RunCheckpoints, check_storage, require_whole, starting_point
 from orz_train.collect import Collector
 from orz_train.config.checks import check
 from orz_train.config.length import num_steps, steps_per_episode
@@ -23,7 +23,7 @@ from orz_train.data import LoadedPrompts, PromptSet, load_eval_sets, load_prompt
 from orz_train.data.packing import Packing
 from orz_train.errors import ConfigError, RunFolderError
 from orz_train.evaluation import Evaluator
-from orz_train.ports import Backend, MetricSink, Models, Sampling
+from orz_train.ports import Backend, MetricSink, Models, Sampling, Saved
 from orz_train.rewards.pool import RewardPool
 from orz_train.rewards.registry import load_reward
 from orz_train.runlog import RunFolder, RunLog
@@ -69,6 +69,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         RewardPool.from_config(config.reward) as rewards,
         _backend(config, inputs, run_folder.path, log) as backend,
     ):
+        check_storage(config, backend.nodes, run_folder.path, log, num_steps=inputs.num_steps)
         models = load_models(backend, inputs)
         log.environment(models.ran_on)
         trainer = build_trainer(config, inputs, models, run_folder.path, rewards, log)
@@ -180,7 +181,9 @@ def build_trainer(
         reference=models.reference,
         weights=models.weights,
         sink=sink,
-        checkpoints=RunCheckpoints(run_dir, saved, config, sink, prompts_sha256=inputs.prompts.sha256),
+        checkpoints=RunCheckpoints(
+            run_dir, saved, config, sink, nodes=models.nodes, prompts_sha256=inputs.prompts.sha256
+        ),
         clock=clock,
         packing=Packing(
             max_tokens=config.packing.max_tokens_per_row,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orz_train.types import Metric, PackedRow, Prompt, Rollout, Score, StepReport, TrainRow
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from orz_ckpt.manifest import FileEntry
 
 
 class PromptSource(Protocol):
@@ -100,7 +103,34 @@ class Reference(Protocol):
         ...
 
 
-class Policy(Reference, Protocol):
+class Saved(Protocol):
+    """A model that a checkpoint is made of."""
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder."""
+        ...
+
+    def save_state(self, folder: Path) -> None:
+        """Write what a resume needs besides the weights."""
+        ...
+
+    def snapshot(self) -> None:
+        """Copy weights and state to host memory, apart from what training goes on to change."""
+        ...
+
+    def write_snapshot(self, folder: Path, state: Path) -> None:
+        """Begin to write the snapshot in the background: the Hugging Face folder, and into the state's folder."""
+        ...
+
+    def finish_snapshot(self) -> dict[str, FileEntry]:
+        """Wait for it; return the files, flushed and hashed, by path relative to the step folder.
+
+        After a failure the snapshot can be written again, elsewhere; else its memory is free.
+        """
+        ...
+
+
+class Policy(Reference, Saved, Protocol):
     """The language model in training."""
 
     @property
@@ -112,20 +142,12 @@ class Policy(Reference, Protocol):
         """Take one optimizer step on D shards of rows; the denominator is global."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder."""
-        ...
-
-    def save_state(self, folder: Path) -> None:
-        """Write what a resume needs besides the weights."""
-        ...
-
     def load_state(self, folder: Path) -> None:
         """Read it back; the weights come with the checkpoint's model folder."""
         ...
 
 
-class Critic(Protocol):
+class Critic(Saved, Protocol):
     """The value model in training."""
 
     @property
@@ -141,14 +163,6 @@ class Critic(Protocol):
         """Take one optimizer step on D shards of rows; the denominator is global."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder, a token classifier with one label."""
-        ...
-
-    def save_state(self, folder: Path) -> None:
-        """Write what a resume needs besides the weights."""
-        ...
-
     def load_state(self, folder: Path) -> None:
         """Read it back; the weights come with the checkpoint's model folder."""
         ...
@@ -162,6 +176,30 @@ class WeightLink(Protocol):
         ...
 
 
+class Nodes(Protocol):
+    """The nodes whose disks checkpoints are written to."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Their names, unique; the driver's own first."""
+        ...
+
+    @property
+    def flags(self) -> str:
+        """What to add to an `orz ckpt` command so that it asks the same nodes, quoted for a shell."""
+        ...
+
+    def run(
+        self, function: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Run a function, named `module:function`, on each node that has arguments, all at once.
+
+        Raises:
+            OrzError: a node can't be asked, or what the function raised there.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
     """The models that a run needs, and no others, loaded and wired; those that share a device make each other room."""
@@ -171,12 +209,19 @@ class Models:
     reference: Reference | None
     generator: Generator
     weights: WeightLink
+    nodes: Nodes
+    """Those that write checkpoints."""
     ran_on: Mapping[str, str]
     """Part of the run to what really runs it, for `environment.json`."""
 
 
 class Backend(Protocol):
     """Where the models of a run live: this process, or a cluster."""
+
+    @property
+    def nodes(self) -> Nodes:
+        """Those that will write checkpoints."""
+        ...
 
     def load(self, *, num_steps: int, checkpoint: Path | None, probe: Prompt) -> Models:
         """Load what the configuration names, or a checkpoint's step folder, for a run of `num_steps` in all.
@@ -202,9 +247,13 @@ class MetricSink(Protocol):
         ...
 
 
-class CheckpointStore(Protocol):
-    """Keeps checkpoints of a run."""
+class CheckpointStore(AbstractContextManager["CheckpointStore"], Protocol):
+    """Keeps checkpoints of a run; within its context nothing is left half written."""
 
-    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> Path:
-        """Commit a checkpoint of the models and of the trainer after `step` steps; return its folder."""
+    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> None:
+        """Commit a checkpoint of the models and of the trainer after `step` steps, or begin to in the background."""
+        ...
+
+    def settle(self) -> None:
+        """Commit what was begun in the background, as soon as it is written."""
         ...

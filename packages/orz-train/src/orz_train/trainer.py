@@ -66,16 +66,23 @@ class Trainer:
         if after_step == 0 and self.evaluate.due(0, self.num_steps):
             report = self._evaluated(StepReport(step=0, metrics={}, seconds={}, policy_version=0))
             self.sink.write(replace(report, seconds=self.clock.read()))
-        for step in range(after_step + 1, self.num_steps + 1):
-            report = self.step(step)
-            self._watch_mismatch(report)
-            if self.evaluate.due(step, self.num_steps):
-                report = self._evaluated(report)
-            self.sink.write(replace(report, seconds=self.clock.read()))
-            if step % self.config.checkpoint.every_steps == 0 or step == self.num_steps:
-                # after the record, so that a resume finds every step up to the checkpoint in the log
-                with self.clock.phase("save"):
-                    self.sink.phase("save", 0, 1)
+        with self.checkpoints:
+            for step in range(after_step + 1, self.num_steps + 1):
+                report = self.step(step)
+                self._watch_mismatch(report)
+                if self.evaluate.due(step, self.num_steps):
+                    report = self._evaluated(report)
+                self.sink.write(replace(report, seconds=self.clock.read()))
+                self._save(step)  # after the record, so that a resume finds every step up to it in the log
+
+    def _save(self, step: int) -> None:
+        """Save this step if it is due; commit what was written in the background while it was taken."""
+        due = step % self.config.checkpoint.every_steps == 0 or step == self.num_steps
+        if due or self.config.checkpoint.asynchronous:
+            with self.clock.phase("save"):
+                self.sink.phase("save", 0, 1)
+                self.checkpoints.settle()
+                if due:
                     self.checkpoints.save(step, skipped_in_a_row=self.skipped_in_a_row)
 
     def step(self, step: int) -> StepReport:

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from orz_ckpt.cluster.collect import collect
 from orz_ckpt.cluster.collect_journal import COLLECT_DIR
-from orz_ckpt.cluster.fleet import Here, NodeError
+from orz_ckpt.cluster.fleet import Here, Node, NodeError
 from orz_ckpt.errors import StorageFullError
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.manifest import MANIFEST_NAME, load
@@ -363,3 +363,37 @@ def test_two_at_once(halves: list[str], tmp_path: Path) -> None:
         with pytest.raises(Exception, match="another process collects"):
             collect(Here(), halves, tmp_path / "out")
         process.communicate()
+
+
+def test_a_nearly_full_disk_can_go_on(halves: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies at the destination already needs no room: room for the rest is enough, one byte less is not."""
+    collect(SmallChunks(fail_after=10), halves, tmp_path / "out")
+    there = (tmp_path / "out" / COLLECT_DIR / "files").rglob("*")
+    staged = sum(path.stat().st_size for path in there if path.is_file())
+    total = sum(move.file.size for move in collect(Here(), halves, tmp_path / "out", dry_run=True).gathered[0].moves)
+    assert 0 < staged < total
+
+    monkeypatch.setattr("orz_ckpt.cluster.collect.free_bytes", lambda _: total - staged - 1)
+    short = collect(Here(), halves, tmp_path / "out")
+    assert (["low_space"], 0) == (errors(short), short.copied_bytes)
+    assert "collected" not in {entry.code for entry in short.findings}, "nothing came, so nothing is said to have come"
+
+    monkeypatch.setattr("orz_ckpt.cluster.collect.free_bytes", lambda _: total - staged)
+    assert Status.OK == collect(Here(), halves, tmp_path / "out").status()
+    assert whole(tmp_path / "out")
+
+
+def test_a_silent_node_may_have_what_is_missing(halves: list[str], tmp_path: Path) -> None:
+    """Half a checkpoint and a node that is gone are inconclusive, not failed; what is there is brought."""
+
+    class OneGone(Here):
+        def __init__(self) -> None:
+            super().__init__()
+            self.nodes = (*self.nodes, Node(name="gone", lost=True))
+
+    done = collect(OneGone(), halves[:1], tmp_path / "out")
+    assert Status.INCONCLUSIVE == done.status()
+    assert {"node_unreachable", "pieces_incomplete"} == set(errors(done))
+    whole_run = collect(OneGone(), halves, tmp_path / "all")
+    assert (Status.INCONCLUSIVE, {"node_unreachable"}) == (whole_run.status(), set(errors(whole_run)))
+    assert whole(tmp_path / "all")

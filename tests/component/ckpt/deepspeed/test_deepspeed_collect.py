@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orz_ckpt.cluster.collect import collect
-from orz_ckpt.cluster.fleet import Here
+from orz_ckpt.cluster.fleet import Here, Node, ask_here
 from orz_ckpt.cluster.locate import locate
+from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.merge.run import Options, merge
 from orz_ckpt.sources import open_source
 from orz_cli.findings import Status
@@ -18,6 +22,24 @@ from orz_cli.findings import Status
 pytestmark = pytest.mark.component
 
 TAG = "global_step2"
+
+
+class Disks(Here):
+    """Two nodes that are this machine, each of which sees another folder at `/exp`."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self.nodes = (Node(name="n0"), Node(name="n1"))
+        self.folders = dict(zip(("n0", "n1"), folders, strict=True))
+
+    def ask(self, call: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float = 1.0) -> Any:
+        answers = {}
+        for node in self.nodes:
+            if node.name in arguments:
+                there = json.loads(json.dumps(arguments[node.name]).replace('"/exp', f'"{self.folders[node.name]}'))
+                answer = ask_here(node, call, there)
+                value = json.loads(json.dumps(answer.value).replace(self.folders[node.name], "/exp"))
+                answers[node.name] = replace(answer, value=value)
+        return answers
 
 
 @pytest.mark.parametrize("name", ["zero3", "zero2"])
@@ -42,6 +64,24 @@ def test_shards_on_two_disks_merge_like_one(small: dict[str, Any], tmp_path: Pat
     both = locate(Here(), disks)
     (group,) = [group for group in both.groups if group.rel == TAG]
     assert (Status.OK, [[0], [1]]) == (both.status(), [member.piece.ranks for member in group.members])
+
+    fleet = Disks(disks)
+    where = {(piece.node, piece.ranks, piece.rel) for piece in verify_nodes(fleet, "/exp").pieces if piece.ranks}
+    assert {("n0", (0,), TAG), ("n1", (1,), TAG)} == where
+    report = verify_nodes(fleet, "/exp")
+    # Padding in a partition is memory that nobody wrote: now and then it holds a NaN.
+    errors = {entry.code for entry in report.findings if entry.severity == "error"}
+    assert (Status.INCONCLUSIVE if errors else Status.OK) == report.status(), report.findings
+    assert errors <= {"not_finite"}
+    shard = next((Path(disks[1]) / TAG).glob("*zero_pp_rank_1_*_optim_states.pt"))
+    sound = shard.read_bytes()
+    shard.write_bytes(sound[: len(sound) // 2] + bytes([sound[len(sound) // 2] ^ 1]) + sound[len(sound) // 2 + 1 :])
+    found = verify_nodes(fleet, "/exp").findings
+    broken = [entry for entry in found if entry.severity == "error" and entry.code != "not_finite"]
+    assert {("record_crc_differs", "n1", f"/exp/{TAG}/{shard.name}")} == {
+        (entry.code, entry.node, entry.path) for entry in broken
+    }
+    shard.write_bytes(sound)
 
     done = collect(Here(), disks, tmp_path / "home")
     assert Status.OK == done.status(), done.findings

@@ -97,12 +97,12 @@ def expected(saved: Callable[[str], Path]) -> Callable[[str], Numbers]:
 
 @pytest.fixture
 def broken(saved: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """The function that copies the folder of a case, to break it."""
+    """The function that copies the folder of a case, to break it; the copies are as new as what breaks them."""
 
     def copy(name: str) -> Path:
         original = saved(name)
         target = tmp_path / name / f"global_step_{STEP}" / original.name
-        shutil.copytree(original, target)
+        shutil.copytree(original, target, copy_function=shutil.copyfile)
         return target
 
     return copy

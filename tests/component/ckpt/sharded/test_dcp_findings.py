@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ import pytest
 from orz_ckpt.coverage import check_coverage
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats.dcp import read, recognises
+from orz_ckpt.formats.dcp_metadata import read_metadata
+from orz_ckpt.formats.torch_file import load
 from orz_ckpt.merge.run import merge
 from orz_cli.findings import Severity, Status
 from orz_cli.main import main
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from orz_ckpt.source import Source
 
 torch = pytest.importorskip("torch")
+dcp = pytest.importorskip("torch.distributed.checkpoint")
 
 pytestmark = pytest.mark.component
 
@@ -93,6 +98,60 @@ def test_data_of_another_save_is_found(broken: Callable[[str], Path], saved: Cal
     assert str(path / "__1_0.distcp") == source.findings[0].path
     used = {piece.block.path.name for tensor in source.tensors.values() for piece in tensor.pieces}
     assert {"__0_0.distcp", "__2_0.distcp"} == used | {"__2_0.distcp"}
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_data_of_an_older_save_of_the_same_layout(tmp_path: Path) -> None:
+    """Files of two saves fit each other to the byte; the optimizer's counts, or else their times, tell them apart."""
+    for step in (3, 4):
+        state = {
+            "model": {"a": torch.full((5,), float(step)), "b": torch.full((2, 3), float(step))},
+            "optimizer": {"state": {name: {"step": torch.tensor(float(step))} for name in ("a", "b")}},
+        }
+        writer = dcp.FileSystemWriter(tmp_path / str(step), single_file_per_rank=False)
+        dcp.save(state, storage_writer=writer, no_dist=True)
+    path = tmp_path / "4"
+    assert () == read(path).findings
+    entries = {entry.key: entry.chunks[0].file for entry in read_metadata(path / ".metadata").entries}
+    shutil.copyfile(tmp_path / "3" / entries["model.a"], path / entries["model.a"])
+    assert () == read(path).findings  # nothing but its numbers is other than it was
+    now = (path / ".metadata").stat().st_mtime
+    os.utime(path / entries["model.a"], (now - 3600, now - 3600))
+    found = only(read(path))
+    assert ("steps_not_compared", Severity.WARN) == (found.code, found.severity)
+    assert f"{entries['model.a']} was written at " in found.message
+    shutil.copyfile(tmp_path / "3" / entries["optimizer.state.a.step"], path / entries["optimizer.state.a.step"])
+    found = only(read(path))
+    assert ("steps_mixed", Severity.ERROR) == (found.code, found.severity)
+    assert f"{entries['optimizer.state.a.step']!r}: step 3" in found.message
+    assert not merge(read(path), tmp_path / "out").written
+
+
+def test_data_of_an_older_save_of_several_ranks(broken: Callable[[str], Path], saved: Callable[[str], Path]) -> None:
+    """One rank's file of another step, each rank's own optimizer in it: named, with both steps."""
+    path = broken("dcp_nested")
+    file = path / "__1_0.distcp"
+    data = bytearray(file.read_bytes())
+    for entry in read_metadata(path / ".metadata").entries:
+        for chunk in entry.chunks:
+            if entry.key.endswith(".step") and chunk.file == file.name:
+                block = load(file, offset=chunk.offset, nbytes=chunk.nbytes).value
+                data[block.offset : block.offset + 4] = struct.pack("<f", 8.0)
+    file.write_bytes(data)
+    found = only(read(path))
+    assert "steps_mixed" == found.code
+    assert "('__1_0.distcp': step 8; '__2_0.distcp': step 1)" in found.message
+
+
+def test_data_that_metadata_does_not_describe(broken: Callable[[str], Path]) -> None:
+    """A file that is longer than its metadata says was written by another save."""
+    path = broken("dcp_flat")
+    file = path / "__0_0.distcp"
+    nbytes = file.stat().st_size
+    file.write_bytes(file.read_bytes() + bytes(64))
+    found = only(read(path))
+    assert ("steps_not_compared", str(file)) == (found.code, found.path)
+    assert f"has {nbytes + 64:,} bytes, and the metadata describes {nbytes:,}" in found.message
 
 
 def test_leftover_data_is_a_warning(broken: Callable[[str], Path], tmp_path: Path) -> None:

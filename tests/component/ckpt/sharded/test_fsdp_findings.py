@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,48 @@ def test_files_of_different_steps_are_found(broken: Callable[[str], Path]) -> No
     found = only(read(path))
     assert "steps_mixed" == found.code
     assert "ranks 0 and 2 of step 7, rank 1 of step 9" in found.message
+
+
+def save_optimizers(path: Path, steps: dict[int, float]) -> None:
+    """Write what verl saves of AdamW after so many steps, by rank."""
+    for rank, taken in steps.items():
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.AdamW([weight])
+        for _ in range(int(taken)):
+            weight.grad = torch.ones(3)
+            optimizer.step()
+        torch.save(optimizer.state_dict(), path / f"optim_world_size_3_rank_{rank}.pt")
+
+
+def test_optimizers_tell_steps_where_nothing_else_does(broken: Callable[[str], Path]) -> None:
+    """Without scheduler states the optimizers' own counts are compared; a rank without either is named."""
+    path = broken("fsdp2")
+    for file in path.glob("extra_state_*"):
+        file.unlink()
+    found = only(read(path))
+    assert ("steps_not_compared", Severity.WARN) == (found.code, found.severity)
+    assert found.message.startswith("of ranks 0-2 no file says of which step the weights are")
+    save_optimizers(path, {0: 4, 1: 4})
+    assert only(read(path)).message.startswith("of rank 2 no file says")
+    save_optimizers(path, {2: 4})
+    assert () == read(path).findings
+    save_optimizers(path, {2: 3})
+    found = only(read(path))
+    assert ("steps_mixed", Severity.ERROR) == (found.code, found.severity)
+    assert "the files are of different steps: rank 2 of step 3, ranks 0-1 of step 4" == found.message
+
+
+def test_weights_of_another_time(broken: Callable[[str], Path]) -> None:
+    """The schedules agree and a file of weights is an hour older: it may be what an older save left."""
+    path = broken("fsdp2")
+    old = path / MODEL.format(3, 1)
+    now = (path / MODEL.format(3, 0)).stat().st_mtime
+    os.utime(old, (now - 60, now - 60))
+    assert () == read(path).findings
+    os.utime(old, (now - 3600, now - 3600))
+    found = only(read(path))
+    assert ("steps_not_compared", Severity.WARN) == (found.code, found.severity)
+    assert f"{old.name} was written at " in found.message
 
 
 def test_a_state_that_cannot_be_read_is_a_warning(broken: Callable[[str], Path]) -> None:

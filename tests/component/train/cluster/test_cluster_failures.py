@@ -81,13 +81,13 @@ def test_a_display_that_fails_leaves_no_workers(
 NODES = [Node(node_id=name, address=f"10.0.0.{name}", cpus=1, gpus=0) for name in ("1", "2")]
 
 
-def test_nodes_that_fit_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both see the nonce that the driver wrote; nothing of it stays."""
+def test_nodes_that_fit_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are asked at once; their facts come back by node."""
     asked: list[str] = []
 
-    def ask(node: Node, folder: Path) -> preflight.NodeFacts:
+    def ask(node: Node) -> preflight.NodeFacts:
         asked.append(node.node_id)
-        return preflight.here(folder)
+        return preflight.here()
 
     def answer(_node: Node, facts: preflight.NodeFacts, _end: float) -> preflight.NodeFacts:
         assert ["1", "2"] == asked, "all are asked before the first has to answer"
@@ -95,34 +95,19 @@ def test_nodes_that_fit_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(preflight, "_ask", ask)
     monkeypatch.setattr(preflight, "_answer", answer)
-    facts = preflight.check_nodes(NODES, tmp_path)
-    assert {"1", "2"} == set(facts)
-    assert 32 == len(facts["1"].nonce)
-    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert dict.fromkeys(("1", "2"), preflight.here()) == preflight.check_nodes(NODES)
 
 
-def test_a_node_with_another_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of the same path without the driver's nonce isn't the run folder."""
-
-    def ask(node: Node, folder: Path) -> preflight.NodeFacts:
-        return replace(preflight.here(folder), nonce="") if node.node_id == "2" else preflight.here(folder)
-
-    monkeypatch.setattr(preflight, "_ask", ask)
-    monkeypatch.setattr(preflight, "_answer", lambda _node, facts, _end: facts)
-    with pytest.raises(ClusterError, match=r"the driver's run folder isn't there on 10.0.0.2; checkpoints"):
-        preflight.check_nodes(NODES, tmp_path)
-
-
-def test_a_node_with_other_versions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_with_other_versions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error lists what differs where."""
 
-    def ask(_node: Node, folder: Path) -> preflight.NodeFacts:
-        return replace(preflight.here(folder), versions=(("python", "3.9.0"), ("orz-train", "0.0.0")))
+    def ask(_node: Node) -> preflight.NodeFacts:
+        return replace(preflight.here(), versions=(("python", "3.9.0"), ("orz-train", "0.0.0")))
 
     monkeypatch.setattr(preflight, "_ask", ask)
     monkeypatch.setattr(preflight, "_answer", lambda _node, facts, _end: facts)
     with pytest.raises(ClusterError, match=r"10.0.0.1: python 3.9.0, here it is 3\.[\s\S]*10.0.0.2: orz-train 0.0.0"):
-        preflight.check_nodes(NODES, tmp_path)
+        preflight.check_nodes(NODES)
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -84,6 +84,12 @@ def train(case: Case, rank: int, folder: Path) -> dict[str, Any]:
                 (checkpoint / name).mkdir(parents=True, exist_ok=True)
             model.save(checkpoint / case["role"])
             model.save_state(checkpoint / "state")
+            background = checkpoint.with_name(f"{checkpoint.name}-background")
+            model.snapshot()
+            model.write_snapshot(background / case["role"], background / "state")  # during the next update
+    if "resume_after" in case:
+        record["background"] = {name: entry.digest for name, entry in model.finish_snapshot().items()}
+        model.drop_snapshot()
     record["bucket"] = model.bucket(list(model.engine.parameters))
     if isinstance(model, DeepSpeedPolicy):
         record["groups"] = [[(name, x.clone()) for name, x in group] for group in list(model.weights(GROUP_BYTES))]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from blake3 import blake3
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -245,6 +246,17 @@ def test_resume_is_bit_for_bit(played: Played, suite: str, spec: Spec) -> None:
     _, records = played(suite, spec)
     for record in records:
         assert_same(record["after"][-1], record["resumed"])
+
+
+@of_kind("learning")
+def test_a_snapshot_is_written_as_the_same_bytes(played: Played, suite: str, spec: Spec) -> None:
+    """Though the next update was taken meanwhile; rank 0 writes the model, each rank its own state."""
+    _, records = played(suite, spec)
+    for rank, record in enumerate(records):
+        written, checkpoint = record["background"], record["checkpoint"]
+        assert (rank == 0) == any(name.endswith(".safetensors") for name in written)
+        assert any(name.startswith("state/") for name in written)
+        assert written == {name: blake3(checkpoint.joinpath(name).read_bytes()).hexdigest() for name in written}
 
 
 @of_kind("learning")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, rank_text, same_views
-from orz_ckpt.node.pieces import LocatedPiece, run_folder, step_named
+from orz_ckpt.node.pieces import LocatedPiece, run_folder
 from orz_ckpt.node.signatures import deepspeed_names, recognise
+from orz_ckpt.steps import step_named
 
 pytestmark = pytest.mark.unit
 

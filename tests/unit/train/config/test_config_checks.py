@@ -66,7 +66,11 @@ def problem_of(sound: str, *arguments: str) -> str:
         ),
         ([*NO_GPUS, "cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which needs GPUs"),
         (["cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which is for layout split"),
-        (["checkpoint.storage=per_node"], "checkpoint.storage: got per_node, which backend: cluster doesn't support"),
+        (["checkpoint.storage=s3://bucket/run"], "checkpoint.storage: got a URL (s3://...), and a run can't save to"),
+        (
+            ["checkpoint.storage=pernode"],
+            "checkpoint.storage: got 'pernode', expected shared or per_node; did",
+        ),
     ],
 )
 def test_conflicts_name_key_and_fix(sound: str, arguments: list[str], expected: str) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from orz_train.config.checkpoint_size import num_saves
 from orz_train.config.load import load
 from orz_train.config.model_shapes import ModelShape, find_shape
 from orz_train.config.schema import Config
 from orz_train.plan import disk
-from orz_train.plan.disk import free_bytes, num_saves, plan_disk
+from orz_train.plan.disk import free_bytes, plan_disk
 
 pytestmark = pytest.mark.unit
 

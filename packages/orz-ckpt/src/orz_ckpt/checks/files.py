@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.walk import TooDeepError, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,14 +102,15 @@ def _extra(root: Path, manifest: Manifest, listing: Listing) -> Iterator[CkptFin
 def _walk(start: Path, listing: Listing, *, deep: bool) -> Iterator[Path]:
     """Yield what is not a folder below `start`, by name; a link to a folder is not one."""
 
-    def failed(error: OSError) -> None:
-        listing.findings.append(_unreadable(Path(error.filename), error))
+    def failed(folder: Path, error: OSError) -> None:
+        if isinstance(error, TooDeepError):
+            message = error.message.removeprefix(f"{folder}: ")
+            listing.findings.append(finding("unreadable", message, remedy=error.remedy, path=folder))
+        else:
+            listing.findings.append(_unreadable(folder, error))
 
-    for folder, subfolders, files in os.walk(start, onerror=failed, followlinks=False):
-        subfolders.sort()
-        links = [name for name in subfolders if (Path(folder) / name).is_symlink()] if deep else []
-        for name in sorted([*files, *links]):
-            yield Path(folder) / name
+    for folder, names in walk(start, failed=failed):
+        yield from (folder / name for name in names if deep or not (folder / name).is_dir())
         if not deep:
             return
 

@@ -1,7 +1,8 @@
 """Some of the bytes, chosen by chance, against whatever can vouch for them.
 
 What can be compared is a whole unit at a time: a chunk or a file of a manifest, a small tensor of one, a record of a
-torch archive. Of a file that nothing vouches for, the numbers in random blocks are searched for NaN and infinity.
+torch archive. Of a file that nothing vouches for, random blocks of its numbers are taken. The numbers in whatever is
+read are searched for NaN and infinity.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import READ_AGAIN
+from orz_ckpt.checks.search import Search, Stretch, stretches_of, within
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.floats import FLOATS, largest_magnitude
 from orz_ckpt.manifest import CHUNK_BYTES
+from orz_ckpt.plain import open_unbuffered
 from orz_ckpt.reading import PIECE_BYTES, new_hasher
 from orz_ckpt.report.words import count, size
 from orz_ckpt.strict_json import brief
@@ -30,6 +32,8 @@ _BLOCK_BYTES: Final = 1024 * 1024
 _COPY: Final = (
     "read every byte to learn more: orz ckpt verify --level full; copy the file again from where it was saved"
 )
+_OLDER: Final = "where and how many: orz ckpt verify --level full; else use an older checkpoint"
+_MAX_NAMED: Final = 3
 _PLACES: Final = 100
 """Of damage in many places: what the finding says the chance for."""
 
@@ -48,8 +52,13 @@ class Unit:
     """Of `digest`; empty where only numbers can be looked at."""
     digest: str = ""
     crc32: int | None = None
-    dtype: str = ""
-    """Of the numbers in it, where they are all that can be looked at."""
+    stretches: tuple[Stretch, ...] = ()
+    """The numbers in it, which are searched for NaN: a digest vouches for what was written, not that it is sound."""
+
+    @property
+    def vouched(self) -> bool:
+        """Whether something says which bytes are right."""
+        return bool(self.algo) or self.crc32 is not None
 
 
 def check_sample(
@@ -82,6 +91,14 @@ def check_sample(
 
 def units_of(job: Job) -> list[Unit]:
     """Return the parts of a file that can be checked one by one, the smallest that its manifest or archive allow."""
+    stretches = stretches_of(job)
+    return [
+        replace(unit, stretches=within(stretches, unit.offset, unit.offset + unit.nbytes))
+        for unit in _parts_of(job, stretches)
+    ]
+
+
+def _parts_of(job: Job, stretches: Sequence[Stretch]) -> list[Unit]:
     entry, path = job.entry, job.path
     if entry is not None and entry.chunks:
         return [
@@ -116,19 +133,16 @@ def units_of(job: Job) -> list[Unit]:
             for record in job.torch.records
             if record.nbytes
         ]
-    contents = job.header or job.torch
     return [
         Unit(
             path=path,
             offset=begin,
-            nbytes=min(_BLOCK_BYTES, tensor.end - begin),
-            what=f"bytes {begin:,}-{min(begin + _BLOCK_BYTES, tensor.end):,}",
-            tensor=tensor.name if job.header else "",
-            dtype=tensor.dtype,
+            nbytes=min(_BLOCK_BYTES, stretch.end - begin),
+            what=f"bytes {begin:,}-{min(begin + _BLOCK_BYTES, stretch.end):,}",
+            tensor=stretch.tensor if job.header else "",
         )
-        for tensor in (contents.tensors if contents else ())
-        if tensor.dtype in FLOATS
-        for begin in range(tensor.offset, tensor.end, _BLOCK_BYTES)
+        for stretch in stretches
+        for begin in range(stretch.begin, stretch.end, _BLOCK_BYTES)
     ]
 
 
@@ -143,10 +157,10 @@ def _choose(units: Sequence[Unit], share: float, chance: random.Random) -> list[
 
 
 def _check(unit: Unit, progress: Progress) -> Iterator[CkptFinding]:
-    hasher, crc, bad = new_hasher(unit.algo) if unit.algo else None, 0, False
+    hasher, crc, search = new_hasher(unit.algo) if unit.algo else None, 0, Search(unit.stretches, unit.offset)
     buffer = memoryview(bytearray(min(PIECE_BYTES, unit.nbytes)))
     try:
-        with unit.path.open("rb", buffering=0) as stream:
+        with open_unbuffered(unit.path) as stream:
             stream.seek(unit.offset)
             left = unit.nbytes
             while left:
@@ -156,12 +170,9 @@ def _check(unit: Unit, progress: Progress) -> Iterator[CkptFinding]:
                 left -= len(data)
                 if hasher:
                     hasher.update(data)
-                elif unit.dtype:
-                    kind = FLOATS[unit.dtype]
-                    whole = data[: len(data) // kind.nbytes * kind.nbytes]
-                    bad = bad or largest_magnitude(whole, kind) >= kind.nonfinite
-                else:
+                elif unit.crc32 is not None:
                     crc = zlib.crc32(data, crc)
+                search.update(data)
                 progress.advance(len(data))
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
@@ -173,9 +184,10 @@ def _check(unit: Unit, progress: Progress) -> Iterator[CkptFinding]:
     elif unit.crc32 is not None and crc != unit.crc32:
         message = f"record {unit.what}: expected CRC-32 {unit.crc32:08x}, got {crc:08x}"
         yield finding("record_crc_differs", message, remedy=_COPY, path=unit.path)
-    elif bad:
-        message = f"{unit.what} hold NaN or Inf"
-        yield finding("not_finite", message, remedy=_COPY, path=unit.path, tensor=unit.tensor)
+    if search.bad:
+        names = ", ".join(map(brief, list(search.bad)[:_MAX_NAMED])) + (", ..." if len(search.bad) > _MAX_NAMED else "")
+        message = f"NaN or Inf in {unit.what}, of {names}"
+        yield finding("not_finite", message, remedy=_OLDER, path=unit.path, tensor=next(iter(search.bad)))
 
 
 def _said(where: Path, units: Sequence[Unit], chosen: Sequence[Unit]) -> CkptFinding:
@@ -183,7 +195,7 @@ def _said(where: Path, units: Sequence[Unit], chosen: Sequence[Unit]) -> CkptFin
     total, read = sum(unit.nbytes for unit in units), sum(unit.nbytes for unit in chosen)
     share = read / total if total else 1.0
     many = 1 - (1 - share) ** _PLACES
-    compared = sum(not unit.dtype for unit in chosen)
+    compared = sum(unit.vouched for unit in chosen)
     how = "compared" if compared == len(chosen) else f"searched for NaN, {compared} of them compared with a digest"
     message = (
         f"{len(chosen):,} of {count(len(units), 'part')}, {size(read)} of {size(total)}, were {how}: damage in one"

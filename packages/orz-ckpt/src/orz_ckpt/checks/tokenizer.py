@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import read_config
+from orz_ckpt.plain import open_plain
 from orz_ckpt.strict_json import is_size
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def check_tokenizer(folder: HfFolder, config: Mapping[str, object]) -> Iterator[
     sound = True
     for path in folder.settings:
         if path.stat().st_size > _SMALL_BYTES:
-            with path.open("rb") as stream:
+            with open_plain(path) as stream:
                 stream.seek(-min(64, path.stat().st_size), 2)
                 reason = "" if stream.read().rstrip().endswith(b"}") else "it is cut off"
         else:
@@ -71,7 +72,7 @@ def largest_token(path: Path) -> int | None:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         text = stream.read(_MAX_BYTES).decode("latin-1")
     return max(chain(_in_vocabulary(text), _added(text)), default=None)
 

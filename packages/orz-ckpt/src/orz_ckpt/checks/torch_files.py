@@ -11,8 +11,11 @@ from orz_ckpt.formats.archive import SIGNATURE, UnsafeRecordError
 from orz_ckpt.formats.torch_contents import TorchContents, contents_of
 from orz_ckpt.formats.torch_file import NotTorchError, load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
+from orz_ckpt.plain import open_plain
+from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _PROTOCOLS: Final = range(2, 6)
@@ -20,6 +23,7 @@ _ALWAYS: Final = (".pt", ".pth")
 """Suffixes of nothing but files of torch."""
 _SOMETIMES: Final = (".bin", ".ckpt")
 """Suffixes of files of torch and of others; how one begins tells."""
+_MAX_NAMED: Final = 10
 
 
 def is_torch_file(path: Path) -> bool:
@@ -32,7 +36,7 @@ def is_torch_file(path: Path) -> bool:
         return True
     if path.suffix not in _SOMETIMES or not path.is_file():
         return False
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         begin = stream.read(len(SIGNATURE))
     return begin == SIGNATURE or (begin[:1] == b"\x80" and begin[1:2] in {bytes([number]) for number in _PROTOCOLS})
 
@@ -42,7 +46,8 @@ def check_torch(path: Path, inert: frozenset[str]) -> tuple[TorchContents | None
     try:
         if not is_torch_file(path):
             return None, []
-        return contents_of(load(path, inert=inert)), []
+        contents = contents_of(load(path, inert=inert))
+        return contents, list(_hidden(path, contents))
     except UnsafeRecordError as error:
         found = finding("path_escapes", _without(path, error.message), remedy=error.remedy, path=path)
     except HostileError as error:
@@ -59,6 +64,15 @@ def check_torch(path: Path, inert: frozenset[str]) -> tuple[TorchContents | None
         message = f"cannot be read: {error.strerror or error}"
         found = finding("unreadable", message, remedy=READ_AGAIN, path=path)
     return None, [found]
+
+
+def _hidden(path: Path, contents: TorchContents) -> Iterator[CkptFinding]:
+    for name in contents.hidden[:_MAX_NAMED]:
+        message = f"several tensors have the name {brief(name)}: a key `a.b` reads like a key `b` below `a`"
+        yield finding("names_collide", message, remedy="save it again under other names", path=path, tensor=name)
+    if len(contents.hidden) > _MAX_NAMED:
+        message = f"and {len(contents.hidden) - _MAX_NAMED} more names likewise"
+        yield finding("names_collide", message, remedy="save it again under other names", path=path)
 
 
 def _without(path: Path, message: str) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from orz_ckpt.cli.collect import collect
 from orz_ckpt.cli.convert import convert
+from orz_ckpt.cli.copy import copy
 from orz_ckpt.cli.diff import diff
 from orz_ckpt.cli.inspect import inspect
 from orz_ckpt.cli.locate import locate
@@ -16,6 +17,7 @@ from orz_ckpt.cli.manifest import manifest
 from orz_ckpt.cli.merge import merge
 from orz_ckpt.cli.nodes import NodesCommand
 from orz_ckpt.cli.preflight import preflight
+from orz_ckpt.cli.prune import prune
 from orz_ckpt.cli.verify import verify
 
 app = typer.Typer(
@@ -33,11 +35,13 @@ def _ckpt() -> None:
 
 # In the order in which `orz ckpt --help` lists them.
 app.command()(inspect)
-app.command()(verify)
+app.command(cls=NodesCommand)(verify)
 app.command()(manifest)
 app.command()(merge)
 app.command()(convert)
 app.command()(diff)
+app.command()(copy)
+app.command()(prune)
 app.command(cls=NodesCommand)(preflight)
 app.command(cls=NodesCommand)(locate)
 app.command(cls=NodesCommand)(collect)

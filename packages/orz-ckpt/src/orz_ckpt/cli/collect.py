@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orz_ckpt.cli.nodes import HostsOption, RayOption
+from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
+from orz_ckpt.cli.output import write_judged
 from orz_cli.errors import UsageError
+from orz_cli.findings import Severity
 
 
 def collect(
@@ -24,34 +24,55 @@ def collect(
         ),
     ],
     to: Annotated[
-        Path, typer.Option("--to", metavar="DEST", help="The run's folder on this machine.", show_default=False)
+        str,
+        typer.Option(
+            "--to", metavar="DEST", help="The run's folder on this machine, or a URL: s3://...", show_default=False
+        ),
     ],
     ray: RayOption = None,
     hosts: HostsOption = None,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    output: FormatOption = Format.TEXT,
+    as_json: JsonOption = False,
+    fail_on: FailOnOption = FailOn.ERROR,
 ) -> None:
-    """Bring the pieces of a run together on this machine, every byte checked on the way.
+    """Bring the pieces of a run together, on this machine or in a store, every byte checked on the way.
 
     Sources are only read. Nothing at DEST is replaced: a file that is there with the same bytes stays, one with others
     is an error, as are two nodes with different bytes under one name. After a kill the same command goes on where it
     stopped. What the nodes of a step recorded becomes its manifest, written last, if all of it is there.
+
+    A DEST such as s3://BUCKET/RUN goes through fsspec: s3:// needs s3fs, gs:// gcsfs.
     """
     from orz_ckpt.cluster.collect import collect as bring
     from orz_ckpt.cluster.collect_text import collect_text
+    from orz_ckpt.cluster.collect_url import collect_to_url
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.terminal import wide_console
     from orz_ckpt.progress import shown_progress
+    from orz_ckpt.remote import Remote, local_path
+    from orz_ckpt.report.judged import Verdict
 
-    if "://" in str(to) or ":/" in str(to):
-        raise UsageError(f"--to {to}: not a folder of this machine", remedy="collect to a folder, then `orz ckpt copy`")
+    chosen = chosen_format(output, as_json=as_json)
+    if not to or "\0" in to:
+        raise UsageError("--to is empty", remedy="give a folder or a URL")
     if any(not run or "\0" in run for run in runs):
         raise UsageError("RUN is empty", remedy="give the path of a run")
+    folder = local_path(to)
+    remote = Remote(to, write=True) if folder is None else None
     with connected(ray=ray, hosts=hosts) as fleet, shown_progress("collecting") as progress:
-        done = bring(fleet, runs, to, dry_run=dry_run, progress=progress)
-    if as_json:
-        sys.stdout.write(json.dumps(done.to_json(), indent=2) + "\n")
-    else:
-        wide_console().print(collect_text(done))
-    raise typer.Exit(done.status().exit_code)
+        if remote is not None:
+            done = collect_to_url(fleet, runs, remote, dry_run=dry_run, progress=progress)
+        else:
+            assert folder is not None  # noqa: S101  it is one or the other
+            done = bring(fleet, runs, folder, dry_run=dry_run, progress=progress)
+    severity = Severity(fail_on.value)
+    write_judged(
+        Verdict(command="collect", path=", ".join(done.runs), findings=done.findings, seconds=done.seconds),
+        chosen,
+        severity,
+        document=done.to_json,
+        text=lambda severity: wide_console().print(collect_text(done, severity)),
+    )
+    raise typer.Exit(done.status(severity).exit_code)

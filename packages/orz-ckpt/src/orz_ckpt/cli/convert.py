@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from orz_ckpt.cli.merge import STORED, DType, write_merged
-from orz_ckpt.cli.options import InertOption, TagOption
+from orz_ckpt.cli.options import (
+    FailOn,
+    FailOnOption,
+    Format,
+    FormatOption,
+    InertOption,
+    JsonOption,
+    TagOption,
+    chosen_format,
+)
+from orz_cli.findings import Severity
 
 
 class To(StrEnum):
@@ -51,7 +61,9 @@ def convert(
     ] = None,
     inert: InertOption = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    output: FormatOption = Format.TEXT,
+    as_json: JsonOption = False,
+    fail_on: FailOnOption = FailOn.ERROR,
 ) -> None:
     """Write a critic in the layout that another trainer or loader knows: names, one shape and config.json change.
 
@@ -63,9 +75,11 @@ def convert(
     from orz_ckpt.progress import shown_progress
     from orz_ckpt.sources import open_source
 
+    chosen = chosen_format(output, as_json=as_json)
     opened = open_source(source, tag=tag, inert=frozenset(inert or ()), dtype=STORED[dtype])
     options = Options(dtype=STORED[dtype], config=config)
     with shown_progress("converting") as progress:
         merged = convert_checkpoint(opened, out, Layout(to.value), options, progress=progress)
-    write_merged(merged, as_json=as_json)
-    raise typer.Exit(merged.status().exit_code)
+    severity = Severity(fail_on.value)
+    write_merged(merged, chosen, severity, command="convert")
+    raise typer.Exit(merged.status(severity).exit_code)

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Annotated
 
 import typer
 
 from orz_ckpt.cli.nodes import HostsOption, RayOption
+from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
+from orz_ckpt.cli.output import write_judged
 from orz_cli.errors import UsageError
+from orz_cli.findings import Severity
 
 
 def locate(
@@ -26,7 +27,9 @@ def locate(
     hosts: HostsOption = None,
     *,
     seconds: Annotated[float, typer.Option(help="How long each node may search.")] = 20.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    output: FormatOption = Format.TEXT,
+    as_json: JsonOption = False,
+    fail_on: FailOnOption = FailOn.ERROR,
 ) -> None:
     """Say on which nodes pieces of a run lie, whether they are whole together, and what brings them here.
 
@@ -39,15 +42,21 @@ def locate(
     from orz_ckpt.cluster.locate import locate as ask
     from orz_ckpt.cluster.locate_text import locate_text
     from orz_ckpt.cluster.terminal import wide_console
+    from orz_ckpt.report.judged import Verdict
 
+    chosen = chosen_format(output, as_json=as_json)
     if not 0 < seconds <= 3600:  # noqa: PLR2004  an hour
         raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
     if any(not run or "\0" in run for run in runs or ()):
         raise UsageError("RUN is empty", remedy="give the path of a run, or none")
     with connected(ray=ray, hosts=hosts) as fleet:
         found = ask(fleet, runs or (), budget_s=seconds)
-    if as_json:
-        sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
-    else:
-        wide_console().print(locate_text(found))
-    raise typer.Exit(found.status().exit_code)
+    severity = Severity(fail_on.value)
+    write_judged(
+        Verdict(command="locate", path=found.subject, findings=found.findings, seconds=found.seconds),
+        chosen,
+        severity,
+        document=found.to_json,
+        text=lambda severity: wide_console().print(locate_text(found, severity)),
+    )
+    raise typer.Exit(found.status(severity).exit_code)

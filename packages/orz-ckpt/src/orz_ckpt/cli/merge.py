@@ -3,17 +3,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from orz_ckpt.cli.options import InertOption, TagOption
+from orz_ckpt.cli.options import (
+    FailOn,
+    FailOnOption,
+    Format,
+    FormatOption,
+    InertOption,
+    JsonOption,
+    TagOption,
+    chosen_format,
+)
+from orz_ckpt.cli.output import write_judged
 from orz_cli.errors import UsageError
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from orz_ckpt.merge.run import Merged
@@ -79,7 +88,9 @@ def merge(
     ] = "64MiB",
     inert: InertOption = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    output: FormatOption = Format.TEXT,
+    as_json: JsonOption = False,
+    fail_on: FailOnOption = FailOn.ERROR,
 ) -> None:
     """Write the weights of a checkpoint of any format as a Hugging Face folder with index and manifest.
 
@@ -96,6 +107,7 @@ def merge(
 
     if not hasattr(os, "preadv"):
         raise UsageError("merge needs Linux or macOS", remedy="run it there")
+    chosen = chosen_format(output, as_json=as_json)
     shard_bytes = parse_bytes(max_shard_size, "--max-shard-size")
     if shard_bytes <= 0:
         raise UsageError("--max-shard-size: expected more than 0", remedy="give a size such as 5GB")
@@ -112,17 +124,24 @@ def merge(
     opened = prepared(opened, adapter, alpha=lora_alpha)
     with shown_progress("merging") as progress:
         merged = run(opened, out, options, progress=progress)
-    write_merged(merged, as_json=as_json)
-    raise typer.Exit(merged.status().exit_code)
+    severity = Severity(fail_on.value)
+    write_merged(merged, chosen, severity)
+    raise typer.Exit(merged.status(severity).exit_code)
 
 
-def write_merged(merged: Merged, *, as_json: bool) -> None:
-    """Write what a merge came to, to stdout."""
+def write_merged(merged: Merged, output: Format, fail_on: Severity, *, command: str = "merge") -> None:
+    """Write what a merge or a conversion came to, to stdout."""
     from rich.console import Console
 
     from orz_ckpt.merge.text import merge_text
+    from orz_ckpt.report.judged import Verdict
 
-    if as_json:
-        sys.stdout.write(json.dumps(merged.to_json(), indent=2) + "\n")
-    else:
-        Console(highlight=False, soft_wrap=True).print(merge_text(merged), end="")
+    console = Console(highlight=False, soft_wrap=True)
+    path = str(merged.source.path)
+    write_judged(
+        Verdict(command=command, kind="checkpoint", path=path, findings=merged.findings, seconds=merged.seconds),
+        output,
+        fail_on,
+        document=merged.to_json,
+        text=lambda severity: console.print(merge_text(merged, severity), end=""),
+    )

@@ -27,6 +27,9 @@ class FailOn(StrEnum):
     WARN = "warn"
 
 
+FormatOption = Annotated[Format, typer.Option("--format", help="How to write the report.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+FailOnOption = Annotated[FailOn, typer.Option(help="Fail from this severity on.")]
 TagOption = Annotated[
     str,
     typer.Option(

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from orz_ckpt.cli.nodes import HostsOption, RayOption
-from orz_ckpt.cli.options import FailOn
+from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
+from orz_ckpt.cli.output import write_judged
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
@@ -33,8 +32,9 @@ def preflight(
     hosts: HostsOption = None,
     *,
     expect: Annotated[Expected, typer.Option(help="One disk for all nodes, or one each.")] = Expected.SHARED,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
-    fail_on: Annotated[FailOn, typer.Option(help="Fail from this severity on.")] = FailOn.ERROR,
+    output: FormatOption = Format.TEXT,
+    as_json: JsonOption = False,
+    fail_on: FailOnOption = FailOn.ERROR,
 ) -> None:
     """Say whether a folder is, on every node, what a run needs: before it starts, not when its weights are gone.
 
@@ -46,16 +46,21 @@ def preflight(
     from orz_ckpt.cluster.preflight_text import preflight_text
     from orz_ckpt.cluster.storage_checks import Expect
     from orz_ckpt.cluster.terminal import wide_console
+    from orz_ckpt.report.judged import Verdict
     from orz_ckpt.sizes import parse_bytes
 
+    chosen = chosen_format(output, as_json=as_json)
     if not path or "\0" in path:
         raise UsageError("PATH is empty", remedy="give the folder that checkpoints are to go to")
     needed = parse_bytes(nbytes, "--bytes")
     severity = Severity(fail_on.value)
     with connected(ray=ray, hosts=hosts, with_here=False) as fleet:
         result = ask(fleet, path, nbytes=needed, expect=Expect(expect.value))
-    if as_json:
-        sys.stdout.write(json.dumps(result.to_json(severity), indent=2) + "\n")
-    else:
-        wide_console().print(preflight_text(result, severity))
+    write_judged(
+        Verdict(command="preflight", kind="folder", path=result.path, findings=result.findings, seconds=result.seconds),
+        chosen,
+        severity,
+        document=result.to_json,
+        text=lambda severity: wide_console().print(preflight_text(result, severity)),
+    )
     raise typer.Exit(result.status(severity).exit_code)

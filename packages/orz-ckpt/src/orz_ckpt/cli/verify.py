@@ -3,20 +3,27 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orz_ckpt.cli.options import FailOn, Format, InertOption, TagOption, chosen_format
+from orz_ckpt.cli.nodes import HostsOption, RayOption
+from orz_ckpt.cli.options import (
+    FailOn,
+    FailOnOption,
+    Format,
+    FormatOption,
+    InertOption,
+    JsonOption,
+    TagOption,
+    chosen_format,
+)
+from orz_ckpt.cli.output import write_judged
 from orz_ckpt.findings import Level
 from orz_cli.errors import UsageError
-from orz_cli.findings import Severity
-
-if TYPE_CHECKING:
-    from orz_ckpt.findings import Report
+from orz_cli.findings import Severity, Status
 
 
 def verify(
@@ -47,14 +54,16 @@ def verify(
     sample: Annotated[
         str, typer.Option(metavar="SHARE", help="How much `--level sample` reads, as 1% or 0.01.")
     ] = "1%",
-    output: Annotated[Format, typer.Option("--format", help="How to write the report.")] = Format.TEXT,
+    output: FormatOption = Format.TEXT,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
-    fail_on: Annotated[FailOn, typer.Option(help="Fail from this severity on.")] = FailOn.ERROR,
+    as_json: JsonOption = False,
+    fail_on: FailOnOption = FailOn.ERROR,
     require_manifest: Annotated[
         bool, typer.Option("--require-manifest", help="Fail where a folder has no manifest.")
     ] = False,
     inert: InertOption = None,
+    ray: RayOption = None,
+    hosts: HostsOption = None,
 ) -> None:
     """Say whether checkpoints are committed, whole, and byte for byte what was written.
 
@@ -63,25 +72,96 @@ def verify(
     zeros. Files of torch are read by a reader that runs nothing: one whose pickle would is refused (exit 4), and
     the checksums of its records are compared. Of DeepSpeed, FSDP, torch.distributed.checkpoint and PEFT, missing
     ranks, mixed steps and broken shards are named. A run is as good as its newest checkpoint.
+
+    With --ray or --hosts each node verifies what lies on its own disk, and what all have together gives the verdict:
+    a node that does not answer leaves it open (exit 3).
     """
+    asked = _Asked(level=level, sample=_share(sample), require_manifest=require_manifest, inert=frozenset(inert or ()))
+    chosen = chosen_format(output, as_json=as_json)
+    severity = Severity(fail_on.value)
+    if ray is None and hosts is None:
+        status = _here(paths, asked, against, tag, chosen, severity)
+    elif against is not None or tag:
+        option = "--tag" if tag else "--against"
+        raise UsageError(f"{option} needs all weights on one disk", remedy="orz ckpt collect first")
+    else:
+        status = _on_nodes(paths, asked, ray, hosts, chosen, severity)
+    raise typer.Exit(status.exit_code)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """What one machine and several understand alike."""
+
+    level: Level
+    sample: float
+    require_manifest: bool
+    inert: frozenset[str]
+
+
+def _here(
+    paths: list[Path], asked: _Asked, against: Path | None, tag: str, output: Format, fail_on: Severity
+) -> Status:
+    """Verify what is on this machine, and write what was found."""
+    from rich.console import Console
+
     from orz_ckpt.progress import shown_progress
+    from orz_ckpt.report.text import to_text
     from orz_ckpt.verify import verify_all
 
-    chosen = chosen_format(output, as_json=as_json)
     with shown_progress() as progress:
         report = verify_all(
             paths,
-            level=level,
+            level=asked.level,
             against=against,
             tag=tag,
-            sample=_share(sample),
-            require_manifest=require_manifest,
-            inert=frozenset(inert or ()),
+            sample=asked.sample,
+            require_manifest=asked.require_manifest,
+            inert=asked.inert,
             progress=progress,
         )
-    severity = Severity(fail_on.value)
-    _write(report, chosen, severity)
-    raise typer.Exit(report.status(severity).exit_code)
+    console = Console(highlight=False, soft_wrap=True)
+    write_judged(
+        report,
+        output,
+        fail_on,
+        document=report.to_json,
+        text=lambda severity: console.print(to_text(report, severity), end=""),
+    )
+    return report.status(fail_on)
+
+
+def _on_nodes(
+    paths: list[Path], asked: _Asked, ray: str | None, hosts: str | None, output: Format, fail_on: Severity
+) -> Status:
+    """Let every node verify what it has, and write what that adds up to."""
+    from orz_ckpt.cluster.connect import connected
+    from orz_ckpt.cluster.terminal import wide_console
+    from orz_ckpt.cluster.verify import verify_nodes
+    from orz_ckpt.cluster.verify_outcome import together
+    from orz_ckpt.cluster.verify_text import verify_text
+
+    with connected(ray=ray, hosts=hosts) as fleet:
+        reports = [
+            verify_nodes(
+                fleet,
+                str(path),
+                level=asked.level,
+                sample=asked.sample,
+                require_manifest=asked.require_manifest,
+                inert=asked.inert,
+            )
+            for path in paths
+        ]
+    report = together(reports)
+    write_judged(
+        report,
+        output,
+        fail_on,
+        document=report.to_json,
+        text=lambda severity: wide_console().print(verify_text(report, severity)),
+    )
+    return report.status(fail_on)
 
 
 def _share(text: str) -> float:
@@ -97,24 +177,3 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise UsageError(f"--sample {text}: expected more than 0 and at most 100%", remedy="give a share as 1% or 0.01")
     return share
-
-
-def _write(report: Report, output: Format, fail_on: Severity) -> None:
-    """Write `report` to stdout."""
-    from rich.console import Console
-
-    from orz_ckpt.report.github import to_github
-    from orz_ckpt.report.junit import to_junit
-    from orz_ckpt.report.sarif import to_sarif
-    from orz_ckpt.report.text import to_text
-
-    if output is Format.TEXT:
-        Console(highlight=False, soft_wrap=True).print(to_text(report, fail_on), end="")
-    elif output is Format.JSON:
-        sys.stdout.write(json.dumps(report.to_json(fail_on), indent=2) + "\n")
-    elif output is Format.SARIF:
-        sys.stdout.write(json.dumps(to_sarif(report, fail_on), indent=2) + "\n")
-    elif output is Format.JUNIT:
-        sys.stdout.write(to_junit(report, fail_on))
-    else:
-        sys.stdout.write(to_github(report, fail_on))

@@ -27,20 +27,22 @@ class Checked:
     findings: list[NodeFinding]
 
 
-def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path) -> Checked:
+def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path | None) -> Checked:
     """Compare copies with each other and with what is at `dest`, by digest wherever two files have one name.
 
     Args:
         fleet: the nodes.
         plan: the files of one checkpoint.
-        dest: the folder that its own folder will lie in.
+        dest: the folder that its own folder will lie in; None where nothing is there.
     """
     checked = Checked(moves=[], states={}, findings=[])
-    folder = dest / plan.group.rel
+    folder = None if dest is None else dest / plan.group.rel
     states, trouble = _states(fleet, [origin for file in plan.files for origin in file.origins])
     checked.findings += silent_nodes(trouble, plan.group.title)
     checked.states = states
-    twice = [file for file in plan.files if len(file.origins) > 1 or _exists(folder / file.name)]
+    twice = [
+        file for file in plan.files if len(file.origins) > 1 or (folder is not None and _exists(folder / file.name))
+    ]
     digests, trouble = _digests(fleet, [origin for file in twice for origin in file.origins if origin in states])
     checked.findings += silent_nodes(trouble, plan.group.title)
     for file in plan.files:
@@ -54,7 +56,10 @@ def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path) -> Checked:
             checked.findings.append(finding)
         if origin is None:
             continue
-        there, finding = _at_destination(folder / file.name, file, origin, states[origin], digests.get(origin, ""))
+        there, finding = False, None
+        if folder is not None:
+            digest = digests.get(origin, "")
+            there, finding = _at_destination(folder / file.name, file, origin, states[origin], digest)
         if finding is not None:
             checked.findings.append(finding)
         else:

@@ -20,6 +20,8 @@ from orz_ckpt.errors import CkptError
 from orz_ckpt.strict_json import JsonError, parse
 
 COLLECT_DIR: Final = ".orz-collect"
+STAGED: Final = "files"
+"""Below it: where files lie until all of a checkpoint are there."""
 _MAX_BYTES: Final = 256 * 1024 * 1024
 
 

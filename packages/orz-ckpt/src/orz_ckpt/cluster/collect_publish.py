@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -11,9 +10,9 @@ from orz_ckpt.cluster.collect_plan import GroupPlan
 from orz_ckpt.cluster.collect_records import Records, merged_manifest
 from orz_ckpt.describe import entry_of
 from orz_ckpt.durable import make_folders, sync_folder, write_synced
-from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.folder import folders, plain_files
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.placing import place
 from orz_ckpt.storage import PENDING_NAME
 
 
@@ -28,6 +27,7 @@ def publish(moves: Sequence[Move], staged: Path, final: Path, *, whole: bool) ->
 
     Raises:
         CheckpointExistsError: a file came into being at the destination meanwhile.
+        OSError: the disk refuses; what was not moved yet is where it was.
     """
     coming = [move.file.name for move in moves if not move.there]
     if not coming:
@@ -44,16 +44,7 @@ def publish(moves: Sequence[Move], staged: Path, final: Path, *, whole: bool) ->
     for name in coming:
         target = final / name
         make_folders(target.parent)
-        try:
-            os.link(staged / name, target)  # unlike a rename, it never replaces
-        except FileExistsError:
-            raise CheckpointExistsError(
-                f"{target} came into being while its like was collected", remedy="see what writes there, collect again"
-            ) from None
-        except OSError:  # no hard links on this file system
-            (staged / name).rename(target)
-        else:
-            (staged / name).unlink()
+        place(staged / name, target)
         touched.add(target.parent)
     for folder in touched:
         sync_folder(folder)

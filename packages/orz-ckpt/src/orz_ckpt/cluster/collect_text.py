@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orz_ckpt.cluster.collect_outcome import Collection, Gathered
+from orz_ckpt.remote import is_url
 from orz_ckpt.report.text import STATUS_STYLES, findings_text
 from orz_ckpt.report.words import plain, size
 from orz_cli.findings import Severity, Status
@@ -36,7 +37,7 @@ def collect_text(done: Collection, fail_on: Severity = Severity.ERROR) -> Block:
     tail = findings_text(done.findings, done.dest)
     speed = f", {size(int(done.copied_bytes / done.seconds))}/s" if done.copied_bytes and done.seconds else ""
     tail.append(f"\n  {size(done.copied_bytes)} copied in {done.seconds:.1f} s{speed}", "dim")
-    if not done.dry_run and status is not Status.REFUSED and done.gathered:
+    if not done.dry_run and status is not Status.REFUSED and done.gathered and not is_url(done.dest):
         tail.append("\n  next      ", "dim")
         tail.append(f"orz ckpt verify {plain(shlex.quote(done.dest))}", "bold")
     parts.append(tail[1:])

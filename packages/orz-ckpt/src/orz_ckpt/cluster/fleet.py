@@ -59,8 +59,8 @@ class Answer:
     received: float = 0.0
 
 
-class Fleet(Protocol):
-    """Nodes, and how to ask them."""
+class Asked(Protocol):
+    """Nodes that answer questions."""
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -74,6 +74,10 @@ class Fleet(Protocol):
         self, call: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float = ASK_TIMEOUT_S
     ) -> dict[str, Answer]:
         """Put the question `call` to each node named in `arguments`, all at once."""
+
+
+class Fleet(Asked, Protocol):
+    """Nodes that answer questions and give their files."""
 
     def chunks(self, node: str, path: str, offset: int) -> Iterator[Chunk]:
         """Yield the bytes of a file on a node from `offset` on.
@@ -145,19 +149,24 @@ def to_answer(node: Node, reply: Mapping[str, Any], sent: float) -> Answer:
     return Answer(node=node, value=reply.get("value"), sent=sent, received=time.time())
 
 
-def ask_all(fleet: Fleet, call: str, *, timeout_s: float = ASK_TIMEOUT_S, **arguments: Any) -> dict[str, Answer]:
+def ask_all(fleet: Asked, call: str, *, timeout_s: float = ASK_TIMEOUT_S, **arguments: Any) -> dict[str, Answer]:
     """Put one question to all nodes of a fleet; those that are lost answer as unreachable."""
     alive = {node.name: arguments for node in fleet.nodes if not node.lost}
     answers = fleet.ask(call, alive, timeout_s=timeout_s)
     for node in fleet.nodes:
         if node.lost:
-            answers[node.name] = Answer(
-                node=node,
-                trouble=Trouble.UNREACHABLE,
-                message="it belonged to the cluster and is gone",
-                remedy="start it again if weights may be there",
-            )
+            answers[node.name] = gone(node)
     return {node.name: answers[node.name] for node in fleet.nodes}
+
+
+def gone(node: Node) -> Answer:
+    """Return the answer of a node that the cluster lists as dead."""
+    return Answer(
+        node=node,
+        trouble=Trouble.UNREACHABLE,
+        message="it belonged to the cluster and is gone",
+        remedy="start it again if weights may be there",
+    )
 
 
 def in_threads(work: Callable[[str], Kind], names: Sequence[str]) -> dict[str, Kind]:

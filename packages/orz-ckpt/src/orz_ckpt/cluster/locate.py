@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from orz_ckpt.cluster.fleet import Answer, Fleet, ask_all
+from orz_ckpt.cluster.fleet import Answer, Fleet, Trouble, ask_all
 from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, same_views
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
 from orz_ckpt.findings import conclude
@@ -49,6 +49,11 @@ class Location:
     def subject(self) -> str:
         """What was asked for."""
         return ", ".join(self.runs) or "all likely folders"
+
+    @property
+    def silent(self) -> bool:
+        """Whether a node gave no answer: it may have what is missing."""
+        return any(entry.code in set(Trouble) for entry in self.findings)
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""

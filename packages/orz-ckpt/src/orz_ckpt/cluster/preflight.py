@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from orz_ckpt.cluster.domains import Sharing, domains, sharing
-from orz_ckpt.cluster.fleet import Answer, Fleet, ask_all
+from orz_ckpt.cluster.fleet import Answer, Asked, ask_all
 from orz_ckpt.cluster.storage_checks import Expect, Folder, check_folder, check_paths, check_sharing
 from orz_ckpt.cluster.verdict import NodeFinding, check_identities, silent_nodes
 from orz_ckpt.findings import conclude
@@ -96,7 +96,7 @@ class Preflight:
 
 
 def preflight(
-    fleet: Fleet,
+    fleet: Asked,
     path: str,
     *,
     nbytes: int = 0,
@@ -187,7 +187,7 @@ def preflight(
 
 
 def _look(
-    fleet: Fleet,
+    fleet: Asked,
     path: str,
     attempt: str,
     usable: Sequence[str],
@@ -219,7 +219,7 @@ def _sights(answer: Answer | None, files: Mapping[str, str]) -> dict[str, Sight]
     return {names[file]: from_wire(Sight, sight) for file, sight in answer.value.items() if file in names}
 
 
-def _rooms(fleet: Fleet, path: str, groups: Sequence[Sequence[str]], nbytes: int) -> dict[str, Answer]:
+def _rooms(fleet: Asked, path: str, groups: Sequence[Sequence[str]], nbytes: int) -> dict[str, Answer]:
     """Allocate `nbytes` once on each disk."""
     question = {group[0]: {"asked": path, "wanted": nbytes} for group in groups}
     return fleet.ask("room", question) if nbytes else {}

@@ -19,7 +19,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orz_ckpt.cluster.fleet import ASK_TIMEOUT_S, Answer, Node, NodeError, Trouble, to_answer
+from orz_ckpt.cluster.fleet import ASK_TIMEOUT_S, Answer, Node, NodeError, Trouble, gone, to_answer
 from orz_ckpt.errors import CkptError
 from orz_ckpt.node.files import Chunk
 from orz_ckpt.node.processes import raylets
@@ -94,8 +94,8 @@ class RayFleet:
                     scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
                     max_restarts=0,
                 ).remote()
-        self._silent: dict[str, Answer] = {}
         self.nodes: Sequence[Node] = [Node(name=node.address, lost=not node.node_id) for node in known]
+        self._silent: dict[str, Answer] = {node.name: gone(node) for node in self.nodes if node.lost}
         self._call_by_host_names()
 
     def ask(
@@ -158,7 +158,7 @@ class RayFleet:
         names = {name: host for name, host in hosts.items() if list(hosts.values()).count(host) == 1}
         self.nodes = [replace(node, name=names.get(node.name, node.name)) for node in self.nodes]
         self._actors = {names.get(name, name): actor for name, actor in self._actors.items()}
-        self._silent = {name: answer for name, answer in said.items() if answer.trouble is not None}
+        self._silent |= {name: answer for name, answer in said.items() if answer.trouble is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,19 @@ def _cluster_nodes() -> list[_RayNode]:
         address = node["NodeManagerAddress"]
         name = address if addresses.count(address) == 1 else f"{address}#{node['NodeID'][:6]}"
         nodes.append(_RayNode(name, node["NodeID"]))
-    gone = {node["NodeManagerAddress"] for node in known if not node["Alive"]} - set(addresses)
-    return [*nodes, *(_RayNode(address, "") for address in sorted(gone))]
+    # A node that is alive at the same address under the same name took the place of one that is gone: another name
+    # there is another container, with a disk of its own.
+    living = {_place_of(node) for node in alive}
+    dead = sorted({_place_of(node) for node in known if not node["Alive"]} - living)
+    used = [*addresses, *(address for address, _ in dead)]
+    return [
+        *nodes,
+        *(_RayNode(address if used.count(address) == 1 else f"{address}#{host}", "") for address, host in dead),
+    ]
+
+
+def _place_of(node: Mapping[str, Any]) -> tuple[str, str]:
+    return str(node["NodeManagerAddress"]), str(node.get("NodeManagerHostname", ""))
 
 
 def _connect(address: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from orz_ckpt.cast import CASTABLE, Caster, widened
-from orz_ckpt.diff.summary import TensorDiff
+from orz_ckpt.diff.summary import TensorDiff, rounds_to
 from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.gather import Files, Gatherer, aligned
 
@@ -51,7 +51,7 @@ class Comparer:
         common = common_type(a.dtype, b.dtype)
         equal = all(np.array_equal(x, y) for x, y in self._blocks(a, b, common, tell=True))
         if equal:
-            return _tensor(a, b)
+            return _tensor(a, b, hidden=self._hidden(a, b))
         changed, nonfinite, square, diff_square, largest = 0, 0, 0.0, 0.0, 0.0
         for x, y in self._blocks(a, b, common, tell=False):
             changed += int(np.count_nonzero(x != y))
@@ -79,6 +79,12 @@ class Comparer:
             diff_norm=math.sqrt(diff_square),
             largest=largest,
         )
+
+    def _hidden(self, a: SourceTensor, b: SourceTensor) -> int:
+        """Return how many numbers of a wider `b` are other than `a`'s, by less than rounding to its type tells."""
+        if not rounds_to(b.dtype, a.dtype):
+            return 0
+        return sum(int(np.count_nonzero(x != y)) for x, y in self._blocks(a, b, b.dtype, tell=False))
 
     def _blocks(
         self, a: SourceTensor, b: SourceTensor, common: str, *, tell: bool

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from orz_ckpt.cast import CASTABLE
 from orz_ckpt.tensor_names import layer_of, module_of
 from orz_cli.findings import Status, to_json
 
@@ -25,6 +26,8 @@ class TensorDiff:
     numel: int
     changed: int = 0
     """Numbers with other bits, in the narrower of the two types."""
+    hidden: int = 0
+    """Numbers of a wider B that are those of A once they are rounded, and not before; counted where none changed."""
     norm: float = 0.0
     """Euclidean norm of A, where it differs from B; nan for types that are not numbers to us."""
     diff_norm: float = 0.0
@@ -33,6 +36,11 @@ class TensorDiff:
     """Largest magnitude of B - A."""
     nonfinite: int = 0
     """Changed numbers of which one is NaN or infinite; left out of the norms."""
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether B is of a narrower type than A."""
+        return rounds_to(self.dtype_a, self.dtype_b)
 
     @property
     def changed_share(self) -> float:
@@ -114,6 +122,11 @@ class Diff:
             layers=[_group_json(group) for group in self.by_layer()],
             modules=[_group_json(group) for group in self.by_module()],
         )
+
+
+def rounds_to(wide: str, narrow: str) -> bool:
+    """Return whether numbers of one type become those of another by rounding."""
+    return {wide, narrow} <= set(CASTABLE) and CASTABLE.index(wide) < CASTABLE.index(narrow)
 
 
 def relative(diff_norm: float, norm: float) -> float:

@@ -61,6 +61,10 @@ FILES: Final = {
         "Copy or save it again.",
     ),
     "torch_invalid": ("The file is cut off, damaged or none of torch's.", "Copy or save it again."),
+    "names_collide": (
+        "A key with a dot in it reads like a key below another one: `a.b`, and `b` below `a`.",
+        "Save the file again under other names.",
+    ),
     "record_crc_differs": (
         "Bytes of a record changed after `torch.save`. torch itself does not look at these checksums.",
         "Copy the file again from where it was saved.",
@@ -139,6 +143,15 @@ FILES: Final = {
         "The folder is a 16-bit copy of the fp32 weights that it is compared with.",
         "Nothing; if these are the weights before training, training changed nothing.",
     ),
+    "change_rounds_away": (
+        "The steps were smaller than the 16-bit numbers around the weights are apart.",
+        "Check the learning rate; serve and compare the fp32 weights.",
+    ),
+    "numbers_not_compared": ("`--level quick` reads no numbers.", "`--level full` compares them, too."),
+    "one_copy": (
+        "Only DeepSpeed without ZeRO-3 saves fp32 and 16-bit weights side by side, which `--level deep` compares.",
+        "Nothing.",
+    ),
     "newest_good": ("The newest checkpoint of a run is not good.", "Use the one that is named."),
     "latest_behind": (
         "A save was cut off after it had written its files and before it was named the latest.",
@@ -146,4 +159,12 @@ FILES: Final = {
     ),
     "in_flight": ("A save is going on, or was cut off.", "Wait, or leave it: the next save cleans up."),
     "path_ephemeral": ("The folder is on tmpfs or in a container's own layer.", "Copy it to a disk that stays."),
+    "prune_not_good": ("It was damaged after its save, or was saved broken.", "See what `orz ckpt verify` says of it."),
+    "prune_nothing_good": (
+        "Every committed step has an error; deleting would leave less to save what can be saved.",
+        "`orz ckpt verify RUN`",
+    ),
+    "prune_no_such_step": ("`--keep` names a step that this run does not have.", "Check the number."),
+    "prune_failed": ("No permission, or a read-only disk.", "Check the permissions, then prune again."),
+    "pruned": ("`orz ckpt prune --yes` deleted it.", "Nothing."),
 }

@@ -44,5 +44,9 @@ NODES: Final = {
     "collect_conflict": ("Nodes hold different files under one name.", "See which one is of the save."),
     "collect_differs": ("The network or a disk changed bytes, or a source changed meanwhile.", "Collect again."),
     "collect_left": ("Files lie beside the save that it does not name.", "Nothing."),
+    "verified_apart": (
+        "A checkpoint lies on several disks. Each file was checked by itself, and names and steps together.",
+        "`orz ckpt collect`, then `orz ckpt verify`, to see how shards fit together.",
+    ),
     "collected": ("`orz ckpt collect` brought it together.", "Nothing."),
 }

@@ -27,7 +27,14 @@ SHARDS: Final = {
     ),
     "worlds_mixed": ("A restart with another number of ranks saved over an older save.", "Move the older files away."),
     "versions_mixed": ("Files of two saves are in one folder.", "Move the older files away."),
-    "steps_not_compared": ("A file that would tell is broken.", "Copy it again."),
+    "steps_not_compared": (
+        "A file that would tell is broken or was not saved, or does not count; or times lie far apart.",
+        "Compare the files' times; copy or collect again what is broken.",
+    ),
+    "step_counts_differ": (
+        "Files of two saves are mixed; or the run went on without its optimizer's state; or DeepSpeed is an old one.",
+        "Look at the files' times. ZeRO-3's weights are the optimizers'; buffers and the step are the model files'.",
+    ),
     "rank_differs": ("A file was renamed or copied under another rank's name.", "Fetch the right one from its node."),
     "shards_disagree": ("Files are of different models or saves.", "Collect the files of one save."),
     "copies_differ": (

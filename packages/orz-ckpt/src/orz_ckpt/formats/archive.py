@@ -242,11 +242,14 @@ class _Reader:
 def _fields(extra: bytes, known: frozenset[int] | None = None) -> dict[int, bytes]:
     """Return the fields of the extra part of a header by their kind."""
     found: dict[int, bytes] = {}
-    while extra:
-        if len(extra) < _FIELD.size:
+    place = 0
+    while place < len(extra):
+        if len(extra) - place < _FIELD.size:
             raise _BrokenRuleError("an extra field is cut off")
-        kind, nbytes = _FIELD.unpack_from(extra)
-        data, extra = extra[_FIELD.size : _FIELD.size + nbytes], extra[_FIELD.size + nbytes :]
+        kind, nbytes = _FIELD.unpack_from(extra, place)
+        place += _FIELD.size
+        data = extra[place : place + nbytes]
+        place += nbytes
         if len(data) != nbytes or kind in found or (known is not None and kind not in known):
             raise _BrokenRuleError(f"an extra field of kind {kind:#06x} is cut off, repeated or not known here")
         found[kind] = data

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.gather import Files, Gatherer
-from orz_ckpt.source import Block, Piece, SourceTensor
+from orz_ckpt.source import Block, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,13 +66,7 @@ def _same_bytes(first: Block, second: Block, gatherer: Gatherer) -> bool:
         end = min(begin + chunk, first.numel)
         data = [bytearray((end - begin) * first.itemsize) for _ in range(2)]
         for block, buffer in zip((first, second), data, strict=True):
-            gatherer.read(_alone(block), begin, end, memoryview(buffer))
+            gatherer.read(whole("", block), begin, end, memoryview(buffer))
         if data[0] != data[1]:
             return False
     return True
-
-
-def _alone(block: Block) -> SourceTensor:
-    """Return a block as a tensor of its own."""
-    piece = Piece(block=block, start=(0,) * len(block.shape))
-    return SourceTensor(name="", dtype=block.dtype, shape=block.shape, grid=block.shape, pieces=(piece,))

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats import dcp_safetensors
+from orz_ckpt.formats.dcp_agreement import check_saves
 from orz_ckpt.formats.dcp_chunks import COLLECT, SUFFIX, Chunks, writers_of
 from orz_ckpt.formats.dcp_metadata import Entry, Metadata, read_metadata
 from orz_ckpt.formats.deepspeed.names import ranks
 from orz_ckpt.formats.hf import CONFIG_NAME
-from orz_ckpt.formats.parts import MAX_NAMED, Assembled, Part, assemble, check_copies, untied
-from orz_ckpt.source import Source
+from orz_ckpt.formats.parts import MAX_NAMED, Assembled, Part, assemble, check_copies
+from orz_ckpt.source import Source, untied
+from orz_ckpt.steps import names_step
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
 
 METADATA_NAME: Final = ".metadata"
 OF_RANK: Final = re.compile(r"__(\d{1,6})\.metadata", re.ASCII)
-_STEP: Final = re.compile(r"(?:global_step|step|iter|checkpoint|epoch)[_-]?(\d{1,12})", re.ASCII)
 _MODEL_KEYS: Final = frozenset({"model", "module", "model_state_dict", "state_dict"})
 """Under which of the keys of a state dict the weights lie, where it has such a key."""
 _OTHER_KEYS: Final = re.compile(r"optim.*|lr_?scheduler.*|scheduler.*|dataloader.*|train_state|rng.*|extra_state")
@@ -72,6 +74,8 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     lost = list(chunks.findings())
     findings += [*lost, *(found for entry in assembled for found in entry.findings)]
     findings += check_copies(assembled, chunks.records)
+    if metadata and not any(entry.severity is Severity.ERROR for entry in findings):  # else one cause, two findings
+        findings += check_saves(path, metadata, [*described, *data], inert)
     kept = [entry for entry in assembled if entry.complete or not lost]
     tensors, aliases = untied({entry.name: entry.tensor for entry in kept if entry.tensor})
     if not tensors and not findings:
@@ -162,10 +166,7 @@ def _unfinished(path: Path, data: Sequence[Path], inert: frozenset[str]) -> Ckpt
 
 
 def _step(path: Path) -> int | None:
-    for folder in (path, path.parent):
-        if match := _STEP.fullmatch(folder.name):
-            return int(match[1])
-    return None
+    return next((step for step in map(names_step, (path.name, path.parent.name)) if step is not None), None)
 
 
 def _model_folder(path: Path) -> Path | None:

@@ -16,6 +16,7 @@ from orz_ckpt.formats.deepspeed.names import spans
 from orz_ckpt.formats.hf import CONFIG_NAME
 from orz_ckpt.formats.parts import Assembled, Part, assemble, check_copies
 from orz_ckpt.formats.safetensors import DTYPE_BITS, Header, Tensor, read_header
+from orz_ckpt.formats.save_times import check_times
 from orz_ckpt.source import Block, Source, c_strides
 from orz_ckpt.strict_json import FieldError, JsonError, as_object, brief, object_field, parse, sizes_field
 
@@ -53,6 +54,7 @@ def read(path: Path) -> Source:
     assembled = [_assembled(name, boxes) for name, boxes in placed.items()]
     findings += [found for entry in assembled for found in entry.findings]
     findings += check_copies(assembled, {})
+    findings += check_times(files, path)
     numbers = {int(match[1]) for file in files if (match := _SHARD.fullmatch(file.name))}
     gaps = set(range(1, max(numbers, default=0))) - numbers
     without = f"; there is no shard {spans(gaps)}" if gaps else ""

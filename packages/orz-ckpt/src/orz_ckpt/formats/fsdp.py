@@ -18,10 +18,11 @@ from orz_ckpt.findings import finding
 from orz_ckpt.formats.deepspeed.names import ranks
 from orz_ckpt.formats.dtensor import ShardingError, mesh_of, parts_of, saved_by
 from orz_ckpt.formats.fsdp_files import RankFiles, holds_ranks, list_ranks
-from orz_ckpt.formats.parts import MAX_NAMED, Assembled, assemble, check_copies, untied
+from orz_ckpt.formats.fsdp_steps import check_steps
+from orz_ckpt.formats.parts import MAX_NAMED, Assembled, assemble, check_copies
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
-from orz_ckpt.source import Source
+from orz_ckpt.source import Source, untied
 from orz_ckpt.strict_json import brief, is_size
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     kept = [entry for entry in assembled if not absent or entry.complete]
     findings += _missing(files, len(values), len(assembled) - len(kept))
     findings += check_copies(assembled, {files.models[rank]: state.records for rank, state in loaded.items()})
-    findings += _steps(files, inert)
+    findings += check_steps(files, inert)
     tensors, aliases = untied({entry.name: entry.tensor for entry in kept if entry.tensor})
     if not tensors and not findings:
         findings.append(finding("no_weights", "its files hold no tensors", path=path))
@@ -166,22 +167,3 @@ def _missing(files: RankFiles, num_tensors: int, num_incomplete: int) -> Iterato
     else:
         message = f"{here}, and the others hold all numbers: those of the missing ones could not be compared"
         yield finding("copies_missing", message, remedy=_COLLECT, path=files.path)
-
-
-def _steps(files: RankFiles, inert: frozenset[str]) -> Iterator[CkptFinding]:
-    """Compare the step of each rank's learning rate schedule: weights alone do not say of which step they are."""
-    by_step: dict[int, list[int]] = {}
-    for rank, file in files.extras.items():
-        try:
-            value = load(file, inert=inert).value
-        except FormatError as error:
-            yield finding("steps_not_compared", error.message, remedy=error.remedy, path=file)
-            continue
-        schedule = value.get("lr_scheduler") if isinstance(value, dict) else None
-        step = schedule.get("last_epoch") if isinstance(schedule, dict) else None
-        if is_size(step):
-            by_step.setdefault(step, []).append(rank)
-    if len(by_step) > 1:
-        texts = ", ".join(f"{ranks(of_step)} of step {step}" for step, of_step in sorted(by_step.items()))
-        remedy = "collect the files of one save; those of an older one were left behind or overwritten in part"
-        yield finding("steps_mixed", f"the files are of different steps: {texts}", remedy=remedy, path=files.path)

@@ -15,6 +15,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.deepspeed.names import ranks
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
+from orz_ckpt.steps import names_step
 from orz_ckpt.strict_json import is_size
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 SETTINGS_NAME: Final = "fsdp_config.json"
 _FILE: Final = re.compile(r"(?P<kind>model|optim|extra_state)_world_size_(?P<world>\d{1,6})_rank_(?P<rank>\d{1,6})\.pt")
-_STEP: Final = re.compile(r"global_step_(\d{1,12})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,8 @@ class RankFiles:
     """By rank; those of this save, in the order of ranks."""
     extras: Mapping[int, Path]
     """Scheduler and random states, by rank."""
+    optimizers: Mapping[int, Path]
+    """Optimizer states, by rank."""
     files: tuple[Path, ...]
     """All that belong to it."""
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -51,10 +53,8 @@ class RankFiles:
     @property
     def step(self) -> int | None:
         """The step that the folder's name, or that of the one around it, states."""
-        for folder in (self.path, self.path.parent):
-            if match := _STEP.fullmatch(folder.name):
-                return int(match.group(1))
-        return None
+        steps = map(names_step, (self.path.name, self.path.parent.name))
+        return next((step for step in steps if step is not None), None)
 
     @property
     def model_folder(self) -> Path | None:
@@ -74,18 +74,6 @@ def holds_ranks(path: Path) -> bool:
     )
 
 
-def steps_in(path: Path) -> list[Path]:
-    """Return the step folders of a run of verl, the newest last.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
-    if not path.is_dir():
-        return []
-    steps = [(int(match[1]), entry) for entry in path.iterdir() if (match := _STEP.fullmatch(entry.name))]
-    return [entry for _, entry in sorted(steps) if entry.is_dir()]
-
-
 def list_ranks(path: Path) -> RankFiles:
     """Sort the files of a folder by rank, and choose those of one save where there are several.
 
@@ -94,7 +82,7 @@ def list_ranks(path: Path) -> RankFiles:
     """
     found: dict[str, dict[int, dict[int, Path]]] = {"model": {}, "optim": {}, "extra_state": {}}
     for entry in sorted(path.iterdir()):
-        if (match := _FILE.fullmatch(entry.name)) and entry.is_file():
+        if match := _FILE.fullmatch(entry.name):  # what is no file is found out when it is read
             found[match["kind"]].setdefault(int(match["world"]), {})[int(match["rank"])] = entry
     settings, findings = _settings(path)
     models = found["model"]
@@ -113,6 +101,7 @@ def list_ranks(path: Path) -> RankFiles:
         world_size=world_size,
         models={rank: file for rank, file in sorted(models[world_size].items()) if rank < world_size},
         extras=dict(sorted(found["extra_state"].get(world_size, {}).items())),
+        optimizers=dict(sorted(found["optim"].get(world_size, {}).items())),
         files=tuple(sorted(file for files in mine for file in files.values())),
         settings=settings,
         findings=tuple(findings),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.safetensors import SUFFIX
+from orz_ckpt.plain import open_plain
 from orz_ckpt.strict_json import FieldError, JsonError, as_object, brief, is_size, object_field, parse
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _total_bytes(document: Mapping[str, object]) -> int | None:
 
 
 def _read_object(path: Path) -> dict[str, object]:
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         data = stream.read(_MAX_JSON_BYTES + 1)
     if len(data) > _MAX_JSON_BYTES:
         raise FormatError(f"{path}: more than {_MAX_JSON_BYTES:,} bytes, which no such file needs")

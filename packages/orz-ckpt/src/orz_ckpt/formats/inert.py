@@ -53,12 +53,13 @@ class Limits:
     depth: int = 256
     composite_keys: int = 10_000
     """Tuples as keys: unlike those of texts, their hashes can be made to collide."""
+    number_keys: int = 100_000
+    """Numbers as keys that do not count up: their hashes, too."""
 
 
 LIMITS: Final = Limits()
 
-_KEY_PARTS: Final = 64
-_KEY_BITS: Final = 64
+_NUMBER_BITS: Final = 64
 _SHOWN: Final = 200
 
 
@@ -86,28 +87,7 @@ def shown(value: object) -> str:
 
 def is_short(value: int) -> bool:
     """Return whether an integer fits into 64 bits, as all numbers of a checkpoint do."""
-    return value.bit_length() <= _KEY_BITS
-
-
-def check_key(key: object) -> bool:
-    """Check that `key` can be hashed at little cost; return whether it is a composite one.
-
-    Raises:
-        BadPickleError: it is of a type that no checkpoint uses as a key, or too large.
-    """
-    parts, count = [key], 0
-    while parts:
-        part, count = parts.pop(), count + 1
-        if isinstance(part, tuple):
-            parts += part[:_KEY_PARTS]
-        if (
-            count > _KEY_PARTS
-            or (isinstance(part, tuple) and len(part) > _KEY_PARTS)
-            or not isinstance(part, (str, bytes, int, float, tuple, Global, Inert, Block, type(None)))
-            or (isinstance(part, int) and not is_short(part))
-        ):
-            raise BadPickleError(f"a key of type {type(part).__name__} is too large or cannot be one")
-    return isinstance(key, tuple)
+    return value.bit_length() <= _NUMBER_BITS
 
 
 def check_tree(value: object, limits: Limits = LIMITS) -> None:

@@ -16,7 +16,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import INDEX_SUFFIX, arrange, read_config
 from orz_ckpt.formats.safetensors import DTYPE_BITS, SUFFIX, Header, Tensor
-from orz_ckpt.source import Block, Piece, Source, SourceTensor, c_strides
+from orz_ckpt.source import Block, Source, SourceTensor, c_strides, whole
 from orz_ckpt.strict_json import brief, is_size
 from orz_ckpt.subject import Kind, Subject, identify
 
@@ -102,8 +102,7 @@ def _whole(file: Path, tensor: Tensor) -> SourceTensor:
     block = Block(
         path=file, offset=tensor.offset, dtype=tensor.dtype, shape=tensor.shape, strides=c_strides(tensor.shape)
     )
-    piece = Piece(block=block, start=(0,) * len(tensor.shape))
-    return SourceTensor(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, grid=tensor.shape, pieces=(piece,))
+    return whole(tensor.name, block)
 
 
 def _writer(path: Path) -> str:

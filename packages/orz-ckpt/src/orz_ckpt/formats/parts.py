@@ -95,21 +95,3 @@ def check_copies(assembled: Iterable[Assembled], records: Mapping[Path, Sequence
         count += 1
         if count == MAX_NAMED:
             return
-
-
-def untied(tensors: Mapping[str, SourceTensor]) -> tuple[dict[str, SourceTensor], dict[str, str]]:
-    """Tell tied tensors by where they lie: in the same bytes.
-
-    Returns:
-        The tensors under their first name, and every other name with the first.
-    """
-    kept: dict[str, SourceTensor] = {}
-    aliases: dict[str, str] = {}
-    by_place: dict[object, str] = {}
-    for name, tensor in tensors.items():
-        first = by_place.setdefault((tensor.shape, tensor.pieces), name) if tensor.pieces else name
-        if first == name:
-            kept[name] = tensor
-        else:
-            aliases[name] = first
-    return kept, aliases

@@ -16,7 +16,7 @@ from orz_ckpt.formats.lora_names import LEFT, Pair, pairs_in
 from orz_ckpt.formats.peft_config import CONFIG_NAME, AdapterConfig, read_adapter_config
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.gather import Files, Gatherer
-from orz_ckpt.source import Block, Piece, Source, SourceTensor, c_strides
+from orz_ckpt.source import Block, Source, SourceTensor, c_strides, whole
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     else:
         found, blocks = _blocks(weights, inert)
         findings += found
-        tensors = {name: _whole(name, block) for name, block in blocks.items()}
+        tensors = {name: whole(name, block) for name, block in blocks.items()}
         findings += check_adapter(path, config, tensors)
     return Source(
         path=path,
@@ -154,11 +154,6 @@ def _blocks(file: Path, inert: frozenset[str]) -> tuple[list[CkptFinding], dict[
         return [finding("shard_torn", error.message, remedy=error.remedy, path=file)], {}
     items = value.items() if isinstance(value, dict) else ()
     return [], {name: block for name, block in items if isinstance(name, str) and isinstance(block, Block)}
-
-
-def _whole(name: str, block: Block) -> SourceTensor:
-    piece = Piece(block=block, start=(0,) * len(block.shape))
-    return SourceTensor(name=name, dtype=block.dtype, shape=block.shape, grid=block.shape, pieces=(piece,))
 
 
 def _facts(config: AdapterConfig) -> dict[str, str]:

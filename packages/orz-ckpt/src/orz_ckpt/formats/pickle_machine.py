@@ -11,7 +11,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import HostileError
-from orz_ckpt.formats.inert import BadPickleError, Global, Inert, Limits, check_key
+from orz_ckpt.formats.inert import BadPickleError, Global, Inert, Limits
+from orz_ckpt.formats.pickle_keys import Keys
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ _FIRST_OF_PYTHON_3: Final = 3
 _LONGEST_NAME: Final = 1024
 """Characters of a module and a name in it."""
 _LINE_BYTES: Final = 1024
-"""Nearly all lines end before; a longer part is looked at where one does not."""
+"""Nearly all lines end before; where one does not, a part so many times as long is looked at, and so on."""
+_LINE_GROWTH: Final = 4
 _LONG_BYTES: Final = 255
 
 
@@ -54,7 +56,8 @@ class Machine:
         self._memo: dict[int, object] = {}
         self._protocol = 0
         self._left_bytes = limits.memory_bytes
-        self._composite_keys = 0
+        self._keys = Keys(limits)
+        self._memo_keys = Keys(limits)
 
     def run(self, instructions: Sequence[Instruction | None]) -> object:
         """Carry out instructions up to STOP; their codes are their places in `instructions`."""
@@ -104,14 +107,17 @@ class Machine:
 
     def line(self) -> bytes:
         """Return the bytes up to the next line feed, which it skips."""
-        for window in (_LINE_BYTES, self._limits.text_bytes):
+        window = _LINE_BYTES
+        while True:
             ahead = bytes(self.data[self.position : self.position + window])
             length = ahead.find(b"\n")
             if length >= 0:
                 self.charge(length + 40)
                 self.position += length + 1
                 return ahead[:length]
-        raise BadPickleError(f"at byte {self.position:,}: a line does not end")
+            if len(ahead) < window or window >= self._limits.text_bytes:
+                raise BadPickleError(f"at byte {self.position:,}: a line does not end")
+            window = min(window * _LINE_GROWTH, self._limits.text_bytes)
 
     def pop_mark(self) -> list[object]:
         """Return what lies above the last mark, and take both away."""
@@ -185,6 +191,7 @@ class Machine:
         self.charge(100)
         if len(self._memo) >= self._limits.memo:
             raise BadPickleError(f"it remembers more than {self._limits.memo:,} objects")
+        self._memo_keys.check(index, len(self._memo))
         self._memo[index] = self.stack[-1]
 
     def memoize(self) -> None:
@@ -256,7 +263,7 @@ class Machine:
             if isinstance(target, Inert):
                 target.items.append((key, value))
             else:
-                self._check_key(key)
+                self._keys.check(key, len(target))
                 target[key] = value
 
     def add_items(self) -> None:
@@ -270,7 +277,7 @@ class Machine:
             target.items.extend(items)
         elif isinstance(target, set):
             for item in items:
-                self._check_key(item)
+                self._keys.check(item, len(target))
                 target.add(item)
         else:
             raise BadPickleError(f"at byte {self.position:,}: a {type(target).__name__} is added to")
@@ -280,14 +287,6 @@ class Machine:
         items = self.pop_mark()
         self.push(set(), 300)
         self._add(items)
-
-    def _check_key(self, key: object) -> None:
-        self._count_composite(check_key(key))
-
-    def _count_composite(self, keys: int) -> None:
-        self._composite_keys += keys
-        if self._composite_keys > self._limits.composite_keys:
-            raise BadPickleError(f"it has more than {self._limits.composite_keys:,} tuples as keys")
 
     def _target(self) -> object:
         """Return what the top of the stack adds to; a name would run code of what it names."""
@@ -359,7 +358,7 @@ class Machine:
         value = call(args) if call else Inert(callee.name, args)
         self.push(value, 300 + _SIZE_FACTOR * (len(value) if isinstance(value, (dict, set, list, tuple, bytes)) else 0))
         if isinstance(value, (dict, set)):
-            self._count_composite(sum(isinstance(key, tuple) for key in value))
+            self._keys.check_all(value)
 
     def extension(self) -> None:
         """Refuse EXT1, EXT2 and EXT4."""

@@ -11,7 +11,8 @@ import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global, Inert, check_key
+from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global, Inert
+from orz_ckpt.formats.pickle_keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,14 +35,12 @@ _ZERO_STAGES: Final = ("disabled", "optimizer_states", "gradients", "weights")
 def _mapping(args: tuple[object, ...]) -> dict[object, object]:
     """Return a dictionary of at most one argument: a dictionary, or pairs."""
     result: dict[object, object] = OrderedDict()
-    composite = 0
+    keys = Keys(LIMITS)
     pairs = args[0] if args else ()
     for pair in pairs.items() if isinstance(pairs, dict) else _sequence(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004  a key and a value
             raise BadPickleError("a dictionary is made of something else than pairs")
-        composite += check_key(pair[0])
-        if composite > LIMITS.composite_keys:
-            raise BadPickleError(f"it has more than {LIMITS.composite_keys:,} tuples as keys")
+        keys.check(pair[0], len(result))
         result[pair[0]] = pair[1]
     return result
 
@@ -67,9 +66,11 @@ def _tuple(args: tuple[object, ...]) -> tuple[object, ...]:
 
 def _set(args: tuple[object, ...]) -> set[object]:
     items = _sequence(*args) if args else ()
-    if sum(check_key(item) for item in items) > LIMITS.composite_keys:
-        raise BadPickleError(f"a set holds more than {LIMITS.composite_keys:,} tuples")
-    return set(items)
+    keys, result = Keys(LIMITS), set[object]()
+    for item in items:
+        keys.check(item, len(result))
+        result.add(item)
+    return result
 
 
 def _bytes(args: tuple[object, ...]) -> bytes:

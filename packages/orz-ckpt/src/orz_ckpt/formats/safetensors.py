@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from orz_ckpt.errors import FormatError
+from orz_ckpt.plain import open_plain
 from orz_ckpt.strict_json import (
     MAX_INTEGER,
     FieldError,
@@ -98,7 +99,7 @@ def read_header(path: Path) -> Header:
         FormatError: the file breaks a rule of the format.
         OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         return parse_header(stream, source=str(path))
 
 

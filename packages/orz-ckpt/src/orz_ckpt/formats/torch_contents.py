@@ -36,12 +36,20 @@ class TorchContents:
     """Tensors with gaps between their elements; they are in no stretch."""
     named: Mapping[str, Block]
     """All tensors, by their place in what the file says."""
+    hidden: tuple[str, ...] = ()
+    """Names in `named` of which the file holds other tensors, too: `{"a": {"b": ...}, "a.b": ...}`."""
 
 
 def contents_of(file: TorchFile) -> TorchContents:
     """Sort out where the tensors of a file lie."""
-    named = dict(blocks(file.value))
-    filled = [view for view in named.items() if view[1].numel]
+    named: dict[str, Block] = {}
+    hidden: dict[str, None] = {}
+    filled: list[View] = []
+    for name, block in blocks(file.value):
+        if named.setdefault(name, block) != block:
+            hidden[name] = None
+        if block.numel:
+            filled.append((name, block))
     stretches: list[_Stretch] = []
     for view in sorted((view for view in filled if _is_dense(view[1])), key=lambda view: view[1].offset):
         if not (stretches and stretches[-1].takes(view)):
@@ -54,6 +62,7 @@ def contents_of(file: TorchFile) -> TorchContents:
         views={tensor.name: tuple(stretch.views) for tensor, stretch in zip(tensors, stretches, strict=True)},
         scattered=tuple(name for name, block in filled if not _is_dense(block)),
         named=named,
+        hidden=tuple(hidden),
     )
 
 

@@ -16,11 +16,11 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import UnsafeShardError, read_index
 from orz_ckpt.formats.inert import Inert, blocks
 from orz_ckpt.formats.torch_file import load
-from orz_ckpt.source import Block, Piece, Source, SourceTensor
+from orz_ckpt.source import Block, Source, untied, whole
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
 SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
@@ -63,7 +63,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
                 message = f"{brief(name)}: {file.name} holds it, and {places[name].path.name} too"
                 findings.append(finding("index_differs", message, remedy=_COPY, path=file, tensor=name))
             places.setdefault(name, block)
-    tensors, aliases = _untied(places)
+    tensors, aliases = untied({name: whole(name, block) for name, block in places.items()})
     return Source(
         path=path,
         format="torch",
@@ -121,26 +121,6 @@ def _state_dict(file: Path, inert: frozenset[str]) -> tuple[dict[str, Block], li
 
 def _named(value: object) -> list[tuple[str, object]]:
     return [(key, child) for key, child in value.items() if isinstance(key, str)] if isinstance(value, dict) else []
-
-
-def _untied(places: Mapping[str, Block]) -> tuple[dict[str, SourceTensor], dict[str, str]]:
-    """Give each place one name, the first; the others are aliases."""
-    tensors: dict[str, SourceTensor] = {}
-    aliases: dict[str, str] = {}
-    names: dict[Block, str] = {}
-    for name, block in places.items():
-        first = names.setdefault(block, name) if block.numel else name
-        if first != name:
-            aliases[name] = first
-            continue
-        tensors[name] = SourceTensor(
-            name=name,
-            dtype=block.dtype,
-            shape=block.shape,
-            grid=block.shape,
-            pieces=(Piece(block=block, start=(0,) * len(block.shape)),),
-        )
-    return tensors, aliases
 
 
 def _is_shard(name: str) -> bool:

@@ -43,6 +43,7 @@ _COPIED: Final = frozenset(
         "sentencepiece.bpe.model",
     }
 )
+_CONFIG: Final = "give the configuration of the model that was trained: --config DIR"
 _COPIED_SUFFIXES: Final = (".jinja", ".tiktoken")
 
 
@@ -110,7 +111,10 @@ def write_beside(out: Path, beside: Beside, plan: Plan, config: Mapping[str, obj
         OSError: one cannot be read or written.
     """
     for path in beside.copied:
-        shutil.copyfile(path, out / path.name)
+        try:
+            shutil.copyfile(path, out / path.name)
+        except OSError as error:  # of a read that fails it does not say which file
+            raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
         sync_file(out / path.name)
     if config is not None:
         write_synced(out / CONFIG_NAME, _text(config))
@@ -121,20 +125,14 @@ def write_beside(out: Path, beside: Beside, plan: Plan, config: Mapping[str, obj
 
 
 def _promised(plan: Plan, path: Path, config: Mapping[str, object]) -> list[CkptFinding]:
-    """Compare the planned tensors with the configuration; as warnings, for the weights themselves are right."""
+    """Compare the planned tensors with the configuration: weights that it contradicts no loader takes."""
     tensors = [
         Tensor(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, offset=tensor.offset, nbytes=tensor.nbytes)
         for tensor in plan.tensors
     ]
     header = Header(tensors=tuple(tensors), data_offset=0, file_bytes=plan.size)
-    return [
-        replace(
-            entry, severity=Severity.WARN, remedy="give the configuration of the model that was trained: --config DIR"
-        )
-        if entry.severity is Severity.ERROR
-        else entry
-        for entry in check_shapes(path.parent, path, dict(config), {path: header})
-    ]
+    found = check_shapes(path.parent, path, dict(config), {path: header})
+    return [replace(entry, remedy=_CONFIG) if entry.severity is Severity.ERROR else entry for entry in found]
 
 
 def _value_head(source: Source, plan: Plan) -> list[CkptFinding]:

@@ -7,7 +7,6 @@ over the limit. In a file wider numbers come first, so that every tensor is alig
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -82,19 +81,6 @@ class Plan:
     def tensors(self) -> list[PlannedTensor]:
         """Of all files."""
         return [tensor for file in self.files for tensor in file.tensors]
-
-    def fingerprint(self, source: Source, *more: object) -> str:
-        """Return a digest of what is read, as far as names, sizes and times tell, and of what is written.
-
-        Two merges with the same fingerprint write the same bytes, so one can go on where the other was cut off.
-        """
-        parts = [part for tensor in source.tensors.values() for part in tensor.parts]
-        paths = sorted({piece.block.path for part in parts for piece in part.pieces})
-        read = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        written = [(file.name, hashlib.sha256(file.header).hexdigest()) for file in self.files]
-        added = [(name, tensor.plus.scale) for name, tensor in source.tensors.items() if tensor.plus is not None]
-        text = json.dumps([1, read, written, added, more])
-        return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def make_plan(source: Source, *, dtype: str = "keep", max_shard_bytes: int) -> Plan:

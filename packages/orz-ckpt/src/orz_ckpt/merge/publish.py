@@ -68,7 +68,8 @@ def earlier(out: Path, fingerprint: str) -> Manifest | None:
             )
     if pending.is_file() and not (out / MANIFEST_NAME).exists():
         _commit(out)
-    _drop_notes(out)
+    else:
+        _drop_notes(out)
     return manifest
 
 

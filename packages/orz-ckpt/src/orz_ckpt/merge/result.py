@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt.findings import CkptFinding, conclude
-from orz_cli.findings import Status, to_json
+from orz_cli.findings import Severity, Status, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,14 +58,14 @@ class Merged:
     """The same merge was complete before; nothing was written."""
     seconds: float = field(default=0.0, compare=False)
 
-    def status(self) -> Status:
+    def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""
-        return conclude(self.findings)
+        return conclude(self.findings, fail_on)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
         """Return the JSON object that all judging commands share, with this command's own keys behind."""
         return to_json(
-            self.status(),
+            self.status(fail_on),
             self.findings,
             path=str(self.source.path),
             format=self.source.format,

@@ -17,6 +17,7 @@ from orz_ckpt.folder import free_bytes
 from orz_ckpt.manifest import Manifest
 from orz_ckpt.merge.config import untied
 from orz_ckpt.merge.copy import budget, copy
+from orz_ckpt.merge.fingerprint import fingerprint, stamp
 from orz_ckpt.merge.hf_output import Beside, find_beside, write_beside
 from orz_ckpt.merge.journal import Journal
 from orz_ckpt.merge.plan import Plan, make_plan
@@ -73,10 +74,12 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
     plan = make_plan(source, dtype=options.dtype, max_shard_bytes=options.max_shard_bytes)
     beside = find_beside(source, plan, options.config, options.settings)
     findings += beside.findings
-    fingerprint = plan.fingerprint(source, beside.config, [_stamp(path) for path in beside.copied])
-    kept, was_there = 0, earlier(out, fingerprint) is not None
+    if conclude(findings) is not Status.OK:  # what config.json contradicts no loader takes
+        return Merged(out=out, written=False, findings=tuple(findings), source=source)
+    digest = fingerprint(plan, source, beside.config, [stamp(path) for path in beside.copied])
+    kept, was_there = 0, earlier(out, digest) is not None
     if not was_there:
-        run = _Merge(source, out, plan, beside, options, fingerprint, progress or Silent())
+        run = _Merge(source, out, plan, beside, options, digest, progress or Silent())
         kept = run.run()
         findings += run.findings
     return Merged(
@@ -222,8 +225,3 @@ def _refuse_overlap(source: Source, out: Path) -> None:
         raise CheckpointExistsError(f"OUT {out} is {where}; nothing was written", remedy=remedy)
     if here.is_relative_to(there):
         raise CheckpointExistsError(f"the checkpoint {here} lies inside OUT {out}; nothing was written", remedy=remedy)
-
-
-def _stamp(path: Path) -> list[object]:
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns]

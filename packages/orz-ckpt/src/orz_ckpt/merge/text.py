@@ -10,14 +10,15 @@ from rich.text import Text
 from orz_ckpt.cast import TORCH_NAMES
 from orz_ckpt.report.text import STATUS_STYLES, findings_text
 from orz_ckpt.report.words import count, plain, size
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from orz_ckpt.merge.run import Merged
 
 
-def merge_text(merged: Merged) -> Text:
+def merge_text(merged: Merged, fail_on: Severity = Severity.ERROR) -> Text:
     """Return what was merged, what was found, and what to run next; `str` of it is plain text."""
-    status, source = merged.status(), merged.source
+    status, source = merged.status(fail_on), merged.source
     text = Text()
     text.append(f"{status.value.upper()} ", STATUS_STYLES[status])
     text.append(plain(str(merged.out if merged.written else source.path)), "bold")

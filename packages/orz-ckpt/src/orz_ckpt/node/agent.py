@@ -135,6 +135,13 @@ def digests(paths: Sequence[str]) -> dict[str, str]:
     return {path: files.digest_of(path) for path in paths}
 
 
+def _verify(pieces: Sequence[Mapping[str, Any]], **options: Any) -> list[dict[str, Any]]:
+    """Verify pieces of checkpoints; see `orz_ckpt.node.verifying`."""
+    from orz_ckpt.node.verifying import verify_pieces  # noqa: PLC0415  other questions need no format's reader
+
+    return verify_pieces(pieces, **options)
+
+
 CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "identify": lambda: asdict(identify()),
     "probe": lambda asked, **rest: asdict(probe(asked, **rest)),
@@ -145,6 +152,7 @@ CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "records": records,
     "states": states,
     "digests": digests,
+    "verify": _verify,
 }
 """What may be asked, by name."""
 

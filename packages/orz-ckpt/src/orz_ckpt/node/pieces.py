@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.steps import final_name, names_step
 
 STEP: Final = "orz"
 """Kind of a step folder that orz-train wrote."""
-
-_STEP_NAMES: Final = re.compile(
-    r"(?:tmp_)?(?:step_|iter_?|global_step_?|checkpoint-|step-|epoch_|tmp-checkpoint-)(\d+)(?:\..*|_.*)?", re.ASCII
-)
-_IN_FLIGHT: Final = re.compile(r"(step_\d{6,})\.(?:tmp|old)-([A-Za-z0-9_-]{1,64})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +52,8 @@ class LocatedPiece:
         """Where it belongs below the run's folder, `/` between parts: a save in flight under its final name."""
         below = self.path.removeprefix(self.base).strip("/")
         head, _, last = below.rpartition("/")
-        match = _IN_FLIGHT.fullmatch(last)
-        return below if match is None else f"{head}/{match[1]}".strip("/")
+        final = final_name(last)
+        return below if final is None else f"{head}/{final}".strip("/")
 
     @property
     def complete(self) -> bool | None:
@@ -71,26 +66,11 @@ def missing_names(wants: list[str], files: Mapping[str, int]) -> list[str]:
     return [name for name in wants if not _there(name, files)]
 
 
-def step_named(path: str) -> int | None:
-    """Return the step that the innermost folder name of `path` states: `iter100`, `global_step_5`, `checkpoint-20`."""
-    for part in reversed(path.split("/")):
-        match = _STEP_NAMES.fullmatch(part)
-        if match:
-            return int(match[1])
-    return None
-
-
-def attempt_named(name: str) -> str | None:
-    """Return the attempt of a folder that is in flight, `step_000050.tmp-<attempt>`; None of any other."""
-    match = _IN_FLIGHT.fullmatch(name)
-    return match[2] if match else None
-
-
 def run_folder(path: str) -> str:
     """Return the folder of the run that the piece at `path` belongs to, by names alone."""
     parts = path.rstrip("/").split("/")
     for index, part in enumerate(parts):
-        if index > 1 and (_STEP_NAMES.fullmatch(part) or attempt_named(part) is not None):
+        if index > 1 and names_step(part) is not None:
             parts = parts[:index]
             break
     else:

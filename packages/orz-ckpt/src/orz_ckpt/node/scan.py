@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from orz_ckpt import walk
 from orz_ckpt.inventory import step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
-from orz_ckpt.node.pieces import STEP, LocatedPiece, attempt_named, run_folder, step_named
+from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import recognise
 from orz_ckpt.node.wants import wants_of, wants_of_step
+from orz_ckpt.steps import attempt_named, step_named
 
 MAX_DEPTH: Final = 6
+MAX_DEPTH_OF_STEP: Final = walk.MAX_DEPTH
+"""Folders below a step: all of it is looked at, or it would not be collected whole."""
 BUDGET_S: Final = 20.0
 MAX_PIECES: Final = 2000
 _SKIPPED: Final = frozenset(
@@ -150,8 +154,12 @@ class _Walk:
         return True
 
     def _all_below(self, path: str, folders: list[str]) -> Iterator[str]:
-        for folder in folders:
-            below = f"{path}/{folder}"
+        stack = [(f"{path}/{folder}", 1) for folder in reversed(folders)]
+        while stack:
+            below, depth = stack.pop()
+            if time.monotonic() > self.deadline:
+                self._cut("the time was up")
+                return
             try:
                 files, deeper = self._list(below)
             except OSError as error:
@@ -160,7 +168,10 @@ class _Walk:
             self.result.folders += 1
             self.result.files += len(files)
             yield from (f"{below}/{file}" for file in files)
-            yield from self._all_below(below, deeper)
+            if deeper and depth == MAX_DEPTH_OF_STEP:
+                self._leave_out(f"{below}: deeper than {MAX_DEPTH_OF_STEP} folders in a step")
+                continue
+            stack += [(f"{below}/{folder}", depth + 1) for folder in reversed(deeper)]
 
     def _add_step(self, path: str, files: list[str]) -> None:
         sizes, newest = _sizes(path, files)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from orz_ckpt.formats.hf import INDEX_NAME, read_index
 from orz_ckpt.formats.torch_file import load as load_torch
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, ManifestError, load
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
+from orz_ckpt.records import nodes_of, record_name
 from orz_cli.errors import OrzError
 
-NODES_KEY: Final = "nodes"
-"""Key of a manifest's `meta`: the names of all nodes that take part in the save."""
 _MAX_RECORDS: Final = 4096
 
 
@@ -32,11 +30,6 @@ class Wants:
     wrong_size: tuple[str, ...] = ()
     """Files whose size is not the manifest's: as good as missing."""
     note: str = ""
-
-
-def record_name(node: str) -> str:
-    """Return where the record of a node's files lies in a step folder."""
-    return f"{PRIVATE_DIR}/manifest-{re.sub(r'[^A-Za-z0-9._-]', '_', node) or 'node'}.json"
 
 
 def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]]:
@@ -73,7 +66,7 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
     names = set(sizes)
     for role in {folder for record in known for folder in record.roles.values()}:
         names.add(f"{role}/*")
-    for node in {str(node) for record in known for node in _listed(record)}:
+    for node in {node for record in known for node in nodes_of(record)}:
         names.add(record_name(node))
     return Wants(
         names=sorted(names),
@@ -114,11 +107,6 @@ def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) 
     except (OrzError, OSError) as error:
         return Wants(names=None, committed=signature.committed, note=str(error).partition("\n")[0])
     return Wants(names=sorted(names), committed=signature.committed)
-
-
-def _listed(record: Manifest) -> list[object]:
-    nodes = record.meta.get(NODES_KEY)
-    return nodes if isinstance(nodes, list) else []
 
 
 def _deepspeed_world(folder: Path, files: Mapping[str, int]) -> int | None:

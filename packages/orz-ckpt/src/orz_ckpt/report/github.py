@@ -11,19 +11,19 @@ from orz_ckpt.report.words import plain
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
-    from orz_ckpt.findings import Report
+    from orz_ckpt.report.judged import Judged
 
 _COMMANDS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "notice"}
 
 
-def to_github(report: Report, fail_on: Severity = Severity.ERROR) -> str:
+def to_github(judged: Judged, fail_on: Severity = Severity.ERROR) -> str:
     """Return the workflow commands, then one plain line with the verdict."""
     lines = []
-    for entry in report.findings:
+    for entry in judged.findings:
         text = f"{entry.message}\n-> {entry.remedy}" if entry.remedy else entry.message
         title = _property(f"orz ckpt: {entry.code}")
         lines.append(f"::{_COMMANDS[entry.severity]} file={_property(entry.path)},title={title}::{_data(text)}")
-    lines.append(f"{report.status(fail_on).value} {plain(report.path)}")
+    lines.append(f"{judged.status(fail_on).value} {plain(judged.path)}")
     return "\n".join(lines) + "\n"
 
 

@@ -14,17 +14,18 @@ from orz_cli.findings import Severity, Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orz_ckpt.findings import CkptFinding, Report
+    from orz_ckpt.findings import CkptFinding
+    from orz_ckpt.report.judged import Judged
 
 
-def to_junit(report: Report, fail_on: Severity = Severity.ERROR) -> str:
+def to_junit(judged: Judged, fail_on: Severity = Severity.ERROR) -> str:
     """Return the XML document; findings that decide nothing go to `system-out`."""
-    paths = list(dict.fromkeys([report.path, *report.checked, *(entry.path for entry in report.findings)]))
-    suite = ET.Element("testsuite", name=f"orz ckpt verify {report.level.value}", time=f"{report.seconds:.3f}")
+    paths = list(dict.fromkeys([judged.path, *judged.checked, *(entry.path for entry in judged.findings)]))
+    suite = ET.Element("testsuite", name=f"orz ckpt {judged.command}", time=f"{judged.seconds:.3f}")
     failures = errors = 0
     for path in paths:
-        case = ET.SubElement(suite, "testcase", classname=f"orz.ckpt.{report.kind}", name=plain(path))
-        mine = [entry for entry in report.findings if entry.path == path]
+        case = ET.SubElement(suite, "testcase", classname=f"orz.ckpt.{judged.kind}", name=plain(path))
+        mine = [entry for entry in judged.findings if entry.path == path]
         decisive = [entry for entry in mine if _decides(entry, fail_on)]
         if decisive:
             unknown = all(entry.status is Status.INCONCLUSIVE and _is_error(entry) for entry in decisive)

@@ -14,14 +14,15 @@ from orz_ckpt.findings import RULES
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
-    from orz_ckpt.findings import CkptFinding, Report
+    from orz_ckpt.findings import CkptFinding
+    from orz_ckpt.report.judged import Judged
 
 _LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "note"}
 
 
-def to_sarif(report: Report, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
+def to_sarif(judged: Judged, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
     """Return the log as a JSON object."""
-    codes = list(dict.fromkeys(entry.code for entry in report.findings))
+    codes = list(dict.fromkeys(entry.code for entry in judged.findings))
     rules = [
         {
             "id": code,
@@ -30,7 +31,7 @@ def to_sarif(report: Report, fail_on: Severity = Severity.ERROR) -> dict[str, An
         }
         for code in codes
     ]
-    status = report.status(fail_on)
+    status = judged.status(fail_on)
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -38,8 +39,8 @@ def to_sarif(report: Report, fail_on: Severity = Severity.ERROR) -> dict[str, An
             {
                 "tool": {"driver": {"name": "orz-ckpt", "version": __version__, "rules": rules}},
                 "invocations": [{"executionSuccessful": True, "exitCode": int(status.exit_code)}],
-                "properties": {"status": status.value, "path": report.path},
-                "results": [_result(entry, codes.index(entry.code)) for entry in report.findings],
+                "properties": {"status": status.value, "path": judged.path},
+                "results": [_result(entry, codes.index(entry.code)) for entry in judged.findings],
             }
         ],
     }

@@ -15,6 +15,7 @@ from orz_monitor.formats import Format
 
 if TYPE_CHECKING:
     from orz_monitor.formats.document import Checked
+    from orz_monitor.judging import Judge
 
 
 class FailOn(StrEnum):
@@ -32,6 +33,20 @@ def check(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     fail_on: Annotated[FailOn, typer.Option(help="Fail from this severity on.")] = FailOn.ERROR,
+    preset: Annotated[
+        str, typer.Option(metavar="KIND", help="The kind of run: ppo, kl-free, rlhf-kl, grpo, dapo or async.")
+    ] = "",
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Thresholds; by default .orz-monitor.toml beside the run, or here."),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A run that this one must not fall behind.")
+    ] = None,
+    envelope: Annotated[str, typer.Option(metavar="NAME", help="A published course to keep to, such as orz-7b.")] = "",
+    rule: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE:ATTR", help="A rule of your own; may be repeated.")
+    ] = None,
 ) -> None:
     """Judge runs by their metrics: NaNs, entropy, KL, reward, length, stalls and more.
 
@@ -40,22 +55,23 @@ def check(
     if as_json and output not in {Format.TEXT, Format.JSON}:
         raise UsageError(f"--json and --format {output} exclude each other", remedy="give one of them")
     from orz_monitor.formats.document import overall
+    from orz_monitor.judging import Judge
 
     severity = Severity(fail_on.value)
-    checks = [_checked(path) for path in paths]
+    judge = Judge.of(preset=preset, config=config, baseline=baseline, envelope=envelope, users=rule or ())
+    checks = [_checked(path, judge) for path in paths]
     _write(checks, Format.JSON if as_json else output, severity)
     raise typer.Exit(overall(checks, severity).exit_code)
 
 
-def _checked(path: Path) -> Checked:
+def _checked(path: Path, judge: Judge) -> Checked:
     """Read and judge one path; one that can't be read is a result, too."""
-    from orz_monitor.engine import judge
     from orz_monitor.errors import UnreadableRunError
     from orz_monitor.formats.document import Checked
     from orz_monitor.loading import load_run
 
     try:
-        return Checked(path=path, verdict=judge(load_run(path)))
+        return Checked(path=path, verdict=judge(load_run(path), path))
     except UnreadableRunError as error:
         return Checked(path=path, error=error)
 

@@ -46,7 +46,7 @@ class Orz(Dialect):
     name = "orz"
     title = "Open-Reasoner-Zero"
     bulk = b"Train epoch ["
-    gates = (
+    gates: ClassVar[tuple[bytes, ...]] = (
         b"time cost: ",
         b"orz.ppo.trainer:",
         b"Episode [",
@@ -97,6 +97,8 @@ class Orz(Dialect):
 
     first_step: ClassVar[int] = 0
     """The number of a run's first step."""
+    eval_lag: ClassVar[int] = 0
+    """Steps from the one that an evaluation is named after to the one in which it is printed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +237,7 @@ class Orz(Dialect):
         step, open_rows, last_tick = self.first_step, list[Row](), None
         for entry in list(entries):
             if isinstance(entry, Row):
-                entry.step = step
+                entry.step = step if not entry.axis else max(step - self.eval_lag, 0)
                 open_rows.append(entry)
                 if "policy_loss" in entry.keys:
                     step, open_rows = step + 1, []

@@ -5,13 +5,17 @@ In a run folder `metrics.jsonl` alone gives the values. A console log on its own
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Meaning
 from orz_monitor.dialects.orz import Orz
-from orz_monitor.log import Entry
+from orz_monitor.log import Entry, Log
+from orz_monitor.records import EVENTS
+from orz_monitor.transport.lines import Segment
 
+_HAPPENED: Final = re.compile(rb"(?P<name>[a-z_]{3,40})(?: step=(?P<step>\d{1,15}))?(?= \w{1,40}=|$)")
 FIRST_LINE: Final = b"orz-train "
 """What the first line of our console log begins with."""
 
@@ -21,6 +25,7 @@ class OrzTrain(Orz):
 
     name = "orz-train"
     title = "orz-train"
+    gates = (b"time cost: ", b"orz_train.", b"Episode [")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         **Orz.meanings,
         "return": Meaning("return/mean"),
@@ -32,6 +37,17 @@ class OrzTrain(Orz):
     }
     missing: ClassVar[Mapping[str, str]] = {}
     first_step = 1
+    eval_lag = 1
 
     def _undo_division(self, entries: Sequence[Entry]) -> None:
         """Leave the critic's loss as it is."""
+
+    def _happened(self, segment: Segment, number: int, log: Log) -> bool:
+        """Read the events that the console shows as `checkpoint_saved step=2 path=...`."""
+        match = _HAPPENED.match(segment.body)
+        name = match["name"].decode() if match is not None else ""
+        if match is None or name not in EVENTS:
+            return super()._happened(segment, number, log)
+        step = int(match["step"]) if match["step"] else None
+        log.add_event(self.name, name, line=number, step=step, time=segment.time)
+        return True

@@ -72,7 +72,7 @@ class Passes:
             done = int(now)
         except ValueError:
             return
-        if done < self._done or not self._line:
+        if done < self._done or self._done == self._total or not self._line:
             self.settle(log)
             self._row = None
             self._line = line if isinstance(line, int) else line()

@@ -56,8 +56,13 @@ def document(checks: Sequence[Checked], fail_on: Severity = Severity.ERROR) -> d
         "v": VERSION,
         "status": str(overall(checks, fail_on)),
         "fail_on": str(fail_on),
-        "findings": [_finding(verdict, finding) for verdict in verdicts for finding in verdict.findings],
+        "findings": [finding_document(verdict, finding) for verdict in verdicts for finding in verdict.findings],
         "not_evaluated": [_not_evaluated(verdict, item) for verdict in verdicts for item in verdict.not_evaluated],
+        "ignored": [
+            _finding(verdict, item.finding) | {"reason": item.reason, "until": str(item.until) if item.until else None}
+            for verdict in verdicts
+            for item in verdict.ignored
+        ],
         "coverage": _coverage(verdicts),
         "preset": presets[0] if len(presets) == 1 else (None if not presets else "mixed"),
         "runs": [_run(check, fail_on) for check in checks],
@@ -74,8 +79,8 @@ def number(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else repr(value)
 
 
-def _finding(verdict: Verdict, finding: Finding) -> dict[str, object]:
-    """Return one finding."""
+def finding_document(verdict: Verdict, finding: Finding) -> dict[str, object]:
+    """Return one finding as JSON types: what was seen, where, on what evidence, and what to try."""
     return {
         "code": finding.code,
         "severity": str(finding.severity),
@@ -106,7 +111,13 @@ def _evidence(item: Evidence) -> dict[str, object]:
 
 def _not_evaluated(verdict: Verdict, item: NotEvaluated) -> dict[str, object]:
     """Return a rule that could not judge."""
-    return {"code": item.code, "title": item.title, "reason": item.reason, "run": verdict.run.name}
+    return {
+        "code": item.code,
+        "title": item.title,
+        "reason": item.reason,
+        "remedy": item.remedy,
+        "run": verdict.run.name,
+    }
 
 
 def _coverage(verdicts: Sequence[Verdict]) -> dict[str, object]:
@@ -134,6 +145,7 @@ def _run(check: Checked, fail_on: Severity) -> dict[str, object]:
         "name": run.name,
         "state": str(run.state),
         "preset": run.preset,
+        "preset_because": run.kind.why,
         "steps": len(run.steps),
         "first_step": int(run.steps[0]) if len(run.steps) else None,
         "last_step": int(run.steps[-1]) if len(run.steps) else None,

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from orz_cli.findings import Severity
 from orz_monitor import __version__
@@ -22,7 +23,7 @@ _LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.IN
 def as_sarif(checks: Sequence[Checked]) -> str:
     """Return one SARIF run with a result for each finding, and a notification for each unreadable path."""
     results = [
-        _result(check.verdict, finding)
+        _result(check.verdict, finding, list(_titles(checks)))
         for check in checks
         if check.verdict is not None
         for finding in check.verdict.findings
@@ -32,10 +33,11 @@ def as_sarif(checks: Sequence[Checked]) -> str:
         for check in checks
         if check.reason
     ]
+    titles = _titles(checks)
     driver = {
         "name": "orz monitor check",
         "version": __version__,
-        "rules": [{"id": rule.code, "shortDescription": {"text": rule.title}} for rule in RULES],
+        "rules": [{"id": code, "shortDescription": {"text": title}} for code, title in titles.items()],
     }
     run = {
         "tool": {"driver": driver},
@@ -45,13 +47,19 @@ def as_sarif(checks: Sequence[Checked]) -> str:
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
-def _result(verdict: Verdict, finding: Finding) -> dict[str, object]:
+def _titles(checks: Sequence[Checked]) -> dict[str, str]:
+    """Return the titles of our rules and of others that were applied, by code."""
+    applied = (rule for check in checks if check.verdict is not None for rule in check.verdict.rules)
+    return {rule.code: rule.title for rule in (*RULES, *applied)}
+
+
+def _result(verdict: Verdict, finding: Finding, codes: list[str]) -> dict[str, object]:
     """Return one result; its fingerprint stays as the episode goes on."""
     text = finding.message + (f"\nTry: {finding.remedy}" if finding.remedy else "")
     identity = f"{finding.code}:{verdict.run.name}:{finding.first_step}"
     return {
         "ruleId": finding.code,
-        "ruleIndex": [rule.code for rule in RULES].index(finding.code),
+        "ruleIndex": codes.index(finding.code),
         "level": _LEVELS[finding.severity],
         "message": {"text": text},
         "locations": [_location(finding.file or verdict.run.path, finding.line)],
@@ -60,8 +68,8 @@ def _result(verdict: Verdict, finding: Finding) -> dict[str, object]:
 
 
 def _location(path: Path, line: int | None) -> dict[str, object]:
-    """Return a place in a file: a relative path as it is, an absolute one as a file URI."""
-    uri = path.as_uri() if path.is_absolute() else path.as_posix()
+    """Return a place in a file: a relative path as a relative reference, an absolute one as a file URI."""
+    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
     place: dict[str, object] = {"artifactLocation": {"uri": uri}}
     if line is not None:
         place["region"] = {"startLine": line}

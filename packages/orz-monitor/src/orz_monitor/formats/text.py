@@ -13,6 +13,7 @@ from orz_cli.findings import Severity, Status
 from orz_monitor.engine import Verdict
 from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
+from orz_monitor.printable import printable
 from orz_monitor.units import shown
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARN: "bold yellow", Severity.INFO: "bold blue"}
@@ -45,7 +46,7 @@ def span(run_steps: Sequence[int]) -> str:
 def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
     """Print one path."""
     word, style = _MARKS.get(check.status(fail_on), ("could not decide", "bold yellow"))
-    title = Text.assemble((word, style), "  ", (str(check.path), "bold"))
+    title = Text.assemble((word, style), "  ", (printable(str(check.path)), "bold"))
     verdict = check.verdict
     if verdict is None:
         _say(console, 0, title)
@@ -58,19 +59,31 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
     for finding in verdict.findings:
         console.print()
         _print_finding(console, finding)
+    for item in verdict.ignored:
+        until = f" until {item.until}" if item.until is not None else ""
+        _say(console, 2, f"ignored{until}: {item.finding.code}: {item.finding.message} ({item.reason})", "dim")
     if verdict.findings:
         console.print()
     looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
     _say(console, 2, f"{looked} rules evaluated on {len(run.coverage.recognised)} metrics", "dim")
+    _say(console, 2, f"judged as {run.preset}: {run.kind.why} (--preset overrides)", "dim")
     for reason, codes in _unjudged(verdict).items():
         _say(console, 2, f"not evaluated, {reason}: {', '.join(codes)}", "dim")
 
 
 def _unjudged(verdict: Verdict) -> dict[str, list[str]]:
-    """Group the rules that could not judge by why: one metric missing, or a run that is still short."""
+    """Group the rules that could not judge by why: metrics that are missing, or a run that is still short.
+
+    Metrics that the trainer can be made to log have a line of their own, which says how.
+    """
     grouped: dict[str, list[str]] = {}
     for item in verdict.not_evaluated:
-        reason = "too few steps" if item.reason.startswith("too few steps") else item.reason.replace(":", "")
+        if item.reason.startswith("too few steps"):
+            reason = "too few steps"
+        elif item.remedy:
+            reason = f"{item.reason.replace(':', '')} ({item.remedy})"
+        else:
+            reason = "not logged" if item.reason.startswith("not logged") else item.reason
         grouped.setdefault(reason, []).append(item.code)
     return grouped
 
@@ -78,7 +91,7 @@ def _unjudged(verdict: Verdict) -> dict[str, list[str]]:
 def _print_finding(console: Console, finding: Finding) -> None:
     """Print what was seen, the evidence, the likely causes and what to try."""
     severity = (str(finding.severity), _STYLES[finding.severity])
-    _say(console, 2, Text.assemble(severity, f"[{finding.code}] ", (finding.title, "bold")))
+    _say(console, 2, Text.assemble(severity, f"[{finding.code}] ", (printable(finding.title), "bold")))
     _say(console, 4, finding.message)
     if finding.line is not None:
         _say(console, 4, f"{finding.file}:{finding.line}", "dim")
@@ -96,7 +109,7 @@ def _print_finding(console: Console, finding: Finding) -> None:
 
 def _say(console: Console, indent: int, text: str | Text, style: str = "") -> None:
     """Print indented text: wrapped on a terminal, in one line in a pipe."""
-    shown_text = text if isinstance(text, Text) else Text(text.replace("`", ""), style)
+    shown_text = text if isinstance(text, Text) else Text(printable(text.replace("`", "")), style)
     if console.is_terminal:
         console.print(Padding(shown_text, (0, 0, 0, indent)))
     else:

@@ -41,9 +41,28 @@ def _finding(content: Content, finding: Finding) -> str:
         f'<span class="where mono">{escaped(finding.code)}{" · " + escaped(where) if where else ""}</span></div>'
         f'<p class="what">{with_code(finding.message)}</p>{pointer}'
         + (f'<div class="evidence">{evidence}</div>' if evidence else "")
+        + _excerpt(content, finding)
         + (f'<ol class="causes">{causes}</ol>' if causes else "")
         + (f'<p class="caveat">When to ignore it: {with_code(finding.caveat)}</p>' if finding.caveat else "")
         + "</article>"
+    )
+
+
+def _excerpt(content: Content, finding: Finding) -> str:
+    """Draw the lines around the place that a finding points to."""
+    if finding.file is None or finding.line is None:
+        return ""
+    excerpt = content.excerpts.get((finding.file, finding.line))
+    if excerpt is None:
+        return ""
+    last = excerpt.first + len(excerpt.lines) - 1
+    lines = "".join(
+        f"<span{' class=meant' if number == excerpt.marked else ''}><i>{number}</i> {escaped(line)}</span>"
+        for number, line in enumerate(excerpt.lines, start=excerpt.first)
+    )
+    return (
+        f"<details><summary>{escaped(excerpt.path.name)}, lines {excerpt.first} to {last}</summary>"
+        f'<pre class="excerpt" tabindex="0">{lines}</pre></details>'
     )
 
 

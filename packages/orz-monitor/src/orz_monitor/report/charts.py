@@ -66,7 +66,9 @@ class Scale:
         return self.start + min(max(share, -0.05), 1.05) * (self.end - self.start)
 
 
-def line_chart(series: Series, marks: Marks, *, label: str, points: Series | None = None) -> str:
+def line_chart(
+    series: Series, marks: Marks, *, label: str, points: Series | None = None, most: int = MOST_POINTS
+) -> str:
     """Draw a metric over the steps: raw and smoothed line, evaluation points, restarts, checkpoints, findings.
 
     Args:
@@ -74,6 +76,7 @@ def line_chart(series: Series, marks: Marks, *, label: str, points: Series | Non
         marks: what else is drawn.
         label: what a screen reader says.
         points: values drawn as circles on the same axis, such as held-out accuracy beside the reward.
+        most: points drawn of the series; of more, the lowest and highest of each stretch.
     """
     finite = series.finite()
     drawn = [finite.values, *([points.finite().values] if points is not None else [])]
@@ -84,11 +87,12 @@ def line_chart(series: Series, marks: Marks, *, label: str, points: Series | Non
         *(_span(x, *span) for span in marks.spans),
         *(_vertical(x, step, "restart") for step in marks.restarts),
         *(_checkpoint(x, step) for step in marks.checkpoints),
-        _path(finite, x, y, "line raw"),
+        _path(finite, x, y, "line raw", most),
     ]
-    if not sparse and len(finite) >= _FEWEST_SMOOTHED:
+    smooths = not sparse and len(finite) >= _FEWEST_SMOOTHED
+    if smooths:
         smoothed = Series(name=series.name, steps=finite.steps, values=smooth(finite.values, _SMOOTHING))
-        parts.append(_path(smoothed, x, y, "line"))
+        parts.append(_path(smoothed, x, y, "line smooth", most))
     if sparse:
         parts += [_dot(x, y, int(s), float(v), "dot") for s, v in zip(finite.steps, finite.values, strict=True)]
     if points is not None:
@@ -97,8 +101,9 @@ def line_chart(series: Series, marks: Marks, *, label: str, points: Series | Non
     parts += [f'<path class="nonfinite" d="M{x(s):.1f} {HEIGHT - BOTTOM}v-7"/>' for s in bad[:MOST_POINTS].tolist()]
     parts.append('<g class="cursor"><path class="hair"/><circle r="3.5"/></g>')
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" aria-label="{escaped(label)}" '
-        f'data-points="{_data(finite)}" data-axes="{marks.first},{marks.last},{LEFT},{WIDTH - RIGHT},'
+        f'<svg class="chart{" smooths" if smooths else ""}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" '
+        f'aria-label="{escaped(label)}" data-name="{escaped(series.name)}" '
+        f'data-points="{_data(finite, most)}" data-axes="{marks.first},{marks.last},{LEFT},{WIDTH - RIGHT},'
         f'{y.low!r},{y.high!r},{HEIGHT - BOTTOM},{TOP},{int(y.log)}">{"".join(parts)}</svg>'
     )
 
@@ -157,12 +162,12 @@ def ticks(low: float, high: float, *, log: bool = False, most: int = 4) -> list[
     return [round(index * apart, 12) for index in range(first, math.floor(high / apart + 1e-9) + 1)]
 
 
-def thinned(steps: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """Keep at most `MOST_POINTS` points: of each stretch the lowest and the highest, in their order."""
-    if len(steps) <= MOST_POINTS:
+def thinned(steps: Sequence[float], values: Sequence[float], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """Keep at most `most` points: of each stretch the lowest and the highest, in their order."""
+    if len(steps) <= most:
         return list(zip(steps, values, strict=True))
     kept: list[tuple[float, float]] = []
-    for stretch in np.array_split(np.arange(len(steps)), MOST_POINTS // 2):
+    for stretch in np.array_split(np.arange(len(steps)), most // 2):
         part = [values[index] for index in stretch]
         chosen = sorted({int(stretch[int(np.argmin(part))]), int(stretch[int(np.argmax(part))])})
         kept += [(steps[index], values[index]) for index in chosen]
@@ -193,9 +198,9 @@ def _frame(x: Scale, y: Scale, marks: Marks) -> str:
     return "".join(parts)
 
 
-def _path(series: Series, x: Scale, y: Scale, css: str) -> str:
+def _path(series: Series, x: Scale, y: Scale, css: str, most: int = MOST_POINTS) -> str:
     """Draw a line through the points."""
-    points = thinned(series.steps.tolist(), series.values.tolist())
+    points = thinned(series.steps.tolist(), series.values.tolist(), most)
     if len(points) < 2:  # noqa: PLR2004 - no line through one point
         return ""
     line = "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in points)
@@ -241,7 +246,7 @@ def _checkpoint(x: Scale, step: int) -> str:
     )
 
 
-def _data(series: Series) -> str:
+def _data(series: Series, most: int) -> str:
     """Return the drawn points for the page's script, `step:value` each."""
-    points = thinned(series.steps.tolist(), series.values.tolist())
+    points = thinned(series.steps.tolist(), series.values.tolist(), most)
     return " ".join(f"{int(step)}:{value:.6g}" for step, value in points)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from orz_cli.findings import Severity, Status
 from orz_monitor.engine import Verdict
 from orz_monitor.records import METRICS, PHASES, describe
+from orz_monitor.report.excerpts import Excerpt, excerpts_of
 from orz_monitor.report.facts import Facts, gather_facts
 from orz_monitor.run import Run
 from orz_monitor.series import Series
@@ -46,6 +48,7 @@ class Content:
         groups: heading to the summaries of its metrics, in the registry's order.
         phases: phase to seconds spent in it over the run; `other` is what no phase covers.
         not_logged: registered metrics without a value.
+        excerpts: (file, line) that a finding points to, to the lines around it.
     """
 
     verdict: Verdict
@@ -53,6 +56,7 @@ class Content:
     groups: Mapping[str, tuple[Summary, ...]]
     phases: Mapping[str, float]
     not_logged: tuple[str, ...]
+    excerpts: Mapping[tuple[Path, int], Excerpt] = field(default_factory=dict)
 
     @property
     def run(self) -> Run:
@@ -68,15 +72,7 @@ class Content:
     @property
     def verdict_words(self) -> tuple[str, str]:
         """The verdict in a word, and the severity class it is drawn in."""
-        if self.verdict.count(Severity.ERROR):
-            return "Unhealthy", "error"
-        if self.verdict.status() is Status.INCONCLUSIVE:
-            return "Could not decide", "warn"
-        if self.verdict.count(Severity.WARN):
-            return "Worth a look", "warn"
-        if len(self.verdict.passed) < len(self.verdict.not_evaluated):
-            return "Nothing found yet", "info"
-        return "Healthy", "ok"
+        return verdict_words(self.verdict)
 
 
 _HEADINGS = {
@@ -106,6 +102,19 @@ _ORDER = (
 )
 
 
+def verdict_words(verdict: Verdict) -> tuple[str, str]:
+    """Return the verdict in a word, and the severity class it is drawn in."""
+    if verdict.count(Severity.ERROR):
+        return "Unhealthy", "error"
+    if verdict.status() is Status.INCONCLUSIVE:
+        return "Could not decide", "warn"
+    if verdict.count(Severity.WARN):
+        return "Worth a look", "warn"
+    if len(verdict.passed) < len(verdict.not_evaluated):
+        return "Nothing found yet", "info"
+    return "Healthy", "ok"
+
+
 def gather(verdict: Verdict) -> Content:
     """Collect what a report shows about a judged run."""
     run = verdict.run
@@ -125,6 +134,7 @@ def gather(verdict: Verdict) -> Content:
             for spec in METRICS.values()
             if spec.source == "metrics" and spec.name not in logged and not _needless(spec.name, run)
         ),
+        excerpts=excerpts_of(verdict.findings),
     )
 
 
@@ -155,7 +165,7 @@ def _place(name: str, known: list[str]) -> tuple[int, str]:
 
 def _needless(name: str, run: Run) -> bool:
     """Tell whether a metric is not expected of this run: no critic, or a name of the user's."""
-    return (run.preset == "grpo" and name.startswith("critic/")) or "<" in name
+    return (not run.has_critic and name.startswith("critic/")) or "<" in name
 
 
 def _phases(run: Run) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Where the time went, what the run was, and what can not be said about it."""
+"""Where the time went, and what the run was."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def time_spent(content: Content) -> str:
 
 
 def provenance(content: Content) -> str:
-    """List settings, environment, events, and what was neither logged nor evaluated."""
-    facts, verdict = content.facts, content.verdict
+    """List settings, course and environment."""
+    facts = content.facts
     parts = ["<h2>The run</h2>", '<div class="pair">']
     if facts.settings:
         parts.append(f'<section class="card"><h3>Settings</h3>{table(facts.settings.items())}</section>')
@@ -46,14 +46,6 @@ def provenance(content: Content) -> str:
     if facts.environment:
         known = table(facts.environment.items())
         parts.append(f"<details><summary>Environment</summary>{known}</details>")
-    if verdict.not_evaluated or content.not_logged:
-        parts.append("<h2>What this page can't say</h2>")
-    if verdict.not_evaluated:
-        rows = [(item.title, f"{item.reason}") for item in verdict.not_evaluated]
-        parts.append(f'<section class="card clean"><h3>Not evaluated</h3>{table(rows)}</section>')
-    if content.not_logged:
-        names = " · ".join(f"<code>{escaped(name)}</code>" for name in content.not_logged)
-        parts.append(f'<h3>Not logged</h3><p class="names">{names}</p>')
     return "".join(parts)
 
 

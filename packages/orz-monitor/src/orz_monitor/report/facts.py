@@ -30,6 +30,7 @@ _SHOWN_FIRST: Final = (
     "critic.optimizer.lr",
     "kl.loss_coef",
     "kl.reward_coef",
+    "kl.estimator",
     "generation.temperature",
     "generation.max_response_tokens",
 )

@@ -8,9 +8,9 @@ import numpy as np
 
 from orz_monitor import __version__
 from orz_monitor.formats.text import headline, span
-from orz_monitor.report.charts import MOST_POINTS
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
+from orz_monitor.report.panels import points_of_a_chart
 from orz_monitor.stats import ends
 from orz_monitor.units import duration, shown
 
@@ -23,7 +23,7 @@ def header(content: Content) -> str:
     run, facts = content.run, content.facts
     word, css = content.verdict_words
     when = f"{facts.started:%d %B %Y, %H:%M} UTC" if facts.started else ""
-    kind = "PPO" if run.preset == "ppo" else "without a critic"
+    kind = "PPO" if run.has_critic else "without a critic"
     about = [run.name, kind, span(run.steps.tolist()), str(run.state), when]
     reason = "" if content.verdict.evaluated_metrics else '<p class="notice warn">No metric is recognised yet.</p>'
     return (
@@ -40,8 +40,9 @@ def footer(content: Content) -> str:
     unreadable = f", {len(cover.unreadable)} unreadable lines" if cover.unreadable else ""
     return (
         f"<footer>{cover.num_records} records{unreadable}, {len(cover.recognised)} metrics recognised"
-        f"{f', {len(cover.unrecognised)} not' if cover.unrecognised else ''}. Charts draw at most {MOST_POINTS} points "
-        "of a series and keep its extremes; bold lines are smoothed, pale ones are as logged. "
+        f"{f', {len(cover.unrecognised)} not' if cover.unrecognised else ''}. "
+        f"Charts draw at most {points_of_a_chart(content)} points of a series and "
+        "keep its extremes; bold lines are smoothed, pale ones are as logged. "
         f"Made by orz-monitor {escaped(__version__)} with "
         f"<code>orz monitor report {escaped(content.run.name)}</code>.</footer>"
     )

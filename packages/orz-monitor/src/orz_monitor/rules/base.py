@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from orz_cli.findings import Severity
 from orz_monitor.findings import Finding
+from orz_monitor.presets import ALL, PPO_LIKE
 from orz_monitor.run import Run
+
+__all__ = ["ALL", "PPO_LIKE", "NoLimits", "Rule", "limit"]
+
+
+def limit(default: float, meaning: str) -> Any:
+    """Make a threshold of a rule: a field with a default and its meaning and unit in a few words.
+
+    The meaning ends up in the reference of rules, the name in `.orz-monitor.toml`.
+    """
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoLimits:
+    """The thresholds of a rule that has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,36 +35,65 @@ class Rule:
     Attributes:
         code: its name, which its findings carry.
         title: what it looks for, in a few words.
-        check: returns a finding for each episode; pure.
+        check: returns a finding for each episode, given a run and the thresholds; pure.
+        limits: its thresholds: a dataclass of numbers, each made by `limit`.
         needs: metrics that must all be logged.
         needs_any: metrics of which one must be logged.
         min_points: values of each needed metric without which the rule says nothing.
         presets: the kinds of run it applies to.
         absorbs: rules whose findings on the same steps say the same less well, and are dropped.
+        worst: the most severe finding it may make; milder ones stay as they are.
+        most: findings that are shown; of more, the most severe ones, earlier first.
+        source: where the rule comes from, and why.
     """
 
     code: str
     title: str
-    check: Callable[[Run], list[Finding]]
+    check: Callable[[Run, Any], list[Finding]]
+    limits: Any = NoLimits()
     needs: tuple[str, ...] = ()
     needs_any: tuple[str, ...] = ()
     min_points: int = 1
-    presets: frozenset[str] = field(default_factory=lambda: frozenset({"ppo", "grpo"}))
+    presets: frozenset[str] = ALL
     absorbs: frozenset[str] = frozenset()
+    worst: Severity = Severity.ERROR
+    most: int = 5
+    source: str = ""
+
+    def judge(self, run: Run) -> list[Finding]:
+        """Return what the rule finds in a run, with its thresholds."""
+        return self.check(run, self.limits)
+
+    @property
+    def thresholds(self) -> dict[str, tuple[float, str]]:
+        """Name to value and meaning of every threshold."""
+        return {
+            item.name: (getattr(self.limits, item.name), item.metadata.get("meaning", ""))
+            for item in fields(self.limits)
+        }
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""
-        missing = [name for name in self.needs if name not in run.metrics]
+        missing = [name for name in self.needs if not _known(run, name)]
         if missing:
             return f"not logged: {', '.join(missing)}"
-        if self.needs_any and not any(name in run.metrics for name in self.needs_any):
+        if self.needs_any and not any(_known(run, name) for name in self.needs_any):
             return f"not logged: {' or '.join(self.needs_any)}"
         undefined = [name for name in self.needs if not run.logged(name)]
         if undefined:
             return f"no finite value of {', '.join(undefined)}"
-        if self.needs_any and not any(run.logged(name) for name in self.needs_any):
-            return f"no finite value of {' or '.join(name for name in self.needs_any if name in run.metrics)}"
+        known = [logged for name in self.needs_any for logged in _known(run, name)]
+        if self.needs_any and not any(run.logged(name) for name in known):
+            return f"no finite value of {' or '.join(known)}"
         short = [name for name in self.needs if len(run.series(name)) < self.min_points]
         if short:
             return f"too few steps: {len(run.series(short[0]))} of {short[0]}, the rule needs {self.min_points}"
         return ""
+
+
+def _known(run: Run, name: str) -> list[str]:
+    """Return the metrics of a run that a name stands for; `<part>` in it stands for any part."""
+    if "<" not in name:
+        return [name] if name in run.metrics else []
+    before, after = re.split(r"<\w+>", name, maxsplit=1)
+    return [logged for logged in run.metrics if logged.startswith(before) and logged.endswith(after)]

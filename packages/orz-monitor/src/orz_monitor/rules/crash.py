@@ -6,7 +6,7 @@ from typing import Final
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import NoLimits, Rule
 from orz_monitor.run import Run, State
 
 _CAUSES: Final = (
@@ -18,7 +18,7 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+def check(run: Run, _: NoLimits) -> list[Finding]:
     """Report an error event or a traceback at the end of the console log."""
     if run.state is not State.FAILED:
         return []

@@ -6,7 +6,7 @@ from typing import Final
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import NoLimits, Rule
 from orz_monitor.run import Run
 
 _CAUSES: Final = (
@@ -18,7 +18,7 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+def check(run: Run, _: NoLimits) -> list[Finding]:
     """Report unreadable lines: what a kill tears is information, anything else a warning."""
     lines = run.coverage.unreadable
     if not lines:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import warmup_end
 from orz_monitor.rules.progress import progress
 from orz_monitor.run import Run
 from orz_monitor.stats import Array, episodes, trailing_median
 from orz_monitor.units import shown
 
-SPAN: Final = 10
-"""Steps within which entropy must have halved."""
-SMALLEST: Final = 0.02
-"""Nats; halving less than this is noise."""
 _CAUSES: Final = (
     Cause(
         what="the policy's step is too large",
@@ -33,17 +30,27 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    span: int = limit(10, "steps within which entropy must have halved")
+    smallest: float = limit(0.02, "nats; halving less than this is noise")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find the spans in which entropy halves within ten steps, after the warm-up."""
     entropy = run.series("policy/entropy")
     recent = trailing_median(entropy.values, 3)
     halved = np.zeros(len(recent), dtype=bool)
-    halved[SPAN:] = (recent[SPAN:] < 0.5 * recent[:-SPAN]) & (recent[:-SPAN] > SMALLEST)
-    halved &= entropy.steps - SPAN >= warmup_end(run)
+    halved[limits.span :] = (recent[limits.span :] < 0.5 * recent[: -limits.span]) & (
+        recent[: -limits.span] > limits.smallest
+    )
+    halved &= entropy.steps - limits.span >= warmup_end(run)
     return [
         finding
         for first, last in episodes(halved)
-        if (finding := _finding(run, recent, max(0, first - SPAN), last)) is not None
+        if (finding := _finding(run, recent, max(0, first - limits.span), last)) is not None
     ]
 
 
@@ -79,9 +86,11 @@ def _finding(run: Run, recent: Array, first: int, last: int) -> Finding | None:
 
 
 RULE = Rule(
+    absorbs=frozenset({"ramp"}),
     code="entropy_fast",
     title="entropy does not fall abruptly",
     check=check,
+    limits=Limits(),
     needs=("policy/entropy",),
     min_points=20,
 )

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, warmup_end
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import trailing_median, trend
 from orz_monitor.units import shown
 
-FACTOR: Final = 2.0
-"""Times the lowest entropy after the warm-up."""
-SMALLEST: Final = 0.1
-"""Nats; below, a doubling is of no consequence."""
-SPAN: Final = 30
-"""Steps over which it must rise."""
 _CAUSES: Final = (
     Cause(
         what="the entropy bonus outweighs the reward",
@@ -40,20 +35,29 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    factor: float = limit(2.0, "times the lowest entropy after the warm-up")
+    smallest: float = limit(0.1, "nats; below, a doubling is of no consequence")
+    span: int = limit(30, "steps over which it must rise")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Tell whether entropy has been rising for 30 steps to more than twice its minimum."""
     entropy = run.series("policy/entropy").between(warmup_end(run), np.inf)
-    if len(entropy) < SPAN:
+    if len(entropy) < limits.span:
         return []
     recent = trailing_median(entropy.values, 5)
     lowest = int(np.argmin(recent))
     after, floor = float(recent[-1]), float(recent[lowest])
-    risen = after > max(FACTOR * floor, SMALLEST)
+    risen = after > max(limits.factor * floor, limits.smallest)
     begins = int(entropy.steps[max(lowest, 0)])
     ends = int(entropy.steps[-1])
-    tail = entropy.between(entropy.steps[-SPAN], ends)
+    tail = entropy.between(entropy.steps[-limits.span], ends)
     drift = trend(tail.steps, tail.values)
-    if not risen or len(entropy) - lowest < SPAN or drift.slope <= 0 or not drift.significant:
+    if not risen or len(entropy) - lowest < limits.span or drift.slope <= 0 or not drift.significant:
         return []
     outcome = progress(run, begins, ends)
     if outcome.healthy:
@@ -84,9 +88,11 @@ def check(run: Run) -> list[Finding]:
 
 
 RULE = Rule(
+    absorbs=frozenset({"ramp"}),
     code="entropy_high",
     title="entropy does not climb without reward",
     check=check,
+    limits=Limits(),
     needs=("policy/entropy",),
     min_points=40,
 )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_monitor.findings import Cause, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import PPO_LIKE, Rule, limit
 from orz_monitor.rules.levels import before_and_during, exceedances, grade
 from orz_monitor.rules.progress import Progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.units import shown
 
-WARMUP_STEPS: Final = 50
-"""A cold critic is expected to be bad."""
-HITS: Final = 30
-WINDOW: Final = 40
-FAR: Final = 1.0
-"""Explained variance below minus this is an error."""
 _CAUSES: Final = (
     Cause(
         what="the critic gets too few updates, or too small ones",
@@ -34,15 +29,25 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    warmup_steps: int = limit(50, "steps in which a cold critic is expected to be bad")
+    hits: int = limit(30, "negative values")
+    window: int = limit(40, "among so many steps")
+    far: float = limit(1.0, "explained variance below minus this is an error")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find long spans of negative explained variance after the critic's warm-up, where returns do vary."""
     explained = run.series("critic/explained_var")
-    explained = explained.between(explained.steps[0] + WARMUP_STEPS, np.inf)
+    explained = explained.between(explained.steps[0] + limits.warmup_steps, np.inf)
     spread = run.series("reward/std").at(explained.steps)
     varied = np.isnan(spread) | (spread > 0.05)  # noqa: PLR2004 - below, 0 / 0
     unexplained = Series(name=explained.name, steps=explained.steps[varied], values=-explained.values[varied])
     findings = []
-    for span in exceedances(unexplained, warn=0.0, error=FAR, hits=HITS, window=WINDOW):
+    for span in exceedances(unexplained, warn=0.0, error=limits.far, hits=limits.hits, window=limits.window):
         severity, outcome = grade(run, span)
         if severity is None or outcome is Progress.SOLVED:
             continue
@@ -67,7 +72,8 @@ RULE = Rule(
     code="explained_variance",
     title="the critic predicts returns",
     check=check,
+    limits=Limits(),
     needs=("critic/explained_var",),
-    min_points=WARMUP_STEPS + HITS,
-    presets=frozenset({"ppo"}),
+    min_points=50 + 30,
+    presets=PPO_LIKE,
 )

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, milder
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import Array, episodes, persistent, trailing_median, trend
 from orz_monitor.units import shown
 
-WARN_NATS: Final = 0.5
-ERROR_NATS: Final = 5.0
-FACTOR: Final = 10.0
-"""Times the run's own level in steps 10 to 30."""
 LONG_RUN: Final = 60
 """Steps; a shorter run's early level is that of its first third."""
-SMALLEST_BASELINE: Final = 0.01
-"""Nats a token; a policy that has hardly moved yet gives no scale."""
-DOUBLING_STEPS: Final = 20
 _CAUSES: Final = (
     Cause(
         what="the learning rate is too high for this KL coefficient",
@@ -44,37 +38,48 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    warn_nats: float = limit(0.5, "nats a token that are far whatever the start was")
+    error_nats: float = limit(5.0, "nats a token that are an error whatever the reward does")
+    factor: float = limit(10.0, "times the run's own level in steps 10 to 30")
+    smallest_baseline: float = limit(0.01, "nats a token; a policy that has hardly moved yet gives no scale")
+    doubling_steps: int = limit(20, "steps; KL that doubles within them is said to")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find KL that is very large, or has grown far beyond its own early level while the reward gained nothing."""
     kl = run.series("policy/kl_ref")
     early = kl.values[10:30] if len(kl) >= LONG_RUN else kl.values[: max(5, len(kl) // 3)]
-    baseline = max(float(np.median(early)), SMALLEST_BASELINE)
+    baseline = max(float(np.median(early)), limits.smallest_baseline)
     recent = trailing_median(kl.values, 5)
-    far = (recent > FACTOR * baseline) | (recent > WARN_NATS)
+    far = (recent > limits.factor * baseline) | (recent > limits.warn_nats)
     found = [
-        _finding(run, baseline, recent, first, last)
+        _finding(run, baseline, recent, first, last, limits)
         for first, last in episodes(persistent(far, 3, 5), join=pause(len(kl)))
     ]
     return [finding for finding in found if finding is not None]
 
 
-def _finding(run: Run, baseline: float, recent: Array, first: int, last: int) -> Finding | None:
+def _finding(run: Run, baseline: float, recent: Array, first: int, last: int, limits: Limits) -> Finding | None:
     """Describe one span, graded by its size and by what the reward did while KL grew."""
     kl = run.series("policy/kl_ref")
     begins, ends = int(kl.steps[first]), int(kl.steps[last])
     peak = float(recent[first : last + 1].max())
     high = int(np.argmax(recent[: last + 1] > 0.8 * peak))
-    small = np.flatnonzero(recent[:high] <= peak / FACTOR)
+    small = np.flatnonzero(recent[:high] <= peak / limits.factor)
     low = int(small[-1]) if len(small) else 0
     outcome = progress(run, int(kl.steps[low]), int(kl.steps[high]))
-    if peak > ERROR_NATS:
+    if peak > limits.error_nats:
         severity = Severity.ERROR
     elif outcome.healthy:
         return None
     else:
-        severity = Severity.ERROR if outcome is Progress.FALLING and peak > WARN_NATS else Severity.WARN
+        severity = Severity.ERROR if outcome is Progress.FALLING and peak > limits.warn_nats else Severity.WARN
     doubling = _doubling_steps(run, high)
-    growth = f", doubling every {shown(doubling)} steps" if doubling < DOUBLING_STEPS else ""
+    growth = f", doubling every {shown(doubling)} steps" if doubling < limits.doubling_steps else ""
     return Finding(
         code="kl_drift",
         severity=milder(severity) if recovered(run, ends) else severity,
@@ -111,7 +116,8 @@ RULE = Rule(
     code="kl_drift",
     title="KL to the reference stays in proportion to the reward gained",
     check=check,
+    limits=Limits(),
     needs=("policy/kl_ref",),
     min_points=10,
-    absorbs=frozenset({"kl_spike"}),
+    absorbs=frozenset({"ramp", "kl_spike"}),
 )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_monitor.findings import Cause, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.units import shown
 
-WARN_NATS: Final = 0.02
-ERROR_NATS: Final = 0.1
 _CAUSES: Final = (
     Cause(
         what="the learning rate is too high for so many updates on the same samples",
@@ -29,12 +28,20 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    warn_nats: float = limit(0.02, "nats a token")
+    error_nats: float = limit(0.1, "nats a token that are an error")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans of steps whose KL between old and new policy stays large."""
     kl = run.series("policy/kl_old").between(warmup_end(run), np.inf)
     size = Series(name=kl.name, steps=kl.steps, values=np.abs(kl.values))  # estimator k1 may be negative
     findings = []
-    for span in exceedances(size, warn=WARN_NATS, error=ERROR_NATS):
+    for span in exceedances(size, warn=limits.warn_nats, error=limits.error_nats):
         severity, outcome = grade(run, span)
         if severity is None:
             continue
@@ -59,6 +66,7 @@ RULE = Rule(
     code="kl_old",
     title="one step does not move the policy too far",
     check=check,
+    limits=Limits(),
     needs=("policy/kl_old",),
     min_points=10,
 )

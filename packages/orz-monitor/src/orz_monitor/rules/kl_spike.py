@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, local_median
 from orz_monitor.units import shown
 
-FACTOR: Final = 10.0
-"""Times the median of the 20 steps around."""
-SMALLEST: Final = 0.05
-"""Nats a token."""
-LONGEST: Final = 3
-"""Steps; more is a drift."""
-MANY_PER_100_STEPS: Final = 3
 _CAUSES: Final = (
     Cause(
         what="a few tokens with an extreme log ratio: estimator k3 is exponential in it",
@@ -27,19 +21,29 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    factor: float = limit(10.0, "times the median around it")
+    smallest: float = limit(0.05, "nats a token; smaller spikes are of no consequence")
+    longest: int = limit(3, "steps; what lasts longer is no spike")
+    many_per_100_steps: int = limit(3, "spikes in 100 steps from which on they are a warning")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Count the spikes that go back within three steps; many are a warning."""
     kl = run.series("policy/kl_ref")
     around = local_median(kl.values, 21)
-    high = (kl.values > FACTOR * around) & (kl.values > SMALLEST)
+    high = (kl.values > limits.factor * around) & (kl.values > limits.smallest)
     spikes = [
-        (a, b) for a, b in episodes(high, join=1) if b - a < LONGEST and b < len(kl) - 1 and a > 0
+        (a, b) for a, b in episodes(high, join=1) if b - a < limits.longest and b < len(kl) - 1 and a > 0
     ]  # a spike at the edge may be the start of a drift
     if not spikes:
         return []
     first, last = spikes[0][0], spikes[-1][1]
     worst = max(range(len(kl)), key=lambda index: float(kl.values[index]) if high[index] else 0.0)
-    many = len(spikes) > max(MANY_PER_100_STEPS, MANY_PER_100_STEPS * len(kl) / 100)
+    many = len(spikes) > max(limits.many_per_100_steps, limits.many_per_100_steps * len(kl) / 100)
     times = "once" if len(spikes) == 1 else f"{len(spikes)} times"
     return [
         Finding(
@@ -69,6 +73,7 @@ RULE = Rule(
     code="kl_spike",
     title="KL to the reference has no spikes",
     check=check,
+    limits=Limits(),
     needs=("policy/kl_ref",),
     min_points=20,
 )

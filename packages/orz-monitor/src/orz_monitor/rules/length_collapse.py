@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, pause, warmup_end
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, trailing_median
 from orz_monitor.units import shown
 
-SHARE: Final = 0.5
-"""Of the longest level after the warm-up."""
 _CAUSES: Final = (
     Cause(
         what="a short answer earns as much as a worked one",
@@ -31,13 +30,20 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    share: float = limit(0.5, "of the longest level after the warm-up")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans with responses of less than half their peak length and a falling reward."""
     length = run.series("rollout/response_tokens_mean").between(warmup_end(run), np.inf)
     recent = trailing_median(length.values, 5)
     peak = np.maximum.accumulate(recent)
     findings = []
-    for first, last in episodes(persistent(recent < SHARE * peak, 5, 8), join=pause(len(length))):
+    for first, last in episodes(persistent(recent < limits.share * peak, 5, 8), join=pause(len(length))):
         begins, ends = int(length.steps[first]), int(length.steps[last])
         longest = int(length.steps[int(np.argmax(recent[: first + 1]))])
         if progress(run, longest, ends) is not Progress.FALLING:
@@ -72,6 +78,7 @@ RULE = Rule(
     code="length_collapse",
     title="responses keep their length",
     check=check,
+    limits=Limits(),
     needs=("rollout/response_tokens_mean", "reward/mean"),
     min_points=20,
 )

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, pause, recovered, warmup_end
 from orz_monitor.rules.progress import progress
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, trailing_median
 from orz_monitor.units import shown
 
-FACTOR: Final = 1.3
-"""Of the last 4 steps over the last 40."""
-CUT_MORE: Final = 0.02
-"""Rise of the truncated share with it."""
 _CAUSES: Final = (
     Cause(
         what="length itself is rewarded: the loss averages each response or row first, so long ones weigh less a token",
@@ -33,12 +30,20 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    factor: float = limit(1.3, "median of the last 4 steps over that of the last 40")
+    cut_more: float = limit(0.02, "rise of the truncated share with it")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans of fast growth with rising truncation; growth alone is what reasoning runs aim for."""
     length = run.series("rollout/response_tokens_mean")
     truncated = run.series("rollout/truncated_frac").at(length.steps)
-    fast = trailing_median(length.values, 4) > FACTOR * trailing_median(length.values, 40)
-    cut_more = trailing_median(truncated, 4) > trailing_median(truncated, 40) + CUT_MORE
+    fast = trailing_median(length.values, 4) > limits.factor * trailing_median(length.values, 40)
+    cut_more = trailing_median(truncated, 4) > trailing_median(truncated, 40) + limits.cut_more
     grows = fast & cut_more & (length.steps >= warmup_end(run))
     findings = []
     for first, last in episodes(persistent(grows, 5, 8), join=pause(len(length))):
@@ -73,9 +78,11 @@ def check(run: Run) -> list[Finding]:
 
 
 RULE = Rule(
+    absorbs=frozenset({"ramp"}),
     code="length_growth",
     title="responses do not grow into the limit",
     check=check,
+    limits=Limits(),
     needs=("rollout/response_tokens_mean", "rollout/truncated_frac"),
     min_points=20,
 )

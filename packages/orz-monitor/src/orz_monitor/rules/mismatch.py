@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding, milder
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, recovered
 from orz_monitor.rules.progress import level
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.units import shown
 
-WARN_NATS: Final = 0.05
-ERROR_NATS: Final = 0.2
-GROWTH: Final = 10.0
-"""Times its first level, over the run."""
-SMALLEST: Final = 0.01
-"""Nats; growth below this is rounding."""
-BEYOND_DOUBT: Final = 10.0
-"""Times the limit that the run has stated; a gap beyond is an error."""
 _METRIC: Final = "mismatch/logprob_abs_mean"
 _CAUSES: Final = (
     Cause(
@@ -45,52 +38,63 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    warn_nats: float = limit(0.05, "nats a token")
+    error_nats: float = limit(0.2, "nats a token that are an error")
+    growth: float = limit(10.0, "times its first level, over the run")
+    smallest: float = limit(0.01, "nats; growth below this is rounding")
+    beyond_doubt: float = limit(10.0, "times the limit that the run has stated; a gap beyond is an error")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans of a large gap, or one that has grown tenfold.
 
     What is large depends on the precision, which the metrics do not tell. A run that has warned of its gap has named
     the limit of its precision: that holds where it is stricter than ours, and for single steps too.
     """
     gap = run.series(_METRIC)
-    limit = _stated_limit(run)
-    warn, error = min(limit, WARN_NATS), min(BEYOND_DOUBT * limit, ERROR_NATS)
-    hits, window = (3, 5) if math.isinf(limit) else (1, 1)
+    stated = _stated_limit(run)
+    warn, error = min(stated, limits.warn_nats), min(limits.beyond_doubt * stated, limits.error_nats)
+    hits, window = (3, 5) if math.isinf(stated) else (1, 1)
     spans = exceedances(gap, warn=warn, error=error, hits=hits, window=window)
-    return [_finding(run, gap, span, warn) for span in spans or _growth(gap)]
+    return [_finding(run, gap, span, warn, limits) for span in spans or _growth(gap, limits)]
 
 
 def _stated_limit(run: Run) -> float:
     """Return the smallest limit of the gap that the run's warnings name; infinite if they name none."""
     return min(
         (
-            float(limit)
+            float(size)
             for event in run.events
             if event.event == "warning" and event.data.get("metric") == _METRIC
-            if isinstance(limit := event.data.get("limit"), int | float) and limit > 0
+            if isinstance(size := event.data.get("limit"), int | float) and size > 0
         ),
         default=math.inf,
     )
 
 
-def _growth(gap: Series) -> list[Exceedance]:
+def _growth(gap: Series, limits: Limits) -> list[Exceedance]:
     """Tell whether the gap has grown tenfold since its first level."""
     if len(gap) < 20:  # noqa: PLR2004 - a level at either end
         return []
-    start, end = max(level(gap.values, at_end=False), SMALLEST / GROWTH), level(gap.values, at_end=True)
-    if end <= GROWTH * start or end <= SMALLEST:
+    start, end = max(level(gap.values, at_end=False), limits.smallest / limits.growth), level(gap.values, at_end=True)
+    if end <= limits.growth * start or end <= limits.smallest:
         return []
-    begins = int(gap.steps[int(np.argmax(gap.values > GROWTH * start))])
+    begins = int(gap.steps[int(np.argmax(gap.values > limits.growth * start))])
     return [Exceedance(begins, int(gap.steps[-1]), end, Severity.WARN)]
 
 
-def _finding(run: Run, gap: Series, span: Exceedance, limit: float) -> Finding:
+def _finding(run: Run, gap: Series, span: Exceedance, warn: float, limits: Limits) -> Finding:
     """Describe one span."""
     return Finding(
         code="mismatch",
         severity=milder(span.severity) if recovered(run, span.last_step) else span.severity,
         title="Sampler and trainer disagree",
         message=f"The mean log-prob gap between sampler and trainer was {shown(span.typical)} nats a token "
-        f"in the steps {span.first_step} to {span.last_step}; {_yardstick(limit)}.",
+        f"in the steps {span.first_step} to {span.last_step}; {_yardstick(warn, limits)}.",
         evidence=(before_and_during(gap, span.first_step, span.last_step),),
         causes=_CAUSES,
         caveat="A few tail tokens can dominate the mean; `mismatch/kl_k3` weighs them less.",
@@ -99,16 +103,18 @@ def _finding(run: Run, gap: Series, span: Exceedance, limit: float) -> Finding:
     )
 
 
-def _yardstick(limit: float) -> str:
+def _yardstick(warn: float, limits: Limits) -> str:
     """Say what the gap is compared with."""
-    if limit < WARN_NATS:
-        return f"the run's precision explains {shown(limit)}"
-    return f"about 0.01 is usual, {WARN_NATS} biases updates"
+    if warn < limits.warn_nats:
+        return f"the run's precision explains {shown(warn)}"
+    return f"about 0.01 is usual, {limits.warn_nats} biases updates"
 
 
 RULE = Rule(
+    absorbs=frozenset({"ramp"}),
     code="mismatch",
     title="sampler and trainer agree",
     check=check,
+    limits=Limits(),
     needs=(_METRIC,),
 )

@@ -9,7 +9,7 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.records import METRICS, describe
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import NoLimits, Rule
 from orz_monitor.run import Run
 from orz_monitor.series import Series, is_usable
 from orz_monitor.stats import Mask, episodes
@@ -48,7 +48,7 @@ _NUMERICS: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+def check(run: Run, _: NoLimits) -> list[Finding]:
     """Find spans of steps with non-finite values."""
     bad = {name: np.isin(run.steps, series.steps[~is_usable(series.values)]) for name, series in _watched(run)}
     unscored = run.series("reward/unscored_frac").at(run.steps) >= 1

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, milder
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, step_noise, trailing_median
 from orz_monitor.units import shown
 
-SIGMAS: Final = 4.0
-"""Of step noise, below the best level so far."""
-SHARE: Final = 0.1
-"""Of the best level so far, below it: smaller falls are of no consequence."""
-STEPS: Final = 8
-"""In a row."""
-GONE: Final = 0.1
-"""Of the best level: below, it is a collapse."""
 _CAUSES: Final = (
     Cause(
         what="the policy collapsed",
@@ -41,27 +34,37 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    sigmas: float = limit(4.0, "of step noise, below the best level so far")
+    share: float = limit(0.1, "of the best level so far, below it: smaller falls are of no consequence")
+    steps: int = limit(6, "steps in a row")
+    gone: float = limit(0.1, "of the best level: below, it is a collapse")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans in which the reward stays well below its best level so far."""
     reward = run.series("reward/mean")
     recent = trailing_median(reward.values, 5)
     settled = np.where(np.arange(len(recent)) >= 4, recent, -np.inf)  # noqa: PLR2004 - a full window
     best = np.maximum.accumulate(settled)
-    margin = np.maximum(SIGMAS * step_noise(reward.values), SHARE * np.abs(best))
+    margin = np.maximum(limits.sigmas * step_noise(reward.values), limits.share * np.abs(best))
     down = np.isfinite(best) & (recent < best - margin)
     return [
-        _finding(run, float(best[last]), first, last)
-        for first, last in episodes(persistent(down, STEPS, STEPS), join=pause(len(reward)))
+        _finding(run, float(best[last]), first, last, limits)
+        for first, last in episodes(persistent(down, limits.steps, limits.steps), join=pause(len(reward)))
     ]
 
 
-def _finding(run: Run, best: float, recognised: int, last: int) -> Finding:
-    """Describe one fall; `recognised` is where its eighth step was."""
+def _finding(run: Run, best: float, recognised: int, last: int, limits: Limits) -> Finding:
+    """Describe one fall; `recognised` is where its last step in a row was."""
     reward = run.series("reward/mean")
-    first = max(0, recognised - STEPS + 1)
+    first = max(0, recognised - limits.steps + 1)
     begins, ends = int(reward.steps[first]), int(reward.steps[last])
     now = float(np.median(reward.values[first : last + 1][-5:]))
-    gone = best > 0 and now < GONE * best
+    gone = best > 0 and now < limits.gone * best
     severity = Severity.ERROR if gone else Severity.WARN
     others = ("policy/entropy", "policy/kl_ref", "rollout/truncated_frac")
     return Finding(
@@ -91,6 +94,7 @@ RULE = Rule(
     code="reward_drop",
     title="the reward keeps its level",
     check=check,
+    limits=Limits(),
     needs=("reward/mean",),
     min_points=20,
 )

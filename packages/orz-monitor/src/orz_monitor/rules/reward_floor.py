@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.units import shown
 
-STEPS: Final = 10
-"""Steps without any change."""
-SAME: Final = 1e-6
 _CAUSES: Final = (
     Cause(
         what="the reward function never finds an answer in the responses",
@@ -35,15 +33,23 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    steps: int = limit(10, "steps without any change")
+    same: float = limit(1e-06, "change of the reward that counts as none")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Tell whether the last ten steps or more all have the same reward, short of the full one."""
     reward = run.series("reward/mean")
-    same = np.abs(reward.values - reward.values[-1]) <= SAME
+    same = np.abs(reward.values - reward.values[-1]) <= limits.same
     first = len(same) - int(np.argmin(same[::-1])) if not same.all() else 0
     begins, ends = int(reward.steps[min(first, len(same) - 1)]), int(reward.steps[-1])
-    if len(same) - first < STEPS or progress(run, begins, ends) is Progress.SOLVED:
+    if len(same) - first < limits.steps or progress(run, begins, ends) is Progress.SOLVED:
         return []
-    before = reward.values[max(0, first - STEPS) : first]
+    before = reward.values[max(0, first - limits.steps) : first]
     return [
         Finding(
             code="reward_floor",
@@ -72,7 +78,8 @@ RULE = Rule(
     code="reward_floor",
     title="the reward varies",
     check=check,
+    limits=Limits(),
     needs=("reward/mean",),
-    min_points=STEPS,
+    min_points=10,
     absorbs=frozenset({"reward_drop", "zero_variance"}),
 )

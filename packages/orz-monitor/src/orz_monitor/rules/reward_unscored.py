@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding, milder
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, recovered
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import episodes
 from orz_monitor.units import shown
 
-WARN_FRAC: Final = 0.05
-ERROR_FRAC: Final = 0.5
 _TIMEOUTS, _ERRORS = "reward/timeout_frac", "reward/error_frac"
 METRICS: Final = ("reward/unscored_frac", _TIMEOUTS, _ERRORS)
 _TIMEOUT: Final = Cause(
@@ -32,18 +31,26 @@ _ERROR: Final = Cause(
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    warn_frac: float = limit(0.05, "of the responses")
+    error_frac: float = limit(0.5, "of the responses that are an error")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans in which more than one response in twenty has no score, and steps in which none has one."""
     logged = [name for name in METRICS if run.logged(name)]
     # the first metric that shows it covers the others
-    spans = next((found for name in logged if (found := _spans(run.series(name)))), [])
-    return [_finding(run, span, logged) for span in spans]
+    spans = next((found for name in logged if (found := _spans(run.series(name), limits))), [])
+    return [_finding(run, span, logged, limits) for span in spans]
 
 
-def _spans(series: Series) -> list[Exceedance]:
+def _spans(series: Series, limits: Limits) -> list[Exceedance]:
     """Find spans that last, and the steps outside of them in which no response has a score."""
     hits = min(3, len(series))  # in a run of one or two steps nothing can last longer
-    lasting = exceedances(series, warn=WARN_FRAC, error=ERROR_FRAC, hits=hits, window=5)
+    lasting = exceedances(series, warn=limits.warn_frac, error=limits.error_frac, hits=hits, window=5)
     alone = series.values >= 1
     for span in lasting:
         alone &= (series.steps < span.first_step) | (series.steps > span.last_step)
@@ -52,7 +59,7 @@ def _spans(series: Series) -> list[Exceedance]:
     return sorted([*lasting, *lone])
 
 
-def _finding(run: Run, span: Exceedance, logged: list[str]) -> Finding:
+def _finding(run: Run, span: Exceedance, logged: list[str], limits: Limits) -> Finding:
     """Describe one span."""
     first, last = span.first_step, span.last_step
     where = f"in the steps {first} to {last}" if last > first else f"in step {first}"
@@ -63,7 +70,7 @@ def _finding(run: Run, span: Exceedance, logged: list[str]) -> Finding:
         message=f"{shown(100 * span.typical)} % of the responses got no score {where}.",
         evidence=tuple(before_and_during(run.series(name), first, last) for name in logged),
         causes=_causes(run, span),
-        caveat="" if span.typical > ERROR_FRAC else "A few time-outs a step are usual with symbolic answers.",
+        caveat="" if span.typical > limits.error_frac else "A few time-outs a step are usual with symbolic answers.",
         first_step=first,
         last_step=last,
     )
@@ -83,5 +90,6 @@ RULE = Rule(
     code="reward_unscored",
     title="responses get a score",
     check=check,
+    limits=Limits(),
     needs_any=METRICS,
 )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, milder
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import recovered
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes
 
 METRICS: Final = ("policy/skipped_updates", "critic/skipped_updates")
-MANY: Final = 3
-"""Steps in a row with a skipped update: the guard no longer helps."""
 _CAUSES: Final = (
     Cause(
         what="a batch with an extreme log ratio or an empty mask",
@@ -30,7 +29,14 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    many: int = limit(3, "steps in a row with a skipped update from which on the guard no longer helps")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Report skipped updates: rare ones as a warning, three steps in a row or a tenth of all as an error."""
     findings = []
     for name in METRICS:
@@ -43,7 +49,7 @@ def check(run: Run) -> list[Finding]:
         spans = episodes(mask, join=1)
         longest = max(last - first + 1 for first, last in spans)
         first, last = int(skipped.steps[spans[0][0]]), int(skipped.steps[spans[-1][1]])
-        bad = longest >= MANY or mask.sum() > max(2, 0.1 * len(mask))
+        bad = longest >= limits.many or mask.sum() > max(2, 0.1 * len(mask))
         severity = Severity.ERROR if bad else Severity.WARN
         where = f"at step {first}" if first == last else f"between steps {first} and {last}"
         findings.append(
@@ -70,4 +76,4 @@ def check(run: Run) -> list[Finding]:
     return findings
 
 
-RULE = Rule(code="skipped_updates", title="no update is skipped", check=check, needs_any=METRICS)
+RULE = Rule(code="skipped_updates", title="no update is skipped", check=check, limits=Limits(), needs_any=METRICS)

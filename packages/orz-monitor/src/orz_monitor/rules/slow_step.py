@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -9,14 +10,10 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.records import PHASES
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run
-from orz_monitor.units import duration
+from orz_monitor.units import duration, shown
 
-FACTOR: Final = 10.0
-"""Times the median step."""
-SHORTEST_S: Final = 600.0
-"""Seconds lost; shorter delays are not worth a line."""
 _CAUSES: Final = (
     Cause(
         what="the disk or network held the step up",
@@ -36,7 +33,15 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    factor: float = limit(10.0, "times the median step")
+    shortest_s: float = limit(600.0, "seconds lost; shorter delays are not worth a line")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find gaps of ten usual steps and ten minutes between two records, restarts aside."""
     times = run.times.finite()
     gaps = np.diff(times.values)
@@ -45,7 +50,7 @@ def check(run: Run) -> list[Finding]:
     usual = float(np.median(gaps))
     slow = [
         index
-        for index in np.flatnonzero((gaps > FACTOR * usual) & (gaps > SHORTEST_S))
+        for index in np.flatnonzero((gaps > limits.factor * usual) & (gaps > limits.shortest_s))
         if int(times.steps[index + 1]) not in run.restarts
     ]
     if not slow:
@@ -59,8 +64,8 @@ def check(run: Run) -> list[Finding]:
             code="slow_step",
             severity=Severity.WARN,
             title="Steps that took very long",
-            message=f"{count} took more than {FACTOR:.0f} times the usual {duration(usual)}; the longest, step {step}, "
-            f"took {duration(float(gaps[worst]))}" + (f", most of it in {phase}." if phase else "."),
+            message=f"{count} took more than {shown(limits.factor)} times the usual {duration(usual)}; the longest, "
+            f"step {step}, took {duration(float(gaps[worst]))}" + (f", most of it in {phase}." if phase else "."),
             evidence=(
                 Evidence(
                     metric="seconds between records",
@@ -88,4 +93,4 @@ def _longest_phase(run: Run, step: int) -> str:
     return max(known, key=lambda phase: known[phase]) if known else ""
 
 
-RULE = Rule(code="slow_step", title="no step takes far longer than the others", check=check)
+RULE = Rule(code="slow_step", title="no step takes far longer than the others", check=check, limits=Limits())

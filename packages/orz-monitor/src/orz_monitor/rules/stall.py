@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run, State
 from orz_monitor.units import duration
 
-SHORTEST_S: Final = 600.0
-"""Seconds; no silence shorter than this is a stall."""
-FACTOR: Final = 5.0
-"""Times the 95th percentile of the run's own step time."""
-ERROR_FACTOR: Final = 3.0
-"""Times the silence that is a warning."""
 _CAUSES: Final = (
     Cause(
         what="the process was killed, or its machine went away",
@@ -37,14 +32,23 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    shortest_s: float = limit(600.0, "seconds; no silence shorter than this is a stall")
+    factor: float = limit(3.0, "times the 95th percentile of the run's own step time")
+    error_factor: float = limit(3.0, "times the silence that is a warning")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Compare the silence since the last record with the run's own pace."""
     last = run.last_progress
     if run.state is not State.UNFINISHED or last is None:
         return []
     silence = run.now - last
     step_s = _usual_step_s(run)
-    limit = max(SHORTEST_S, FACTOR * step_s)
+    limit = max(limits.shortest_s, limits.factor * step_s)
     if silence <= limit:
         return []
     step = int(run.steps[-1]) if len(run.steps) else None
@@ -52,7 +56,7 @@ def check(run: Run) -> list[Finding]:
     return [
         Finding(
             code="stall",
-            severity=Severity.ERROR if silence > ERROR_FACTOR * limit else Severity.WARN,
+            severity=Severity.ERROR if silence > limits.error_factor * limit else Severity.WARN,
             title="The run has stopped",
             message=f"Nothing was recorded for {duration(silence)} {where}, and the run has not finished; "
             f"its steps took up to {duration(step_s)}.",
@@ -80,4 +84,4 @@ def _usual_step_s(run: Run) -> float:
     return float(np.percentile(taken, 95)) if len(taken) else 0.0
 
 
-RULE = Rule(code="stall", title="the run finished or goes on", check=check)
+RULE = Rule(code="stall", title="the run finished or goes on", check=check, limits=Limits())

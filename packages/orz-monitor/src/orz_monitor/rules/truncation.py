@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.rules.base import Rule
+from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
 from orz_monitor.rules.progress import progress
 from orz_monitor.run import Run
 from orz_monitor.stats import trend
 from orz_monitor.units import shown
 
-WARN_FRAC: Final = 0.1
-ERROR_FRAC: Final = 0.5
-RISE: Final = 0.05
-"""Gain over 20 steps that counts as a ramp."""
-RAMP_STEPS: Final = 20
 _CAUSES: Final = (
     Cause(
         what="the limit is too low for what the policy has learnt to write",
@@ -40,11 +36,21 @@ _CAUSES: Final = (
 )
 
 
-def check(run: Run) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    warn_frac: float = limit(0.1, "of the responses")
+    error_frac: float = limit(0.5, "of the responses that are an error")
+    rise: float = limit(0.05, "gain that counts as a ramp")
+    ramp_steps: int = limit(20, "steps of a ramp")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans of much truncation after the warm-up, and a ramp that leads there."""
     truncated = run.series("rollout/truncated_frac").between(warmup_end(run), np.inf)
     findings = []
-    for span in exceedances(truncated, warn=WARN_FRAC, error=ERROR_FRAC):
+    for span in exceedances(truncated, warn=limits.warn_frac, error=limits.error_frac):
         severity, outcome = grade(run, span)
         inside = truncated.between(span.first_step, span.last_step)
         recent = float(np.median(inside.values[-5:]))
@@ -57,7 +63,7 @@ def check(run: Run) -> list[Finding]:
                 severity=severity,
                 title="Responses are cut at the limit",
                 message=f"By step {span.last_step} the token limit cut {shown(100 * recent)} % "
-                f"of the responses, more than {100 * WARN_FRAC:.0f} % since step {span.first_step}, "
+                f"of the responses, more than {100 * limits.warn_frac:.0f} % since step {span.first_step}, "
                 f"while the reward is {outcome}.",
                 evidence=_evidence(run, span.first_step, span.last_step),
                 causes=_CAUSES,
@@ -66,17 +72,17 @@ def check(run: Run) -> list[Finding]:
                 last_step=span.last_step,
             )
         )
-    return findings or _ramp(run)
+    return findings or _ramp(run, limits)
 
 
-def _ramp(run: Run) -> list[Finding]:
+def _ramp(run: Run, limits: Limits) -> list[Finding]:
     """Tell whether truncation has been rising over the last 20 steps, still below the level."""
     tail = run.series("rollout/truncated_frac")
-    tail = tail.between(tail.steps[-min(RAMP_STEPS, len(tail))], np.inf)
+    tail = tail.between(tail.steps[-min(limits.ramp_steps, len(tail))], np.inf)
     drift = trend(tail.steps, tail.values)
     rise = drift.slope * float(tail.steps[-1] - tail.steps[0])
     begins, ends = int(tail.steps[0]), int(tail.steps[-1])
-    rising = len(tail) == RAMP_STEPS and rise > RISE and drift.significant
+    rising = len(tail) == limits.ramp_steps and rise > limits.rise and drift.significant
     if not rising or begins < warmup_end(run) or progress(run, begins, ends).healthy:
         return []
     return [
@@ -104,6 +110,7 @@ RULE = Rule(
     code="truncation",
     title="responses end by themselves",
     check=check,
+    limits=Limits(),
     needs=("rollout/truncated_frac",),
     min_points=20,
     absorbs=frozenset({"length_growth"}),

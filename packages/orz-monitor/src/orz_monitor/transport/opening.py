@@ -18,7 +18,7 @@ CHUNK_BYTES: Final = 1 << 20
 _GZIP: Final = b"\x1f\x8b"
 _ZSTANDARD: Final = b"\x28\xb5\x2f\xfd"
 _SNIFFED_BYTES: Final = 1 << 16
-_CONTROLS: Final = bytes(c for c in range(32) if c not in b"\b\t\n\x0b\x0c\r\x1b") + b"\x7f"
+_CONTROLS: Final = bytes(c for c in range(32) if c not in b"\a\b\t\n\x0b\x0c\r\x1b") + b"\x7f"
 _BINARY_FRAC: Final = 0.03
 """Control characters that no log has this many of; random bytes have three times as many."""
 
@@ -80,15 +80,20 @@ def refuse_binary(start: bytes, path: str | Path) -> None:
 
 
 def _next(file: IO[bytes]) -> bytes:
-    """Read a chunk; the end of a torn compressed stream is an end."""
+    """Read a chunk; the end of a torn compressed stream is an end, and what comes before it is kept."""
+    read = getattr(file, "read1", file.read)
+    pieces: list[bytes] = []
+    left = CHUNK_BYTES
     try:
-        return file.read(CHUNK_BYTES)
+        while left > 0 and (piece := read(left)):
+            pieces.append(piece)
+            left -= len(piece)
     except (EOFError, zlib.error):
-        return b""
+        pass
     except Exception as error:
-        if type(error).__module__.startswith("zstandard"):
-            return b""
-        raise
+        if not type(error).__module__.startswith("zstandard"):
+            raise
+    return b"".join(pieces)
 
 
 @contextmanager

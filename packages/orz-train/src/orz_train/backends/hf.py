@@ -19,6 +19,7 @@ from transformers.utils.hub import cached_file
 
 from orz_train.algo.logprobs import action_logprobs, predictor_index
 from orz_train.algo.segments import action_index, scatter_actions
+from orz_train.backends.precision import multiply_bfloat16_in_float32
 from orz_train.config import shipped
 from orz_train.errors import DataError
 from orz_train.types import PackedRow
@@ -99,7 +100,7 @@ def load_causal_lm(model: str, *, dtype: str, trust_remote_code: bool = False) -
     with _explained(model, "model"):
         loaded = AutoModelForCausalLM.from_pretrained(
             model,
-            dtype=DTYPES[dtype],
+            dtype=_torch_dtype(dtype),
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
             local_files_only=True,
@@ -265,6 +266,13 @@ def quiet() -> Iterator[None]:
             hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+def _torch_dtype(dtype: str) -> torch.dtype:
+    """Return torch's name of a precision, and see to it that this process multiplies in it as well as it can."""
+    if dtype == "bfloat16":
+        multiply_bfloat16_in_float32()
+    return DTYPES[dtype]
+
+
 def _token_classifier(model: str, what: str, *, dtype: str, trust_remote_code: bool) -> tuple[Any, set[str]]:
     """Load a backbone with a head of one label; also return the names of the weights that the folder lacks."""
     with _explained(model, what):
@@ -276,7 +284,7 @@ def _token_classifier(model: str, what: str, *, dtype: str, trust_remote_code: b
         loaded, info = AutoModelForTokenClassification.from_pretrained(
             model,
             config=config,
-            dtype=DTYPES[dtype],
+            dtype=_torch_dtype(dtype),
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
             local_files_only=True,

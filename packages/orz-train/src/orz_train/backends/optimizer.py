@@ -87,7 +87,11 @@ class GuardedAdamW:
 
     def save(self, path: Path) -> None:
         """Write moments and count."""
-        torch.save({"adamw": self.adamw.state_dict(), "updates": self.updates}, path)
+        torch.save(self.state(), path)
+
+    def state(self) -> dict[str, Any]:
+        """Return moments and count, the tensors themselves."""
+        return {"adamw": self.adamw.state_dict(), "updates": self.updates}
 
     def load(self, path: Path) -> None:
         """Read moments and count back; nothing but tensors and plain values is unpickled."""

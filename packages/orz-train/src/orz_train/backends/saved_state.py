@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from orz_ckpt.manifest import MANIFEST_NAME, load
+from orz_ckpt.records import holders
 from orz_train.config.schema import Config
 from orz_train.errors import RunFolderError
 
@@ -38,7 +41,8 @@ def require_fitting_state(checkpoint: Path, config: Config) -> None:
     """
     ranks = {"policy": config.policy_ranks} | ({"critic": config.critic_ranks} if config.critic is not None else {})
     for role, num_ranks in ranks.items():
-        saved, wanted = _saved(checkpoint / "state", role), _wanted(config, num_ranks)
+        wanted = _wanted(config, num_ranks)
+        saved = _saved(checkpoint / "state", role) or _elsewhere(checkpoint, role, wanted.zero_stage)
         if saved != wanted:
             weights = " ".join(f"{each}.model={checkpoint / each}" for each in ranks if (checkpoint / each).is_dir())
             raise RunFolderError(
@@ -56,7 +60,19 @@ def _saved(state: Path, role: str) -> Cut | None:
     """Return how a model's state is cut; None if there is none."""
     if (state / f"{role}-optimizer.pt").is_file():
         return Cut("local", 1, 0)
-    for file in state.glob(f"{role}-rank-0-of-*.pt"):
+    for file in sorted(state.glob(f"{role}-rank-*-of-*.pt")):
         head = torch.load(file, weights_only=True, map_location="cpu", mmap=True)  # reads no tensor
         return Cut("cluster", int(file.stem.rsplit("-", 1)[1]), head["zero_stage"])
     return None
+
+
+def _elsewhere(checkpoint: Path, role: str, zero_stage: int) -> Cut | None:
+    """Return how a model's state is cut whose files are all on other nodes' disks, as far as their names tell.
+
+    Whether the stage is `zero_stage` shows when the ranks load.
+    """
+    path = checkpoint / MANIFEST_NAME
+    held = holders(load(path)) if path.is_file() and path.stat().st_size else {}
+    pattern = re.compile(rf"state/{re.escape(role)}-rank-\d+-of-(\d+)\.pt")
+    found = [match for names in held.values() for name in names if (match := pattern.fullmatch(name))]
+    return Cut("cluster", int(found[0][1]), zero_stage) if found else None

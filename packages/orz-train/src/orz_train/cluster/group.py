@@ -74,6 +74,10 @@ class Group:
         """Begin a call on every rank."""
         return [_submit(member, "call", method, *common, **named) for member in self.members]
 
+    def submit_to(self, rank: int, method: str, *positional: Any, **named: Any) -> Pending:
+        """Begin a call on one rank."""
+        return _submit(self.members[rank], "call", method, *positional, **named)
+
     def run(self, function: str, arguments: Sequence[Mapping[str, Any]]) -> list[Pending]:
         """Begin to run a function, named `module:function`, on each rank."""
         return [_submit(m, "run", function, dict(own)) for m, own in zip(self.members, arguments, strict=True)]

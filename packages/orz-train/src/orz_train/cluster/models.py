@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from orz_ckpt.manifest import FileEntry
 from orz_train.algo.losses import LossReduction, token_weights
 from orz_train.algo.segments import action_index
 from orz_train.cluster.group import Group
@@ -66,6 +67,8 @@ class _Trained(ClusterReference):
     def __init__(self, group: Group, *, reduction: LossReduction) -> None:
         super().__init__(group)
         self.reduction: LossReduction = reduction
+        self.writers = {0}
+        """Ranks that write whole weights: the first, or the first on each node's own disk."""
 
     @property
     def num_ranks(self) -> int:
@@ -84,14 +87,37 @@ class _Trained(ClusterReference):
         return [metric for metrics in of_ranks for metric in metrics]
 
     def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder."""
+        """Write a Hugging Face folder, on the node of each rank in `writers`."""
         with self.on_device(self):
-            self.group.call("save", folder)
+            self._on_writers("save", folder)
+
+    def snapshot(self) -> None:
+        """Copy weights and state to the host memory of the ranks' nodes."""
+        with self.on_device(self):
+            self._on_writers("snapshot")
+
+    def write_snapshot(self, folder: Path, state: Path) -> None:
+        """Let each rank begin to write its copies in the background."""
+        self.group.call("write_snapshot", folder, state)
+
+    def finish_snapshot(self) -> dict[str, FileEntry]:
+        """Wait for all ranks; their copies stay until every one of them is written."""
+        of_ranks: list[dict[str, FileEntry]] = self.group.call("finish_snapshot")
+        self.group.call("drop_snapshot")
+        return {name: entry for files in of_ranks for name, entry in files.items()}
 
     def save_state(self, folder: Path) -> None:
         """Write each rank's optimizer state."""
         with self.on_device(self):
             self.group.call("save_state", folder)
+
+    def _on_writers(self, method: str, *common: Any) -> None:
+        """Call a method in which all ranks take part, and those in `writers` write."""
+        if self.writers == {0}:
+            self.group.call(method, *common)
+            return
+        ranks = range(len(self.group))
+        self.group.results([self.group.submit_to(rank, method, *common, writes=rank in self.writers) for rank in ranks])
 
     def load_state(self, folder: Path) -> None:
         """Read each rank's optimizer state; the weights come with the model folder."""

@@ -1,14 +1,12 @@
-"""What every node has to have before a run starts there: our versions, and the run folder itself."""
+"""What every node has to have before a run starts there: our versions."""
 
 from __future__ import annotations
 
 import platform
-import secrets
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -32,39 +30,30 @@ class NodeFacts:
     """Path of its interpreter."""
     reaper: str
     """Path of `reaper.py` there."""
-    nonce: str
-    """What it reads in the driver's nonce file; empty if the file isn't there."""
 
 
-def here(run_dir: Path) -> NodeFacts:
+def here() -> NodeFacts:
     """Return the facts of this process's node."""
     return NodeFacts(
         versions=(("python", platform.python_version()), ("orz-train", orz_train.__version__)),
         python=sys.executable,
         reaper=reaper.__file__,
-        nonce=_read(_nonce_file(run_dir)),
     )
 
 
-def check_nodes(nodes: Sequence[Node], run_dir: Path) -> dict[str, NodeFacts]:
-    """Ask each node for its facts; make sure that they fit this process, and that all see one run folder.
+def check_nodes(nodes: Sequence[Node]) -> dict[str, NodeFacts]:
+    """Ask each node for its facts; make sure that they fit this process.
 
     Returns:
         The facts by node id.
 
     Raises:
-        ClusterError: a node has other versions, doesn't answer, or sees another file system at the folder's path.
+        ClusterError: a node has other versions, or doesn't answer.
     """
-    path = _nonce_file(run_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(secrets.token_hex(16), encoding="ascii")
-    try:
-        wanted = here(run_dir)
-        asked = [(node, _ask(node, run_dir)) for node in nodes]  # all at once
-        end = time.monotonic() + PROBE_TIMEOUT_S
-        found = {node.node_id: _answer(node, ref, end) for node, ref in asked}
-    finally:
-        path.unlink(missing_ok=True)
+    wanted = here()
+    asked = [(node, _ask(node)) for node in nodes]  # all at once
+    end = time.monotonic() + PROBE_TIMEOUT_S
+    found = {node.node_id: _answer(node, ref, end) for node, ref in asked}
     wrong = [
         f"  {node.address}: {name} {there}, here it is {own}"
         for node in nodes
@@ -76,28 +65,21 @@ def check_nodes(nodes: Sequence[Node], run_dir: Path) -> dict[str, NodeFacts]:
             "the nodes run other versions than the driver\n" + "\n".join(wrong),
             remedy="install the same versions on all nodes, and start Ray there with them",
         )
-    blind = [node.address for node in nodes if found[node.node_id].nonce != wanted.nonce]
-    if blind:
-        raise ClusterError(
-            f"{run_dir}: the driver's run folder isn't there on {', '.join(blind)}; checkpoints written on those"
-            " nodes would be lost to the run",
-            remedy="give --run-dir on a file system that all nodes share",
-        )
     return found
 
 
-def _ask(node: Node, run_dir: Path) -> Any:
+def _ask(node: Node) -> Any:
     """Ask one node; return the ref of its facts."""
 
-    def facts(folder: Path) -> Any:  # nested, so that it travels by value: the node may have no orz_train
+    def facts() -> Any:  # nested, so that it travels by value: the node may have no orz_train
         from orz_train.cluster.preflight import here as there  # noqa: PLC0415
 
-        return there(folder)
+        return there()
 
     task = ray.remote(facts).options(
         num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)
     )
-    return task.remote(run_dir)
+    return task.remote()
 
 
 def _answer(node: Node, ref: Any, end: float) -> NodeFacts:
@@ -118,14 +100,3 @@ def _answer(node: Node, ref: Any, end: float) -> NodeFacts:
             remedy="install orz-train[cluster] in the environment that `ray start` runs in there",
         ) from error
     return found
-
-
-def _nonce_file(run_dir: Path) -> Path:
-    return run_dir / "logs" / ".same-folder"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except OSError:
-        return ""

@@ -17,6 +17,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orz_train.backends.vllm.options import transfer_backend
+from orz_train.checkpoint import OneNode, require_parts
 from orz_train.cluster.connection import LOOPBACK, connected
 from orz_train.cluster.device_transfer import DeviceTransfer
 from orz_train.cluster.environment import worker_environment
@@ -25,6 +26,8 @@ from orz_train.cluster.generator import ClusterGenerator
 from orz_train.cluster.group import Group, Pending, end
 from orz_train.cluster.host_transfer import HostTransfer
 from orz_train.cluster.models import ClusterCritic, ClusterPolicy, ClusterReference
+from orz_train.cluster.node_parts import first_on_each_node, needed_parts, writing_nodes
+from orz_train.cluster.nodes import ClusterNodes
 from orz_train.cluster.placement import Assignment, Slot, place, plan_bundles, ranks_of
 from orz_train.cluster.preflight import NodeFacts, check_nodes, here
 from orz_train.cluster.residency import AllResident, ColocatedResidency
@@ -32,7 +35,7 @@ from orz_train.cluster.watch import Deadline, Member, Watch
 from orz_train.cluster.weight_link import ClusterWeightLink, Transfer
 from orz_train.cluster.worker import Worker
 from orz_train.config.schema import Config
-from orz_train.ports import MetricSink, Models
+from orz_train.ports import MetricSink, Models, Nodes
 from orz_train.types import Prompt
 
 RESERVE_TIMEOUT_S = 20.0
@@ -75,6 +78,8 @@ class Cluster:
         self.watch = Watch()
         self.assignment = Assignment((), ())
         self._close_timeout_s = CLOSE_TIMEOUT_S
+        self.nodes: Nodes = OneNode()
+        """Those that write checkpoints."""
         self._facts: Mapping[str, NodeFacts] = {}
 
     @classmethod
@@ -112,9 +117,10 @@ class Cluster:
         nodes = stack.enter_context(connected(self.config, log=self.run_dir / "logs" / "ray.log"))
         self.assignment = place(plan_bundles(self.config), nodes)
         if self.config.cluster.address == "local":
-            self._facts = {node.node_id: here(self.run_dir) for node in nodes}
+            self._facts = {node.node_id: here() for node in nodes}
         else:
-            self._facts = check_nodes(list(dict.fromkeys(self.assignment.nodes)), self.run_dir)
+            self._facts = check_nodes(list(dict.fromkeys(self.assignment.nodes)))
+            self.nodes = writing_nodes(self.assignment, address=self.config.cluster.address)
         self._reserved = _reserve(self.assignment)
         stack.callback(remove_placement_group, self._reserved)
         stack.callback(self._end_workers)
@@ -133,6 +139,8 @@ class Cluster:
         """
         config = self.config
         counts = ranks_of(config)
+        if checkpoint is not None and isinstance(self.nodes, ClusterNodes):
+            require_parts(checkpoint, needed_parts(self.nodes, self.assignment, counts), self.nodes)
         limit = Deadline(
             config.cluster.start_timeout_s,
             "starting the workers",
@@ -174,6 +182,10 @@ class Cluster:
         policy = ClusterPolicy(groups["policy"], reduction=reduction)
         critic = ClusterCritic(groups["critic"], reduction=reduction) if "critic" in groups else None
         reference = ClusterReference(groups["reference"]) if "reference" in groups else None
+        if config.checkpoint.storage == "per_node":
+            policy.writers = first_on_each_node(groups["policy"], self.assignment)
+            if critic is not None:
+                critic.writers = first_on_each_node(groups["critic"], self.assignment)
         generator = ClusterGenerator(groups["engine"])
         on_device: AllResident | ColocatedResidency = AllResident()
         if self._takes_turns:
@@ -188,6 +200,7 @@ class Cluster:
             critic=critic,
             reference=reference,
             generator=generator,
+            nodes=self.nodes,
             weights=ClusterWeightLink(
                 policy,
                 generator,

@@ -95,21 +95,10 @@ def transfer_fits_layout(config: Config) -> Iterator[Conflict]:
         )
 
 
-def nodes_share_the_run_folder(config: Config) -> Iterator[Conflict]:
-    """A checkpoint is committed as one, so all nodes write it to one file system."""
-    if config.backend == "cluster" and config.checkpoint.storage == "per_node":
-        yield Conflict(
-            ("checkpoint.storage", "backend"),
-            "got per_node, which backend: cluster doesn't support yet; say shared, and give --run-dir on a file system"
-            " that all nodes share",
-        )
-
-
 CLUSTER_CHECKS: tuple[Check, ...] = (
     gpus_suffice,
     split_sizes_belong_to_split,
     cpu_runs_have_no_gpu_settings,
     offload_has_something_to_move,
     transfer_fits_layout,
-    nodes_share_the_run_folder,
 )

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from orz_train.config.base import Section
+from orz_train.config.checkpoint import Checkpoint
 from orz_train.config.cluster import Cluster
 from orz_train.config.rollouts import Data, Evaluation, Generation, Reward
 from orz_train.config.training import (
@@ -20,18 +21,6 @@ from orz_train.config.training import (
     Policy,
     Reference,
 )
-
-
-class Checkpoint(Section):
-    """When weights and state are saved."""
-
-    every_steps: int = Field(default=50, gt=0)
-    """Save after so many steps, and always after the last."""
-    keep: int | None = Field(default=None, gt=0)
-    """Keep only the newest so many; all by default."""
-    storage: Literal["shared", "per_node"] = "shared"
-    """One file system that all nodes of `backend: cluster` share. `per_node`, one for each, is refused there: not
-    supported yet."""
 
 
 class Logging(Section):

@@ -6,9 +6,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from orz_train.config.checkpoint_size import checkpoint_size, num_kept, num_saves
 from orz_train.config.model_shapes import ModelShape
 from orz_train.config.schema import Config
-from orz_train.plan.memory import DTYPE_BYTES, optimizer_bytes
 
 FORMULAS = {
     "policy": "parameters x bytes of policy.dtype",
@@ -55,31 +55,16 @@ def plan_disk(config: Config, shape: ModelShape, critic: ModelShape, *, steps: i
         steps: of the run; None if unknown.
         folder: the run folder; it needn't exist.
     """
-    local = config.backend == "local"
-    size = DTYPE_BYTES[config.policy.dtype]
-    state = optimizer_bytes(shape.num_params, size, local=local)
-    critic_bytes = 0
-    if config.critic:
-        critic_size = DTYPE_BYTES[config.critic.dtype]
-        critic_bytes = critic.critic_params * critic_size
-        state += optimizer_bytes(critic.critic_params, critic_size, local=local)
-    saves = None if steps is None else num_saves(steps, config.checkpoint.every_steps)
-    keep = config.checkpoint.keep
+    size = checkpoint_size(config, shape, critic)
     return Disk(
-        policy=shape.num_params * size,
-        critic=critic_bytes,
-        state=state,
-        saves=saves,
-        # An old one goes only when the new one is complete.
-        kept=saves if keep is None else keep + 1 if saves is None else min(saves, keep + 1),
+        policy=size.policy,
+        critic=size.critic,
+        state=size.state,
+        saves=None if steps is None else num_saves(steps, config.checkpoint.every_steps),
+        kept=num_kept(config, steps),
         folder=str(folder),
         free=free_bytes(folder),
     )
-
-
-def num_saves(steps: int, every: int) -> int:
-    """Count the checkpoints of a run: every so many steps, and after the last."""
-    return steps // every + (1 if steps % every else 0)
 
 
 def free_bytes(folder: Path) -> int | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orz_train.config.checkpoint_size import DTYPE_BYTES, optimizer_bytes
 from orz_train.config.model_shapes import FAMILIES, ModelShape
 from orz_train.config.schema import Config
 from orz_train.config.training import TrainedModel
 from orz_train.plan.placement import Placement
 
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 LOGPROB_CHUNK = 1024
 """Tokens whose log-softmax is held in f32 at a time."""
 ZERO_OPTIMIZER, ZERO_GRADIENTS, ZERO_WEIGHTS = 1, 2, 3
@@ -115,13 +115,6 @@ def trained_memory(config: Config, role: str, model: TrainedModel, shape: ModelS
         ),
         logits=0 if role == "critic" else logit_bytes(shape, config.packing.max_tokens_per_row, size, training=True),
     )
-
-
-def optimizer_bytes(params: int, size: int, *, local: bool) -> int:
-    """Return AdamW's state over all ranks: moments in the weights' dtype, or f32 with a master copy."""
-    if local:
-        return params * 2 * size
-    return params * (8 if size == DTYPE_BYTES["float32"] else 12)
 
 
 def activation_bytes(shape: ModelShape, tokens: int, size: int, *, checkpointing: bool) -> int:

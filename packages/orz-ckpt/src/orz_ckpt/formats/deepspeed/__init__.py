@@ -7,7 +7,8 @@ all but ZeRO-3 have. One idea a file:
 - `states`, `loading`: what the files say; which are broken
 - `agreement`, `refusals`: whether all shards are there and of one save; layouts that are not put together here
 - `zero0`, `zero12`, `zero3`, `universal`: where the elements of each parameter lie
-- `runs`, `ties`, `rounding`: flat pieces, tied names, fp32 weights against 16-bit ones
+- `runs`, `ties`: flat pieces, tied names
+- `rounding`, `ends`: fp32 weights against 16-bit ones
 - `assembly`, `reader`, `copies`: all of it put together
 
 Read in the sources of DeepSpeed 0.19.8; each file names its own.

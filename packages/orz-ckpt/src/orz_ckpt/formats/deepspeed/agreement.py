@@ -26,6 +26,7 @@ LOCATE: Final = (
     "each rank writes to its own node: look for the others with `orz ckpt locate`, bring them together with "
     "`orz ckpt collect`"
 )
+_TIMES: Final = "look at the files' times: a save takes seconds to minutes, and the next one comes later"
 _OTHERS: Final = "move the files of the other save out of this folder, or use another tag"
 
 
@@ -96,6 +97,26 @@ def disagreements(models: Sequence[ModelState], states: Mapping[int, OptimizerSt
         text = f"the model files are of runs of {spans(worlds)} ranks"
         findings.append(finding("worlds_mixed", text, remedy=_OTHERS, path=worlds[min(worlds)]))
     return findings
+
+
+def compare_counts(models: Sequence[ModelState], states: Mapping[int, OptimizerState]) -> list[CkptFinding]:
+    """Compare the steps that ZeRO-3's model files count with those that its optimizers took.
+
+    There is no second copy of the weights to compare them with, as there is under ZeRO-1 and ZeRO-2. The counts may
+    differ in one save, too, so that they do is a warning: of a run that went on without its optimizer's state.
+    """
+    silent = [rank for rank, state in states.items() if state.step is None]
+    if silent and len(states) > 1:
+        text = f"the optimizers of {ranks_text(silent)} count no steps, so nothing says that all ranks are of one save"
+        return [finding("steps_not_compared", text, remedy=_TIMES, path=states[silent[0]].path)]
+    counted = {model.step - model.skipped_steps: model for model in models if model.step is not None}
+    taken = {state.step for state in states.values() if state.step is not None}
+    if len(counted) != 1 or len(taken) != 1 or counted.keys() == taken:
+        return []
+    ((steps, model),) = counted.items()
+    skipped = f" of {model.step}, without the {model.skipped_steps} skipped" if model.skipped_steps else ""
+    text = f"the model files count {steps} steps{skipped}, and the optimizers took {spans(taken)}"
+    return [finding("step_counts_differ", text, remedy=_TIMES, path=model.path)]
 
 
 def _mixed(by_step: Mapping[int, Sequence[int]], states: Mapping[int, OptimizerState]) -> CkptFinding:

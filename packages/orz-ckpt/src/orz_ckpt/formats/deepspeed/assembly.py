@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.deepspeed import agreement, ties, zero0, zero3, zero12
-from orz_ckpt.formats.deepspeed.names import Kind, Shard
-from orz_ckpt.formats.deepspeed.runs import whole
-from orz_ckpt.source import Source, SourceTensor
+from orz_ckpt.formats.deepspeed.ends import check_ends
+from orz_ckpt.formats.deepspeed.names import Kind, Shard, spans
+from orz_ckpt.source import Source, SourceTensor, whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -36,6 +36,8 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
     models = _models(loaded, stage, world)
     model = next(iter(models.values()), None)
     findings += agreement.disagreements(list(models.values()), states)
+    if stage == _WEIGHTS_SHARDED:
+        findings += agreement.compare_counts(list(models.values()), states)
     findings += _other_stage(files, stage)
     findings += _missing(folder, loaded, stage, world, module=prefer == "module" and model is not None)
     tensors: Tensors = {}
@@ -53,6 +55,8 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
         else:
             aliases = ties.in_module(model, owned)
             tensors, wrong = _whole(model, shapes, states, world, prefer, aliases)
+            if not any(entry.code == "steps_mixed" for entry in findings):  # else that is why they differ
+                wrong += _of_one_save(model, shapes, states, world)
         findings += wrong
         tensors = in_order(tensors | _without_elements(model, owned), model, aliases)
         if 0 in models:  # else ties are not known
@@ -188,6 +192,17 @@ def _whole(
             text = f"it has the shape {list(module[name].shape)} in the module, and {list(shape)} in param_shapes"
             findings.append(finding("shards_disagree", text, remedy=_OTHERS, path=model.path, tensor=name))
     return {name: tensor for name, tensor in module.items() if name not in owned} | masters, findings
+
+
+def _of_one_save(
+    model: ModelState, shapes: Sequence[Shapes], states: Mapping[int, OptimizerState], world: int
+) -> list[CkptFinding]:
+    """Compare the module with the fp32 weights of the optimizers beside it, whichever of the two is asked for."""
+    masters = zero12.masters(shapes, states, world)[0] if shapes and states else {}
+    steps = {state.step for state in states.values() if state.step is not None}
+    said = f"; the module's file is of step {model.step}" if model.step is not None else ""
+    said += f", the optimizers took {spans(steps)}" if steps else ""
+    return check_ends(masters, model.module or {}, model.path, said)
 
 
 def _without_elements(model: ModelState, owned: Shapes) -> Tensors:

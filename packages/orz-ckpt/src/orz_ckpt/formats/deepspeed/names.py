@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.walk import files_below
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -100,7 +102,7 @@ def is_universal(folder: Path) -> bool:
 
 def files(folder: Path) -> tuple[Path, ...]:
     """Return every file of a tag's folder that belongs to the checkpoint, by name."""
-    inner = [file for name in (UNIVERSAL_DIR, SWAPPED_DIR) for file in (folder / name).rglob("*") if file.is_file()]
+    inner = [file for name in (UNIVERSAL_DIR, SWAPPED_DIR) for file in files_below(folder / name) if file.is_file()]
     return tuple(sorted([entry.path for entry in shards(folder)] + inner))
 
 

@@ -56,11 +56,3 @@ def join(name: str, shape: tuple[int, ...], blocks: Iterable[Block]) -> SourceTe
     if begin != numel or len(kinds) != 1:
         return None
     return SourceTensor(name=name, dtype=kinds.pop(), shape=shape, grid=(numel,), pieces=tuple(pieces))
-
-
-def whole(name: str, block: Block) -> SourceTensor:
-    """Return the tensor that lies in one block."""
-    piece = Piece(block=block, start=(0,) * len(block.shape))
-    return SourceTensor(
-        name=name, dtype=block.dtype, shape=block.shape, grid=block.shape, pieces=(piece,) if block.numel else ()
-    )

@@ -7,13 +7,12 @@ Until 0.5.3 `param_shapes` was one dictionary, and until 0.5.10 it lay in the op
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats import torch_file
-from orz_ckpt.formats.inert import Inert
+from orz_ckpt.formats.step_counts import count_of, optimizer_step, whole_number
 from orz_ckpt.source import Block
 from orz_ckpt.strict_json import brief, is_size
 
@@ -26,7 +25,6 @@ Shapes = dict[str, tuple[int, ...]]
 
 MAX_RANKS: Final = 2**20
 """More than any cluster has. What the files say is turned into sets of ranks, so it has to have an end."""
-_NUMBERS: Final = {"F32": "<f", "F64": "<d", "I64": "<q", "I32": "<i"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +45,8 @@ class ModelState:
     """Without ZeRO: the optimizer's state."""
     version: str
     step: int | None
+    skipped_steps: int
+    """Of those, the ones in which an fp16 gradient overflowed and no weight changed."""
     world_size: int | None
     model_parallel: int
     """Ranks of tensor and pipeline parallelism together."""
@@ -90,7 +90,9 @@ def read_model(path: Path, *, inert: frozenset[str] = frozenset()) -> ModelState
     module = state.get("module")
     shapes = state.get("param_shapes")
     dims = state.get("checkpoint_parallel_dimensions")
-    degrees = [_whole(dims.get(key)) or 1 for key in ("pp_degree", "tp_degree")] if isinstance(dims, dict) else [1]
+    degrees = (
+        [whole_number(dims.get(key)) or 1 for key in ("pp_degree", "tp_degree")] if isinstance(dims, dict) else [1]
+    )
     return ModelState(
         path=path,
         module=None if module is None else _blocks(path, "module", module),
@@ -101,11 +103,14 @@ def read_model(path: Path, *, inert: frozenset[str] = frozenset()) -> ModelState
         shared=_names(state.get("shared_params")),
         optimizer=_dictionary(state.get("optimizer")),
         version=_version(state.get("ds_version")),
-        step=_whole(state.get("global_steps")),
+        step=whole_number(state.get("global_steps")),
+        skipped_steps=whole_number(state.get("skipped_steps")) or 0,
         world_size=_world_size(path, state.get("dp_world_size")),
-        model_parallel=max(_whole(state.get("mp_world_size")) or 1, *degrees, 1),
+        model_parallel=max(whole_number(state.get("mp_world_size")) or 1, *degrees, 1),
         experts=_experts(state),
-        configured_stage=_whole(_dictionary(_dictionary(state.get("ds_config")).get("zero_optimization")).get("stage")),
+        configured_stage=whole_number(
+            _dictionary(_dictionary(state.get("ds_config")).get("zero_optimization")).get("stage")
+        ),
     )
 
 
@@ -118,7 +123,7 @@ def read_optimizer(path: Path, rank: int, *, inert: frozenset[str] = frozenset()
     """
     file = _Fields(path, torch_file.load(path, inert=inert).value)
     state = _Fields(path, file.require("optimizer_state_dict"))
-    stage = _whole(state.get("zero_stage"))
+    stage = whole_number(state.get("zero_stage"))
     key = "fp32_flat_groups" if "fp32_flat_groups" in state.values else "single_partition_of_fp32_groups"
     groups = _items(state.require(key))
     shapes = file.get("param_shapes")
@@ -168,13 +173,6 @@ def _dictionary(value: object) -> Mapping[object, object]:
 
 def _items(value: object) -> tuple[object, ...]:
     return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else ()
-
-
-def _whole(value: object) -> int | None:
-    """Return an integer; one that an enumeration wraps counts, too."""
-    if isinstance(value, Inert) and len(value.args) == 1:
-        value = value.args[0]
-    return value if is_size(value) else None
 
 
 def _version(value: object) -> str:
@@ -227,21 +225,21 @@ def _flat(path: Path, where: str, value: object) -> Block | None:
 
 
 def _partitions(path: Path, value: object) -> tuple[int, ...]:
-    counts = tuple(_whole(count) or 0 for count in (value if isinstance(value, (list, tuple)) else [value]))
+    counts = tuple(whole_number(count) or 0 for count in (value if isinstance(value, (list, tuple)) else [value]))
     if not counts or not all(1 <= count <= MAX_RANKS for count in counts):
         raise _wrong(path, "partition_count", f"numbers of ranks, at most {MAX_RANKS:,}", value)
     return counts
 
 
 def _world_size(path: Path, value: object) -> int | None:
-    size = _whole(value)
+    size = whole_number(value)
     if size is not None and size > MAX_RANKS:
         raise _wrong(path, "dp_world_size", f"a number of ranks, at most {MAX_RANKS:,}", value)
     return size
 
 
 def _paddings(path: Path, value: object) -> tuple[tuple[int, ...], ...]:
-    groups = tuple(tuple(_whole(padding) for padding in _items(group)) for group in _items(value))
+    groups = tuple(tuple(whole_number(padding) for padding in _items(group)) for group in _items(value))
     if any(padding is None for group in groups for padding in group):
         raise _wrong(path, "param_alignment_paddings", "numbers of elements", value)
     return tuple(tuple(padding or 0 for padding in group) for group in groups)
@@ -257,25 +255,5 @@ def _experts(state: _Fields) -> str:
 def _step(state: _Fields) -> int | None:
     """Return the optimizer's count of steps, wherever its kind keeps it; None where it has none (SGD, Muon)."""
     inner = state.get("optimizer_state_dict") or state.get("base_optimizer_state")
-    places: list[object] = [state.get("base_optimizer_state_step")]
-    if isinstance(inner, dict):
-        per_group = _dictionary(inner.get("state")).values()
-        places += [_dictionary(place).get("step") for place in (*per_group, *_items(inner.get("param_groups")))]
-    else:
-        places += [_dictionary(place).get("step") for place in _items(inner)]
-    counts = [count for place in places if (count := _count(place)) is not None]
-    return max(counts, default=None)
-
-
-def _count(value: object) -> int | None:
-    if not isinstance(value, Block):
-        return _whole(value)
-    if value.numel != 1 or value.dtype not in _NUMBERS:
-        return None
-    with value.path.open("rb") as stream:
-        stream.seek(value.offset)
-        data = stream.read(value.itemsize)
-    if len(data) < value.itemsize:
-        return None
-    number = struct.unpack(_NUMBERS[value.dtype], data)[0]
-    return int(number) if 0 <= number < 2**63 else None
+    counts = (count_of(state.get("base_optimizer_state_step")), optimizer_step(inner))
+    return max((count for count in counts if count is not None), default=None)

@@ -14,6 +14,7 @@ from orz_ckpt.errors import FormatError, MissingPathError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.deepspeed.names import Kind, holds_one, shards
 from orz_ckpt.formats.hf import is_plain_name
+from orz_ckpt.plain import open_plain
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def read_latest(file: Path) -> str:
         FormatError: it is not the name of a folder beside it.
         OSError: it cannot be read.
     """
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         data = stream.read(_MAX_TAG_BYTES + 1)
     try:
         name = data.decode("utf-8").strip()

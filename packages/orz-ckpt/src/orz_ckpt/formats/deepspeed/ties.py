@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orz_ckpt.source import untied, whole
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -17,13 +19,12 @@ if TYPE_CHECKING:
 
 def in_module(model: ModelState, owned: Collection[str] = ()) -> dict[str, str]:
     """Return the other names of weights of a whole module -> the name that the optimizer knows, else the first."""
-    by_place: dict[object, list[str]] = {}
-    for name, block in (model.module or {}).items():
-        if block.numel and name not in model.buffer_names:
-            by_place.setdefault((block.offset, block.dtype, block.shape, block.strides), []).append(name)
+    parameters = {name: block for name, block in (model.module or {}).items() if name not in model.buffer_names}
+    first_of = untied({name: whole(name, block) for name, block in parameters.items()})[1]
     aliases: dict[str, str] = {}
-    for names in by_place.values():
-        known = next((name for name in names if name in owned), names[0])
+    for first in dict.fromkeys(first_of.values()):
+        names = [first, *(name for name, other in first_of.items() if other == first)]
+        known = next((name for name in names if name in owned), first)
         aliases |= {name: known for name in names if name != known}
     return aliases
 

@@ -15,10 +15,11 @@ from orz_ckpt.findings import finding
 from orz_ckpt.formats import torch_file
 from orz_ckpt.formats.deepspeed import ties, zero3
 from orz_ckpt.formats.deepspeed.assembly import in_order, writer
+from orz_ckpt.formats.deepspeed.ends import check_ends
 from orz_ckpt.formats.deepspeed.loading import load
 from orz_ckpt.formats.deepspeed.names import UNIVERSAL_DIR, Kind, shards
-from orz_ckpt.formats.deepspeed.runs import join, whole
-from orz_ckpt.source import Block, Source
+from orz_ckpt.formats.deepspeed.runs import join
+from orz_ckpt.source import Block, Source, whole
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def read(folder: Path, *, inert: frozenset[str] = frozenset(), prefer: Prefer = 
     else:
         owned = {name: shape for group in model.shapes or () for name, shape in group.items()}
         aliases = ties.as_stated(model, owned) if loaded.model_shards else ties.in_module(model, owned)
+        if not loaded.model_shards:
+            findings += check_ends(tensors, model.module or {}, model.path)
         tensors = with_module(tensors, model, {} if prefer == "module" and not loaded.model_shards else owned)
         if loaded.model_shards and model.model_parallel > 1 and model.frozen_shapes:
             text = f"{len(model.frozen_shapes)} frozen parameters are sliced over ranks of tensor parallelism"

@@ -8,11 +8,11 @@ rounded numbers it has. Some numbers of each are read for this. Where that leave
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from orz_ckpt.cast import CASTABLE
+from orz_ckpt.formats.deepspeed.ends import comparable, first_unlike
 from orz_ckpt.formats.deepspeed.rounding import Rounding
-from orz_ckpt.formats.deepspeed.runs import Run, join, whole
+from orz_ckpt.formats.deepspeed.runs import Run, join
 from orz_ckpt.source import Block
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from orz_ckpt.formats.deepspeed.states import ModelState
     from orz_ckpt.source import SourceTensor
-
-_SAMPLE: Final = 1024
-"""Elements compared from each end of a weight."""
 
 
 def has_masters(model: ModelState) -> bool:
@@ -108,10 +105,7 @@ def _same(rounding: Rounding, group: Run, begin: int, block: Block) -> bool:
 
 def _rounds(rounding: Rounding, master: SourceTensor, block: Block) -> bool:
     """Return whether both ends of a weight round to those of `block`."""
-    if not {master.dtype, block.dtype} <= set(CASTABLE):
-        return False
-    ends = ((0, min(_SAMPLE, block.numel)), (max(0, block.numel - _SAMPLE), block.numel))
-    return all(rounding.differing(master, whole("", block), start, stop)[0] == 0 for start, stop in ends)
+    return comparable(master, block) and first_unlike(rounding, master, block) < 0
 
 
 def order(model: ModelState, aliases: Mapping[str, str]) -> list[str]:

@@ -1,5 +1,5 @@
 "use strict";
-(() => {
+const bindCharts = () => {
   const charts = [...document.querySelectorAll("svg.chart")].map((svg) => {
     const points = (svg.dataset.points ? svg.dataset.points.split(" ") : []).map((p) => p.split(":").map(Number));
     const [first, last, left, right, low, high, bottom, top, log] = svg.dataset.axes.split(",").map(Number);
@@ -51,4 +51,5 @@
       show(at);
     });
   });
-})();
+};
+bindCharts();

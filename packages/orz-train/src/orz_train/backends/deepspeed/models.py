@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,12 +11,15 @@ from deepspeed import DeepSpeedEngine
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 
+from orz_ckpt.failing import explained
+from orz_ckpt.manifest import FileEntry
 from orz_train.algo.segments import scatter_actions
 from orz_train.algorithm import Algorithm, LossOutput
 from orz_train.backends import hf
 from orz_train.backends.deepspeed.engine import GATHER_BYTES, TrainingEngine
-from orz_train.backends.deepspeed.state import load_state, save_state
+from orz_train.backends.deepspeed.state import load_state, save_state, state_file, state_of
 from orz_train.backends.memory import peak_memory
+from orz_train.backends.snapshot import Snapshot, host_copy_of
 from orz_train.backends.weights.bucket import Bucket, ParamMeta, pack_bucket, plan_buckets
 from orz_train.backends.weights.sender import WeightSender
 from orz_train.types import Last, Mean, Metric, PackedRow, Sum, TrainRow
@@ -85,6 +89,7 @@ class _Trained:
         self.role = role
         self.engine = engine
         self.tokenizer = tokenizer
+        self._snapshot: Snapshot | None = None
 
     def ran_on(self) -> str:
         """Say what runs the model: `deepspeed 0.19.8, ZeRO-2, float32, gloo on cpu`."""
@@ -135,23 +140,54 @@ class _Trained:
         with self.engine.gathered(names) as named:
             return pack_bucket(named) if self.engine.rank == 0 else None
 
-    def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder; all ranks take part, rank 0 writes."""
-        weights: dict[str, Tensor] = {}
-        for group in plan_buckets(self.params(), GATHER_BYTES):
-            with self.engine.gathered([param.name for param in group]) as named:
-                if self.engine.rank == 0:
-                    weights |= {name: tensor.to("cpu", copy=True) for name, tensor in named}
-        if self.engine.rank != 0:
-            return
-        model = self.engine.module.module
-        weights |= {name: tensor for name, tensor in model.state_dict().items() if _is_buffer(model, name)}
-        with hf.quiet():
-            hf.save_model(model, self.tokenizer, folder, weights=weights)
+    def save(self, folder: Path, *, writes: bool | None = None) -> None:
+        """Write a Hugging Face folder; all ranks take part.
+
+        Args:
+            folder: where; made if it is missing, as on another node's disk.
+            writes: whether this rank writes; by default rank 0 alone does.
+        """
+        weights = self._gathered_weights(writes=self.engine.rank == 0 if writes is None else writes)
+        if weights is not None:
+            with explained(folder.parent):
+                self._save_weights(weights, folder)
 
     def save_state(self, folder: Path) -> None:
         """Write this rank's optimizer state."""
-        save_state(self.engine, self.role, folder)
+        with explained(folder.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+            save_state(self.engine, self.role, folder)
+
+    def snapshot(self, *, writes: bool | None = None) -> None:
+        """Copy weights and optimizer state to host memory; all ranks take part.
+
+        Args:
+            writes: as of `save`.
+        """
+        weights = self._gathered_weights(writes=self.engine.rank == 0 if writes is None else writes)
+        state = host_copy_of(state_of(self.engine))
+
+        def save_copy(folder: Path) -> Path:
+            path = state_file(folder, self.role, self.engine.rank, self.engine.num_ranks)
+            torch.save(state, path)
+            return path
+
+        save = None if weights is None else partial(self._save_weights, weights)
+        self._snapshot = Snapshot(save, save_copy)
+
+    def write_snapshot(self, folder: Path, state: Path) -> None:
+        """Begin to write the copies in the background."""
+        assert self._snapshot is not None  # noqa: S101  # whoever writes has taken it
+        self._snapshot.write(folder, state)
+
+    def finish_snapshot(self) -> dict[str, FileEntry]:
+        """Wait for the files of this rank's copies."""
+        assert self._snapshot is not None  # noqa: S101  # whoever waits has begun
+        return self._snapshot.finish()
+
+    def drop_snapshot(self) -> None:
+        """Free the copies, once those of all ranks are written."""
+        self._snapshot = None
 
     def load_state(self, folder: Path) -> None:
         """Read this rank's optimizer state; the weights come with the model folder."""
@@ -168,6 +204,25 @@ class _Trained:
     def close(self) -> None:
         """Take DeepSpeed's hooks off the model."""
         self.engine.close()
+
+    def _gathered_weights(self, *, writes: bool) -> dict[str, Tensor] | None:
+        """Gather whole weights in host memory, a bucket at a time; None on a rank that doesn't write."""
+        weights: dict[str, Tensor] = {}
+        for group in plan_buckets(self.params(), GATHER_BYTES):
+            with self.engine.gathered([param.name for param in group]) as named:
+                if writes:
+                    weights |= {name: tensor.to("cpu", copy=True) for name, tensor in named}
+        if not writes:
+            return None
+        model = self.engine.module.module
+        return weights | {
+            name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items() if _is_buffer(model, name)
+        }
+
+    def _save_weights(self, weights: dict[str, Tensor], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with hf.quiet():
+            hf.save_model(self.engine.module.module, self.tokenizer, folder, weights=weights)
 
 
 class DeepSpeedPolicy(_Trained):

@@ -18,8 +18,13 @@ def state_file(folder: Path, role: str, rank: int, num_ranks: int) -> Path:
 
 def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
     """Write this rank's moments and count, and in bfloat16 its masters, as tensors and plain values."""
+    torch.save(state_of(engine), state_file(folder, role, engine.rank, engine.num_ranks))
+
+
+def state_of(engine: TrainingEngine) -> dict[str, Any]:
+    """Return that state; tensors that are on the host already are the engine's own."""
     masters = engine.masters()
-    state = {
+    return {
         **_layout(engine),
         "updates": engine.updates,
         "moments": [
@@ -27,7 +32,6 @@ def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
         ],
         "masters": [master.detach().cpu() for master in masters] if _has_masters(engine) else [],
     }
-    torch.save(state, state_file(folder, role, engine.rank, engine.num_ranks))
 
 
 def load_state(engine: TrainingEngine, role: str, folder: Path) -> None:

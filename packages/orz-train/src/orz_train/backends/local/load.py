@@ -10,6 +10,7 @@ from orz_train.algorithm import Algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.generator import LocalGenerator, LocalWeightLink
 from orz_train.backends.local.models import LocalCritic, LocalPolicy, LocalReference
+from orz_train.checkpoint import OneNode
 from orz_train.config.length import critic_updates, policy_updates
 from orz_train.config.schema import Config
 from orz_train.config.shipped import model_path
@@ -30,6 +31,7 @@ class LocalBackend:
         self.config = config
         self.tokenizer = tokenizer
         self.algorithm = algorithm
+        self.nodes = OneNode()
         if config.local.num_threads is not None:
             torch.set_num_threads(config.local.num_threads)
 
@@ -59,6 +61,7 @@ class LocalBackend:
             reference=reference,
             generator=generator,
             weights=LocalWeightLink(generator),
+            nodes=self.nodes,
             ran_on={"trainer": "local", "generator": "local"},
         )
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from orz_ckpt.manifest import FileEntry
 from orz_train.algo.losses import token_weights
 from orz_train.algo.segments import action_index, scatter_actions
 from orz_train.algorithm import Algorithm, LossOutput
 from orz_train.backends import hf
 from orz_train.backends.memory import peak_memory
 from orz_train.backends.optimizer import GuardedAdamW
+from orz_train.backends.snapshot import Snapshot, host_copy, host_copy_of
 from orz_train.config.schema import Config
 from orz_train.config.training import TrainedModel
 from orz_train.types import Last, Mean, Metric, PackedRow, Sum, TrainRow
@@ -58,6 +60,7 @@ class _Trained:
         self.tokenizer = tokenizer
         self.reduction = config.loss.reduction
         self.optimizer = GuardedAdamW(model, settings.optimizer, total_updates=updates)
+        self._snapshot: Snapshot | None = None
         if settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]  # a PreTrainedModel
 
@@ -98,11 +101,40 @@ class _Trained:
 
     def save_state(self, folder: Path) -> None:
         """Write the optimizer's state."""
-        self.optimizer.save(folder / f"{self.role}-optimizer.pt")
+        self.optimizer.save(self._state_file(folder))
+
+    def snapshot(self) -> None:
+        """Copy weights and optimizer state."""
+        weights, state = host_copy(self.model.state_dict()), host_copy_of(self.optimizer.state())
+
+        def save(folder: Path) -> None:
+            with hf.quiet():
+                hf.save_model(self.model, self.tokenizer, folder, weights=weights)
+
+        def save_state(folder: Path) -> Path:
+            torch.save(state, self._state_file(folder))
+            return self._state_file(folder)
+
+        self._snapshot = Snapshot(save, save_state)
+
+    def write_snapshot(self, folder: Path, state: Path) -> None:
+        """Begin to write the copies in the background."""
+        assert self._snapshot is not None  # noqa: S101  # whoever writes has taken it
+        self._snapshot.write(folder, state)
+
+    def finish_snapshot(self) -> dict[str, FileEntry]:
+        """Wait for the files of the copies."""
+        assert self._snapshot is not None  # noqa: S101  # whoever waits has begun
+        files = self._snapshot.finish()
+        self._snapshot = None
+        return files
 
     def load_state(self, folder: Path) -> None:
         """Read the optimizer's state; the weights come with the model folder."""
-        self.optimizer.load(folder / f"{self.role}-optimizer.pt")
+        self.optimizer.load(self._state_file(folder))
+
+    def _state_file(self, folder: Path) -> Path:
+        return folder / f"{self.role}-optimizer.pt"
 
 
 class LocalPolicy(_Trained):

@@ -1,111 +1,23 @@
-"""Checkpoints of a run: models as Hugging Face folders, state for a resume, committed as one."""
+"""Where a run goes on: a committed checkpoint, found, opened and looked through."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from orz_ckpt.findings import Level
-from orz_ckpt.inventory import list_checkpoints, newest_committed, step_folder
-from orz_ckpt.storage import stage
+from orz_ckpt.findings import CkptFinding, Level
+from orz_ckpt.inventory import list_checkpoints, newest_committed
+from orz_ckpt.manifest import MANIFEST_NAME, Manifest, load
+from orz_ckpt.records import holders
 from orz_ckpt.verify import verify
-from orz_cli.findings import Severity, Status
-from orz_train import __version__
-from orz_train.config.dump import config_sha256
-from orz_train.config.schema import Config
+from orz_cli.findings import Severity
 from orz_train.errors import CheckpointError, RunFolderError
-from orz_train.ports import MetricSink
 
 STATE = "state"
 """Folder of a checkpoint that only a resume reads."""
-
-
-class Saved(Protocol):
-    """A model that can be saved and resumed."""
-
-    def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder."""
-        ...
-
-    def save_state(self, folder: Path) -> None:
-        """Write what a resume needs besides the weights."""
-        ...
-
-
-class RunCheckpoints:
-    """Writes `checkpoints/step_NNNNNN/` in a run folder; its manifest comes last and is the commit.
-
-    Args:
-        run_dir: the run folder, absolute.
-        models: by role, `policy` and perhaps `critic`.
-        config: hashed into every manifest; says how many to keep.
-        prompts_sha256: of the training prompts, so that a resume notices other ones.
-        sink: is told of every checkpoint, once it is committed.
-    """
-
-    def __init__(
-        self, run_dir: Path, models: Mapping[str, Saved], config: Config, sink: MetricSink, *, prompts_sha256: str = ""
-    ) -> None:
-        self.run_dir = run_dir
-        self.prompts_sha256 = prompts_sha256
-        self.models = models
-        self.config = config
-        self.sink = sink
-
-    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> Path:
-        """Commit a checkpoint of the weights after `step` steps, and of what the trainer keeps between steps.
-
-        Raises:
-            StorageError: the disk is full or refuses; what was written is removed, older checkpoints are untouched.
-        """
-        started = time.perf_counter()
-        final = step_folder(self.run_dir, step)
-        with stage(final) as staged:
-            state = staged.path / STATE
-            state.mkdir()
-            for role, model in self.models.items():
-                (staged.path / role).mkdir()
-                model.save(staged.path / role)
-                model.save_state(state)
-            trainer = {
-                "v": 1,
-                "step": step,
-                "skipped_in_a_row": dict(skipped_in_a_row),
-                "prompts_sha256": self.prompts_sha256,
-            }
-            (state / "trainer.json").write_text(json.dumps(trainer) + "\n", encoding="utf-8")
-            manifest = staged.commit(
-                step=step,
-                roles={role: role for role in self.models},
-                config_sha256=config_sha256(self.config),
-                writer=f"orz-train {__version__}",
-                meta={"name": self.config.name},
-            )
-        self.sink.event(
-            "checkpoint_saved",
-            step=step,
-            path=final,
-            bytes=sum(entry.size for entry in manifest.files.values()),
-            seconds=time.perf_counter() - started,
-        )
-        self._prune()
-        return final
-
-    def _prune(self) -> None:
-        """Remove committed checkpoints beyond the newest `checkpoint.keep`."""
-        if self.config.checkpoint.keep is None:
-            return
-        committed = [checkpoint for checkpoint in list_checkpoints(self.run_dir) if checkpoint.committed]
-        for checkpoint in committed[: -self.config.checkpoint.keep]:
-            (checkpoint.path / "manifest.json").unlink()  # first: half a folder must not look committed
-            shutil.rmtree(checkpoint.path)
-            self.sink.event("checkpoint_removed", step=checkpoint.step, path=checkpoint.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +120,39 @@ def _refuse_torn(run_dir: Path) -> None:
 def require_whole(start: ResumePoint) -> None:
     """Read every byte of a checkpoint and compare it with its manifest: a resume must not train on damage.
 
+    Of a checkpoint whose parts are on the disks of several nodes, this is about the part that is here.
+
     Raises:
         CheckpointError: something is missing or differs; names it.
     """
     report = verify(start.path, level=Level.FULL)
-    if report.status() is Status.OK:
+    elsewhere = _files_elsewhere(start.path)
+    errors = [
+        finding
+        for finding in report.findings
+        if finding.severity is Severity.ERROR and not _is_elsewhere(finding, elsewhere, start.path)
+    ]
+    if not errors:
         return
-    errors = [finding for finding in report.findings if finding.severity is Severity.ERROR]
     shown = "\n".join(f"  {finding.path}: {finding.message}" for finding in errors[:5])
     raise CheckpointError(f"{start.path}: the checkpoint is damaged:\n{shown}", remedy=_instead_of(start.path))
+
+
+def _files_elsewhere(folder: Path) -> set[str]:
+    """Return the files of a checkpoint that its manifest says are on other nodes, and that are not here."""
+    manifest: Manifest = load(folder / MANIFEST_NAME)
+    held = {name for names in holders(manifest).values() for name in names}
+    return {name for name in held if not (folder / name).exists()}
+
+
+def _is_elsewhere(finding: CkptFinding, elsewhere: set[str], folder: Path) -> bool:
+    """Say whether a finding only tells that a file is on another node's disk."""
+    if not elsewhere:
+        return False
+    if finding.code == "weights_elsewhere":
+        return True
+    path = Path(finding.path)
+    return path.is_relative_to(folder) and path.relative_to(folder).as_posix() in elsewhere
 
 
 def _instead_of(folder: Path) -> str:

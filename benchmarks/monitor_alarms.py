@@ -1,0 +1,152 @@
+"""False alarms on healthy runs, and how soon injected faults are found.
+
+    python benchmarks/monitor_alarms.py [--steps 100000] [--logs DIR] [--out FILE.md]
+
+Runs are simulated (`orz_monitor.simulated`): half of the seeds are for fitting thresholds, the other half for the
+claims, and both are shown. Logs of real runs are judged too, where they can be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from orz_cli.errors import OrzError
+from orz_cli.findings import Severity
+from orz_monitor.engine import judge
+from orz_monitor.loading import load_run
+from orz_monitor.simulated import KINDS, as_run, healthy
+from orz_monitor.simulated_faults import FAULTS, delay, stall_found
+
+LENGTHS = (100, 200, 400, 800, 1000)
+SOON = 10
+"""Steps within which a fault must be found."""
+EVERY = 20
+"""Steps after which a growing run is judged again."""
+HALVES = {"fit": 0, "claim": 1}
+
+
+INTRODUCTION = """\
+`python benchmarks/monitor_alarms.py`: simulated healthy runs with the noise of public ones (a third of them with a
+restart), judged every 20 steps as they grow and at their end: every warning that was ever shown counts, those that
+went away by themselves too. And runs with a fault put in, judged after every step. Thresholds were fitted on the half
+`fit`; the half `claim` was looked at afterwards. A fault of a ramp counts from the step in which it leaves the run's
+own 6-sigma band; a delay of 1 is the first step with the fault."""
+
+
+def seeds(half: int, num_steps: int) -> Iterator[tuple[int, str, int]]:
+    """Yield seed, kind and length of runs of one half until they have so many steps: even or odd seeds."""
+    done, index = 0, 0
+    while done < num_steps:
+        length = LENGTHS[index % len(LENGTHS)]
+        yield 2 * index + half, KINDS[(index // len(LENGTHS)) % len(KINDS)], length
+        done, index = done + length, index + 1
+
+
+def alarms(half: int, num_steps: int) -> tuple[Counter[tuple[str, str]], int, int]:
+    """Judge healthy runs as they grow: findings that were ever shown, by rule and worst severity; runs and steps."""
+    found: Counter[tuple[str, str]] = Counter()
+    runs = steps = 0
+    for seed, kind, length in seeds(half, num_steps):
+        metrics = healthy(length, seed=seed, kind=kind)
+        shown: dict[str, set[str]] = {}
+        for end in (*range(EVERY, length, EVERY), length):
+            restarts = (length // 3,) if seed % 3 == 0 and end > length // 3 else ()
+            part = {name: values[:end] for name, values in metrics.items()}
+            for finding in judge(as_run(part, restarts=restarts, finished=end == length)).findings:
+                shown.setdefault(finding.code, set()).add(str(finding.severity))
+        order = [str(severity) for severity in Severity]
+        found.update((code, min(severities, key=order.index)) for code, severities in shown.items())
+        runs, steps = runs + 1, steps + length
+    return found, runs, steps
+
+
+def delays(half: int, num_runs: int) -> dict[str, list[int | None]]:
+    """Put each fault into some runs, at different steps."""
+    found: dict[str, list[int | None]] = {fault.name: [] for fault in FAULTS}
+    for index in range(num_runs):
+        seed, kind = 10_000 + 2 * index + half, ("ppo", "grpo")[index % 2]
+        metrics = healthy(260, seed=seed, kind=kind)
+        at = 70 + (37 * index) % 150
+        for fault in FAULTS:
+            found[fault.name].append(delay(metrics, fault, at))
+    return found
+
+
+def rows_of_alarms(half: int, num_steps: int) -> list[str]:
+    """Return the table's rows on healthy runs of one half."""
+    found, runs, steps = alarms(half, num_steps)
+    warnings = sum(n for (_, severity), n in found.items() if severity == Severity.WARN)
+    errors = sum(n for (_, severity), n in found.items() if severity == Severity.ERROR)
+    by_rule = ", ".join(f"{code} {n}" for (code, severity), n in sorted(found.items()) if severity != Severity.INFO)
+    return [f"{runs} | {steps} | {errors} | {warnings} | {1000 * warnings / steps:.3f} | {by_rule or '-'}"]
+
+
+def rows_of_delays(half: int, num_runs: int) -> list[str]:
+    """Return the table's rows on faults of one half."""
+    rows = []
+    for name, values in delays(half, num_runs).items():
+        seen = [value for value in values if value is not None]
+        in_time = sum(value <= SOON for value in seen)
+        middle = f"{np.median(seen):.0f}" if seen else "-"
+        worst = f"{max(seen)}" if len(seen) == len(values) else "missed"
+        rows.append(f"{name} | {len(values)} | {in_time} | {middle} | {worst}")
+    stalls = [stall_found(healthy(200, seed=20_000 + 2 * index + half)) for index in range(num_runs)]
+    rows.append(f"stall (3 x p95, from 10 min) | {len(stalls)} | {sum(stalls)} | - | -")
+    return rows
+
+
+def rows_of_logs(folder: Path | None) -> list[str]:
+    """Judge the logs of real runs that can be read."""
+    rows = []
+    for path in sorted(folder.iterdir()) if folder is not None else []:
+        try:
+            verdict = judge(load_run(path))
+        except OrzError as error:
+            rows.append(f"{path.name} | - | - | - | {str(error).splitlines()[0][-60:]}")
+            continue
+        found = ", ".join(f"{f.severity}: {f.code}" for f in verdict.findings) or "-"
+        errors, warnings = verdict.count(Severity.ERROR), verdict.count(Severity.WARN)
+        rows.append(f"{path.name} | {len(verdict.run.steps)} | {errors} | {warnings} | {found}")
+    return rows
+
+
+def table(head: str, rows: list[str]) -> str:
+    """Write rows as a Markdown table."""
+    lines = [f"| {head} |", "|" + "---|" * (head.count("|") + 1), *(f"| {row} |" for row in rows)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=100_000, help="healthy steps in all")
+    parser.add_argument("--runs", type=int, default=20, help="runs with each fault, in each half")
+    parser.add_argument("--logs", type=Path, help="a folder with logs of real healthy runs")
+    parser.add_argument("--out", type=Path, help="a Markdown file; by default stdout")
+    args = parser.parse_args()
+    parts = ["# Alarms of orz monitor", INTRODUCTION]
+    for name, half in HALVES.items():
+        parts.append(f"## Healthy runs: {name}")
+        head = "runs | steps | errors | warnings | warnings per 1,000 steps | by rule"
+        parts.append(table(head, rows_of_alarms(half, args.steps // 2)))
+    for name, half in HALVES.items():
+        parts.append(f"## Faults: {name}")
+        parts.append(table("fault | runs | within 10 steps | median delay | worst", rows_of_delays(half, args.runs)))
+    logs = rows_of_logs(args.logs)
+    if logs:
+        parts += ["## Logs of real runs", table("log | steps | errors | warnings | findings", logs)]
+    text = "\n\n".join(parts) + "\n"
+    if args.out is None:
+        sys.stdout.write(text)
+    else:
+        args.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""What is to be brought of each checkpoint, and from which node: read, and nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orz_ckpt.cluster.collect_check import Checked, check_plan
+from orz_ckpt.cluster.collect_outcome import Gathered, Move
+from orz_ckpt.cluster.collect_plan import GroupPlan, beside, plan_group
+from orz_ckpt.cluster.collect_records import Records, merged_manifest, missing_nodes, read_records
+from orz_ckpt.cluster.fleet import Fleet
+from orz_ckpt.cluster.groups import Group, Located
+from orz_ckpt.cluster.locate import Location, is_here
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
+from orz_ckpt.node.pieces import STEP, LocatedPiece
+from orz_ckpt.report.words import count, size
+from orz_cli.errors import UsageError
+from orz_cli.findings import Severity
+
+
+@dataclass(slots=True)
+class Task:
+    """One checkpoint on its way."""
+
+    group: Group
+    records: Records
+    plan: GroupPlan
+    checked: Checked
+    failed: bool = False
+    committed: bool = False
+
+
+def plan_tasks(fleet: Fleet, found: Location, dest: Path | None, findings: list[NodeFinding]) -> list[Task]:
+    """Plan each checkpoint; what cannot be collected is told.
+
+    Args:
+        fleet: the nodes.
+        found: what `locate` found there.
+        dest: the run's folder on this machine; None where it is not on this machine.
+        findings: what there is to tell is added.
+
+    Raises:
+        UsageError: `dest` lies inside a piece.
+    """
+    tasks = []
+    for group in found.groups:
+        for member in group.members:
+            if dest is None:
+                continue
+            if is_here(member.piece) and dest != Path(member.piece.path) and dest.is_relative_to(member.piece.path):
+                raise UsageError(f"--to {dest} lies inside {member.piece.path}", remedy="give a folder outside of it")
+        if all(member.piece.in_flight for member in group.members):
+            message = f"{group.title} is a save that is going on, or was cut off; it was left where it is"
+            findings.append(node_finding("in_flight", message, path=group.title, node=group.members[0].nodes[0]))
+        elif len(group.attempts) <= 1 and group.files:
+            task = _task(fleet, group, dest, findings)
+            if task is not None:
+                tasks.append(task)
+    planned = {key_of(task, move) for task in tasks for move in task.checked.moves}
+    return [*tasks, *_beside(fleet, found, planned, dest, findings)]
+
+
+def _beside(
+    fleet: Fleet, found: Location, planned: set[str], dest: Path | None, findings: list[NodeFinding]
+) -> Iterator[Task]:
+    """Plan what lies beside DeepSpeed's folders. Where nodes differ in it, it stays there."""
+    members: dict[str, list[Located]] = {}
+    for group in found.groups:
+        for member in group.members:
+            names = beside(member.piece)
+            parent, node = member.piece.path.rpartition("/")[0], member.nodes[0]
+            if not names or not f"{parent}/".startswith(f"{member.piece.base}/"):
+                continue
+            said = fleet.ask("states", {node: {"paths": [f"{parent}/{name}" for name in names]}})[node]
+            files = {
+                name: int(said.value[path]["size"]) for name in names if (path := f"{parent}/{name}") in said.value
+            }
+            rel = group.rel.rpartition("/")[0]
+            files = {name: size for name, size in files.items() if f"{rel}/{name}".lstrip("/") not in planned}
+            piece = LocatedPiece(path=parent, base=member.piece.base, kind="beside", files=files)
+            members.setdefault(rel, []).append(Located(piece=piece, nodes=(node,)))
+    for rel, located in members.items():
+        noted: list[NodeFinding] = []
+        unique = {(member.nodes[0], member.piece.path): member for member in located if member.piece.files}
+        group = Group(rel=rel, kind="beside", step=None, members=tuple(unique.values()))
+        task = _task(fleet, group, dest, noted) if unique else None
+        findings += [replace(entry, severity=Severity.WARN) for entry in noted]
+        if task is not None and task.checked.moves:
+            task.failed = False
+            yield task
+
+
+def _task(fleet: Fleet, group: Group, dest: Path | None, findings: list[NodeFinding]) -> Task | None:
+    records = _records(fleet, group, findings) if group.kind == STEP else read_records([])
+    for why in records.unreadable:
+        remedy = "take an older step, or remove the broken record if another node has the same"
+        findings.append(node_finding("manifest_torn", why, remedy=remedy, path=group.title))
+    try:
+        plan = plan_group(group, records.entries)
+    except UnsafePathError as error:
+        remedy = "do not load this checkpoint"
+        findings.append(node_finding("path_escapes", str(error), remedy=remedy, path=group.title))
+        return None
+    conflicts = [*plan.conflicts, *(f"{name}: two records state different bytes" for name in records.disagreements)]
+    for conflict in conflicts:
+        remedy = "keep the right one: move the other away there, then collect again"
+        findings.append(node_finding("collect_conflict", conflict, remedy=remedy, path=group.title))
+    if conflicts:
+        return None
+    if plan.left:
+        listed = ", ".join(f"{origin.path} on {origin.node}" for origin in plan.left[:3])
+        message = f"{count(len(plan.left), 'file')} that no record of the save names: {listed}"
+        findings.append(node_finding("collect_left", message, path=group.title))
+    task = Task(group=group, records=records, plan=plan, checked=check_plan(fleet, plan, dest))
+    findings += task.checked.findings
+    task.failed = any(entry.severity is Severity.ERROR for entry in task.checked.findings)
+    in_the_way = _other_manifest(task, dest)
+    if in_the_way is not None:
+        findings.append(in_the_way)
+        return None
+    return task
+
+
+def _records(fleet: Fleet, group: Group, findings: list[NodeFinding]) -> Records:
+    texts: list[Mapping[str, str]] = []
+    for member in group.members:
+        node = member.nodes[0]
+        said = fleet.ask("records", {node: {"folder": member.piece.path}})
+        findings += silent_nodes({name: answer for name, answer in said.items() if answer.trouble}, group.title)
+        texts += [answer.value for answer in said.values() if answer.trouble is None]
+    return read_records(texts)
+
+
+def _other_manifest(task: Task, dest: Path | None) -> NodeFinding | None:
+    """Return a finding if a committed step folder stands at the destination that is not all of this one."""
+    if dest is None or task.group.kind != STEP:
+        return None
+    path = dest / task.group.rel / MANIFEST_NAME
+    if not path.exists():
+        return None
+    extra = [file for file in task.plan.files if file.entry is None and not file.name.startswith(".orz/")]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    merged = None if extra else merged_manifest(task.records, {})
+    if merged is not None and merged[1] == text:
+        return None
+    message = f"{path.parent} is committed already, and its manifest is not that of all pieces together"
+    remedy = f"collect to another folder: --to {dest}-collected; nothing there is ever replaced"
+    return node_finding("collect_conflict", message, remedy=remedy, path=path)
+
+
+def key_of(task: Task, move: Move) -> str:
+    """Return the name of a file below the destination."""
+    return f"{task.group.rel}/{move.file.name}".lstrip("/")
+
+
+def lacking(task: Task, where: str) -> list[NodeFinding] | None:
+    """Return what a step folder lacks to be committed; None where it lacks nothing.
+
+    Args:
+        task: its files are at the destination.
+        where: that is.
+    """
+    found = []
+    nodes = missing_nodes(task.records)
+    if nodes:
+        message = (
+            f"{task.group.title}: of {', '.join(nodes)}, which took part in the save, there is no record on any node"
+        )
+        remedy = "start those nodes, then collect again: it goes on from here"
+        found.append(node_finding("pieces_incomplete", message, remedy=remedy, path=where))
+    if not nodes and task.group.complete is True:
+        return None
+    if not task.records.manifests:
+        message = "no node recorded what it saved: the save never came to its end"
+        remedy = f"orz ckpt manifest {where}, once you know that these weights are whole"
+        found.append(node_finding("uncommitted", message, remedy=remedy, path=where))
+    return found
+
+
+def gathered(task: Task) -> Gathered:
+    """Return a checkpoint as the result of the command lists it."""
+    return Gathered(
+        rel=task.group.rel,
+        kind=task.group.kind,
+        step=task.group.step,
+        moves=task.checked.moves,
+        complete=task.group.complete,
+        committed=task.committed,
+    )
+
+
+def told(task: Task, where: str) -> NodeFinding:
+    """Return what came of one checkpoint, which is at `where` now."""
+    moves = task.checked.moves
+    nodes = dict.fromkeys(move.origin.node for move in moves if not move.there)
+    came = f"from {', '.join(nodes)}" if nodes else "all there already"
+    nbytes = sum(move.file.size for move in moves)
+    message = f"{count(len(moves), 'file')}, {size(nbytes)}, {came}{'; committed' if task.committed else ''}"
+    return node_finding("collected", message, path=where)

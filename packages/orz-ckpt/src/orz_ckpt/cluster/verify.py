@@ -1,0 +1,249 @@
+"""Verify a checkpoint where it lies: each node what is on its own disk, and from here what they have together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from orz_ckpt.cluster.collect_check import check_plan
+from orz_ckpt.cluster.collect_plan import plan_group
+from orz_ckpt.cluster.collect_records import Records, read_records
+from orz_ckpt.cluster.fleet import LONG_S, Fleet
+from orz_ckpt.cluster.groups import Group, Located, newest_groups
+from orz_ckpt.cluster.locate import locate
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.cluster.verify_outcome import ClusterReport, VerifiedPiece
+from orz_ckpt.findings import RULES, Level, conclude
+from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
+from orz_ckpt.node.pieces import STEP
+from orz_ckpt.node.scan import BUDGET_S
+from orz_cli.findings import Severity, Status
+
+_AGREE: Final = (("step", "steps_mixed", "step"), ("world_size", "worlds_mixed", "number of ranks"))
+"""Key of a node's answer, finding where two differ, and what to call it."""
+
+
+@dataclass(slots=True)
+class _Task:
+    """One checkpoint: its pieces, and what was found."""
+
+    group: Group
+    records: Records
+    findings: list[NodeFinding]
+
+
+def verify_nodes(
+    fleet: Fleet,
+    run: str,
+    *,
+    level: Level = Level.FULL,
+    inert: frozenset[str] = frozenset(),
+    sample: float = 0.01,
+    require_manifest: bool = False,
+    budget_s: float = BUDGET_S,
+) -> ClusterReport:
+    """Let every node of `fleet` verify what it has of `run`, and judge what all have together.
+
+    As on one disk the newest step decides. A node that gives no answer leaves the verdict open: it is never a pass.
+
+    Args:
+        fleet: the nodes.
+        run: a run or a checkpoint, as the user or a configuration spells it.
+        level: how much is read.
+        inert: names that a pickle may call beside the known ones; nothing is ever called.
+        sample: share of the bytes that `Level.SAMPLE` reads.
+        require_manifest: count a foreign folder without manifest as failed.
+        budget_s: how long a node may search.
+    """
+    begin = time.perf_counter()
+    found = locate(fleet, [run], budget_s=budget_s)
+    findings: list[NodeFinding] = list(found.findings)
+    groups = [] if found.everywhere else [group for group in found.groups if not _in_flight(group)]
+    if not found.everywhere:
+        findings += [_flying(group) for group in found.groups if _in_flight(group)]
+    newest = newest_groups(groups)
+    tasks = [_task(fleet, group, level, findings) for group in groups]
+    options = {
+        "level": level.value,
+        "inert": sorted(inert),
+        "sample": sample,
+        "require_manifest": require_manifest,
+    }
+    answers, silent = _ask(fleet, tasks, options, run)
+    findings += silent
+    pieces = []
+    good = ""
+    for task in tasks:
+        mine = [answers[id(member)] for member in task.group.members if id(member) in answers]
+        task.findings += _agreement(task.group, mine)
+        pieces += [piece for _, piece in mine]
+        both = [*task.findings, *(entry for _, piece in mine for entry in piece.findings)]
+        unmixed = task.group.complete is not False and len(task.group.attempts) <= 1
+        if conclude(both) is Status.OK and unmixed and len(mine) == len(task.group.members):
+            good = task.group.title
+        findings += both if task.group in newest else [entry for one in both for entry in _milder(one)]
+    if newest and good not in {group.title for group in newest}:
+        message = f"the newest good checkpoint is {good}" if good else "no checkpoint of this run is good"
+        findings.append(node_finding("newest_good", message, path=good or run))
+    return ClusterReport(
+        path=run,
+        level=level,
+        nodes=[node.name for node in fleet.nodes],
+        pieces=pieces,
+        findings=findings,
+        newest_good=good,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _in_flight(group: Group) -> bool:
+    return all(member.piece.in_flight for member in group.members)
+
+
+def _flying(group: Group) -> NodeFinding:
+    message = f"{group.title} is a save that is going on, or was cut off; it was not verified"
+    return node_finding("in_flight", message, path=group.title, node=group.members[0].nodes[0])
+
+
+def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding]) -> _Task:
+    """Find out what records say of one checkpoint, and whether its copies agree."""
+    records = _records(fleet, group, findings) if group.kind == STEP else read_records([])
+    noted = [
+        node_finding("manifest_torn", why, remedy="take an older step", path=group.title) for why in records.unreadable
+    ]
+    whole = all(_is_whole(group, member) for member in group.members)
+    if group.kind == STEP and not any(member.piece.committed for member in group.members):
+        message = f"no node has a {MANIFEST_NAME} of it: the save never came to its end"
+        noted.append(node_finding("uncommitted", message, remedy="use an older checkpoint", path=group.title))
+    try:
+        plan = plan_group(group, records.entries)
+    except UnsafePathError as error:
+        remedy = "do not load this checkpoint"
+        noted.append(node_finding("path_escapes", str(error), remedy=remedy, path=group.title))
+        return _Task(group=group, records=records, findings=noted)
+    conflicts = [*plan.conflicts, *(f"{name}: two records state different bytes" for name in records.disagreements)]
+    for conflict in conflicts:
+        remedy = "see which one is of the save, and move the other away"
+        noted.append(node_finding("collect_conflict", conflict, remedy=remedy, path=group.title))
+    # Of a step folder the records say which bytes are right, and each node compares with them.
+    copied = replace(plan, files=tuple(file for file in plan.files if len(file.origins) > 1 and file.entry is None))
+    if copied.files and level.reads_all:
+        noted += check_plan(fleet, copied, None).findings
+    if not whole and len(group.members) > 1:
+        nodes = ", ".join(group.nodes)
+        message = f"its files lie on {nodes}; each was verified there, by itself"
+        remedy = "orz ckpt collect, then orz ckpt verify, to see how shards fit together"
+        noted.append(node_finding("verified_apart", message, remedy=remedy, path=group.title))
+    return _Task(group=group, records=records, findings=noted)
+
+
+def _is_whole(group: Group, member: Located) -> bool:
+    """Return whether a piece is to be verified as a checkpoint: it is one, or it is all there is and may be one."""
+    piece = member.piece
+    if piece.complete is None:
+        return len(group.members) == 1
+    return piece.complete and (piece.kind != STEP or piece.committed is True)
+
+
+def _records(fleet: Fleet, group: Group, findings: list[NodeFinding]) -> Records:
+    texts: list[Mapping[str, str]] = []
+    for member in group.members:
+        node = member.nodes[0]
+        said = fleet.ask("records", {node: {"folder": member.piece.path}})
+        findings += silent_nodes({name: answer for name, answer in said.items() if answer.trouble}, group.title)
+        texts += [answer.value for answer in said.values() if answer.trouble is None]
+    return read_records(texts)
+
+
+def _ask(
+    fleet: Fleet, tasks: Sequence[_Task], options: Mapping[str, Any], run: str
+) -> tuple[dict[int, tuple[Mapping[str, Any], VerifiedPiece]], list[NodeFinding]]:
+    """Let all nodes verify at once; a disk that several see is read by the one that has the least to do."""
+    mine: dict[str, list[tuple[_Task, Located]]] = {}
+    for task in tasks:
+        for member in task.group.members:
+            node = min(member.nodes, key=lambda name: len(mine.get(name, ())))
+            mine.setdefault(node, []).append((task, member))
+    questions = {
+        node: {
+            "pieces": [
+                {
+                    "path": member.piece.path,
+                    "whole": _is_whole(task.group, member),
+                    "entries": {
+                        name: [entry.size, entry.algo, entry.digest]
+                        for name, entry in task.records.entries.items()
+                        if name in member.piece.files
+                    },
+                }
+                for task, member in pairs
+            ],
+            **options,
+        }
+        for node, pairs in mine.items()
+    }
+    said = fleet.ask("verify", questions, timeout_s=LONG_S)
+    silent = silent_nodes({node: answer for node, answer in said.items() if answer.trouble is not None}, run)
+    answers: dict[int, tuple[Mapping[str, Any], VerifiedPiece]] = {}
+    for node, pairs in mine.items():
+        if said[node].trouble is None:
+            for (task, member), value in zip(pairs, said[node].value, strict=True):
+                answers[id(member)] = (value, _verified(node, task.group, member, value))
+    return answers, silent
+
+
+def _verified(node: str, group: Group, member: Located, value: Mapping[str, Any]) -> VerifiedPiece:
+    return VerifiedPiece(
+        node=node,
+        nodes=member.nodes,
+        path=member.piece.path,
+        rel=group.rel,
+        kind=group.kind,
+        step=group.step,
+        ranks=tuple(member.piece.ranks),
+        files=int(value["files"]),
+        bytes=int(value["bytes"]),
+        tensors=int(value["tensors"]),
+        whole=_is_whole(group, member),
+        findings=tuple(_finding(node, entry) for entry in value["findings"]),
+    )
+
+
+def _finding(node: str, entry: Mapping[str, Any]) -> NodeFinding:
+    """Return a node's finding as one of ours; a code that this version does not know is one that cannot be judged."""
+    if entry["code"] not in RULES:
+        message = f"{node} found {entry['code']!r}, which this version does not know: {entry['message']}"
+        remedy = "install the same version of orz-ckpt on all nodes"
+        return node_finding("node_failed", message, remedy=remedy, path=entry["path"], node=node)
+    return NodeFinding(
+        code=str(entry["code"]),
+        severity=Severity(entry["severity"]),
+        message=f"on {node}: {entry['message']}",
+        remedy=str(entry["remedy"]),
+        path=str(entry["path"]),
+        tensor=str(entry["tensor"]),
+        status=Status(entry["status"]),
+        node=node,
+    )
+
+
+def _agreement(group: Group, answers: Sequence[tuple[Mapping[str, Any], VerifiedPiece]]) -> list[NodeFinding]:
+    """Say where the shards of one checkpoint state different steps or numbers of ranks on different nodes."""
+    findings = []
+    for key, code, noun in _AGREE:
+        stated = {piece.node: value[key] for value, piece in answers if value[key] is not None}
+        if len(set(stated.values())) > 1:
+            listed = ", ".join(f"{number} on {node}" for node, number in stated.items())
+            message = f"the nodes' shards state different values, {noun}: {listed}"
+            findings.append(node_finding(code, message, remedy="take an older step", path=group.title))
+    return findings
+
+
+def _milder(entry: NodeFinding) -> list[NodeFinding]:
+    """Return a finding about an older step, which no longer decides: errors as warnings, and no notes."""
+    if entry.severity is Severity.INFO:
+        return []
+    decides = entry.severity is Severity.ERROR and entry.status is not Status.REFUSED
+    return [replace(entry, severity=Severity.WARN) if decides else entry]

@@ -1,0 +1,80 @@
+"""Bytes on their way: each is hashed once, and what does not match never gets a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from orz_ckpt.errors import CkptError
+from orz_ckpt.manifest import FileEntry
+from orz_ckpt.reading import new_hasher
+
+if TYPE_CHECKING:
+    from orz_ckpt.copy.plan import Unit
+    from orz_ckpt.copy.tree import Tree
+
+
+class DiffersError(CkptError, ValueError):
+    """What was read is not what the manifest says."""
+
+
+class Checked:
+    """An iterable of a file's bytes, which raises at its end where they are not those that were expected.
+
+    Args:
+        data: the bytes.
+        name: what to call the file.
+        size: how many there have to be.
+        entry: what a manifest says of them; None where none does.
+        advance: told of bytes.
+    """
+
+    def __init__(
+        self, data: Iterable[Any], name: str, size: int, entry: FileEntry | None, advance: Callable[[int], None]
+    ) -> None:
+        self._data, self._name, self._size, self._entry, self._advance = data, name, size, entry, advance
+        self._hasher = new_hasher(entry.algo if entry is not None else "blake3")
+        self.nbytes = 0
+
+    @property
+    def digest(self) -> str:
+        """Of the bytes so far."""
+        return self._hasher.hexdigest()
+
+    def add(self, piece: Any) -> None:
+        """Count bytes that are at the destination already."""
+        view = memoryview(piece).cast("B")
+        self._hasher.update(view)
+        self.nbytes += len(view)
+        self._advance(len(view))
+
+    def __iter__(self) -> Iterator[Any]:
+        for piece in self._data:
+            self.add(piece)
+            yield piece
+        self.check()
+
+    def check(self) -> None:
+        """Compare with what was expected.
+
+        Raises:
+            DiffersError: they are others.
+        """
+        if self.nbytes != self._size:
+            raise DiffersError(
+                f"{self._name}: {self.nbytes:,} bytes came, {self._size:,} were expected",
+                remedy="wait until nothing writes there, then copy again",
+            )
+        if self._entry is not None and self.digest != self._entry.digest:
+            raise DiffersError(
+                f"{self._name}: expected {self._entry.algo} {self._entry.digest[:16]}..., got {self.digest[:16]}...",
+                remedy="the source is damaged: copy an older step, or from another place",
+            )
+
+
+def digest_of(tree: Tree, unit: Unit, name: str) -> str:
+    """Return the blake3 of a file of the source."""
+    hasher = new_hasher("blake3")
+    for piece in tree.read(unit.key(name)):
+        hasher.update(memoryview(piece).cast("B"))
+    return hasher.hexdigest()

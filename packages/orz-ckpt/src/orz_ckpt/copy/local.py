@@ -1,0 +1,186 @@
+"""Copy to a folder of this machine: each checkpoint appears whole and at once, and a killed copy goes on.
+
+In flight everything lies in `.NAME.orz-copy/` beside the destination `NAME`. What lies there is hashed before it is
+believed; a file that no manifest covers is begun anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from orz_ckpt.copy.checked import Checked, DiffersError, digest_of
+from orz_ckpt.copy.plan import Unit
+from orz_ckpt.copy.tree import Tree
+from orz_ckpt.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
+from orz_ckpt.folder import folders, free_bytes, plain_files
+from orz_ckpt.locking import held
+from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
+from orz_ckpt.reading import read_once
+from orz_ckpt.remote import READ_BYTES
+
+_FILES: Final = "files"
+
+
+class LocalPlace:
+    """A destination on this machine.
+
+    Args:
+        folder: it need not be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.shown = str(folder)
+        self._staging = self.folder.with_name(f".{self.folder.name}.orz-copy")
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the lock of this destination.
+
+        Raises:
+            CkptError: another process copies there.
+        """
+        make_folders(self._staging)
+        with held(self._staging / "lock", f"another process copies to {self.shown}"):
+            try:
+                yield
+            finally:
+                if not (self._staging / _FILES).exists():
+                    self.clear()  # nothing is there to go on from
+
+    def clear(self) -> None:
+        """Remove what was in flight."""
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def free(self) -> int | None:
+        """Return the bytes that are free there."""
+        return free_bytes(self.folder)
+
+    def staged(self, unit: Unit) -> int:
+        """Return how many bytes of `unit` an earlier copy left."""
+        paths = [self._staging / _FILES / unit.key(name) for name in unit.files]
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+    def has(self, tree: Tree, unit: Unit) -> bool:
+        """Return whether `unit` is there already.
+
+        Raises:
+            CheckpointExistsError: something else is.
+            OSError: it cannot be read.
+        """
+        final = self.folder / unit.rel
+        if final.is_symlink() or (final.exists() and not final.is_dir()):
+            raise CheckpointExistsError(f"{final} is there and is no folder", remedy="choose another DEST")
+        if not final.is_dir() or not any(final.iterdir()):
+            return False
+        if unit.manifest is None:
+            return _has_files(tree, unit, final)
+        try:
+            there = load(final / MANIFEST_NAME)
+        except (FileNotFoundError, ManifestError):
+            there = None
+        if there is None or there.root_sha256 != unit.identity:
+            raise _taken(final)
+        for name, entry in unit.entries.items():
+            file = final / name
+            if not file.is_file() or file.stat().st_size != entry.size:
+                remedy = f"look at it with `orz ckpt verify {final}`, then move it away"
+                raise CheckpointExistsError(f"{final} was copied before, and {name} has changed since", remedy=remedy)
+        return True
+
+    def bring(self, tree: Tree, unit: Unit, advance: Callable[[int], None]) -> None:
+        """Copy all files of `unit`, then let it appear.
+
+        Raises:
+            DiffersError: a file is not what its manifest says; nothing appeared.
+            StorageFullError: there is no room; the next copy goes on.
+            OSError: the source cannot be read, or this disk refuses.
+        """
+        staged = self._staging / _FILES / unit.rel
+        make_folders(staged)
+        for name in unit.files:
+            self._bring_file(tree, unit, name, staged / name, advance)
+        for name, path in list(plain_files(staged)):
+            if name not in unit.files:
+                path.unlink()  # of an earlier copy, when the source had other files
+        if unit.manifest is not None:
+            write_synced(staged / MANIFEST_NAME, unit.text.decode())
+        for folder in folders(staged):
+            sync_folder(folder)
+        final = self.folder / unit.rel
+        make_folders(final.parent)
+        if final.is_dir():
+            final.rmdir()  # it is empty
+        staged.rename(final)
+        sync_folder(final.parent)
+
+    def _bring_file(self, tree: Tree, unit: Unit, name: str, target: Path, advance: Callable[[int], None]) -> None:
+        """Copy one file, from where an earlier copy came to; where that was not the same file, from its start."""
+        make_folders(target.parent)
+        covered = name in unit.entries and target.is_file()
+        begun = min(target.stat().st_size, unit.files[name]) if covered else 0
+        if begun:
+            try:
+                self._write_file(tree, unit, name, target, begun, advance)
+            except DiffersError:
+                advance(-unit.files[name])
+            else:
+                return
+        try:
+            self._write_file(tree, unit, name, target, 0, advance)
+        except DiffersError:
+            target.unlink()
+            raise
+
+    def _write_file(
+        self, tree: Tree, unit: Unit, name: str, target: Path, begun: int, advance: Callable[[int], None]
+    ) -> None:
+        """Keep the first `begun` bytes of `target`, append the rest, and flush it."""
+        key = unit.key(name)
+        data = tree.read(key, begun)
+        checked = Checked(data, f"{tree.shown}/{key}", unit.files[name], unit.entries.get(name), advance)
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with os.fdopen(descriptor, "r+b", buffering=0) as stream:
+            stream.truncate(begun)
+            while checked.nbytes < begun and (piece := stream.read(min(READ_BYTES, begun - checked.nbytes))):
+                checked.add(piece)
+            try:
+                for piece in checked:
+                    _write(stream, piece)
+                os.fsync(descriptor)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                remedy = "free some space, then copy again: it goes on where it stopped"
+                message = f"{target} cannot be written: {error.strerror or error}"
+                raise StorageFullError(message, remedy=remedy, path=self.shown) from error
+
+
+def _has_files(tree: Tree, unit: Unit, final: Path) -> bool:
+    """Return True where a folder without a manifest has the very files of the source, byte by byte."""
+    there = {name: path.stat().st_size for name, path in plain_files(final)}
+    same = there == dict(unit.files) and all(
+        digest_of(tree, unit, name) == read_once(final / name).digest for name in unit.files
+    )
+    if not same:
+        raise _taken(final)
+    return True
+
+
+def _taken(final: Path) -> CheckpointExistsError:
+    return CheckpointExistsError(
+        f"{final} is there already and holds something else", remedy="choose another DEST, or move it away"
+    )
+
+
+def _write(stream: BinaryIO, piece: Any) -> None:
+    """Write all of `piece`; a full disk may take a part of it."""
+    view = memoryview(piece).cast("B")
+    while view:
+        view = view[stream.write(view) :]

@@ -1,0 +1,142 @@
+"""What is copied: the checkpoints below a place, each of which appears at once at the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orz_ckpt.copy.tree import Tree
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.manifest import (
+    MANIFEST_NAME,
+    PRIVATE_DIR,
+    FileEntry,
+    Manifest,
+    ManifestError,
+    NewerManifestError,
+    UnsafePathError,
+    loads,
+)
+from orz_ckpt.report.words import count
+from orz_ckpt.steps import attempt_named
+from orz_ckpt.storage import PENDING_NAME
+
+_OURS = (b'"root_sha256"', b'"manifest_sha256"')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """A checkpoint, or a folder that no manifest covers."""
+
+    rel: str
+    """Its folder, relative to source and destination; empty for these themselves."""
+    files: Mapping[str, int]
+    """Relative to its folder -> bytes; without the manifest."""
+    manifest: Manifest | None
+    text: bytes = b""
+    """Of the manifest, as it is."""
+
+    @property
+    def entries(self) -> Mapping[str, FileEntry]:
+        """What the manifest says of its files."""
+        return {} if self.manifest is None else self.manifest.files
+
+    @property
+    def bytes(self) -> int:
+        """Of its files."""
+        return sum(self.files.values())
+
+    @property
+    def identity(self) -> str:
+        """Tells a copy of these very files from another one: their digests, or names and sizes where none is known."""
+        if self.manifest is not None:
+            return self.manifest.root_sha256
+        return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
+
+    def key(self, name: str) -> str:
+        """Return the name of a file relative to source and destination."""
+        return f"{self.rel}/{name}" if self.rel else name
+
+
+def plan_copy(tree: Tree) -> tuple[list[Unit], list[CkptFinding]]:
+    """Return the units below `tree`, and why something else is not copied.
+
+    Of a run these are its committed steps; of any other folder all it holds.
+
+    Raises:
+        OrzError: it cannot be listed.
+    """
+    sizes = tree.sizes()
+    findings: list[CkptFinding] = []
+    units: list[Unit] = []
+    steps = _steps(sizes)
+    for rel in steps or [""]:
+        prefix = f"{rel}/" if rel else ""
+        mine = {name.removeprefix(prefix): nbytes for name, nbytes in sizes.items() if name.startswith(prefix)}
+        unit = _unit(tree, rel, mine, findings)
+        if unit is not None:
+            units.append(unit)
+    return units, findings
+
+
+def _steps(sizes: Mapping[str, int]) -> list[str]:
+    """Return the step folders of a run; none of any other folder."""
+    found = set()
+    for name in sizes:
+        parts = name.split("/")
+        if len(parts) > 2 and parts[0] == CHECKPOINTS_DIR and attempt_named(parts[1]) is None:  # noqa: PLR2004
+            found.add("/".join(parts[:2]))
+    return sorted(found)
+
+
+def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFinding]) -> Unit | None:
+    where = f"{tree.shown}/{rel}" if rel else tree.shown
+    path = f"{where}/{MANIFEST_NAME}"
+    name = f"{rel}/{MANIFEST_NAME}" if rel else MANIFEST_NAME
+    text = tree.text(name) if MANIFEST_NAME in sizes else None
+    if text is None or not any(mark in text for mark in _OURS):
+        if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
+            message = f"there is no {MANIFEST_NAME}: the save never came to its end, and it was not copied"
+            findings.append(finding("uncommitted", message, remedy=f"orz ckpt verify {where}", path=where))
+            return None
+        message = "there is no manifest: bytes that changed before they were copied cannot be told"
+        findings.append(finding("no_manifest", message, path=where))
+        return Unit(rel=rel, files=sizes, manifest=None)
+    try:
+        manifest = loads(text, source=path)
+    except ManifestError as error:
+        codes = {NewerManifestError: "manifest_newer", UnsafePathError: "path_escapes"}
+        code = codes.get(type(error), "manifest_torn")
+        findings.append(finding(code, str(error), remedy="copy an older step", path=path))
+        return None
+    files, left = _chosen(sizes, manifest)
+    bad = [
+        finding("file_missing", f"it is not there; {entry.size:,} bytes expected", path=f"{where}/{name}")
+        if name not in sizes
+        else finding("size_differs", f"expected {entry.size:,} bytes, got {sizes[name]:,}", path=f"{where}/{name}")
+        for name, entry in manifest.files.items()
+        if sizes.get(name) != entry.size
+    ]
+    if bad:
+        findings += bad
+        return None
+    if left:
+        message = f"{count(len(left), 'file')} that the manifest does not name: {', '.join(left[:3])}"
+        findings.append(finding("collect_left", message, path=where))
+    return Unit(rel=rel, files=files, manifest=manifest, text=text)
+
+
+def _chosen(sizes: Mapping[str, int], manifest: Manifest) -> tuple[dict[str, int], list[str]]:
+    """Return what the manifest names and what nodes recorded, and the names of what else is there."""
+    files: dict[str, int] = {}
+    left = []
+    for name, nbytes in sizes.items():
+        private = name.startswith(f"{PRIVATE_DIR}/")
+        if name in manifest.files or (private and name != f"{PRIVATE_DIR}/{PENDING_NAME}"):
+            files[name] = nbytes
+        elif name != MANIFEST_NAME and not private:
+            left.append(name)
+    return files, left

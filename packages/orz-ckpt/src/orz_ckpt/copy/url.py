@@ -1,0 +1,159 @@
+"""Copy to a store behind a URL, where nothing can be renamed: files first, the manifest last, which is the commit.
+
+`.orz/copying` holds what is being copied, so that a later copy of the same may replace what a killed one left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from orz_ckpt.copy.checked import Checked, digest_of
+from orz_ckpt.copy.plan import Unit
+from orz_ckpt.copy.tree import Tree
+from orz_ckpt.errors import CheckpointExistsError
+from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, FileEntry, ManifestError, loads
+from orz_ckpt.reading import new_hasher
+from orz_ckpt.remote import Remote, RemoteError
+
+COPYING: Final = f"{PRIVATE_DIR}/copying"
+
+
+class UrlPlace:
+    """A destination behind a URL.
+
+    Args:
+        remote: it may be written.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote, self.shown = remote, remote.shown
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Do nothing: stores know no locks."""
+        yield
+
+    def clear(self) -> None:
+        """Do nothing: nothing is left in flight."""
+
+    def free(self) -> int | None:
+        """Return None: stores do not say."""
+        return None
+
+    def staged(self, unit: Unit) -> int:  # noqa: ARG002  like the other place's
+        """Return 0."""
+        return 0
+
+    def has(self, tree: Tree, unit: Unit) -> bool:
+        """Return whether `unit` is there already.
+
+        Raises:
+            CheckpointExistsError: something else is.
+            RemoteError: the store refuses.
+        """
+        there = self._remote.sizes(unit.rel)
+        if not there or self._begun(unit):
+            return False
+        if unit.manifest is None:
+            if there != dict(unit.files) or any(
+                there_digest(self._remote, unit.key(name)) != digest_of(tree, unit, name) for name in unit.files
+            ):
+                raise self._taken(unit)
+            return True
+        if committed(self._remote, unit.rel) != unit.identity:
+            raise self._taken(unit)
+        if any(there.get(name) != entry.size for name, entry in unit.entries.items()):
+            raise self._taken(unit)
+        return True
+
+    def bring(self, tree: Tree, unit: Unit, advance: Callable[[int], None]) -> None:
+        """Write all files of `unit`, then its manifest.
+
+        Raises:
+            DiffersError: a file is not what its manifest says; it was removed there.
+            RemoteError: the store refuses.
+        """
+        there = self._remote.sizes(unit.rel)
+        self._remote.write(unit.key(COPYING), [unit.identity.encode()])
+        for name, size in unit.files.items():
+            key, entry = unit.key(name), unit.entries.get(name)
+            if (
+                there.get(name) == size
+                and entry is not None
+                and there_digest(self._remote, key, entry.algo) == entry.digest
+            ):
+                advance(size)
+                continue
+            put(self._remote, key, tree.read(key), size, entry, shown=f"{tree.shown}/{key}", advance=advance)
+        if unit.manifest is not None:
+            self._remote.write(unit.key(MANIFEST_NAME), [unit.text])
+        self._remote.remove(unit.key(COPYING))
+
+    def _begun(self, unit: Unit) -> bool:
+        """Return whether a copy of this very unit was begun, and not finished."""
+        return self._remote.text(unit.key(COPYING), len(unit.identity)) == unit.identity.encode()
+
+    def _taken(self, unit: Unit) -> CheckpointExistsError:
+        return CheckpointExistsError(
+            f"{self._remote.at(unit.rel)} is there already and holds something else; nothing there is ever replaced",
+            remedy="choose another DEST",
+        )
+
+
+def committed(remote: Remote, rel: str) -> str:
+    """Return the digest of the files that the manifest in the folder `rel` names; empty where none can be read."""
+    text = remote.text(f"{rel}/{MANIFEST_NAME}" if rel else MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    try:
+        return "" if text is None else loads(text).root_sha256
+    except ManifestError:
+        return ""
+
+
+def there_digest(remote: Remote, key: str, algo: str = "blake3") -> str:
+    """Return the digest of a file that is there, all of it read.
+
+    Raises:
+        RemoteError: it cannot be read.
+    """
+    hasher = new_hasher(algo)
+    for piece in remote.read(key):
+        hasher.update(memoryview(piece))
+    return hasher.hexdigest()
+
+
+def put(
+    remote: Remote,
+    key: str,
+    data: Iterable[Any],
+    size: int,
+    entry: FileEntry | None,
+    *,
+    shown: str,
+    advance: Callable[[int], None],
+) -> str:
+    """Write one file, hashed on its way; return its digest.
+
+    Args:
+        remote: where to.
+        key: its name there.
+        data: its bytes.
+        size: how many there have to be.
+        entry: what a manifest says of them.
+        shown: what to call the source.
+        advance: told of bytes.
+
+    Raises:
+        DiffersError: the bytes are others; nothing of that name is there.
+        RemoteError: the store refuses, or has another number of bytes now.
+    """
+    checked = Checked(data, shown, size, entry, advance)
+    remote.write(key, checked)
+    found = remote.size(key)
+    if found != size:
+        raise RemoteError(
+            f"{remote.at(key)}: {size:,} bytes were written, the store has {'none' if found is None else f'{found:,}'}",
+            remedy="copy again; if it stays so, look at the store's own log",
+        )
+    return checked.digest

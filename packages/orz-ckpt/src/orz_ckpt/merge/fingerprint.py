@@ -1,0 +1,69 @@
+"""What a merge reads and writes, as one digest: a merge goes on where one with the same digest was cut off."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.gather import UnreadableError
+from orz_ckpt.plain import open_plain
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orz_ckpt.merge.plan import Plan
+    from orz_ckpt.source import Source
+
+_VERSION: Final = 2
+_HEAD_BYTES: Final = 64 * 1024
+_TAIL_BYTES: Final = 1024 * 1024
+"""Holds the directory of an archive of some thousand tensors, and with it the checksum of each."""
+
+
+def fingerprint(plan: Plan, source: Source, *more: object) -> str:
+    """Return a digest of what is read, as far as `stamp` tells files apart, and of what is written.
+
+    Two merges with the same fingerprint write the same bytes, so one can go on where the other was cut off.
+
+    Args:
+        plan: what is written.
+        source: what is read.
+        more: anything of JSON's types that the output depends on.
+
+    Raises:
+        UnreadableError: a file that is read cannot be looked at.
+    """
+    parts = [part for tensor in source.tensors.values() for part in tensor.parts]
+    read = [stamp(path) for path in sorted({piece.block.path for part in parts for piece in part.pieces})]
+    written = [(file.name, hashlib.sha256(file.header).hexdigest()) for file in plan.files]
+    added = [(name, tensor.plus.scale) for name, tensor in source.tensors.items() if tensor.plus is not None]
+    text = json.dumps([_VERSION, read, written, added, more])
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def stamp(path: Path) -> list[object]:
+    """Return what tells a file from any other without reading all of it.
+
+    Two saves have files of the same names and sizes, and a copy can have the time of another file. So the place and
+    the inode count, too, and the bytes at both ends: the header of a safetensors file, the checksums of an archive.
+
+    Returns:
+        Path without links, inode, size in bytes, time in nanoseconds, digest of both ends.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    try:
+        with open_plain(path) as stream:
+            status = os.fstat(stream.fileno())
+            digest = hashlib.sha256(stream.read(_HEAD_BYTES))
+            stream.seek(max(_HEAD_BYTES, status.st_size - _TAIL_BYTES))
+            digest.update(stream.read(_TAIL_BYTES))
+    except OSError as error:
+        raise UnreadableError(
+            f"{path} cannot be read: {error.strerror or error}",
+            remedy="check the permissions and the disk, then try again",
+        ) from error
+    return [os.fspath(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, digest.hexdigest()]

@@ -1,0 +1,145 @@
+"""A node's own part of a save, where nodes have disks of their own: record it, publish it, or take it back.
+
+The coordinator calls these on every node that wrote files, in this order, and writes the manifest last, on its own
+disk (`orz_ckpt.storage`). Without that manifest all of it is uncommitted, whatever lies where.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orz_ckpt.describe import describe, holds
+from orz_ckpt.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.errors import CheckpointExistsError
+from orz_ckpt.failing import explained
+from orz_ckpt.folder import folders, free_bytes, plain_files, remove
+from orz_ckpt.inventory import step_of
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
+from orz_ckpt.records import own_record, record_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orz_ckpt.manifest import FileEntry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """The folder of checkpoints as one node sees it."""
+
+    identity: str
+    """Device and inode: another disk mounted over it, or a new folder of its name, has others."""
+    free_bytes: int | None
+
+
+def place(folder: Path, *, make: bool = False) -> Place | None:
+    """Look at the folder of checkpoints; None where it is not there.
+
+    Args:
+        folder: absolute.
+        make: make it if need be.
+
+    Raises:
+        OSError: it cannot be made or looked at.
+    """
+    if make:
+        make_folders(folder)
+    if not folder.is_dir():
+        return None
+    status = folder.stat()
+    return Place(identity=f"{status.st_dev}:{status.st_ino}", free_bytes=free_bytes(folder))
+
+
+def sizes(staged: Path) -> dict[str, int]:
+    """Return the bytes of each file below a folder, by relative path; none where it is not there."""
+    return {name: path.stat().st_size for name, path in plain_files(staged)} if staged.is_dir() else {}
+
+
+def prepare(
+    staged: Path, final: Path, manifest: Manifest, node: str, *, known: Mapping[str, FileEntry] | None = None
+) -> Manifest:
+    """Flush and hash what this node wrote, and record it in `.orz/`.
+
+    Args:
+        staged: the folder of the save in flight.
+        final: its place, absolute.
+        manifest: of the save; its files are ignored.
+        node: name of this node.
+        known: what was hashed and flushed while it was written; it is not read again.
+
+    Returns:
+        The record: this node's files.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+        CkptError: nothing was written, or what cannot be part of a checkpoint.
+    """
+    with explained(staged):
+        record = own_record(replace(manifest, files=describe(staged, known)), staged, final)
+        (staged / PRIVATE_DIR).mkdir(exist_ok=True)
+        write_synced(staged / record_name(node), dumps(record))
+        for folder in folders(staged):
+            sync_folder(folder)
+    return record
+
+
+def publish(staged: Path, final: Path, attempt: str) -> None:
+    """Give this node's part its final name; an unfinished folder of that name goes.
+
+    Raises:
+        CheckpointExistsError: a committed checkpoint is there.
+        StorageError: the disk refuses.
+    """
+    if (final / MANIFEST_NAME).exists():
+        raise CheckpointExistsError(
+            f"{final} holds a committed checkpoint", remedy="save to another run folder, or move that checkpoint away"
+        )
+    with explained(final):
+        aside = final.with_name(f"{final.name}.old-{attempt}")
+        if final.exists():
+            final.rename(aside)
+        staged.rename(final)
+        sync_folder(final.parent)
+        remove(aside)
+
+
+def withdraw(staged: Path, final: Path, attempt: str, node: str) -> None:
+    """Remove what this node wrote for a save that failed, published or not; other saves are left alone."""
+    remove(staged)
+    record = final / record_name(node)
+    with suppress(OSError):
+        if not (final / MANIFEST_NAME).exists() and f'"attempt": "{attempt}"' in record.read_text(encoding="utf-8"):
+            remove(final)
+
+
+def sweep(checkpoints: Path) -> list[str]:
+    """Remove what a killed save left in flight below the folder of checkpoints; return the names.
+
+    Only for the one process that may save there. What was moved aside for a save that never came goes back.
+    """
+    removed = []
+    for path in sorted(checkpoints.iterdir()) if checkpoints.is_dir() else []:
+        name, _, tail = path.name.partition(".")
+        final = path.with_name(name)
+        if step_of(final) is None or not tail.startswith(("tmp-", "old-")) or path.is_symlink() or not path.is_dir():
+            continue
+        if tail.startswith("old-") and not final.exists():
+            path.rename(final)
+            continue
+        remove(path)
+        removed.append(path.name)
+    return removed
+
+
+def damaged(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
+    """Return the names of those files that are not here with the bytes that their manifest states."""
+    missing = [name for name in files if not (folder / name).is_file()]
+    return missing + [name for name in files if name not in missing and not holds(folder, {name: files[name]})]
+
+
+def forget(final: Path) -> None:
+    """Remove a checkpoint's folder here, if it is here."""
+    remove(final)

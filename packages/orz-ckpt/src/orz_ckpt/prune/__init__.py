@@ -1,0 +1,1 @@
+"""Delete old checkpoints of a run, and never the last good one."""

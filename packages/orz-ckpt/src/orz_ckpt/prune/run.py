@@ -1,0 +1,201 @@
+"""Delete what the plan says: first another name, at once, then the files, so that no reader sees half of a step."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from orz_ckpt.durable import sync_folder
+from orz_ckpt.errors import MissingPathError
+from orz_ckpt.findings import CkptFinding, Level, conclude, finding
+from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
+from orz_ckpt.prune.plan import Keep, Plan, Planned, freed_bytes, plan_prune
+from orz_ckpt.records import nodes_of, record_name
+from orz_ckpt.report.words import count, size
+from orz_ckpt.storage import new_attempt
+from orz_ckpt.verify import verify
+from orz_ckpt.watch import Progress, Silent
+from orz_cli.errors import UsageError
+from orz_cli.findings import Severity, Status, to_json
+
+_TRASH: Final = re.compile(r"\.trash-step_\d{6,}-[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """What was deleted, or would be."""
+
+    run: Path
+    dry_run: bool
+    plan: Plan
+    deleted: Sequence[Planned]
+    """What is gone; empty in a dry run."""
+    freed_bytes: int
+    """Of that, and of what an earlier call had not come to delete."""
+    findings: Sequence[CkptFinding]
+    seconds: float
+
+    def status(self, fail_on: Severity = Severity.ERROR) -> Status:
+        """Conclude from the findings."""
+        return conclude(self.findings, fail_on)
+
+    def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
+        """Return the JSON object that all judging commands share, with this command's own keys behind."""
+        gone = {entry.step for entry in self.deleted}
+        return to_json(
+            self.status(fail_on),
+            self.findings,
+            path=str(self.run),
+            dry_run=self.dry_run,
+            newest_good="" if self.plan.newest_good is None else str(self.plan.newest_good),
+            checkpoints=[
+                {
+                    "path": str(entry.path),
+                    "step": entry.step,
+                    "delete": entry.delete,
+                    "deleted": entry.step in gone,
+                    "why": entry.why,
+                    "bytes": entry.bytes,
+                }
+                for entry in self.plan.entries
+            ],
+            freed_bytes=self.freed_bytes,
+            seconds=round(self.seconds, 3),
+        )
+
+
+def prune(
+    run: Path, keep: Keep, *, dry_run: bool = True, level: Level = Level.FULL, progress: Progress | None = None
+) -> Pruned:
+    """Delete the committed steps of `run` that nothing asks to keep and that are older than the newest good one.
+
+    Args:
+        run: the run's folder.
+        keep: what is to stay.
+        dry_run: plan only; the newest step is verified all the same.
+        level: how much of the newest step is read to call it good.
+        progress: told of the bytes that this reads.
+
+    Raises:
+        MissingPathError: `run` is not there.
+        UsageError: it is no run, or reached through a link; or nothing is said of what to keep.
+        OSError: its folder of checkpoints cannot be listed.
+    """
+    begin = time.perf_counter()
+    if not (keep.last or keep.every or keep.steps):
+        remedy = "--keep-last N, --keep-every K, --keep STEP; the newest good step always stays"
+        raise UsageError("prune: what is to stay?", remedy=remedy)
+    folder = _folder(run)
+    findings: list[CkptFinding] = []
+
+    def is_good(path: Path) -> bool:
+        absent = _nodes_without_record(path)
+        if absent:
+            message = f"parts of it are on {', '.join(absent)}, so this disk does not tell whether it is good"
+            remedy = f"orz ckpt collect {run} --to DEST --ray, then prune there"
+            findings.append(finding("prune_not_good", message, remedy=remedy, path=path))
+            return False
+        status = verify(path, level=level, require_manifest=True, progress=progress or Silent()).status()
+        if status is not Status.OK:
+            message = f"it is {status.value}: nothing older is deleted on its account"
+            findings.append(finding("prune_not_good", message, remedy=f"orz ckpt verify {path}", path=path))
+        return status is Status.OK
+
+    plan = plan_prune(run, keep, is_good)
+    if plan.newest_good is None and any(entry.why == "no newer one is good" for entry in plan.entries):
+        message = "no committed step is good, so nothing is deleted"
+        findings.append(finding("prune_nothing_good", message, remedy=f"orz ckpt verify {run}", path=run))
+    missing = sorted(keep.steps - {entry.step for entry in plan.entries})
+    if missing:
+        message = f"--keep {', '.join(map(str, missing))}: there is no such step"
+        findings.append(finding("prune_no_such_step", message, path=folder))
+    deleted: list[Planned] = []
+    freed = 0
+    if not dry_run:
+        freed += _empty_trash(folder, findings)
+        for entry in plan.doomed:
+            if _delete(entry, findings):
+                deleted.append(entry)
+                freed += entry.bytes
+    return Pruned(
+        run=run,
+        dry_run=dry_run,
+        plan=plan,
+        deleted=deleted,
+        freed_bytes=freed,
+        findings=findings,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _nodes_without_record(path: Path) -> list[str]:
+    """Return the nodes that took part in a save and left no record here: each saved to a disk of its own."""
+    try:
+        nodes = nodes_of(load(path / MANIFEST_NAME))
+    except (ManifestError, OSError):
+        return []  # verify says what is wrong with it
+    return sorted(node for node in nodes if not (path / record_name(node)).is_file())
+
+
+def _folder(run: Path) -> Path:
+    folder = run / CHECKPOINTS_DIR
+    if not run.exists():
+        raise MissingPathError(f"{run} does not exist", remedy="check the path")
+    if not folder.is_dir():
+        remedy = f"give a run's folder, in which {CHECKPOINTS_DIR}/step_000050 and its like lie"
+        raise UsageError(f"{run} has no folder {CHECKPOINTS_DIR}: not a run of orz", remedy=remedy)
+    for path in (run, folder):
+        if path.is_symlink():
+            target = path.resolve()
+            remedy = f"if that is what you mean: orz ckpt prune {target if path == run else target.parent}"
+            raise UsageError(f"{path} is a link to {target}; prune follows no links", remedy=remedy)
+    return folder
+
+
+def _empty_trash(folder: Path, findings: list[CkptFinding]) -> int:
+    """Delete what an earlier call had renamed and was killed before it deleted; return the bytes."""
+    freed = 0
+    for path in sorted(folder.iterdir()):
+        if _TRASH.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            nbytes = freed_bytes(path)
+            if _remove(path, findings):
+                freed += nbytes
+    return freed
+
+
+def _delete(entry: Planned, findings: list[CkptFinding]) -> bool:
+    """Delete one step folder; say so, or why not."""
+    trash = entry.path.with_name(f".trash-{entry.path.name}-{new_attempt()}")
+    try:
+        if entry.path.is_symlink():  # somebody replaced it since
+            raise OSError("it became a link")  # noqa: TRY301  told like any other refusal of the disk
+        entry.path.rename(trash)
+        sync_folder(trash.parent)
+    except OSError as error:
+        message = f"it cannot be renamed: {error.strerror or error}"
+        remedy = "check that this user may write to the folder around it"
+        findings.append(finding("prune_failed", message, remedy=remedy, path=entry.path))
+        return False
+    if not _remove(trash, findings):
+        return False
+    findings.append(finding("pruned", f"{size(entry.bytes)} freed", path=entry.path))
+    return True
+
+
+def _remove(trash: Path, findings: list[CkptFinding]) -> bool:
+    """Delete a renamed folder; links in it go, and not what they lead to."""
+    try:
+        shutil.rmtree(trash)
+    except OSError as error:
+        left = count(sum(1 for _ in trash.rglob("*")), "file")
+        message = f"it was renamed, and cannot be deleted: {error.strerror or error}; {left} left"
+        remedy = "check the permissions, then prune again: it goes on there"
+        findings.append(finding("prune_failed", message, remedy=remedy, path=trash))
+        return False
+    return True

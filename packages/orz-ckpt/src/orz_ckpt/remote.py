@@ -1,0 +1,236 @@
+"""Folders on object stores and other machines, through fsspec. No secret of a URL is ever shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import fsspec  # type: ignore[import-untyped]  # it comes without types
+
+from orz_ckpt.errors import CkptError
+from orz_cli.errors import UsageError
+
+READ_BYTES: Final = 8 * 1024 * 1024
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
+_PACKAGES: Final = {
+    "memory": "fsspec",
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "az": "adlfs",
+    "hdfs": "pyarrow",
+    "http": "aiohttp requests",
+    "https": "aiohttp requests",
+}
+"""Protocol -> what pip installs for it."""
+_READ_ONLY: Final = frozenset({"http", "https"})
+
+
+class RemoteError(CkptError, OSError):
+    """A store cannot be reached, or refuses."""
+
+
+def is_url(text: str) -> bool:
+    """Return whether `text` is a URL and no path of this machine; `file://` is a URL, too."""
+    return _URL.fullmatch(text) is not None or "::" in text
+
+
+def local_path(text: str) -> Path | None:
+    """Return the path that `text` names on this machine, None where it is on another."""
+    if not is_url(text):
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.scheme != "file" or "::" in text:
+        return None
+    if parts.netloc not in {"", "localhost"}:
+        raise UsageError(
+            f"{redacted(text)}: file:// has three slashes before a path", remedy=f"file:///{parts.netloc}..."
+        )
+    return Path(unquote(parts.path))
+
+
+def redacted(url: str) -> str:
+    """Return `url` without what may be a secret: user, password, query and fragment."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    hidden = "***@" if "@" in parts.netloc else ""
+    return f"{parts.scheme}://{hidden}{host}{parts.path}{'?***' if parts.query or parts.fragment else ''}"
+
+
+class Remote:
+    """A folder behind a URL.
+
+    Args:
+        url: `PROTOCOL://...`, of a protocol that is known here.
+        write: whether something is to be written there.
+
+    Raises:
+        UsageError: the protocol is not known, cannot be written, or its library is not installed.
+        RemoteError: the store cannot be reached.
+    """
+
+    def __init__(self, url: str, *, write: bool = False) -> None:
+        self.shown = redacted(url).rstrip("/")
+        """How to print it."""
+        self._secrets = _secrets(url)
+        protocol = urlsplit(url).scheme.lower()
+        self.lists = protocol not in _READ_ONLY
+        """Whether it can say what files there are; a web server cannot."""
+        if "::" in url or protocol not in _PACKAGES:
+            known = ", ".join(f"{name}://" for name in ("file", *_PACKAGES))
+            raise UsageError(f"{self.shown}: not a kind of URL that is known here", remedy=f"known are {known}")
+        if write and protocol in _READ_ONLY:
+            raise UsageError(f"{self.shown}: {protocol} can be read, and not written", remedy="give another DEST")
+        if protocol in _READ_ONLY and ("?" in url or "#" in url):
+            remedy = "give the address of the folder alone"
+            raise UsageError(f"{self.shown}: names of files cannot be put behind a query", remedy=remedy)
+        try:
+            with self._told(""):
+                self._files, self._root = fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            package = _PACKAGES[protocol]
+            raise UsageError(
+                f"{self.shown}: the library for {protocol}:// is not installed here",
+                remedy=f"python -m pip install {package}",
+            ) from error
+        self._root = self._root.rstrip("/")
+
+    def at(self, name: str) -> str:
+        """Return how to print the file `name`."""
+        return f"{self.shown}/{name}" if name else self.shown
+
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """Return relative name -> bytes of all files below the folder `name`; none where it is not there.
+
+        Raises:
+            RemoteError: it cannot be listed.
+        """
+        with self._told(name):
+            self._files.invalidate_cache()
+            try:
+                found = self._files.find(self._path(name), detail=True)
+            except FileNotFoundError:
+                return {}
+        base = self._path(name).strip("/")
+        sizes = {}
+        for path, facts in found.items():
+            relative = path.strip("/").removeprefix(base).strip("/")
+            if relative and facts.get("type") == "file":
+                sizes[relative] = int(facts.get("size") or 0)
+        return sizes
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a file, None where it is not there.
+
+        Raises:
+            RemoteError: the store refuses.
+        """
+        with self._told(name):
+            self._files.invalidate_cache()
+            try:
+                facts = self._files.info(self._path(name))
+            except FileNotFoundError:
+                return None
+        return int(facts.get("size") or 0) if facts.get("type") == "file" else None
+
+    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+        """Yield the bytes of a file from `offset` on.
+
+        Raises:
+            RemoteError: it cannot be read.
+        """
+        with self._told(name), self._files.open(self._path(name), "rb") as stream:
+            if offset:
+                stream.seek(offset)
+            while data := stream.read(READ_BYTES):
+                yield data
+
+    def text(self, name: str, limit: int) -> bytes | None:
+        """Return a small file, None where it is not there; at most `limit` bytes and one more.
+
+        Raises:
+            RemoteError: it cannot be read.
+        """
+        with self._told(name):
+            try:
+                with self._files.open(self._path(name), "rb") as stream:
+                    return bytes(stream.read(limit + 1))
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, data: Iterable[Any]) -> None:
+        """Write a file, which appears at its end where the store can do that.
+
+        Raises:
+            RemoteError: the store refuses. An error of `data` is raised as it is; what was written goes.
+        """
+        path = self._path(name)
+        with self._told(name):
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            stream = self._files.open(path, "wb")
+        try:
+            for piece in data:
+                with self._told(name):
+                    stream.write(piece)
+        except BaseException:
+            _drop(stream)
+            with suppress(CkptError):
+                self.remove(name)
+            raise
+        with self._told(name):
+            stream.close()
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there.
+
+        Raises:
+            RemoteError: the store refuses.
+        """
+        with self._told(name):
+            try:
+                self._files.rm_file(self._path(name))
+            except FileNotFoundError:
+                return
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Raise what a store raises as an error of ours, without secrets in its text."""
+        try:
+            yield
+        except (ImportError, CkptError, UsageError):
+            raise
+        except Exception as error:  # noqa: BLE001  each store has errors of its own
+            said = str(error).partition("\n")[0] or type(error).__name__
+            for secret in self._secrets:
+                said = said.replace(secret, "***")
+            raise RemoteError(
+                f"{self.at(name)}: {said}", remedy="check the address, the credentials and the network, then try again"
+            ) from None
+
+
+def _drop(stream: Any) -> None:
+    """Let a half-written file go without publishing it, where the store can do that."""
+    discard = getattr(stream, "discard", None)
+    try:
+        if discard is not None:
+            discard()
+        stream.close()
+    except Exception:  # noqa: BLE001, S110  another error is on its way up
+        pass
+
+
+def _secrets(url: str) -> list[str]:
+    """Return what of `url` must not be shown, the longest first."""
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    found = {url, parts.query, parts.fragment, user, *user.split(":"), *re.split(r"[&=]", parts.query)[1::2]}
+    return sorted({text for raw in found for text in (raw, unquote(raw)) if len(text) > 2}, key=len, reverse=True)  # noqa: PLR2004

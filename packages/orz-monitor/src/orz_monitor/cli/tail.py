@@ -1,0 +1,82 @@
+"""`orz monitor tail`: a run while it goes on."""
+
+# ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orz_cli.errors import UsageError
+from orz_cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orz_monitor.run import Run
+    from orz_monitor.tail.source import Source
+
+
+def tail(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="A log, a run folder, or a folder of run folders, of which the newest is followed.",
+            show_default=False,
+        ),
+    ],
+    *,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text; the default in a pipe.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show how the run stands now, and leave.")] = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Go on when the run has ended; it may be resumed.")] = False,
+) -> None:
+    """Follow a run on the terminal: metrics, time left, findings as they arise, the last lines of its log.
+
+    Waits for a file that is not there yet. Ends when the run ends, with exit code 0, or 1 where it failed; `q` leaves
+    before that. What the findings mean for a build is what `orz monitor check` says.
+    """
+    if once and (plain or stay):
+        raise UsageError(
+            f"--once and {'--plain' if plain else '--stay'} exclude each other", remedy="give one of them, or neither"
+        )
+    from rich.console import Console
+
+    from orz_monitor.tail.source import Source
+
+    console = Console(highlight=False)
+    run: Run | None
+    with Source(path) as source:
+        if once:
+            run = _snapshot(source, path, console)
+        elif plain or not console.is_terminal or console.is_dumb_terminal:
+            from orz_monitor.tail.plain import PlainLines
+
+            run, _ = PlainLines(source, typer.echo, stay=stay).follow()
+        else:
+            from orz_monitor.tail.screen import Screen
+
+            run, _ = Screen(source, console, stay=stay).show()
+    failed = run is not None and str(run.state) == "failed"
+    raise typer.Exit(ExitCode.FAILED if failed else ExitCode.OK)
+
+
+def _snapshot(source: Source, path: Path, console: Console) -> Run:
+    """Read all there is, print one picture, and return the run.
+
+    Raises:
+        UnreadableRunError: there is nothing to read, or no metric in it.
+    """
+    import time
+
+    from orz_monitor.engine import judge
+    from orz_monitor.loading import load_run
+    from orz_monitor.tail.source import newest_run
+    from orz_monitor.tail.view import View
+
+    run = load_run((newest_run(path) if path.is_dir() else None) or path)
+    source.poll(budget_s=0)
+    title = (run.folder or run.path).resolve().name
+    console.print(View(title=title, now=time.time(), run=run, verdict=judge(run), lines=source.lines))
+    return run

@@ -1,0 +1,133 @@
+"""Rules of users: by entry point, or named as `module:attr`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from orz_monitor.configuration.model import ConfigurationError
+from orz_monitor.findings import Finding
+from orz_monitor.rules.base import NoLimits, Rule
+from orz_monitor.run import Run
+
+GROUP: Final = "orz.monitor.rules"
+"""Entry points of this group are rules, or functions that serve as rules."""
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]*")
+_EXPECTED: Final = "expected `def check(run: Run) -> Finding | list[Finding] | None`, or a Rule"
+
+
+def users_rules(named: Iterable[str], ours: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Return the rules of installed packages and those named on the command line.
+
+    Args:
+        named: `module:attr` each.
+        ours: rules whose codes are taken.
+
+    Raises:
+        ConfigurationError: one can't be imported, has the wrong signature, or a code that is taken.
+    """
+    found = [(f"entry point {point.name}", _load_point(point)) for point in metadata.entry_points(group=GROUP)]
+    found += [(f"--rule {path}", load(path)) for path in named]
+    taken = {rule.code: "orz monitor" for rule in ours}
+    for where, rule in found:
+        if rule.code in taken:
+            raise ConfigurationError(
+                f"{where}: the code {rule.code!r} is taken by {taken[rule.code]}", remedy="give the rule another name"
+            )
+        taken[rule.code] = where
+    return tuple(rule for _, rule in found)
+
+
+def load(path: str) -> Rule:
+    """Import a rule named as `module:attr`, from the working directory too.
+
+    Raises:
+        ConfigurationError: it can't be imported, or is no rule.
+    """
+    where = f"--rule {path}"
+    module, colon, attribute = path.partition(":")
+    if not (module and colon and attribute):
+        raise ConfigurationError(f"{where}: expected module:attr", remedy="such as --rule my_rules:too_long")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        value = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # what an import of a user's module raises is anybody's guess
+        raise ConfigurationError(
+            f"{where}: {type(error).__name__}: {error}", remedy="check the names, and that the module imports alone"
+        ) from error
+    finally:
+        sys.path.remove(here)
+    return as_rule(value, where)
+
+
+def as_rule(value: object, where: str) -> Rule:
+    """Turn a rule, or a function of a run, into a rule; check what can be checked before it runs.
+
+    Raises:
+        ConfigurationError: it is neither, or takes other arguments.
+    """
+    if isinstance(value, Rule):
+        return value
+    if not inspect.isfunction(value):
+        raise ConfigurationError(f"{where}: got {type(value).__name__}, {_EXPECTED}", remedy="name a function")
+    if inspect.iscoroutinefunction(value) or inspect.isgeneratorfunction(value):
+        raise ConfigurationError(f"{where}: got a coroutine or generator, {_EXPECTED}", remedy="return a list")
+    required = [
+        parameter
+        for parameter in inspect.signature(value).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    ]
+    if len(required) != 1 or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        got = f"def {value.__name__}{inspect.signature(value)}"
+        raise ConfigurationError(f"{where}: got {got}, {_EXPECTED}", remedy="let it take the run and nothing else")
+    if not _CODE.fullmatch(value.__name__):
+        raise ConfigurationError(
+            f"{where}: {value.__name__!r} is no code for a rule",
+            remedy="use lower-case letters, digits and underscores",
+        )
+    title = (inspect.getdoc(value) or value.__name__.replace("_", " ")).splitlines()[0].rstrip(".")
+    return Rule(code=value.__name__, title=title, check=_checked(value, where))
+
+
+def _load_point(point: metadata.EntryPoint) -> Rule:
+    """Load the rule of an installed package."""
+    where = f"entry point {point.name} = {point.value}"
+    try:
+        value = point.load()
+    except Exception as error:  # as above
+        raise ConfigurationError(
+            f"{where}: {type(error).__name__}: {error}", remedy=f"repair or uninstall {point.dist and point.dist.name}"
+        ) from error
+    return as_rule(value, where)
+
+
+def _checked(function: Callable[[Run], object], where: str) -> Callable[[Run, NoLimits], list[Finding]]:
+    """Wrap a function so that whatever it raises or returns is told as its fault."""
+
+    def check(run: Run, _: NoLimits) -> list[Finding]:
+        try:
+            result: Any = function(run)
+        except Exception as error:
+            raise ConfigurationError(
+                f"{where}: raised {type(error).__name__} on {run.name}: {error}",
+                remedy="correct the rule, or leave it out",
+            ) from error
+        findings = [] if result is None else [result] if isinstance(result, Finding) else result
+        if not isinstance(findings, list | tuple) or not all(isinstance(item, Finding) for item in findings):
+            raise ConfigurationError(f"{where}: returned {str(result)[:80]!r}, {_EXPECTED}", remedy="correct the rule")
+        other = {item.code for item in findings} - {function.__name__}
+        if other:
+            raise ConfigurationError(
+                f"{where}: a finding has the code {min(other)!r}", remedy=f"give it the code {function.__name__!r}"
+            )
+        return list(findings)
+
+    return check

@@ -1,0 +1,163 @@
+"""What trainers call their settings: remedies name the knob of the trainer that wrote the log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from orz_monitor.findings import Cause, Finding
+from orz_monitor.run import Run
+
+OURS: Final = "orz-train"
+_QUOTED: Final = re.compile(r"`([^`]+)`")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One setting of orz-train, and its counterparts.
+
+    Attributes:
+        words: what it is, for a trainer whose name for it is not known.
+        names: trainer to its name.
+        values: trainer to value to its value, where they differ.
+    """
+
+    words: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def _same(words: str, **names: str) -> Setting:
+    """Make a setting whose values are the same everywhere."""
+    return Setting(words=words, names=names)
+
+
+_ACTOR: Final = "actor_rollout_ref.actor"
+_ROLLOUT: Final = "actor_rollout_ref.rollout"
+SETTINGS: Final[Mapping[str, Setting]] = {
+    "policy.optimizer.lr": _same(
+        "the policy's learning rate", orz="actor_learning_rate", verl=f"{_ACTOR}.optim.lr", trl="learning_rate"
+    ),
+    "policy.optimizer.max_grad_norm": _same(
+        "the norm at which gradients are clipped", orz="max_norm", verl=f"{_ACTOR}.grad_clip", trl="max_grad_norm"
+    ),
+    "policy.optimizer.schedule": _same("the learning-rate schedule", trl="lr_scheduler_type"),
+    "policy.optimizer.warmup_steps": _same(
+        "the warm-up of the learning rate", verl=f"{_ACTOR}.optim.lr_warmup_steps", trl="warmup_steps"
+    ),
+    "policy.dtype": _same("the policy's precision"),
+    "policy.model": _same("the policy's starting model", orz="pretrain", verl="actor_rollout_ref.model.path"),
+    "policy.freeze_steps": _same(
+        "the steps in which only the critic trains", orz="freezing_actor_steps", verl="trainer.critic_warmup"
+    ),
+    "policy.updates_per_step": _same("optimizer steps for each batch of rollouts", orz="policy_update_steps"),
+    "policy.epochs_per_step": _same(
+        "passes over each batch of rollouts", orz="max_epochs", verl=f"{_ACTOR}.ppo_epochs", trl="num_iterations"
+    ),
+    "critic.optimizer.lr": _same(
+        "the critic's learning rate",
+        orz="critic_learning_rate",
+        verl="critic.optim.lr",
+        openrlhf="--critic_learning_rate",
+    ),
+    "critic.updates_per_step": _same("the critic's optimizer steps for each batch", orz="critic_update_steps"),
+    "critic.dtype": _same("the critic's precision"),
+    "reference.model": _same("the reference model"),
+    "generation.max_response_tokens": _same(
+        "the limit of response tokens",
+        orz="generate_max_len",
+        verl="data.max_response_length",
+        trl="max_completion_length",
+    ),
+    "generation.temperature": _same(
+        "the sampling temperature", orz="temperature", verl=f"{_ROLLOUT}.temperature", trl="temperature"
+    ),
+    "generation.top_p": _same("top-p", orz="top_p", verl=f"{_ROLLOUT}.top_p", trl="top_p"),
+    "generation.top_k": _same("top-k", orz="top_k", verl=f"{_ROLLOUT}.top_k", trl="top_k"),
+    "generation.stop": _same("the stop strings"),
+    "samples_per_prompt": _same(
+        "samples for each prompt", orz="n_samples_per_prompt", verl=f"{_ROLLOUT}.n", trl="num_generations"
+    ),
+    "loss.clip_high": _same(
+        "the upper clip range", orz="eps_clip", verl=f"{_ACTOR}.clip_ratio_high", trl="epsilon_high"
+    ),
+    "loss.clip_low": _same("the lower clip range", orz="eps_clip", verl=f"{_ACTOR}.clip_ratio_low", trl="epsilon"),
+    "loss.entropy_coef": _same("the entropy bonus", verl=f"{_ACTOR}.entropy_coeff"),
+    "loss.value_clip": _same("the clip range of values", orz="value_clip", verl="critic.cliprange_value"),
+    "loss.reduction": Setting(
+        words="how the loss is averaged",
+        names={"verl": f"{_ACTOR}.loss_agg_mode", "trl": "loss_type"},
+        values={
+            "verl": {"token_mean": "token-mean", "sequence_mean": "seq-mean-token-mean"},
+            "trl": {"token_mean": "dapo", "sequence_mean": "grpo"},
+        },
+    ),
+    "kl.loss_coef": _same("the weight of the KL term", orz="kl_loss_coef", verl=f"{_ACTOR}.kl_loss_coef", trl="beta"),
+    "kl.estimator": _same("the KL estimator", openrlhf="--algo.kl.estimator", verl=f"{_ACTOR}.kl_loss_type"),
+    "reward.function": _same("the reward function", trl="reward_funcs", verl="custom_reward_function.path"),
+    "reward.timeout_s": _same("the time limit of the reward function"),
+    "reward.workers": _same("the processes that score", verl="reward_model.num_workers"),
+    "reward.only_if_stopped": _same("rewarding only responses that stopped by themselves"),
+    "advantage.truncation": Setting(
+        words="what truncated responses are worth",
+        names={"trl": "mask_truncated_completions"},
+        values={"trl": {"mask": "True", "zero": "False"}},
+    ),
+    "packing.max_tokens_per_row": _same(
+        "the tokens of a packed row", orz="packing_max_len", verl=f"{_ACTOR}.ppo_max_token_len_per_gpu"
+    ),
+    "data.template": _same("the prompt template"),
+    "data.shuffle": _same("shuffling the prompts", verl="data.shuffle", trl="shuffle_dataset"),
+    "data.eval": _same("the held-out sets", verl="data.val_files", trl="eval_dataset"),
+    "eval.every_steps": _same("how often held-out sets are tried", orz="eval_interval", verl="trainer.test_freq"),
+    "checkpoint.every_steps": _same(
+        "how often checkpoints are saved", orz="save_interval", verl="trainer.save_freq", trl="save_steps"
+    ),
+    "rollouts/": _same(
+        "the dumped samples", orz="dumped_replay_buffer/", verl="trainer.rollout_data_dir", trl="log_completions"
+    ),
+    "orz train ... --resume auto": _same("the trainer's own way to resume"),
+}
+"""Settings that remedies name. What else stands in backquotes is the same everywhere."""
+
+
+def framework_of(run: Run) -> str:
+    """Return which trainer wrote a run's log, such as `orz` or `verl`; orz-train where that is not known."""
+    return str(getattr(run, "framework", "") or OURS)
+
+
+def translated(finding: Finding, framework: str) -> Finding:
+    """Return a finding whose checks and remedies name the settings of a trainer."""
+    if framework == OURS:
+        return finding
+    causes = tuple(
+        Cause(what=cause.what, confirm=translate(cause.confirm, framework), try_=translate(cause.try_, framework))
+        for cause in finding.causes
+    )
+    return replace(finding, causes=causes, caveat=translate(finding.caveat, framework))
+
+
+def translate(text: str, framework: str) -> str:
+    """Replace settings of orz-train in backquotes by a trainer's own, or by words where it has none that is known.
+
+    Example:
+        >>> translate("halve `policy.optimizer.lr`", "trl")
+        'halve `learning_rate`'
+        >>> translate("set `policy.dtype=float32`", "trl")
+        "set the policy's precision to float32"
+    """
+    return _QUOTED.sub(lambda match: _named(match[1], framework), text)
+
+
+def _named(quoted: str, framework: str) -> str:
+    """Name one setting, with the value given to it."""
+    name, equals, value = quoted.partition("=")
+    setting = SETTINGS.get(name)
+    if setting is None:
+        return f"`{quoted}`"
+    if framework in setting.names:
+        value = setting.values.get(framework, {}).get(value, value)
+        return f"`{setting.names[framework]}{equals}{value}`"
+    return f"{setting.words} to {value}" if equals else setting.words

@@ -1,0 +1,89 @@
+"""Read a big local file in two processes, each one half, cut at a newline.
+
+The second half is read by `python -m orz_monitor.halves FILE OFFSET DIALECT...`, which writes its `Log` to standard
+output: an ordinary child process works from threads, from scripts without a main guard, and on every system.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from orz_monitor.dialects import Dialect, find_dialect
+from orz_monitor.log import Log
+from orz_monitor.reading import Reader
+from orz_monitor.transport.opening import CHUNK_BYTES
+
+SMALLEST_BYTES: Final = 64 << 20
+"""A smaller file is read sooner than a second process has started."""
+_LONGEST_LINE: Final = 1 << 20
+
+
+def can_be_halved(path: Path) -> bool:
+    """Tell whether a file is worth two processes: big, plain, local, and there are two processors."""
+    try:
+        big = path.is_file() and path.stat().st_size >= SMALLEST_BYTES
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+        if not big or processors < 2:  # noqa: PLR2004 - one a half
+            return False
+        with path.open("rb") as file:
+            return not file.read(4).startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd"))
+    except OSError:
+        return False
+
+
+def read_in_halves(path: Path, log: Log, kinds: Sequence[type[Dialect]]) -> None:
+    """Read a file into a log, the second half by another process; by this one, where that fails.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    cut = _cut(path)
+    places = [f"{kind.__module__}:{kind.__qualname__}" for kind in kinds]
+    command = [sys.executable, "-m", "orz_monitor.halves", str(path), str(cut), *places]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as child:  # noqa: S603
+        reader = Reader(log, kinds, path)
+        for chunk in _range(path, 0, cut):
+            reader.feed(chunk)
+        reader.finish_block(_range(path, cut, cut + _LONGEST_LINE))
+        reader.close()
+        answer = child.stdout.read() if child.stdout is not None else b""
+    log.extend(pickle.loads(answer) if child.returncode == 0 else _rest(path, cut, kinds))  # noqa: S301
+
+
+def _rest(path: Path, cut: int, kinds: Sequence[type[Dialect]]) -> Log:
+    """Read a file from an offset on."""
+    reader = Reader(Log(), kinds, path)
+    for chunk in _range(path, cut, sys.maxsize):
+        reader.feed(chunk)
+    return reader.close()
+
+
+def _cut(path: Path) -> int:
+    """Return the offset of the line that begins after the middle of a file."""
+    with path.open("rb") as file:
+        middle = path.stat().st_size // 2
+        file.seek(middle)
+        return middle + len(file.readline(_LONGEST_LINE))
+
+
+def _range(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    """Yield the bytes of a file from `start` to `stop`."""
+    with path.open("rb") as file:
+        file.seek(start)
+        left = stop - start
+        while left > 0 and (chunk := file.read(min(left, CHUNK_BYTES))):
+            left -= len(chunk)
+            yield chunk
+
+
+if __name__ == "__main__":
+    _path, _offset, *_places = sys.argv[1:]
+    _log = _rest(Path(_path), int(_offset), [find_dialect(place) for place in _places])
+    sys.stdout.buffer.write(pickle.dumps(_log, protocol=pickle.HIGHEST_PROTOCOL))

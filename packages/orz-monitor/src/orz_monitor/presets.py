@@ -1,0 +1,146 @@
+"""The kinds of run, as the rules tell them apart: which rules apply, and with which thresholds."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from orz_cli.errors import UsageError
+from orz_cli.findings import Severity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """A kind of run.
+
+    Attributes:
+        name: how `--preset` calls it.
+        meaning: one sentence.
+        critic: whether it trains one.
+        limits: rule to threshold to value, where it differs from the rule's own.
+        worst: rule to the most severe finding it may make in such a run.
+        off: rules that mean nothing there.
+    """
+
+    name: str
+    meaning: str
+    critic: bool
+    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    worst: Mapping[str, Severity] = field(default_factory=dict)
+    off: frozenset[str] = frozenset()
+
+
+_FREE_OF_KL: Final = {"kl_drift": Severity.INFO}
+"""Without a KL term the policy is meant to go where the reward leads it."""
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    preset.name: preset
+    for preset in (
+        Preset(name="ppo", meaning="PPO with a critic; whether there is a KL term is not known.", critic=True),
+        Preset(
+            name="kl-free",
+            meaning="PPO with a critic and without a KL term, as Open-Reasoner-Zero trains.",
+            critic=True,
+            worst=_FREE_OF_KL,
+            off=frozenset({"kl_zero"}),
+        ),
+        Preset(
+            name="rlhf-kl",
+            meaning="PPO with a critic and a KL term, as for human preferences.",
+            critic=True,
+            limits={"kl_drift": {"warn_nats": 0.2, "error_nats": 2.0}},
+        ),
+        Preset(name="grpo", meaning="Groups of samples instead of a critic, with a KL term or without.", critic=False),
+        Preset(
+            name="dapo",
+            meaning="Groups of samples instead of a critic, and no KL term (DAPO, Dr. GRPO).",
+            critic=False,
+            limits={"entropy_high": {"factor": 3.0}},  # clip-higher is there to raise it
+            worst=_FREE_OF_KL,
+            off=frozenset({"kl_zero"}),
+        ),
+        Preset(
+            name="async",
+            meaning="Samples come from older weights than the ones they train, by design.",
+            critic=True,
+            limits={
+                "kl_old": {"warn_nats": 0.1, "error_nats": 0.5},
+                "mismatch": {"warn_nats": 0.1, "error_nats": 0.4},
+            },
+        ),
+    )
+}
+"""Every kind by name."""
+
+ALL: Final = frozenset(PRESETS)
+PPO_LIKE: Final = frozenset(name for name, preset in PRESETS.items() if preset.critic)
+_STALE: Final = 1.5
+"""Updates between sampling and training, from which on a run is asynchronous; 1 is what one batch ahead makes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detected:
+    """A kind of run, and what it was recognised by."""
+
+    name: str
+    why: str
+
+
+def preset(name: str) -> Preset:
+    """Return the preset of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"preset {name!r}: no such preset", remedy=f"{hint}give one of {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]
+
+
+def detect(
+    names: Collection[str], settings: Mapping[str, str], *, framework: str = "orz-train", staleness: float = 0.0
+) -> Detected:
+    """Recognise the kind of run.
+
+    Args:
+        names: metrics that it logged.
+        settings: its configuration, dotted name to value as text; may be empty.
+        framework: which trainer wrote the log.
+        staleness: the mean age of its samples in updates; 0 where it is not logged.
+    """
+    if staleness > _STALE:
+        return Detected(name="async", why="its samples are on average more than one update old")
+    critic = any(name.startswith("critic/") for name in names)
+    term, why = _kl_term(names, settings, framework)
+    with_critic = "it trains a critic" if critic else "it trains no critic"
+    if term is None:
+        return Detected(name="ppo" if critic else "grpo", why=with_critic)
+    kinds = {(True, True): "rlhf-kl", (True, False): "kl-free", (False, True): "grpo", (False, False): "dapo"}
+    return Detected(name=kinds[critic, term], why=f"{with_critic}, and {why}")
+
+
+def _kl_term(names: Collection[str], settings: Mapping[str, str], framework: str) -> tuple[bool | None, str]:
+    """Tell whether a KL term steers the policy, and by what that is known; None where it is not."""
+    coefficients = [settings[key] for key in ("kl.loss_coef", "kl.reward_coef") if key in settings]
+    if coefficients:
+        steered = any(_number(text) != 0 for text in coefficients)
+        return steered, f"its configuration has {'a' if steered else 'no'} KL coefficient"
+    if framework == "orz":
+        return False, "recipes of Open-Reasoner-Zero have no KL term"
+    if framework == "trl":
+        return "policy/kl_ref" in names, f"TRL logs {'a' if 'policy/kl_ref' in names else 'no'} KL to the reference"
+    if framework == "verl" and "policy/kl_loss" in names:
+        return True, "verl logs a KL term of the loss"
+    return None, ""
+
+
+def _number(text: str) -> float:
+    """Read a number; what is none counts as 1: something is set there."""
+    try:
+        return float(text)
+    except ValueError:
+        return 1.0

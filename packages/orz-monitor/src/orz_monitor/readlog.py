@@ -1,0 +1,84 @@
+"""Read the files that a user names into one log, with the dialects that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from orz_monitor.dialects import GENERIC, KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects
+from orz_monitor.dialects.orz_train import FIRST_LINE
+from orz_monitor.halves import can_be_halved, read_in_halves
+from orz_monitor.log import Log, Row
+from orz_monitor.reading import Reader, read_chunks
+from orz_monitor.transport.ansi import without_escapes
+from orz_monitor.transport.opening import chunks, is_url
+from orz_monitor.transport.wrapping import unwrapped
+
+_START_BYTES: Final = 200
+
+
+def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = None) -> tuple[Log, list[type[Dialect]]]:
+    """Read files, one after the other, into one log.
+
+    A log in which no trainer's dialect finds a number is read again by the fallback.
+
+    Args:
+        paths: files, URLs, or `-` for standard input.
+        dialects: the dialects to try, in order; all known ones by default.
+
+    Returns:
+        The log, and the dialects that its entries may be of.
+
+    Raises:
+        UnreadableRunError: a file can't be read, or is no text.
+    """
+    kinds = list(known_dialects() if dialects is None else dialects)
+    log = Log()
+    for path in paths:
+        _read_file(path, log, kinds)
+    trainers = {kind.name for kind in kinds if kind.is_trainer}  # an engine may run below a trainer we don't know
+    found = any(isinstance(entry, Row) and entry.dialect in trainers for entry in log.entries)
+    if dialects is None and not found and "-" not in paths:
+        again = Log()
+        kinds = [find_dialect(GENERIC), *kinds]
+        for path in paths:
+            _read_file(path, again, kinds)
+        log = again
+    return log, [*kinds, find_dialect(ORZ_TRAIN)] if dialects is None else kinds
+
+
+def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
+    """Read one file; a console log of ours is told by its first line."""
+    reader: Reader | None = None
+    for chunk in unwrapped(chunks(path)):
+        if reader is None:
+            chosen = _chosen(chunk, kinds)
+            if path != "-" and not is_url(path) and can_be_halved(Path(path)):
+                read_in_halves(Path(path), log, chosen)
+                break
+            reader = Reader(log, chosen, Path(path))
+        reader.feed(chunk)
+    else:
+        (reader or Reader(log, kinds, Path(path))).close()
+    for late in [kind for kind in kinds if kind.name in log.late and path != "-"]:
+        _read_again(path, log, late)
+    log.late.clear()
+
+
+def _read_again(path: str, log: Log, late: type[Dialect]) -> None:
+    """Read a file for one dialect that showed up late, from its beginning."""
+    again = read_chunks(unwrapped(chunks(path)), dialects=[late])
+    file = len(log.files) - 1
+    log.entries = [entry for entry in log.entries if (entry.file, entry.dialect) != (file, late.name)]
+    for entry in again.entries:
+        entry.file = file
+    log.entries += again.entries
+    log.votes[late.name] = sum(entry.dialect == late.name and isinstance(entry, Row) for entry in log.entries)
+
+
+def _chosen(start: bytes, kinds: Sequence[type[Dialect]]) -> Sequence[type[Dialect]]:
+    """Return the dialects to read a file with, by its first bytes."""
+    if without_escapes(start[:_START_BYTES]).startswith(FIRST_LINE):
+        return [find_dialect(ORZ_TRAIN), find_dialect(KNOWN["crashes"])]
+    return kinds

@@ -1,0 +1,98 @@
+"""What a page can't say: rules that could not judge, metrics that were not logged, lines that were not read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orz_monitor.dialects import KNOWN, find_dialect
+from orz_monitor.records import describe
+from orz_monitor.report.content import Content
+from orz_monitor.report.escape import escaped
+from orz_monitor.rules import RULES
+
+_MOST_LINES: Final = 8
+"""Unreadable lines named one by one."""
+_MOST_NAMES: Final = 60
+
+
+def missing(content: Content) -> str:
+    """Draw what could not be judged, what was not logged, and how much of the input was understood."""
+    parts = ["<h2>What this page can't say</h2>", _coverage(content)]
+    if content.verdict.not_evaluated:
+        rows = "".join(
+            f"<tr><td>{escaped(item.title)}</td><td>{escaped(item.reason)}</td></tr>"
+            for item in content.verdict.not_evaluated
+        )
+        parts.append(
+            '<section class="card clean"><h3>Not evaluated</h3><table><thead><tr><th>rule</th><th>why</th></tr>'
+            f"</thead><tbody>{rows}</tbody></table></section>"
+        )
+    if content.not_logged:
+        parts.append(_not_logged(content))
+    return "".join(parts)
+
+
+def _not_logged(content: Content) -> str:
+    """List the metrics that were not logged: what they would tell, who waits for them, and how to log them."""
+    rows = []
+    for name in content.not_logged:
+        spec = describe(name)
+        waiting = ", ".join(rule.code for rule in RULES if name in (*rule.needs, *rule.needs_any))
+        rows.append(
+            f"<tr><td><code>{escaped(name)}</code></td><td>{escaped(spec.meaning if spec else '')}</td>"
+            f"<td>{escaped(waiting) or '-'}</td><td>{escaped(how_to_log(content.run.framework, name))}</td></tr>"
+        )
+    return (
+        f"<details><summary>Not logged: {len(rows)} metrics, with how to log them</summary>"
+        '<div class="card saves"><table><thead><tr><th>metric</th><th>what it tells</th><th>rules that need it</th>'
+        f"<th>how to log it</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+    )
+
+
+def how_to_log(framework: str, name: str) -> str:
+    """Say what brings a metric into the log of a trainer.
+
+    Args:
+        framework: the trainer, as `Run.framework` has it.
+        name: canonical metric name.
+    """
+    if framework not in KNOWN:
+        return _OURS.get(name) or _OURS.get(name.partition("/")[0]) or f"write {name} into metrics.jsonl"
+    dialect = find_dialect(KNOWN[framework])
+    if name in dialect.missing:
+        return dialect.missing[name]
+    called = [key for key, meaning in dialect.meanings.items() if meaning.name == name]
+    if called:
+        return f"{dialect.title or framework} prints it as {' or '.join(called[:3])}"
+    return f"{dialect.title or framework} is not known to log it"
+
+
+_OURS: Final = {
+    "critic": "train a critic: algorithm.kind=ppo",
+    "policy/kl_ref": "load a reference: kl.loss_coef or kl.reward_coef above 0",
+    "policy/kl_loss": "kl.loss_coef above 0",
+    "mismatch": "sampler log-probs are kept: every backend of orz-train does",
+    "staleness": "only where sampling runs ahead of training",
+    "correction": "only where sampling runs ahead of training",
+    "reward/part": "return Score(parts={...}) from the reward function",
+    "eval": "data.eval and eval.every_steps",
+}
+"""Settings of orz-train that bring a metric, or a family of them, into the log."""
+
+
+def _coverage(content: Content) -> str:
+    """Say how much of the input was understood."""
+    cover = content.run.coverage
+    unreadable = len(cover.unreadable)
+    lines = cover.num_records + unreadable
+    share = f"{100 * cover.num_records / lines:.1f} % of {lines} lines were understood" if lines else "nothing was read"
+    parts = [f"{share}; {len(cover.recognised)} metrics recognised, {len(cover.unrecognised)} not."]
+    if unreadable:
+        named = "; ".join(f"line {line.number}: {line.error}" for line in cover.unreadable[:_MOST_LINES])
+        more = f"; and {unreadable - _MOST_LINES} more" if unreadable > _MOST_LINES else ""
+        parts.append(f"Not read: {named}{more}.")
+    if cover.unrecognised:
+        named = ", ".join(cover.unrecognised[:_MOST_NAMES])
+        more = f", and {len(cover.unrecognised) - _MOST_NAMES} more" if len(cover.unrecognised) > _MOST_NAMES else ""
+        parts.append(f"Not in the registry: {named}{more}.")
+    return f'<p class="names coverage">{escaped(" ".join(parts))}</p>'

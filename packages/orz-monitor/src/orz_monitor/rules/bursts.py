@@ -1,0 +1,32 @@
+"""Values that leap out of a noisy positive series."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orz_monitor.series import Series
+from orz_monitor.stats import Array, Mask, step_noise, trailing_median
+
+
+def leaps(series: Series, *, sigmas: float, factor: float, window: int = 20, warmup: int = 10) -> tuple[Mask, Array]:
+    """Find values far above the run's own recent level, on a logarithmic scale.
+
+    Args:
+        series: positive values; others are never leaps.
+        sigmas: distance from the level in standard deviations of the step-to-step noise.
+        factor: times the level, at least.
+        window: points that make the level; the value itself and the one before it are left out.
+        warmup: points at the beginning that are never leaps.
+
+    Returns:
+        Which values leap [K], and the level of each [K]; where there is none yet, NaN.
+    """
+    values = series.values
+    logs = np.log(np.maximum(values, 1e-300))
+    level = np.full(len(values), np.nan)
+    level[2:] = trailing_median(logs, window)[:-2] if len(values) > 2 else level[2:]  # noqa: PLR2004 - see above
+    sigma = max(step_noise(logs - float(np.median(logs))) if len(logs) else 0.0, 0.01)
+    with np.errstate(invalid="ignore"):
+        high = (logs - level > sigmas * sigma) & (logs - level > np.log(factor)) & (values > 0)
+    high[:warmup] = False
+    return high, np.exp(level)

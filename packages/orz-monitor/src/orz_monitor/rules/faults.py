@@ -1,0 +1,82 @@
+"""Faults that a log states in words: how rules find them among a run's events.
+
+A dialect records each as an event `fault` or `notice`, whose `data` has a `kind` of those below, the words of the log
+as `message`, and where it is known the rank, the operation and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from orz_monitor.records import EventRecord
+from orz_monitor.run import Run
+
+CUDA_OOM: Final = "cuda_oom"
+HOST_OOM: Final = "host_oom"
+RAY_OOM: Final = "ray_oom"
+KV_OOM: Final = "kv_oom"
+COLLECTIVE_TIMEOUT: Final = "collective_timeout"
+DISK_FULL: Final = "disk_full"
+SIGNAL: Final = "signal"
+TIME_LIMIT: Final = "time_limit"
+NO_RESOURCES: Final = "no_resources"
+MEMORY_PRESSURE: Final = "memory_pressure"
+_EVENTS: Final = frozenset({"fault", "notice"})
+_SAID: Final = {
+    "CUDA out of memory": CUDA_OOM,
+    "torch.OutOfMemoryError": CUDA_OOM,
+    "torch.cuda.OutOfMemoryError": CUDA_OOM,
+    "No available memory for the cache blocks": KV_OOM,
+    "larger than the maximum number of tokens that can be stored in KV cache": KV_OOM,
+    "ray.exceptions.OutOfMemoryError": RAY_OOM,
+    "node running low on memory": RAY_OOM,
+    "killed due to memory pressure": RAY_OOM,
+    "MemoryError": HOST_OOM,
+    "Cannot allocate memory": HOST_OOM,
+    "Watchdog caught collective operation timeout": COLLECTIVE_TIMEOUT,
+    "No space left on device": DISK_FULL,
+    "Disk quota exceeded": DISK_FULL,
+    "DUE TO TIME LIMIT": TIME_LIMIT,
+}
+"""Words of an error message to the kind of fault; the first that fits counts."""
+
+
+def faults(run: Run, kinds: Collection[str]) -> list[EventRecord]:
+    """Return the events of a run that are faults of some kinds, in their order."""
+    return [event for event in run.events if event.event in _EVENTS and event.data.get("kind") in kinds]
+
+
+def kind_of_words(text: str) -> str:
+    """Recognise the kind of fault by the words of an error; empty if it is none of these.
+
+    Example:
+        >>> kind_of_words("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
+        'cuda_oom'
+    """
+    return next((kind for words, kind in _SAID.items() if words in text), "")
+
+
+def said(event: EventRecord) -> str:
+    """Return what the log says of a fault, in one short line."""
+    return " ".join(str(event.data.get("message", "")).split())[:300]
+
+
+def place_of(event: EventRecord) -> tuple[Path | None, int | None]:
+    """Return the file and line that an event was read from, where a dialect has noted them."""
+    file, line = event.data.get("file"), event.data.get("line")
+    return Path(file) if isinstance(file, str) else None, line if isinstance(line, int) else None
+
+
+def last_words(run: Run) -> str:
+    """Return the message of the error that ended a run; empty where there is none."""
+    for event in reversed(run.events):
+        if event.event == "error":
+            return str(event.data.get("message", ""))
+    return run.traceback.exception if run.traceback is not None else ""
+
+
+def last_step(run: Run) -> int | None:
+    """Return the last step that has a record, or None."""
+    return int(run.steps[-1]) if len(run.steps) else None

@@ -1,0 +1,71 @@
+"""The engine generates next to nothing although requests wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Finding
+from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.levels import before_and_during
+from orz_monitor.run import Run
+from orz_monitor.stats import episodes, persistent
+from orz_monitor.units import shown
+
+_CAUSES: Final = (
+    Cause(
+        what="the engine is stuck: a scheduler that puts back what it starts, or a device that hangs",
+        confirm="`engine/preemptions` grows, or `nvidia-smi` shows full use without progress",
+        try_="lower `generation.max_sequences`; restart the engine",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    share: float = limit(0.05, "of the run's median rate")
+    hits: int = limit(6, "samples below")
+    window: int = limit(6, "among so many samples")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
+    """Find spans of a rate far below the run's own while requests wait."""
+    rate = run.series("engine/generation_tokens_per_second")
+    waiting = run.series("engine/requests_waiting").at(rate.steps)
+    busy = rate.values[rate.values > 0]
+    usual = float(np.median(busy)) if len(busy) else 0.0
+    slow = (rate.values < limits.share * usual) & (waiting > 0)
+    found = []
+    for first, last in episodes(persistent(slow, limits.hits, limits.window), join=20):
+        begins, ends = int(rate.steps[max(0, first - limits.hits + 1)]), int(rate.steps[last])
+        found.append(
+            Finding(
+                code="generation_starved",
+                severity=Severity.WARN,
+                title="Generation has all but stopped",
+                message=f"The engine generated less than {shown(limits.share * usual)} tokens a second while requests "
+                f"waited, in the steps {begins} to {ends}; {shown(usual)} is usual.",
+                evidence=(before_and_during(rate, begins, ends),),
+                causes=_CAUSES,
+                first_step=begins,
+                last_step=ends,
+            )
+        )
+    return found
+
+
+RULE = Rule(
+    code="generation_starved",
+    title="the engine generates while requests wait",
+    check=check,
+    limits=Limits(),
+    needs=("engine/generation_tokens_per_second", "engine/requests_waiting"),
+    min_points=6,
+    worst=Severity.WARN,
+    source="a rate of nothing with requests waiting is an engine that is stuck",
+)

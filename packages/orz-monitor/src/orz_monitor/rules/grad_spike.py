@@ -1,0 +1,111 @@
+"""The gradient norm leaps far above its level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding, milder
+from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.bursts import leaps
+from orz_monitor.rules.levels import recovered
+from orz_monitor.run import Run
+from orz_monitor.stats import episodes, persistent
+from orz_monitor.units import shown
+
+_CAUSES: Final = (
+    Cause(
+        what="the updates are too large, and the policy is about to diverge",
+        confirm="`policy/kl_old`, `policy/clip_frac` or `policy/ratio_max` rise with it",
+        try_="halve `policy.optimizer.lr`; resume from the last checkpoint before the first leap",
+    ),
+    Cause(
+        what="sampler and trainer drift apart",
+        confirm="`mismatch/logprob_abs_mean` rose before",
+        try_="see the finding on the mismatch first",
+    ),
+    Cause(
+        what="a batch of outliers: very long, repetitive or broken responses",
+        confirm="`rollout/response_tokens_max` or `rollout/repetition` are extreme there; read it in `rollouts/`",
+        try_="lower `policy.optimizer.max_grad_norm`, or leave such responses out",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    sigmas: float = limit(6.0, "of the noise from step to step, on a logarithmic scale")
+    factor: float = limit(3.0, "times the median of the 20 steps before")
+    hits: int = limit(2, "leaps")
+    window: int = limit(3, "among so many steps, that are a warning; fewer are a note")
+    many: float = limit(5.0, "single leaps in 100 steps from which on they are a warning")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
+    """Find leaps of the policy's and the critic's gradient norm: several in a row, or many single ones."""
+    names = ("policy/grad_norm", "critic/grad_norm")
+    return [finding for name in names if run.logged(name) for finding in _of(run, name, limits)]
+
+
+def _of(run: Run, name: str, limits: Limits) -> list[Finding]:
+    """Find the leaps of one norm."""
+    norm = run.series(name)
+    high, level = leaps(norm, sigmas=limits.sigmas, factor=limits.factor)
+    if not high.any():
+        return []
+    lasting = persistent(high, limits.hits, limits.window)
+    spans = episodes(lasting, join=20)
+    if not spans:
+        first, last = int(np.flatnonzero(high)[0]), int(np.flatnonzero(high)[-1])
+        many = int(high.sum()) > max(2.0, limits.many * len(norm) / 100)
+        return [_finding(run, name, level, first, last, Severity.WARN if many else Severity.INFO, int(high.sum()))]
+    found = []
+    for first, last in spans:
+        start = int(np.flatnonzero(high[: last + 1] & (np.arange(last + 1) > first - limits.window))[0])
+        severity = Severity.WARN if not recovered(run, int(norm.steps[last])) else milder(Severity.WARN)
+        found.append(_finding(run, name, level, start, last, severity, int(high[start : last + 1].sum())))
+    return found
+
+
+def _finding(run: Run, name: str, level: np.ndarray, first: int, last: int, severity: Severity, count: int) -> Finding:
+    """Describe one span of leaps."""
+    norm = run.series(name)
+    top = first + int(np.argmax(norm.values[first : last + 1] / level[first : last + 1]))
+    begins, ends = int(norm.steps[first]), int(norm.steps[last])
+    where = f"at step {begins}" if begins == ends else f"between steps {begins} and {ends}"
+    times = "once" if count == 1 else f"{count} times"
+    return Finding(
+        code="grad_spike",
+        severity=severity,
+        title="The gradient norm leaps",
+        message=f"{name} leapt {times} {where}, to {shown(float(norm.values[top]))} at step {int(norm.steps[top])}.",
+        evidence=(
+            Evidence(
+                metric=name,
+                observed=float(norm.values[top]),
+                observed_is=f"step {int(norm.steps[top])}",
+                baseline=float(level[top]),
+                baseline_is="median of 20 steps before",
+            ),
+        ),
+        causes=_CAUSES,
+        caveat="Single leaps are usual and clipped; it is a row of them that comes before divergence.",
+        first_step=begins,
+        last_step=ends,
+    )
+
+
+RULE = Rule(
+    code="grad_spike",
+    title="gradient norms do not leap",
+    check=check,
+    limits=Limits(),
+    needs_any=("policy/grad_norm", "critic/grad_norm"),
+    worst=Severity.WARN,
+    source="noise of gradient norms is 5 to 35 % a step: only a logarithmic scale and persistence tell leaps from it",
+)

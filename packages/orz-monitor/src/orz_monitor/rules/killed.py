@@ -1,0 +1,71 @@
+"""The run was ended from outside: a signal, or the scheduler's time limit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Finding
+from orz_monitor.records import EventRecord
+from orz_monitor.rules.base import NoLimits, Rule
+from orz_monitor.rules.faults import NO_RESOURCES, SIGNAL, TIME_LIMIT, faults, last_step, place_of, said
+from orz_monitor.run import Run, State
+
+_ENDED: Final = (
+    Cause(
+        what="the scheduler's time limit, or a user",
+        confirm="the message names the limit or the signal; the scheduler's accounting has the reason",
+        try_="go on from the last checkpoint with `orz train ... --resume auto`; ask for more time",
+    ),
+    Cause(
+        what="the terminal was closed",
+        confirm="signal 1 (hangup)",
+        try_="start it under tmux, nohup or the scheduler",
+    ),
+)
+_WAITS: Final = (
+    Cause(
+        what="the cluster has fewer devices than the run asks for, so it waits for ever",
+        confirm="`ray status` shows pending demands",
+        try_="ask for fewer devices, or start more nodes",
+    ),
+)
+
+
+def check(run: Run, _: NoLimits) -> list[Finding]:
+    """Report a signal or time limit before any end of the run's own, and a wait for devices that are not there."""
+    found = []
+    ended = faults(run, {SIGNAL, TIME_LIMIT})
+    if ended and run.state is not State.FINISHED:
+        found.append(_finding(run, "The run was stopped from outside", ended, _ENDED))
+    waits = faults(run, {NO_RESOURCES})
+    if waits and not len(run.steps):
+        found.append(_finding(run, "The run waits for devices", waits, _WAITS))
+    return found
+
+
+def _finding(run: Run, title: str, events: list[EventRecord], causes: tuple[Cause, ...]) -> Finding:
+    """Describe the first of some events."""
+    file, line = place_of(events[0])
+    step = events[0].step if events[0].step is not None else last_step(run)
+    return Finding(
+        code="killed",
+        severity=Severity.WARN,
+        title=title,
+        message=f"{said(events[0]) or title}.",
+        causes=causes,
+        first_step=step,
+        last_step=step,
+        file=file,
+        line=line,
+    )
+
+
+RULE = Rule(
+    code="killed",
+    title="the run was not ended from outside",
+    check=check,
+    worst=Severity.WARN,
+    absorbs=frozenset({"stall", "crash"}),
+    source="what follows a signal is teardown noise: the signal came first",
+)

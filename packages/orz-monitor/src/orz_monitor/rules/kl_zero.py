@@ -1,0 +1,67 @@
+"""KL to the reference is exactly 0 although the policy is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.rules.base import Rule, limit
+from orz_monitor.run import Run
+
+_CAUSES: Final = (
+    Cause(
+        what="the policy does not move: frozen, or trained on a copy that nobody samples from",
+        confirm="`policy/grad_norm` or `policy/lr` is 0, or `sync/version` does not advance",
+        try_="set `policy.freeze_steps=0`; check that the optimizer holds the policy's parameters",
+    ),
+    Cause(
+        what="no reference is loaded, or the policy itself serves as one",
+        confirm="`kl.loss_coef` is 0, or `reference.model` is empty and the weights are shared",
+        try_="set `reference.model` to the starting model",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    steps: int = limit(20, "steps in a row")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
+    """Tell whether the last 20 values and more are all 0, while the learning rate is not."""
+    kl = run.series("policy/kl_ref")
+    last = kl.values[-limits.steps :]
+    rate = run.series("policy/lr").between(kl.steps[-len(last)], kl.steps[-1]).values
+    frozen = run.series("policy/frozen").at(kl.steps[-1:])[0] == 1
+    if len(last) < limits.steps or last.any() or frozen or (len(rate) and not rate.any()):
+        return []
+    begins, ends = int(kl.steps[-limits.steps]), int(kl.steps[-1])
+    return [
+        Finding(
+            code="kl_zero",
+            severity=Severity.INFO,
+            title="The policy does not leave the reference",
+            message=f"KL to the reference was exactly 0 in the last {limits.steps} steps, {begins} to {ends}.",
+            evidence=(Evidence(metric="policy/kl_ref", observed=0.0, observed_is=f"steps {begins} to {ends}"),),
+            causes=_CAUSES,
+            caveat="Printed with three decimals, a KL below 0.0005 reads as 0.",
+            first_step=begins,
+            last_step=ends,
+        )
+    ]
+
+
+RULE = Rule(
+    code="kl_zero",
+    title="the policy leaves the reference",
+    check=check,
+    limits=Limits(),
+    needs=("policy/kl_ref",),
+    min_points=20,
+    worst=Severity.INFO,
+    source="a KL of exactly 0 after many updates is a missing reference or a policy that is not trained",
+)

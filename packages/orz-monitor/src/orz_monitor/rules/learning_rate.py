@@ -1,0 +1,175 @@
+"""The learning rate is 0, leaps, or is unusual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.rules.base import Rule, limit
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+from orz_monitor.units import shown
+
+_ENDED: Final = (
+    Cause(
+        what="the schedule was reckoned for fewer steps than the run has",
+        confirm="the rate fell to 0 and stays there; compare the planned steps with those of the schedule",
+        try_="set `policy.optimizer.schedule=constant`, or correct the number of steps",
+    ),
+    Cause(
+        what="the rate is printed with too few digits",
+        confirm="it reads 0.000 from the first step on",
+        try_="nothing; read it from the metrics file",
+    ),
+)
+_LEAPT: Final = (
+    Cause(
+        what="another schedule or another rate after a restart",
+        confirm="compare the configurations before and after",
+        try_="set `policy.optimizer.lr` as it was",
+    ),
+)
+_UNUSUAL: Final = (
+    Cause(
+        what="a slip of the decimal point",
+        confirm="compare with the recipe that you started from",
+        try_="set `policy.optimizer.lr` to 1e-6 for full fine-tuning of a billion parameters and more",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    steps: int = limit(10, "steps at the end with a rate of 0")
+    leap: float = limit(10.0, "times, from one step to the next")
+    largest: float = limit(1e-4, "of the policy; above is unusual for full fine-tuning")
+    tiny: float = limit(1e-3, "of its largest value; below, the schedule has ended")
+    left: float = limit(0.05, "of the planned steps still to come, for an end of the schedule to be early")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
+    """Look at the end of the policy's rate, at leaps, and at its size against the critic's."""
+    rate = run.series("policy/lr")
+    return [*_ended(run, rate, limits), *_leaps(run, rate, limits), *_unusual(run, rate, limits)]
+
+
+def _ended(run: Run, rate: Series, limits: Limits) -> list[Finding]:
+    """Tell whether the rate has been next to 0 for some steps while the run goes on."""
+    top = float(rate.values.max())
+    tail = rate.values[-limits.steps :]
+    if len(tail) < limits.steps or top <= 0 or bool((tail > limits.tiny * top).any()):
+        return []
+    tiny = rate.values <= limits.tiny * top
+    begins = int(rate.steps[len(tiny) - int(np.argmin(tiny[::-1]))])
+    if _near_end(run, rate, begins, limits):
+        return []
+    return [
+        _finding(
+            Severity.WARN,
+            "The learning rate has run out",
+            f"The policy's learning rate is {shown(float(tail[-1]))} since step {begins}; it was up to {shown(top)}.",
+            _ENDED,
+            (begins, int(rate.steps[-1])),
+            (float(tail[-1]), top, "its largest"),
+        )
+    ]
+
+
+def _near_end(run: Run, rate: Series, begins: int, limits: Limits) -> bool:
+    """Tell whether the rate went out at the planned end of the run, as it should."""
+    planned = next((event.data.get("steps") for event in run.events if event.event in {"start", "config"}), None)
+    if not isinstance(planned, int | float) or planned <= 0:
+        planned = float(rate.steps[-1]) if run.state == "finished" else float("inf")
+    return begins >= (1 - limits.left) * planned - limits.steps
+
+
+def _leaps(run: Run, rate: Series, limits: Limits) -> list[Finding]:
+    """Tell where the rate changed tenfold at once, after the warm-up and without a restart."""
+    before, after = rate.values[:-1], rate.values[1:]
+    known = (before > 0) & (after > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(known, np.abs(np.log(after) - np.log(before)), 0.0)
+    grows_from_start = np.maximum.accumulate(rate.values)[:-1] <= before  # a warm-up begins anywhere
+    quiet = ~(grows_from_start & (after > before) & (rate.steps[1:] - rate.steps[0] <= 20))  # noqa: PLR2004 - warm-up
+    leap = [
+        int(index) + 1
+        for index in np.flatnonzero((change > np.log(limits.leap)) & quiet)
+        if int(rate.steps[index + 1]) not in run.restarts and after[index] > before[index]
+    ]
+    if not leap:
+        return []
+    step, first = int(rate.steps[leap[0]]), leap[0]
+    old, new = float(rate.values[first - 1]), float(rate.values[first])
+    return [
+        _finding(
+            Severity.WARN,
+            "The learning rate leaps",
+            f"The policy's learning rate went from {shown(old)} to {shown(new)} at step {step}.",
+            _LEAPT,
+            (step, step),
+            (new, old, "the step before"),
+        )
+    ]
+
+
+def _unusual(run: Run, rate: Series, limits: Limits) -> list[Finding]:
+    """Note a rate that is far above what language models bear, where the run itself is not tiny."""
+    top = float(rate.values.max())
+    tokens = run.series("rollout/response_tokens_mean").values
+    tiny_task = len(tokens) > 0 and float(np.median(tokens)) < 100  # noqa: PLR2004 - toys bear larger rates
+    if top <= limits.largest or tiny_task:
+        return []
+    begins = int(rate.steps[int(np.argmax(rate.values))])
+    return [
+        _finding(
+            Severity.INFO,
+            "The learning rate is unusually high",
+            f"The policy's learning rate is up to {shown(top)}; full fine-tuning usually takes 1e-7 to 1e-5.",
+            _UNUSUAL,
+            (begins, int(rate.steps[-1])),
+            (top, limits.largest, "unusual from here on"),
+        )
+    ]
+
+
+def _finding(
+    severity: Severity,
+    title: str,
+    message: str,
+    causes: tuple[Cause, ...],
+    span: tuple[int, int],
+    seen: tuple[float, float, str],
+) -> Finding:
+    """Make a finding about the rate; `seen` is the value, what it is compared with, and what that is."""
+    evidence = Evidence(
+        metric="policy/lr", observed=seen[0], observed_is=f"step {span[1]}", baseline=seen[1], baseline_is=seen[2]
+    )
+    return Finding(
+        code="learning_rate",
+        severity=severity,
+        title=title,
+        message=message,
+        evidence=(evidence,),
+        causes=causes,
+        caveat="LoRA takes rates ten times as high.",
+        first_step=span[0],
+        last_step=span[1],
+    )
+
+
+RULE = Rule(
+    code="learning_rate",
+    title="the learning rate is as planned",
+    check=check,
+    limits=Limits(),
+    needs=("policy/lr",),
+    min_points=3,
+    worst=Severity.WARN,
+    source="a schedule made for fewer steps than the run has trains nothing in the rest",
+)

@@ -1,0 +1,193 @@
+"""A metric leaves its own band and keeps going the wrong way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.levels import recovered, warmup_end
+from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+from orz_monitor.stats import Array, Mask, episodes, persistent
+from orz_monitor.units import shown
+
+_GAP: Final = 10
+"""Steps between a value and the window that it is compared with: a ramp of so many steps does not move its own band."""
+_WINDOW: Final = 40
+_LEARNING_RATE: Final = Cause(
+    what="the updates have become too large",
+    confirm="`policy/grad_norm`, `policy/kl_old` or `policy/clip_frac` rise with it",
+    try_="halve `policy.optimizer.lr`; resume from the last checkpoint before the ramp",
+)
+
+
+class Watched(NamedTuple):
+    """A metric whose ramps matter: which way is wrong (+1 up, -1 down), from which size on, and the first cause."""
+
+    metric: str
+    wrong: int
+    smallest: float
+    cause: Cause
+
+
+_WATCHED: Final = (
+    Watched(
+        "policy/entropy",
+        -1,
+        0.01,
+        Cause(
+            what="the policy settles on one way to answer",
+            confirm="samples of one prompt in `rollouts/` are nearly the same text",
+            try_="raise `loss.clip_high` to 0.28; resume from before the ramp",
+        ),
+    ),
+    Watched(
+        "policy/entropy",
+        +1,
+        0.05,
+        Cause(
+            what="the policy comes apart: entropy bonus, asymmetric clipping, or rambling samples",
+            confirm="`rollout/truncated_frac` or `rollout/repetition` rise with it; `loss.entropy_coef` is above 0",
+            try_="set `loss.entropy_coef=0`; resume from before the ramp",
+        ),
+    ),
+    Watched("policy/kl_ref", +1, 0.005, _LEARNING_RATE),
+    Watched(
+        "rollout/response_tokens_mean",
+        +1,
+        1.0,
+        Cause(
+            what="responses run into loops, or length itself is rewarded",
+            confirm="`rollout/repetition` rises; `loss.reduction` is `sequence_mean`",
+            try_="set `loss.reduction=token_mean`; read the five longest samples in `rollouts/`",
+        ),
+    ),
+    Watched(
+        "mismatch/logprob_abs_mean",
+        +1,
+        0.002,
+        Cause(
+            what="the sampler's weights fall behind the trainer's, or the policy moves where precision is poor",
+            confirm="`sync/version` does not advance; or `policy/entropy` and `policy/kl_ref` move too",
+            try_="check the synchronisation of one step; correct with truncated importance weights",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    sigmas: float = limit(6.0, "of the run's own noise, beyond the trend of the 40 steps before")
+    change: float = limit(1.25, "times, up or down, at least")
+    cut_more: float = limit(0.02, "more responses cut, for a ramp of the length to be a warning")
+    hits: int = limit(5, "values outside")
+    window: int = limit(6, "among so many steps")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
+    """Find ramps of entropy, KL, length and mismatch that have not ended."""
+    found = [finding for watched in _WATCHED for finding in _of(run, watched, limits)]
+    return sorted(found, key=lambda finding: finding.first_step or 0)
+
+
+def _of(run: Run, watched: Watched, limits: Limits) -> list[Finding]:
+    """Find the ramps of one metric, one way."""
+    series = run.series(watched.metric)
+    series = series.between(warmup_end(run), np.inf)
+    if len(series) < _WINDOW // 2 + _GAP:
+        return []
+    outside, edge = _outside(series, watched, limits)
+    found = []
+    for first, last in episodes(persistent(outside, limits.hits, limits.window), join=20):
+        start = max(0, first - limits.window + 1)
+        start += int(np.argmax(outside[start : first + 1]))
+        if recovered(run, int(series.steps[last])):
+            continue  # the band has come to the value, or the value back to the band
+        found.append(_finding(run, series, watched, (start, last), float(edge[start]), limits))
+    return found
+
+
+def _outside(series: Series, watched: Watched, limits: Limits) -> tuple[Mask, Array]:
+    """Tell which values lie beyond the band of the 40 steps that end ten steps before, and where its edge is."""
+    values = np.maximum(series.values, 1e-12)
+    logs = np.log(values)
+    edge = np.full(len(logs), np.nan)
+    for size in (_WINDOW // 2, _WINDOW):  # the shorter window serves where the longer one has no room yet
+        if len(logs) > size + _GAP:
+            windows = np.lib.stride_tricks.sliding_window_view(logs[: -_GAP - 1], size)
+            edge[size + _GAP :] = _edges(windows, watched.wrong, limits)
+    with np.errstate(invalid="ignore"):
+        beyond = watched.wrong * (logs - edge) > 0
+    large = np.maximum(values, np.exp(np.nan_to_num(edge, nan=-30.0))) > watched.smallest
+    return beyond & large, np.exp(edge)
+
+
+def _edges(windows: Array, wrong: int, limits: Limits) -> Array:
+    """Return the edges of the bands ahead of windows [K, size] of logarithms: level, or trend if it goes on. [K]."""
+    half = windows.shape[1] // 2
+    early, late = np.median(windows[:, :half], axis=1), np.median(windows[:, half:], axis=1)
+    ahead = late + (late - early) * (half / 2 + _GAP) / half
+    sigma = np.maximum(1.4826 * np.median(np.abs(np.diff(windows, axis=1)), axis=1) / np.sqrt(2), 0.01)
+    reach = np.maximum(limits.sigmas * sigma, np.log(limits.change))
+    return np.asarray(wrong * np.maximum(wrong * late, wrong * ahead) + wrong * reach, dtype=np.float64)
+
+
+def _finding(run: Run, series: Series, watched: Watched, span: tuple[int, int], edge: float, limits: Limits) -> Finding:
+    """Describe one ramp, graded by what the reward and the truncation do."""
+    begins, ends = int(series.steps[span[0]]), int(series.steps[span[1]])
+    before = float(np.median(series.values[max(0, span[0] - _GAP) : max(span[0], 1)]))
+    now = float(np.median(series.values[span[1] - 2 : span[1] + 1]))
+    outcome = progress(run, begins, ends)
+    severity = Severity.INFO if outcome.healthy and not watched.metric.startswith("mismatch/") else Severity.WARN
+    if (
+        watched.metric.startswith("rollout/")
+        and outcome is not Progress.FALLING
+        and not _cuts_more(run, begins, limits)
+    ):
+        severity = Severity.INFO
+    return Finding(
+        code="ramp",
+        severity=severity,
+        title=f"{watched.metric} {'rises' if watched.wrong > 0 else 'falls'} out of its band",
+        message=f"{watched.metric} went from {shown(before)} to {shown(now)} in the steps {begins} to {ends}, beyond "
+        f"its own noise and trend, while the reward is {outcome}.",
+        evidence=(
+            Evidence(
+                metric=watched.metric,
+                observed=now,
+                observed_is=f"median of 3 steps to {ends}",
+                baseline=edge,
+                baseline_is="edge of its own band",
+            ),
+        ),
+        causes=(watched.cause,) if watched.cause is _LEARNING_RATE else (watched.cause, _LEARNING_RATE),
+        caveat="A change of prompts, of the limit of tokens or of the learning rate moves a band rightly.",
+        first_step=begins,
+        last_step=ends,
+    )
+
+
+def _cuts_more(run: Run, begins: int, limits: Limits) -> bool:
+    """Tell whether more responses are cut than before the ramp."""
+    truncated = run.series("rollout/truncated_frac")
+    before, after = truncated.between(begins - _WINDOW, begins - 1).values, truncated.between(begins, np.inf).values
+    return bool(len(before) and len(after) and np.median(after[-5:]) > np.median(before) + limits.cut_more)
+
+
+RULE = Rule(
+    code="ramp",
+    title="metrics stay in their own bands",
+    check=check,
+    limits=Limits(),
+    needs_any=tuple(dict.fromkeys(watched.metric for watched in _WATCHED)),
+    worst=Severity.WARN,
+    source="levels differ between runs by orders of magnitude; a run's own noise and trend do not",
+)

@@ -1,0 +1,150 @@
+"""The reward rises in a way that looks as if it were gamed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.levels import warmup_end
+from orz_monitor.rules.progress import WINDOW, Progress, level, progress
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+from orz_monitor.units import shown
+
+_CAUSES: Final = (
+    Cause(
+        what="the policy found something that the reward function pays whatever the answer",
+        confirm="read ten of the best-paid responses in `rollouts/` from the last steps",
+        try_="make `reward.function` refuse that; resume from before the change",
+    ),
+    Cause(
+        what="it learnt the format first: the reward rises and responses change their length with good reason",
+        confirm="the evaluation rises too",
+        try_="nothing; add `data.eval` and `eval.every_steps` so that it can be told",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    part_gain: float = limit(0.2, "gain of one part of the reward")
+    part_loss: float = limit(0.2, "of its best level, that another part has lost meanwhile")
+    reward_gain: float = limit(0.15, "gain of the reward")
+    length_change: float = limit(0.5, "of the length of responses, up or down")
+    entropy_left: float = limit(0.3, "of the entropy that is left")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
+    """Look for a part of the reward that gains what another loses, else for reward, length and entropy together."""
+    return _parts(run, limits) or _pattern(run, limits)
+
+
+def _parts(run: Run, limits: Limits) -> list[Finding]:
+    """Compare the parts of the reward: first levels after the warm-up with last ones."""
+    names = [name for name in run.metrics if name.startswith("reward/part/")]
+    parts = [part for name in names if len(part := run.series(name)) >= 3 * WINDOW]
+    gains = {part.name: _end(part) - _start(part, run) for part in parts}
+    losses = {
+        part.name: (_start(part, run) - _end(part)) / abs(_start(part, run)) for part in parts if _start(part, run)
+    }
+    up = max(gains, key=lambda name: gains[name], default="")
+    down = max(losses, key=lambda name: losses[name], default="")
+    if not up or not down or gains[up] < limits.part_gain or losses[down] < limits.part_loss or up == down:
+        return []
+    begins, ends = warmup_end(run), int(run.steps[-1])
+    return [
+        Finding(
+            code="reward_hack",
+            severity=Severity.WARN,
+            title="One part of the reward rises at the cost of another",
+            message=f"{up} rose by {shown(gains[up])} while {down} fell by {shown(100 * losses[down])} %: consistent "
+            "with a reward that is gamed.",
+            evidence=tuple(_compared(run.series(name), run) for name in (up, down)),
+            causes=_CAUSES,
+            caveat="Such signs find a gamed reward well afterwards, and poorly in advance: read the samples.",
+            first_step=begins,
+            last_step=ends,
+        )
+    ]
+
+
+def _pattern(run: Run, limits: Limits) -> list[Finding]:
+    """Look for a reward that rises while length leaps and entropy goes, unless an evaluation rises with it."""
+    reward, length = run.series("reward/mean"), run.series("rollout/response_tokens_mean")
+    entropy = run.series("policy/entropy")
+    if min(len(reward), len(length), len(entropy)) < 4 * WINDOW:
+        return []
+    gain = _end(reward) - _start(reward, run)
+    change = _end(length) / _start(length, run) - 1 if _start(length, run) > 0 else 0.0
+    left = _end(entropy) / _start(entropy, run) if _start(entropy, run) > 0 else 1.0
+    gamed = gain > limits.reward_gain and abs(change) > limits.length_change and left < limits.entropy_left
+    if not gamed or _evaluation_rises(run) or _no_evaluation(run):
+        return []
+    begins, ends = warmup_end(run), int(run.steps[-1])
+    return [
+        Finding(
+            code="reward_hack",
+            severity=Severity.WARN,
+            title="The reward rises, and the evaluation does not",
+            message=f"The reward rose by {shown(gain)} while responses became {shown(100 * abs(change))} % "
+            f"{'longer' if change > 0 else 'shorter'}, entropy fell to {shown(100 * left)} %, and no evaluation rose: "
+            "consistent with a reward that is gamed.",
+            evidence=tuple(_compared(series, run) for series in (reward, length, entropy)),
+            causes=_CAUSES,
+            caveat="Such signs find a gamed reward well afterwards, and poorly in advance: read the samples.",
+            first_step=begins,
+            last_step=ends,
+        )
+    ]
+
+
+def _no_evaluation(run: Run) -> bool:
+    """Tell whether nothing held out was tried: then the pattern is what success looks like, too."""
+    return not any(name.startswith("eval/") and name.endswith("/accuracy") for name in run.metrics)
+
+
+def _evaluation_rises(run: Run) -> bool:
+    """Tell whether any held-out accuracy is above its first value, or the task is solved."""
+    names = [name for name in run.metrics if name.startswith("eval/") and name.endswith("/accuracy")]
+    values = [run.series(name).values for name in names]
+    solved = progress(run, int(run.steps[0]), int(run.steps[-1])) is Progress.SOLVED
+    return solved or any(len(v) > 1 and v[-2:].max() > v[0] + 0.02 for v in values)
+
+
+def _start(series: Series, run: Run) -> float:
+    """Return the first level after the warm-up."""
+    return level(series.between(warmup_end(run), float(run.steps[-1])).values, at_end=False)
+
+
+def _end(series: Series) -> float:
+    """Return the last level."""
+    return level(series.values, at_end=True)
+
+
+def _compared(series: Series, run: Run) -> Evidence:
+    """Return a metric's first and last level."""
+    return Evidence(
+        metric=series.name,
+        observed=_end(series),
+        observed_is="median of the last 10 steps",
+        baseline=_start(series, run),
+        baseline_is="median of 10 steps after the warm-up",
+    )
+
+
+RULE = Rule(
+    code="reward_hack",
+    title="the reward rises for the right reason",
+    check=check,
+    limits=Limits(),
+    needs=("reward/mean",),
+    min_points=30,
+    worst=Severity.WARN,
+    absorbs=frozenset({"length_collapse"}),
+    source="over-optimisation shows in several metrics at once; each alone is what success looks like",
+)

@@ -1,0 +1,129 @@
+"""Steps have become slower than those of the same kind before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.records import PHASES
+from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.levels import recovered
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+from orz_monitor.stats import Array, episodes, persistent, trailing_median
+from orz_monitor.units import duration, shown
+
+_CAUSES: Final = (
+    Cause(
+        what="responses have become longer",
+        confirm="`rollout/response_tokens_mean` grew as much, and the phase named is `generate`",
+        try_="nothing if the reward rises with it; else lower `generation.max_response_tokens`",
+    ),
+    Cause(
+        what="the engine puts requests back, or the machine is shared",
+        confirm="`engine/preemptions` grows, or other work runs there",
+        try_="lower `generation.max_sequences`; compare with what else runs",
+    ),
+)
+_OCCASIONAL: Final = ("eval", "save")
+"""Phases that only some steps have: they make kinds of steps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Thresholds."""
+
+    factor: float = limit(1.5, "times the median of the 40 steps before of the same kind")
+    hits: int = limit(5, "slow steps")
+    window: int = limit(8, "among so many steps")
+    shortest_s: float = limit(5.0, "seconds lost a step; less is of no consequence")
+
+
+def check(run: Run, limits: Limits) -> list[Finding]:
+    """Find spans of slow steps; what evaluation and saving take is left out, since only some steps have them.
+
+    A step that is slower because its responses are longer is not slow: time is compared by token where both are known.
+    """
+    taken = _plain_seconds(run)
+    tokens = run.series("tokens/generated").at(taken.steps)
+    if not np.isfinite(tokens).all() or not (tokens > 0).all():
+        tokens = np.ones(len(taken))
+    usual = _before(taken.values)
+    by_token = taken.values / tokens
+    with np.errstate(invalid="ignore"):
+        slow = (taken.values > limits.factor * usual) & (by_token > limits.factor * _before(by_token))
+        slow &= taken.values - usual > limits.shortest_s
+    found = []
+    for first, last in episodes(persistent(slow, limits.hits, limits.window), join=20):
+        start = max(0, first - limits.window + 1)
+        start += int(np.argmax(slow[start : first + 1]))
+        begins, ends = int(taken.steps[start]), int(taken.steps[last])
+        now, before = float(np.median(taken.values[start : last + 1])), float(usual[start])
+        phase = _grown_phase(run, begins, ends)
+        found.append(
+            Finding(
+                code="slow_steps",
+                severity=Severity.INFO if recovered(run, ends) else Severity.WARN,
+                title="Steps have become slow",
+                message=f"Steps took {duration(now)} in the steps {begins} to {ends}, {shown(now / before)} times as "
+                f"long as before{f', most of it in {phase}' if phase else ''}.",
+                evidence=(
+                    Evidence(
+                        metric="seconds.total",
+                        observed=now,
+                        observed_is=f"median of steps {begins} to {ends}",
+                        baseline=before,
+                        baseline_is="median of 40 steps before",
+                    ),
+                ),
+                causes=_CAUSES,
+                caveat="It costs time, not quality.",
+                first_step=begins,
+                last_step=ends,
+            )
+        )
+    return found
+
+
+def _plain_seconds(run: Run) -> Series:
+    """Return what each step took, without evaluation and saving."""
+    total = run.seconds["total"].finite() if "total" in run.seconds else run.series("")
+    extra = np.zeros(len(total))
+    for phase in _OCCASIONAL:
+        if phase in run.seconds:
+            extra += np.nan_to_num(run.seconds[phase].at(total.steps))
+    return Series(name="total", steps=total.steps, values=np.maximum(total.values - extra, 0.0))
+
+
+def _before(values: Array) -> Array:
+    """Return the median of the 40 values before each one and the seven before it; NaN where there are none."""
+    level = np.full(len(values), np.nan)
+    level[18:] = trailing_median(values, 40)[10:-8] if len(values) > 18 else level[18:]  # noqa: PLR2004 - ten at least
+    return level
+
+
+def _grown_phase(run: Run, begins: int, ends: int) -> str:
+    """Name the phase that grew most; empty if phases were not logged."""
+    grown = {}
+    for phase in PHASES:
+        if phase == "total" or phase in _OCCASIONAL or phase not in run.seconds:
+            continue
+        series = run.seconds[phase].finite()
+        before, during = series.between(-np.inf, begins - 1).values[-40:], series.between(begins, ends).values
+        if len(before) and len(during):
+            grown[phase] = float(np.median(during) - np.median(before))
+    return max(grown, key=lambda phase: grown[phase]) if grown else ""
+
+
+RULE = Rule(
+    code="slow_steps",
+    title="steps keep their pace",
+    check=check,
+    limits=Limits(),
+    worst=Severity.WARN,
+    source="step time has 4 to 6 % noise, and jumps with evaluations and saves: only like is compared with like",
+)

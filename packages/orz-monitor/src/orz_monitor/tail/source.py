@@ -1,0 +1,309 @@
+"""What `tail` and `serve` follow: a log that may not be there yet, may be large, and grows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from orz_monitor.errors import UnreadableRunError
+from orz_monitor.tail.follow import FollowedFile
+from orz_monitor.tail.lines import LastLines
+
+if TYPE_CHECKING:
+    from orz_monitor.run import Run
+
+RECORDS_FILE: Final = "metrics.jsonl"
+CONSOLE_FILE: Final = "console.log"
+FIRST_BYTES: Final = 8 << 20
+"""Of a large file the last ones are read first."""
+_CHUNK_BYTES: Final = 1 << 18
+_MOST_UNREAD: Final = 128
+"""Pieces that wait for the reader, 32 MB; more is left in the file."""
+
+
+_LOG_SUFFIXES: Final = {".log", ".out", ".err", ".txt"}
+_START_BYTES: Final = 256
+_RECORD: Final = b'{"v":'
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+_OVER: Final = ("finished", "failed", "interrupted")
+
+
+class Reader(Protocol):
+    """Turns the bytes of a log into a run."""
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the log."""
+        ...
+
+    def snapshot(self) -> Run:
+        """Return the run as far as it was read."""
+        ...
+
+
+class Source:
+    """Follows a run: its values from one file, its last lines from the same or from the console log beside it.
+
+    Of a large file the end is read first, so that there is something to see at once; its beginning follows in
+    small pieces, and then the whole is what `run` is.
+
+    Args:
+        path: a log, a records file, a run folder, or a folder with run folders in it (the newest is followed).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.given = path
+        self.path = path
+        self.folder: Path | None = None
+        self.lines = LastLines()
+        self._values: FollowedFile | None = None
+        self._console: FollowedFile | None = None
+        self._reader: Reader | None = None
+        self._whole: Reader | None = None
+        self._beginning: FollowedFile | None = None
+        self._beginning_read = 0
+        self._unread: deque[bytes] = deque()
+        self._arrived: deque[bytes] = deque()
+        self._reading = threading.Lock()
+        self.run: Run | None = None
+        """The run as it was last reckoned; None where nothing was."""
+        self.is_stale = False
+        """Whether more was read since."""
+        self.num_bytes = 0
+        self._began = time.monotonic()
+
+    @property
+    def waiting_for(self) -> str:
+        """What is not there yet, in words; empty where there is something to read."""
+        if self._values is None:
+            if self.given.is_dir():
+                return f"a run: no {RECORDS_FILE} and no log yet in {self.given}"
+            if self.given.parent.is_dir():
+                return f"a file or folder that is not there yet: {self.given}"
+            return f"a folder that is not there yet: {self.given.parent}, and {self.given.name} in it"
+        if self._values.exists:
+            return "" if self.num_bytes else f"the first line of {self.path}"
+        return f"a file that {'was there and is gone' if self.num_bytes else 'is not there yet'}: {self.path}"
+
+    @property
+    def title(self) -> str:
+        """How the run is called on a screen: the name of its folder, or of its file."""
+        return (self.folder or self.path).resolve().name
+
+    @property
+    def notice(self) -> str:
+        """What is being waited for or read, with how long or how far; empty where nothing is missing."""
+        if self.waiting_for:
+            return f"waiting {time.monotonic() - self._began:.0f} s for {self.waiting_for}"
+        if self._whole is not None:
+            return f"the last steps; reading the file from its beginning: {100 * self.share_read:.0f} %"
+        return ""
+
+    @property
+    def share_read(self) -> float:
+        """How much of a large file's beginning was read by now, 0 to 1; 1 where nothing is left to read."""
+        if self._whole is None or self._values is None:
+            return 1.0
+        return min(self._beginning_read / max(1, self._values.start), 1.0)
+
+    @property
+    def num_bytes_seen(self) -> int:
+        """Bytes that were read by now, of values and of the console log: a picture of fewer is old."""
+        return self.num_bytes + self.lines.num_bytes
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether all that was written is in `run`."""
+        return self._whole is None and not self._unread
+
+    @property
+    def num_changes(self) -> int:
+        """How often the file was rotated, truncated or rewritten."""
+        return self._values.num_changes if self._values is not None else 0
+
+    def poll(self, budget_s: float = 0.05) -> bool:
+        """Read what is new, then a piece of what is old; tell whether there was anything.
+
+        Args:
+            budget_s: how long old parts of the file may be read for, seconds.
+
+        Raises:
+            UnreadableRunError: what lies there can't be read.
+        """
+        try:
+            if self._values is None:
+                self._values = self._locate()
+            if self._values is None:
+                return False
+            new = self._poll_values(self._values)
+            if self._console is not None:
+                new |= self._poll_console(self._console)
+        except OSError as error:
+            raise UnreadableRunError(
+                f"{self.path}: can't be read: {error.strerror or error}", remedy="check the path and its permissions"
+            ) from error
+        if not self._reading.acquire(blocking=False):
+            return new
+        try:
+            until = time.monotonic() + budget_s
+            return self._read_new(self._values.start, until) or self._read_beginning(until) or new
+        finally:
+            self._reading.release()
+
+    def refresh(self) -> Run | None:
+        """Reckon the run anew from what was read, and return it; from any thread.
+
+        Meanwhile `poll` goes on reading, and what it reads waits.
+        """
+        with self._reading:
+            if self.is_stale and self._reader is not None:
+                self.run, self.is_stale = self._reader.snapshot(), False
+            return self.run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._values, self._console, self._beginning):
+            if file is not None:
+                file.close()
+
+    def _locate(self) -> FollowedFile | None:
+        """Find what to follow; None where there is nothing yet."""
+        path = newest_run(self.given) if self.given.is_dir() else self.given
+        if path is None or not path.exists():
+            return None
+        if path.is_dir():
+            self.folder, self.path = path, path / RECORDS_FILE
+        elif _is_of_run_folder(path):
+            self.folder, self.path = path.parent, path.parent / RECORDS_FILE
+        else:
+            self.path = path
+        if self.folder is not None:
+            self._console = FollowedFile(self.folder / CONSOLE_FILE, last_bytes=FIRST_BYTES)
+        return FollowedFile(self.path, last_bytes=FIRST_BYTES)
+
+    def _poll_values(self, values: FollowedFile) -> bool:
+        """Read what is new of the values, so much at a time that the reader can keep up."""
+        new = False
+        while len(self._unread) < _MOST_UNREAD and (data := values.poll(_CHUNK_BYTES)):
+            new = True
+            self.num_bytes += len(data)
+            self._unread.append(data)
+            if self._console is None and self.path.name != RECORDS_FILE:
+                self.lines.feed(data)
+        return new
+
+    def _read_new(self, start: int, until: float) -> bool:
+        """Hand new bytes to the reader; tell whether there were any.
+
+        Args:
+            start: where in the file the first of them are, in bytes.
+            until: when to stop, on the monotonic clock.
+        """
+        new = bool(self._unread)
+        while self._unread and time.monotonic() < until:
+            data = self._unread.popleft()
+            if self._reader is None:
+                self._reader = make_reader(self.path, self.folder)
+                if start:
+                    self._whole = make_reader(self.path, self.folder)
+                    self._beginning = FollowedFile(self.path)
+                    self._arrived.append(data)
+                    data = data.partition(b"\n")[2]  # it begins in the middle of a line, which says nothing by itself
+            elif self._whole is not None:
+                self._arrived.append(data)
+            self._reader.feed(data)
+            self.is_stale = True
+        return new
+
+    def _poll_console(self, console: FollowedFile) -> bool:
+        """Read what is new of the console log."""
+        new = False
+        while data := console.poll():
+            new = True
+            self.lines.feed(data)
+        return new
+
+    def _read_beginning(self, until: float) -> bool:
+        """Read on in what lies before the end that was read first; then take its reader for the whole."""
+        if self._whole is None or self._beginning is None or self._values is None:
+            return False
+        while time.monotonic() < until:
+            left = self._values.start - self._beginning_read
+            data = self._beginning.poll(min(left, _CHUNK_BYTES)) if left > 0 else b""
+            if data and not self._beginning.num_changes:
+                self._beginning_read += len(data)
+                self._whole.feed(data)
+            elif self._arrived:
+                self._whole.feed(self._arrived.popleft())
+            else:
+                self._reader, self._whole = self._whole, None
+                self._beginning.close()
+                self.is_stale = True
+                return True
+        return True
+
+
+def is_over(run: Run | None) -> bool:
+    """Tell whether a run has said its last word; one that died without a word counts as going on."""
+    return run is not None and str(run.state) in _OVER
+
+
+def newest_run(folder: Path) -> Path | None:
+    """Return what to follow in a folder.
+
+    That is the folder itself where it is a run folder, else the run folder in it whose records changed last, else
+    the log in it that changed last; None where there is none of them.
+    """
+    if (folder / RECORDS_FILE).exists():
+        return folder
+    runs = _by_change(folder.glob(f"*/{RECORDS_FILE}"))
+    if runs is not None:
+        return runs.parent
+    return _by_change(path for path in folder.glob("*") if path.suffix in _LOG_SUFFIXES and path.is_file())
+
+
+def _by_change(paths: Iterable[Path]) -> Path | None:
+    """Return the file that changed last."""
+    changed = []
+    for path in paths:
+        with suppress(FileNotFoundError):  # removed since it was listed
+            changed.append((path.stat().st_mtime, path))
+    return max(changed)[1] if changed else None
+
+
+def _is_of_run_folder(path: Path) -> bool:
+    """Tell whether a file is the records file or the console log of a run folder."""
+    if path.name == RECORDS_FILE:
+        return (path.parent / "config.yaml").is_file()
+    return path.name == CONSOLE_FILE and (path.parent / RECORDS_FILE).is_file()
+
+
+def make_reader(path: Path, folder: Path | None) -> Reader:
+    """Return a reader for a file; numpy is imported here, after the first picture.
+
+    Raises:
+        UnreadableRunError: the file is compressed.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    if start.startswith(_COMPRESSED):
+        raise UnreadableRunError(
+            f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
+        )
+    if path.name == RECORDS_FILE or start.lstrip().startswith(_RECORD):
+        from orz_monitor.tail.records import RecordsReader  # noqa: PLC0415 - see above
+
+        return RecordsReader(path, folder)
+    from orz_monitor.tail.logs import LogReader  # noqa: PLC0415 - see above
+
+    return LogReader(path, folder)

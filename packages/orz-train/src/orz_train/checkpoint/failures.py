@@ -1,0 +1,48 @@
+"""What happens when a save fails: stop, go on without it, or try again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from orz_ckpt.errors import CkptError
+from orz_train.config.checkpoint import Checkpoint
+from orz_train.errors import CheckpointError, NotSharedError
+from orz_train.ports import MetricSink
+
+LONGEST_PAUSE_S = 60.0
+
+
+def by_policy(save: Callable[[], None], settings: Checkpoint, sink: MetricSink, *, step: int) -> bool:
+    """Save as `checkpoint.on_failure` says.
+
+    Args:
+        save: writes one checkpoint whole, or raises and leaves nothing of it that looks committed.
+        settings: of checkpoints.
+        sink: is told of every failure that doesn't end the run.
+        step: that is saved.
+
+    Returns:
+        Whether it was saved.
+
+    Raises:
+        CkptError: the disk failed, and the run is to stop.
+        CheckpointError: so did a look at the disks, or the nodes have no common one.
+    """
+    attempts = settings.retries + 1 if settings.on_failure == "retry" else 1
+    for number in range(1, attempts + 1):
+        try:
+            save()
+        except (CkptError, CheckpointError) as error:
+            final = number == attempts or isinstance(error, NotSharedError)  # another try would meet the same disks
+            if final and settings.on_failure != "warn":
+                raise
+            pause = min(2.0 ** (number - 1), LONGEST_PAUSE_S)
+            so = "the run goes on without it" if final else f"trying again in {pause:g} s ({number} of {attempts - 1})"
+            sink.event("warning", step=step, message=f"{error.message}; {so}", remedy=error.remedy)
+            if final:
+                return False
+            time.sleep(pause)
+        else:
+            return True
+    raise AssertionError  # the last attempt returns or raises

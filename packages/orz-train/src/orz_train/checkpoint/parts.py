@@ -1,0 +1,41 @@
+"""Has every part of a checkpoint been written?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from orz_train.errors import CheckpointError
+
+
+def require_complete(names: Iterable[str], roles: Sequence[str], *, where: str) -> None:
+    """Make sure that weights and state of each model are among the files, the state of every rank.
+
+    Args:
+        names: of all files, relative to the step folder.
+        roles: of the models.
+        where: for the message.
+
+    Raises:
+        CheckpointError: names what is missing.
+    """
+    files = set(names)
+    missing = [part for role in roles for part in _missing(role, files)]
+    if missing:
+        raise CheckpointError(
+            f"the save of {', '.join(roles)} to {where} is not whole, {', '.join(missing)} didn't arrive;"
+            " nothing was committed",
+            remedy="see logs/ of the ranks in the run folder, and `orz ckpt preflight` for the disks",
+        )
+
+
+def _missing(role: str, files: set[str]) -> list[str]:
+    missing = [] if any(name.startswith(f"{role}/") and name.endswith(".safetensors") for name in files) else [role]
+    if f"state/{role}-optimizer.pt" in files:
+        return missing
+    pattern = re.compile(rf"state/{re.escape(role)}-rank-(\d+)-of-(\d+)\.pt")
+    ranks = [(int(found[1]), int(found[2])) for name in files if (found := pattern.fullmatch(name))]
+    if not ranks:
+        return [*missing, f"state/{role}-*.pt"]
+    there, total = {rank for rank, _ in ranks}, max(count for _, count in ranks)
+    return missing + [f"state/{role}-rank-{rank}-of-{total}.pt" for rank in range(total) if rank not in there]

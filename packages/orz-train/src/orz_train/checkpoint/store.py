@@ -1,0 +1,223 @@
+"""Writes a run's checkpoints: at once, or in the background while the next step is taken."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from orz_ckpt.inventory import CHECKPOINTS_DIR, list_checkpoints, step_folder
+from orz_ckpt.manifest import FileEntry, Manifest
+from orz_ckpt.storage import StagedCheckpoint, stage
+from orz_train.checkpoint.commit import SAVING, Facts, commit_per_node, commit_shared, withdraw
+from orz_train.checkpoint.disks import Disks
+from orz_train.checkpoint.failures import by_policy
+from orz_train.checkpoint.nodes import OneNode
+from orz_train.checkpoint.resume import STATE
+from orz_train.config.checkpoint_size import expected_bytes
+from orz_train.config.dump import config_sha256
+from orz_train.config.schema import Config
+from orz_train.errors import NotSharedError, OrzError
+from orz_train.ports import MetricSink, Nodes, Saved
+
+
+@dataclass(kw_only=True, slots=True)
+class _InFlight:
+    """A checkpoint whose snapshots are being written."""
+
+    step: int
+    trainer: dict[str, Any]
+    staged: StagedCheckpoint | None = None
+    """None where an attempt has failed, and another one is to begin."""
+    opened: ExitStack = field(default_factory=ExitStack)
+    """Closes the staged folder."""
+
+
+class RunCheckpoints:
+    """Writes `checkpoints/step_NNNNNN/` in a run folder; its manifest comes last and is the commit.
+
+    A context manager: entering removes what a killed run left in flight; leaving commits a checkpoint that is still
+    being written in the background, or gives it up where the run was interrupted.
+
+    Args:
+        run_dir: the run folder, absolute.
+        models: by role, `policy` and perhaps `critic`.
+        config: hashed into every manifest; says where, how and how many.
+        sink: is told of every checkpoint, once it is committed.
+        nodes: those whose disks are written to, the driver's first; by default this machine.
+        prompts_sha256: of the training prompts, so that a resume notices other ones.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        models: Mapping[str, Saved],
+        config: Config,
+        sink: MetricSink,
+        *,
+        nodes: Nodes | None = None,
+        prompts_sha256: str = "",
+    ) -> None:
+        self.run_dir = run_dir
+        self.prompts_sha256 = prompts_sha256
+        self.models = models
+        self.config = config
+        self.settings = config.checkpoint
+        self.sink = sink
+        self.nodes: Nodes = nodes or OneNode()
+        self.disks = Disks(run_dir / CHECKPOINTS_DIR, self.nodes, self.settings, sink)
+        self._size = 0
+        """Bytes of one checkpoint, as far as known: of the newest, else an estimate."""
+        self._in_flight: _InFlight | None = None
+
+    def __enter__(self) -> Self:
+        newest = [one.manifest for one in list_checkpoints(self.run_dir) if one.manifest is not None][-1:]
+        self._size = newest[0].total_bytes if newest else expected_bytes(self.config)
+        own = self.nodes.names[:1] if self.settings.storage == "shared" else self.nodes.names
+        swept = self.nodes.run(f"{SAVING}:sweep", {name: {"checkpoints": self.disks.folder} for name in own})
+        for node, names in swept.items():
+            for name in names:
+                self.sink.event("unfinished_save_removed", path=self.disks.folder / name, node=node)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.settle()
+        elif self._in_flight is not None:
+            self._end_early(self._in_flight, error)
+
+    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> None:
+        """Save the weights after `step` steps, and what the trainer keeps between steps.
+
+        With `checkpoint.asynchronous` this only takes the snapshots and begins to write them; `settle` commits.
+
+        Raises:
+            CkptError: the disk is full or refuses; what was written is removed, older checkpoints are untouched.
+            CheckpointError: a look at the disks found that the save would fail.
+        """
+        self.settle()
+        trainer = {
+            "v": 1,
+            "step": step,
+            "skipped_in_a_row": dict(skipped_in_a_row),
+            "prompts_sha256": self.prompts_sha256,
+        }
+        begin = self._begin if self.settings.asynchronous else self._save
+        by_policy(lambda: begin(step, trainer), self.settings, self.sink, step=step)
+
+    def settle(self) -> None:
+        """Wait for what is being written in the background, and commit it; at once where nothing is.
+
+        Raises:
+            CkptError: as `save`.
+            CheckpointError: as `save`.
+        """
+        in_flight, self._in_flight = self._in_flight, None
+        if in_flight is not None:
+            by_policy(lambda: self._finish(in_flight), self.settings, self.sink, step=in_flight.step)
+
+    def _save(self, step: int, trainer: dict[str, Any]) -> None:
+        """Write and commit."""
+        started = time.perf_counter()
+        self.disks.look(step, needed_bytes=self._size)
+        with self._staged(step, trainer) as staged:
+            for role, model in self.models.items():
+                model.save(staged.path / role)
+                model.save_state(staged.path / STATE)
+            manifest = self._commit(staged, step)
+        self._committed(step, manifest, seconds=time.perf_counter() - started)
+
+    def _begin(self, step: int, trainer: dict[str, Any]) -> None:
+        """Take the snapshots and begin to write them."""
+        self.disks.look(step, needed_bytes=self._size)
+        in_flight = _InFlight(step=step, trainer=trainer)
+        for model in self.models.values():
+            model.snapshot()
+        self._write(in_flight)
+        self._in_flight = in_flight
+
+    def _write(self, in_flight: _InFlight) -> None:
+        """Begin to write the snapshots to a new folder."""
+        with ExitStack() as stack:
+            staged = stack.enter_context(self._staged(in_flight.step, in_flight.trainer))
+            for role, model in self.models.items():
+                model.write_snapshot(staged.path / role, staged.path / STATE)
+            in_flight.staged = staged
+            in_flight.opened = stack.pop_all()
+
+    def _finish(self, in_flight: _InFlight) -> None:
+        """Wait for the snapshots' files and commit them; the snapshots of a failed attempt are written again."""
+        started = time.perf_counter()
+        if in_flight.staged is None:
+            self._write(in_flight)
+        staged, in_flight.staged = in_flight.staged, None
+        assert staged is not None  # noqa: S101  # `_write` has set it
+        with in_flight.opened:
+            known: dict[str, FileEntry] = {}
+            for model in self.models.values():
+                known |= model.finish_snapshot()
+            manifest = self._commit(staged, in_flight.step, known=known)
+        self._committed(in_flight.step, manifest, seconds=time.perf_counter() - started)
+
+    def _end_early(self, in_flight: _InFlight, error: BaseException) -> None:
+        """Commit what is being written if the run failed by itself; give it up if it was interrupted."""
+        self._in_flight = None
+        if not isinstance(error, Exception):
+            with suppress(type(error)), in_flight.opened:
+                raise error  # through the contexts, which remove what was written
+            self.sink.event("warning", step=in_flight.step, message=f"the save of step {in_flight.step} was given up")
+            return
+        try:
+            self._finish(in_flight)
+        except (OrzError, OSError) as second:  # the error that ends the run is on its way
+            reason = str(second).partition("\n")[0]
+            self.sink.event("warning", step=in_flight.step, message=f"step {in_flight.step} was not saved: {reason}")
+
+    @contextmanager
+    def _staged(self, step: int, trainer: Mapping[str, Any]) -> Iterator[StagedCheckpoint]:
+        """Open the folder of a save, with the trainer's own state in it; a failure leaves nothing on any node."""
+        with stage(step_folder(self.run_dir, step)) as staged:
+            staged.needed_bytes = self._size
+            try:
+                for name in (*self.models, STATE):
+                    (staged.path / name).mkdir()
+                (staged.path / STATE / "trainer.json").write_text(json.dumps(trainer) + "\n", encoding="utf-8")
+                yield staged
+            except NotSharedError:
+                raise  # what is elsewhere is kept
+            except BaseException:
+                withdraw(staged, self.nodes)
+                raise
+
+    def _commit(self, staged: StagedCheckpoint, step: int, *, known: Mapping[str, FileEntry] | None = None) -> Manifest:
+        facts = Facts(
+            step=step,
+            roles=tuple(self.models),
+            config_sha256=config_sha256(self.config),
+            name=self.config.name,
+        )
+        if self.settings.storage == "per_node" and len(self.nodes.names) > 1:
+            return commit_per_node(staged, self.nodes, facts)
+        return commit_shared(staged, self.nodes, facts, known=known)
+
+    def _committed(self, step: int, manifest: Manifest, *, seconds: float) -> None:
+        """Say that a checkpoint is there, and remove those that are no longer kept."""
+        self._size = manifest.total_bytes
+        path = step_folder(self.run_dir, step)
+        self.sink.event("checkpoint_saved", step=step, path=path, bytes=self._size, seconds=seconds)
+        if self.settings.keep is None:
+            return
+        committed = [checkpoint for checkpoint in list_checkpoints(self.run_dir) if checkpoint.committed]
+        for checkpoint in committed[: -self.settings.keep]:
+            holding = self.nodes.names[:1] if self.settings.storage == "shared" else self.nodes.names
+            # the driver's own first: its manifest is the commit, and half a checkpoint must not look committed
+            for name in holding:
+                self.nodes.run(f"{SAVING}:forget", {name: {"final": checkpoint.path}})
+            self.sink.event("checkpoint_removed", step=checkpoint.step, path=checkpoint.path)

@@ -1,0 +1,221 @@
+"""Disks that are full, broken or read-only, for real: every command says so, and what was there stays as it was.
+
+A broken disk is made by `failing_calls.c`, which comes between the process and the system's calls; full and read-only
+ones are mounted in a namespace of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orz_ckpt.verify import verify
+from orz_cli.findings import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+pytestmark = [pytest.mark.component, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
+
+HERE = Path(__file__).parent
+IN_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled `failing_calls.c`."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("this system has no C compiler")
+    built = tmp_path_factory.mktemp("shim") / "failing_calls.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", built, HERE / "failing_calls.c", "-ldl"], check=True)
+    return built
+
+
+def contents(folder: Path) -> Mapping[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def saved(files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Return the files without the records of nodes beside them."""
+    return {name: data for name, data in files.items() if "/.orz/" not in name}
+
+
+def orz(*arguments: object, **environment: object) -> tuple[int, str]:
+    """Run `orz ckpt` in a process of its own; return its exit code and all that it said."""
+    command = [sys.executable, "-m", "orz_cli", "ckpt", *map(str, arguments)]
+    env = {**os.environ, **{key: str(value) for key, value in environment.items()}}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr + done.stdout
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def mounted(options: str, disk: Path, prepare: str, *arguments: object) -> tuple[int, str, list[str]]:
+    """Run `orz ckpt` where `disk` is a small tmpfs; return its exit code, what it said, and the files on the disk.
+
+    Args:
+        options: of the mount.
+        disk: the folder.
+        prepare: shell commands that come before it; `$1` is the folder.
+        arguments: of the command.
+    """
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*IN_NAMESPACE, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this system lets no user mount a disk")
+    disk.mkdir(exist_ok=True)
+    script = (
+        f'set -e; mount -t tmpfs -o {options} none "$1"; {prepare}; set +e; disk="$1"; shift; "$@"; code=$?; '
+        'echo "=== $code"; cd "$disk"; find . -type f | sort'
+    )
+    command = [*IN_NAMESPACE, "sh", "-c", script, "sh", disk, sys.executable, "-m", "orz_cli", "ckpt", *arguments]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    said, _, left = done.stdout.partition("=== ")
+    assert "Traceback" not in done.stderr + said, done.stderr + said
+    code, *files = left.splitlines()
+    return int(code), " ".join((said + done.stderr).split()), files
+
+
+# --- EIO ------------------------------------------------------------------------------------------------
+
+SHARD = "policy/model-00001-of-00002.safetensors"
+
+
+@pytest.mark.parametrize("level", ["quick", "sample", "full"])
+def test_verify_from_a_broken_disk(level: str, step: Path, shim: Path) -> None:
+    """A file that cannot be read is named; the verdict is that there is none."""
+    broken = {"LD_PRELOAD": shim, "ORZ_FAIL_CALL": "read", "ORZ_FAIL_PATH": SHARD}
+    code, said = orz("verify", step, "--level", level, **broken)
+
+    assert (3, True) == (code, "Input/output error" in said)
+    assert SHARD in said
+    assert Status.OK is verify(step).status()
+
+
+@pytest.mark.parametrize("file", [SHARD, "policy/tokenizer.json", "policy/model.safetensors.index.json"])
+def test_merge_from_a_broken_disk(file: str, step: Path, shim: Path, tmp_path: Path) -> None:
+    """Nothing is published, the file is named, and with the disk whole again the same command gives a whole model."""
+    before, out = contents(step), tmp_path / "place" / "out"
+    broken = {"LD_PRELOAD": shim, "ORZ_FAIL_CALL": "read", "ORZ_FAIL_PATH": file}
+    code, said = orz("merge", step / "policy", out, **broken)
+
+    assert (True, True) == (code in {1, 3}, "Input/output error" in said)
+    assert Path(file).name in said
+    assert not out.exists()
+    assert before == contents(step)
+    assert 0 == orz("merge", step / "policy", out)[0]
+    assert Status.OK is verify(out).status()
+
+
+def test_merge_without_a_configuration(step: Path, shim: Path, tmp_path: Path) -> None:
+    """A configuration that cannot be read is left out with a warning that names it; the weights are whole."""
+    broken = {"LD_PRELOAD": shim, "ORZ_FAIL_CALL": "read", "ORZ_FAIL_PATH": "policy/config.json"}
+    _, said = orz("merge", step / "policy", tmp_path / "out", **broken)
+
+    assert "config.json: Input/output error: it is left out" in said
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_merge_to_a_broken_disk(call: str, step: Path, shim: Path, tmp_path: Path) -> None:
+    """A write or a flush that fails publishes nothing."""
+    before, out = contents(step), tmp_path / "place" / "out"
+    broken = {"LD_PRELOAD": shim, "ORZ_FAIL_CALL": call, "ORZ_FAIL_PATH": "/place/"}
+    code, said = orz("merge", step / "policy", out, **broken)
+
+    assert (True, True) == (code in {1, 3}, "Input/output error" in said)
+    assert str(out) in said
+    assert not out.exists()
+    assert before == contents(step)
+    assert 0 == orz("merge", step / "policy", out)[0]
+    assert Status.OK is verify(out).status()
+
+
+@pytest.mark.parametrize("call", ["read", "write", "fsync"])
+def test_manifest_on_a_broken_disk(call: str, model: Path, shim: Path) -> None:
+    """No manifest is left that would vouch for bytes that were not read, or that is itself not on the disk."""
+    before = contents(model)
+    part = "model-00002" if call == "read" else "/model/"
+    code, said = orz("manifest", model, LD_PRELOAD=shim, ORZ_FAIL_CALL=call, ORZ_FAIL_PATH=part)
+
+    assert (True, True) == (code in {1, 3}, "Input/output error" in said)
+    assert before == contents(model)
+    assert 0 == orz("manifest", model)[0]
+    assert Status.OK is verify(model).status()
+
+
+@pytest.mark.parametrize(("call", "part"), [("read", SHARD), ("write", "/place/"), ("fsync", "/place/")])
+def test_collect_on_a_broken_disk(call: str, part: str, run: Path, shim: Path, tmp_path: Path) -> None:
+    """What does not arrive whole is not published as a checkpoint, sources stay, and the same command goes on."""
+    before, dest = contents(run), tmp_path / "place" / "run"
+    code, said = orz("collect", run, "--to", dest, LD_PRELOAD=shim, ORZ_FAIL_CALL=call, ORZ_FAIL_PATH=part)
+
+    assert (True, True) == (code in {1, 3}, "Input/output error" in said)
+    assert [] == list(dest.rglob("manifest.json"))
+    assert before == contents(run)
+    assert 0 == orz("collect", run, "--to", dest)[0]
+    assert saved(before) == saved(contents(dest))
+
+
+# --- ENOSPC ---------------------------------------------------------------------------------------------
+
+
+def test_collect_to_a_full_disk(run: Path, tmp_path: Path) -> None:
+    """A disk with too little room is refused with numbers; nothing that looks like a checkpoint is there."""
+    before = contents(run)
+    code, said, left = mounted("size=64k", tmp_path / "disk", "true", "collect", run, "--to", tmp_path / "disk" / "run")
+
+    assert (1, True) == (code, "free some space" in said or "No space left" in said)
+    assert [] == [name for name in left if name.endswith("manifest.json")]
+    assert before == contents(run)
+
+
+def test_manifest_on_a_full_disk(model: Path, tmp_path: Path) -> None:
+    """The folder is as it was, without half a manifest."""
+    prepare = f'cp -r {model} "$1/model"; ! head -c 10m /dev/zero 2>&- >"$1/full"'
+    code, said, left = mounted("size=256k", tmp_path / "disk", prepare, "manifest", tmp_path / "disk" / "model")
+
+    assert (1, True) == (code, "No space left on device" in said)
+    assert {f"./model/{name}" for name in contents(model)} | {"./full"} == set(left)
+
+
+def test_verify_on_a_full_disk(model: Path, tmp_path: Path) -> None:
+    """To verify takes no room."""
+    prepare = f'cp -r {model} "$1/model"; ! head -c 10m /dev/zero 2>&- >"$1/full"'
+
+    assert 0 == mounted("size=256k", tmp_path / "disk", prepare, "verify", tmp_path / "disk" / "model")[0]
+
+
+# --- read-only ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_reading_from_a_read_only_disk(command: str, step: Path, tmp_path: Path) -> None:
+    """Who only reads needs no right to write."""
+    prepare = f'cp -r {step} "$1/{step.name}"; mount -o remount,ro "$1"'
+
+    assert 0 == mounted("size=1m", tmp_path / "disk", prepare, command, tmp_path / "disk" / step.name)[0]
+
+
+@pytest.mark.parametrize("command", ["merge", "manifest", "collect"])
+def test_writing_to_a_read_only_disk(command: str, model: Path, run: Path, tmp_path: Path) -> None:
+    """The error says that the disk is read-only, and which folder it was."""
+    disk = tmp_path / "disk"
+    prepare = f'cp -r {model} "$1/model"; mount -o remount,ro "$1"'
+    arguments = {
+        "merge": (model, disk / "out"),
+        "manifest": (disk / "model",),
+        "collect": (run, "--to", disk / "run"),
+    }
+    code, said, left = mounted("size=1m", disk, prepare, command, *arguments[command])
+
+    assert (True, True) == (code in {1, 3}, "Read-only file system" in said)
+    assert str(disk) in said
+    assert {f"./model/{name}" for name in contents(model)} == set(left)

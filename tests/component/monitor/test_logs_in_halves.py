@@ -1,0 +1,69 @@
+"""A big file is read by two processes: what comes out is what one would have read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_monitor import halves
+from orz_monitor.dialects import known_dialects
+from orz_monitor.log import Log, Row
+from orz_monitor.reading import read_chunks
+
+pytestmark = pytest.mark.component
+
+
+def bars(step: int) -> bytes:
+    frames = b"\r".join(
+        b"Actor Train epoch [1/1]:  1%%|#| %d/9 [00:01<00:06,  6.57s/it, pg=%.2f, kl=0.1]" % (done, step + done / 10)
+        for done in range(9)
+    )
+    return b"(PolicyRayActorBase pid=1) \r" + frames + b"\n"
+
+
+def status(step: int) -> bytes:
+    return b"2025-02-21 22:59:11.882 | INFO     | orz.ppo.trainer:train:173 - {'policy_loss': %d.5}\n" % step
+
+
+@pytest.mark.parametrize("num_steps", [7, 8])
+def test_two_halves_are_the_whole(tmp_path: Path, num_steps: int) -> None:
+    """Rows, line numbers, and the means of a pass that the cut goes through."""
+    path = tmp_path / "train.log"
+    data = b"".join(bars(step) + b"text\n" + status(step) for step in range(num_steps))
+    path.write_bytes(data)
+    log = Log()
+    halves.read_in_halves(path, log, known_dialects())
+    whole = read_chunks([data], path=path)
+    assert facts(log) == facts(whole)
+    assert log.votes.total() >= num_steps
+    assert [(f.num_lines, f.num_bytes) for f in log.files] == [(f.num_lines, f.num_bytes) for f in whole.files]
+
+
+def test_a_block_that_the_cut_goes_through_is_read_once(tmp_path: Path) -> None:
+    """A traceback whose exception stands in the second half is one fault."""
+    path = tmp_path / "train.log"
+    before = status(1) * 10
+    trace = b"Traceback (most recent call last):\n" + b'  File "a.py", line 1, in f\n' * 20 + b"KeyError: 'x'\n"
+    path.write_bytes(before + trace + before[: len(before) - len(trace) // 3])
+    log = Log()
+    halves.read_in_halves(path, log, known_dialects())
+    whole = read_chunks([path.read_bytes()], path=path)
+    assert [e.data for e in log.entries if not isinstance(e, Row)] == [
+        e.data for e in whole.entries if not isinstance(e, Row)
+    ]
+
+
+def test_where_the_child_fails_the_parent_reads_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second process, no loss."""
+    path = tmp_path / "train.log"
+    path.write_bytes(b"".join(status(step) for step in range(5)))
+    monkeypatch.setattr(halves.sys, "executable", "/bin/false")
+    log = Log()
+    halves.read_in_halves(path, log, known_dialects())
+    assert facts(log) == facts(read_chunks([path.read_bytes()], path=path))
+
+
+def facts(log: Log) -> list[tuple[int, tuple[str, ...], list[float]]]:
+    rows = [entry for entry in log.entries if isinstance(entry, Row)]
+    return [(row.line, row.keys, [round(v, 9) for v in row.values]) for row in sorted(rows, key=lambda row: row.line)]

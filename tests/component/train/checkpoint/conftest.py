@@ -1,0 +1,163 @@
+"""Runs without models: what saves are small arrays, and nodes are folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from orz_ckpt.describe import entry_of
+from orz_ckpt.manifest import FileEntry
+from orz_train.checkpoint import RunCheckpoints
+from orz_train.checkpoint.nodes import call
+from orz_train.config.schema import Config
+from orz_train.testing import MemorySink
+
+
+class Disk:
+    """Where a path of the run lies on a node: as it is on the first one, below a folder of its own on another."""
+
+    def __init__(self, run_dir: Path, other: Path) -> None:
+        self.run_dir = run_dir
+        self.other = other
+
+    def there(self, path: Path) -> Path:
+        """Return the path on the other node."""
+        return self.other / path.relative_to(self.run_dir)
+
+
+class TwoNodes:
+    """`a` is the driver's node; on `b` the run folder's path is another disk."""
+
+    names: Sequence[str] = ("a", "b")
+    flags = "--ray"
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.asked: list[tuple[str, str]] = []
+
+    def run(
+        self, function: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        self.asked += [(name, function.partition(":")[2]) for name in arguments]
+        return {name: call(function, self._there(own) if name == "b" else own) for name, own in arguments.items()}
+
+    def _there(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: self._there(item) for key, item in value.items()}
+        if isinstance(value, Path):
+            return self.disk.there(value)
+        is_path = isinstance(value, str) and value.startswith(str(self.disk.run_dir))
+        return str(self.disk.there(Path(value))) if is_path else value
+
+
+class Ranks:
+    """A model of two ranks, one on each node; the weights are the step's number.
+
+    Args:
+        disk: rank 1 writes to the other node's; None where both have one.
+        replicated: rank 1 writes the weights, too.
+    """
+
+    def __init__(self, disk: Disk | None = None, *, replicated: bool = False) -> None:
+        self.disk = disk
+        self.replicated = replicated
+        self.value = 0.0
+        self.failures: list[Exception] = []
+        self.copy = 0.0
+        self.written: dict[str, FileEntry] = {}
+
+    def save(self, folder: Path) -> None:
+        self._weights(folder, self.value)
+
+    def save_state(self, folder: Path) -> None:
+        self._state(folder, self.value)
+
+    def snapshot(self) -> None:
+        self.copy = self.value
+
+    def write_snapshot(self, folder: Path, state: Path) -> None:
+        self._weights(folder, self.copy)
+        self._state(state, self.copy)
+        files = [path for path in folder.parent.rglob("*") if path.is_file() and path.name != "trainer.json"]
+        self.written = {path.relative_to(folder.parent).as_posix(): entry_of(path) for path in files}
+
+    def finish_snapshot(self) -> dict[str, FileEntry]:
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.written
+
+    def _weights(self, folder: Path, value: float) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        for each in [folder, self.disk.there(folder)] if self.disk and self.replicated else [folder]:
+            each.mkdir(parents=True, exist_ok=True)
+            save_file({"w": np.full(1000, value, "<f4")}, each / "model.safetensors")
+
+    def _state(self, folder: Path, value: float) -> None:
+        for rank, each in enumerate([folder, self.disk.there(folder) if self.disk else folder]):
+            each.mkdir(parents=True, exist_ok=True)
+            torch.save({"rank": rank, "value": value}, each / f"policy-rank-{rank}-of-2.pt")
+
+
+def make_config(**checkpoint: object) -> Config:
+    return Config.model_validate(
+        {
+            "name": "test",
+            "backend": "local",
+            "steps": 4,
+            "prompts_per_step": 4,
+            "samples_per_prompt": 2,
+            "data": {"source": "unused:unused"},
+            "generation": {"max_response_tokens": 12},
+            "policy": {"model": "unused", "optimizer": {"lr": 1e-3}},
+            "packing": {"max_tokens_per_row": 64},
+            "checkpoint": {"every_steps": 1, **checkpoint},
+        }
+    )
+
+
+@pytest.fixture
+def config() -> Callable[..., Config]:
+    """Make a configuration; keyword arguments are its checkpoint's."""
+    return make_config
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def sink() -> MemorySink:
+    return MemorySink()
+
+
+@pytest.fixture
+def disk(run_dir: Path, tmp_path: Path) -> Disk:
+    return Disk(run_dir, tmp_path / "disk-of-b")
+
+
+@pytest.fixture
+def two_nodes(disk: Disk) -> TwoNodes:
+    return TwoNodes(disk)
+
+
+@pytest.fixture
+def ranks() -> type[Ranks]:
+    return Ranks
+
+
+@pytest.fixture
+def store(run_dir: Path, sink: MemorySink) -> Callable[..., RunCheckpoints]:
+    """Make the store of a run; keyword arguments are the configuration's checkpoint's."""
+
+    def make(model: Ranks, nodes: TwoNodes | None = None, **checkpoint: object) -> RunCheckpoints:
+        return RunCheckpoints(run_dir, {"policy": model}, make_config(**checkpoint), sink, nodes=nodes)
+
+    return make

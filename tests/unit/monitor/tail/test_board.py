@@ -1,0 +1,111 @@
+"""What the live view says, as values: worked out by hand on small runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orz_monitor.loading import load_run
+from orz_monitor.records import EventRecord, Record, StepRecord
+from orz_monitor.run import Run
+from orz_monitor.tail.board import (
+    MOST_POINTS,
+    more_rows,
+    phase_split,
+    planned_steps,
+    rows,
+    split_words,
+    step_time,
+    time_left,
+    values_at,
+)
+from orz_monitor.tail.sparkline import sparkline
+from orz_monitor.testing import START, write_run
+
+pytestmark = pytest.mark.unit
+
+
+def run_of(folder: Path, *records: Record) -> Run:
+    return load_run(write_run(folder, records, finished=False))
+
+
+def step(number: int, time: float, metrics: dict[str, float], **seconds: float) -> StepRecord:
+    return StepRecord(step=number, time=START + time, metrics=metrics, seconds=seconds)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Steps 1 to 4 of 10 planned, 10 seconds apart; the last one took 8 s, 4 of them for sampling."""
+    steps = [
+        step(i, 10.0 * i, {"reward/mean": i / 10, "policy/loss": 0.5, "tokens/trained": 80.0 * i, "mine": i**2})
+        for i in (1, 2, 3)
+    ]
+    last = step(4, 40.0, {"reward/mean": math.nan, "tokens/trained": 320.0}, generate=4.0, sync=2.0, total=8.0)
+    return run_of(tmp_path, EventRecord(event="start", time=START, data={"steps": 10}), *steps, last)
+
+
+def test_rows_are_what_everybody_looks_for(run: Run) -> None:
+    """In a fixed order, as far as logged, with the newest value even where it is not finite."""
+    reward, loss, speed = rows(run)
+    assert ("reward", "reward/mean") == (reward.label, reward.name)
+    assert math.isnan(reward.last)
+    assert [0.1, 0.2, 0.3] == pytest.approx(reward.curve[:3])
+    assert ("pg", 0.5) == (loss.short, loss.last)
+    assert ("tok/s", 40.0) == (speed.short, speed.last)  # 320 tokens in 8 s
+
+
+def test_long_curves_are_averaged(tmp_path: Path) -> None:
+    """Two values for each point of the curve: 0 and 1 become 0.5; an infinity stays one."""
+    steps = [step(i, i, {"reward/mean": float(i % 2), "policy/loss": math.inf}) for i in range(2 * MOST_POINTS)]
+    reward, loss = rows(run_of(tmp_path, *steps))
+    assert [0.5] * MOST_POINTS == reward.curve
+    assert [math.inf] * MOST_POINTS == loss.curve
+
+
+def test_other_metrics_follow_if_they_change(run: Run) -> None:
+    """Neither those shown already nor constant ones."""
+    assert ["tokens/trained", "mine"] == [row.name for row in more_rows(run)]
+
+
+def test_time_left_counts_from_the_last_step(run: Run) -> None:
+    """6 steps of 10 s each; 4 s have passed since the last; no less than nothing, however long it takes."""
+    assert 10 == planned_steps(run)
+    assert 10.0 == step_time(run)
+    assert 60.0 == time_left(run, START + 40)
+    assert 56.0 == time_left(run, START + 44)
+    assert 50.0 == time_left(run, START + 1000)
+
+
+def test_without_a_plan_nothing_is_promised(tmp_path: Path) -> None:
+    """No planned steps: no time left; one step: no pace."""
+    run = run_of(tmp_path, step(1, 10.0, {"reward/mean": 1.0}))
+    assert None is planned_steps(run)
+    assert None is step_time(run)
+    assert None is time_left(run, START + 10)
+
+
+def test_the_phases_of_the_last_step(run: Run) -> None:
+    """What no phase covers is `other`; words go from the largest down."""
+    split = phase_split(run)
+    assert {"generate": 4.0, "sync": 2.0, "other": 2.0} == split
+    assert "8 s a step: generate 50 %, sync 25 %, other 25 %" == split_words(split)
+
+
+def test_values_at_one_step(run: Run) -> None:
+    """Only what was logged at that step."""
+    assert [("reward", 0.2), ("pg", 0.5)] == values_at(run, 2)
+
+
+def test_a_curve_in_a_line() -> None:
+    """From the lowest to the highest mark, averaged into the width; what is not finite shows."""
+    assert "▁▃▆█" == sparkline([0, 1, 2, 3], 8)
+    assert "▁█" == sparkline([0, 0, 4, 4], 2)
+    assert "▁x█" == sparkline([0, math.nan, 3], 3)
+    assert "▁▁" == sparkline([5, 5], 4)
+    assert "_#" == sparkline([0, 1], 2, ascii_only=True)
+    assert "" == sparkline([], 5) == sparkline([1], 0)
+    assert "▁█" == sparkline([-1.7e308, 1.7e308], 2)
+    assert "▁" == sparkline(np.array([2.0]).tolist(), 1)

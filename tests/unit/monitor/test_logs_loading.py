@@ -1,0 +1,164 @@
+"""From files of any kind to a run: compression, folders, rotation, ranks, restarts, and what can't be read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+
+from orz_monitor.errors import UnreadableRunError
+from orz_monitor.loading import load_run
+
+pytestmark = pytest.mark.unit
+
+
+def lines(first: int, last: int, reward: float = 0.5, prefix: str = "") -> str:
+    return "".join(f"{prefix}step:{i} - actor/pg_loss:0.{i} - critic/score/mean:{reward}\n" for i in range(first, last))
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "members", "zst", "torn"])
+def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
+    """Gzip in several members and Zstandard; of a torn file what is whole is read."""
+    data = lines(1, 6).encode()
+    packed = {
+        "plain": data,
+        "gz": gzip.compress(data),
+        "members": gzip.compress(data[:50]) + gzip.compress(data[50:]),
+        "zst": zstandard.ZstdCompressor().compress(data),
+        "torn": gzip.compress(data + os.urandom(100_000).hex().encode())[:-20],
+    }[kind]
+    path = tmp_path / "train.log"
+    path.write_bytes(packed)
+    assert load_run(path).steps.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log may come through a pipe."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(1, 4).encode())))
+    run = load_run(Path("-"))
+    assert (run.name, run.steps.tolist()) == ("standard input", [1, 2, 3])
+
+
+def test_a_url(tmp_path: Path) -> None:
+    """Whatever fsspec opens can be read."""
+    (tmp_path / "train.log").write_text(lines(1, 4))
+    assert load_run(f"file://{tmp_path}/train.log").steps.tolist() == [1, 2, 3]
+
+
+def test_rotated_files_are_read_from_the_oldest_on(tmp_path: Path) -> None:
+    """`train.log.10` was written before `train.log.9`."""
+    for index, name in enumerate(["train.log.10.gz", "train.log.9", "train.log.1", "train.log"]):
+        text = lines(10 * index, 10 * index + 10).encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    run = load_run(tmp_path)
+    assert run.steps.tolist() == list(range(40))
+    assert run.restarts == ()
+    series = run.metrics["reward/mean"]
+    assert series.files is not None
+    assert series.lines is not None
+    assert run.files[int(series.files[15])].name == "train.log.9"
+    assert series.lines[15] == 6
+
+
+def test_ranks_that_print_the_same_are_one(tmp_path: Path) -> None:
+    """Rank 0 counts, in one file or in a file each, whichever comes first."""
+    mixed = "".join(
+        f"[rank1]: step:{i} - critic/score/mean:0.9\n[rank0]: step:{i} - critic/score/mean:0.1\n" for i in range(5)
+    )
+    (tmp_path / "mixed.log").write_text(mixed)
+    run = load_run(tmp_path / "mixed.log")
+    assert run.series("reward/mean").values.tolist() == [0.1] * 5
+    assert (run.restarts, run.folded) == ((), 5)
+    folder = tmp_path / "each"
+    folder.mkdir()
+    (folder / "rank_0.log").write_text(lines(0, 5, 0.1))
+    (folder / "rank_1.log").write_text(lines(0, 5, 0.9))
+    run = load_run(folder)
+    assert run.series("reward/mean").values.tolist() == [0.1] * 5
+    assert run.restarts == ()
+
+
+def test_a_restart_undoes_what_it_repeats(tmp_path: Path) -> None:
+    """Steps that were lost with the crash are not in the run; a process that took over is no rank."""
+    path = tmp_path / "train.log"
+    path.write_text(lines(1, 9, 0.1, "(TaskRunner pid=5) ") + lines(4, 7, 0.7, "(TaskRunner pid=99) "))
+    run = load_run(path)
+    assert run.steps.tolist() == [1, 2, 3, 4, 5, 6]
+    assert run.series("reward/mean").values.tolist() == [0.1] * 3 + [0.7] * 3
+    assert run.restarts == (4,)
+
+
+def test_an_announced_resume_undoes_too(tmp_path: Path) -> None:
+    """What the trainer says it goes on from counts before its first step is logged."""
+    path = tmp_path / "train.log"
+    path.write_text(lines(1, 9, 0.1) + "Setting global step to 4\n" + lines(7, 9, 0.7))
+    run = load_run(path)
+    assert run.steps.tolist() == [1, 2, 3, 4, 7, 8]
+    assert run.restarts == (5,)
+
+
+def test_a_line_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    """A log that went through tee twice is no restart."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(2 * line for line in lines(1, 5).splitlines(keepends=True)))
+    run = load_run(path)
+    assert run.steps.tolist() == [1, 2, 3, 4]
+    assert run.restarts == ()
+
+
+def test_zero_below_its_quantum_is_told_from_zero(tmp_path: Path) -> None:
+    """0.000 may be anything below half of 0.001; the unit and the raw key travel along."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"step:{i} - actor/lr(1e-4):0.000 - critic/score/mean:0.5{i}0\n" for i in range(4)))
+    run = load_run(path)
+    series = run.metrics["policy/lr"]
+    assert series.raw_keys == ("actor/lr(1e-4)",)
+    assert series.quanta is not None
+    assert np.allclose(series.quanta, 1e-7)
+    assert series.below_quantum.tolist() == [True] * 4
+    assert not run.metrics["reward/mean"].below_quantum.any()
+
+
+def test_a_log_of_nobody_we_know(tmp_path: Path) -> None:
+    """Names and numbers are read anyway, and keys without a meaning are listed."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"[train] step {i}: loss=0.5 reward: {i} my_metric = 1e-3\n" for i in range(3)))
+    run = load_run(path)
+    assert run.framework == "generic"
+    assert run.series("reward/mean").values.tolist() == [0, 1, 2]
+    assert run.coverage.unrecognised == ("my_metric",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(os.urandom(5000), "binary data"), ("step:1".encode("utf-16"), "UTF-16"), (b"\0" * 100, "binary data")],
+)
+def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    """A checkpoint given by mistake is named as what it is."""
+    path = tmp_path / "train.log"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableRunError, match=said):
+        load_run(path)
+
+
+def test_holes_of_zeros_and_bells_are_still_a_log(tmp_path: Path) -> None:
+    """A log that was truncated while it was written begins with zeros."""
+    path = tmp_path / "train.log"
+    path.write_bytes(b"\0" * 5000 + b"\n" + lines(1, 4).encode() + b"\x1b]8;;x\x07y\x1b]8;;\x07\n" * 50)
+    assert load_run(path).steps.tolist() == [1, 2, 3]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(tmp_path: Path) -> None:
+    """The message names the file and the reason."""
+    path = tmp_path / "train.log"
+    path.write_text(lines(1, 2))
+    path.chmod(0)
+    with pytest.raises(UnreadableRunError, match="Permission denied"):
+        load_run(path)

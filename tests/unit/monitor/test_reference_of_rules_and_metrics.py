@@ -1,0 +1,120 @@
+"""The pages of rules and metrics are those that the code makes; what they say of metrics is consistent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_cli.errors import UsageError
+from orz_monitor.frameworks import SETTINGS, translate
+from orz_monitor.metrics.catalogue import FACTS, look_up
+from orz_monitor.metrics.explain import FRAMEWORKS, explain
+from orz_monitor.metrics.logging import how_to_log
+from orz_monitor.metrics.names import NAMES
+from orz_monitor.metrics.page import explained_page
+from orz_monitor.metrics.peers import PEERS, spec_of
+from orz_monitor.presets import PRESETS, detect
+from orz_monitor.records import METRICS
+from orz_monitor.rules import RULES
+from orz_monitor.rules.page import rules_page
+
+pytestmark = pytest.mark.unit
+
+REFERENCE = Path(__file__).parents[3] / "docs/reference"
+
+
+def test_the_page_of_rules_is_the_codes_own() -> None:
+    """docs/reference/rules.md equals `orz_monitor.rules.page.rules_page()`; write that text to renew it."""
+    assert rules_page() == (REFERENCE / "rules.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_metrics_is_the_codes_own() -> None:
+    """docs/reference/metrics-explained.md equals `explained_page()` of orz_monitor.metrics.page."""
+    assert explained_page() == (REFERENCE / "metrics-explained.md").read_text(encoding="utf-8")
+
+
+def test_every_metric_that_is_named_exists() -> None:
+    """Facts, names, and what rules need are canonical metrics; peers' names are not in the registry."""
+    needed = {name for rule in RULES for name in (*rule.needs, *rule.needs_any)}
+    assert [name for name in sorted({*FACTS, *NAMES, *needed}) if spec_of(name) is None] == []
+    assert set(PEERS).isdisjoint(METRICS)
+    assert {key for names in NAMES.values() for key in names} <= set(FRAMEWORKS)
+
+
+def test_thresholds_of_presets_exist() -> None:
+    """A preset names rules and thresholds that are there."""
+    rules = {rule.code: rule for rule in RULES}
+    for preset in PRESETS.values():
+        assert {*preset.limits, *preset.worst, *preset.off} <= set(rules)
+        assert all(set(some) <= set(rules[code].thresholds) for code, some in preset.limits.items())
+
+
+@pytest.mark.parametrize(
+    ("asked", "metric"),
+    [
+        ("kl", "policy/kl_ref"),
+        ("objective/kl", "policy/kl_ref_seq"),
+        ("actor/ppo_kl", "policy/kl_old"),
+        ("glen", "rollout/response_tokens_mean"),
+        ("critic/score/mean", "reward/mean"),
+        ("eval/gsm8k/accuracy", "eval/<set>/accuracy"),
+        ("Grad. Norm", "policy/grad_norm"),
+        ("engine/kv_cache_usage", "engine/kv_cache_usage"),
+    ],
+)
+def test_a_metric_is_found_by_any_name(asked: str, metric: str) -> None:
+    """Canonical names, those of trainers, and what people say."""
+    assert metric == look_up(asked)[0]
+
+
+def test_an_explanation_has_all_that_is_known() -> None:
+    """Definition, estimator, ranges, names, pitfalls and rules; token and sequence KL are told apart."""
+    text = explain("kl", width=300)
+    for part in ("k3", "What is usual", "ORZ: kl, avg_kl", "no sequence KL", "kl_drift", "policy/kl_ref_seq"):
+        assert part in text
+    assert max(len(line) for line in explain("kl", width=60).splitlines()[:-1]) <= 60
+
+
+@pytest.mark.parametrize("asked", ["entrpy", "", "x" * 500])
+def test_an_unknown_metric_is_told(asked: str) -> None:
+    """With the nearest name where there is one."""
+    with pytest.raises(UsageError, match="no metric of that name") as caught:
+        look_up(asked)
+    assert ("entropy" in caught.value.remedy) == (asked == "entrpy")
+
+
+def test_remedies_name_the_trainers_own_settings() -> None:
+    """Names, values that differ, and words where a trainer has no counterpart that is known."""
+    assert translate("halve `policy.optimizer.lr`", "verl") == "halve `actor_rollout_ref.actor.optim.lr`"
+    assert translate("set `loss.reduction=token_mean`", "trl") == "set `loss_type=dapo`"
+    assert translate("set `reward.workers=4`", "orz") == "set the processes that score to 4"
+    assert translate("look at `policy/kl_ref`", "verl") == "look at `policy/kl_ref`"
+    assert all(setting.words for setting in SETTINGS.values())
+
+
+def test_how_to_log() -> None:
+    """By trainer, by family, or nothing."""
+    assert "beta" in how_to_log("policy/kl_ref", "trl")
+    assert "engine's own lines" in how_to_log("engine/kv_cache_usage", "verl")
+    assert how_to_log("policy/loss", "verl") == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "framework", "staleness", "kind"),
+    [
+        ({"critic/loss"}, {}, "orz-train", 0.0, "ppo"),
+        (set(), {}, "orz-train", 0.0, "grpo"),
+        ({"critic/loss"}, {"kl.loss_coef": "0.0", "kl.reward_coef": "0.0"}, "orz-train", 0.0, "kl-free"),
+        ({"critic/loss"}, {"kl.loss_coef": "0.001"}, "orz-train", 0.0, "rlhf-kl"),
+        (set(), {"kl.loss_coef": "0"}, "orz-train", 0.0, "dapo"),
+        ({"critic/loss"}, {}, "orz", 0.0, "kl-free"),
+        ({"policy/kl_ref"}, {}, "trl", 0.0, "grpo"),
+        (set(), {}, "trl", 0.0, "dapo"),
+        ({"policy/kl_loss"}, {}, "verl", 0.0, "grpo"),
+        ({"critic/loss"}, {}, "prime-rl", 2.0, "async"),
+    ],
+)
+def test_kinds_of_run(names: set[str], settings: dict[str, str], framework: str, staleness: float, kind: str) -> None:
+    """By critic, KL term, trainer and age of samples."""
+    assert kind == detect(names, settings, framework=framework, staleness=staleness).name
