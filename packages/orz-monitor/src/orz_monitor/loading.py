@@ -17,6 +17,7 @@ from orz_monitor.readlog import read_log
 from orz_monitor.records_run import CONSOLE_FILE, load_records
 from orz_monitor.run import Run
 from orz_monitor.stitch import stitch
+from orz_monitor.stores import open_store
 from orz_monitor.transport.opening import is_url
 
 RECORDS_FILE: Final = "metrics.jsonl"
@@ -79,16 +80,12 @@ def _load_logs(
 
 def _load_store(path: Path, now: float) -> Run | None:
     """Read a store of metrics, where `path` is one."""
-    try:
-        from orz_monitor.stores import open_store  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
-    except ImportError:
-        return None
     store = open_store(path)
     if store is None:
         return None
     from orz_monitor.dialects import known_dialects  # noqa: PLC0415
 
-    log = Log(columns=list(store.columns()))
+    log = Log(columns=list(store.columns))
     for file in dict.fromkeys(column.file for column in log.columns):
         log.begin(file)
     run = stitch(
