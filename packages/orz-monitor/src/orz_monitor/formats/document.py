@@ -59,7 +59,8 @@ def document(checks: Sequence[Checked], fail_on: Severity = Severity.ERROR) -> d
         "findings": [finding_document(verdict, finding) for verdict in verdicts for finding in verdict.findings],
         "not_evaluated": [_not_evaluated(verdict, item) for verdict in verdicts for item in verdict.not_evaluated],
         "ignored": [
-            _finding(verdict, item.finding) | {"reason": item.reason, "until": str(item.until) if item.until else None}
+            finding_document(verdict, item.finding)
+            | {"reason": item.reason, "until": str(item.until) if item.until else None}
             for verdict in verdicts
             for item in verdict.ignored
         ],
