@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +43,7 @@ def load_run(path: Path | str, *, now: float | None = None, dialects: Sequence[t
     if str(path) == "-" or is_url(path):
         return _load_logs([str(path)], Path(path), None, now, dialects)
     path = Path(path)
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) and "#" not in path.name:  # `mlruns#run` names one of several runs
         raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
     if path.is_dir() and (path / RECORDS_FILE).is_file():
         if _is_records(path / RECORDS_FILE):
@@ -79,16 +80,14 @@ def _load_logs(
 
 def _load_store(path: Path, now: float) -> Run | None:
     """Read a store of metrics, where `path` is one."""
-    try:
-        from orz_monitor.stores import open_store  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
-    except ImportError:
-        return None
+    from orz_monitor.stores import open_store  # noqa: PLC0415 - a log on its own does not need it
+
     store = open_store(path)
     if store is None:
         return None
     from orz_monitor.dialects import known_dialects  # noqa: PLC0415
 
-    log = Log(columns=list(store.columns()))
+    log = Log(columns=list(store.columns))
     for file in dict.fromkeys(column.file for column in log.columns):
         log.begin(file)
     run = stitch(
@@ -99,7 +98,7 @@ def _load_store(path: Path, now: float) -> Run | None:
         now=now,
         dialects=known_dialects(),
     )
-    return _refused_if_empty(run, path, log)
+    return _refused_if_empty(replace(run, restarts=store.restarts or run.restarts), path, log)
 
 
 def _refused_if_empty(run: Run, path: Path, log: Log) -> Run:

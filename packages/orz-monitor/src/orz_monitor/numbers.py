@@ -83,7 +83,7 @@ def number(token: bytes) -> float | None:
         True
     """
     try:
-        return float(token) if b"_" not in token else None
+        return float(token) if b"_" not in token else _odd(token.strip())
     except ValueError:
         return _odd(token.strip())
 

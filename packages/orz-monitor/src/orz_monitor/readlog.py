@@ -13,6 +13,7 @@ from orz_monitor.log import Log, Row
 from orz_monitor.reading import Reader, read_chunks
 from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.opening import chunks, is_url
+from orz_monitor.transport.wrapping import unwrapped
 
 _START_BYTES: Final = 200
 
@@ -48,7 +49,7 @@ def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = No
 def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
     """Read one file; a console log of ours is told by its first line."""
     reader: Reader | None = None
-    for chunk in chunks(path):
+    for chunk in unwrapped(chunks(path)):
         if reader is None:
             chosen = _chosen(chunk, kinds)
             if path != "-" and not is_url(path) and can_be_halved(Path(path)):
@@ -65,7 +66,7 @@ def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
 
 def _read_again(path: str, log: Log, late: type[Dialect]) -> None:
     """Read a file for one dialect that showed up late, from its beginning."""
-    again = read_chunks(chunks(path), dialects=[late])
+    again = read_chunks(unwrapped(chunks(path)), dialects=[late])
     file = len(log.files) - 1
     log.entries = [entry for entry in log.entries if (entry.file, entry.dialect) != (file, late.name)]
     for entry in again.entries:

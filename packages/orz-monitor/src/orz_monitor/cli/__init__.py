@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import typer
 
+from orz_monitor.cli.bundle import bundle
 from orz_monitor.cli.check import check
+from orz_monitor.cli.compare import compare
+from orz_monitor.cli.explain import explain
+from orz_monitor.cli.export import export
 from orz_monitor.cli.report import report
 from orz_monitor.cli.serve import serve
 from orz_monitor.cli.tail import tail
+from orz_monitor.cli.watch import watch
 
 app = typer.Typer(
     name="monitor",
@@ -30,3 +35,8 @@ app.command()(check)
 app.command()(report)
 app.command()(tail)
 app.command()(serve)
+app.command()(compare)
+app.command()(export)
+app.command()(watch)
+app.command()(bundle)
+app.command()(explain)

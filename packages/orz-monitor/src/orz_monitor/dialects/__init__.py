@@ -7,6 +7,9 @@ order until one says that it is its own.
 from __future__ import annotations
 
 import importlib
+import logging
+from functools import lru_cache
+from importlib import metadata
 from typing import Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
@@ -14,6 +17,8 @@ from orz_monitor.errors import UnreadableRunError
 
 __all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects"]
 
+ENTRY_POINTS: Final = "orz.monitor.dialects"
+_LOG: Final = logging.getLogger(__name__)
 KNOWN: Final = {
     "orz": "orz_monitor.dialects.orz:Orz",
     "verl": "orz_monitor.dialects.verl:Verl",
@@ -29,8 +34,23 @@ ORZ_TRAIN: Final = "orz_monitor.dialects.orz_train:OrzTrain"
 
 
 def known_dialects() -> list[type[Dialect]]:
-    """Return all dialects: ours, and those that installed packages name as `orz.monitor.dialects`."""
-    return [find_dialect(place) for place in KNOWN.values()]
+    """Return all dialects: those that installed packages name as `orz.monitor.dialects`, then ours.
+
+    A package whose dialect can't be imported is warned of, and left out.
+    """
+    return [*_of_packages(), *(find_dialect(place) for place in KNOWN.values())]
+
+
+@lru_cache(maxsize=1)
+def _of_packages() -> tuple[type[Dialect], ...]:
+    """Import the dialects of installed packages."""
+    found: list[type[Dialect]] = []
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            found.append(find_dialect(entry.value))
+        except UnreadableRunError as error:
+            _LOG.warning("the dialect %s of an installed package is left out: %s", entry.name, error.message)
+    return tuple(found)
 
 
 def find_dialect(place: str) -> type[Dialect]:

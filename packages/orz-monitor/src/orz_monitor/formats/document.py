@@ -56,10 +56,11 @@ def document(checks: Sequence[Checked], fail_on: Severity = Severity.ERROR) -> d
         "v": VERSION,
         "status": str(overall(checks, fail_on)),
         "fail_on": str(fail_on),
-        "findings": [_finding(verdict, finding) for verdict in verdicts for finding in verdict.findings],
+        "findings": [finding_document(verdict, finding) for verdict in verdicts for finding in verdict.findings],
         "not_evaluated": [_not_evaluated(verdict, item) for verdict in verdicts for item in verdict.not_evaluated],
         "ignored": [
-            _finding(verdict, item.finding) | {"reason": item.reason, "until": str(item.until) if item.until else None}
+            finding_document(verdict, item.finding)
+            | {"reason": item.reason, "until": str(item.until) if item.until else None}
             for verdict in verdicts
             for item in verdict.ignored
         ],
@@ -79,8 +80,8 @@ def number(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else repr(value)
 
 
-def _finding(verdict: Verdict, finding: Finding) -> dict[str, object]:
-    """Return one finding."""
+def finding_document(verdict: Verdict, finding: Finding) -> dict[str, object]:
+    """Return one finding as JSON types: what was seen, where, on what evidence, and what to try."""
     return {
         "code": finding.code,
         "severity": str(finding.severity),

@@ -7,6 +7,7 @@ from typing import Final
 
 from orz_cli.findings import Severity
 from orz_monitor.formats.document import Checked
+from orz_monitor.printable import printable
 
 _LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "notice"}
 
@@ -33,7 +34,7 @@ def _command(level: str, properties: Mapping[str, object], text: str) -> str:
 
 def _data(text: str) -> str:
     """Escape a message."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

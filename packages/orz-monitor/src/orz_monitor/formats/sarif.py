@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from orz_cli.findings import Severity
 from orz_monitor import __version__
@@ -67,8 +68,8 @@ def _result(verdict: Verdict, finding: Finding, codes: list[str]) -> dict[str, o
 
 
 def _location(path: Path, line: int | None) -> dict[str, object]:
-    """Return a place in a file: a relative path as it is, an absolute one as a file URI."""
-    uri = path.as_uri() if path.is_absolute() else path.as_posix()
+    """Return a place in a file: a relative path as a relative reference, an absolute one as a file URI."""
+    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
     place: dict[str, object] = {"artifactLocation": {"uri": uri}}
     if line is not None:
         place["region"] = {"startLine": line}

@@ -13,6 +13,7 @@ from orz_cli.findings import Severity, Status
 from orz_monitor.engine import Verdict
 from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
+from orz_monitor.printable import printable
 from orz_monitor.units import shown
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARN: "bold yellow", Severity.INFO: "bold blue"}
@@ -45,7 +46,7 @@ def span(run_steps: Sequence[int]) -> str:
 def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
     """Print one path."""
     word, style = _MARKS.get(check.status(fail_on), ("could not decide", "bold yellow"))
-    title = Text.assemble((word, style), "  ", (str(check.path), "bold"))
+    title = Text.assemble((word, style), "  ", (printable(str(check.path)), "bold"))
     verdict = check.verdict
     if verdict is None:
         _say(console, 0, title)
@@ -90,7 +91,7 @@ def _unjudged(verdict: Verdict) -> dict[str, list[str]]:
 def _print_finding(console: Console, finding: Finding) -> None:
     """Print what was seen, the evidence, the likely causes and what to try."""
     severity = (str(finding.severity), _STYLES[finding.severity])
-    _say(console, 2, Text.assemble(severity, f"[{finding.code}] ", (finding.title, "bold")))
+    _say(console, 2, Text.assemble(severity, f"[{finding.code}] ", (printable(finding.title), "bold")))
     _say(console, 4, finding.message)
     if finding.line is not None:
         _say(console, 4, f"{finding.file}:{finding.line}", "dim")
@@ -108,7 +109,7 @@ def _print_finding(console: Console, finding: Finding) -> None:
 
 def _say(console: Console, indent: int, text: str | Text, style: str = "") -> None:
     """Print indented text: wrapped on a terminal, in one line in a pipe."""
-    shown_text = text if isinstance(text, Text) else Text(text.replace("`", ""), style)
+    shown_text = text if isinstance(text, Text) else Text(printable(text.replace("`", "")), style)
     if console.is_terminal:
         console.print(Padding(shown_text, (0, 0, 0, indent)))
     else:

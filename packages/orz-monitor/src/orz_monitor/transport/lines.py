@@ -23,7 +23,7 @@ _GLUED: Final = re.compile(
 )
 """Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's."""
 _LONGEST_SUFFIX: Final = 400
-_REPEATED: Final = re.compile(rb" ?\[repeated (\d{1,9})x across cluster\](?: \(Ray deduplicates logs[^)]*\))?\s*$")
+_REPEATED: Final = re.compile(rb" {0,4}\[repeated (\d{1,9})x across cluster\](?: \(Ray deduplicates logs[^)]*\))?\s*$")
 
 
 class Splitter:

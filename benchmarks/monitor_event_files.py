@@ -1,0 +1,99 @@
+"""How long event files take to read, beside TensorBoard's own reader in Python, on which tbparse is built.
+
+python benchmarks/monitor_event_files.py [--scalars 1000000] [--tags 100]
+
+Every value is compared with what the generator wrote. Where tbparse is installed, it is timed, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from orz_monitor.stores import open_store
+
+LEAST_RATIO = 10.0
+REPEATS = 3
+
+
+def main() -> int:
+    """Print the times and their ratio; return 1 below the ratio that is promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scalars", type=int, default=1_000_000)
+    parser.add_argument("--tags", type=int, default=100)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        truth = generate(folder, arguments.scalars // arguments.tags, arguments.tags)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        print(f"{truth.size:,} scalars of {arguments.tags} tags, {size / 1e6:.0f} MB, warm")
+        ours = min(timed(lambda: ours_reads(folder, truth)) for _ in range(REPEATS))
+        print(f"orz monitor       {ours:7.2f} s   best of {REPEATS}, values compared")
+        theirs = timed(lambda: tensorboard_reads(folder, truth))
+        print(f"TensorBoard       {theirs:7.2f} s   {theirs / ours:.1f} times")
+        try:
+            from tbparse import SummaryReader  # noqa: PLC0415 - not a dependency of ours
+        except ImportError:
+            print("tbparse            not installed; it reads through the reader above")
+        else:
+            parsed = timed(lambda: len(SummaryReader(str(folder)).scalars))
+            print(f"tbparse           {parsed:7.2f} s   {parsed / ours:.1f} times")
+    return int(theirs / ours < LEAST_RATIO)
+
+
+def generate(folder: Path, steps: int, tags: int) -> NDArray[np.float32]:
+    """Write an event file as trainers do, an event a value, and return the values [steps, tags]."""
+    values = np.random.default_rng(0).standard_normal((steps, tags)).astype(np.float32)
+    with (folder / "events.out.tfevents.1700000000.host.1.0").open("wb") as file:
+        writer = RecordWriter(file)
+        writer.write(Event(wall_time=1.7e9, file_version="brain.Event:2").SerializeToString())
+        for step, row in enumerate(values.tolist()):
+            for tag, value in enumerate(row):
+                summary = Summary(value=[Summary.Value(tag=tag_name(tag), simple_value=value)])
+                writer.write(Event(wall_time=1.7e9 + step, step=step, summary=summary).SerializeToString())
+    return values
+
+
+def tag_name(index: int) -> str:
+    """Return the name of a tag, of a length that differs as in real runs."""
+    return f"{('actor', 'critic', 'perf', 'response_length')[index % 4]}/metric_{index}"
+
+
+def timed(read: Callable[[], object]) -> float:
+    """Return the wall time of one call, in seconds."""
+    begin = time.perf_counter()
+    read()
+    return time.perf_counter() - begin
+
+
+def ours_reads(folder: Path, truth: NDArray[np.float32]) -> None:
+    """Read with orz-monitor, and stop where a value is wrong."""
+    store = open_store(folder)
+    if store is None or store.problems:
+        raise SystemExit("void: the file was not read whole")
+    for index in range(truth.shape[1]):
+        if not np.array_equal(store.column(tag_name(index)).values, truth[:, index]):
+            raise SystemExit(f"void: {tag_name(index)} differs from what was written")
+
+
+def tensorboard_reads(folder: Path, truth: NDArray[np.float32]) -> None:
+    """Read with TensorBoard, without its sampling."""
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    if len(accumulator.Scalars(tag_name(0))) != len(truth):
+        raise SystemExit("void: TensorBoard did not read the file whole")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

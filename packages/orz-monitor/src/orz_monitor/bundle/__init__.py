@@ -1,0 +1,1 @@
+"""What maintainers ask for, in one archive, with secrets left out."""

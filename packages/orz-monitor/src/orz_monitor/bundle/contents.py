@@ -1,0 +1,165 @@
+"""What goes into a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from orz_monitor.bundle.redaction import Redactor
+from orz_monitor.engine import judge
+from orz_monitor.errors import UnreadableRunError
+from orz_monitor.formats.document import Checked, as_json
+from orz_monitor.loading import load_run
+
+TAIL_BYTES: Final = 512 << 10
+"""Of each log, the end that is taken."""
+MOST_LOGS: Final = 256
+MOST_BYTES: Final = 64 << 20
+"""Of all files together."""
+_WHOLE: Final = ("config.yaml", "environment.json")
+_ENDS: Final = ("console.log", "metrics.jsonl")
+_LOG_ENDINGS: Final = (".log", ".out", ".err", ".txt")
+_LOG_FOLDERS: Final = ("logs",)
+_PACKAGES: Final = (
+    *("orz-cli", "orz-ckpt", "orz-monitor", "orz-train", "torch", "transformers", "deepspeed", "vllm", "ray"),
+    *("sglang", "verl", "openrlhf", "trl", "accelerate", "flash-attn", "numpy", "nvidia-nccl-cu12"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One file of a bundle.
+
+    Attributes:
+        name: its path in the bundle.
+        text: what it holds, redacted.
+        note: what a reader should know: what was cut off, how much was left out.
+    """
+
+    name: str
+    text: str
+    note: str = ""
+
+
+def collect(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
+    """Collect what tells about a run: findings, configuration, versions, the ends of its logs.
+
+    Links are not followed, so nothing from outside the run folder gets in.
+
+    Args:
+        path: a run folder, or a log on its own.
+        redactor: what leaves secrets out.
+
+    Returns:
+        The files, and what was left out for its size or kind.
+
+    Raises:
+        UnreadableRunError: there is nothing at `path`.
+    """
+    if not path.exists():
+        raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
+    left_out: list[str] = []
+    items = [_item("findings.json", redactor, lambda: _findings(path)), _item("versions.json", redactor, _versions)]
+    total = 0
+    for name, file, most in _files(path, left_out):
+        try:
+            text, note = _end_of(file, most)
+        except OSError as error:
+            left_out.append(f"{name}: can't be read: {error.strerror or error}")
+            continue
+        total += len(text)
+        if total > MOST_BYTES:
+            left_out.append(f"{name} and what follows: the bundle would be larger than {MOST_BYTES >> 20} MiB")
+            break
+        items.append(_item(name, redactor, lambda text=text: text, note))  # type: ignore[misc]
+    return items, left_out
+
+
+def _item(name: str, redactor: Redactor, text: Callable[[], str], note: str = "") -> Item:
+    """Make a file, redacted."""
+    before = redactor.counts.total()
+    redacted = redactor.redact(text())
+    count = redactor.counts.total() - before
+    notes = [note] if note else []
+    if count:
+        notes.append(f"{count} secrets left out" if count > 1 else "1 secret left out")
+    return Item(name=name, text=redacted, note="; ".join(notes))
+
+
+def _findings(path: Path) -> str:
+    """Judge the run, as `orz monitor check --json` does."""
+    try:
+        return as_json([Checked(path=path, verdict=judge(load_run(path)))]) + "\n"
+    except UnreadableRunError as error:
+        return as_json([Checked(path=path, error=error)]) + "\n"
+
+
+def _versions() -> str:
+    """Return the versions on this machine, which may be another than the run's; its own are in environment.json."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    system = {"python": sys.version, "platform": platform.platform(), "cpus": os.cpu_count()}
+    return json.dumps({"machine": "where the bundle was made", **system, "packages": packages}, indent=2) + "\n"
+
+
+def _files(path: Path, left_out: list[str]) -> Iterator[tuple[str, Path, int]]:
+    """Yield the files to take: the name in the bundle, the file, and how much of its end."""
+    if path.is_file():
+        yield path.name, path, 4 * TAIL_BYTES
+        return
+    for name in _WHOLE:
+        if _is_own(path / name, left_out):
+            yield name, path / name, MOST_BYTES
+    for name in _ENDS:
+        if _is_own(path / name, left_out):
+            yield name, path / name, 4 * TAIL_BYTES
+    logs = [file for folder in _LOG_FOLDERS for file in _walk(path / folder, left_out)]
+    logs += [
+        f for f in sorted(path.iterdir()) if f.suffix in _LOG_ENDINGS and f.name not in _ENDS and _is_own(f, left_out)
+    ]
+    for file in logs[:MOST_LOGS]:
+        yield file.relative_to(path).as_posix(), file, TAIL_BYTES
+    if len(logs) > MOST_LOGS:
+        left_out.append(f"{len(logs) - MOST_LOGS} logs more than {MOST_LOGS}")
+
+
+def _walk(folder: Path, left_out: list[str]) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it, without following links."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            if _is_own(Path(place) / name, left_out):
+                yield Path(place) / name
+
+
+def _is_own(file: Path, left_out: list[str]) -> bool:
+    """Tell whether a file is there and is no link."""
+    if file.is_symlink():
+        left_out.append(f"{file.name}: a link, not followed")
+        return False
+    return file.is_file()
+
+
+def _end_of(file: Path, most: int) -> tuple[str, str]:
+    """Return the end of a file as text, from the begin of a line, and what was cut off."""
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        skipped = max(0, size - most)
+        opened.seek(skipped)
+        data = opened.read(most)
+    if skipped:
+        cut = data.find(b"\n") + 1
+        data, skipped = data[cut:], skipped + cut
+    note = f"the last {len(data)} of {size} bytes" if skipped else ""
+    return data.decode("utf-8", errors="replace"), note

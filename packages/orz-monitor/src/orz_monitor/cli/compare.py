@@ -1,0 +1,60 @@
+"""`orz monitor compare`: runs side by side."""
+
+# ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orz_cli.errors import UsageError
+from orz_monitor.compare.axis import Axis
+
+_FEWEST = 2
+
+
+def compare(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A B...",
+            help="Run folders, or what other tools keep of runs; the others are compared with A.",
+            show_default=False,
+        ),
+    ],
+    axis: Annotated[Axis, typer.Option("--by", help="What the runs are aligned by.")] = Axis.STEP,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write an HTML page with charts, too.", show_default=False)
+    ] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="List every metric, not only what differs.")] = False,
+) -> None:
+    """Compare runs where they have come equally far: by step, by tokens trained on, or by time.
+
+    Differences are told in units of the runs' own step-to-step noise, so 3 sigma of a noisy metric is as much as
+    3 sigma of a quiet one. One run of each kind tells nothing about other seeds.
+    """
+    if len(paths) < _FEWEST:
+        raise UsageError("compare needs two runs or more, got one", remedy="orz monitor compare A B")
+    if output is not None and output.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"{output}: a comparison is written as .html", remedy="give --output such a name")
+    from rich.console import Console
+
+    from orz_monitor.compare.alignment import compare as aligned
+    from orz_monitor.compare.page import as_page
+    from orz_monitor.compare.text import print_comparison
+    from orz_monitor.publishing import publish
+    from orz_monitor.table import read_table
+
+    comparison = aligned([read_table(path) for path in paths], axis)
+    print_comparison(Console(highlight=False), comparison, everything=everything)
+    if output is not None:
+        page = as_page(comparison)
+        publish(output, lambda path: _write(path, page))
+        typer.echo(output)
+
+
+def _write(path: Path, page: str) -> None:
+    """Write the page."""
+    path.write_text(page, encoding="utf-8", newline="\n")

@@ -1,0 +1,20 @@
+"""`orz monitor explain`: what a metric means, what a rule looks for."""
+
+# ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def explain(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="METRIC|RULE...", help="Such as kl, policy/entropy, or kl_drift.", show_default=False),
+    ],
+) -> None:
+    """Explain metrics and rules: meaning, unit, how values are reduced, and what looks at them."""
+    from orz_monitor.explaining import explained
+
+    typer.echo("\n\n".join(explained(name) for name in names))

@@ -1,0 +1,49 @@
+"""`orz monitor export`: a run's values for other tools."""
+
+# ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orz_monitor.export.form import Form
+
+
+def export(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="A run folder, or what TensorBoard, W&B, MLflow or trackio keep, or a CSV or JSON lines file; "
+            "PATH#RUN names one of several runs.",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[Form, typer.Option("--to", help="The format.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="The file to write; for tensorboard, a folder of its own.", show_default=False
+        ),
+    ],
+) -> None:
+    """Write all values of a run as a table: a row a step, a column a metric.
+
+    Parquet, CSV and JSON lines keep every digit; TensorBoard's event files hold numbers of 32 bits. What was not
+    logged at a step is empty there, not NaN. The path of what was written goes to stdout.
+    """
+    from orz_cli.console import show_warning
+    from orz_monitor.export.writing import export as write
+    from orz_monitor.table import read_table
+
+    table = read_table(path)
+    for problem in table.problems[:_MOST_SHOWN]:
+        show_warning(problem)
+    if len(table.problems) > _MOST_SHOWN:
+        show_warning(f"and {len(table.problems) - _MOST_SHOWN} places more that could not be read")
+    typer.echo(write(table, form, output))
+
+
+_MOST_SHOWN = 5

@@ -1,0 +1,63 @@
+"""`orz monitor watch`: tell somebody of each new finding."""
+
+# ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orz_cli.findings import Severity
+from orz_monitor.cli.check import FailOn
+
+
+def watch(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A run folder, or a log.", show_default=False)],
+    notify: Annotated[
+        str,
+        typer.Option(
+            metavar="CMD|URL",
+            help="A command with its arguments, run without a shell with the finding as JSON on its stdin; or an "
+            "http(s) address, to which the JSON is posted.",
+            show_default=False,
+        ),
+    ],
+    every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look.")] = 10.0,
+    severity: Annotated[FailOn, typer.Option("--from", help="Tell of findings from this severity on.")] = FailOn.WARN,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Where to remember what was told; by default in the user's folder.", show_default=False),
+    ] = None,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and leave.")] = False,
+) -> None:
+    """Watch a run and tell of each new finding, until the run is over.
+
+    A finding is told once, also when the watch is started again, and once more where it gets worse. What can't be
+    told is tried again after 5 s, 10 s, and so on up to 10 min. Waits for a path that is not there yet.
+    Leaves with 1 where the run is over and has errors.
+    """
+    import time
+
+    from orz_cli.exits import ExitCode
+    from orz_monitor.watch.following import Watch
+    from orz_monitor.watch.memory import Memory, default_file
+    from orz_monitor.watch.notify import notifier
+
+    tell = notifier(notify)
+    memory = Memory.load(state if state is not None else default_file(path, notify))
+    watching = Watch(
+        path=path,
+        notify=tell,
+        memory=memory,
+        severity=Severity(severity.value),
+        say=lambda text: typer.echo(text, err=True),
+    )
+    verdict = watching.look()
+    while not once and not watching.done(verdict):
+        time.sleep(every)
+        verdict = watching.look()
+    if verdict is None:
+        raise typer.Exit(ExitCode.INCONCLUSIVE)
+    raise typer.Exit(verdict.status().exit_code)

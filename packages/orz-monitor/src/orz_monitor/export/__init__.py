@@ -1,0 +1,1 @@
+"""A run's values in formats of other tools."""

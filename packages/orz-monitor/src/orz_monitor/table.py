@@ -1,0 +1,91 @@
+"""A run as a table: a row a step, a column a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.loading import load_run
+from orz_monitor.log import Column
+from orz_monitor.run import Run
+from orz_monitor.stores import open_store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Table:
+    """All values of one run.
+
+    Attributes:
+        name: the run's name.
+        columns: a column a key, sorted by key; steps increase strictly within each.
+        problems: what could not be read, a line each.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """[K] i64, every step at which some key has a value, strictly increasing."""
+        if not self.columns:
+            return np.empty(0, dtype=np.int64)
+        return np.unique(np.concatenate([column.steps for column in self.columns]))
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """[K] f64, when each of `steps` ended, seconds since the Unix epoch; NaN where that is not known."""
+        steps = self.steps
+        latest = np.full(len(steps), -np.inf)
+        for column in self.columns:
+            known = np.isfinite(column.times)
+            np.maximum.at(latest, np.searchsorted(steps, column.steps[known]), column.times[known])
+        return np.where(np.isfinite(latest), latest, np.nan)
+
+    def column(self, key: str) -> Column | None:
+        """Return the column of a key, or None."""
+        return next((column for column in self.columns if column.key == key), None)
+
+
+def read_table(path: Path) -> Table:
+    """Read a run's values from a run folder, or from a store of another tool.
+
+    Metrics of a run folder have their canonical names, and `seconds/<phase>` beside them; keys of a store are those
+    that the trainer wrote.
+
+    Raises:
+        UnreadableRunError: no run, or several and none was named.
+    """
+    store = open_store(path)
+    if store is not None:
+        return Table(name=store.name, columns=store.columns, problems=tuple(str(item) for item in store.problems))
+    run = load_run(path)
+    problems = tuple(f"{run.path}, line {line.number}: {line.error}" for line in run.coverage.unreadable)
+    return Table(name=run.name, columns=_columns_of(run), problems=problems)
+
+
+def _columns_of(run: Run) -> tuple[Column, ...]:
+    """Return a run's metrics and phases as columns."""
+    series = dict(run.metrics) | {f"seconds/{name}": phase for name, phase in run.seconds.items()}
+    return tuple(
+        Column(key=key, steps=found.steps, values=found.values, times=run.times.at(found.steps), file=run.path)
+        for key, found in sorted(series.items())
+    )
+
+
+def spread(column: Column, steps: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return a column's values at `steps`, and where it has any: [K] f64 and [K] bool."""
+    values, has = np.full(len(steps), np.nan), np.zeros(len(steps), dtype=np.bool_)
+    places = np.searchsorted(steps, column.steps)
+    values[places], has[places] = column.values, True
+    return values, has
+
+
+def keys_of_all(tables: Sequence[Table]) -> list[str]:
+    """Return the keys that every table has, in the order of the first."""
+    others = [{column.key for column in table.columns} for table in tables[1:]]
+    return [column.key for column in tables[0].columns if all(column.key in keys for keys in others)]

@@ -1,0 +1,1 @@
+"""Follow a run and tell somebody of each new finding."""

@@ -1,0 +1,62 @@
+"""`orz monitor compare`, as a user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_cli.main import main
+from orz_monitor.testing import healthy_metrics, step_records, write_run
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[str]:
+    """Two runs of different seeds, and one whose reward is lower by 0.3."""
+    worse = healthy_metrics(60, seed=3)
+    worse["reward/mean"] -= 0.3
+    made = {"a": healthy_metrics(60, seed=1), "b": healthy_metrics(60, seed=2), "worse": worse}
+    return [str(write_run(tmp_path / name, step_records(metrics))) for name, metrics in made.items()]
+
+
+def test_runs_of_two_seeds_hardly_differ(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """And one with a lower reward does, by more than noise."""
+    assert main(["monitor", "compare", runs[0], runs[1]]) == 0
+    out = capsys.readouterr().out
+    assert "steps 0 to 59" in out
+    assert "reward/mean" not in out
+    assert main(["monitor", "compare", runs[0], runs[2]]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("reward/mean ")]
+    assert "sigma" in line
+    assert " -" in line
+    assert main(["monitor", "compare", runs[0], runs[0], "--all"]) == 0
+    assert "sigma" not in capsys.readouterr().out
+
+
+def test_all_metrics_on_request(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """--all lists what does not differ, too."""
+    assert main(["monitor", "compare", *runs, "--all", "--by", "tokens"]) == 0
+    out = capsys.readouterr().out
+    assert "tokens trained on" in out
+    for name in ("policy/entropy", "reward/mean", "seconds/total"):
+        assert name in out
+
+
+def test_the_page(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One file with a chart a metric and a line a run."""
+    page = tmp_path / "compared.html"
+    assert main(["monitor", "compare", *runs, "-o", str(page), "--by", "time"]) == 0
+    assert capsys.readouterr().out.endswith(f"{page}\n")
+    text = page.read_text()
+    assert text.count("<figure") > 20
+    assert text.count('class="line r2"') >= text.count("<figure")
+
+
+def test_wrong_usage(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One run, a page of another kind, a run that is none."""
+    assert main(["monitor", "compare", runs[0]]) == 2
+    assert main(["monitor", "compare", *runs, "-o", str(tmp_path / "x.pdf")]) == 2
+    assert main(["monitor", "compare", runs[0], str(tmp_path / "missing")]) == 3
+    assert "Traceback" not in capsys.readouterr().err

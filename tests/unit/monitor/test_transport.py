@@ -1,0 +1,171 @@
+"""Prefixes, bars, numbers, terminal noise and wrapped lines, in the shapes that logs have."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from orz_monitor.dialects.bars import read_bar
+from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.numbers import Precision, number
+from orz_monitor.reading import read_chunks
+from orz_monitor.transport.ansi import shown_safely, without_escapes
+from orz_monitor.transport.lines import Line
+from orz_monitor.transport.wrapping import unwrapped, wrapped_at
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "role", "rank", "level"),
+    [
+        ("\x1b[36m(TaskRunner pid=678203)\x1b[0m hello", "hello", "TaskRunner", None, ""),
+        ("\x1b[2m\x1b[36m(WorkerDict pid=67, ip=10.0.0.2)\x1b[0m hello", "hello", "WorkerDict", None, ""),
+        ("(RolloutRayActor pid=1) (EngineCore) INFO 04-28 22:54:32 [loggers.py:257] hello", "hello", "", None, "INFO"),
+        ("(autoscaler +2m30s) Error: none", "Error: none", "autoscaler", None, ""),
+        ("\x1b[33m(raylet)\x1b[0m [2025-03-02 11:56:50,784 E 451 452] (raylet) f.cc:1: x", "", "raylet", None, ""),
+        ("[rank3]:[W606 11:16:18.796225554 reducer.cpp:1400] Warning: x", "Warning: x", "", 3, "WARNING"),
+        ("W0606 11:12:45.781000 12152 torch/distributed/run.py:793] x", "x", "", None, "WARNING"),
+        ("12: hello", "hello", "", 12, ""),
+        ("2025-02-21 22:59:11.882 | INFO     | orz.ppo.trainer:train:182 - hello", "hello", "", None, "INFO"),
+        ("22:59:11    INFO hello", "hello", "", None, "INFO"),
+        ("INFO 08-13 19:25:45 ppo_trainer.py:547] hello", "hello", "", None, "INFO"),
+        ("[2026-09-04 01:00:00 actor_cell0_rank1] model.py:44 - hello", "hello", "actor_cell0_rank1", 1, ""),
+        ("(AReaL) 20260725-13:51:09.653 StatsLogger INFO: hello", "hello", "", None, "INFO"),
+        ("[2025-02-22 10:11:12,345] [INFO] [logging.py:128:log_dist] [Rank 0] step=1", "step=1", "", 0, "INFO"),
+        ("2024-12-10 06:50:29,276\tINFO worker.py:1752 -- hello", "hello", "", None, "INFO"),
+        ("(1) The process is killed", "(1) The process is killed", "", None, ""),
+        ("step:12 - a:1", "step:12 - a:1", "", None, ""),
+    ],
+)
+def test_prefixes(text: str, body: str, role: str, rank: int | None, level: str) -> None:
+    """Who printed a line, when, and what is left of it."""
+    segment = Line(text.encode()).segments[0]
+    if body:
+        assert segment.text == body
+    if role:
+        assert segment.origin.role == role
+    assert segment.origin.rank == rank
+    assert segment.level == level
+
+
+def test_records_glued_to_a_bar_and_frames_of_one_line() -> None:
+    """A physical line may hold many things that were printed."""
+    line = Line(
+        b"\x1b[36m(A pid=1)\x1b[0m \rTrain:  50%|#| 1/2 [00:01<00:01,  1.00s/it]"
+        b"\rTrain: 100%|#| 2/2 [00:02<00:00, 1.00s/it]"
+        b"2025-02-21 22:59:11.882 | INFO     | a.b:c:1 - saved \x1b[32m [repeated 7x across cluster]\x1b[0m"
+    )
+    assert [segment.text[:6] for segment in line.segments] == ["Train:", "Train:", "saved"]
+    assert {segment.origin.pid for segment in line.segments} == {"1"}
+    assert line.segments[2].repeats == 7
+    assert line.segments[2].time is not None
+    alone = Line(b"Train:  50%|#| 1/2 [00:01<00:01,  1.00s/it]", 2, before=b"\x1b[36m(A pid=1)\x1b[0m ")
+    assert alone.segments[0].origin.pid == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "done", "total", "elapsed", "postfix"),
+    [
+        ("Train [1/1]:  94%|█████████▍| 17/18 [02:06<00:06,  6.57s/it, pg=0.03, ret=1]", "Train [1/1]", 17, 18, 126,
+         {"pg": "0.03", "ret": "1"}),
+        (" 50%|#####     | 1/2 [1:00:01<?, ?it/s]", "", 1, 2, 3601, {}),
+        ("12it [00:03, 3.9it/s]", "", 12, None, 3, {}),
+        ("x: 100%|##| 37.0/37.0 [00:03<00:00, 3.9it/s]", "x", 37, 37, 3, {}),
+    ],
+)  # fmt: skip
+def test_bars(text: str, name: str, done: int, total: int | None, elapsed: float, postfix: dict[str, str]) -> None:
+    """Every form of a bar that tqdm has."""
+    bar = read_bar(text.encode())
+    assert bar is not None
+    assert (bar.name.decode(), bar.done, bar.total, bar.elapsed_s) == (name, done, total, elapsed)
+    assert {key.decode(): value.decode() for key, value in bar.postfix} == postfix
+
+
+@pytest.mark.parametrize(
+    ("token", "value"),
+    [
+        (b"np.float64(-0.0123)", -0.0123),
+        (b"np.int64(7)", 7),
+        (b"tensor(0.5, device='cuda:0')", 0.5),
+        (b"tensor([0.5], grad_fn=<X>)", 0.5),
+        (b"'0.2584'", 0.2584),
+        (b"1e-6", 1e-6),
+        (b"-inf", -math.inf),
+        (b"12.3s", 12.3),
+        (b"350ms", 0.35),
+        (b"5.4%", 0.054),
+        (b"1h 5m", 3900),
+        (b"13m 16s", 796),
+        (b"2d 3h", 183600),
+        (b"89.6 GiB", 89.6 * 2**30),
+        (b"8712 tokens/s", 8712),
+        (b"None", None),
+        (b"1_000", None),
+        (b"abc", None),
+        (b"", None),
+        (b"(0.9, 0.95)", None),
+    ],
+)
+def test_numbers(token: bytes, value: float | None) -> None:
+    """A printed value in base units, or none."""
+    assert number(token) == (pytest.approx(value) if value is not None else None)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kind", "quantum"),
+    [
+        ([b"0.100", b"1.250", b"0.000"], "fixed", 1e-3),
+        ([b"0.0123", b"1.07e+3", b"852"], "significant", 1.0),
+        ([b"0.4567890763282776", b"1.0"], "exact", 0.0),
+        ([b"'-0.007415'", b"'0.2584'"], "significant", 0.1),
+        ([b"12", b"852"], "exact", 0.0),
+        ([b"50.0%", b"51.20%", b"12.30%"], "significant", 0.1),
+    ],
+)
+def test_the_quantum_of_852(tokens: list[bytes], kind: str, quantum: float) -> None:
+    """How precisely 852 would be known, where values are printed like these."""
+    precision = Precision()
+    for token in tokens:
+        precision.observe(token)
+    assert precision.kind == kind
+    if kind != "significant" or precision.digits in {3, 4}:
+        assert precision.quanta(np.array([852.0]))[0] == pytest.approx(quantum)
+
+
+def test_dictionaries_within_dictionaries() -> None:
+    """Keys are joined; lists, texts and what is torn are no numbers and no trouble."""
+    pairs = dict_pairs(b"{'a': {'b': 1, 'c': {'d': nan}}, 'e': [1, 2], 'f': 'x, y', 'g': None, \"h\": -2.5e-3, 'tor")
+    assert pairs == [
+        (b"a/b", b"1"),
+        (b"a/c/d", b"nan"),
+        (b"e", b"[1, 2]"),
+        (b"f", b"'x, y'"),
+        (b"g", b"None"),
+        (b"h", b"-2.5e-3"),
+    ]
+
+
+def test_escapes_and_what_is_shown() -> None:
+    """Colours, titles and links are off; what is shown has no control characters and an end."""
+    assert without_escapes(
+        b"\x1b]8;;http://evil\x1b\\text\x1b]8;;\x1b\\ \x1b[1;38;2;1;2;3mred\x1b[0m" + b"x" * 100
+    ) == (b"text red" + b"x" * 100)
+    assert shown_safely("a\x00b\u202ec\x9b" + "d" * 1000, 10) == "abcdddd..."
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_lines_that_a_terminal_has_wrapped(pad: bool) -> None:
+    """A metric line over three physical lines is one, and its line number stays."""
+    whole = [f"step:{i} - actor/pg_loss:0.{i}23456789 - " + "x" * 60 + f" - critic/score/mean:0.{i}" for i in range(9)]
+    text = ""
+    for line in whole:
+        rows = [line[i : i + 80] for i in range(0, len(line), 80)]
+        text += "".join((row.ljust(80) if pad else row) + "\n" for row in rows)
+    data = text.encode()
+    assert wrapped_at(data) == (80, pad)
+    log = read_chunks(unwrapped([data[:500], data[500:]]))
+    assert [entry.line for entry in log.entries] == list(range(1, 19, 2))
+    assert wrapped_at("\n".join(whole).encode()) == (0, False)
