@@ -153,7 +153,7 @@ def test_an_unreadable_file_is_a_clear_error(
     def refuse(*_args: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UnreadableRunError, match=r"train\.log: can't be read: Permission denied"):
         followed(path).poll()
 
