@@ -3,8 +3,8 @@
     python check.py RUN_DIR [--gsm8k FOLDER] [--out FILE]
 
 The policy of the last checkpoint is loaded by transformers and by vLLM, which samples with it; the two have to agree
-about the log-probs of what was sampled. What is found is printed, and written to FILE with commit and date. The exit
-code is 1 where a check has failed.
+about the log-probs of what was sampled. What is found is printed, and written to FILE with the run's commit and the
+date. The exit code is 1 where a check has failed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -140,11 +139,10 @@ def page(run_dir: Path, *, failed: bool) -> str:
     """Write what was said as a page, with where and on what it was found."""
     found = json.loads((run_dir / "environment.json").read_text())
     ran_on = "\n".join(f"- {part}: {what}" for part, what in found["backends"].items())
-    command = ["git", "describe", "--always", "--dirty"]
-    tree = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True)
+    tree = found["git"]["commit"][:7] + (", changed" if found["git"]["dirty"] else "") if found["git"] else "unknown"
     return (
         f"# Ten steps of GRPO on SmolLM2-135M\n\nMade by `nox -s real_model` on {datetime.now(UTC):%Y-%m-%d}, commit"
-        f" {tree.stdout.strip()}, {os.cpu_count()} cores. {'A check FAILED.' if failed else 'All checks passed'}: gaps"
+        f" {tree}, {os.cpu_count()} cores. {'A check FAILED.' if failed else 'All checks passed'}: gaps"
         f" below {GAP_LIMIT} nats a token.\n\n{ran_on}\n\n```\n" + "\n".join(SAID) + "\n```\n"
     )
 
