@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from orz_ckpt.formats.architectures import expected_tensors
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.manifest import Manifest, dumps
-from orz_ckpt.node.wants import record_name
+from orz_ckpt.node_records import record_name
 from orz_ckpt.storage import stage
 
 CONFIG = {

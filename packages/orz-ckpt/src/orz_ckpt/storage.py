@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import errno
 import platform
-import re
 import secrets
 from contextlib import suppress
 from dataclasses import replace
@@ -27,10 +26,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from orz_ckpt.describe import describe, holds
-from orz_ckpt.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.folder import folders, free_bytes, remove, size_bytes
+from orz_ckpt.entries import describe, holds
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
-from orz_ckpt.folder import folders, free_bytes, remove, size_bytes
 from orz_ckpt.manifest import (
     MANIFEST_NAME,
     PRIVATE_DIR,
@@ -40,6 +39,8 @@ from orz_ckpt.manifest import (
     dumps,
     load,
 )
+from orz_ckpt.node_records import record_name
+from orz_ckpt.steps import is_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 PENDING_NAME: Final = "manifest.pending"
 
-_ATTEMPT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LOW_BYTES: Final = 1024 * 1024
 """Less free space than this explains a failed write, whatever the writer's own message says."""
 _STORAGE_ERRNOS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
@@ -157,7 +157,7 @@ class StagedCheckpoint:
         text = dumps(manifest)
         private = self.path / PRIVATE_DIR
         private.mkdir(exist_ok=True)
-        write_synced(private / f"manifest-{re.sub(r'[^A-Za-z0-9._-]', '_', node) or 'node'}.json", text)
+        write_synced(self.path / record_name(node), text)
         write_synced(private / PENDING_NAME, text)
         for folder in folders(self.path):
             sync_folder(folder)
@@ -256,7 +256,7 @@ def stage(final: Path, *, attempt: str = "", expected_bytes: int = 0) -> StagedC
         CheckpointExistsError: entering the block: this attempt has a folder already.
     """
     attempt = attempt or new_attempt()
-    if not _ATTEMPT.fullmatch(attempt):
+    if not is_attempt(attempt):
         raise ManifestError(f"attempt: expected 1 to 64 letters, digits, '_' or '-', got {attempt!r}")
     return StagedCheckpoint(Path(final).absolute(), attempt=attempt, expected_bytes=expected_bytes)
 

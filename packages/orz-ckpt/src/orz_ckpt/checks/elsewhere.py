@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import Manifest
-from orz_ckpt.node.wants import node_records
+from orz_ckpt.node_records import PATH_KEY, node_records
 from orz_ckpt.report.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
-
-PATH_KEY: Final = "path"
-"""Key of a record's `meta`: the absolute path of the step folder on the node that wrote it."""
 
 
 def weights_elsewhere(root: Path, *, known: Collection[str] = ()) -> Iterator[CkptFinding]:

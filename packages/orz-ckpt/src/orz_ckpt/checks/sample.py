@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.search import Search, Stretch, stretches_of, within
+from orz_ckpt.disk.plain import open_unbuffered
+from orz_ckpt.disk.reading import PIECE_BYTES, new_hasher
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import CHUNK_BYTES
-from orz_ckpt.plain import open_unbuffered
-from orz_ckpt.reading import PIECE_BYTES, new_hasher
 from orz_ckpt.report.words import count, size
 from orz_ckpt.strict_json import brief
 

@@ -105,7 +105,7 @@ def _here(
     """Verify what is on this machine, and write what was found."""
     from rich.console import Console
 
-    from orz_ckpt.progress import shown_progress
+    from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.report.text import to_text
     from orz_ckpt.verify import verify_all
 

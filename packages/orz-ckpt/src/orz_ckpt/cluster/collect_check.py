@@ -12,9 +12,9 @@ from orz_ckpt.cluster.collect_outcome import Move
 from orz_ckpt.cluster.collect_plan import GroupPlan, Origin, PlannedFile
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.disk.reading import read_once
 from orz_ckpt.node.files import FileState
 from orz_ckpt.node.wire import from_wire
-from orz_ckpt.reading import read_once
 from orz_cli.findings import Severity
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from orz_ckpt.manifest import MANIFEST_NAME, FileEntry, Manifest, ManifestError, dumps, loads
-from orz_ckpt.node.wants import NODES_KEY, record_name
+from orz_ckpt.node_records import listed_nodes, record_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +86,7 @@ def merged_manifest(records: Records, extra: Mapping[str, FileEntry]) -> tuple[M
 
 def missing_nodes(records: Records) -> list[str]:
     """Return the nodes that took part in the save, as any record says, and of which there is no record."""
-    listed = [manifest.meta.get(NODES_KEY) for manifest in records.manifests]
-    nodes = {str(node) for names in listed if isinstance(names, list) for node in names}
+    nodes = {node for manifest in records.manifests for node in listed_nodes(manifest)}
     return sorted(node for node in nodes if record_name(node) not in records.texts)
 
 

@@ -8,10 +8,10 @@ from rich.console import Group as Block
 from rich.table import Table
 from rich.text import Text
 
-from orz_ckpt.cluster.groups import Group, Located, rank_text
+from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location
 from orz_ckpt.report.text import STATUS_STYLES, findings_text
-from orz_ckpt.report.words import count, plain, size
+from orz_ckpt.report.words import count, plain, ranks, size
 from orz_cli.findings import Severity
 
 _YES_NO = {True: "yes", False: "no", None: "?"}
@@ -55,7 +55,7 @@ def _row(member: Located) -> tuple[str, ...]:
     shared = f" (and {', '.join(member.nodes[1:])})" if member.nodes[1:] else ""
     complete = _YES_NO[piece.complete]
     if piece.ranks:
-        complete = f"{complete}, ranks {rank_text(piece.ranks)}"
+        complete = f"{complete}, {ranks(piece.ranks)}"
     committed = "in flight" if piece.in_flight else ("-" if piece.committed is None else _YES_NO[piece.committed])
     return (
         f"  {plain(member.nodes[0] + shared)}",

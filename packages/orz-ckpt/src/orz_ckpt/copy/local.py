@@ -16,12 +16,12 @@ from typing import Any, BinaryIO, Final
 from orz_ckpt.copy.checked import Checked, DiffersError, digest_of
 from orz_ckpt.copy.plan import Unit
 from orz_ckpt.copy.tree import Tree
-from orz_ckpt.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.folder import folders, free_bytes, plain_files
+from orz_ckpt.disk.locking import held
+from orz_ckpt.disk.reading import read_once
 from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
-from orz_ckpt.folder import folders, free_bytes, plain_files
-from orz_ckpt.locking import held
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
-from orz_ckpt.reading import read_once
 from orz_ckpt.remote import READ_BYTES
 
 _FILES: Final = "files"

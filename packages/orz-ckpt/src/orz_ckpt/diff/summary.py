@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from orz_ckpt.cast import CASTABLE
-from orz_ckpt.tensor_names import layer_of, module_of
+from orz_ckpt.tensors.cast import CASTABLE
+from orz_ckpt.tensors.names import layer_of, module_of
 from orz_cli.findings import Status, to_json
 
 if TYPE_CHECKING:
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.safetensors import SUFFIX
-from orz_ckpt.plain import open_plain
 from orz_ckpt.strict_json import FieldError, JsonError, as_object, brief, is_size, object_field, parse
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from orz_ckpt.formats import legacy_torch
 from orz_ckpt.formats.archive import SIGNATURE, Record, UnsafeRecordError, read_records
 from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits, OtherPickleError
 from orz_ckpt.formats.inert_pickle import load_pickle
-from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.formats.torch_tensors import Rebuilder, Storage, UnsupportedTensorError, storage_dtype
 from orz_ckpt.strict_json import brief
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

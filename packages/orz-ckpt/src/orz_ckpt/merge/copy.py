@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from orz_ckpt.cast import Caster
-from orz_ckpt.formats.safetensors import DTYPE_BITS
-from orz_ckpt.gather import SCRATCH_BYTES, Files, Gatherer, aligned
-from orz_ckpt.low_rank import Adder
 from orz_ckpt.merge.chunks import Chunk, Part, cut
 from orz_ckpt.merge.in_order import InOrder
+from orz_ckpt.tensors.cast import Caster
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
+from orz_ckpt.tensors.gather import SCRATCH_BYTES, Files, Gatherer, aligned
+from orz_ckpt.tensors.low_rank import Adder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,9 +10,9 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from orz_ckpt.durable import sync_folder, write_synced
+from orz_ckpt.disk.durable import sync_folder, write_synced
+from orz_ckpt.disk.folder import folders
 from orz_ckpt.errors import CheckpointExistsError
-from orz_ckpt.folder import folders
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, ManifestError, dumps, load
 from orz_ckpt.storage import PENDING_NAME
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from orz_ckpt.errors import FormatError
-from orz_ckpt.formats.dcp_metadata import read_metadata
 from orz_ckpt.formats.hf import INDEX_NAME, read_index
 from orz_ckpt.formats.torch_file import load as load_torch
-from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, ManifestError, load
+from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
+from orz_ckpt.node_records import listed_nodes, node_records, record_name
+from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_cli.errors import OrzError
-
-NODES_KEY: Final = "nodes"
-"""Key of a manifest's `meta`: the names of all nodes that take part in the save."""
-_MAX_RECORDS: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,27 +27,6 @@ class Wants:
     wrong_size: tuple[str, ...] = ()
     """Files whose size is not the manifest's: as good as missing."""
     note: str = ""
-
-
-def record_name(node: str) -> str:
-    """Return where the record of a node's files lies in a step folder."""
-    return f"{PRIVATE_DIR}/manifest-{re.sub(r'[^A-Za-z0-9._-]', '_', node) or 'node'}.json"
-
-
-def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]]:
-    """Yield the records that nodes wrote to `.orz/` before the commit, by name; what cannot be read as an error."""
-    private = folder / PRIVATE_DIR
-    try:
-        paths = sorted(private.glob("manifest-*.json"))
-    except OSError:
-        return
-    for path in paths[:_MAX_RECORDS]:
-        try:
-            yield path, load(path)
-        except ManifestError as error:
-            yield path, error
-        except OSError as error:
-            yield path, ManifestError(f"{path}: {error.strerror or error}")
 
 
 def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
@@ -73,7 +47,7 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
     names = set(sizes)
     for role in {folder for record in known for folder in record.roles.values()}:
         names.add(f"{role}/*")
-    for node in {str(node) for record in known for node in _listed(record)}:
+    for node in {node for record in known for node in listed_nodes(record)}:
         names.add(record_name(node))
     return Wants(
         names=sorted(names),
@@ -114,11 +88,6 @@ def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) 
     except (OrzError, OSError) as error:
         return Wants(names=None, committed=signature.committed, note=str(error).partition("\n")[0])
     return Wants(names=sorted(names), committed=signature.committed)
-
-
-def _listed(record: Manifest) -> list[object]:
-    nodes = record.meta.get(NODES_KEY)
-    return nodes if isinstance(nodes, list) else []
 
 
 def _deepspeed_world(folder: Path, files: Mapping[str, int]) -> int | None:

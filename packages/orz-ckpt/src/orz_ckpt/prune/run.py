@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from orz_ckpt.durable import sync_folder
+from orz_ckpt.disk.durable import sync_folder
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
-from orz_ckpt.node.wants import NODES_KEY, record_name
+from orz_ckpt.node_records import listed_nodes, record_name
 from orz_ckpt.prune.plan import Keep, Plan, Planned, freed_bytes, plan_prune
 from orz_ckpt.report.words import count, size
 from orz_ckpt.storage import new_attempt
@@ -137,10 +137,9 @@ def prune(
 def _nodes_without_record(path: Path) -> list[str]:
     """Return the nodes that took part in a save and left no record here: each saved to a disk of its own."""
     try:
-        nodes = load(path / MANIFEST_NAME).meta.get(NODES_KEY)
+        listed = listed_nodes(load(path / MANIFEST_NAME))
     except (ManifestError, OSError):
         return []  # verify says what is wrong with it
-    listed = map(str, nodes) if isinstance(nodes, list) else ()
     return sorted(node for node in listed if not (path / record_name(node)).is_file())
 
 
