@@ -110,6 +110,11 @@ def _has_our_manifest(folder: Path) -> bool:
         data = stream.read(_PEEK_BYTES)
         stream.seek(max(0, file.stat().st_size - _PEEK_BYTES))
         data += stream.read(_PEEK_BYTES)
+    return marks_ours(data)
+
+
+def marks_ours(data: bytes) -> bool:
+    """Return whether the bytes of a `manifest.json`, or a part of them, are of one that this package wrote."""
     return any(mark in data for mark in _OURS)
 
 

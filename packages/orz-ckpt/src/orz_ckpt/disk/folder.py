@@ -7,6 +7,7 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
+from orz_ckpt.disk.durable import sync_folder
 from orz_ckpt.disk.walk import files_below, walk
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import MANIFEST_NAME
@@ -39,6 +40,20 @@ def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
 def folders(folder: Path) -> list[Path]:
     """Return the folders below `folder`, deepest first, itself last."""
     return sorted((path for path, _ in walk(folder)), reverse=True)
+
+
+def move_synced(folder: Path, final: Path) -> None:
+    """Give the finished `folder` its name, all names in it and its own on the disk when this returns.
+
+    Raises:
+        OSError: the disk refuses, or `final` is there and not an empty folder; `folder` is as it was.
+    """
+    for below in folders(folder):
+        sync_folder(below)
+    if final.is_dir():
+        final.rmdir()  # it is empty
+    folder.rename(final)
+    sync_folder(final.parent)
 
 
 def size_bytes(folder: Path) -> int:

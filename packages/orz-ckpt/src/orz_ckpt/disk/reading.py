@@ -16,6 +16,7 @@ from blake3 import blake3
 from orz_ckpt.disk.crc32 import crc32
 from orz_ckpt.disk.plain import open_unbuffered
 from orz_ckpt.manifest import CHUNK_BYTES
+from orz_ckpt.memory import memory_for
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude, nonfinite_positions
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def read_once(
     chunked = _Chunked(algo or "blake3") if chunks else None
     seen = {tensor.name: Numbers() for tensor in tensors if numbers and tensor.dtype in FLOATS}
     crc32s = {record.name: 0 for record in records}
-    buffer = memoryview(bytearray(PIECE_BYTES))
-    with open_unbuffered(path) as stream:
+    with memory_for(path), open_unbuffered(path) as stream:
+        buffer = memoryview(bytearray(PIECE_BYTES))
         for piece in _pieces(stream, buffer) if contents is None else _planned(path, stream, buffer, contents, records):
             for updated in (whole, chunked, *others):
                 if updated is not None:

@@ -10,7 +10,7 @@ from orz_ckpt.errors import HostileError, MissingPathError, SeveralError
 from orz_ckpt.examine.weights import SHARDED
 from orz_ckpt.findings import CkptFinding, Level, finding
 from orz_ckpt.lora import with_adapter
-from orz_ckpt.report.words import count
+from orz_ckpt.report.words import count, listed
 from orz_ckpt.sources import detect, open_source, roles_in
 from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.names import EMBEDDINGS, HEADS
@@ -113,11 +113,13 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
         yield finding("compared", message, path=path)
         others = any(not _is_embedding(tensor.name) for tensor in found.tensors)
         if others and all(map(_is_embedding, changed)):
-            message = f"only embeddings differ from {base}: {_shown(sorted(changed))}"
+            message = f"only embeddings differ from {base}: {listed(sorted(changed), _MAX_NAMED)}"
             yield finding("only_embeddings_changed", message, remedy=_TRAIN, path=path, tensor=min(changed))
     frozen = [name for name in found.b.frozen if name in changed]
     if frozen:
-        message = f"{len(frozen)} of {len(found.b.frozen)} frozen tensors differ from {base}: {_shown(frozen)}"
+        message = (
+            f"{len(frozen)} of {len(found.b.frozen)} frozen tensors differ from {base}: {listed(frozen, _MAX_NAMED)}"
+        )
         remedy = "the training began with another model than this, or what was frozen was not from its first step on"
         yield finding("frozen_changed", message, remedy=remedy, path=path, tensor=frozen[0])
 
@@ -136,7 +138,7 @@ def _types(found: Diff) -> str:
 def _differences(found: Diff) -> Iterator[CkptFinding]:
     for names, where in ((found.only_a, "only in the base"), (found.only_b, "only in the checkpoint")):
         if names:
-            message = f"{count(len(names), 'tensor')} {'is' if len(names) == 1 else 'are'} {where}: {_shown(names)}"
+            message = _alone(names, where)
             remedy = "right for another head; else the base is of another model"
             yield finding("names_differ", message, remedy=remedy, path=found.b.path, tensor=names[0])
     if found.unlike:
@@ -151,9 +153,7 @@ def _names(after: Source, before: Source) -> Iterator[CkptFinding]:
     mine, theirs = ({*source.tensors, *source.aliases} for source in (after, before))
     for names, where in ((theirs - mine, "only in the base"), (mine - theirs, "only in the checkpoint")):
         if names:
-            message = (
-                f"{count(len(names), 'tensor')} {'is' if len(names) == 1 else 'are'} {where}: {_shown(sorted(names))}"
-            )
+            message = _alone(sorted(names), where)
             yield finding("names_differ", message, path=after.path, tensor=min(names))
     unlike = [
         f"{brief(name)}: {list(before.tensors[name].shape)} -> {list(after.tensors[name].shape)}"
@@ -163,6 +163,11 @@ def _names(after: Source, before: Source) -> Iterator[CkptFinding]:
     if unlike:
         message = f"{count(len(unlike), 'tensor')} of another shape: {'; '.join(sorted(unlike)[:_MAX_NAMED])}"
         yield finding("names_differ", message, path=after.path)
+
+
+def _alone(names: Sequence[str], where: str) -> str:
+    """Return what to say of tensors that only one of the two has."""
+    return f"{count(len(names), 'tensor')} {'is' if len(names) == 1 else 'are'} {where}: {listed(names, _MAX_NAMED)}"
 
 
 def _adapter(adapter: Source, base: Source) -> Iterator[CkptFinding]:
@@ -178,7 +183,3 @@ def _adapter(adapter: Source, base: Source) -> Iterator[CkptFinding]:
 
 def _is_embedding(name: str) -> bool:
     return name.endswith((*EMBEDDINGS, *HEADS))
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(map(brief, names[:_MAX_NAMED])) + (", ..." if len(names) > _MAX_NAMED else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.latest import behind
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.hf import HfFolder
     from orz_ckpt.tensors.source import Source
 
-_NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _CAUSES: Final = frozenset({"ranks_missing", "shard_torn", "model_states_missing", "worlds_mixed", "shards_disagree"})
 """Findings of a reader of which holes in tensors are what comes of it."""
 _MATRIX: Final = 2
@@ -109,7 +107,7 @@ def _newest_tag(source: Source, *, sound: bool) -> Iterator[CkptFinding]:
     if here is None or here == source.path.name or not source.path.is_dir():
         return
     present = tags.tags(source.path)
-    newer = [tag for tag in present if _number(tag.name) > _number(here) >= 0]
+    newer = [tag for tag in present if tags.number(tag.name) > tags.number(here) >= 0]
     if newer:
         yield behind(source.path / tags.LATEST_NAME, here, [tag.name for tag in newer])
     whole = [tag for tag in present if tag.name != here and tags.looks_complete(tag)]
@@ -117,7 +115,3 @@ def _newest_tag(source: Source, *, sound: bool) -> Iterator[CkptFinding]:
         message = f"another tag looks complete by its names: {whole[-1].name}"
         remedy = f"orz ckpt verify {source.path} --tag {whole[-1].name}"
         yield finding("newest_good", message, remedy=remedy, path=whole[-1])
-
-
-def _number(name: str) -> int:
-    return int((_NUMBER.findall(name) or ["-1"])[-1])

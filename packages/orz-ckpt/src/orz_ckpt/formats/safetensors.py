@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError
+from orz_ckpt.memory import memory_for
 from orz_ckpt.strict_json import (
     MAX_INTEGER,
     FieldError,
@@ -76,7 +77,7 @@ def read_header(path: Path) -> Header:
         FormatError: the file breaks a rule of the format.
         OSError: it cannot be read.
     """
-    with open_plain(path) as stream:
+    with memory_for(path), open_plain(path) as stream:
         return parse_header(stream, source=str(path))
 
 

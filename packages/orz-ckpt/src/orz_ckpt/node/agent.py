@@ -48,6 +48,8 @@ def answer(call: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": f"this node's orz-ckpt asks {call!r} otherwise: {error}"}
     except (OSError, OrzError) as error:
         return {"error": str(error)}
+    except MemoryError:
+        return {"error": f"this node has not enough memory to answer {call!r}"}
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:

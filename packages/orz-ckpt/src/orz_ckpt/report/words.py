@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.strict_json import brief
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -28,6 +30,17 @@ def size(nbytes: int) -> str:
 def count(number: int, noun: str) -> str:
     """Return `1 file`, `2 files`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def yes_no(known: bool | None) -> str:  # noqa: FBT001  it is what is written
+    """Return `yes`, `no`, or `?` for what nobody knows."""
+    return "?" if known is None else "yes" if known else "no"
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """Return the first `most` names, each as an error message quotes it, and `...` where there are more."""
+    known = list(names)
+    return ", ".join(map(brief, known[:most])) + (", ..." if len(known) > most else "")
 
 
 def relative(path: str, base: str) -> str:

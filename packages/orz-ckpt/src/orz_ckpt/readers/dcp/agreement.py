@@ -13,6 +13,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.readers.dcp.chunks import SUFFIX
+from orz_ckpt.readers.remedies import ONE_SAVE
 from orz_ckpt.readers.save_times import check_times
 from orz_ckpt.readers.step_counts import count_of
 from orz_ckpt.strict_json import brief
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _MAX_READ: Final = 16
 """Counts read of a file: the parameters in it were stepped together."""
-_REMEDY: Final = "collect the files of one save; those of an older one were left behind or overwritten in part"
 
 
 def check_saves(
@@ -51,7 +51,7 @@ def check_saves(
     if len(set(counted.values())) > 1:
         told = "; ".join(f"{brief(name)}: step {step}" for name, step in sorted(counted.items()))
         message = f"the optimizer's counts of steps differ between files ({told})"
-        yield finding("steps_mixed", message, remedy=_REMEDY, path=path)
+        yield finding("steps_mixed", message, remedy=ONE_SAVE, path=path)
         return
     ends: dict[str, int] = {}
     for part in metadata:

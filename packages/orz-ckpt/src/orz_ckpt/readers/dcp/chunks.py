@@ -12,6 +12,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.readers.parts import MAX_NAMED
+from orz_ckpt.readers.remedies import COLLECT
 from orz_ckpt.report.words import ranks
 from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.source import Block
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from orz_ckpt.readers.dcp.metadata import Chunk, Entry
 
 SUFFIX: Final = ".distcp"
-COLLECT: Final = "they are probably on other nodes: `orz ckpt locate` finds them, `orz ckpt collect` brings them here"
 _DATA: Final = re.compile(r"__(\d{1,6})_\d{1,9}\.distcp", re.ASCII)
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from orz_ckpt.disk.plain import NotPlainError, open_plain
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats.hf import is_plain_name
 from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global, Limits
 from orz_ckpt.formats.inert_pickle import load_pickle
-from orz_ckpt.formats.torch_file import open_plain
 from orz_ckpt.formats.torch_tensors import DTYPES
+from orz_ckpt.memory import memory_for
 from orz_ckpt.readers.dtensor import attributes, sizes_of
 from orz_ckpt.strict_json import brief, is_size
 
@@ -90,10 +91,11 @@ def read_metadata(path: Path, *, inert: frozenset[str] = frozenset()) -> Metadat
         HostileError: it would run code if torch loaded it, or names a file outside its folder.
         OSError: it cannot be read.
     """
-    with open_plain(path) as stream:
-        data = stream.read(LIMITS.pickle_bytes + 1)
     try:
-        return _metadata(data, inert)
+        with memory_for(path), open_plain(path) as stream:
+            return _metadata(stream.read(LIMITS.pickle_bytes + 1), inert)
+    except NotPlainError as error:
+        raise FormatError(error.message, remedy="give a folder that torch saved") from None
     except BadPickleError as error:
         remedy = "save the checkpoint again; its data files alone do not say what they hold"
         raise FormatError(f"{path}: not a sound .metadata: {error}", remedy=remedy) from None

@@ -18,9 +18,10 @@ from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import CONFIG_NAME
 from orz_ckpt.readers.dcp import safetensors_ranks
 from orz_ckpt.readers.dcp.agreement import check_saves
-from orz_ckpt.readers.dcp.chunks import COLLECT, SUFFIX, Chunks, writers_of
+from orz_ckpt.readers.dcp.chunks import SUFFIX, Chunks, writers_of
 from orz_ckpt.readers.dcp.metadata import Entry, Metadata, read_metadata
 from orz_ckpt.readers.parts import MAX_NAMED, Assembled, Part, assemble, check_copies
+from orz_ckpt.readers.remedies import COLLECT
 from orz_ckpt.report.words import ranks
 from orz_ckpt.steps import names_step
 from orz_ckpt.tensors.source import Source, untied

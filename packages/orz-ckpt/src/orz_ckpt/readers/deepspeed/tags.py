@@ -77,7 +77,12 @@ def find(path: Path, tag: str = "") -> Tag:
 def tags(path: Path) -> list[Path]:
     """Return the folders of checkpoints right below `path`, by the last number in their names."""
     found = [entry for entry in path.iterdir() if _is_tag(entry)]
-    return sorted(found, key=lambda entry: (int((_NUMBER.findall(entry.name) or ["-1"])[-1]), entry.name))
+    return sorted(found, key=lambda entry: (number(entry.name), entry.name))
+
+
+def number(name: str) -> int:
+    """Return the last number in the name of a tag: 100 of `global_step100`, -1 of `best`."""
+    return int((_NUMBER.findall(name) or ["-1"])[-1])
 
 
 def _is_tag(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import finding
 from orz_ckpt.readers.deepspeed.runs import join
+from orz_ckpt.readers.remedies import OTHER_SHARDS
 from orz_ckpt.report.words import ranks as ranks_text
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def masters(
     for rank, state in ranks.items():
         if len(state.groups) != len(shapes):
             text = f"{ranks_text([rank])} has {len(state.groups)} groups of weights, the model's file {len(shapes)}"
-            findings.append(finding("elements_differ", text, remedy=_REMEDY, path=state.path))
+            findings.append(finding("elements_differ", text, remedy=OTHER_SHARDS, path=state.path))
     if findings:
         return tensors, findings
     for index, group in enumerate(shapes):
@@ -118,9 +119,6 @@ def _wrong_sizes(
         "elements_differ",
         f"group {index} has {total:,} elements, so {ranks_text([first])} of {world_size} has to hold "
         f"{_stripped(total, size, first):,} of them, and holds {wrong[first]:,} ({ranks_text(wrong)} not right)",
-        remedy=_REMEDY,
+        remedy=OTHER_SHARDS,
         path=ranks[first].path,
     )
-
-
-_REMEDY: Final = "the shards are of different models or saves; look for the right ones with `orz ckpt locate`"

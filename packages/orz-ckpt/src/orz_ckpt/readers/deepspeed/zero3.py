@@ -11,10 +11,11 @@ a slice can lie across two sub-groups.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import finding
 from orz_ckpt.readers.deepspeed.runs import Run, join
+from orz_ckpt.readers.remedies import OTHER_SHARDS
 from orz_ckpt.report.words import ranks as ranks_text
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def frozen(ranks: Mapping[int, ModelState], world_size: int) -> tuple[dict[str, 
                 finding(
                     "elements_differ",
                     f"{ranks_text([first])} has to hold {size:,} elements of the frozen parameter, and holds {held:,}",
-                    remedy=_REMEDY,
+                    remedy=OTHER_SHARDS,
                     path=ranks[first].path,
                     tensor=name,
                 )
@@ -127,7 +128,7 @@ def _unlike(shapes: Sequence[Shapes], rank: int, state: OptimizerState, world_si
     return finding(
         "elements_differ",
         f"{ranks_text([rank])} of {world_size} has to hold {need:,} elements in {where}, and holds {has:,}",
-        remedy=_REMEDY,
+        remedy=OTHER_SHARDS,
         path=state.path,
     )
 
@@ -140,6 +141,3 @@ def _on_nvme(swapped: list[int], ranks: Mapping[int, OptimizerState]) -> CkptFin
         remedy="load it with the configuration that saved it and call engine.save_16bit_model()",
         path=ranks[min(swapped)].path,
     )
-
-
-_REMEDY: Final = "the shards are of different models or saves; look for the right ones with `orz ckpt locate`"

@@ -21,6 +21,7 @@ from orz_ckpt.readers.dtensor import ShardingError, mesh_of, parts_of, saved_by
 from orz_ckpt.readers.fsdp.files import RankFiles, holds_ranks, list_ranks
 from orz_ckpt.readers.fsdp.steps import check_steps
 from orz_ckpt.readers.parts import MAX_NAMED, Assembled, assemble, check_copies
+from orz_ckpt.readers.remedies import COLLECT
 from orz_ckpt.report.words import ranks
 from orz_ckpt.strict_json import brief, is_size
 from orz_ckpt.tensors.source import Source, untied
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
     from orz_ckpt.findings import CkptFinding
     from orz_ckpt.formats.archive import Record
-
-_COLLECT: Final = "they are probably on other nodes: `orz ckpt locate` finds them, `orz ckpt collect` brings them here"
 _SAVE_AGAIN: Final = (
     "save a full state dict, or use torch's distributed checkpoints (DCP), which this command also reads"
 )
@@ -163,7 +162,7 @@ def _missing(files: RankFiles, num_tensors: int, num_incomplete: int) -> Iterato
     here = f"{ranks(files.missing)} of {files.world_size} have no file here"
     if num_incomplete or not num_tensors:
         message = f"{here}: {num_incomplete} of {num_tensors} tensors are incomplete"
-        yield finding("ranks_missing", message, remedy=_COLLECT, path=files.path)
+        yield finding("ranks_missing", message, remedy=COLLECT, path=files.path)
     else:
         message = f"{here}, and the others hold all numbers: those of the missing ones could not be compared"
-        yield finding("copies_missing", message, remedy=_COLLECT, path=files.path)
+        yield finding("copies_missing", message, remedy=COLLECT, path=files.path)

@@ -6,11 +6,12 @@ count different things (an optimizer takes several steps an update), so each is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
+from orz_ckpt.readers.remedies import ONE_SAVE
 from orz_ckpt.readers.save_times import check_times
 from orz_ckpt.readers.step_counts import optimizer_step
 from orz_ckpt.report.words import ranks
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from orz_ckpt.findings import CkptFinding
     from orz_ckpt.readers.fsdp.files import RankFiles
-
-_COLLECT: Final = "collect the files of one save; those of an older one were left behind or overwritten in part"
 
 
 def check_steps(files: RankFiles, inert: frozenset[str]) -> Iterator[CkptFinding]:
@@ -96,4 +95,4 @@ def _mixed(stated: Mapping[int, int], path: Path) -> CkptFinding | None:
     if len(by_step) < 2:  # noqa: PLR2004  one step, or none
         return None
     texts = ", ".join(f"{ranks(of_step)} of step {step}" for step, of_step in sorted(by_step.items()))
-    return finding("steps_mixed", f"the files are of different steps: {texts}", remedy=_COLLECT, path=path)
+    return finding("steps_mixed", f"the files are of different steps: {texts}", remedy=ONE_SAVE, path=path)

@@ -14,13 +14,14 @@ from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.readers.peft.config import CONFIG_NAME, AdapterConfig, read_adapter_config
 from orz_ckpt.readers.peft.lora_names import LEFT, Pair, pairs_in
+from orz_ckpt.report.words import listed
 from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
 from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_ckpt.tensors.source import Block, Source, SourceTensor, c_strides, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from orz_ckpt.findings import CkptFinding
@@ -91,7 +92,7 @@ def check_adapter(
             yield finding("lora_unfit", message, remedy=again, path=path)
     empty = [name for name, tensor in tensors.items() if not tensor.numel]
     if empty:
-        message = f"{len(empty)} of {len(tensors)} tensors have no elements: {_shown(empty)}"
+        message = f"{len(empty)} of {len(tensors)} tensors have no elements: {listed(empty, _MAX_NAMED)}"
         yield finding("lora_empty", message, remedy=again, path=path)
     elif pairs:
         yield from _zeros(path, pairs)
@@ -118,7 +119,7 @@ def _zeros(path: Path, pairs: Mapping[str, Pair]) -> Iterator[CkptFinding]:
         remedy = "it was saved before its first step, or was never trained: check the learning rate and what is frozen"
         yield finding("lora_zero", message, remedy=remedy, path=path)
     elif zeros:
-        message = f"{len(zeros)} of {len(factors)} factors {LEFT} are all zeros: {_shown(zeros)}"
+        message = f"{len(zeros)} of {len(factors)} factors {LEFT} are all zeros: {listed(zeros, _MAX_NAMED)}"
         yield finding("all_zero", message, path=path, tensor=zeros[0])
 
 
@@ -161,8 +162,3 @@ def _facts(config: AdapterConfig) -> dict[str, str]:
     if config.rank_stabilised:
         facts["scale"] = "alpha / root of rank"
     return {**facts, **({"base": config.base} if config.base else {})}
-
-
-def _shown(names: Iterable[str]) -> str:
-    known = list(names)
-    return ", ".join(map(brief, known[:_MAX_NAMED])) + (", ..." if len(known) > _MAX_NAMED else "")
