@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orz_ckpt.checks.files import list_files
+from orz_ckpt.disk.folder import plain_files, size_bytes
+from orz_ckpt.disk.walk import MAX_DEPTH, TooDeepError, walk
 from orz_ckpt.findings import Level
-from orz_ckpt.folder import plain_files, size_bytes
-from orz_ckpt.formats.deepspeed.names import files
 from orz_ckpt.node.scan import scan
+from orz_ckpt.readers.deepspeed.names import files
 from orz_ckpt.verify import verify
-from orz_ckpt.walk import MAX_DEPTH, TooDeepError, walk
 from orz_cli.findings import Status
 from orz_cli.main import main
 

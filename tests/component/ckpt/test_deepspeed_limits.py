@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from orz_ckpt.errors import FormatError
-from orz_ckpt.formats.deepspeed.states import MAX_RANKS, read_model, read_optimizer
+from orz_ckpt.readers.deepspeed.states import MAX_RANKS, read_model, read_optimizer
 
 pytestmark = pytest.mark.component
 

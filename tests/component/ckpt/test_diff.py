@@ -19,7 +19,7 @@ from orz_ckpt.diff.text import verdict
 from orz_ckpt.errors import NotComparableError
 from orz_ckpt.merge.run import Options, merge
 from orz_ckpt.sources import open_source
-from orz_ckpt.tensor_names import layer_of, module_of
+from orz_ckpt.tensors.names import layer_of, module_of
 from orz_cli.exits import ExitCode
 from orz_cli.main import main
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orz_ckpt.errors import HostileError
-from orz_ckpt.formats.peft import read, recognises
 from orz_ckpt.lora import prepared, unwrapped, with_adapter
 from orz_ckpt.merge.copy import CHUNK_BYTES
 from orz_ckpt.merge.run import Options, merge
+from orz_ckpt.readers.peft.reader import read, recognises
 from orz_ckpt.sources import detect, open_source
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
@@ -20,7 +20,7 @@ from orz_cli.main import main
 
 if TYPE_CHECKING:
     from orz_ckpt.findings import CkptFinding
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")

@@ -15,15 +15,15 @@ from safetensors.numpy import load_file, save_file
 
 from orz_ckpt.errors import CheckpointExistsError, CkptError, FormatError
 from orz_ckpt.findings import Severity
-from orz_ckpt.gather import UnreadableError
 from orz_ckpt.manifest import MANIFEST_NAME, load
 from orz_ckpt.merge import run as merge_run
 from orz_ckpt.merge.copy import budget
 from orz_ckpt.merge.journal import Journal, RunningError
 from orz_ckpt.merge.plan import make_plan
 from orz_ckpt.merge.run import Options, merge
-from orz_ckpt.source import Source
 from orz_ckpt.sources import open_source
+from orz_ckpt.tensors.gather import UnreadableError
+from orz_ckpt.tensors.source import Source
 from orz_ckpt.verify import verify
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
@@ -511,7 +511,7 @@ def test_a_source_that_cannot_be_read(model: Path, tmp_path: Path, monkeypatch: 
     def fail(*_: object) -> int:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("orz_ckpt.gather.os.preadv", fail)
+    monkeypatch.setattr("orz_ckpt.tensors.gather.os.preadv", fail)
     with pytest.raises(
         UnreadableError, match=r"model-0000\d-of-00002\.safetensors cannot be read: Input/output"
     ) as caught:

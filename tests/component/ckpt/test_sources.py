@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orz_ckpt.errors import FormatError, HostileError, MissingPathError, NoWeightsError, SeveralError
-from orz_ckpt.gather import Files, Gatherer
 from orz_ckpt.sources import detect, open_source, roles_in
+from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_cli.exits import ExitCode
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 torch = pytest.importorskip("torch")
 

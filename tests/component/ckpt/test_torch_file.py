@@ -24,7 +24,7 @@ from orz_cli.exits import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orz_ckpt.source import Block
+    from orz_ckpt.tensors.source import Block
 
 torch = pytest.importorskip("torch")
 

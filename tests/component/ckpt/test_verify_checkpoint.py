@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from orz_ckpt.describe import describe
+from orz_ckpt.entries import describe
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.manifest import dumps, load

@@ -27,9 +27,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from orz_ckpt.checks import content, place
+from orz_ckpt.disk.mounts import find_mount
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.inventory import step_folder
-from orz_ckpt.node.mounts import find_mount
 from orz_ckpt.storage import stage
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from orz_ckpt import reading
+from orz_ckpt.disk import reading
 from orz_ckpt.errors import SeveralError
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.sources import open_source

@@ -15,7 +15,7 @@ from orz_ckpt.checks import sample
 from orz_ckpt.checks.content import Job
 from orz_ckpt.checks.headers import check_header
 from orz_ckpt.checks.search import Search, Stretch
-from orz_ckpt.describe import entry_of
+from orz_ckpt.entries import entry_of
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.manifest import CHUNK_BYTES
 from orz_ckpt.verify import verify

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from orz_ckpt import reading
 from orz_ckpt.cli import app
+from orz_ckpt.disk import reading
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.inventory import step_folder

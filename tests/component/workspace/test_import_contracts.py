@@ -41,16 +41,17 @@ def test_contracts_hold():
     assert 0 == answer.returncode, answer.stdout
 
 
-def test_a_module_without_a_layer_is_caught(workspace):
-    """A new module of orz_train has to take its place among the layers."""
-    path = workspace / "packages/orz-train/src/orz_train/stranger.py"
+@pytest.mark.parametrize("package", ["orz_train", "orz_ckpt"])
+def test_a_module_without_a_layer_is_caught(workspace, package):
+    """A new module has to take its place among the layers of its package."""
+    path = workspace / "packages" / package.replace("_", "-") / "src" / package / "stranger.py"
     path.touch()
     try:
         answer = lint_imports(workspace)
     finally:
         path.unlink()
     assert 1 == answer.returncode
-    assert "orz_train.stranger" in answer.stdout + answer.stderr
+    assert f"{package}.stranger" in answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,9 @@ def test_a_module_without_a_layer_is_caught(workspace):
         ("orz-train/src/orz_train/data/packing.py", "import orz_train.rewards", "orz_train: top may import down"),
         ("orz-train/src/orz_train/backends/hf.py", "import orz_train.backends.local", "orz_train.backends"),
         ("orz-train/src/orz_train/launch.py", "import transformers", "transformers has one door"),
+        ("orz-ckpt/src/orz_ckpt/formats/hf.py", "import orz_ckpt.checks.files", "orz_ckpt: top may import down"),
+        ("orz-ckpt/src/orz_ckpt/checks/files.py", "import orz_ckpt.readers", "orz_ckpt: top may import down"),
+        ("orz-ckpt/src/orz_ckpt/copy/run.py", "import orz_ckpt.merge.run", "orz_ckpt: top may import down"),
         ("orz-ckpt/src/orz_ckpt/manifest.py", "import numpy", "The contracts between the packages"),
         ("orz-train/src/orz_train/algorithm.py", "import transformers", "Maths and controller"),
         ("orz-train/src/orz_train/algo/kl.py", "def f():\n    import vllm", "Maths and controller"),

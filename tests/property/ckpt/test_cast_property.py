@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orz_ckpt.cast import CASTABLE, Caster, cast_dtype, widened
-from orz_ckpt.formats.safetensors import DTYPE_BITS
+from orz_ckpt.tensors.cast import CASTABLE, Caster, cast_dtype, widened
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

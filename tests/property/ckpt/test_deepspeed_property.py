@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orz_ckpt.coverage import check_coverage
 from orz_ckpt.errors import FormatError
-from orz_ckpt.formats.deepspeed import read, states, universal
 from orz_ckpt.formats.inert import Global, Inert
-from orz_ckpt.source import Block
+from orz_ckpt.readers.deepspeed import read, states, universal
+from orz_ckpt.tensors.coverage import check_coverage
+from orz_ckpt.tensors.source import Block
 from orz_cli.findings import Severity
 
 pytestmark = pytest.mark.property

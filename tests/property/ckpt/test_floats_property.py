@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orz_ckpt.floats import FLOATS, largest_magnitude, nonfinite_positions
+from orz_ckpt.tensors.floats import FLOATS, largest_magnitude, nonfinite_positions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from orz_ckpt.coverage import check_coverage
-from orz_ckpt.gather import Files, Gatherer, boxes
 from orz_ckpt.merge.copy import Budget, copy
 from orz_ckpt.merge.plan import make_plan
-from orz_ckpt.source import Block, Piece, Source, SourceTensor, c_strides
+from orz_ckpt.tensors.coverage import check_coverage
+from orz_ckpt.tensors.gather import Files, Gatherer, boxes
+from orz_ckpt.tensors.source import Block, Piece, Source, SourceTensor, c_strides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

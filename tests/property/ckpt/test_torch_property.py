@@ -16,7 +16,7 @@ from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats.inert import BadPickleError, Global, Inert, Limits, blocks
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.torch_file import load
-from orz_ckpt.source import Block
+from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

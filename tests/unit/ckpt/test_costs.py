@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from orz_ckpt import gather
 from orz_ckpt.formats import archive
 from orz_ckpt.formats.inert import BadPickleError, Limits
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.pickle_machine import Machine
-from orz_ckpt.gather import Files, Gatherer
-from orz_ckpt.pieces import PiecesInOrder
-from orz_ckpt.source import Block, Piece, SourceTensor
 from orz_ckpt.strict_json import MAX_MEMORY_BYTES, JsonError, parse
+from orz_ckpt.tensors import gather
+from orz_ckpt.tensors.gather import Files, Gatherer
+from orz_ckpt.tensors.pieces import PiecesInOrder
+from orz_ckpt.tensors.source import Block, Piece, SourceTensor
 
 pytestmark = pytest.mark.unit
 

@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 import pytest
 
-from orz_ckpt import crc32 as module
-from orz_ckpt.crc32 import crc32
+from orz_ckpt.disk import crc32 as module
+from orz_ckpt.disk.crc32 import crc32
 
 pytestmark = pytest.mark.unit
 

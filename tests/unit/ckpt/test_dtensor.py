@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orz_ckpt.formats.dtensor import ShardingError, mesh_of, parts_of, saved_by
 from orz_ckpt.formats.inert import Global, Inert
-from orz_ckpt.source import Block, c_strides
+from orz_ckpt.readers.dtensor import ShardingError, mesh_of, parts_of, saved_by
+from orz_ckpt.tensors.source import Block, c_strides
 
 if TYPE_CHECKING:
-    from orz_ckpt.formats.parts import Part
+    from orz_ckpt.readers.parts import Part
 
 pytestmark = pytest.mark.unit
 

@@ -18,7 +18,7 @@ from orz_ckpt.errors import HostileError
 from orz_ckpt.formats import inert_pickle
 from orz_ckpt.formats.inert import BadPickleError, Global, Inert, Limits, blocks, check_tree
 from orz_ckpt.formats.inert_pickle import load_pickle
-from orz_ckpt.source import Block
+from orz_ckpt.tensors.source import Block
 from orz_cli.exits import ExitCode
 
 pytestmark = pytest.mark.unit

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orz_ckpt.formats.lora_names import base_name, is_factor, pairs_in
-from orz_ckpt.formats.peft_config import AdapterConfig
-from orz_ckpt.source import Block, Piece, SourceTensor
+from orz_ckpt.readers.peft.config import AdapterConfig
+from orz_ckpt.readers.peft.lora_names import base_name, is_factor, pairs_in
+from orz_ckpt.tensors.source import Block, Piece, SourceTensor
 
 pytestmark = pytest.mark.unit
 

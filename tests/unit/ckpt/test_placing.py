@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from orz_ckpt.disk.placing import place
 from orz_ckpt.errors import CheckpointExistsError
-from orz_ckpt.placing import place
 
 pytestmark = pytest.mark.unit
 
@@ -36,7 +36,7 @@ def refuse_links(monkeypatch: pytest.MonkeyPatch, code: int, times: int = 9) -> 
             raise OSError(code, os.strerror(code))
         real(source, target)
 
-    monkeypatch.setattr("orz_ckpt.placing.os.link", link)
+    monkeypatch.setattr("orz_ckpt.disk.placing.os.link", link)
 
 
 @pytest.mark.parametrize("code", [0, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV])

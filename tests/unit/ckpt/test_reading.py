@@ -10,10 +10,10 @@ import pytest
 from blake3 import blake3
 from safetensors.numpy import save_file
 
-from orz_ckpt.describe import entry_of
+from orz_ckpt.disk.reading import read_once
+from orz_ckpt.entries import entry_of
 from orz_ckpt.formats.safetensors import read_header
 from orz_ckpt.manifest import CHUNK_BYTES, FileEntry, Manifest, ManifestError, dumps, loads
-from orz_ckpt.reading import read_once
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from orz_ckpt.formats.torch_tensors import (
     UnsupportedTensorError,
     storage_dtype,
 )
-from orz_ckpt.source import Block
+from orz_ckpt.tensors.source import Block
 
 pytestmark = pytest.mark.unit
 

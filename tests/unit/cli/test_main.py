@@ -116,6 +116,21 @@ def test_a_bug_shows_its_traceback_and_whom_to_tell(install, capsys):
     assert "report it to the authors of acme 1.2.0" in stderr
 
 
+def test_memory_that_is_not_there_is_3(install, capsys):
+    """It is the machine's, and no bug: what Python or numpy says of it, what to do, and no traceback."""
+
+    def fill() -> None:
+        message = "Unable to allocate 9.00 GiB"
+        raise MemoryError(message)
+
+    install(fill=fill)
+    assert ExitCode.INCONCLUSIVE == main(["fill"])
+    assert (
+        "error: there is not enough memory: Unable to allocate 9.00 GiB\n"
+        "  -> end other programs, or run it on a machine with more\n"
+    ) == capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "remedy"),
     [

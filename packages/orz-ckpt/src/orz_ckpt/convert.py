@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.config_place import config_folder
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
-from orz_ckpt.floats import FLOATS, largest_magnitude
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
-from orz_ckpt.gather import Files, Gatherer
 from orz_ckpt.merge.run import Options, merge
+from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.strict_json import brief, is_size
+from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
+from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from orz_ckpt.findings import CkptFinding
     from orz_ckpt.merge.run import Merged
-    from orz_ckpt.source import Source, SourceTensor
+    from orz_ckpt.tensors.source import Source, SourceTensor
     from orz_ckpt.watch import Progress
 
     Config = Mapping[str, object]

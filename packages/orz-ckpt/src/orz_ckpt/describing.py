@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from orz_ckpt import __version__
-from orz_ckpt.describe import MAX_THREADS, entry_of
-from orz_ckpt.durable import sync_folder, write_synced
+from orz_ckpt.disk.durable import sync_folder, write_synced
+from orz_ckpt.disk.folder import plain_files
+from orz_ckpt.entries import MAX_THREADS, entry_of
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError
+from orz_ckpt.examine.weights import weights_in
 from orz_ckpt.findings import CkptFinding, Level, conclude
-from orz_ckpt.folder import plain_files
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
 from orz_ckpt.steps import step_named
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Progress, Silent
-from orz_ckpt.weights import weights_in
 from orz_cli.errors import UsageError
 from orz_cli.findings import Status, to_json
 

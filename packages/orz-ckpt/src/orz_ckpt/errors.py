@@ -73,6 +73,12 @@ def is_full(error: BaseException) -> bool:
     return any(f"os error {code}" in text or os.strerror(code) in text for code in _FULL)
 
 
+class OutOfMemoryError(CkptError, MemoryError):
+    """There is no memory for what was being read; nothing was concluded."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
 class MissingPathError(CkptError, FileNotFoundError):
     """The path asked for does not exist."""
 

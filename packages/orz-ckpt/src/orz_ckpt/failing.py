@@ -9,8 +9,8 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.folder import free_bytes, size_bytes
 from orz_ckpt.errors import CkptError, StorageError, StorageFullError, is_full
-from orz_ckpt.folder import free_bytes, size_bytes
 from orz_ckpt.manifest import ManifestError
 
 if TYPE_CHECKING:

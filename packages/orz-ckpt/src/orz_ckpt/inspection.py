@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from orz_ckpt.source import Source, SourceTensor
+    from orz_ckpt.tensors.source import Source, SourceTensor
 
 _CRITICS = ("critic", "_critic", "value", "reward")
 

@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import CkptError
-from orz_ckpt.manifest import PRIVATE_DIR, FileEntry, Manifest
+from orz_ckpt.manifest import PRIVATE_DIR, FileEntry, Manifest, ManifestError, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 NODES_KEY: Final = "nodes"
 """Key of a manifest's `meta`: the nodes that took part in the save; where each has a disk of its own, node -> files."""
 PATH_KEY: Final = "path"
 """Key of a record's `meta`: the absolute path of the step folder on the node that wrote it."""
+_MAX_RECORDS: Final = 4096
 
 
 def record_name(node: str) -> str:
@@ -56,6 +57,22 @@ def joined(manifest: Manifest, records: Mapping[str, Manifest]) -> Manifest:
             holder.setdefault(name, node)
     held: dict[str, object] = {node: sorted(record.files) for node, record in records.items()}
     return replace(manifest, files=dict(sorted(files.items())), meta={**manifest.meta, NODES_KEY: held})
+
+
+def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]]:
+    """Yield the records that nodes wrote to `.orz/` before the commit, by name; what cannot be read as an error."""
+    private = folder / PRIVATE_DIR
+    try:
+        paths = sorted(private.glob("manifest-*.json"))
+    except OSError:
+        return
+    for path in paths[:_MAX_RECORDS]:
+        try:
+            yield path, load(path)
+        except ManifestError as error:
+            yield path, error
+        except OSError as error:
+            yield path, ManifestError(f"{path}: {error.strerror or error}")
 
 
 def nodes_of(manifest: Manifest) -> list[str]:

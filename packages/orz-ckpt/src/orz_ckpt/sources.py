@@ -1,6 +1,6 @@
 """Any checkpoint as a `Source`: which format it is of, and the reader for it.
 
-A new format is one line in `FORMATS`: a module in `orz_ckpt.formats` with `recognises` (by names alone) and `read`.
+A new format is one line in `FORMATS`: a module in `orz_ckpt.readers` with `recognises` (by names alone) and `read`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
-from orz_ckpt.formats import dcp, deepspeed, fsdp, model_folder, peft, torch_model
 from orz_ckpt.inventory import CHECKPOINTS_DIR, newest_committed
 from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.readers import dcp, deepspeed, fsdp, model_folder, peft, torch_model
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import names_step
 from orz_ckpt.subject import Kind, identify, step_folders
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 _ACCEPTED: Final = (
     "a .safetensors or .pt file, a Hugging Face folder, a step folder of orz-train, or a folder that DeepSpeed, FSDP"

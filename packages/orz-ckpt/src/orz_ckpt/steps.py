@@ -33,7 +33,12 @@ def final_name(name: str) -> str | None:
 def attempt_named(name: str) -> str | None:
     """Return the attempt of a folder in flight; None of any other, and where it is none that orz-train makes."""
     match = _IN_FLIGHT.fullmatch(name)
-    return match[2] if match and _ATTEMPT.fullmatch(match[2]) else None
+    return match[2] if match and is_attempt(match[2]) else None
+
+
+def is_attempt(text: str) -> bool:
+    """Return whether `text` may name one save: 1 to 64 letters, digits, `_` and `-`."""
+    return _ATTEMPT.fullmatch(text) is not None
 
 
 def names_step(name: str) -> int | None:

@@ -21,7 +21,6 @@ the one that holds the manifest comes last.
 from __future__ import annotations
 
 import platform
-import re
 import secrets
 from contextlib import suppress
 from dataclasses import replace
@@ -29,11 +28,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from orz_ckpt.describe import describe, holds
-from orz_ckpt.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.folder import folders, free_bytes, remove, size_bytes
+from orz_ckpt.entries import describe, holds
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError
 from orz_ckpt.failing import is_storage, storage_error
-from orz_ckpt.folder import folders, free_bytes, remove, size_bytes
 from orz_ckpt.manifest import (
     MANIFEST_NAME,
     PRIVATE_DIR,
@@ -44,6 +43,7 @@ from orz_ckpt.manifest import (
     load,
 )
 from orz_ckpt.records import joined, own_record, record_name
+from orz_ckpt.steps import is_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from orz_ckpt.manifest import FileEntry
 
 PENDING_NAME: Final = "manifest.pending"
-
-_ATTEMPT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class StagedCheckpoint:
@@ -265,7 +263,7 @@ def stage(final: Path, *, attempt: str = "", expected_bytes: int = 0) -> StagedC
         CheckpointExistsError: entering the block: this attempt has a folder already.
     """
     attempt = attempt or new_attempt()
-    if not _ATTEMPT.fullmatch(attempt):
+    if not is_attempt(attempt):
         raise ManifestError(f"attempt: expected 1 to 64 letters, digits, '_' or '-', got {attempt!r}")
     return StagedCheckpoint(Path(final).absolute(), attempt=attempt, expected_bytes=expected_bytes)
 

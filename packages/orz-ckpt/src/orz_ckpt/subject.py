@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
-from orz_ckpt.plain import open_plain
 from orz_ckpt.steps import final_name, names_step
 
 if TYPE_CHECKING:
@@ -110,6 +110,11 @@ def _has_our_manifest(folder: Path) -> bool:
         data = stream.read(_PEEK_BYTES)
         stream.seek(max(0, file.stat().st_size - _PEEK_BYTES))
         data += stream.read(_PEEK_BYTES)
+    return marks_ours(data)
+
+
+def marks_ours(data: bytes) -> bool:
+    """Return whether the bytes of a `manifest.json`, or a part of them, are of one that this package wrote."""
     return any(mark in data for mark in _OURS)
 
 

@@ -12,14 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.against import check_against
 from orz_ckpt.checks.files import READ_AGAIN, compare_files, entries_below, list_files
 from orz_ckpt.checks.latest import check_latest
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import MissingPathError
-from orz_ckpt.examine import How, examine
+from orz_ckpt.examine.against import check_against
+from orz_ckpt.examine.files import How, examine
+from orz_ckpt.examine.weights import Weights, weights_in
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
@@ -28,7 +29,6 @@ from orz_ckpt.sources import numbered_steps, open_source, roles_in
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify, is_in_flight, step_folders
 from orz_ckpt.watch import Progress, Silent
-from orz_ckpt.weights import Weights, weights_in
 from orz_cli.errors import OrzError
 
 if TYPE_CHECKING:

@@ -154,6 +154,10 @@ def _unforeseen(error: Exception, command: Command | None) -> ExitCode:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         show_error(f"no space is left where {error.filename or 'the output'} goes", "free some space and try again")
         return ExitCode.FAILED
+    if isinstance(error, MemoryError):
+        reason = f": {error}" if str(error) else ""
+        show_error(f"there is not enough memory{reason}", "end other programs, or run it on a machine with more")
+        return ExitCode.INCONCLUSIVE
     traceback.print_exception(error)
     _show_bug(command)
     return ExitCode.FAILED

@@ -15,9 +15,9 @@ import pytest
 from orz_ckpt.cluster.fleet import Here
 from orz_ckpt.cluster.preflight import preflight
 from orz_ckpt.cluster.storage_checks import Expect
+from orz_ckpt.disk.space import try_room
 from orz_ckpt.node.nonces import look
 from orz_ckpt.node.probe import PROBES_DIR, clean, probe, sweep
-from orz_ckpt.node.space import try_room
 from orz_cli.findings import Severity, Status
 
 pytestmark = [pytest.mark.component, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
@@ -97,7 +97,7 @@ def test_too_small_a_disk(tmp_path: Path) -> None:
 def test_room_is_tried_and_not_taken_on_trust(tmp_path: Path) -> None:
     """Where the file system says that there is room and refuses it, the refusal counts; nothing is left."""
     source = (
-        "import resource, sys; from pathlib import Path; from orz_ckpt.node.space import try_room\n"
+        "import resource, sys; from pathlib import Path; from orz_ckpt.disk.space import try_room\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); print(try_room(Path(sys.argv[1]), 2000))"
     )
     done = subprocess.run([sys.executable, "-c", source, tmp_path], capture_output=True, text=True, check=False)

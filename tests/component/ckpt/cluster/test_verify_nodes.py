@@ -123,6 +123,55 @@ def test_a_byte_that_changed_on_one_node(save, tmp_path: Path) -> None:
     assert Status.OK == verify_nodes(Disks(tmp_path, "n1", "n2"), "/run", level=Level.QUICK).status()
 
 
+class Counted:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.total, self.steps = 0, list[int]()
+
+    def add_total(self, nbytes: int) -> None:
+        self.total += nbytes
+
+    def advance(self, nbytes: int) -> None:
+        self.steps.append(nbytes)
+
+
+def bytes_below(*folders: Path) -> list[int]:
+    """What a piece counts: every file of the folder, the manifest and the records of nodes with it."""
+    return [sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in folders]
+
+
+def test_progress_is_told_piece_by_piece(save, tmp_path: Path) -> None:
+    """The bytes of all pieces are expected, and each counts when its node has answered; a silent one never does."""
+    pieces = bytes_below(save("n1"), save("n2"), save("n1", 60))
+    told = Counted()
+    verify_nodes(Disks(tmp_path, "n1", "n2"), "/run", progress=told)
+    assert (sum(pieces), sorted(pieces)) == (told.total, sorted(told.steps))
+
+
+def test_a_node_that_fails_once_is_not_asked_again(save, tmp_path: Path) -> None:
+    """Its other pieces would fail alike; those of other nodes are verified."""
+    for step in (50, 60):
+        save("n1", step)
+        save("n2", step)
+    asked: list[str] = []
+
+    class Failing(Disks):
+        def ask(self, call: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float = 1.0) -> Any:
+            answers = super().ask(call, arguments, timeout_s=timeout_s)
+            if call == "verify":
+                asked.extend(arguments)
+                if "n2" in answers:
+                    answers["n2"] = replace(answers["n2"], value=None, trouble=Trouble.FAILED, message="it broke")
+            return answers
+
+    report = verify_nodes(Failing(tmp_path, "n1", "n2"), "/run")
+    assert ["n1", "n2", "n1"] == asked
+    assert Status.INCONCLUSIVE == report.status()
+    assert [("node_failed", "n2")] == errors(report)
+    assert 2 == len(report.pieces)
+
+
 def test_a_node_that_is_gone_is_no_pass(save, tmp_path: Path) -> None:
     """With its half it is inconclusive; and so it is where the others have all, for who knows what it has."""
     save("n1")

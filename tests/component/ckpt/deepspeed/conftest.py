@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
 
-from orz_ckpt.formats.safetensors import DTYPE_BITS, read_header
+from orz_ckpt.formats.safetensors import read_header
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from orz_ckpt.source import Source, SourceTensor
+    from orz_ckpt.tensors.source import Source, SourceTensor
 
 RANKS = Path(__file__).parent / "deepspeed_ranks.py"
 DEADLINE_S = 1800

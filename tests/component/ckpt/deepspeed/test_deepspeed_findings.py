@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from orz_ckpt.errors import FormatError, HostileError, MissingPathError
-from orz_ckpt.formats.deepspeed import masters_differ, names, read, recognises, tags
-from orz_ckpt.formats.deepspeed.loading import load as load_shards
-from orz_ckpt.formats.deepspeed.names import shards
 from orz_ckpt.merge.run import merge
+from orz_ckpt.readers.deepspeed import masters_differ, names, read, recognises, tags
+from orz_ckpt.readers.deepspeed.loading import load as load_shards
+from orz_ckpt.readers.deepspeed.names import shards
 from orz_ckpt.sources import open_source
 from orz_cli.findings import Severity
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from orz_ckpt.findings import CkptFinding
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 pytestmark = pytest.mark.component
 

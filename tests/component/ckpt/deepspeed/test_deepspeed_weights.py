@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from orz_ckpt.cast import Caster
-from orz_ckpt.coverage import check_coverage
-from orz_ckpt.formats.deepspeed import masters_differ, read
+from orz_ckpt.readers.deepspeed import masters_differ, read
+from orz_ckpt.tensors.cast import Caster
+from orz_ckpt.tensors.coverage import check_coverage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 pytestmark = pytest.mark.component
 

@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from orz_ckpt.findings import Level, Report
-from orz_ckpt.formats.deepspeed import read
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.merge.run import Options, merge
+from orz_ckpt.readers.deepspeed import read
 from orz_ckpt.sources import open_source
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from orz_ckpt.source import SourceTensor
+    from orz_ckpt.tensors.source import SourceTensor
 
 pytestmark = pytest.mark.component
 

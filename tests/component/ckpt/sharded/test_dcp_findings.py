@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orz_ckpt.coverage import check_coverage
 from orz_ckpt.errors import FormatError, HostileError
-from orz_ckpt.formats.dcp import read, recognises
-from orz_ckpt.formats.dcp_metadata import read_metadata
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.merge.run import merge
+from orz_ckpt.readers.dcp.metadata import read_metadata
+from orz_ckpt.readers.dcp.reader import read, recognises
+from orz_ckpt.tensors.coverage import check_coverage
 from orz_cli.findings import Severity, Status
 from orz_cli.main import main
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orz_ckpt.findings import CkptFinding
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 torch = pytest.importorskip("torch")
 dcp = pytest.importorskip("torch.distributed.checkpoint")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orz_ckpt.errors import HostileError, NoWeightsError, SeveralError
-from orz_ckpt.formats.fsdp import read
 from orz_ckpt.merge.run import merge
+from orz_ckpt.readers.fsdp.reader import read
 from orz_ckpt.sources import open_source
 from orz_cli.findings import Severity
 from orz_cli.main import main
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.findings import CkptFinding
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 torch = pytest.importorskip("torch")
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orz_ckpt.coverage import check_coverage
 from orz_ckpt.merge.run import merge
 from orz_ckpt.sources import detect, open_source
+from orz_ckpt.tensors.coverage import check_coverage
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:

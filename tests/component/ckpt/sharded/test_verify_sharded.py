@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orz_ckpt.findings import Level, Report
-from orz_ckpt.formats.dcp_contents import archives_by_file
 from orz_ckpt.formats.torch_file import load
+from orz_ckpt.readers.dcp.contents import archives_by_file
 from orz_ckpt.sources import open_source
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from orz_ckpt.describe import entry_of
+from orz_ckpt.entries import entry_of
 from orz_ckpt.manifest import FileEntry
 from orz_train.checkpoint import RunCheckpoints
 from orz_train.checkpoint.nodes import call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, rank_text, same_views
+from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, same_views
 from orz_ckpt.node.pieces import LocatedPiece, run_folder
 from orz_ckpt.node.signatures import deepspeed_names, recognise
 from orz_ckpt.steps import step_named
@@ -157,11 +157,3 @@ def test_the_newest_settled_step_decides() -> None:
     assert [20] == [group.step for group in newest_groups([made(10), made(20), made(30, flying=True)])]
     assert [30] == [group.step for group in newest_groups([made(30, flying=True)])]
     assert [None, None] == [group.step for group in newest_groups([made(None), made(None)])]
-
-
-@pytest.mark.parametrize(
-    ("ranks", "text"), [([], ""), ([0], "0"), ([3, 1, 2], "1-3"), ([0, 1, 2, 5, 7, 8], "0-2, 5, 7-8")]
-)
-def test_ranks_as_text(ranks: list[int], text: str) -> None:
-    """Consecutive ranks are a range."""
-    assert text == rank_text(ranks)

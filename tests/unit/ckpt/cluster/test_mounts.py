@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orz_ckpt.node.mounts import in_ray_session, mount_of, parse_mountinfo
+from orz_ckpt.disk.mounts import in_ray_session, mount_of, parse_mountinfo
 
 pytestmark = pytest.mark.unit
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orz_ckpt.cli.nodes import with_ray_value
+from orz_ckpt.cli.sizes import parse_bytes
 from orz_ckpt.cluster.connect import connected
 from orz_ckpt.cluster.hosts_fleet import checked_hosts
-from orz_ckpt.sizes import parse_bytes
 from orz_cli.errors import UsageError
 
 pytestmark = pytest.mark.unit

@@ -9,9 +9,9 @@ import pytest
 
 from orz_ckpt.cluster.domains import domains, sharing
 from orz_ckpt.cluster.storage_checks import Expect, Folder, check_folder, check_paths, check_sharing
+from orz_ckpt.disk.space import Room
 from orz_ckpt.node.nonces import Sight
 from orz_ckpt.node.probe import FolderFacts
-from orz_ckpt.node.space import Room
 
 pytestmark = pytest.mark.unit
 

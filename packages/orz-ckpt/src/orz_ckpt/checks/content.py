@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from orz_ckpt.checks.checksums import check_records, named, wrong_records
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.numbers import largest_of_weights, not_finite, zero_matrices
+from orz_ckpt.disk.reading import Reading, read_once
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.torch_contents import damaged_tensors
-from orz_ckpt.reading import Reading, read_once
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:

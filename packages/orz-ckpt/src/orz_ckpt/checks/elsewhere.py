@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import Manifest
-from orz_ckpt.node.wants import node_records
-from orz_ckpt.records import PATH_KEY
+from orz_ckpt.records import PATH_KEY, node_records
 from orz_ckpt.report.words import count, size
 
 if TYPE_CHECKING:

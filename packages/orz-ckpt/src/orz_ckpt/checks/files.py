@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orz_ckpt.disk.walk import TooDeepError, walk
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
-from orz_ckpt.walk import TooDeepError, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.checks.shards import behind
+from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.plain import open_plain
 from orz_ckpt.steps import step_named
 from orz_ckpt.strict_json import brief
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 LATEST_NAMES: Final = ("latest_checkpointed_iteration.txt",)
 """Files beside the steps that name the newest: verl, Megatron-LM."""
 _MAX_BYTES: Final = 64
+_MAX_NAMED: Final = 3
 
 
 def check_latest(path: Path, steps: Sequence[Path]) -> Iterator[CkptFinding]:
@@ -44,3 +44,10 @@ def check_latest(path: Path, steps: Sequence[Path]) -> Iterator[CkptFinding]:
             yield finding("tag_missing", message, remedy=remedy, path=file)
         elif newer := [text for step, text in numbers.items() if step is not None and step > stated]:
             yield behind(file, numbers[stated], newer)
+
+
+def behind(path: Path, here: str, newer: Sequence[str]) -> CkptFinding:
+    """Return the finding that newer checkpoints are there than the one that is named the latest."""
+    names = ", ".join(map(brief, newer[:_MAX_NAMED]))
+    message = f"{brief(here)} is taken, and {names} is newer: a later save was cut off before it was named the latest"
+    return finding("latest_behind", message, remedy="verify the newer one by its own path or tag", path=path)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.floats import FLOATS
 from orz_ckpt.formats.cut_contents import index_of
-from orz_ckpt.source import Block, c_strides
 from orz_ckpt.strict_json import brief
+from orz_ckpt.tensors.floats import FLOATS
+from orz_ckpt.tensors.source import Block, c_strides
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from orz_ckpt.checks.content import Job
+    from orz_ckpt.disk.reading import Numbers, Reading
     from orz_ckpt.formats.cut_contents import Placed
-    from orz_ckpt.reading import Numbers, Reading
 
     View = tuple[str, Block]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.mounts import find_mount, in_ray_session
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.node.mounts import find_mount, in_ray_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.search import Search, Stretch, stretches_of, within
+from orz_ckpt.disk.plain import open_unbuffered
+from orz_ckpt.disk.reading import PIECE_BYTES, new_hasher
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import CHUNK_BYTES
-from orz_ckpt.plain import open_unbuffered
-from orz_ckpt.reading import PIECE_BYTES, new_hasher
-from orz_ckpt.report.words import count, size
+from orz_ckpt.memory import memory_for
+from orz_ckpt.report.words import count, listed, size
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ def _choose(units: Sequence[Unit], share: float, chance: random.Random) -> list[
 
 def _check(unit: Unit, progress: Progress) -> Iterator[CkptFinding]:
     hasher, crc, search = new_hasher(unit.algo) if unit.algo else None, 0, Search(unit.stretches, unit.offset)
-    buffer = memoryview(bytearray(min(PIECE_BYTES, unit.nbytes)))
     try:
-        with open_unbuffered(unit.path) as stream:
+        with memory_for(unit.path), open_unbuffered(unit.path) as stream:
+            buffer = memoryview(bytearray(min(PIECE_BYTES, unit.nbytes)))
             stream.seek(unit.offset)
             left = unit.nbytes
             while left:
@@ -185,8 +186,7 @@ def _check(unit: Unit, progress: Progress) -> Iterator[CkptFinding]:
         message = f"record {unit.what}: expected CRC-32 {unit.crc32:08x}, got {crc:08x}"
         yield finding("record_crc_differs", message, remedy=_COPY, path=unit.path)
     if search.bad:
-        names = ", ".join(map(brief, list(search.bad)[:_MAX_NAMED])) + (", ..." if len(search.bad) > _MAX_NAMED else "")
-        message = f"NaN or Inf in {unit.what}, of {names}"
+        message = f"NaN or Inf in {unit.what}, of {listed(search.bad, _MAX_NAMED)}"
         yield finding("not_finite", message, remedy=_OLDER, path=unit.path, tensor=next(iter(search.bad)))
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orz_ckpt.floats import FLOATS, largest_magnitude
+from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import read_config
-from orz_ckpt.plain import open_plain
 from orz_ckpt.strict_json import is_size
 
 if TYPE_CHECKING:

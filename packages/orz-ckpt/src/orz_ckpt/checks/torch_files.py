@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import READ_AGAIN
+from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.archive import SIGNATURE, UnsafeRecordError
 from orz_ckpt.formats.torch_contents import TorchContents, contents_of
 from orz_ckpt.formats.torch_file import NotTorchError, load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
-from orz_ckpt.plain import open_plain
 from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:

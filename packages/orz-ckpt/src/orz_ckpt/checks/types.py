@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from orz_ckpt.cast import TORCH_NAMES
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.strict_json import brief
-from orz_ckpt.tensor_names import EMBEDDINGS, HEADS
+from orz_ckpt.tensors.cast import TORCH_NAMES
+from orz_ckpt.tensors.names import EMBEDDINGS, HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from orz_ckpt.cli.collect import collect
+from orz_ckpt.cli.command import CkptCommand
 from orz_ckpt.cli.convert import convert
 from orz_ckpt.cli.copy import copy
 from orz_ckpt.cli.diff import diff
@@ -34,14 +35,14 @@ def _ckpt() -> None:
 
 
 # In the order in which `orz ckpt --help` lists them.
-app.command()(inspect)
+app.command(cls=CkptCommand)(inspect)
 app.command(cls=NodesCommand)(verify)
-app.command()(manifest)
-app.command()(merge)
-app.command()(convert)
-app.command()(diff)
-app.command()(copy)
-app.command()(prune)
+app.command(cls=CkptCommand)(manifest)
+app.command(cls=CkptCommand)(merge)
+app.command(cls=CkptCommand)(convert)
+app.command(cls=CkptCommand)(diff)
+app.command(cls=CkptCommand)(copy)
+app.command(cls=CkptCommand)(prune)
 app.command(cls=NodesCommand)(preflight)
 app.command(cls=NodesCommand)(locate)
 app.command(cls=NodesCommand)(collect)

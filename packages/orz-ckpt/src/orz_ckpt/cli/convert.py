@@ -70,9 +70,9 @@ def convert(
     The value head `value_head` (ORZ) or `v_head` (trl) becomes `score`, or the other way round; the released 32B
     critic's odd shape is put right. A policy is written with `--to hf` as `orz ckpt merge` writes it.
     """
+    from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.convert import Layout, convert_checkpoint
     from orz_ckpt.merge.run import Options
-    from orz_ckpt.progress import shown_progress
     from orz_ckpt.sources import open_source
 
     chosen = chosen_format(output, as_json=as_json)

@@ -35,10 +35,10 @@ def copy(
     it is whole; on an object store its manifest comes last. Nothing at DEST is replaced. After a kill or a full disk
     the same command goes on. URLs go through fsspec: s3:// needs s3fs, gs:// gcsfs; http:// can be read.
     """
+    from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.cluster.terminal import wide_console
     from orz_ckpt.copy.run import copy as run
     from orz_ckpt.copy.text import copy_text
-    from orz_ckpt.progress import shown_progress
     from orz_ckpt.report.judged import Verdict
 
     chosen = chosen_format(output, as_json=as_json)

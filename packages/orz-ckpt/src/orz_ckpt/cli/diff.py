@@ -36,10 +36,10 @@ def diff(
     """
     from rich.console import Console
 
+    from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.diff.plot import heat_map
     from orz_ckpt.diff.run import diff as compare
     from orz_ckpt.diff.text import diff_tables
-    from orz_ckpt.progress import shown_progress
     from orz_ckpt.sources import open_source
 
     if plot is not None and plot.suffix != _SUFFIX:

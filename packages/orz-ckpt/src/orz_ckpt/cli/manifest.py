@@ -30,8 +30,8 @@ def manifest(
     """
     from rich.console import Console
 
+    from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.describing import describe_folder
-    from orz_ckpt.progress import shown_progress
     from orz_ckpt.report.text import findings_text
     from orz_ckpt.report.words import count, plain, size
     from orz_cli.findings import Status

@@ -98,11 +98,11 @@ def merge(
     loaded, and memory does not grow with the model. OUT appears whole and at once. After a kill or a full disk the
     same command goes on where it stopped; after it is done, it says so.
     """
+    from orz_ckpt.cli.progress import shown_progress
+    from orz_ckpt.cli.sizes import parse_bytes
     from orz_ckpt.lora import prepared
     from orz_ckpt.merge.run import DEFAULT_JOBS, Options
     from orz_ckpt.merge.run import merge as run
-    from orz_ckpt.progress import shown_progress
-    from orz_ckpt.sizes import parse_bytes
     from orz_ckpt.sources import open_source
 
     if not hasattr(os, "preadv"):

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from typer.core import TyperCommand
+
+from orz_ckpt.cli.command import CkptCommand
 
 if TYPE_CHECKING:
     from typer._click.core import Context
@@ -28,7 +29,7 @@ HostsOption = Annotated[
 ]
 
 
-class NodesCommand(TyperCommand):
+class NodesCommand(CkptCommand):
     """A command whose `--ray` may stand without a value."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:

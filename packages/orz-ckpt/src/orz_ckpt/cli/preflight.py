@@ -41,13 +41,13 @@ def preflight(
     Each node writes, flushes, reads back, renames and removes a file there, and opens the files of all others by
     name; N bytes are allocated and given back. Nothing stays. An unreachable node is never a pass.
     """
+    from orz_ckpt.cli.sizes import parse_bytes
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.preflight import preflight as ask
     from orz_ckpt.cluster.preflight_text import preflight_text
     from orz_ckpt.cluster.storage_checks import Expect
     from orz_ckpt.cluster.terminal import wide_console
     from orz_ckpt.report.judged import Verdict
-    from orz_ckpt.sizes import parse_bytes
 
     chosen = chosen_format(output, as_json=as_json)
     if not path or "\0" in path:

@@ -45,8 +45,8 @@ def prune(
     step is never deleted, and nothing is while none is good. Links, saves in flight and uncommitted steps are left
     alone. A step is renamed before its files go: no reader sees half of one, and after a kill the next call goes on.
     """
+    from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.cluster.terminal import wide_console
-    from orz_ckpt.progress import shown_progress
     from orz_ckpt.prune.plan import Keep
     from orz_ckpt.prune.run import prune as do
     from orz_ckpt.prune.text import prune_text

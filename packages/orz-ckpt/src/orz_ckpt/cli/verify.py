@@ -105,7 +105,7 @@ def _here(
     """Verify what is on this machine, and write what was found."""
     from rich.console import Console
 
-    from orz_ckpt.progress import shown_progress
+    from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.report.text import to_text
     from orz_ckpt.verify import verify_all
 
@@ -135,13 +135,14 @@ def _on_nodes(
     paths: list[Path], asked: _Asked, ray: str | None, hosts: str | None, output: Format, fail_on: Severity
 ) -> Status:
     """Let every node verify what it has, and write what that adds up to."""
+    from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.terminal import wide_console
     from orz_ckpt.cluster.verify import verify_nodes
     from orz_ckpt.cluster.verify_outcome import together
     from orz_ckpt.cluster.verify_text import verify_text
 
-    with connected(ray=ray, hosts=hosts) as fleet:
+    with connected(ray=ray, hosts=hosts) as fleet, shown_progress("verifying") as progress:
         reports = [
             verify_nodes(
                 fleet,
@@ -150,6 +151,7 @@ def _on_nodes(
                 sample=asked.sample,
                 require_manifest=asked.require_manifest,
                 inert=asked.inert,
+                progress=progress,
             )
             for path in paths
         ]

@@ -21,8 +21,8 @@ from orz_ckpt.cluster.collect_workers import fetch_all
 from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
+from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.errors import CkptError, StorageError
-from orz_ckpt.folder import free_bytes
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.node.pieces import STEP
 from orz_ckpt.report.words import size

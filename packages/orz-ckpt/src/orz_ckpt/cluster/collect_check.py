@@ -10,11 +10,13 @@ from pathlib import Path
 
 from orz_ckpt.cluster.collect_outcome import Move
 from orz_ckpt.cluster.collect_plan import GroupPlan, Origin, PlannedFile
+from orz_ckpt.cluster.collect_records import Records, read_records
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
+from orz_ckpt.cluster.groups import Group
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.disk.reading import read_once
 from orz_ckpt.node.files import FileState
 from orz_ckpt.node.wire import from_wire
-from orz_ckpt.reading import read_once
 from orz_cli.findings import Severity
 
 
@@ -65,6 +67,17 @@ def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path | None) -> Checked:
         else:
             checked.moves.append(Move(file=file, origin=origin, there=there))
     return checked
+
+
+def records_of(fleet: Fleet, group: Group, findings: list[NodeFinding]) -> Records:
+    """Ask the nodes of one checkpoint what was recorded of it; who does not answer is added to `findings`."""
+    texts: list[Mapping[str, str]] = []
+    for member in group.members:
+        node = member.nodes[0]
+        said = fleet.ask("records", {node: {"folder": member.piece.path}})
+        findings += silent_nodes({name: answer for name, answer in said.items() if answer.trouble}, group.title)
+        texts += [answer.value for answer in said.values() if answer.trouble is None]
+    return read_records(texts)
 
 
 def _choose(

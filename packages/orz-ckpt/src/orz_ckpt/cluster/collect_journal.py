@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from orz_ckpt.durable import make_folders
+from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.errors import CkptError
 from orz_ckpt.strict_json import JsonError, parse
 

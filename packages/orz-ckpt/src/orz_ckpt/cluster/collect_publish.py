@@ -8,11 +8,11 @@ from pathlib import Path
 from orz_ckpt.cluster.collect_outcome import Move
 from orz_ckpt.cluster.collect_plan import GroupPlan
 from orz_ckpt.cluster.collect_records import Records, merged_manifest
-from orz_ckpt.describe import entry_of
-from orz_ckpt.durable import make_folders, sync_folder, write_synced
-from orz_ckpt.folder import folders, plain_files
+from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.folder import folders, plain_files
+from orz_ckpt.disk.placing import place
+from orz_ckpt.entries import entry_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
-from orz_ckpt.placing import place
 from orz_ckpt.storage import PENDING_NAME
 
 

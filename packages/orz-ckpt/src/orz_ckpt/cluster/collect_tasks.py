@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orz_ckpt.cluster.collect_check import Checked, check_plan
+from orz_ckpt.cluster.collect_check import Checked, check_plan, records_of
 from orz_ckpt.cluster.collect_outcome import Gathered, Move
 from orz_ckpt.cluster.collect_plan import GroupPlan, beside, plan_group
 from orz_ckpt.cluster.collect_records import Records, merged_manifest, missing_nodes, read_records
 from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location, is_here
-from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
 from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.report.words import count, size
@@ -94,7 +94,7 @@ def _beside(
 
 
 def _task(fleet: Fleet, group: Group, dest: Path | None, findings: list[NodeFinding]) -> Task | None:
-    records = _records(fleet, group, findings) if group.kind == STEP else read_records([])
+    records = records_of(fleet, group, findings) if group.kind == STEP else read_records([])
     for why in records.unreadable:
         remedy = "take an older step, or remove the broken record if another node has the same"
         findings.append(node_finding("manifest_torn", why, remedy=remedy, path=group.title))
@@ -122,16 +122,6 @@ def _task(fleet: Fleet, group: Group, dest: Path | None, findings: list[NodeFind
         findings.append(in_the_way)
         return None
     return task
-
-
-def _records(fleet: Fleet, group: Group, findings: list[NodeFinding]) -> Records:
-    texts: list[Mapping[str, str]] = []
-    for member in group.members:
-        node = member.nodes[0]
-        said = fleet.ask("records", {node: {"folder": member.piece.path}})
-        findings += silent_nodes({name: answer for name, answer in said.items() if answer.trouble}, group.title)
-        texts += [answer.value for answer in said.values() if answer.trouble is None]
-    return read_records(texts)
 
 
 def _other_manifest(task: Task, dest: Path | None) -> NodeFinding | None:

@@ -10,19 +10,15 @@ from rich.text import Text
 
 from orz_ckpt.cluster.collect_outcome import Collection, Gathered
 from orz_ckpt.remote import is_url
-from orz_ckpt.report.text import STATUS_STYLES, findings_text
-from orz_ckpt.report.words import plain, size
+from orz_ckpt.report.text import findings_text, headline
+from orz_ckpt.report.words import plain, size, yes_no
 from orz_cli.findings import Severity, Status
-
-_YES_NO = {True: "yes", False: "no", None: "?"}
 
 
 def collect_text(done: Collection, fail_on: Severity = Severity.ERROR) -> Block:
     """Return what to print."""
     status = done.status(fail_on)
-    head = Text()
-    head.append(f"{status.value.upper()} ", STATUS_STYLES[status])
-    head.append(plain(", ".join(done.runs)), "bold")
+    head = headline(status, ", ".join(done.runs))
     head.append(f" -> {plain(done.dest)}{' (dry run)' if done.dry_run else ''}")
     parts: list[Text | Table] = [head]
     if done.gathered:
@@ -56,8 +52,8 @@ def _rows(one: Gathered, dest: str, *, dry_run: bool) -> list[tuple[str, ...]]:
                 f"{len(mine):,}",
                 f"{len(coming):,}",
                 size(sum(move.file.size for move in coming)),
-                _YES_NO[one.complete],
-                "-" if dry_run or one.kind != "orz" else _YES_NO[one.committed],
+                yes_no(one.complete),
+                "-" if dry_run or one.kind != "orz" else yes_no(one.committed),
             )
         )
     return rows

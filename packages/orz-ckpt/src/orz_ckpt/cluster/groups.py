@@ -110,19 +110,6 @@ def newest_groups(groups: Sequence[Group]) -> list[Group]:
     return [group for group in settled if group.step == (max(steps) if steps else None)]
 
 
-def rank_text(ranks: Sequence[int]) -> str:
-    """Return `0-3, 6`."""
-    parts: list[str] = []
-    start = previous = -2
-    for rank in [*sorted(set(ranks)), -1]:
-        if rank != previous + 1 or rank < 0:
-            if start >= 0:
-                parts.append(str(start) if start == previous else f"{start}-{previous}")
-            start = rank
-        previous = rank
-    return ", ".join(parts)
-
-
 def _base(member: Located, *, by_base: bool) -> str:
     return member.piece.base if by_base else ""
 

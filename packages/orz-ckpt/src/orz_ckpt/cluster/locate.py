@@ -12,10 +12,10 @@ from typing import Any, Final
 from orz_ckpt.cluster.fleet import Answer, Fleet, Trouble, ask_all
 from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, same_views
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.disk.mounts import in_ray_session
 from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.identity import working_directory
-from orz_ckpt.node.mounts import in_ray_session
 from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.node.wire import from_wire

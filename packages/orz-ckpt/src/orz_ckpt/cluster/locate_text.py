@@ -8,21 +8,17 @@ from rich.console import Group as Block
 from rich.table import Table
 from rich.text import Text
 
-from orz_ckpt.cluster.groups import Group, Located, rank_text
+from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location
-from orz_ckpt.report.text import STATUS_STYLES, findings_text
-from orz_ckpt.report.words import count, plain, size
+from orz_ckpt.report.text import findings_text, headline
+from orz_ckpt.report.words import count, plain, ranks, size, yes_no
 from orz_cli.findings import Severity
-
-_YES_NO = {True: "yes", False: "no", None: "?"}
 
 
 def locate_text(found: Location, fail_on: Severity = Severity.ERROR) -> Block:
     """Return what to print."""
     status = found.status(fail_on)
-    head = Text()
-    head.append(f"{status.value.upper()} ", STATUS_STYLES[status])
-    head.append(plain(found.subject), "bold")
+    head = headline(status, found.subject)
     parts: list[Text | Table] = [head]
     if found.groups:
         parts.append(_table(found.groups))
@@ -53,10 +49,10 @@ def _table(groups: Sequence[Group]) -> Table:
 def _row(member: Located) -> tuple[str, ...]:
     piece = member.piece
     shared = f" (and {', '.join(member.nodes[1:])})" if member.nodes[1:] else ""
-    complete = _YES_NO[piece.complete]
+    complete = yes_no(piece.complete)
     if piece.ranks:
-        complete = f"{complete}, ranks {rank_text(piece.ranks)}"
-    committed = "in flight" if piece.in_flight else ("-" if piece.committed is None else _YES_NO[piece.committed])
+        complete = f"{complete}, {ranks(piece.ranks)}"
+    committed = "in flight" if piece.in_flight else ("-" if piece.committed is None else yes_no(piece.committed))
     return (
         f"  {plain(member.nodes[0] + shared)}",
         plain(piece.path),

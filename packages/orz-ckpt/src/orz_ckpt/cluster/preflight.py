@@ -12,11 +12,11 @@ from orz_ckpt.cluster.domains import Sharing, domains, sharing
 from orz_ckpt.cluster.fleet import Answer, Asked, ask_all
 from orz_ckpt.cluster.storage_checks import Expect, Folder, check_folder, check_paths, check_sharing
 from orz_ckpt.cluster.verdict import NodeFinding, check_identities, silent_nodes
+from orz_ckpt.disk.space import Room
 from orz_ckpt.findings import conclude
 from orz_ckpt.node.identity import Identity
 from orz_ckpt.node.nonces import Sight
 from orz_ckpt.node.probe import FolderFacts
-from orz_ckpt.node.space import Room
 from orz_ckpt.node.wire import from_wire
 from orz_cli.findings import Severity, Status, to_json
 

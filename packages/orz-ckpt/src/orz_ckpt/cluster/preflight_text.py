@@ -8,7 +8,7 @@ from rich.text import Text
 
 from orz_ckpt.cluster.preflight import Preflight
 from orz_ckpt.cluster.storage_checks import Folder
-from orz_ckpt.report.text import STATUS_STYLES, findings_text
+from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import plain, size
 from orz_cli.findings import Severity
 
@@ -16,9 +16,7 @@ from orz_cli.findings import Severity
 def preflight_text(result: Preflight, fail_on: Severity = Severity.ERROR) -> Group:
     """Return what to print."""
     status = result.status(fail_on)
-    head = Text()
-    head.append(f"{status.value.upper()} ", STATUS_STYLES[status])
-    head.append(plain(result.path), "bold")
+    head = headline(status, result.path)
     head.append(f"\n  {result.sharing.value if result.sharing else 'NOWHERE WRITABLE'}", "bold")
     head.append(f", expected {result.expect.value}")
     for number, group in enumerate(result.groups, start=1):

@@ -10,9 +10,9 @@ from typing import Final
 
 from orz_ckpt.cluster.domains import Sharing
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
+from orz_ckpt.disk.space import Room
 from orz_ckpt.node.nonces import Sight
 from orz_ckpt.node.probe import FolderFacts
-from orz_ckpt.node.space import Room
 from orz_ckpt.report.words import count, size
 
 MIN_INODES: Final = 1000

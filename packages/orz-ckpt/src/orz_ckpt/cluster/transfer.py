@@ -14,11 +14,11 @@ from orz_ckpt.cluster.collect_journal import Begun, CollectJournal
 from orz_ckpt.cluster.collect_plan import Origin, PlannedFile
 from orz_ckpt.cluster.fleet import LONG_S, Fleet, NodeError
 from orz_ckpt.cluster.rsync import MIN_BYTES
-from orz_ckpt.durable import make_folders, sync_file
+from orz_ckpt.disk.durable import make_folders, sync_file
+from orz_ckpt.disk.folder import free_bytes
+from orz_ckpt.disk.reading import read_once
 from orz_ckpt.errors import CkptError, StorageFullError, is_full
-from orz_ckpt.folder import free_bytes
 from orz_ckpt.node.files import CHUNK_BYTES, FileState
-from orz_ckpt.reading import read_once
 
 ATTEMPTS: Final = 2
 _READ_BYTES: Final = 8 * 1024 * 1024

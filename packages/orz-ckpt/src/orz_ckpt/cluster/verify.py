@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from orz_ckpt.cluster.collect_check import check_plan
+from orz_ckpt.cluster.collect_check import check_plan, records_of
 from orz_ckpt.cluster.collect_plan import plan_group
 from orz_ckpt.cluster.collect_records import Records, read_records
-from orz_ckpt.cluster.fleet import LONG_S, Fleet
+from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
 from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
@@ -19,6 +19,7 @@ from orz_ckpt.findings import RULES, Level, conclude
 from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
 from orz_ckpt.node.pieces import STEP
 from orz_ckpt.node.scan import BUDGET_S
+from orz_ckpt.watch import Progress, Silent
 from orz_cli.findings import Severity, Status
 
 _AGREE: Final = (("step", "steps_mixed", "step"), ("world_size", "worlds_mixed", "number of ranks"))
@@ -43,6 +44,7 @@ def verify_nodes(
     sample: float = 0.01,
     require_manifest: bool = False,
     budget_s: float = BUDGET_S,
+    progress: Progress | None = None,
 ) -> ClusterReport:
     """Let every node of `fleet` verify what it has of `run`, and judge what all have together.
 
@@ -56,6 +58,7 @@ def verify_nodes(
         sample: share of the bytes that `Level.SAMPLE` reads.
         require_manifest: count a foreign folder without manifest as failed.
         budget_s: how long a node may search.
+        progress: told of bytes, piece by piece.
     """
     begin = time.perf_counter()
     found = locate(fleet, [run], budget_s=budget_s)
@@ -71,7 +74,7 @@ def verify_nodes(
         "sample": sample,
         "require_manifest": require_manifest,
     }
-    answers, silent = _ask(fleet, tasks, options, run)
+    answers, silent = _ask(fleet, tasks, options, run, progress or Silent())
     findings += silent
     pieces = []
     good = ""
@@ -109,7 +112,7 @@ def _flying(group: Group) -> NodeFinding:
 
 def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding]) -> _Task:
     """Find out what records say of one checkpoint, and whether its copies agree."""
-    records = _records(fleet, group, findings) if group.kind == STEP else read_records([])
+    records = records_of(fleet, group, findings) if group.kind == STEP else read_records([])
     noted = [
         node_finding("manifest_torn", why, remedy="take an older step", path=group.title) for why in records.unreadable
     ]
@@ -147,51 +150,50 @@ def _is_whole(group: Group, member: Located) -> bool:
     return piece.complete and (piece.kind != STEP or piece.committed is True)
 
 
-def _records(fleet: Fleet, group: Group, findings: list[NodeFinding]) -> Records:
-    texts: list[Mapping[str, str]] = []
-    for member in group.members:
-        node = member.nodes[0]
-        said = fleet.ask("records", {node: {"folder": member.piece.path}})
-        findings += silent_nodes({name: answer for name, answer in said.items() if answer.trouble}, group.title)
-        texts += [answer.value for answer in said.values() if answer.trouble is None]
-    return read_records(texts)
-
-
 def _ask(
-    fleet: Fleet, tasks: Sequence[_Task], options: Mapping[str, Any], run: str
+    fleet: Fleet, tasks: Sequence[_Task], options: Mapping[str, Any], run: str, progress: Progress
 ) -> tuple[dict[int, tuple[Mapping[str, Any], VerifiedPiece]], list[NodeFinding]]:
-    """Let all nodes verify at once; a disk that several see is read by the one that has the least to do."""
+    """Let all nodes verify at once; a disk that several see is read by the one that has the least to do.
+
+    Each node is asked for one piece after another, so that what came back tells how far they are.
+    """
     mine: dict[str, list[tuple[_Task, Located]]] = {}
     for task in tasks:
         for member in task.group.members:
             node = min(member.nodes, key=lambda name: len(mine.get(name, ())))
             mine.setdefault(node, []).append((task, member))
-    questions = {
-        node: {
-            "pieces": [
-                {
-                    "path": member.piece.path,
-                    "whole": _is_whole(task.group, member),
-                    "entries": {
-                        name: [entry.size, entry.algo, entry.digest]
-                        for name, entry in task.records.entries.items()
-                        if name in member.piece.files
-                    },
-                }
-                for task, member in pairs
-            ],
-            **options,
-        }
-        for node, pairs in mine.items()
-    }
-    said = fleet.ask("verify", questions, timeout_s=LONG_S)
-    silent = silent_nodes({node: answer for node, answer in said.items() if answer.trouble is not None}, run)
+    progress.add_total(sum(_bytes(member) for pairs in mine.values() for _, member in pairs))
     answers: dict[int, tuple[Mapping[str, Any], VerifiedPiece]] = {}
-    for node, pairs in mine.items():
-        if said[node].trouble is None:
-            for (task, member), value in zip(pairs, said[node].value, strict=True):
-                answers[id(member)] = (value, _verified(node, task.group, member, value))
-    return answers, silent
+    silent: dict[str, Answer] = {}
+    for turn in range(max(map(len, mine.values()), default=0)):
+        asked = {node: pairs[turn] for node, pairs in mine.items() if turn < len(pairs) and node not in silent}
+        questions = {node: {"pieces": [_question(*pair)], **options} for node, pair in asked.items()}
+        said = fleet.ask("verify", questions, timeout_s=LONG_S) if questions else {}
+        for node, (task, member) in asked.items():
+            if said[node].trouble is not None:
+                silent[node] = said[node]  # and is not asked again
+                continue
+            (value,) = said[node].value
+            answers[id(member)] = (value, _verified(node, task.group, member, value))
+            progress.advance(_bytes(member))
+    return answers, silent_nodes(silent, run)
+
+
+def _question(task: _Task, member: Located) -> dict[str, Any]:
+    """Return one of the `pieces` that `orz_ckpt.node.verifying` is asked for."""
+    return {
+        "path": member.piece.path,
+        "whole": _is_whole(task.group, member),
+        "entries": {
+            name: [entry.size, entry.algo, entry.digest]
+            for name, entry in task.records.entries.items()
+            if name in member.piece.files
+        },
+    }
+
+
+def _bytes(member: Located) -> int:
+    return sum(member.piece.files.values())
 
 
 def _verified(node: str, group: Group, member: Located, value: Mapping[str, Any]) -> VerifiedPiece:

@@ -6,19 +6,16 @@ from rich.console import Group as Block
 from rich.table import Table
 from rich.text import Text
 
-from orz_ckpt.cluster.groups import rank_text
 from orz_ckpt.cluster.verify_outcome import ClusterReport, VerifiedPiece
-from orz_ckpt.report.text import STATUS_STYLES, findings_text
-from orz_ckpt.report.words import count, plain, size
+from orz_ckpt.report.text import STATUS_STYLES, findings_text, headline
+from orz_ckpt.report.words import count, plain, size, spans
 from orz_cli.findings import Severity
 
 
 def verify_text(report: ClusterReport, fail_on: Severity = Severity.ERROR) -> Block:
     """Return what to print."""
     status = report.status(fail_on)
-    head = Text()
-    head.append(f"{status.value.upper()} ", STATUS_STYLES[status])
-    head.append(plain(report.path), "bold")
+    head = headline(status, report.path)
     parts: list[Text | Table] = [head]
     if report.pieces:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -44,7 +41,7 @@ def _cells(piece: VerifiedPiece) -> tuple[str, ...]:
         plain(piece.path),
         "-" if piece.step is None else str(piece.step),
         piece.kind,
-        rank_text(piece.ranks) or "-",
+        spans(piece.ranks) if piece.ranks else "-",
         f"{piece.files:,}",
         size(piece.bytes),
         "whole" if piece.whole else "file by file",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from orz_ckpt.disk.reading import new_hasher
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import FileEntry
-from orz_ckpt.reading import new_hasher
 
 if TYPE_CHECKING:
     from orz_ckpt.copy.plan import Unit

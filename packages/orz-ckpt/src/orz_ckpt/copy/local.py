@@ -16,12 +16,12 @@ from typing import Any, BinaryIO, Final
 from orz_ckpt.copy.checked import Checked, DiffersError, digest_of
 from orz_ckpt.copy.plan import Unit
 from orz_ckpt.copy.tree import Tree
-from orz_ckpt.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.durable import make_folders, write_synced
+from orz_ckpt.disk.folder import free_bytes, move_synced, plain_files
+from orz_ckpt.disk.locking import held
+from orz_ckpt.disk.reading import read_once
 from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
-from orz_ckpt.folder import folders, free_bytes, plain_files
-from orz_ckpt.locking import held
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
-from orz_ckpt.reading import read_once
 from orz_ckpt.remote import READ_BYTES
 
 _FILES: Final = "files"
@@ -111,14 +111,9 @@ class LocalPlace:
                 path.unlink()  # of an earlier copy, when the source had other files
         if unit.manifest is not None:
             write_synced(staged / MANIFEST_NAME, unit.text.decode())
-        for folder in folders(staged):
-            sync_folder(folder)
         final = self.folder / unit.rel
         make_folders(final.parent)
-        if final.is_dir():
-            final.rmdir()  # it is empty
-        staged.rename(final)
-        sync_folder(final.parent)
+        move_synced(staged, final)
 
     def _bring_file(self, tree: Tree, unit: Unit, name: str, target: Path, advance: Callable[[int], None]) -> None:
         """Copy one file, from where an earlier copy came to; where that was not the same file, from its start."""

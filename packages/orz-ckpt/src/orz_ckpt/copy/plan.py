@@ -23,8 +23,7 @@ from orz_ckpt.manifest import (
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import attempt_named
 from orz_ckpt.storage import PENDING_NAME
-
-_OURS = (b'"root_sha256"', b'"manifest_sha256"')
+from orz_ckpt.subject import marks_ours
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +96,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
     path = f"{where}/{MANIFEST_NAME}"
     name = f"{rel}/{MANIFEST_NAME}" if rel else MANIFEST_NAME
     text = tree.text(name) if MANIFEST_NAME in sizes else None
-    if text is None or not any(mark in text for mark in _OURS):
+    if text is None or not marks_ours(text):
         if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
             message = f"there is no {MANIFEST_NAME}: the save never came to its end, and it was not copied"
             findings.append(finding("uncommitted", message, remedy=f"orz ckpt verify {where}", path=where))

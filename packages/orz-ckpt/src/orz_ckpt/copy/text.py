@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group as Block
 from rich.table import Table
-from rich.text import Text
 
 from orz_ckpt.remote import is_url
-from orz_ckpt.report.text import STATUS_STYLES, findings_text
+from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import plain, size
 from orz_cli.findings import Severity, Status
 
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
 def copy_text(done: Copied, fail_on: Severity = Severity.ERROR) -> Block:
     """Return what to print."""
     status = done.status(fail_on)
-    head = Text()
-    head.append(f"{status.value.upper()} ", STATUS_STYLES[status])
-    head.append(plain(done.source), "bold")
+    head = headline(status, done.source)
     head.append(f" -> {plain(done.dest)}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("  checkpoint", "files", "size", "manifest", "copied"):

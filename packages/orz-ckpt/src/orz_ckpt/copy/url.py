@@ -12,9 +12,9 @@ from typing import Any, Final
 from orz_ckpt.copy.checked import Checked, digest_of
 from orz_ckpt.copy.plan import Unit
 from orz_ckpt.copy.tree import Tree
+from orz_ckpt.disk.reading import new_hasher
 from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, FileEntry, ManifestError, loads
-from orz_ckpt.reading import new_hasher
 from orz_ckpt.remote import Remote, RemoteError
 
 COPYING: Final = f"{PRIVATE_DIR}/copying"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from orz_ckpt.cast import CASTABLE, Caster, widened
 from orz_ckpt.diff.summary import TensorDiff, rounds_to
-from orz_ckpt.formats.safetensors import DTYPE_BITS
-from orz_ckpt.gather import Files, Gatherer, aligned
+from orz_ckpt.tensors.cast import CASTABLE, Caster, widened
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
+from orz_ckpt.tensors.gather import Files, Gatherer, aligned
 
 if TYPE_CHECKING:
     import threading
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from orz_ckpt.source import SourceTensor
+    from orz_ckpt.tensors.source import SourceTensor
     from orz_ckpt.watch import Progress
 
 _BLOCK: Final = 256 * 1024

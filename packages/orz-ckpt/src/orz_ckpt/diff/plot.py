@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.report.words import plain
-from orz_ckpt.tensor_names import OUTSIDE, layer_of, module_of
+from orz_ckpt.tensors.names import OUTSIDE, layer_of, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

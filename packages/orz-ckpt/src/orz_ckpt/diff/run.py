@@ -7,13 +7,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.coverage import check_coverage
 from orz_ckpt.diff.blocks import Comparer, common_type
 from orz_ckpt.diff.summary import Diff
 from orz_ckpt.errors import HostileError, NotComparableError
 from orz_ckpt.findings import conclude
-from orz_ckpt.gather import Files
 from orz_ckpt.strict_json import brief
+from orz_ckpt.tensors.coverage import check_coverage
+from orz_ckpt.tensors.gather import Files
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Severity, Status
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orz_ckpt.diff.summary import TensorDiff
-    from orz_ckpt.source import Source, SourceTensor
+    from orz_ckpt.tensors.source import Source, SourceTensor
     from orz_ckpt.watch import Progress
 
 _MAX_THREADS: Final = 8

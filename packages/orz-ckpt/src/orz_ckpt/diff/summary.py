@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from orz_ckpt.cast import CASTABLE
-from orz_ckpt.tensor_names import layer_of, module_of
+from orz_ckpt.tensors.cast import CASTABLE
+from orz_ckpt.tensors.names import layer_of, module_of
 from orz_cli.findings import Status, to_json
 
 if TYPE_CHECKING:
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +104,7 @@ class Diff:
         """Return a group for each kind of tensor, the most changed first."""
         ordered = sorted(self.tensors, key=lambda tensor: module_of(tensor.name))
         groups = [_group(name, list(members)) for name, members in groupby(ordered, lambda t: module_of(t.name))]
-        return sorted(groups, key=lambda group: (-_sortable(group.relative), -group.changed_share, group.name))
+        return sorted(groups, key=lambda group: (-sortable(group.relative), -group.changed_share, group.name))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that all judging commands share, with this command's own keys behind."""
@@ -149,7 +149,8 @@ def _group(name: str, tensors: list[TensorDiff]) -> Group:
     )
 
 
-def _sortable(value: float) -> float:
+def sortable(value: float) -> float:
+    """Return `value`, and below all others what could not be computed (NaN)."""
     return -1.0 if math.isnan(value) else value
 
 

@@ -10,6 +10,7 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
+from orz_ckpt.diff.summary import sortable
 from orz_ckpt.report.words import count, plain
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _most_changed(diff: Diff) -> Table:
     table = _table("tensor, most changed first", "type", "numbers changed", "relative norm", "largest change")
     ordered = sorted(
         diff.changed,
-        key=lambda tensor: (-tensor.nonfinite, -_rank(tensor.relative), -tensor.changed_share, tensor.name),
+        key=lambda tensor: (-tensor.nonfinite, -sortable(tensor.relative), -tensor.changed_share, tensor.name),
     )
     for tensor in ordered[:_TENSORS]:
         types = tensor.dtype_a if tensor.dtype_a == tensor.dtype_b else f"{tensor.dtype_a} -> {tensor.dtype_b}"
@@ -95,10 +96,6 @@ def _most_changed(diff: Diff) -> Table:
     if len(ordered) > _TENSORS:
         table.add_row(Text(f"and {len(ordered) - _TENSORS} more", "dim"))
     return table
-
-
-def _rank(value: float) -> float:
-    return -1.0 if math.isnan(value) else value
 
 
 def _share(share: float) -> str:

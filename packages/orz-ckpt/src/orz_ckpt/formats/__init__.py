@@ -1,1 +1,1 @@
-"""Readers of files that somebody else wrote: each module knows one format, and trusts none of it."""
+"""Files that somebody else wrote, parsed: each module knows one format, trusts none of it, and judges nothing."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from orz_ckpt.formats.safetensors import Header
     from orz_ckpt.formats.torch_contents import TorchContents
-    from orz_ckpt.source import Piece, Source, SourceTensor
+    from orz_ckpt.tensors.source import Piece, Source, SourceTensor
 
     Placed = tuple[SourceTensor, Piece]
     """A part of a tensor of a model, in a file."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.safetensors import SUFFIX
-from orz_ckpt.plain import open_plain
+from orz_ckpt.memory import memory_for
 from orz_ckpt.strict_json import FieldError, JsonError, as_object, brief, is_size, object_field, parse
 
 if TYPE_CHECKING:
@@ -171,11 +172,12 @@ def _total_bytes(document: Mapping[str, object]) -> int | None:
 
 
 def _read_object(path: Path) -> dict[str, object]:
-    with open_plain(path) as stream:
+    with memory_for(path), open_plain(path) as stream:
         data = stream.read(_MAX_JSON_BYTES + 1)
     if len(data) > _MAX_JSON_BYTES:
         raise FormatError(f"{path}: more than {_MAX_JSON_BYTES:,} bytes, which no such file needs")
     try:
-        return as_object(parse(data), where="the document")
+        with memory_for(path):
+            return as_object(parse(data), where="the document")
     except (FieldError, JsonError) as error:
         raise FormatError(f"{path}: not a JSON object: {error}", remedy="copy or save the file again") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.formats.inert import BadPickleError, Global, Inert, is_short
-from orz_ckpt.source import Block
+from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError
-from orz_ckpt.plain import open_plain
+from orz_ckpt.memory import memory_for
 from orz_ckpt.strict_json import (
     MAX_INTEGER,
     FieldError,
@@ -24,6 +25,7 @@ from orz_ckpt.strict_json import (
     sizes_field,
     text_field,
 )
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,30 +33,6 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = ".safetensors"
 MAX_HEADER_BYTES: Final = 100_000_000
-DTYPE_BITS: Final = {
-    "BOOL": 8,
-    "F4": 4,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "U8": 8,
-    "I8": 8,
-    "F8_E5M2": 8,
-    "F8_E4M3": 8,
-    "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8,
-    "F8_E5M2FNUZ": 8,
-    "I16": 16,
-    "U16": 16,
-    "F16": 16,
-    "BF16": 16,
-    "I32": 32,
-    "U32": 32,
-    "F32": 32,
-    "C64": 64,
-    "F64": 64,
-    "I64": 64,
-    "U64": 64,
-}
 
 _LENGTH_BYTES: Final = 8
 
@@ -99,7 +77,7 @@ def read_header(path: Path) -> Header:
         FormatError: the file breaks a rule of the format.
         OSError: it cannot be read.
     """
-    with open_plain(path) as stream:
+    with memory_for(path), open_plain(path) as stream:
         return parse_header(stream, source=str(path))
 
 

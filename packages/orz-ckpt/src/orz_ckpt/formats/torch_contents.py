@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from orz_ckpt.formats.archive import Record
     from orz_ckpt.formats.torch_file import TorchFile
-    from orz_ckpt.source import Block
+    from orz_ckpt.tensors.source import Block
 
     View = tuple[str, Block]
 

@@ -9,20 +9,20 @@ Two containers, both of `torch/serialization.py` of torch 2.13:
 
 from __future__ import annotations
 
-import os
-import stat
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from orz_ckpt.disk.plain import NotPlainError, open_plain
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats import legacy_torch
 from orz_ckpt.formats.archive import SIGNATURE, Record, UnsafeRecordError, read_records
 from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits, OtherPickleError
 from orz_ckpt.formats.inert_pickle import load_pickle
-from orz_ckpt.formats.safetensors import DTYPE_BITS
 from orz_ckpt.formats.torch_tensors import Rebuilder, Storage, UnsupportedTensorError, storage_dtype
+from orz_ckpt.memory import memory_for
 from orz_ckpt.strict_json import brief
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,8 +75,10 @@ def load(
         OSError: it cannot be read.
     """
     try:
-        with open_plain(path) as stream:
+        with memory_for(path), open_plain(path) as stream:
             return _load(stream, path, _place(stream, offset, nbytes), inert, limits)
+    except NotPlainError as error:
+        raise FormatError(error.message, remedy="give the path of a file that torch saved") from None
     except OtherPickleError as error:
         raise NotTorchError(f"{path}: not a torch file: {error}", remedy="give a file of `torch.save`") from None
     except BadPickleError as error:
@@ -106,20 +108,6 @@ def _load(stream: BinaryIO, path: Path, place: range, inert: frozenset[str], lim
         return _Archive(stream, path, place, inert, limits).load()
     content = legacy_torch.load(stream, path, place, inert=inert, limits=limits)
     return TorchFile(path=path, value=content.value, records=(), globals=content.globals)
-
-
-def open_plain(path: Path) -> BinaryIO:
-    """Open a plain file for reading; a pipe or a device would block or never end.
-
-    Raises:
-        FormatError: it is something else.
-        OSError: it cannot be opened.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FormatError(f"{path}: it is no plain file", remedy="give the path of a file that torch saved")
-    return os.fdopen(descriptor, "rb")
 
 
 def checksums_off(stream: BinaryIO, records: tuple[Record, ...]) -> bool:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.inert import BadPickleError, Global, Inert, shown
-from orz_ckpt.formats.safetensors import DTYPE_BITS
-from orz_ckpt.source import Block
 from orz_ckpt.strict_json import MAX_INTEGER, brief, is_size
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
+from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

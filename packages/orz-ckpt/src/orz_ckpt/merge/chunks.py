@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orz_ckpt.formats.safetensors import DTYPE_BITS
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

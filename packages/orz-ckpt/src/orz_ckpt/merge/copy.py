@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from orz_ckpt.cast import Caster
-from orz_ckpt.formats.safetensors import DTYPE_BITS
-from orz_ckpt.gather import SCRATCH_BYTES, Files, Gatherer, aligned
-from orz_ckpt.low_rank import Adder
+from orz_ckpt.memory import memory_for
 from orz_ckpt.merge.chunks import Chunk, Part, cut
 from orz_ckpt.merge.in_order import InOrder
+from orz_ckpt.tensors.cast import Caster
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
+from orz_ckpt.tensors.gather import SCRATCH_BYTES, Files, Gatherer, aligned
+from orz_ckpt.tensors.low_rank import Adder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -155,7 +156,8 @@ class _Run:
                     return
                 data = buffer[: chunk.nbytes]
                 for part in chunk.parts:
-                    filler.fill(part, data[part.start : part.stop])
+                    with memory_for(_place(part)):
+                        filler.fill(part, data[part.start : part.stop])
                 _write(self._outputs[chunk.file.name].descriptor, data, chunk.offset)
                 self._progress(chunk.nbytes)
                 self._in_order.put(chunk.number, (chunk, buffer))
@@ -240,6 +242,12 @@ class _Filler:
             self._gatherer.read(source, begin, begin + count, numbers)
             start = (begin - part.begin) * write
             self._caster.cast(numbers, source.dtype, out[start : start + count * write], wanted)
+
+
+def _place(part: Part) -> str:
+    """Return the tensor of a part, and the first file that holds some of it."""
+    source = part.tensor.source
+    return f"{part.tensor.name} in {source.pieces[0].block.path}" if source.pieces else part.tensor.name
 
 
 def _write(descriptor: int, data: memoryview, offset: int) -> None:

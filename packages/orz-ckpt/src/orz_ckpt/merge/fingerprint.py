@@ -7,14 +7,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.gather import UnreadableError
-from orz_ckpt.plain import open_plain
+from orz_ckpt.disk.plain import open_plain
+from orz_ckpt.tensors.gather import UnreadableError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.merge.plan import Plan
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 _VERSION: Final = 2
 _HEAD_BYTES: Final = 64 * 1024

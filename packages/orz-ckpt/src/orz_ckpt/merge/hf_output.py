@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import list_files
 from orz_ckpt.checks.shapes import check_shapes
-from orz_ckpt.config_place import config_folder
-from orz_ckpt.durable import sync_file, write_synced
+from orz_ckpt.disk.durable import sync_file, write_synced
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, INDEX_NAME, TOKENIZER_NAMES, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
 from orz_ckpt.merge.config import adapted, value_heads
+from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.strict_json import brief
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.merge.plan import Plan
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 _COPIED: Final = frozenset(
     {

@@ -12,7 +12,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Final, Self
 
-from orz_ckpt.durable import make_folders
+from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import PRIVATE_DIR, FileEntry, TensorEntry
 from orz_ckpt.strict_json import FieldError, JsonError, as_object, object_field, parse, text_field

@@ -11,17 +11,18 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.cast import cast_dtype
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.hf import SINGLE_NAME
-from orz_ckpt.formats.safetensors import DTYPE_BITS, MAX_HEADER_BYTES
+from orz_ckpt.formats.safetensors import MAX_HEADER_BYTES
 from orz_ckpt.strict_json import brief
-from orz_ckpt.tensor_names import HEADS
+from orz_ckpt.tensors.cast import cast_dtype
+from orz_ckpt.tensors.dtypes import DTYPE_BITS
+from orz_ckpt.tensors.names import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orz_ckpt.source import Source, SourceTensor
+    from orz_ckpt.tensors.source import Source, SourceTensor
 
 _ALIGNMENT: Final = 8
 

@@ -10,9 +10,9 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from orz_ckpt.durable import sync_folder, write_synced
+from orz_ckpt.disk.durable import sync_folder, write_synced
+from orz_ckpt.disk.folder import move_synced
 from orz_ckpt.errors import CheckpointExistsError
-from orz_ckpt.folder import folders
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, ManifestError, dumps, load
 from orz_ckpt.storage import PENDING_NAME
 
@@ -29,12 +29,7 @@ def publish(folder: Path, out: Path, manifest: Manifest) -> None:
     pending = folder / PRIVATE_DIR / PENDING_NAME
     pending.unlink(missing_ok=True)
     write_synced(pending, dumps(manifest))
-    for path in folders(folder):
-        sync_folder(path)
-    if out.is_dir():
-        out.rmdir()  # it is empty
-    folder.rename(out)
-    sync_folder(out.parent)
+    move_synced(folder, out)
     _commit(out)
 
 

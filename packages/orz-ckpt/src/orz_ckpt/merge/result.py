@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
 
 DEFAULT_SHARD_BYTES: Final = 5_000_000_000
 DEFAULT_MEMORY_BYTES: Final = 64 * 1024 * 1024

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt import __version__
-from orz_ckpt.coverage import check_coverage
-from orz_ckpt.describe import describe
-from orz_ckpt.durable import make_folders
+from orz_ckpt.disk.durable import make_folders
+from orz_ckpt.disk.folder import free_bytes
+from orz_ckpt.disk.space import try_room
+from orz_ckpt.entries import describe
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
-from orz_ckpt.folder import free_bytes
 from orz_ckpt.manifest import Manifest
 from orz_ckpt.merge.config import untied
 from orz_ckpt.merge.copy import budget, copy
@@ -23,8 +23,8 @@ from orz_ckpt.merge.journal import Journal
 from orz_ckpt.merge.plan import Plan, make_plan
 from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
-from orz_ckpt.node.space import try_room
 from orz_ckpt.storage import new_attempt
+from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.manifest import FileEntry
-    from orz_ckpt.source import Source
+    from orz_ckpt.tensors.source import Source
     from orz_ckpt.watch import Progress
 
 __all__ = ["DEFAULT_JOBS", "Merged", "Options", "merge"]

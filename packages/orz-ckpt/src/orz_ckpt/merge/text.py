@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from orz_ckpt.cast import TORCH_NAMES
 from orz_ckpt.report.text import STATUS_STYLES, findings_text
 from orz_ckpt.report.words import count, plain, size
+from orz_ckpt.tensors.cast import TORCH_NAMES
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:

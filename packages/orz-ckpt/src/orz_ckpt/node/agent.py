@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from orz_ckpt.disk.space import try_room
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node import files
 from orz_ckpt.node.identity import identify
@@ -27,8 +28,7 @@ from orz_ckpt.node.nonces import look
 from orz_ckpt.node.probe import clean, probe
 from orz_ckpt.node.roots import find_roots, find_run
 from orz_ckpt.node.scan import BUDGET_S, Scan, scan
-from orz_ckpt.node.space import try_room
-from orz_ckpt.node.wants import node_records
+from orz_ckpt.records import node_records
 from orz_cli.errors import OrzError
 
 REPLY: Final = b"ORZ-NODE "
@@ -48,6 +48,8 @@ def answer(call: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": f"this node's orz-ckpt asks {call!r} otherwise: {error}"}
     except (OSError, OrzError) as error:
         return {"error": str(error)}
+    except MemoryError:
+        return {"error": f"this node has not enough memory to answer {call!r}"}
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:

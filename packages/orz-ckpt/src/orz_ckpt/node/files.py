@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from blake3 import blake3
 
-from orz_ckpt.reading import read_once
+from orz_ckpt.disk.reading import read_once
 
 CHUNK_BYTES: Final = 64 * 1024 * 1024
 

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from orz_ckpt.durable import sync_file, sync_folder
-from orz_ckpt.node.mounts import find_mount, in_ray_session
-from orz_ckpt.node.space import free_and_inodes
+from orz_ckpt.disk.durable import sync_file, sync_folder
+from orz_ckpt.disk.mounts import find_mount, in_ray_session
+from orz_ckpt.disk.space import free_and_inodes
 
 PROBES_DIR: Final = ".orz-preflight"
 OLD_S: Final = 3600.0

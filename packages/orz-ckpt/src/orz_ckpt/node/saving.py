@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orz_ckpt.describe import describe, holds
-from orz_ckpt.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
+from orz_ckpt.disk.folder import folders, free_bytes, plain_files, remove
+from orz_ckpt.entries import describe, holds
 from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.failing import explained
-from orz_ckpt.folder import folders, free_bytes, plain_files, remove
 from orz_ckpt.inventory import step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
 from orz_ckpt.records import own_record, record_name

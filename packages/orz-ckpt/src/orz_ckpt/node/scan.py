@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from orz_ckpt import walk
+from orz_ckpt.disk import walk
 from orz_ckpt.inventory import step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from orz_ckpt.checks.files import READ_AGAIN, list_files
-from orz_ckpt.examine import How, examine
+from orz_ckpt.examine.files import How, examine
+from orz_ckpt.examine.weights import weights_in
 from orz_ckpt.findings import CkptFinding, Level, finding
-from orz_ckpt.formats.dcp_chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.manifest import FileEntry
+from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.report.words import count
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Silent
-from orz_ckpt.weights import weights_in
 from orz_cli.findings import Status
 
 _PARTITION_SUFFIX: Final = "_optim_states.pt"

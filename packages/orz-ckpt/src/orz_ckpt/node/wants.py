@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from orz_ckpt.errors import FormatError
-from orz_ckpt.formats.dcp_metadata import read_metadata
 from orz_ckpt.formats.hf import INDEX_NAME, read_index
 from orz_ckpt.formats.torch_file import load as load_torch
-from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, ManifestError, load
+from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
-from orz_ckpt.records import nodes_of, record_name
+from orz_ckpt.readers.dcp.metadata import read_metadata
+from orz_ckpt.records import node_records, nodes_of, record_name
 from orz_cli.errors import OrzError
-
-_MAX_RECORDS: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,22 +27,6 @@ class Wants:
     wrong_size: tuple[str, ...] = ()
     """Files whose size is not the manifest's: as good as missing."""
     note: str = ""
-
-
-def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]]:
-    """Yield the records that nodes wrote to `.orz/` before the commit, by name; what cannot be read as an error."""
-    private = folder / PRIVATE_DIR
-    try:
-        paths = sorted(private.glob("manifest-*.json"))
-    except OSError:
-        return
-    for path in paths[:_MAX_RECORDS]:
-        try:
-            yield path, load(path)
-        except ManifestError as error:
-            yield path, error
-        except OSError as error:
-            yield path, ManifestError(f"{path}: {error.strerror or error}")
 
 
 def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from orz_ckpt.durable import sync_folder
+from orz_ckpt.disk.durable import sync_folder
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR

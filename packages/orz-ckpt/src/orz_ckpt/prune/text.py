@@ -9,7 +9,7 @@ from rich.console import Group as Block
 from rich.table import Table
 from rich.text import Text
 
-from orz_ckpt.report.text import STATUS_STYLES, findings_text
+from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import count, plain, size
 from orz_cli.findings import Severity, Status
 
@@ -28,9 +28,7 @@ def prune_text(done: Pruned, again: Sequence[str], fail_on: Severity = Severity.
         fail_on: the severity from which on a finding fails the command.
     """
     status = done.status(fail_on)
-    head = Text()
-    head.append(f"{status.value.upper()} ", STATUS_STYLES[status])
-    head.append(plain(str(done.run)), "bold")
+    head = headline(status, str(done.run))
     head.append(" (dry run)" if done.dry_run else "")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("  step", "size", "plan", "why"):

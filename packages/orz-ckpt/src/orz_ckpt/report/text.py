@@ -26,9 +26,7 @@ _SEVERITY_STYLES = {Severity.ERROR: "red", Severity.WARN: "yellow", Severity.INF
 def to_text(report: Report, fail_on: Severity = Severity.ERROR) -> Text:
     """Return the verdict; `str` of it is plain text."""
     status = report.status(fail_on)
-    text = Text()
-    text.append(f"{status.value.upper()} ", STATUS_STYLES[status])
-    text.append(plain(report.path), "bold")
+    text = headline(status, report.path)
     if report.subject:
         text.append(f"\n  {plain(report.subject)}", "dim")
     for part in report.parts:
@@ -38,6 +36,11 @@ def to_text(report: Report, fail_on: Severity = Severity.ERROR) -> Text:
     text.append_text(findings_text(report.findings, report.path))
     text.append(f"\n  {_summary(report)}\n", "dim")
     return text
+
+
+def headline(status: Status, subject: str) -> Text:
+    """Return how a verdict begins: `FAILED runs/exp`."""
+    return Text.assemble((f"{status.value.upper()} ", STATUS_STYLES[status]), (plain(subject), "bold"))
 
 
 def findings_text(findings: Iterable[CkptFinding], base: str) -> Text:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.strict_json import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 
@@ -27,6 +32,35 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def yes_no(known: bool | None) -> str:  # noqa: FBT001  it is what is written
+    """Return `yes`, `no`, or `?` for what nobody knows."""
+    return "?" if known is None else "yes" if known else "no"
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """Return the first `most` names, each as an error message quotes it, and `...` where there are more."""
+    known = list(names)
+    return ", ".join(map(brief, known[:most])) + (", ..." if len(known) > most else "")
+
+
 def relative(path: str, base: str) -> str:
     """Return `path` as seen from `base` where it lies below, otherwise as it is."""
     return path.removeprefix(f"{base.rstrip('/')}/")
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Write numbers as people do: `0, 2-5 and 8`."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    texts = ["-".join(map(str, run)) for run in runs]
+    return texts[0] if len(texts) == 1 else " and ".join((", ".join(texts[:-1]), texts[-1])) if texts else "none"
+
+
+def ranks(numbers: Iterable[int]) -> str:
+    """Write ranks: `rank 3`, `ranks 0-2 and 5`."""
+    distinct = set(numbers)
+    return f"rank{'' if len(distinct) == 1 else 's'} {spans(distinct)}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from orz_ckpt.describe import entry_of
+from orz_ckpt.entries import entry_of
 from orz_ckpt.failing import explained
 from orz_ckpt.manifest import FileEntry
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orz_ckpt.durable import sync_file, sync_folder
+from orz_ckpt.disk.durable import sync_file, sync_folder
 
 
 @contextmanager

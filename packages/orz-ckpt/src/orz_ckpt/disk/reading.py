@@ -1,0 +1,278 @@
+"""Every byte of a file once: its digest, its tensors' digests, its records' checksums, and what its numbers look like.
+
+A file is read in pieces of about 8 MiB into one buffer: enough for blake3's threads, and still in the caches
+when the numbers are looked at. It is read, not mapped: a mapped file that another node cuts short kills
+the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+
+from blake3 import blake3
+
+from orz_ckpt.disk.crc32 import crc32
+from orz_ckpt.disk.plain import open_unbuffered
+from orz_ckpt.manifest import CHUNK_BYTES
+from orz_ckpt.memory import memory_for
+from orz_ckpt.tensors.floats import FLOATS, largest_magnitude, nonfinite_positions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from io import FileIO
+    from pathlib import Path
+
+    from orz_ckpt.formats.archive import Record
+    from orz_ckpt.formats.safetensors import Tensor
+
+PIECE_BYTES: Final = 8 * 1024 * 1024
+
+_LARGEST_ITEM_BYTES: Final = 8
+
+
+class Hasher(Protocol):
+    """A running hash."""
+
+    def update(self, data: memoryview, /) -> object:
+        """Add `data`."""
+
+    def hexdigest(self) -> str:
+        """Return the hash so far."""
+
+
+class Contents(Protocol):
+    """Where the tensors of a file lie: the header of a safetensors file is one."""
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """In file order; none overlaps another."""
+
+    @property
+    def file_bytes(self) -> int:
+        """Length of the file."""
+
+
+@dataclass(slots=True)
+class Numbers:
+    """What the floating-point numbers of one tensor look like."""
+
+    largest: int = 0
+    """The largest magnitude as bits without sign; 0 where all numbers are zero."""
+    nonfinite: int = 0
+    """How many are Inf or NaN."""
+    first_nonfinite: int = -1
+    """Index of the first of them in the flattened tensor; -1 where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What one pass over a file found."""
+
+    size: int
+    digest: str
+    """Empty where none was asked for."""
+    tensor_digests: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, Numbers] = field(default_factory=dict)
+    """Of the tensors whose type is in `floats.FLOATS`."""
+    crc32s: Mapping[str, int] = field(default_factory=dict)
+    """Checksums of the records."""
+    chunks: tuple[str, ...] = ()
+    """Digests of each `manifest.CHUNK_BYTES`, where they were asked for."""
+    sha256: str = ""
+    """Of the file, beside a digest of another kind, where it was asked for."""
+
+
+def read_once(
+    path: Path,
+    contents: Contents | None = None,
+    *,
+    records: Sequence[Record] = (),
+    algo: str | None = "blake3",
+    tensor_digests: bool | Collection[str] = False,
+    chunks: bool = False,
+    sha256: bool = False,
+    numbers: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Reading:
+    """Read `path` from its first byte to its last.
+
+    Args:
+        path: the file.
+        contents: where its tensors lie, such as its header; without it they are not looked at one by one.
+        records: of an archive, in file order: the CRC-32 of each is taken. They need `contents`, too.
+        algo: `blake3`, `sha256`, or None for no digest of the file.
+        tensor_digests: hash each tensor, too, or those of these names.
+        chunks: hash each chunk of the manifest, too.
+        sha256: take the SHA-256 of the file, too.
+        numbers: look for Inf, NaN and zeros in each floating-point tensor.
+        progress: called with the number of bytes of each piece.
+
+    Raises:
+        OSError: it cannot be read, or changed after its contents were read.
+    """
+    whole = new_hasher(algo) if algo else None
+    tensors = contents.tensors if contents else ()
+    wanted = {tensor.name for tensor in tensors} if tensor_digests is True else set(tensor_digests or ())
+    hashers = {tensor.name: new_hasher(algo or "blake3") for tensor in tensors if tensor.name in wanted}
+    others: list[Hasher] = [hashlib.sha256()] if sha256 else []
+    chunked = _Chunked(algo or "blake3") if chunks else None
+    seen = {tensor.name: Numbers() for tensor in tensors if numbers and tensor.dtype in FLOATS}
+    crc32s = {record.name: 0 for record in records}
+    with memory_for(path), open_unbuffered(path) as stream:
+        buffer = memoryview(bytearray(PIECE_BYTES))
+        for piece in _pieces(stream, buffer) if contents is None else _planned(path, stream, buffer, contents, records):
+            for updated in (whole, chunked, *others):
+                if updated is not None:
+                    updated.update(piece.data)
+            for part in piece.tensors:
+                data = piece.data[part.start : part.stop]
+                if part.of.name in hashers:
+                    hashers[part.of.name].update(data)
+                if part.of.name in seen:
+                    _look(seen[part.of.name], part, data)
+            for section in piece.records:
+                data = piece.data[section.start : section.stop]
+                crc32s[section.of.name] = crc32(data, crc32s[section.of.name])
+            if progress:
+                progress(len(piece.data))
+        size = stream.tell()
+    return Reading(
+        size=size,
+        digest=whole.hexdigest() if whole else "",
+        tensor_digests={name: hasher.hexdigest() for name, hasher in hashers.items()},
+        numbers=seen,
+        crc32s=crc32s,
+        chunks=chunked.digests() if chunked else (),
+        sha256=others[0].hexdigest() if others else "",
+    )
+
+
+class _Chunked:
+    """Hashes a file chunk by chunk."""
+
+    def __init__(self, algo: str) -> None:
+        self._algo, self._done = algo, list[str]()
+        self._hasher, self._nbytes = new_hasher(algo), 0
+
+    def update(self, data: memoryview, /) -> None:
+        """Add the next bytes of the file."""
+        while len(data):
+            part = data[: CHUNK_BYTES - self._nbytes]
+            self._hasher.update(part)
+            self._nbytes += len(part)
+            data = data[len(part) :]
+            if self._nbytes == CHUNK_BYTES:
+                self._done.append(self._hasher.hexdigest())
+                self._hasher, self._nbytes = new_hasher(self._algo), 0
+
+    def digests(self) -> tuple[str, ...]:
+        """Return the digests of all chunks, the last one's, too."""
+        return (*self._done, self._hasher.hexdigest()) if self._nbytes else tuple(self._done)
+
+
+class _Placed(Protocol):
+    """A tensor or a record."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+
+
+_Of = TypeVar("_Of", bound=_Placed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part(Generic[_Of]):
+    """The bytes of a tensor or a record in a piece."""
+
+    of: _Of
+    begin: int
+    """Bytes of it before these."""
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    data: memoryview
+    tensors: Sequence[_Part[Tensor]] = ()
+    records: Sequence[_Part[Record]] = ()
+
+
+def _pieces(stream: FileIO, buffer: memoryview) -> Iterator[_Piece]:
+    while count := stream.readinto(buffer):
+        yield _Piece(buffer[:count])
+
+
+def _planned(
+    path: Path, stream: FileIO, buffer: memoryview, contents: Contents, records: Sequence[Record]
+) -> Iterator[_Piece]:
+    """Yield the pieces of a file, cut so that no number of a tensor lies across two of them."""
+    tensors, sections = _Cutter(contents.tensors), _Cutter(records)
+    begin = 0
+    while begin < contents.file_bytes:
+        end = tensors.whole_numbers(min(begin + PIECE_BYTES, contents.file_bytes))
+        data, filled = buffer[: end - begin], 0
+        while filled < len(data) and (count := stream.readinto(data[filled:])):
+            filled += count
+        if filled < len(data):
+            raise OSError(f"{path} became shorter while it was read")
+        yield _Piece(data, tensors.parts(begin, end), sections.parts(begin, end))
+        begin = end
+    if stream.read(1):
+        raise OSError(f"{path} became longer while it was read")
+
+
+class _Cutter(Generic[_Of]):
+    """Deals out what lies in a file one behind another."""
+
+    def __init__(self, placed: Sequence[_Of]) -> None:
+        self._placed = placed
+        self._next = 0
+        """The first that does not end before the last cut."""
+
+    def whole_numbers(self, end: int) -> int:
+        """Return the last place up to `end` that is inside no number."""
+        index = self._next
+        while index < len(self._placed) and self._placed[index].end <= end:
+            index += 1
+        if index == len(self._placed) or self._placed[index].offset >= end:
+            return end
+        return end - (end - self._placed[index].offset) % _LARGEST_ITEM_BYTES
+
+    def parts(self, begin: int, end: int) -> list[_Part[_Of]]:
+        """Return what lies between two places, which are counted from the last ones on."""
+        parts: list[_Part[_Of]] = []
+        while self._next < len(self._placed) and (of := self._placed[self._next]).offset < end:
+            first, last = max(of.offset, begin), min(of.end, end)
+            parts.append(_Part(of, first - of.offset, first - begin, last - begin))
+            if of.end > end:
+                break
+            self._next += 1
+        return parts
+
+
+def _look(numbers: Numbers, part: _Part[Tensor], data: memoryview) -> None:
+    """Add the numbers of one part of a tensor to what is known of it."""
+    kind = FLOATS[part.of.dtype]
+    largest = largest_magnitude(data, kind)
+    numbers.largest = max(numbers.largest, largest)
+    if largest >= kind.nonfinite:
+        positions = nonfinite_positions(data, kind)
+        if not numbers.nonfinite:
+            numbers.first_nonfinite = part.begin // kind.nbytes + int(positions[0])
+        numbers.nonfinite += len(positions)
+
+
+def new_hasher(algo: str) -> Hasher:
+    """Return an empty hash of kind `algo`."""
+    if algo == "blake3":
+        return blake3(max_threads=blake3.AUTO)
+    if algo == "sha256":
+        return hashlib.sha256()
+    raise ValueError(f"unknown hash {algo!r}")

@@ -1,0 +1,272 @@
+"""The files of a checkpoint, looked at: headers, what they hold together, and as many of their bytes as was asked for.
+
+The checks are small and pure (`orz_ckpt.checks`); this module feeds each what the ones before found sound: a file
+whose header is wrong is hashed but its numbers are not looked at, so that one cause gives one finding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from orz_ckpt.checks.content import Job, all_zero
+from orz_ckpt.checks.headers import check_header
+from orz_ckpt.checks.holes import check_holes
+from orz_ckpt.checks.model import check_model
+from orz_ckpt.checks.sample import check_sample
+from orz_ckpt.checks.torch_files import check_torch
+from orz_ckpt.checks.types import check_tied, tied_pair
+from orz_ckpt.errors import FormatError
+from orz_ckpt.examine.pool import read_all
+from orz_ckpt.examine.shards import check_shards, check_zeros
+from orz_ckpt.findings import CkptFinding, Level, finding
+from orz_ckpt.formats.cut_contents import cut, parts_of_header, pieces_by_file
+from orz_ckpt.formats.hf import read_config
+from orz_ckpt.formats.safetensors import SUFFIX, Header
+from orz_ckpt.formats.torch_contents import TorchContents, header_of
+from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
+from orz_ckpt.readers.dcp.contents import archives_by_file, contents_of_archives
+from orz_ckpt.readers.deepspeed import masters_differ
+from orz_cli.findings import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from orz_ckpt.checks.content import Opened, Read
+    from orz_ckpt.examine.weights import Weights
+    from orz_ckpt.formats.cut_contents import Placed
+    from orz_ckpt.formats.hf import HfFolder
+    from orz_ckpt.manifest import FileEntry
+    from orz_ckpt.readers.dcp.metadata import Archive
+    from orz_ckpt.watch import Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class How:
+    """What was asked for."""
+
+    level: Level
+    progress: Progress
+    require_manifest: bool = False
+    inert: frozenset[str] = frozenset()
+    tag: str = ""
+    sample: float = 0.01
+    """Share of the bytes that `Level.SAMPLE` reads."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examined:
+    """What looking at files came to."""
+
+    findings: tuple[CkptFinding, ...] = ()
+    tensors: int = 0
+
+
+def examine(
+    path: Path, files: Mapping[Path, int], weights: Sequence[Weights], how: How, entries: Mapping[Path, FileEntry]
+) -> Examined:
+    """Check headers, models and, where asked, the bytes of files.
+
+    Args:
+        path: what is verified.
+        files: those that are as large as they should be, and their sizes.
+        weights: what the folders hold that they lie in.
+        how: what was asked for.
+        entries: what a manifest says of files.
+    """
+    looked = _Look(files, weights, how, entries)
+    findings = [*looked.headers(), *looked.models()]
+    jobs = looked.jobs({entry.path for entry in findings if entry.code == "unreadable"})
+    vouched: set[Path] = set()
+    if how.level.reads_all:
+        how.progress.add_total(sum(job.size for job in jobs))
+        reads = read_all(jobs, how.progress.advance)
+        findings += looked.contents(jobs, reads)
+        vouched = {job.path for job, read in zip(jobs, reads, strict=True) if read.vouched}
+    elif how.level is Level.SAMPLE:
+        findings += check_sample(path, jobs, how.sample, how.progress)
+    findings += looked.holes(vouched)
+    if how.level is Level.DEEP:
+        findings += _masters(path, weights, how)
+    return Examined(findings=tuple(dict.fromkeys(findings)), tensors=looked.tensors)
+
+
+@dataclass(slots=True)
+class _Look:
+    """One examination: what is known of each file so far."""
+
+    files: Mapping[Path, int]
+    weights: Sequence[Weights]
+    how: How
+    entries: Mapping[Path, FileEntry]
+    safe: dict[Path, Header] = field(default_factory=dict)
+    torches: dict[Path, TorchContents] = field(default_factory=dict)
+    placed: dict[Path, list[Placed]] = field(default_factory=dict)
+    archives: dict[Path, list[Archive]] = field(default_factory=dict)
+    tied: dict[Path, tuple[str, str]] = field(default_factory=dict)
+    """By model folder: two names of one weight that is stored twice."""
+    tensors: int = 0
+
+    def headers(self) -> Iterator[CkptFinding]:
+        """Read the headers of all files that have one."""
+        told = self._told()
+        mine = {file for weights in self.weights if weights.source for file in weights.source.files}
+        for weights in self.weights:
+            if weights.source is not None:
+                self.placed |= pieces_by_file(weights.source)
+                self.tensors += len(weights.source.tensors)
+                if weights.source.format == "dcp":
+                    self.archives |= archives_by_file(weights.path, inert=self.how.inert)
+        for path in self.files:
+            if path.suffix == DCP_SUFFIX:
+                yield from self._objects(path)
+                continue
+            if path.suffix == SUFFIX:
+                header, found = check_header(path, self.entries.get(path))
+                if header:
+                    self.safe[path] = header
+                    self.tensors += 0 if path in mine else len(header.tensors)
+            elif self.how.level is Level.QUICK and path in self.placed:
+                continue  # its reader has read what it says, or there would be no piece in it
+            else:
+                contents, found = check_torch(path, self.how.inert)
+                if contents:
+                    self.torches[path] = contents
+                    self.tensors += 0 if path in mine else len(contents.named)
+            yield from (entry for entry in found if entry.code == "pickle_calls" or entry.path not in told)
+
+    def _told(self) -> set[str]:
+        """Return the files that a reader has found an error in: what is wrong with them needs no second finding."""
+        return {
+            entry.path for weights in self.weights for entry in weights.findings if entry.severity is Severity.ERROR
+        }
+
+    def _objects(self, path: Path) -> list[CkptFinding]:
+        """Read the objects in a `.distcp` file that are no tensors, which torch would run, too."""
+        if self.how.level is not Level.QUICK:
+            return []  # all of it is read in a moment
+        used = {piece.block.offset for _, piece in self.placed.get(path, ())}
+        others = [
+            archive
+            for archive in self.archives.get(path, ())
+            if not any(archive.offset <= offset < archive.offset + archive.nbytes for offset in used)
+        ]
+        return contents_of_archives(path, others, inert=self.how.inert)[1]
+
+    def models(self) -> Iterator[CkptFinding]:
+        """Check models as loaders take them, and checkpoints of shards."""
+        stated = {**self.safe, **{file: header_of(contents) for file, contents in self.torches.items()}}
+        for weights in self.weights:
+            for folder in weights.models:
+                if folder.weights or folder.indexes or not weights.sharded:
+                    yield from check_model(folder, stated)
+                    self._find_tied(folder)
+            if weights.source is not None:
+                yield from check_shards(weights.source, weights.models)
+
+    def _find_tied(self, folder: HfFolder) -> None:
+        if folder.config is None or not self.how.level.reads_all:
+            return
+        try:
+            config = read_config(folder.config)
+        except (FormatError, OSError):
+            return  # has been said
+        names = [tensor.name for file in folder.weights if file in self.safe for tensor in self.safe[file].tensors]
+        pair = tied_pair(config, names)
+        if pair is not None:
+            self.tied[folder.path] = pair
+
+    def jobs(self, unreadable: set[str]) -> list[Job]:
+        """Return what there is to read of each file."""
+        return [
+            self._job(path, size)
+            for path, size in self.files.items()
+            if (path in self.entries or path in self.safe or path in self.torches or path in self.archives
+                or path in self.placed)
+            and str(path) not in unreadable
+        ]  # fmt: skip
+
+    def _job(self, path: Path, size: int) -> Job:
+        placed = self.placed.get(path, [])
+        header, torch = self.safe.get(path), self.torches.get(path)
+        parts: Mapping[str, Placed] = {}
+        if torch is not None:
+            torch, parts = cut(torch, placed)
+        elif header is not None:
+            parts = parts_of_header(header, placed)
+        pair = set(self.tied.get(path.parent, ()))
+        return Job(
+            path=path,
+            size=size,
+            entry=self.entries.get(path),
+            header=header,
+            torch=torch,
+            open=partial(self._open, path) if path in self.archives else None,
+            parts=parts,
+            is_model=any(path in model.weights for weights in self.weights for model in weights.models),
+            hashed=frozenset(tensor.name for tensor in header.tensors if tensor.name in pair)
+            if header
+            else frozenset(),
+        )
+
+    def _open(self, path: Path) -> Opened:
+        """Read what the archives in a `.distcp` file hold."""
+        contents, findings = contents_of_archives(path, self.archives[path], inert=self.how.inert)
+        findings = [entry for entry in findings if entry.code == "pickle_calls" or entry.path not in self._told()]
+        if contents is None:
+            return None, {}, findings
+        return *cut(contents, self.placed.get(path, [])), findings
+
+    def contents(self, jobs: Sequence[Job], reads: Sequence[Read]) -> Iterator[CkptFinding]:
+        """Say what reading all bytes found, of each file and of all together."""
+        for read in reads:
+            yield from read.findings
+        for weights in self.weights:
+            for folder in weights.models:
+                mine = [read for job, read in zip(jobs, reads, strict=True) if job.path.parent == folder.path]
+                yield from all_zero(folder.path, mine)
+                if folder.path in self.tied:
+                    digests = {name: digest for read in mine for name, digest in read.digests.items()}
+                    yield from check_tied(folder.path, self.tied[folder.path], digests)
+            if weights.source is not None:
+                yield from check_zeros(weights.source, reads)
+
+    def holes(self, vouched: set[Path]) -> Iterator[CkptFinding]:
+        """Say where files of weights were never written."""
+        for path in self.files:
+            if path in vouched or not (path in self.safe or path in self.torches or path in self.placed):
+                continue
+            stretches = [
+                (tensor.name, piece.block.offset, piece.block.offset + piece.block.nbytes)
+                for tensor, piece in self.placed.get(path, ())
+            ]
+            if path in self.safe:
+                stretches = [(tensor.name, tensor.offset, tensor.end) for tensor in self.safe[path].tensors]
+            elif path in self.torches and not stretches:
+                named = self.torches[path].named.items()
+                stretches = [(name, block.offset, block.offset + block.nbytes) for name, block in named]
+            try:
+                yield from check_holes(path, stretches)
+            except OSError:
+                continue  # reading it has said so
+
+
+def _masters(path: Path, weights: Sequence[Weights], how: How) -> Iterator[CkptFinding]:
+    """Compare the two copies of the weights that a checkpoint of DeepSpeed has, and say where there are no two."""
+    compared = 0
+    for entry in weights:
+        source = entry.source
+        if source is None or not source.format.startswith("deepspeed") or not source.tensors:
+            continue
+        try:
+            findings, number = masters_differ(source.path, tag=how.tag, inert=how.inert)
+        except OSError as error:
+            yield finding("unreadable", f"cannot be read: {error}", path=source.path)
+            return
+        yield from findings
+        compared += number
+    if not compared:
+        message = "there is one copy of the weights, so --level deep compared nothing: it found what --level full finds"
+        yield finding("one_copy", message, path=path)

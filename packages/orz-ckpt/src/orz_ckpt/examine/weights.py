@@ -1,0 +1,121 @@
+"""The weights that a folder holds: a model as loaders of Hugging Face take it, shards of ranks, or both.
+
+transformers' Trainer leaves both in one folder: `model.safetensors` beside a tag of DeepSpeed. verl keeps
+configuration and tokenizer, and sometimes whole weights, in `huggingface/` beside the shards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.checks.files import list_files
+from orz_ckpt.errors import FormatError, HostileError
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.formats.hf import HfFolder, arrange
+from orz_ckpt.readers.dcp.safetensors_ranks import is_shard
+from orz_ckpt.readers.fsdp.files import SETTINGS_NAME
+from orz_ckpt.sources import detect, open_source
+from orz_ckpt.strict_json import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+    from pathlib import Path
+
+    from orz_ckpt.tensors.source import Source
+
+SHARDED: Final = frozenset({"deepspeed", "fsdp", "dcp", "peft"})
+"""Formats that need their reader to be judged; the others are files that stand for themselves."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """What one folder holds."""
+
+    path: Path
+    models: tuple[HfFolder, ...] = ()
+    """As loaders take them, with weights or at least a configuration."""
+    source: Source | None = None
+    """Of shards; None where there are none, or where nothing could be said of them."""
+    sharded: bool = False
+    """Whether there are shards."""
+    files: tuple[Path, ...] = ()
+    """What belongs to it, apart from what a link leads out of it to."""
+    findings: tuple[CkptFinding, ...] = ()
+
+    @property
+    def recognised(self) -> bool:
+        """Whether it holds weights, or what should stand beside them."""
+        return self.sharded or any(model.recognised for model in self.models)
+
+
+def weights_in(
+    path: Path, *, known: Collection[Path] | None = None, tag: str = "", inert: frozenset[str] = frozenset()
+) -> Weights:
+    """Find out what weights lie in the folder `path`; no weight is read.
+
+    Args:
+        path: the folder.
+        known: the plain files below it, where somebody else has listed them; it is not asked again.
+        tag: of a DeepSpeed folder: which of its checkpoints.
+        inert: names of pickle globals that may stand for objects that are never made.
+
+    Raises:
+        MissingPathError: there is no such tag.
+        OSError: the folder cannot be listed.
+    """
+    findings: list[CkptFinding] = []
+    top = _plain_files(path, path, known, findings)
+    if detect(path) not in SHARDED:
+        folder = arrange(path, top)
+        return Weights(
+            path=path,
+            models=(folder,) if folder.recognised else (),
+            files=tuple(top),
+            findings=tuple(findings),
+        )
+    source: Source | None = None
+    try:
+        source = open_source(path, tag=tag, inert=inert)
+        findings += source.findings
+    except HostileError as error:
+        findings.append(finding("pickle_calls", error.message, remedy=error.remedy, path=path))
+    except FormatError as error:
+        findings.append(finding("shard_torn", error.message, remedy=error.remedy, path=path))
+    mine = {*(source.files if source else ()), *(file for file in top if is_shard(file.name))}
+    others = [file for file in top if file not in mine and file.name != SETTINGS_NAME]
+    models = [arrange(path, others)]
+    files = dict.fromkeys([*top, *mine])
+    nested = source.model_folder if source and source.model_folder else None
+    if nested is not None and nested != path and nested.is_relative_to(path):
+        beside = _plain_files(path, nested, known, findings)
+        models.append(arrange(nested, beside))
+        files |= dict.fromkeys(beside)
+    escaped = list(_escaped(path, mine)) if known is None else []
+    left_out = {entry.path for entry in escaped}
+    return Weights(
+        path=path,
+        models=tuple(model for model in models if model.recognised),
+        source=source,
+        sharded=True,
+        files=tuple(file for file in files if str(file) not in left_out),
+        findings=tuple(dict.fromkeys([*findings, *escaped])),
+    )
+
+
+def _plain_files(root: Path, folder: Path, known: Collection[Path] | None, findings: list[CkptFinding]) -> list[Path]:
+    """Return the plain files right in `folder`, and add to `findings` what is wrong with others."""
+    if known is not None:
+        return [file for file in known if file.parent == folder]
+    listing = list_files(root, folder.relative_to(root).as_posix() if folder != root else "", deep=False)
+    findings += listing.findings
+    return [root / name for name in listing.sizes]
+
+
+def _escaped(path: Path, files: Iterable[Path]) -> Iterator[CkptFinding]:
+    """Say which shards are links that lead out of the folder."""
+    root = path.resolve()
+    for file in sorted(files):
+        if file.is_symlink() and not file.resolve().is_relative_to(root):
+            message = f"it lies outside {root}, at {brief(str(file.resolve()))}"
+            yield finding("path_escapes", message, remedy="do not load it", path=file)

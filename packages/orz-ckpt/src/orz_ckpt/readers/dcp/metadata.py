@@ -1,0 +1,191 @@
+"""What `.metadata` of a distributed checkpoint says: which tensors there are, and in which file each chunk lies.
+
+It is a plain pickle (no archive) of dataclasses: torch 2.13, `distributed/checkpoint/metadata.py` (`Metadata`,
+`TensorStorageMetadata`, `ChunkStorageMetadata`, `MetadataIndex`) and `filesystem.py` (`_StorageInfo`). `torch` itself
+reads it with `pickle.load`, which runs whatever it holds; here nothing of it is made. Saves without collectives write
+one `__<rank>.metadata` a rank instead, each with its own chunks only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from orz_ckpt.disk.plain import NotPlainError, open_plain
+from orz_ckpt.errors import FormatError, HostileError
+from orz_ckpt.formats.hf import is_plain_name
+from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global, Limits
+from orz_ckpt.formats.inert_pickle import load_pickle
+from orz_ckpt.formats.torch_tensors import DTYPES
+from orz_ckpt.memory import memory_for
+from orz_ckpt.readers.dtensor import attributes, sizes_of
+from orz_ckpt.strict_json import brief, is_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_TENSOR: Final = "TensorStorageMetadata"
+_MEMORY_FACTOR: Final = 64
+_MOST_MEMORY: Final = 2 * 1024**3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """A box of a tensor, and the archive of torch that holds it."""
+
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+    file: str
+    """Name of the file, in the folder of the checkpoint; empty where `.metadata` names none."""
+    offset: int = 0
+    nbytes: int = 0
+    transforms: tuple[str, ...] = ()
+    """What was done to its bytes (compression, encryption), in the order in which to undo it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A tensor of the state dict that was saved."""
+
+    key: str
+    path: tuple[str, ...]
+    """Where it was in the state dict: `("model", "layers.0.weight")`."""
+    dtype: str
+    """A safetensors name; a name of torch's where safetensors knows none."""
+    shape: tuple[int, ...]
+    chunks: tuple[Chunk, ...]
+
+
+class Archive(NamedTuple):
+    """Where an archive of torch lies, whatever it holds."""
+
+    key: str
+    """Of the tensor or object."""
+    file: str
+    offset: int
+    nbytes: int
+    plain: bool
+    """Whether nothing was done to its bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metadata:
+    """What one file says."""
+
+    entries: tuple[Entry, ...]
+    num_objects: int
+    """Entries that are no tensors."""
+    files: frozenset[str]
+    """Names of all files that it names."""
+    archives: tuple[Archive, ...] = ()
+    """Of tensors and of other objects, in no order."""
+    version: str = ""
+
+
+def read_metadata(path: Path, *, inert: frozenset[str] = frozenset()) -> Metadata:
+    """Read a `.metadata` file.
+
+    Raises:
+        FormatError: it is damaged, too large, or nothing that torch wrote.
+        HostileError: it would run code if torch loaded it, or names a file outside its folder.
+        OSError: it cannot be read.
+    """
+    try:
+        with memory_for(path), open_plain(path) as stream:
+            return _metadata(stream.read(LIMITS.pickle_bytes + 1), inert)
+    except NotPlainError as error:
+        raise FormatError(error.message, remedy="give a folder that torch saved") from None
+    except BadPickleError as error:
+        remedy = "save the checkpoint again; its data files alone do not say what they hold"
+        raise FormatError(f"{path}: not a sound .metadata: {error}", remedy=remedy) from None
+    except HostileError as error:
+        raise HostileError(f"{path}: {error.message}", remedy=error.remedy) from None
+
+
+def _limits(nbytes: int) -> Limits:
+    """Return the limits for a file of so many bytes: it describes each chunk of each rank, and grows with both.
+
+    64 ranks with 300 tensors are 2.8 MB, of which 130 MB of objects are made.
+    """
+    return replace(
+        LIMITS,
+        memory_bytes=max(LIMITS.memory_bytes, min(_MEMORY_FACTOR * nbytes, _MOST_MEMORY)),
+        instructions=max(LIMITS.instructions, nbytes),
+        memo=max(LIMITS.memo, nbytes),
+        items=max(LIMITS.items, nbytes),
+    )
+
+
+def _metadata(data: bytes, inert: frozenset[str]) -> Metadata:
+    pickle = load_pickle(data, inert=inert, limits=_limits(len(data)))
+    if pickle.nbytes != len(data):
+        raise BadPickleError(f"{len(data) - pickle.nbytes:,} bytes follow its end")
+    fields = attributes(pickle.value)
+    described, stored, paths = (fields.get(key) for key in ("state_dict_metadata", "storage_data", "planner_data"))
+    if not isinstance(described, dict) or not isinstance(stored, dict):
+        raise BadPickleError("it says nothing of tensors and where they are stored")
+    places = dict(_places(stored))
+    entries = [
+        _entry(key, value, paths if isinstance(paths, dict) else {}, places)
+        for key, value in described.items()
+        if isinstance(key, str) and getattr(value, "name", "").endswith(_TENSOR)
+    ]
+    version = fields.get("version")
+    return Metadata(
+        entries=tuple(entries),
+        num_objects=len(described) - len(entries),
+        files=frozenset(file for file, *_ in places.values()),
+        archives=tuple(
+            Archive(str(key), file, offset, nbytes, not transforms)
+            for (key, _), (file, offset, nbytes, transforms) in places.items()
+        ),
+        version=version if isinstance(version, str) and version.isprintable() else "",
+    )
+
+
+_Place = tuple[str, int, int, tuple[str, ...]]
+"""File, offset, length, transforms."""
+
+
+def _places(stored: Mapping[object, object]) -> Iterator[tuple[tuple[object, object], _Place]]:
+    """Yield where each chunk lies, by the name of its tensor and its first index."""
+    for index, info in stored.items():
+        of_index, of_info = attributes(index), attributes(info)
+        file, offset, nbytes = (of_info.get(key) for key in ("relative_path", "offset", "length"))
+        if not isinstance(file, str) or not is_size(offset) or not is_size(nbytes):
+            raise BadPickleError(f"it stores {brief(of_index.get('fqn'))} in no place")
+        if not is_plain_name(file):
+            raise HostileError(
+                f"it stores {brief(of_index.get('fqn'))} in {brief(file)}, which is no file of its folder",
+                remedy="do not load this checkpoint: a loader would open that path",
+            )
+        transforms = of_info.get("transform_descriptors") or ()
+        texts = tuple(str(item) for item in transforms) if isinstance(transforms, (tuple, list)) else ("unknown",)
+        yield (of_index.get("fqn"), sizes_of(of_index.get("offset"))), (file, offset, nbytes, texts)
+
+
+def _entry(
+    key: str, value: object, paths: Mapping[object, object], places: Mapping[tuple[object, object], _Place]
+) -> Entry:
+    fields = attributes(value)
+    shape, chunks = sizes_of(fields.get("size")), fields.get("chunks")
+    properties = getattr(fields.get("properties"), "state", None)
+    dtype = properties[0] if isinstance(properties, tuple) and properties else None
+    if shape is None or not isinstance(chunks, list) or not isinstance(dtype, Global):
+        raise BadPickleError(f"it does not say of which type and size {brief(key)} is")
+    found = []
+    for chunk in map(attributes, chunks):
+        start, sizes = sizes_of(chunk.get("offsets")), sizes_of(chunk.get("sizes"))
+        if start is None or sizes is None or len(start) != len(shape) or len(sizes) != len(shape):
+            raise BadPickleError(f"it has a chunk of {brief(key)} that is no part of it")
+        file, offset, nbytes, transforms = places.get((key, start), ("", 0, 0, ()))
+        found.append(Chunk(start=start, shape=sizes, file=file, offset=offset, nbytes=nbytes, transforms=transforms))
+    path = paths.get(key)
+    return Entry(
+        key=key,
+        path=tuple(map(str, path)) if isinstance(path, tuple) else (key,),
+        dtype=DTYPES.get(dtype.name, dtype.name),
+        shape=shape,
+        chunks=tuple(found),
+    )

@@ -1,0 +1,1 @@
+"""Tensors whatever the format: the nouns of a `Source`, types of numbers, and reading what a source points to."""

@@ -1,0 +1,267 @@
+"""Elements of a tensor, in C order, from wherever its pieces lie: the one place that reads weights of a `Source`.
+
+A tensor is asked for by ranges of its flattened elements. A range of a flattened tensor (ZeRO) is a few runs of
+bytes, read straight into the caller's buffer. A range of an N-dimensional grid (FSDP, DCP) is cut into boxes; the
+part of a piece in such a box is read through a scratch buffer and placed with strides. Memory is that scratch
+buffer, whatever the size of tensor and piece.
+
+Files are read, not mapped: a mapped file that another node cuts short kills the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from orz_ckpt.errors import CkptError
+from orz_ckpt.tensors.pieces import PiecesInOrder, first_index
+from orz_ckpt.tensors.source import c_strides
+from orz_cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from orz_ckpt.tensors.source import Block, Piece, SourceTensor
+
+    Box = tuple[tuple[int, ...], tuple[int, ...]]
+    """First index and size, a dimension each."""
+
+SCRATCH_BYTES: Final = 1024 * 1024
+
+_MAX_OPEN: Final = 256
+"""Descriptors kept open; a checkpoint of more ranks opens the others for each read."""
+_LEAST_DENSITY: Final = 1 / 16
+"""Scattered elements are read with what lies between them where they are at least this share of it."""
+_FEW_BYTES: Final = 64 * 1024
+"""A span of so few bytes is read whole: one call costs more than they do."""
+
+
+class ChangedError(CkptError, OSError):
+    """A file of the checkpoint is no longer what it was when its tensors were listed."""
+
+
+class UnreadableError(CkptError, OSError):
+    """A file of the checkpoint cannot be read."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class Files:
+    """The open files of a checkpoint, shared by all threads that read it."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, int] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            for descriptor in self._open.values():
+                os.close(descriptor)
+            self._open.clear()
+
+    def read_into(self, path: Path, buffer: memoryview, offset: int) -> None:
+        """Fill `buffer` with the bytes of `path` from `offset` on.
+
+        Raises:
+            ChangedError: the file ends before, or is no plain file.
+            UnreadableError: it cannot be read.
+        """
+        try:
+            with self._descriptor(path) as descriptor:
+                done = 0
+                while done < len(buffer) and (count := os.preadv(descriptor, [buffer[done:]], offset + done)):
+                    done += count
+        except CkptError:
+            raise
+        except OSError as error:
+            raise UnreadableError(
+                f"{path} cannot be read: {error.strerror or error}",
+                remedy="check the permissions and the disk, then try again",
+            ) from error
+        if done < len(buffer):
+            raise ChangedError(
+                f"{path}: ends at byte {offset + done:,}, expected {len(buffer) - done:,} more",
+                remedy="something changed it meanwhile; wait until nobody writes there, then try again",
+            )
+
+    @contextmanager
+    def _descriptor(self, path: Path) -> Iterator[int]:
+        with self._lock:
+            kept = self._open.get(path)
+            if kept is None and len(self._open) < _MAX_OPEN:
+                kept = self._open[path] = _open(path)
+        if kept is not None:
+            yield kept
+            return
+        descriptor = _open(path)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+class Gatherer:
+    """Reads tensors for one thread; it owns the scratch buffer.
+
+    Example:
+        >>> with Files() as files:
+        ...     out = bytearray(tensor.nbytes)
+        ...     Gatherer(files).read(tensor, 0, tensor.numel, memoryview(out))
+    """
+
+    def __init__(self, files: Files, *, scratch_bytes: int = SCRATCH_BYTES) -> None:
+        self._files = files
+        self._scratch = aligned(scratch_bytes)
+        self._in_order: tuple[SourceTensor | None, PiecesInOrder] = (None, PiecesInOrder(()))
+
+    def read(self, tensor: SourceTensor, begin: int, end: int, out: memoryview) -> None:
+        """Read elements `begin` to `end` of the flattened tensor into `out`, which has exactly their bytes.
+
+        Raises:
+            OSError: a file cannot be read, or changed.
+        """
+        if tensor.plus is not None:
+            raise AssertionError(f"{tensor.name}: something is added to it, which a Gatherer does not read")
+        if begin == end:
+            return
+        if len(tensor.grid) <= 1:
+            self._read_flat(tensor, begin, end, out)
+            return
+        itemsize, done = len(out) // (end - begin), 0
+        for start, shape in boxes(tensor.grid, begin, end):
+            nbytes = math.prod(shape) * itemsize
+            self._read_box(tensor, start, shape, out[done : done + nbytes])
+            done += nbytes
+
+    def _read_flat(self, tensor: SourceTensor, begin: int, end: int, out: memoryview) -> None:
+        for piece in self._near(tensor, (begin,), (end,)):
+            start, size = first_index(piece, 0), piece.block.itemsize
+            low, high = max(begin, start), min(end, start + piece.block.numel)
+            if low < high:
+                into = out[(low - begin) * size : (high - begin) * size]
+                self._read_run(piece.block, low - start, high - start, into)
+
+    def _near(self, tensor: SourceTensor, low: Sequence[int], high: Sequence[int]) -> Sequence[Piece]:
+        """Return the pieces that may lie between two corners."""
+        if self._in_order[0] is not tensor:
+            self._in_order = (tensor, PiecesInOrder(tensor.pieces))
+        return self._in_order[1].near(low, high)
+
+    def _read_run(self, block: Block, begin: int, end: int, out: memoryview) -> None:
+        """Read elements `begin` to `end` of a block in its C order."""
+        if block.contiguous:
+            self._files.read_into(block.path, out, block.offset + begin * block.itemsize)
+            return
+        done = 0
+        for start, shape in boxes(block.shape, begin, end):
+            target = _elements(out, block)[done : done + math.prod(shape)].reshape(shape)
+            self._read_strided(_inside(block, start, shape), target)
+            done += math.prod(shape)
+
+    def _read_box(self, tensor: SourceTensor, start: Sequence[int], shape: Sequence[int], out: memoryview) -> None:
+        stop = tuple(a + n for a, n in zip(start, shape, strict=True))
+        for piece in self._near(tensor, start, stop):
+            low = tuple(map(max, start, piece.start))
+            high = tuple(min(a, b + m) for a, b, m in zip(stop, piece.start, piece.block.shape, strict=True))
+            if any(a >= b for a, b in zip(low, high, strict=True)):
+                continue
+            size = tuple(b - a for a, b in zip(low, high, strict=True))
+            block = _inside(piece.block, tuple(a - b for a, b in zip(low, piece.start, strict=True)), size)
+            if size == tuple(shape) and block.contiguous:
+                self._files.read_into(block.path, out, block.offset)
+                continue
+            whole = _elements(out, block).reshape(shape)
+            target = whole[tuple(slice(a - b, a - b + n) for a, b, n in zip(low, start, size, strict=True))]
+            self._read_strided(block, target)
+
+    def _read_strided(self, block: Block, target: NDArray[Any]) -> None:
+        """Read a block of any strides into an array of the same shape."""
+        if not block.numel:
+            return
+        span = span_bytes(block)
+        dense = block.nbytes >= span * _LEAST_DENSITY or span <= _FEW_BYTES
+        if span <= len(self._scratch) and (dense or block.numel == 1):
+            scratch = self._scratch[:span]
+            self._files.read_into(block.path, scratch, block.offset)
+            strides = tuple(stride * block.itemsize for stride in block.strides)
+            target[...] = as_strided(
+                np.frombuffer(scratch, dtype=target.dtype), shape=block.shape, strides=strides, writeable=False
+            )
+            return
+        axis = max(range(len(block.shape)), key=lambda axis: (block.shape[axis] - 1) * block.strides[axis])
+        half = block.shape[axis] // 2
+        for begin, stop in ((0, half), (half, block.shape[axis])):
+            start = tuple(begin if index == axis else 0 for index in range(len(block.shape)))
+            shape = tuple(stop - begin if index == axis else size for index, size in enumerate(block.shape))
+            part = (slice(None),) * axis + (slice(begin, stop),)
+            self._read_strided(_inside(block, start, shape), target[part])
+
+
+def boxes(shape: Sequence[int], begin: int, end: int) -> Iterator[Box]:
+    """Cut the range `begin` to `end` of a C-ordered array into boxes that lie one behind the other.
+
+    Example:
+        >>> list(boxes((3, 4), 2, 12))
+        [((0, 2), (1, 2)), ((1, 0), (2, 4))]
+    """
+    strides = c_strides(tuple(shape))
+    while begin < end:
+        # The outermost dimension of which at least one whole index fits from here on.
+        axis = next(
+            axis
+            for axis, stride in enumerate(strides)
+            if begin % stride == 0 and (begin + stride <= end or stride == 1)
+        )
+        index = tuple(begin // stride % size for stride, size in zip(strides, shape, strict=True))
+        count = min((end - begin) // strides[axis], shape[axis] - index[axis])
+        yield index, (*(1,) * axis, count, *shape[axis + 1 :])
+        begin += count * strides[axis]
+
+
+def span_bytes(block: Block) -> int:
+    """Return the bytes from a block's first element to the end of its last."""
+    if not block.numel:
+        return 0
+    reach = sum((size - 1) * stride for size, stride in zip(block.shape, block.strides, strict=True))
+    return (reach + 1) * block.itemsize
+
+
+def aligned(nbytes: int, alignment: int = 4096) -> memoryview:
+    """Return a writable buffer whose first byte lies at a multiple of `alignment`."""
+    raw = np.zeros(nbytes + alignment, dtype=np.uint8)  # zeros are mapped when they are touched
+    skip = -raw.ctypes.data % alignment
+    return raw[skip : skip + nbytes].data
+
+
+def _inside(block: Block, start: Sequence[int], shape: tuple[int, ...]) -> Block:
+    offset = sum(first * stride for first, stride in zip(start, block.strides, strict=True))
+    return replace(block, offset=block.offset + offset * block.itemsize, shape=shape)
+
+
+def _elements(buffer: memoryview, block: Block) -> NDArray[Any]:
+    """View `buffer` as elements of the block's size; only their bytes matter here."""
+    return np.frombuffer(buffer, dtype=f"u{block.itemsize}")
+
+
+def _open(path: Path) -> int:
+    """Open a plain file; a FIFO would wait for a writer forever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ChangedError(f"{path}: not a plain file", remedy="move it away") from OSError(errno.EINVAL, "")
+    return descriptor
