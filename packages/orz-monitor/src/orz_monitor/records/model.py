@@ -22,7 +22,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "evaluation": "Held-out sets were tried after `step`; `data.metrics` holds their `eval/` metrics.",
     "checkpoint_saved": "A checkpoint was committed; `data.path` is relative to the run folder.",
     "checkpoint_removed": "An old checkpoint was deleted; `data.path` is relative to the run folder.",
-    "unfinished_save_removed": "What a killed save had left was deleted at the start; `data.path` and `data.node` say where.",
+    "unfinished_save_removed": "The rest of a killed save was deleted; `data.path` and `data.node` say where.",
     "skipped_update": "An optimizer step was left out as non-finite; `data` may hold `role`, `reason` and `in_a_row`.",
     "prompts_too_long": "Prompts were left out because they exceed the limit; `data.count` says how many.",
     "storage": "Free space; `data` maps `storage/free_bytes/<node>` to bytes.",
