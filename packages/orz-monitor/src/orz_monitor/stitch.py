@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from orz_monitor.dialects import Dialect, Meaning
 from orz_monitor.dialects.crashes import ended_by, verdict
+from orz_monitor.frameworks import OURS
 from orz_monitor.lanes import without_other_ranks
 from orz_monitor.log import Column, Entry, Event, Log, Row, Tick
-from orz_monitor.records import EventRecord, describe
+from orz_monitor.metrics.peers import spec_of
+from orz_monitor.records import PHASES, EventRecord, describe
 from orz_monitor.run import Run, coverage_of
 from orz_monitor.series import Series
 
@@ -229,7 +231,7 @@ def _canonical(
     metrics: dict[str, Series] = {}
     for (dialect, key), series in raw.items():
         meaning = known[dialect].meaning(key) if dialect in known else None
-        if meaning is None and describe(key) is not None and framework == "orz-train":
+        if meaning is None and framework == OURS and (describe(key) is not None or _is_phase(key)):
             meaning = Meaning(key)
         if meaning is None:
             name = f"{dialect}/{key}" if describe(key) is not None or key in metrics else key
@@ -255,6 +257,11 @@ def _canonical(
             metrics.setdefault(other, _named(series, other, Meaning(other)))
             mapped.add(other)
     return dict(sorted(metrics.items())), dict(sorted(seconds.items())), mapped
+
+
+def _is_phase(key: str) -> bool:
+    """Tell whether a key is a phase of ours, as `export` writes it."""
+    return key.startswith(_SECONDS) and key.removeprefix(_SECONDS) in PHASES
 
 
 def _chosen(candidates: list[tuple[Meaning, Series]]) -> tuple[Series, list[Series]]:
@@ -321,8 +328,8 @@ def _named(series: Series, name: str, meaning: Meaning) -> Series:
 
 
 def _unit(name: str) -> str:
-    """Return the unit of a registered metric."""
-    spec = describe(name)
+    """Return the unit of a known metric."""
+    spec = spec_of(name)
     return spec.unit if spec is not None else ""
 
 
