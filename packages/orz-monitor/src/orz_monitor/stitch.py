@@ -42,9 +42,26 @@ class _Points:
 
 
 def stitch(
-    log: Log, *, name: str, path: Path, folder: Path | None, now: float, dialects: Iterable[type[Dialect]]
+    log: Log,
+    *,
+    name: str,
+    path: Path,
+    folder: Path | None,
+    now: float,
+    dialects: Iterable[type[Dialect]],
+    canonical: bool = True,
 ) -> Run:
-    """Make a run of everything that was read."""
+    """Make a run of everything that was read.
+
+    Args:
+        log: what was read.
+        name: how reports call the run.
+        path: its first file.
+        folder: its folder, or None.
+        now: the time of judging, seconds since the Unix epoch.
+        dialects: those that entries may be of.
+        canonical: give metrics our names and units; else those of whoever logged them.
+    """
     known = {kind.name: kind() for kind in dialects}
     log.entries.sort(key=lambda entry: (entry.file, entry.line))  # what was collected came when it was complete
     framework = _framework(log, known)
@@ -56,7 +73,7 @@ def stitch(
     rows = attempt.rows
     raw = _raw_series(log, rows)
     raw |= _column_series(log.columns, log, framework)
-    metrics, seconds, mapped = _canonical(raw, known, framework)
+    metrics, seconds, mapped = _canonical(raw, known, framework) if canonical else (_as_logged(raw), {}, set())
     steps, lines, times = _steps(rows, log.columns)
     return Run(
         name=name,
@@ -259,6 +276,14 @@ def _canonical(
     return dict(sorted(metrics.items())), dict(sorted(seconds.items())), mapped
 
 
+def _as_logged(raw: Mapping[tuple[str, str], Series]) -> dict[str, Series]:
+    """Return series by their raw keys; where two dialects have the same key, the one with more values keeps it."""
+    found: dict[str, Series] = {}
+    for (dialect, key), series in sorted(raw.items(), key=lambda item: -len(item[1])):
+        found[f"{dialect}/{key}" if key in found else key] = series
+    return dict(sorted(found.items()))
+
+
 def _is_phase(key: str) -> bool:
     """Tell whether a key is a phase of ours, as `export` writes it."""
     return key.startswith(_SECONDS) and key.removeprefix(_SECONDS) in PHASES
@@ -377,8 +402,8 @@ def _events(log: Log) -> tuple[EventRecord, ...]:
 
 def _record(event: Event, name: str, step: int | None, log: Log) -> EventRecord:
     """Return an event as a record."""
-    place: dict[str, object] = {"line": event.line}
-    if event.file < len(log.files):
+    place: dict[str, object] = {"line": event.line} if event.line else {}
+    if event.line and event.file < len(log.files):
         place["file"] = str(log.files[event.file].path)
     return EventRecord(
         event=name,
