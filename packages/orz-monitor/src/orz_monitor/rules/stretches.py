@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -36,9 +37,7 @@ def stretches(
             cuts.add(at)
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(series)), len(series)]
     steps = series.steps
-    return [
-        series.between(float(steps[a]), float(steps[b - 1])) for a, b in zip(edges, edges[1:], strict=False) if b > a
-    ]
+    return [series.between(float(steps[a]), float(steps[b - 1])) for a, b in pairwise(edges) if b > a]
 
 
 def _jumps(series: Series, at: int, *, falls: bool) -> bool:
