@@ -35,7 +35,7 @@ FAULTS = {
     "engine_dead": ("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", "crash", ERROR),
     "actor_died": ("ray.exceptions.ActorDiedError: The actor died unexpectedly.", "crash", ERROR),
 }
-"""Kind of fault to the lines that tell of it, the last of which is pointed to, the rule that finds it, and how bad it is."""
+"""Kind of fault to the lines that tell of it, the last of which is pointed to, the rule, and how bad it is."""
 
 
 def test_every_kind_of_fault_has_a_finding(tmp_path: Path) -> None:
