@@ -181,6 +181,6 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert "KL to the reference stays in proportion" in out
     assert "policy/kl_ref  [nat]" in out
     assert "eval/<set>/accuracy" in out
-    assert "policy/kl_old  [nat]" in out
+    assert "'kl' may also mean: policy/kl_ref_seq" in out
     assert main(["monitor", "explain", "kl_drif"]) == 2
     assert "did you mean kl_drift" in capsys.readouterr().err

@@ -85,9 +85,9 @@ def fault(kind: str, message: str, step: int | None = 59, **data: Any) -> EventR
     [
         ("cuda_oom", "torch.OutOfMemoryError: CUDA out of memory.", "out_of_memory", Severity.ERROR),
         ("ray_oom", "1 Workers (tasks / actors) killed due to memory pressure (OOM)", "out_of_memory", Severity.ERROR),
-        ("collective_timeout", "Watchdog caught collective operation timeout", "hang", Severity.ERROR),
-        ("disk_full", "ray/session_1 is over 95% full", "disk", Severity.WARN),
-        ("time_limit", "JOB 12 CANCELLED DUE TO TIME LIMIT", "killed", Severity.WARN),
+        ("nccl_timeout", "Watchdog caught collective operation timeout", "hang", Severity.ERROR),
+        ("disk_nearly_full", "ray/session_1 is over 95% full", "disk", Severity.WARN),
+        ("slurm_limit", "JOB 12 CANCELLED DUE TO TIME LIMIT", "killed", Severity.WARN),
     ],
 )
 def test_a_fault_in_words(tmp_path: Path, kind: str, message: str, code: str, severity: Severity) -> None:
@@ -101,7 +101,7 @@ def test_a_fault_in_words(tmp_path: Path, kind: str, message: str, code: str, se
 
 def test_ranks_that_reported_a_timeout_are_named(tmp_path: Path) -> None:
     """Those that did not are the suspects."""
-    timeouts = [fault("collective_timeout", "OpType=BROADCAST timed out", rank=rank) for rank in (3, 0)]
+    timeouts = [fault("nccl_timeout", "OpType=BROADCAST timed out", rank=rank) for rank in (3, 0)]
     finding = found(judged(tmp_path, [*step_records(healthy_metrics(9)), *timeouts], finished=False), "hang")
     assert finding is not None
     assert finding.message == "OpType=BROADCAST timed out. Ranks 0, 3 reported it."

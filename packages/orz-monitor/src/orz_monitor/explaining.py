@@ -1,20 +1,17 @@
-"""What `orz monitor explain` says: a rule or a metric in a few lines."""
+"""What `orz monitor explain` says: a rule, a phase or a metric."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Final
 
 from orz_cli.errors import UsageError
-from orz_monitor.records import METRICS, PHASES, MetricSpec, describe
+from orz_monitor.metrics.explain import explain
+from orz_monitor.records import METRICS, PHASES
 from orz_monitor.rules import RULES, Rule
-
-_MOST: Final = 8
-"""Metrics explained of those that a word is part of."""
 
 
 def explained(asked: str) -> str:
-    """Explain a rule, a metric or a phase; a word such as `kl` explains the metrics that have it in their names.
+    """Explain a rule, a phase of the step, or the metric that a word such as `kl` means.
 
     Raises:
         UsageError: nothing has such a name; the nearest names are given.
@@ -23,36 +20,23 @@ def explained(asked: str) -> str:
     rule = next((rule for rule in RULES if rule.code == word), None)
     if rule is not None:
         return _rule(rule)
-    exact = describe(asked.strip())
-    if exact is not None:
-        return _metric(exact)
-    if word in PHASES:
-        return f"seconds/{word}\n  {PHASES[word]}; seconds of each step"
-    parts = [spec for spec in METRICS.values() if word and word in spec.name.replace("/", "_").split("_")]
-    if parts:
-        more = [spec.name for spec in parts[_MOST:]]
-        return "\n\n".join(
-            [*(_metric(spec) for spec in parts[:_MOST]), *([f"also: {', '.join(more)}"] if more else [])]
-        )
-    names = [*(rule.code for rule in RULES), *METRICS, *PHASES]
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    raise UsageError(
-        f"no rule and no metric is called {asked!r}",
-        remedy=f"did you mean {', '.join(near)}?" if near else "docs/reference/metrics.md lists all metrics",
-    )
-
-
-def _metric(spec: MetricSpec) -> str:
-    """Explain one metric: unit, meaning, how a step's parts become one value, and which rules look at it."""
-    lines = [f"{spec.name}  [{spec.unit}]", f"  {spec.meaning}", f"  reduction over a step's parts: {spec.reduction}"]
-    rules = [rule.code for rule in RULES if spec.name in (*rule.needs, *rule.needs_any)]
-    if rules:
-        lines.append(f"  rules that need it: {', '.join(rules)}")
-    return "\n".join(lines)
+    phase = word.removeprefix("seconds/")
+    if phase in PHASES:
+        return f"seconds/{phase}  [s]\n  {PHASES[phase]}; seconds of each step"
+    try:
+        return explain(asked)
+    except UsageError:
+        names = [*(name.rsplit("/", 1)[-1] for name in METRICS), *(rule.code for rule in RULES), *PHASES]
+        near = list(dict.fromkeys(difflib.get_close_matches(word, names, n=3, cutoff=0.6)))
+        if not near:
+            raise
+        raise UsageError(
+            f"{asked[:80]!r}: no rule and no metric of that name is known", remedy=f"did you mean {' or '.join(near)}?"
+        ) from None
 
 
 def _rule(rule: Rule) -> str:
-    """Explain one rule: what it looks for, and what it needs for that."""
+    """Explain one rule: what it looks for, what it needs for that, and its thresholds."""
     lines = [f"{rule.code}  [rule]", f"  {rule.title}"]
     if rule.needs:
         lines.append(f"  needs: {', '.join(rule.needs)}")
@@ -60,6 +44,9 @@ def _rule(rule: Rule) -> str:
         lines.append(f"  needs one of: {', '.join(rule.needs_any)}")
     if rule.min_points > 1:
         lines.append(f"  from {rule.min_points} values on")
+    lines += [f"  {name} = {value:g}: {meaning}" for name, (value, meaning) in rule.thresholds.items()]
     if rule.absorbs:
         lines.append(f"  says more than, on the same steps: {', '.join(sorted(rule.absorbs))}")
+    if rule.source:
+        lines.append(f"  why: {rule.source}")
     return "\n".join(lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +25,13 @@ _START_BYTES: Final = 256
 _RECORD: Final = b'{"v":'
 
 
-def load_run(path: Path | str, *, now: float | None = None, dialects: Sequence[type[Dialect]] | None = None) -> Run:
+def load_run(
+    path: Path | str,
+    *,
+    now: float | None = None,
+    dialects: Sequence[type[Dialect]] | None = None,
+    canonical: bool = True,
+) -> Run:
     """Read a run into series stitched over restarts, whatever wrote it.
 
     Args:
@@ -34,6 +39,7 @@ def load_run(path: Path | str, *, now: float | None = None, dialects: Sequence[t
             for standard input), a folder of logs, or a store that `orz_monitor.stores` knows.
         now: the time of judging, seconds since the Unix epoch; the clock's by default.
         dialects: the dialects to read with; all known ones by default.
+        canonical: give metrics our names and units; else a log's or store's own.
 
     Raises:
         UnreadableRunError: nothing is there, it can't be read, part of it is of a later version, or no metric and no
@@ -41,7 +47,7 @@ def load_run(path: Path | str, *, now: float | None = None, dialects: Sequence[t
     """
     now = time.time() if now is None else now
     if str(path) == "-" or is_url(path):
-        return _load_logs([str(path)], Path(path), None, now, dialects)
+        return _load_logs([str(path)], Path(path), None, now, dialects, canonical=canonical)
     path = Path(path)
     if not os.path.lexists(path) and "#" not in path.name:  # `mlruns#run` names one of several runs
         raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
@@ -55,15 +61,20 @@ def load_run(path: Path | str, *, now: float | None = None, dialects: Sequence[t
             return load_records(path, path, path.parent if ours else None, now=now)
         if path.name == CONSOLE_FILE and _starts_with(path, FIRST_LINE) and _is_records(beside):
             return load_records(beside, path.parent, path.parent, now=now)
-    run = _load_store(path, now)
-    if run is not None:
+    if dialects is None and (run := _load_store(path, now, canonical=canonical)) is not None:
         return run
     files = [str(file) for file in log_files(path)] if path.is_dir() else [str(path)]
-    return _load_logs(files, path, path if path.is_dir() else None, now, dialects)
+    return _load_logs(files, path, path if path.is_dir() else None, now, dialects, canonical=canonical)
 
 
 def _load_logs(
-    files: Sequence[str], path: Path, folder: Path | None, now: float, dialects: Sequence[type[Dialect]] | None
+    files: Sequence[str],
+    path: Path,
+    folder: Path | None,
+    now: float,
+    dialects: Sequence[type[Dialect]] | None,
+    *,
+    canonical: bool,
 ) -> Run:
     """Read console logs into one run."""
     log, used = read_log(files, dialects)
@@ -74,31 +85,22 @@ def _load_logs(
         folder=folder,
         now=now,
         dialects=used,
+        canonical=canonical,
     )
     return _refused_if_empty(run, path, log)
 
 
-def _load_store(path: Path, now: float) -> Run | None:
+def _load_store(path: Path, now: float, *, canonical: bool) -> Run | None:
     """Read a store of metrics, where `path` is one."""
     from orz_monitor.stores import open_store  # noqa: PLC0415 - a log on its own does not need it
 
     store = open_store(path)
     if store is None:
         return None
-    from orz_monitor.dialects import known_dialects  # noqa: PLC0415
+    from orz_monitor.store_run import run_of_store  # noqa: PLC0415
 
-    log = Log(columns=list(store.columns))
-    for file in dict.fromkeys(column.file for column in log.columns):
-        log.begin(file)
-    run = stitch(
-        log,
-        name=path.resolve().name,
-        path=log.files[0].path if log.files else path,
-        folder=path if path.is_dir() else None,
-        now=now,
-        dialects=known_dialects(),
-    )
-    return _refused_if_empty(replace(run, restarts=store.restarts or run.restarts), path, log)
+    run, log = run_of_store(store, path, now=now, canonical=canonical)
+    return _refused_if_empty(run, path, log)
 
 
 def _refused_if_empty(run: Run, path: Path, log: Log) -> Run:

@@ -169,9 +169,10 @@ class Precision:
         """`fixed`: so many decimals; `significant`: so many digits; `exact`: all there are."""
         fewest, most = self.decimals
         padded = self.padded or self.num_samples >= _ENOUGH
-        if self.num_samples and 0 < fewest == most <= _MOST_FIXED and padded and not self.exponents:
+        only_zeros = self.digits == 0 and most <= 1  # `0.0` is how Python writes a zero
+        if self.num_samples and 0 < fewest == most <= _MOST_FIXED and padded and not (self.exponents or only_zeros):
             return "fixed"
-        if self.num_samples == 0 or self.digits >= _EXACT_DIGITS:
+        if self.num_samples == 0 or self.digits >= _EXACT_DIGITS or only_zeros:
             return "exact"
         return "significant" if most or self.exponents else "exact"  # counts
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
+from orz_monitor.metrics.peers import spec_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,13 +115,21 @@ def detect(
     """
     if staleness > _STALE:
         return Detected(name="async", why="its samples are on average more than one update old")
-    critic = any(name.startswith("critic/") for name in names)
+    critic = trains_critic(names)
     term, why = _kl_term(names, settings, framework)
     with_critic = "it trains a critic" if critic else "it trains no critic"
     if term is None:
         return Detected(name="ppo" if critic else "grpo", why=with_critic)
     kinds = {(True, True): "rlhf-kl", (True, False): "kl-free", (False, True): "grpo", (False, False): "dapo"}
     return Detected(name=kinds[critic, term], why=f"{with_critic}, and {why}")
+
+
+def trains_critic(names: Collection[str]) -> bool:
+    """Tell whether a run trains a critic, by the metrics it logged.
+
+    verl puts scores and advantages under `critic/` whether or not there is one: only a critic's own metrics tell.
+    """
+    return any(name.startswith("critic/") and spec_of(name) is not None for name in names)
 
 
 def _kl_term(names: Collection[str], settings: Mapping[str, str], framework: str) -> tuple[bool | None, str]:

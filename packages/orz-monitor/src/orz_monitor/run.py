@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.console import Traceback
-from orz_monitor.presets import Detected, detect
-from orz_monitor.records import EventRecord, Line, describe
+from orz_monitor.metrics.peers import spec_of
+from orz_monitor.presets import Detected, detect, trains_critic
+from orz_monitor.records import EventRecord, Line
 from orz_monitor.series import Series, is_usable
 from orz_monitor.settings import settings_of
 
@@ -38,7 +39,7 @@ class Coverage:
     Attributes:
         num_records: records read.
         unreadable: lines that are no record.
-        recognised: names of registered metrics that were logged.
+        recognised: names of known metrics that were logged, ours and peers'.
         unrecognised: other metric names.
     """
 
@@ -70,6 +71,8 @@ class Run:
         files: the files that were read, which `Series.files` counts.
         folded: rows left out because another process of the job had printed the same.
         chosen_preset: the kind of run that the user named; empty where it is to be recognised.
+        problems: parts of a store that could not be read, a line each.
+        config: settings that the log or store itself holds, dotted name to value as text.
     """
 
     name: str
@@ -89,6 +92,8 @@ class Run:
     files: tuple[Path, ...] = ()
     folded: int = 0
     chosen_preset: str = ""
+    problems: tuple[str, ...] = ()
+    config: Mapping[str, str] = field(default_factory=dict)
 
     def series(self, name: str) -> Series:
         """Return a metric's finite values; an empty series if it was not logged."""
@@ -127,7 +132,7 @@ class Run:
     @property
     def settings(self) -> Mapping[str, str]:
         """Its configuration, dotted name to value as text; empty where there is none."""
-        return settings_of(self.folder)
+        return {**self.config, **settings_of(self.folder)}
 
     @property
     def preset(self) -> str:
@@ -143,14 +148,14 @@ class Run:
         return detect(
             self.metrics,
             self.settings,
-            framework=getattr(self, "framework", "orz-train"),
+            framework=self.framework,
             staleness=float(np.median(ages)) if len(ages) else 0.0,
         )
 
     @property
     def has_critic(self) -> bool:
         """Whether a critic is trained."""
-        return any(name.startswith("critic/") for name in self.metrics)
+        return trains_critic(self.metrics)
 
     def marks(self, event: str) -> tuple[int, ...]:
         """Return the steps of all events of one name."""
@@ -167,8 +172,8 @@ class Run:
 def coverage_of(
     names: set[str], *, num_records: int, unreadable: list[Line], known: frozenset[str] = frozenset()
 ) -> Coverage:
-    """Sort metric names into those that are registered or otherwise known, and the others."""
-    recognised = {name for name in names if name in known or describe(name) is not None}
+    """Sort metric names into those of ours, of a peer, or otherwise known, and the others."""
+    recognised = {name for name in names if name in known or spec_of(name) is not None}
     return Coverage(
         num_records=num_records,
         unreadable=tuple(unreadable),

@@ -57,6 +57,16 @@ class Series:
             return np.zeros(len(self), dtype=np.bool_)
         return np.asarray((self.values == 0) & (self.quanta > 0), dtype=np.bool_)
 
+    def resolved(self) -> Series:
+        """Replace values that only read as zero by half of the digit that was not printed.
+
+        A learning rate of 1e-6 printed as `0.000` is something below 0.0005, and not zero.
+        """
+        below = self.below_quantum
+        if self.quanta is None or not below.any():
+            return self
+        return replace(self, values=np.where(below, self.quanta / 2, self.values))
+
     def between(self, first: float, last: float) -> Series:
         """Keep the steps from `first` to `last`, both included."""
         return self._where((self.steps >= first) & (self.steps <= last))

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from orz_monitor.dialects import Dialect, Meaning
 from orz_monitor.dialects.crashes import ended_by, verdict
+from orz_monitor.frameworks import OURS
 from orz_monitor.lanes import without_other_ranks
 from orz_monitor.log import Column, Entry, Event, Log, Row, Tick
-from orz_monitor.records import EventRecord, describe
+from orz_monitor.metrics.peers import spec_of
+from orz_monitor.records import PHASES, EventRecord, describe
 from orz_monitor.run import Run, coverage_of
 from orz_monitor.series import Series
 
@@ -40,9 +42,26 @@ class _Points:
 
 
 def stitch(
-    log: Log, *, name: str, path: Path, folder: Path | None, now: float, dialects: Iterable[type[Dialect]]
+    log: Log,
+    *,
+    name: str,
+    path: Path,
+    folder: Path | None,
+    now: float,
+    dialects: Iterable[type[Dialect]],
+    canonical: bool = True,
 ) -> Run:
-    """Make a run of everything that was read."""
+    """Make a run of everything that was read.
+
+    Args:
+        log: what was read.
+        name: how reports call the run.
+        path: its first file.
+        folder: its folder, or None.
+        now: the time of judging, seconds since the Unix epoch.
+        dialects: those that entries may be of.
+        canonical: give metrics our names and units; else those of whoever logged them.
+    """
     known = {kind.name: kind() for kind in dialects}
     log.entries.sort(key=lambda entry: (entry.file, entry.line))  # what was collected came when it was complete
     framework = _framework(log, known)
@@ -54,7 +73,7 @@ def stitch(
     rows = attempt.rows
     raw = _raw_series(log, rows)
     raw |= _column_series(log.columns, log, framework)
-    metrics, seconds, mapped = _canonical(raw, known, framework)
+    metrics, seconds, mapped = _canonical(raw, known, framework) if canonical else (_as_logged(raw), {}, set())
     steps, lines, times = _steps(rows, log.columns)
     return Run(
         name=name,
@@ -229,7 +248,7 @@ def _canonical(
     metrics: dict[str, Series] = {}
     for (dialect, key), series in raw.items():
         meaning = known[dialect].meaning(key) if dialect in known else None
-        if meaning is None and describe(key) is not None and framework == "orz-train":
+        if meaning is None and framework == OURS and (describe(key) is not None or _is_phase(key)):
             meaning = Meaning(key)
         if meaning is None:
             name = f"{dialect}/{key}" if describe(key) is not None or key in metrics else key
@@ -255,6 +274,19 @@ def _canonical(
             metrics.setdefault(other, _named(series, other, Meaning(other)))
             mapped.add(other)
     return dict(sorted(metrics.items())), dict(sorted(seconds.items())), mapped
+
+
+def _as_logged(raw: Mapping[tuple[str, str], Series]) -> dict[str, Series]:
+    """Return series by their raw keys; where two dialects have the same key, the one with more values keeps it."""
+    found: dict[str, Series] = {}
+    for (dialect, key), series in sorted(raw.items(), key=lambda item: -len(item[1])):
+        found[f"{dialect}/{key}" if key in found else key] = series
+    return dict(sorted(found.items()))
+
+
+def _is_phase(key: str) -> bool:
+    """Tell whether a key is a phase of ours, as `export` writes it."""
+    return key.startswith(_SECONDS) and key.removeprefix(_SECONDS) in PHASES
 
 
 def _chosen(candidates: list[tuple[Meaning, Series]]) -> tuple[Series, list[Series]]:
@@ -321,8 +353,8 @@ def _named(series: Series, name: str, meaning: Meaning) -> Series:
 
 
 def _unit(name: str) -> str:
-    """Return the unit of a registered metric."""
-    spec = describe(name)
+    """Return the unit of a known metric."""
+    spec = spec_of(name)
     return spec.unit if spec is not None else ""
 
 
@@ -370,8 +402,8 @@ def _events(log: Log) -> tuple[EventRecord, ...]:
 
 def _record(event: Event, name: str, step: int | None, log: Log) -> EventRecord:
     """Return an event as a record."""
-    place: dict[str, object] = {"line": event.line}
-    if event.file < len(log.files):
+    place: dict[str, object] = {"line": event.line} if event.line else {}
+    if event.line and event.file < len(log.files):
         place["file"] = str(log.files[event.file].path)
     return EventRecord(
         event=name,

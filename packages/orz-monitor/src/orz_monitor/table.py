@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from orz_monitor.loading import load_run
 from orz_monitor.log import Column
 from orz_monitor.run import Run
-from orz_monitor.stores import open_store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,21 +50,22 @@ class Table:
         return next((column for column in self.columns if column.key == key), None)
 
 
-def read_table(path: Path) -> Table:
-    """Read a run's values from a run folder, or from a store of another tool.
+def read_table(path: Path, *, raw: bool = False) -> Table:
+    """Read a run's values from a run folder, a log, or a store of another tool.
 
-    Metrics of a run folder have their canonical names, and `seconds/<phase>` beside them; keys of a store are those
-    that the trainer wrote.
+    Metrics have their canonical names and units, and `seconds/<phase>` beside them; what has no canonical name keeps
+    its own.
+
+    Args:
+        path: what `load_run` reads.
+        raw: keep the keys and values of whoever logged them.
 
     Raises:
         UnreadableRunError: no run, or several and none was named.
     """
-    store = open_store(path)
-    if store is not None:
-        return Table(name=store.name, columns=store.columns, problems=tuple(str(item) for item in store.problems))
-    run = load_run(path)
-    problems = tuple(f"{run.path}, line {line.number}: {line.error}" for line in run.coverage.unreadable)
-    return Table(name=run.name, columns=_columns_of(run), problems=problems)
+    run = load_run(path, canonical=not raw)
+    lines = (f"{run.path}, line {line.number}: {line.error}" for line in run.coverage.unreadable)
+    return Table(name=run.name, columns=_columns_of(run), problems=(*run.problems, *lines))
 
 
 def _columns_of(run: Run) -> tuple[Column, ...]:

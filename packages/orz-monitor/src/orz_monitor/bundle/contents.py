@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.bundle.redaction import Redactor
-from orz_monitor.engine import judge
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.formats.document import Checked, as_json
+from orz_monitor.judging import Judge
 from orz_monitor.loading import load_run
 
 TAIL_BYTES: Final = 512 << 10
@@ -96,7 +96,7 @@ def _item(name: str, redactor: Redactor, text: Callable[[], str], note: str = ""
 def _findings(path: Path) -> str:
     """Judge the run, as `orz monitor check --json` does."""
     try:
-        return as_json([Checked(path=path, verdict=judge(load_run(path)))]) + "\n"
+        return as_json([Checked(path=path, verdict=Judge.of()(load_run(path), path))]) + "\n"
     except UnreadableRunError as error:
         return as_json([Checked(path=path, error=error)]) + "\n"
 

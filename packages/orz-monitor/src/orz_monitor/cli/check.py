@@ -11,9 +11,13 @@ import typer
 
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
+from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, RuleOption, dialects_with
 from orz_monitor.formats import Format
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orz_monitor.dialects import Dialect
     from orz_monitor.formats.document import Checked
     from orz_monitor.judging import Judge
 
@@ -27,26 +31,21 @@ class FailOn(StrEnum):
 
 def check(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="Run folders, or metrics.jsonl files.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="PATH", help="Run folders, logs, or what other tools keep.", show_default=False),
     ],
     output: Annotated[Format, typer.Option("--format", help="How to write the result.")] = Format.TEXT,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     fail_on: Annotated[FailOn, typer.Option(help="Fail from this severity on.")] = FailOn.ERROR,
-    preset: Annotated[
-        str, typer.Option(metavar="KIND", help="The kind of run: ppo, kl-free, rlhf-kl, grpo, dapo or async.")
-    ] = "",
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Thresholds; by default .orz-monitor.toml beside the run, or here."),
-    ] = None,
+    preset: PresetOption = "",
+    config: ConfigOption = None,
     baseline: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A run that this one must not fall behind.")
     ] = None,
     envelope: Annotated[str, typer.Option(metavar="NAME", help="A published course to keep to, such as orz-7b.")] = "",
-    rule: Annotated[
-        list[str] | None, typer.Option(metavar="MODULE:ATTR", help="A rule of your own; may be repeated.")
-    ] = None,
+    rule: RuleOption = None,
+    dialect: DialectOption = "",
 ) -> None:
     """Judge runs by their metrics: NaNs, entropy, KL, reward, length, stalls and more.
 
@@ -59,19 +58,20 @@ def check(
 
     severity = Severity(fail_on.value)
     judge = Judge.of(preset=preset, config=config, baseline=baseline, envelope=envelope, users=rule or ())
-    checks = [_checked(path, judge) for path in paths]
+    dialects = dialects_with(dialect)
+    checks = [_checked(path, judge, dialects) for path in paths]
     _write(checks, Format.JSON if as_json else output, severity)
     raise typer.Exit(overall(checks, severity).exit_code)
 
 
-def _checked(path: Path, judge: Judge) -> Checked:
+def _checked(path: Path, judge: Judge, dialects: Sequence[type[Dialect]] | None) -> Checked:
     """Read and judge one path; one that can't be read is a result, too."""
     from orz_monitor.errors import UnreadableRunError
     from orz_monitor.formats.document import Checked
     from orz_monitor.loading import load_run
 
     try:
-        return Checked(path=path, verdict=judge(load_run(path), path))
+        return Checked(path=path, verdict=judge(load_run(path, dialects=dialects), path))
     except UnreadableRunError as error:
         return Checked(path=path, error=error)
 

@@ -28,6 +28,7 @@ def compare(
         Path | None, typer.Option("--output", "-o", help="Write an HTML page with charts, too.", show_default=False)
     ] = None,
     *,
+    raw: Annotated[bool, typer.Option("--raw", help="Compare keys and values as they were logged.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="List every metric, not only what differs.")] = False,
 ) -> None:
     """Compare runs where they have come equally far: by step, by tokens trained on, or by time.
@@ -47,7 +48,7 @@ def compare(
     from orz_monitor.publishing import publish
     from orz_monitor.table import read_table
 
-    comparison = aligned([read_table(path) for path in paths], axis)
+    comparison = aligned([read_table(path, raw=raw) for path in paths], axis)
     print_comparison(Console(highlight=False), comparison, everything=everything)
     if output is not None:
         page = as_page(comparison)

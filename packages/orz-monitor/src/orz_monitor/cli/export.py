@@ -28,9 +28,14 @@ def export(
             "--output", "-o", help="The file to write; for tensorboard, a folder of its own.", show_default=False
         ),
     ],
+    *,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Keep the keys and values of the log or store as they are.")
+    ] = False,
 ) -> None:
     """Write all values of a run as a table: a row a step, a column a metric.
 
+    Metrics have our names and units, whoever logged them, unless `--raw` keeps theirs.
     Parquet, CSV and JSON lines keep every digit; TensorBoard's event files hold numbers of 32 bits. What was not
     logged at a step is empty there, not NaN. The path of what was written goes to stdout.
     """
@@ -38,7 +43,7 @@ def export(
     from orz_monitor.export.writing import export as write
     from orz_monitor.table import read_table
 
-    table = read_table(path)
+    table = read_table(path, raw=raw)
     for problem in table.problems[:_MOST_SHOWN]:
         show_warning(problem)
     if len(table.problems) > _MOST_SHOWN:

@@ -8,18 +8,29 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, RuleOption, dialects_with
+
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a metrics.jsonl.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, a log, or what another tool keeps.", show_default=False)
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A .html, .md or .json file; by default report.html in the run folder."),
     ] = None,
+    *,
+    preset: PresetOption = "",
+    config: ConfigOption = None,
+    rule: RuleOption = None,
+    dialect: DialectOption = "",
 ) -> None:
     """Write a run as one page: verdict, findings, charts of every metric, where the time went.
 
     The page is one file and needs no network. Its path goes to stdout.
     """
+    from orz_monitor.judging import Judge
     from orz_monitor.report.writing import write_report
 
-    typer.echo(write_report(run, output))
+    judge = Judge.of(preset=preset, config=config, users=rule or ())
+    typer.echo(write_report(run, output, judge=judge, dialects=dialects_with(dialect)))

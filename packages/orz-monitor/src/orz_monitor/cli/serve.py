@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption, judge_of
+
 
 def serve(
     path: Annotated[
@@ -15,6 +17,9 @@ def serve(
         typer.Argument(metavar="PATH", help="A log, a run folder, or a folder of run folders.", show_default=False),
     ],
     *,
+    preset: PresetOption = "",
+    config: ConfigOption = None,
+    rule: RuleOption = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 9464,
     host: Annotated[str, typer.Option(help="Address to bind to; others than loopback let the network read.")] = (
         "127.0.0.1"
@@ -31,7 +36,7 @@ def serve(
     from orz_monitor.serve.server import ReportServer
     from orz_monitor.tail.source import Source
 
-    live = LiveReport(Source(path))
+    live = LiveReport(Source(path), judge_of(path, preset=preset, config=config, users=rule or ()))
     with ReportServer(live, host=host, port=port, hosts=tuple(allow_host or ())) as server:
         live.start()
         typer.echo(server.url)

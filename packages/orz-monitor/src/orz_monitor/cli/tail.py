@@ -10,10 +10,14 @@ import typer
 
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
+from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption, judge_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
+    from orz_monitor.engine import Verdict
     from orz_monitor.run import Run
     from orz_monitor.tail.source import Source
 
@@ -28,6 +32,9 @@ def tail(
         ),
     ],
     *,
+    preset: PresetOption = "",
+    config: ConfigOption = None,
+    rule: RuleOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text; the default in a pipe.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Show how the run stands now, and leave.")] = False,
     stay: Annotated[bool, typer.Option("--stay", help="Go on when the run has ended; it may be resumed.")] = False,
@@ -46,23 +53,24 @@ def tail(
     from orz_monitor.tail.source import Source
 
     console = Console(highlight=False)
+    judge = judge_of(path, preset=preset, config=config, users=rule or ())
     run: Run | None
     with Source(path) as source:
         if once:
-            run = _snapshot(source, path, console)
+            run = _snapshot(source, path, console, judge)
         elif plain or not console.is_terminal or console.is_dumb_terminal:
             from orz_monitor.tail.plain import PlainLines
 
-            run, _ = PlainLines(source, typer.echo, stay=stay).follow()
+            run, _ = PlainLines(source, typer.echo, stay=stay, judge_run=judge).follow()
         else:
             from orz_monitor.tail.screen import Screen
 
-            run, _ = Screen(source, console, stay=stay).show()
+            run, _ = Screen(source, console, stay=stay, judge_run=judge).show()
     failed = run is not None and str(run.state) == "failed"
     raise typer.Exit(ExitCode.FAILED if failed else ExitCode.OK)
 
 
-def _snapshot(source: Source, path: Path, console: Console) -> Run:
+def _snapshot(source: Source, path: Path, console: Console, judge: Callable[[Run], Verdict]) -> Run:
     """Read all there is, print one picture, and return the run.
 
     Raises:
@@ -70,7 +78,6 @@ def _snapshot(source: Source, path: Path, console: Console) -> Run:
     """
     import time
 
-    from orz_monitor.engine import judge
     from orz_monitor.loading import load_run
     from orz_monitor.tail.source import newest_run
     from orz_monitor.tail.view import View

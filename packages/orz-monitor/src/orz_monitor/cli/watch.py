@@ -10,6 +10,7 @@ import typer
 
 from orz_cli.findings import Severity
 from orz_monitor.cli.check import FailOn
+from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption
 
 
 def watch(
@@ -30,6 +31,9 @@ def watch(
         typer.Option(help="Where to remember what was told; by default in the user's folder.", show_default=False),
     ] = None,
     *,
+    preset: PresetOption = "",
+    config: ConfigOption = None,
+    rule: RuleOption = None,
     once: Annotated[bool, typer.Option("--once", help="Look once, and leave.")] = False,
 ) -> None:
     """Watch a run and tell of each new finding, until the run is over.
@@ -41,10 +45,12 @@ def watch(
     import time
 
     from orz_cli.exits import ExitCode
+    from orz_monitor.judging import Judge
     from orz_monitor.watch.following import Watch
     from orz_monitor.watch.memory import Memory, default_file
     from orz_monitor.watch.notify import notifier
 
+    judge = Judge.of(preset=preset, config=config, users=rule or ())
     tell = notifier(notify)
     memory = Memory.load(state if state is not None else default_file(path, notify))
     watching = Watch(
@@ -53,6 +59,7 @@ def watch(
         memory=memory,
         severity=Severity(severity.value),
         say=lambda text: typer.echo(text, err=True),
+        judge=judge,
     )
     verdict = watching.look()
     while not once and not watching.done(verdict):

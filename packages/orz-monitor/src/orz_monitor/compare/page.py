@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
-from string import Template
 from typing import Final
 
 import numpy as np
@@ -15,6 +11,7 @@ from orz_monitor.compare.alignment import CLEAR, Comparison, Line, Row
 from orz_monitor.compare.text import difference, distance, range_of
 from orz_monitor.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, thinned, ticks, y_scale
 from orz_monitor.report.escape import escaped
+from orz_monitor.report.html import framed
 from orz_monitor.stats import smooth
 from orz_monitor.units import shown
 
@@ -38,16 +35,7 @@ def as_page(comparison: Comparison) -> str:
         names = " · ".join(f"<code>{escaped(name)}</code>" for name in comparison.only_some)
         body.append(f'<h2>Not in every run</h2><p class="names">{names}</p>')
     body.append(f"<footer>orz monitor compare {escaped(__version__)}</footer>")
-    digest = base64.b64encode(hashlib.sha256(b"").digest()).decode()
-    templates = resources.files("orz_monitor.report").joinpath("templates")
-    return Template(templates.joinpath("report.html").read_text(encoding="utf-8")).substitute(
-        title=escaped(title),
-        verdict_word="compared",
-        css=templates.joinpath("report.css").read_text(encoding="utf-8") + _STYLES,
-        script="",
-        script_hash=f"sha256-{digest}",
-        body="\n".join(body),
-    )
+    return framed(title, "compared", "\n".join(body), styles=_STYLES)
 
 
 _STYLES: Final = "\n" + "\n".join(

@@ -37,6 +37,8 @@ KINDS: Final = {
 
 _STOPS: Final = {"signal", "slurm_limit"}
 """Kinds by which somebody stopped the run from outside."""
+_WAITS: Final = {"no_resources"}
+"""Kinds that a run waits for to pass, which is no end."""
 _SHAPES: Final = (
     ("cuda_oom", rb"CUDA out of memory|torch\.(?:cuda\.)?OutOfMemoryError|HIP out of memory|CUDA error: out of memory"),
     (
@@ -83,7 +85,8 @@ class Crashes(Dialect):
         b"Traceback (most recent call last)",
         b"Watchdog caught collective",
         b"memory pressure",
-        b"out of memory",
+        b"ut of memory",  # the kernel begins a sentence with it
+        b"oom_kill event",
         b"CUDA error: ",
         b" death signal",
         b"SignalException",
@@ -172,6 +175,7 @@ class Crashes(Dialect):
                 "kind": kind,
                 "message": shown_safely(segment.text.strip()),
                 "count": self._counts[kind],
+                **({"rank": segment.origin.rank} if segment.origin.rank is not None else {}),
                 **(data or {}),
             },
         )
@@ -190,7 +194,7 @@ def verdict(entries: Sequence[Entry]) -> Event | None:
             steps.add(entry.step)
             if len(steps) > _FOLLOWED_BY_STEPS:
                 break
-        elif isinstance(entry, Event) and entry.event == "fault":
+        elif isinstance(entry, Event) and entry.event == "fault" and entry.data.get("kind") not in _WAITS:
             ends.append(entry)
     if last_finish >= 0 and not steps:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orz_cli.findings import Severity
+from orz_monitor.engine import Ignored
 from orz_monitor.findings import Evidence, Finding
 from orz_monitor.report.charts import sparkline
 from orz_monitor.report.content import Content
@@ -19,8 +20,30 @@ def findings(content: Content) -> str:
     if not verdict.findings:
         looked = f"{len(verdict.passed)} rules looked and found nothing"
         looked += f"; {len(verdict.not_evaluated)} could not judge." if verdict.not_evaluated else "."
-        return f'<h2>Findings</h2><div class="card clean">{looked}</div>'
-    return "<h2>Findings</h2>" + "".join(_finding(content, finding) for finding in verdict.findings)
+        return f'<h2>Findings</h2><div class="card clean">{looked}</div>{_ignored(content)}'
+    cards = "".join(_finding(content, finding) for finding in verdict.findings)
+    return f"<h2>Findings</h2>{cards}{_ignored(content)}"
+
+
+def _ignored(content: Content) -> str:
+    """List the findings that the configuration takes out of the verdict, and why."""
+    if not content.verdict.ignored:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escaped(item.finding.code)}</td><td>{with_code(item.finding.message)}</td>"
+        f"<td>{escaped(_reason(item))}</td></tr>"
+        for item in content.verdict.ignored
+    )
+    return (
+        f"<details><summary>Ignored, as the configuration says: {len(content.verdict.ignored)}</summary>"
+        '<div class="card saves"><table><thead><tr><th>rule</th><th>what was found</th><th>why it is ignored</th>'
+        f"</tr></thead><tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+def _reason(item: Ignored) -> str:
+    """Say why a finding is ignored, and how long."""
+    return f"{item.reason} (until {item.until})" if item.until else item.reason
 
 
 def _finding(content: Content, finding: Finding) -> str:

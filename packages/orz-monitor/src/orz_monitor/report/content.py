@@ -10,6 +10,7 @@ import numpy as np
 
 from orz_cli.findings import Severity, Status
 from orz_monitor.engine import Verdict
+from orz_monitor.metrics.peers import PEERS, spec_of
 from orz_monitor.records import METRICS, PHASES, describe
 from orz_monitor.report.excerpts import Excerpt, excerpts_of
 from orz_monitor.report.facts import Facts, gather_facts
@@ -90,6 +91,9 @@ _HEADINGS = {
     "tokens": "Cost and data",
     "sync": "Cost and data",
     "memory": "Cost and data",
+    "engine": "Cost and data",
+    "balance": "Cost and data",
+    "idle": "Cost and data",
 }
 _ORDER = (
     "Reward and evaluation",
@@ -118,10 +122,10 @@ def verdict_words(verdict: Verdict) -> tuple[str, str]:
 def gather(verdict: Verdict) -> Content:
     """Collect what a report shows about a judged run."""
     run = verdict.run
-    known = list(METRICS)
+    known = [*METRICS, *PEERS]
     groups: dict[str, list[Summary]] = {heading: [] for heading in _ORDER}
     for name in sorted(run.metrics, key=lambda name: _place(name, known)):
-        heading = _HEADINGS.get(name.split("/")[0], _ORDER[-1]) if describe(name) else _ORDER[-1]
+        heading = _HEADINGS.get(name.split("/")[0], _ORDER[-1]) if spec_of(name) else _ORDER[-1]
         groups[heading].append(summarise(run.metrics[name]))
     logged = {spec.name for name in run.metrics if (spec := describe(name)) is not None}
     return Content(
@@ -140,7 +144,7 @@ def gather(verdict: Verdict) -> Content:
 
 def summarise(series: Series) -> Summary:
     """Put a series into numbers."""
-    spec = describe(series.name)
+    spec = spec_of(series.name)
     values = series.finite().values
     empty = not len(values)
     first, last = (float("nan"), float("nan")) if empty else ends(values)
@@ -159,8 +163,8 @@ def summarise(series: Series) -> Summary:
 
 def _place(name: str, known: list[str]) -> tuple[int, str]:
     """Return the sort key of a metric: the registry's order, then the alphabet."""
-    spec = describe(name)
-    return (known.index(spec.name) if spec else len(known), name)
+    spec = spec_of(name)
+    return (known.index(spec.name) if spec and spec.name in known else len(known), name)
 
 
 def _needless(name: str, run: Run) -> bool:

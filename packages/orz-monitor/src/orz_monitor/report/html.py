@@ -42,13 +42,26 @@ def page(title: str, word: str, body: str, *, live: bool = False) -> str:
         body: HTML.
         live: whether the page asks its server for what is new.
     """
-    script = page_script(live=live)
+    return framed(title, word, body, script=page_script(live=live), policy=page_policy(live=live))
+
+
+def framed(title: str, word: str, body: str, *, script: str = "", policy: str = "", styles: str = "") -> str:
+    """Return the frame that all pages of orz monitor share around a body.
+
+    Args:
+        title: name of what is shown.
+        word: the verdict.
+        body: HTML.
+        script: JavaScript that the policy allows.
+        policy: the page's Content-Security-Policy; one without scripts by default.
+        styles: CSS beside that of reports.
+    """
     return Template(_template("report.html")).substitute(
         title=escaped(title),
         verdict_word=escaped(word),
-        css=_template("report.css"),
+        css=_template("report.css") + styles,
         script=script,
-        policy=page_policy(live=live),
+        policy=policy or _policy(script),
         body=body,
     )
 
@@ -60,8 +73,13 @@ def page_script(*, live: bool) -> str:
 
 def page_policy(*, live: bool) -> str:
     """Return the policy that lets a page run its own script and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(page_script(live=live).encode()).digest()).decode()
-    return _POLICY.format(script=f"sha256-{digest}", connect="connect-src 'self'; " if live else "")
+    return _policy(page_script(live=live), connect="connect-src 'self'; " if live else "")
+
+
+def _policy(script: str, *, connect: str = "") -> str:
+    """Return the policy that lets one script run; `connect` is what it may talk to."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _POLICY.format(script=f"sha256-{digest}", connect=connect)
 
 
 def _template(name: str) -> str:

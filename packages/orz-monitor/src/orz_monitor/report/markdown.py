@@ -23,6 +23,11 @@ def as_markdown(content: Content) -> str:
     ]
     for finding in content.verdict.findings:
         lines += _finding(finding)
+    lines += _table(
+        "Ignored",
+        ("rule", "what was found", "why it is ignored"),
+        [(item.finding.code, item.finding.message, item.reason) for item in content.verdict.ignored],
+    )
     rows = [
         (s.name, shown(s.first), shown(s.last), shown(s.lowest), shown(s.highest), _unit(s.unit))
         for summaries in content.groups.values()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from orz_cli.errors import UsageError
-from orz_monitor.engine import judge
+from orz_monitor.dialects import Dialect
+from orz_monitor.judging import Judge
 from orz_monitor.loading import load_run
 from orz_monitor.report.content import Content, gather
 from orz_monitor.report.data import as_data
@@ -23,12 +24,20 @@ _FORMS: Final[Mapping[str, Callable[[Content], str]]] = {
 }
 
 
-def write_report(run: Path, output: Path | None = None) -> Path:
+def write_report(
+    run: Path,
+    output: Path | None = None,
+    *,
+    judge: Judge | None = None,
+    dialects: Sequence[type[Dialect]] | None = None,
+) -> Path:
     """Write the report of a run and return where it is.
 
     Args:
         run: a run folder or a records file.
         output: the file; its ending chooses the form. By default `report.html` beside the records.
+        judge: what judges the run; our rules and the configuration beside the run by default.
+        dialects: the dialects to read with; all known ones by default.
 
     Raises:
         UnreadableRunError: there is no run to report on.
@@ -39,9 +48,10 @@ def write_report(run: Path, output: Path | None = None) -> Path:
             f"{output}: a report is written as {', '.join(_FORMS)}, not as '{output.suffix}'",
             remedy="give --output a name that ends in one of them",
         )
-    loaded = load_run(run)
+    loaded = load_run(run, dialects=dialects)
+    verdict = (judge or Judge.of())(loaded, run)
     target = output if output is not None else loaded.path.parent / "report.html"
-    text = _FORMS[target.suffix.lower()](gather(judge(loaded)))
+    text = _FORMS[target.suffix.lower()](gather(verdict))
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         unfinished.write_text(text, encoding="utf-8", newline="\n")

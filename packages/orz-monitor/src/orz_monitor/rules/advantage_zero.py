@@ -38,7 +38,7 @@ class Limits:
 
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans in which rewards differ and advantages do not, although not all groups agree."""
-    size = run.series("advantage/abs_mean")
+    size = run.series("advantage/abs_mean").resolved()
     spread = run.series("reward/std").at(size.steps)
     agree = run.series("rollout/zero_variance_frac").at(size.steps)
     wrong = (size.values < limits.smallest) & (spread > limits.spread) & ~(agree >= 1)

@@ -7,6 +7,7 @@ from typing import Final
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
 from orz_monitor.rules.base import NoLimits, Rule
+from orz_monitor.rules.faults import last_error, last_words, place_of
 from orz_monitor.run import Run, State
 
 _CAUSES: Final = (
@@ -17,36 +18,43 @@ _CAUSES: Final = (
     ),
 )
 
+_TITLES: Final = {
+    "cuda_error": "A CUDA kernel failed",
+    "segfault": "A process crashed in native code",
+    "port_taken": "A port was in use",
+    "disk_full": "The disk is full",
+    "engine_dead": "The inference engine died",
+    "actor_died": "A Ray actor died",
+}
+"""Kind of fault to what a finding calls it; memory, timeouts and disks have rules of their own."""
+
 
 def check(run: Run, _: NoLimits) -> list[Finding]:
     """Report an error event or a traceback at the end of the console log."""
     if run.state is not State.FAILED:
         return []
     last = int(run.steps[-1]) if len(run.steps) else None
-    reason = _reason(run)
+    error = last_error(run)
+    words = last_words(run).strip()
+    reason = words.splitlines()[0][:300] if words else ""
+    file, line = place_of(error) if error is not None else (None, None)
+    if file is None and run.traceback is not None:
+        file, line = run.traceback.path, run.traceback.line
+    title = _TITLES.get(str(error.data.get("kind", "")), "") if error is not None else ""
     return [
         Finding(
             code="crash",
             severity=Severity.ERROR,
-            title="The run failed",
+            title=title or "The run failed",
             message=f"The run ended {'before its first step' if last is None else f'after step {last}'} with an error"
             + (f": {reason}" if reason else "."),
             causes=_CAUSES,
             first_step=last,
             last_step=last,
-            file=run.traceback.path if run.traceback is not None else None,
-            line=run.traceback.line if run.traceback is not None else None,
+            file=file,
+            line=line,
         )
     ]
-
-
-def _reason(run: Run) -> str:
-    """Return the error's own words: the event's, or the traceback's last line."""
-    for event in reversed(run.events):
-        if event.event == "error":
-            message = str(event.data.get("message", "")).strip()
-            return message.splitlines()[0][:300] if message else ""
-    return run.traceback.exception if run.traceback is not None else ""
 
 
 RULE = Rule(code="crash", title="the run did not end with an error", check=check, absorbs=frozenset({"stall"}))

@@ -17,9 +17,19 @@ _CAUSES: Final = (
     ),
 )
 
+_STORE_CAUSES: Final = (
+    Cause(
+        what="it was copied while it was written, or the disk was full",
+        confirm="the place that the message names is near the end of the file",
+        try_="copy it again when the run is over",
+    ),
+)
+
 
 def check(run: Run, _: NoLimits) -> list[Finding]:
-    """Report unreadable lines: what a kill tears is information, anything else a warning."""
+    """Report what can't be read of records or a store: what a kill tears is information, anything else a warning."""
+    if run.problems:
+        return [_of_store(run)]
     lines = run.coverage.unreadable
     if not lines:
         return []
@@ -40,6 +50,19 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
             line=first.number,
         )
     ]
+
+
+def _of_store(run: Run) -> Finding:
+    """Report the parts of another tool's store that can't be read."""
+    count = len(run.problems)
+    return Finding(
+        code="damaged_records",
+        severity=Severity.WARN,
+        title="Unreadable records",
+        message=f"{count} part{'s' if count > 1 else ''} of the store can't be read; the first: {run.problems[0]}.",
+        causes=_STORE_CAUSES,
+        caveat="A store that is still being written may end within a record.",
+    )
 
 
 RULE = Rule(code="damaged_records", title="every record can be read", check=check)

@@ -8,7 +8,7 @@ from typing import Final
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.faults import DISK_FULL, faults, last_step, place_of, said
+from orz_monitor.rules.faults import DISK_FULL, DISK_NEARLY_FULL, faults, last_step, place_of, said
 from orz_monitor.run import Run
 from orz_monitor.units import shown
 
@@ -30,12 +30,16 @@ class Limits:
 
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Report warnings of a full disk as one finding, and too little free space where a node saves."""
-    return [*_told(run), *_left(run, limits)]
+    return [
+        *_told(run, DISK_FULL, "A disk is full"),
+        *_told(run, DISK_NEARLY_FULL, "A disk is nearly full"),
+        *_left(run, limits),
+    ]
 
 
-def _told(run: Run) -> list[Finding]:
+def _told(run: Run, kind: str, title: str) -> list[Finding]:
     """Report what the log says: how often, and when first and last."""
-    events = faults(run, {DISK_FULL})
+    events = faults(run, {kind})
     if not events:
         return []
     file, line = place_of(events[0])
@@ -46,7 +50,7 @@ def _told(run: Run) -> list[Finding]:
         Finding(
             code="disk",
             severity=Severity.WARN,
-            title="A disk is full",
+            title=title,
             message=f"The log says {times}: {said(events[0]) or 'no space left'}.",
             causes=_CAUSES,
             first_step=steps[0],

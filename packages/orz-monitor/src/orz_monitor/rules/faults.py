@@ -1,7 +1,8 @@
 """Faults that a log states in words: how rules find them among a run's events.
 
-A dialect records each as an event `fault` or `notice`, whose `data` has a `kind` of those below, the words of the log
-as `message`, and where it is known the rank, the operation and so on.
+A dialect records each as an event `fault` or `notice`, whose `data` has a `kind` of `dialects.crashes.KINDS` (or
+`disk_nearly_full`), the words of the log as `message`, the place as `file` and `line`, and the `rank` where one is
+known. The one that ended the run comes once more at the end, as `error` or `interrupted`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ CUDA_OOM: Final = "cuda_oom"
 HOST_OOM: Final = "host_oom"
 RAY_OOM: Final = "ray_oom"
 KV_OOM: Final = "kv_oom"
-COLLECTIVE_TIMEOUT: Final = "collective_timeout"
+COLLECTIVE_TIMEOUT: Final = "nccl_timeout"
 DISK_FULL: Final = "disk_full"
+DISK_NEARLY_FULL: Final = "disk_nearly_full"
 SIGNAL: Final = "signal"
-TIME_LIMIT: Final = "time_limit"
+TIME_LIMIT: Final = "slurm_limit"
 NO_RESOURCES: Final = "no_resources"
-MEMORY_PRESSURE: Final = "memory_pressure"
 _EVENTS: Final = frozenset({"fault", "notice"})
 _SAID: Final = {
     "CUDA out of memory": CUDA_OOM,
@@ -69,11 +70,16 @@ def place_of(event: EventRecord) -> tuple[Path | None, int | None]:
     return Path(file) if isinstance(file, str) else None, line if isinstance(line, int) else None
 
 
+def last_error(run: Run) -> EventRecord | None:
+    """Return the error that ended a run, as far as its records tell, or None."""
+    return next((event for event in reversed(run.events) if event.event == "error"), None)
+
+
 def last_words(run: Run) -> str:
     """Return the message of the error that ended a run; empty where there is none."""
-    for event in reversed(run.events):
-        if event.event == "error":
-            return str(event.data.get("message", ""))
+    error = last_error(run)
+    if error is not None:
+        return str(error.data.get("message", ""))
     return run.traceback.exception if run.traceback is not None else ""
 
 

@@ -44,9 +44,9 @@ class Limits:
 
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Find spans without a gradient in steps whose rewards differ and whose learning rate is not 0."""
-    norm = run.series("policy/grad_norm")
-    spread = run.series("reward/std").at(norm.steps)
-    rate = run.series("policy/lr").at(norm.steps)
+    norm = run.series("policy/grad_norm").resolved()
+    spread = run.series("reward/std").resolved().at(norm.steps)
+    rate = run.series("policy/lr").resolved().at(norm.steps)
     frozen = run.series("policy/frozen").at(norm.steps)
     to_learn = ~(spread <= 0) & ~(rate <= 0) & ~(frozen >= 1)
     none = persistent((norm.values < limits.smallest) & to_learn, limits.hits, limits.window)

@@ -13,12 +13,16 @@ from orz_monitor.findings import Cause, Evidence, Finding, milder
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.rules.stretches import stretches
 from orz_monitor.run import Run
+from orz_monitor.series import Series
 from orz_monitor.stats import Array, episodes, persistent, trailing_median, trend
 from orz_monitor.units import shown
 
 LONG_RUN: Final = 60
 """Steps; a shorter run's early level is that of its first third."""
+_OWN_LEVEL: Final = 10
+"""Steps with one reference; fewer have no level of their own, and that of the reference before serves."""
 _CAUSES: Final = (
     Cause(
         what="the learning rate is too high for this KL coefficient",
@@ -50,22 +54,30 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find KL that is very large, or has grown far beyond its own early level while the reward gained nothing."""
-    kl = run.series("policy/kl_ref")
-    early = kl.values[10:30] if len(kl) >= LONG_RUN else kl.values[: max(5, len(kl) // 3)]
-    baseline = max(float(np.median(early)), limits.smallest_baseline)
-    recent = trailing_median(kl.values, 5)
-    far = (recent > limits.factor * baseline) | (recent > limits.warn_nats)
-    found = [
-        _finding(run, baseline, recent, first, last, limits)
-        for first, last in episodes(persistent(far, 3, 5), join=pause(len(kl)))
-    ]
+    """Find KL that is very large, or has grown far beyond its own early level while the reward gained nothing.
+
+    A reference that becomes the policy, or a restart with another one, begins a new level.
+    """
+    found: list[Finding | None] = []
+    baseline = limits.smallest_baseline
+    for kl in stretches(run.series("policy/kl_ref"), resets=run.marks("ref_update"), restarts=run.restarts, falls=True):
+        if len(kl) >= _OWN_LEVEL:
+            early = kl.values[10:30] if len(kl) >= LONG_RUN else kl.values[: max(5, len(kl) // 3)]
+            baseline = max(float(np.median(early)), limits.smallest_baseline)
+        recent = trailing_median(kl.values, 5)
+        far = (recent > limits.factor * baseline) | (recent > limits.warn_nats)
+        found += [
+            _finding(run, kl, baseline, recent, span, limits)
+            for span in episodes(persistent(far, 3, 5), join=pause(len(kl)))
+        ]
     return [finding for finding in found if finding is not None]
 
 
-def _finding(run: Run, baseline: float, recent: Array, first: int, last: int, limits: Limits) -> Finding | None:
+def _finding(
+    run: Run, kl: Series, baseline: float, recent: Array, span: tuple[int, int], limits: Limits
+) -> Finding | None:
     """Describe one span, graded by its size and by what the reward did while KL grew."""
-    kl = run.series("policy/kl_ref")
+    first, last = span
     begins, ends = int(kl.steps[first]), int(kl.steps[last])
     peak = float(recent[first : last + 1].max())
     high = int(np.argmax(recent[: last + 1] > 0.8 * peak))
@@ -78,7 +90,7 @@ def _finding(run: Run, baseline: float, recent: Array, first: int, last: int, li
         return None
     else:
         severity = Severity.ERROR if outcome is Progress.FALLING and peak > limits.warn_nats else Severity.WARN
-    doubling = _doubling_steps(run, high)
+    doubling = _doubling_steps(kl, high)
     growth = f", doubling every {shown(doubling)} steps" if doubling < limits.doubling_steps else ""
     return Finding(
         code="kl_drift",
@@ -103,9 +115,8 @@ def _finding(run: Run, baseline: float, recent: Array, first: int, last: int, li
     )
 
 
-def _doubling_steps(run: Run, last: int) -> float:
+def _doubling_steps(kl: Series, last: int) -> float:
     """Return the steps in which KL doubled over the last 20 of a span; infinity where it did not grow."""
-    kl = run.series("policy/kl_ref")
     part = slice(max(0, last - 19), last + 1)
     values = kl.values[part]
     growth = trend(kl.steps[part][values > 0], np.log(values[values > 0]))

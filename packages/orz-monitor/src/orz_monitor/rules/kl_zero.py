@@ -32,10 +32,10 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Tell whether the last 20 values and more are all 0, while the learning rate is not."""
-    kl = run.series("policy/kl_ref")
+    """Tell whether the last 20 values and more are all exactly 0, while the learning rate is not."""
+    kl = run.series("policy/kl_ref").resolved()
     last = kl.values[-limits.steps :]
-    rate = run.series("policy/lr").between(kl.steps[-len(last)], kl.steps[-1]).values
+    rate = run.series("policy/lr").resolved().between(kl.steps[-len(last)], kl.steps[-1]).values
     frozen = run.series("policy/frozen").at(kl.steps[-1:])[0] == 1
     if len(last) < limits.steps or last.any() or frozen or (len(rate) and not rate.any()):
         return []
@@ -48,7 +48,6 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             message=f"KL to the reference was exactly 0 in the last {limits.steps} steps, {begins} to {ends}.",
             evidence=(Evidence(metric="policy/kl_ref", observed=0.0, observed_is=f"steps {begins} to {ends}"),),
             causes=_CAUSES,
-            caveat="Printed with three decimals, a KL below 0.0005 reads as 0.",
             first_step=begins,
             last_step=ends,
         )

@@ -20,11 +20,6 @@ _ENDED: Final = (
         confirm="the rate fell to 0 and stays there; compare the planned steps with those of the schedule",
         try_="set `policy.optimizer.schedule=constant`, or correct the number of steps",
     ),
-    Cause(
-        what="the rate is printed with too few digits",
-        confirm="it reads 0.000 from the first step on",
-        try_="nothing; read it from the metrics file",
-    ),
 )
 _LEAPT: Final = (
     Cause(
@@ -56,7 +51,7 @@ class Limits:
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Look at the end of the policy's rate, at leaps, and at its size against the critic's."""
     rate = run.series("policy/lr")
-    return [*_ended(run, rate, limits), *_leaps(run, rate, limits), *_unusual(run, rate, limits)]
+    return [*_ended(run, rate.resolved(), limits), *_leaps(run, rate, limits), *_unusual(run, rate, limits)]
 
 
 def _ended(run: Run, rate: Series, limits: Limits) -> list[Finding]:

@@ -12,6 +12,7 @@ from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import recovered, warmup_end
 from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.rules.stretches import stretches
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import Array, Mask, episodes, persistent
@@ -99,9 +100,15 @@ def check(run: Run, limits: Limits) -> list[Finding]:
 
 
 def _of(run: Run, watched: Watched, limits: Limits) -> list[Finding]:
-    """Find the ramps of one metric, one way."""
-    series = run.series(watched.metric)
-    series = series.between(warmup_end(run), np.inf)
+    """Find the ramps of one metric, one way; a restart that moved its level, or a new reference, begins anew."""
+    series = run.series(watched.metric).between(warmup_end(run), np.inf)
+    resets = run.marks("ref_update") if watched.metric == "policy/kl_ref" else ()
+    parts = stretches(series, resets=resets, restarts=run.restarts)
+    return [finding for part in parts for finding in _in_part(run, part, watched, limits)]
+
+
+def _in_part(run: Run, series: Series, watched: Watched, limits: Limits) -> list[Finding]:
+    """Find the ramps in a part of a series that shares a level."""
     if len(series) < _WINDOW // 2 + _GAP:
         return []
     outside, edge = _outside(series, watched, limits)

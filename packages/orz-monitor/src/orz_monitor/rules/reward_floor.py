@@ -12,6 +12,7 @@ from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
+from orz_monitor.stats import Array
 from orz_monitor.units import shown
 
 _CAUSES: Final = (
@@ -31,6 +32,14 @@ _CAUSES: Final = (
         try_="resume from the last checkpoint whose evaluation was good",
     ),
 )
+
+_WRECKED: Final = Cause(
+    what="an update wrecked the policy: its learning rate is far too high",
+    confirm="the reward was above this before; `policy/grad_norm`, `policy/entropy` or `rollout/truncated_frac` leapt "
+    "where it fell",
+    try_="divide `policy.optimizer.lr` by 10, and resume from before the fall",
+)
+"""The likeliest cause where the reward function has found right answers before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,12 +75,17 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                     baseline_is="median of the 10 steps before",
                 ),
             ),
-            causes=_CAUSES,
+            causes=(_WRECKED, *_CAUSES[::-1]) if len(before) and _fell(before, reward.values[-1], limits) else _CAUSES,
             caveat="With very few samples a step, a hard task can start with a long row of zeros.",
             first_step=begins,
             last_step=ends,
         )
     ]
+
+
+def _fell(before: Array, value: float, limits: Limits) -> bool:
+    """Tell whether the reward was higher before it came to stand still."""
+    return bool(np.median(before) > value + limits.same)
 
 
 RULE = Rule(

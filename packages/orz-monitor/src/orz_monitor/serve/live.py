@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from orz_cli.errors import OrzError
-from orz_monitor.engine import Verdict
+from orz_monitor.engine import Verdict, judge
 from orz_monitor.report.content import gather, verdict_words
 from orz_monitor.report.data import as_data
 from orz_monitor.report.escape import escaped
 from orz_monitor.report.html import body_of, page
+from orz_monitor.run import Run
 from orz_monitor.serve.exposition import exposition
 from orz_monitor.tail.judging import Judging
 from orz_monitor.tail.source import Source
@@ -23,9 +25,11 @@ class LiveReport:
 
     Args:
         source: what is followed.
+        judge_run: what judges; the rules by default.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, judge_run: Callable[[Run], Verdict] = judge) -> None:
+        self._judge_run = judge_run
         self._source = source
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -100,7 +104,7 @@ class LiveReport:
 
     def _follow(self) -> None:
         """Read and judge until stopped."""
-        judging = Judging(self._source)
+        judging = Judging(self._source, self._judge_run)
         while not self._stopping.is_set():
             try:
                 busy = self._source.poll()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from orz_monitor.engine import Verdict
+from orz_monitor.engine import Verdict, judge
 from orz_monitor.findings import Finding
 from orz_monitor.printable import one_line
 from orz_monitor.run import Run
@@ -28,9 +28,17 @@ class PlainLines:
         source: what is followed.
         say: writes a line and flushes it.
         stay: go on when the run has ended.
+        judge_run: what judges; the rules by default.
     """
 
-    def __init__(self, source: Source, say: Callable[[str], None], *, stay: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        say: Callable[[str], None],
+        *,
+        stay: bool = False,
+        judge_run: Callable[[Run], Verdict] = judge,
+    ) -> None:
         self._source = source
         self._say = say
         self._stay = stay
@@ -39,7 +47,7 @@ class PlainLines:
         self._num_restarts = 0
         self._num_changes = 0
         self._episodes = Episodes()
-        self._judging = Judging(source)
+        self._judging = Judging(source, judge_run)
         self._told_verdict: Verdict | None = None
 
     def follow(self) -> tuple[Run | None, Verdict | None]:

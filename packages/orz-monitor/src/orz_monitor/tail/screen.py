@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
@@ -39,12 +39,21 @@ class Screen:
         source: what is followed.
         console: the terminal.
         stay: go on when the run has ended.
+        judge_run: what judges; the rules by default.
     """
 
-    def __init__(self, source: Source, console: Console, *, stay: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        console: Console,
+        *,
+        stay: bool = False,
+        judge_run: Callable[[Run], Verdict] | None = None,
+    ) -> None:
         self._source = source
         self._console = console
         self._stay = stay
+        self._judge_run = judge_run
         self._painted_at = 0.0
         self._pause_s = 0.0
         self._size = console.size
@@ -67,7 +76,7 @@ class Screen:
         """Read, judge and paint in turns."""
         from orz_monitor.tail.judging import Judging  # noqa: PLC0415 - numpy, after the first picture
 
-        judging = Judging(self._source)
+        judging = Judging(self._source, self._judge_run) if self._judge_run else Judging(self._source)
         painted: tuple[Run | None, Verdict | None] | None = None
         num_bytes = -1
         while True:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from orz_cli.findings import Severity
-from orz_monitor.engine import Verdict, judge
+from orz_monitor.engine import Verdict
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.findings import Finding, rank
 from orz_monitor.formats.document import finding_document
+from orz_monitor.judging import Judge
 from orz_monitor.loading import load_run
 from orz_monitor.run import State
 from orz_monitor.watch.memory import Memory
@@ -33,6 +34,7 @@ class Watch:
         memory: what was told.
         severity: findings from this severity on are told.
         say: prints a line about the watch itself.
+        judge: judges it, as `check` does.
         clock: seconds of a clock that never goes back.
     """
 
@@ -41,6 +43,7 @@ class Watch:
     memory: Memory
     severity: Severity
     say: Callable[[str], None]
+    judge: Judge = field(default_factory=Judge.of)
     clock: Callable[[], float] = time.monotonic
     _waits: str = ""
     _failures: int = 0
@@ -55,7 +58,7 @@ class Watch:
             UsageError: the memory can't be written.
         """
         try:
-            verdict = judge(load_run(self.path))
+            verdict = self.judge(load_run(self.path), self.path)
         except UnreadableRunError as error:
             if self._waits != error.message:
                 self.say(f"waiting: {error.message}")
