@@ -17,11 +17,13 @@ from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
 from orz_monitor.dialects.passes import Passes
 from orz_monitor.log import Entry, Event, Log, Row, Tick
+from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 
 CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
 _LABEL: Final = b"Train epoch ["
+_RATE: Final = b"s/it, "
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
 _PAIR: Final = re.compile(rb"(?:^|, ?)(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
@@ -105,13 +107,13 @@ class Orz(Dialect):
         self._actor = Passes(self.name, b"Actor Train epoch [", b"bar/")
         self._critic = Passes(self.name, b"Critic Train epoch [", b"bar/")
 
-    def scan(self, text: bytes, first_line: int, log: Log) -> None:
+    def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
-        pieces = text.replace(b"it/s, ", b"s/it, ").split(b"s/it, ")
+        pieces = batch.text.replace(b"it/s, ", _RATE).split(_RATE)
         before = pieces[0]
+        place = len(before) + len(_RATE)
         last = b""
-        for index in range(1, len(pieces)):
-            piece = pieces[index]
+        for piece in pieces[1:]:
             end = piece.find(b"]")
             postfix = piece[:end] if end >= 0 else piece + b"\n"
             if postfix != last:
@@ -120,13 +122,10 @@ class Orz(Dialect):
                 if at > 0:
                     bar = self._actor if before.endswith(b"Actor ", 0, at) else self._critic
                     mark = before.find(b"| ", at) + 2
-                    bar.take(
-                        before[mark : before.find(b" ", mark)],
-                        postfix,
-                        log,
-                        partial(_line_of, pieces, index, first_line),
-                    )
+                    counter = before[mark : before.find(b" ", mark)]
+                    bar.take(counter, postfix, log, partial(batch.line_at, place))
             before = piece
+            place += len(piece) + len(_RATE)
 
     def read(self, line: Line, log: Log) -> bool:
         """Read what is no bar of micro-batches; `scan` reads those."""
@@ -278,8 +277,3 @@ class Orz(Dialect):
             )
             row.file = tick.file
         return tick
-
-
-def _line_of(pieces: Sequence[bytes], index: int, first_line: int) -> int:
-    """Return the line number of a piece of a text."""
-    return first_line + sum(piece.count(b"\n") for piece in pieces[:index])
