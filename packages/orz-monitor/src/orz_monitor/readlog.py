@@ -21,7 +21,7 @@ _START_BYTES: Final = 200
 def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = None) -> tuple[Log, list[type[Dialect]]]:
     """Read files, one after the other, into one log.
 
-    A log in which no dialect finds a number is read again by the fallback.
+    A log in which no trainer's dialect finds a number is read again by the fallback.
 
     Args:
         paths: files, URLs, or `-` for standard input.
@@ -37,7 +37,9 @@ def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = No
     log = Log()
     for path in paths:
         _read_file(path, log, kinds)
-    if dialects is None and not any(isinstance(entry, Row) for entry in log.entries) and "-" not in paths:
+    trainers = {kind.name for kind in kinds if kind.is_trainer}  # an engine may run below a trainer we don't know
+    found = any(isinstance(entry, Row) and entry.dialect in trainers for entry in log.entries)
+    if dialects is None and not found and "-" not in paths:
         again = Log()
         kinds = [find_dialect(GENERIC), *kinds]
         for path in paths:

@@ -22,7 +22,18 @@ _LOG: Final = logging.getLogger(__name__)
 KNOWN: Final = {
     "orz": "orz_monitor.dialects.orz:Orz",
     "verl": "orz_monitor.dialects.verl:Verl",
+    "openrlhf": "orz_monitor.dialects.openrlhf:OpenRlhf",
+    "nemo-rl": "orz_monitor.dialects.nemo_rl:NemoRl",
+    "skyrl": "orz_monitor.dialects.skyrl:SkyRl",
+    "slime": "orz_monitor.dialects.slime:Slime",
+    "prime-rl": "orz_monitor.dialects.prime_rl:PrimeRl",
+    "areal": "orz_monitor.dialects.areal:Areal",
+    "roll": "orz_monitor.dialects.roll:Roll",
+    "ms-swift": "orz_monitor.dialects.ms_swift:MsSwift",
     "trl": "orz_monitor.dialects.trl:Trl",
+    "sb3": "orz_monitor.dialects.stable_baselines:StableBaselines",
+    "deepspeed": "orz_monitor.dialects.deepspeed:DeepSpeed",
+    "engines": "orz_monitor.dialects.engines:Engines",
     "crashes": "orz_monitor.dialects.crashes:Crashes",
 }
 """Name to `module:class`."""

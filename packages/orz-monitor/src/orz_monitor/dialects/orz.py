@@ -119,8 +119,9 @@ class Orz(Dialect):
             if postfix != last:
                 last = postfix
                 at = before.rfind(_LABEL)
-                if at > 0:
-                    bar = self._actor if before.endswith(b"Actor ", 0, at) else self._critic
+                is_actor = at > 0 and before.endswith(b"Actor ", 0, at)
+                if is_actor or (at > 0 and before.endswith(b"Critic ", 0, at)):  # OpenRLHF's have neither word
+                    bar = self._actor if is_actor else self._critic
                     mark = before.find(b"| ", at) + 2
                     counter = before[mark : before.find(b" ", mark)]
                     bar.take(counter, postfix, log, partial(batch.line_at, place))
@@ -267,6 +268,8 @@ class Orz(Dialect):
         """Add how long the last step took by the bar's clock; the bar's frames are few."""
         if before is None or before.name != tick.name or tick.elapsed_s is None or before.elapsed_s is None:
             return tick
+        if log.votes["openrlhf"] > log.votes[self.name]:
+            return tick  # its bar of episodes has the same name and counts prompts
         if tick.done == before.done + 1:
             row = log.add_values(
                 self.name,

@@ -28,7 +28,12 @@ class Trl(Dialect):
 
     name = "trl"
     title = "TRL"
-    gates = (b"learning_rate': ", b"{'train_runtime': ", b"'eval_runtime': ", b"'objective/kl': ")
+    gates: ClassVar[tuple[bytes, ...]] = (
+        b"learning_rate': ",
+        b"{'train_runtime': ",
+        b"'eval_runtime': ",
+        b"'objective/kl': ",
+    )
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "loss": Meaning("policy/total_loss"),
         "policy_loss": Meaning("policy/loss"),

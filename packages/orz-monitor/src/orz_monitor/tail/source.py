@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.tail.follow import FollowedFile
@@ -64,7 +64,7 @@ class Source:
         self._console: FollowedFile | None = None
         self._reader: Reader | None = None
         self._whole: Reader | None = None
-        self._beginning: FollowedFile | None = None
+        self._beginning: BinaryIO | None = None
         self._beginning_read = 0
         self._unread: deque[bytes] = deque()
         self._arrived: deque[bytes] = deque()
@@ -194,10 +194,10 @@ class Source:
     def _poll_values(self, values: FollowedFile) -> bool:
         """Read what is new of the values, so much at a time that the reader can keep up."""
         new = False
-        while len(self._unread) < _MOST_UNREAD and (data := values.poll(_CHUNK_BYTES)):
+        while len(self._unread) < _MOST_UNREAD and (data := values.poll()):
             new = True
             self.num_bytes += len(data)
-            self._unread.append(data)
+            self._unread += (data[at : at + _CHUNK_BYTES] for at in range(0, len(data), _CHUNK_BYTES))
             if self._console is None and self.path.name != RECORDS_FILE:
                 self.lines.feed(data)
         return new
@@ -216,7 +216,7 @@ class Source:
                 self._reader = make_reader(self.path, self.folder)
                 if start:
                     self._whole = make_reader(self.path, self.folder)
-                    self._beginning = FollowedFile(self.path)
+                    self._beginning = self.path.open("rb")
                     self._arrived.append(data)
                     data = data.partition(b"\n")[2]  # it begins in the middle of a line, which says nothing by itself
             elif self._whole is not None:
@@ -239,8 +239,8 @@ class Source:
             return False
         while time.monotonic() < until:
             left = self._values.start - self._beginning_read
-            data = self._beginning.poll(min(left, _CHUNK_BYTES)) if left > 0 else b""
-            if data and not self._beginning.num_changes:
+            data = self._beginning.read(min(left, _CHUNK_BYTES)) if left > 0 else b""
+            if data:
                 self._beginning_read += len(data)
                 self._whole.feed(data)
             elif self._arrived:

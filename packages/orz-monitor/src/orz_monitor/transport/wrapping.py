@@ -19,6 +19,7 @@ _WRAPPED_FRAC: Final = 0.1
 _PADDED_FRAC: Final = 0.9
 _ALIKE_FRAC: Final = 0.2
 _START_BYTES: Final = 5
+_BORDERS: Final = tuple(border.encode() for border in ("│", "┤", "╕", "╛", "┐", "┘", "|"))
 _LONGEST_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 20
 
@@ -67,6 +68,9 @@ def wrapped_at(start: bytes) -> tuple[int, bool]:
     alike = sum(lines[index][:_START_BYTES] == lines[index + 1][:_START_BYTES] for index in full)
     if alike > _ALIKE_FRAC * len(full):
         return 0, False  # lines that happen to be as long as each other begin alike; a rest does not
+    framed = sum(without_escapes(lines[index]).rstrip().endswith(_BORDERS) for index in full)
+    if framed > _ALIKE_FRAC * len(full):
+        return 0, False  # a table in a box
     return width, len(full) > _PADDED_FRAC * num_lines
 
 

@@ -1,0 +1,55 @@
+"""ms-swift: TRL's dictionaries with `'global_step/max_steps': '5/3766'`, on the console and in `logging.jsonl`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+from orz_monitor.dialects.base import Meaning
+from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.trl import Trl
+from orz_monitor.log import Log
+from orz_monitor.transport.lines import Line, Segment
+
+_DICTIONARY: Final = re.compile(rb"\{['\"][A-Za-z][\w/ .()@+-]{0,100}['\"]: ")
+_COUNTER: Final = re.compile(rb"['\"]global_step/max_steps['\"]: ?['\"](?P<done>\d{1,12})/(?P<total>\d{1,12})['\"]")
+
+
+class MsSwift(Trl):
+    """The console and the `logging.jsonl` of ms-swift."""
+
+    name = "ms-swift"
+    title = "ms-swift"
+    gates = (b"global_step/max_steps",)
+    meanings: ClassVar[Mapping[str, Meaning]] = {
+        **Trl.meanings,
+        "memory(GiB)": Meaning("memory/peak_bytes", scale=2.0**30),
+        "elapsed_time_per_iteration": Meaning("seconds/total", rank=1),
+        "train_speed(s/it)": Meaning("seconds/total", rank=2),
+    }
+
+    def read(self, line: Line, log: Log) -> bool:
+        """Read the dictionaries of a line that say their step."""
+        understood = False
+        for segment in line.segments:
+            start, counter = _DICTIONARY.search(segment.body), _COUNTER.search(segment.body)
+            if start is not None and counter is not None:
+                understood = self._add(segment, start.start(), counter, line.number, log) or understood
+        return understood
+
+    def _add(self, segment: Segment, start: int, counter: re.Match[bytes], number: int, log: Log) -> bool:
+        """Add a dictionary."""
+        pairs = [pair for pair in dict_pairs(segment.body, start) if pair[0] != b"global_step/max_steps"]
+        done = int(counter["done"])
+        log.add_tick(self.name, "steps", done, int(counter["total"]), line=number, time=segment.time)
+        row = log.add_pairs(
+            self.name,
+            pairs,
+            line=number,
+            step=done,
+            axis="eval" if any(key.startswith(b"eval_") for key, _ in pairs) else "",
+            time=segment.time,
+            origin=segment.origin,
+        )
+        return row is not None

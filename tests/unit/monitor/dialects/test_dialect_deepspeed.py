@@ -1,0 +1,86 @@
+"""DeepSpeed's steps, timers, overflows and memory pressure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_monitor.dialects.deepspeed import DeepSpeed
+from orz_monitor.loading import load_run
+from orz_monitor.log import Event, Log, Row
+from orz_monitor.reading import read_chunks
+
+pytestmark = pytest.mark.unit
+
+PREFIX = "(PolicyRayActorBase pid=6) [2025-02-22 10:11:12,345] [INFO] [logging.py:128:log_dist] [Rank 0] "
+STEP = PREFIX + "step=100, skipped=2, lr=[1e-06], mom=[(0.9, 0.95)]"
+TIMER = PREFIX + "time (ms) | fwd_microstep: 12.50 | bwd: 25.00 | step: 1e-99"
+SPEED = (
+    PREFIX + "epoch=0/micro_step=400/global_step=100, RunningAvgSamplesPerSec=5.5, CurrSamplesPerSec=inf, "
+    "MemAllocated=17.25GB, MaxMemAllocated=20.5GB"
+)
+OVERFLOW = "[deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536, reducing to 32768"
+FLUSHES = (
+    "[2025-02-22 10:11:12,345] [WARNING] [stage3.py:2140:step] 12 pytorch allocator cache flushes since last step. "
+    "this happens when there is high memory pressure and is detrimental to performance."
+)
+
+
+def read(*lines: str) -> Log:
+    log = read_chunks(["\n".join(lines).encode()], dialects=[DeepSpeed])
+    DeepSpeed().number(log.entries, log)
+    return log
+
+
+def rows(log: Log) -> list[Row]:
+    return [entry for entry in log.entries if isinstance(entry, Row)]
+
+
+def values(row: Row) -> dict[str, float]:
+    return dict(zip(row.keys, row.values, strict=True))
+
+
+def test_a_step_keeps_every_number() -> None:
+    """A list of one learning rate has its plain name, momenta are numbered."""
+    (row,) = rows(read(STEP))
+    assert (row.step, row.axis, row.origin.role) == (100, "optimizer", "PolicyRayActorBase")
+    assert values(row) == {"skipped": 2, "lr": 1e-6, "mom/0": 0.9, "mom/1": 0.95}
+
+
+def test_timers_and_speed_are_of_the_step_before() -> None:
+    """Timers are in milliseconds; DeepSpeed's GB are 2^30 bytes."""
+    _, timer, speed = rows(read(STEP, TIMER, SPEED))
+    assert (timer.step, speed.step) == (100, 100)
+    assert values(timer) == pytest.approx({"time/fwd_microstep": 0.0125, "time/bwd": 0.025, "time/step": 0.001})
+    assert values(speed)["MemAllocated"] == 17.25 * 2**30
+    assert values(speed)["MaxMemAllocated"] == 20.5 * 2**30
+    assert values(speed)["micro_step"] == 400
+    assert values(speed)["CurrSamplesPerSec"] == float("inf")
+
+
+def test_overflows_and_memory_pressure_are_events() -> None:
+    """Each says what a reader needs to judge it."""
+    overflow, flushes = [entry for entry in read(OVERFLOW, FLUSHES).entries if isinstance(entry, Event)]
+    assert (overflow.event, overflow.data["rank"], overflow.data["loss_scale"]) == ("skipped_update", 0, "65536")
+    assert (flushes.event, flushes.data["kind"], flushes.data["count"]) == ("notice", "memory_pressure", 12)
+    assert "high memory pressure" in str(flushes.data["message"])
+
+
+def test_other_lines_of_its_logger() -> None:
+    """A configuration or a torn line is nothing."""
+    assert not read(PREFIX + "Using client Optimizer", PREFIX + "step=", PREFIX + "time (ms) | ", STEP[:130]).entries[
+        1:
+    ]
+
+
+def test_its_steps_are_not_the_trainers(tmp_path: Path) -> None:
+    """A log of verl with DeepSpeed below it is verl's: 100 optimizer steps are no step 100 of the run."""
+    path = tmp_path / "train.log"
+    lines = ["step:1 - actor/pg_loss:0.5 - actor/lr:1e-06", STEP, "step:2 - actor/pg_loss:0.25 - actor/lr:1e-06", SPEED]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    run = load_run(path)
+    assert run.framework == "verl"
+    assert run.steps.tolist() == [1, 2]
+    assert run.metrics["skipped"].values.tolist() == [2]
+    assert run.metrics["memory/peak_bytes"].values.tolist() == [20.5 * 2**30]

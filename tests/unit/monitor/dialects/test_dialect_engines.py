@@ -1,0 +1,133 @@
+"""vLLM's and SGLang's own lines, and the step that they go to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_monitor.dialects import Dialect
+from orz_monitor.dialects.engines import Engines
+from orz_monitor.dialects.verl import Verl
+from orz_monitor.loading import load_run
+from orz_monitor.log import Log, Row
+from orz_monitor.reading import read_chunks
+
+pytestmark = pytest.mark.unit
+
+V1 = (
+    "(vLLMHttpServer pid=9) INFO 04-28 22:54:32 [loggers.py:257] Engine 000: Avg prompt throughput: 0.0 tokens/s, "
+    "Avg generation throughput: 5.4 tokens/s, Running: 1 reqs, Waiting: 14 reqs, Preemptions: 3, "
+    "GPU KV cache usage: 76.5%, Prefix cache hit rate: 92.0%"
+)
+V0 = (
+    "INFO 02-21 22:59:11 metrics.py:455] Avg prompt throughput: 12.5 tokens/s, "
+    "Avg generation throughput: nan tokens/s, "
+    "Running: 16 reqs, Swapped: 0 reqs, Pending: 2 reqs, GPU KV cache usage: 92.1%, CPU KV cache usage: 0.0%."
+)
+DECODE = (
+    "[2026-09-04 01:00:00 TP0] Decode batch, #running-req: 128, #token: 51234, token usage: 0.83, cuda graph: True, "
+    "gen throughput (token/s): 3120.4, #queue-req: 12, "
+)
+PREFILL = (
+    "[2026-09-04 01:00:00 TP0] Prefill batch. #new-seq: 1, #new-token: 5, #cached-token: 7, token usage: 0.01, "
+    "#running-req: 0, #queue-req: 3"
+)
+
+
+def read(*lines: str, dialects: tuple[type[Dialect], ...] = (Engines,)) -> Log:
+    log = read_chunks(["\n".join(lines).encode()], dialects=dialects)
+    Engines().number([entry for entry in log.entries if entry.dialect == "engines"], log)
+    return log
+
+
+def rows(log: Log) -> list[Row]:
+    return [entry for entry in log.entries if isinstance(entry, Row) and entry.dialect == "engines"]
+
+
+def values(row: Row) -> dict[str, float]:
+    return dict(zip(row.keys, row.values, strict=True))
+
+
+def test_vllm_of_both_generations() -> None:
+    """V0 says Pending, V1 says Waiting; NaN is a value."""
+    first, second = rows(read(V1, V0))
+    assert values(first) == pytest.approx(
+        {
+            "Avg prompt throughput": 0,
+            "Avg generation throughput": 5.4,
+            "Running": 1,
+            "Waiting": 14,
+            "Preemptions": 3,
+            "GPU KV cache usage": 0.765,
+            "Prefix cache hit rate": 0.92,
+        }
+    )
+    found = values(second)
+    assert str(found.pop("Avg generation throughput")) == "nan"
+    assert found == pytest.approx(
+        {
+            "Avg prompt throughput": 12.5,
+            "Running": 16,
+            "Swapped": 0,
+            "Pending": 2,
+            "GPU KV cache usage": 0.921,
+            "CPU KV cache usage": 0,
+        }
+    )
+
+
+def test_sglang() -> None:
+    """Prefills and decodes are two series; the dot after `batch` became a comma."""
+    decode, old, prefill = rows(read(DECODE, DECODE.replace("batch,", "batch."), PREFILL))
+    assert values(decode) == values(old)
+    assert values(decode) == {
+        "Decode/#running-req": 128,
+        "Decode/#token": 51234,
+        "Decode/token usage": 0.83,
+        "Decode/cuda graph": 1,
+        "Decode/gen throughput (token/s)": 3120.4,
+        "Decode/#queue-req": 12,
+    }
+    assert values(prefill)["Prefill/#cached-token"] == 7
+    assert values(prefill)["Prefill/#queue-req"] == 3
+
+
+def test_glued_and_torn_records() -> None:
+    """Two records without a newline between are two; a number whose unit is missing may be half a number."""
+    cut = V1[: V1.index("14 reqs") + 1]
+    found = rows(read(V1 + V1.replace("14 reqs", "15 reqs"), cut, "Avg prompt throughput: ", "#queue-req: "))
+    assert [values(row).get("Waiting") for row in found] == [14, 15, None]
+
+
+def test_lines_go_to_the_step_that_ends_next() -> None:
+    """Those after the last step go to it; a log of engines alone counts its records."""
+    steps = [f"step:{step} - actor/pg_loss:0.5 - actor/lr:1e-6" for step in (4, 5)]
+    log = read(V1, steps[0], V1, V1, steps[1], V1, dialects=(Verl, Engines))
+    assert [row.step for row in rows(log)] == [4, 5, 5, 5]
+    assert [row.step for row in rows(read(V1, V1, V1))] == [0, 1, 2]
+
+
+def test_a_file_of_its_own_goes_by_the_clock(tmp_path: Path) -> None:
+    """SGLang's lines have dates; the step that ends next by the clock is meant."""
+    (tmp_path / "engine.log").write_text(
+        "".join(DECODE.replace("01:00:00", f"01:{minute:02}:00") + "\n" for minute in (0, 5, 15)), encoding="utf-8"
+    )
+    lines = [
+        f"[2026-09-04 01:{10 * step:02}:00,000] [INFO] [a.py:1:f] step:{step} - actor/lr:1e-6 - x:1" for step in (1, 2)
+    ]
+    (tmp_path / "trainer.log").write_text("\n".join(lines), encoding="utf-8")
+    run = load_run(tmp_path)
+    assert run.framework == "verl"
+    assert run.metrics["engine/kv_cache_usage"].steps.tolist() == [1, 2]
+    assert run.metrics["engine/requests_waiting"].values.tolist() == [12, 12]
+
+
+def test_an_unknown_trainer_above_an_engine(tmp_path: Path) -> None:
+    """The engine's numbers don't keep the fallback from reading the trainer's."""
+    path = tmp_path / "train.log"
+    path.write_text(f"{V1}\niteration 1: loss = 0.5, reward = 0.25\n", encoding="utf-8")
+    run = load_run(path)
+    assert run.framework == "generic"
+    assert run.metrics["reward/mean"].values.tolist() == [0.25]
+    assert run.metrics["engine/requests_waiting"].values.tolist() == [14]
