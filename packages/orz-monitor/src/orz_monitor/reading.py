@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.dialects import Dialect, known_dialects
-from orz_monitor.log import Log
+from orz_monitor.log import Entry, Log
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Splitter
 
@@ -91,12 +91,14 @@ class Reader:
         if not text:
             return
         batch = Batch(text, self._facts.num_lines + 1, self._before)
+        entries, begun = self.log.entries, len(self.log.entries)
         for dialect in self._dialects:
             if dialect.bulk and dialect.bulk in text:
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
         for dialect in self._dialects:
             dialect.settle(self.log)
+        entries[begun:] = sorted(entries[begun:], key=_line)  # what was read in bulk came first
         self._facts.num_lines += batch.num_lines
         self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
         self._note()
@@ -177,6 +179,11 @@ class Reader:
         """Bring the facts of the file up to date."""
         self._facts.num_bytes = self._splitter.num_bytes
         self._facts.num_cut_lines = self._splitter.num_cut_lines
+
+
+def _line(entry: Entry) -> int:
+    """Return the line number of an entry."""
+    return entry.line
 
 
 def read_chunks(

@@ -24,6 +24,11 @@ CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
 _LABEL: Final = b"Train epoch ["
 _RATE: Final = b"s/it, "
+_BETWEEN: Final = re.compile(
+    rb"\r?\n?(?:\x1b\[[\d;]{1,8}m)?(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\))?(?:\x1b\[[\d;]{1,8}m)? ?\r?"
+    rb"(?:Actor|Critic) "
+)
+_MOST_PLAIN: Final = 1024
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
 _PAIR: Final = re.compile(rb"(?:^|, ?)(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
@@ -105,28 +110,48 @@ class Orz(Dialect):
     def __init__(self) -> None:
         super().__init__()
         self._actor = Passes(self.name, b"Actor Train epoch [", b"bar/")
+        self._plain: dict[bytes, bool] = {}
         self._critic = Passes(self.name, b"Critic Train epoch [", b"bar/")
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
         pieces = batch.text.replace(b"it/s, ", _RATE).split(_RATE)
-        before = pieces[0]
-        place = len(before) + len(_RATE)
-        last = b""
+        before, last = pieces[0], b""
+        place = len(before) + len(_RATE)  # where the piece begins in the text
+        begun = ended = after = 0  # the bars that follow each other, and where in `before` the last one ends
         for piece in pieces[1:]:
             end = piece.find(b"]")
-            postfix = piece[:end] if end >= 0 else piece + b"\n"
-            if postfix != last:
-                last = postfix
-                at = before.rfind(_LABEL)
-                is_actor = at > 0 and before.endswith(b"Actor ", 0, at)
-                if is_actor or (at > 0 and before.endswith(b"Critic ", 0, at)):  # OpenRLHF's have neither word
-                    bar = self._actor if is_actor else self._critic
+            at = before.rfind(_LABEL)
+            is_actor = at > 0 and before.endswith(b"Actor ", 0, at)
+            whole = end >= 0
+            if (is_actor or (at > 0 and before.endswith(b"Critic ", 0, at))) and before.find(b"\n", at) < 0:
+                postfix = piece[:end] if whole else piece + b"\n"
+                if postfix != last:
+                    last = postfix
                     mark = before.find(b"| ", at) + 2
-                    counter = before[mark : before.find(b" ", mark)]
-                    bar.take(counter, postfix, log, partial(batch.line_at, place))
+                    (self._actor if is_actor else self._critic).take(
+                        before[mark : before.find(b" ", mark)], postfix, log, partial(batch.line_at, place)
+                    )
+                if not (after and self._is_plain(before[after:at])):
+                    batch.take(begun, ended)
+                    begun = place - len(_RATE) - len(before) + at
+                if whole:
+                    ended = place + end + 1
+            else:
+                whole = False
+            after = end + 1 if whole else 0
             before = piece
             place += len(piece) + len(_RATE)
+        batch.take(begun, ended)
+
+    def _is_plain(self, between: bytes) -> bool:
+        """Tell whether there is nothing between two bars that anybody would look for."""
+        plain = self._plain.get(between)
+        if plain is None:
+            plain = _BETWEEN.fullmatch(between) is not None
+            if len(self._plain) < _MOST_PLAIN:
+                self._plain[between] = plain
+        return plain
 
     def read(self, line: Line, log: Log) -> bool:
         """Read what is no bar of micro-batches; `scan` reads those."""
