@@ -23,12 +23,21 @@ from orz_monitor.transport.lines import Line, Segment
 CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
 _LABEL: Final = b"Train epoch ["
-_RATE: Final = b"s/it, "
+_BAR: Final = rb" Train epoch \[[^|\r\n]{1,100}\|[^|\r\n]{0,1000}\| %s \[[^,\r\n]{1,40}, [^,\r\n]{1,40}it(?:/s)?, "
+_FRAME: Final = re.compile(
+    (_BAR % rb"(\S{1,40})")[1:]
+    + rb"([^\]\r\n]{0,4000})(\]?)"
+    + rb"(?:\r(?:Actor|Critic)"  # tqdm shows a postfix twice
+    + _BAR % rb"\S{1,40}"
+    + rb"\2\])?"
+)
+"""A frame of a bar, with its repetition if that follows; every part capped, so that no text takes square time."""
 _BETWEEN: Final = re.compile(
     rb"\r?\n?(?:\x1b\[[\d;]{1,8}m)?(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\))?(?:\x1b\[[\d;]{1,8}m)? ?\r?"
     rb"(?:Actor|Critic) "
 )
 _MOST_PLAIN: Final = 1024
+_LONGEST_BETWEEN: Final = 200
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
 _PAIR: Final = re.compile(rb"(?:^|, ?)(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
@@ -115,33 +124,24 @@ class Orz(Dialect):
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
-        pieces = batch.text.replace(b"it/s, ", _RATE).split(_RATE)
-        before, last = pieces[0], b""
-        place = len(before) + len(_RATE)  # where the piece begins in the text
-        begun = ended = after = 0  # the bars that follow each other, and where in `before` the last one ends
-        for piece in pieces[1:]:
-            end = piece.find(b"]")
-            at = before.rfind(_LABEL)
-            is_actor = at > 0 and before.endswith(b"Actor ", 0, at)
-            whole = end >= 0
-            if (is_actor or (at > 0 and before.endswith(b"Critic ", 0, at))) and before.find(b"\n", at) < 0:
-                postfix = piece[:end] if whole else piece + b"\n"
-                if postfix != last:
-                    last = postfix
-                    mark = before.find(b"| ", at) + 2
-                    (self._actor if is_actor else self._critic).take(
-                        before[mark : before.find(b" ", mark)], postfix, log, partial(batch.line_at, place)
-                    )
-                if not (after and self._is_plain(before[after:at])):
-                    batch.take(begun, ended)
-                    begun = place - len(_RATE) - len(before) + at
-                if whole:
-                    ended = place + end + 1
-            else:
-                whole = False
-            after = end + 1 if whole else 0
-            before = piece
-            place += len(piece) + len(_RATE)
+        text, last = batch.text, b""
+        begun = ended = 0  # of the bars that stand behind each other
+        for frame in _FRAME.finditer(text):
+            start = frame.start()
+            is_actor = text.endswith(b"Actor ", 0, start)
+            if not is_actor and not text.endswith(b"Critic ", 0, start):
+                continue  # OpenRLHF's have neither word
+            counter, postfix, whole = frame.groups()
+            if not whole:
+                postfix += b"\n"
+            if postfix != last:
+                last = postfix
+                bar = self._actor if is_actor else self._critic
+                bar.take(counter, postfix, log, partial(batch.line_at, start))
+            if not self._is_plain(text[ended : min(start, ended + _LONGEST_BETWEEN)]):
+                batch.take(begun, ended)
+                begun = start
+            ended = frame.end()
         batch.take(begun, ended)
 
     def _is_plain(self, between: bytes) -> bool:
