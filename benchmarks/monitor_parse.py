@@ -40,6 +40,7 @@ _WORDS: Final = (
     "answer",
     "of",
 )
+_ENGINES: Final = 32
 _ENGINE_FRAC: Final = 0.05
 _DAMAGED_FRAC: Final = 0.001
 _EQUAL: Final = 1e-9
@@ -49,6 +50,10 @@ _NAIVE_BAR: Final = re.compile(
 _NAIVE_PAIR: Final = re.compile(r"(\w+)=([-+.\deE]+|nan|inf)")
 _NAIVE_STEP: Final = re.compile(r"step:(\d+) - (.*)")
 _NAIVE_ITEM: Final = re.compile(r"([\w/@().-]+):(?:np\.float64\()?(-?[\d.]+(?:e[+-]?\d+)?|nan|inf)\)?(?: - |$)")
+_NAIVE_ENGINE: Final = re.compile(
+    r"Avg prompt throughput: ([\d.]+) tokens/s, Avg generation throughput: ([\d.]+) tokens/s, "
+    r"Running: (\d+) reqs, Swapped: (\d+) reqs"
+)
 _VERL_KEYS: Final = (
     *(f"actor/{key}" for key in ("pg_loss", "kl_loss", "entropy", "grad_norm", "lr", "pg_clipfrac", "ppo_kl")),
     *(
@@ -136,7 +141,7 @@ def _chatter(rng: random.Random, num_lines: int) -> Iterator[bytes]:
     """Yield lines that hold no metric of the trainer: samples, engine lines, damage."""
     for _ in range(num_lines):
         kind = rng.random()
-        prefix = f"\x1b[36m(LLMActor pid={rng.randrange(10**4, 10**5)})\x1b[0m "
+        prefix = f"\x1b[36m(LLMActor pid={10_000 + 7 * rng.randrange(_ENGINES)})\x1b[0m "
         if kind < _ENGINE_FRAC:
             yield (
                 f"{prefix}INFO 02-24 10:13:50 metrics.py:455] Avg prompt throughput: 0.0 tokens/s, Avg generation "
@@ -181,6 +186,9 @@ def read_naively(path: Path) -> dict[str, list[float]]:
                     found.setdefault(key, []).append(float(value))
             elif match := _NAIVE_STEP.search(line):
                 for key, value in _NAIVE_ITEM.findall(match[2]):
+                    found.setdefault(key, []).append(float(value))
+            elif match := _NAIVE_ENGINE.search(line):
+                for key, value in zip(("prompt", "generation", "running", "swapped"), match.groups(), strict=True):
                     found.setdefault(key, []).append(float(value))
     return found
 

@@ -38,14 +38,16 @@ def without_other_ranks(rows: list[Row], log: Log) -> tuple[list[Row], int]:
 
 def _others(sources: dict[_Source, list[int]], rows: list[Row], parallel: set[int]) -> set[int]:
     """Return the rows of all but the first of those processes that print at the same time."""
-    taken: list[tuple[_Source, list[int]]] = []
+    taken: dict[int | None, dict[_Source, list[int]]] = defaultdict(dict)  # by step, since processes may be many
     left_out: set[int] = set()
     for source, indices in sorted(sources.items(), key=lambda item: (_rank(item[0]), item[1][0])):
-        rivals = [other for other in taken if _overlap(source, indices, *other, parallel)]
-        if rivals:
-            steps = {rows[index].step for _, others in rivals for index in others}
-            left_out |= {index for index in indices if rows[index].step in steps}
-        taken.append((source, indices))
+        for index in indices:
+            seen = taken[rows[index].step]
+            if any(
+                other != source and _overlap(source, indices, other, theirs, parallel) for other, theirs in seen.items()
+            ):
+                left_out.add(index)
+            seen[source] = indices
     return left_out
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.dialects import Dialect, known_dialects
-from orz_monitor.log import Log
+from orz_monitor.log import Entry, Log
+from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Splitter
 
 _ALL_GATES_BYTES: Final = 4 << 20
@@ -86,26 +87,33 @@ class Reader:
         self._facts.num_lines, self._splitter.num_bytes = num_lines, num_bytes
 
     def _take(self, text: bytes) -> None:
-        """Offer lines to the dialects whose gates they hold."""
+        """Have dialects read what they read in bulk, and offer them the lines of the rest that hold their gates."""
         if not text:
             return
-        hits: list[tuple[int, int]] = []
-        for gate, order in self._searched():
-            found = text.find(gate)
-            while found >= 0:
-                hits.append((text.rfind(b"\n", 0, found) + 1, order))
-                found = text.find(gate, text.find(b"\n", found))
-        hits.sort()
-        first_line = self._facts.num_lines + 1
+        batch = Batch(text, self._facts.num_lines + 1, self._before)
+        entries, begun = self.log.entries, len(self.log.entries)
         for dialect in self._dialects:
             if dialect.bulk and dialect.bulk in text:
-                dialect.scan(text, first_line, self.log)
-        self._offer(text, hits)
+                dialect.scan(batch, self.log)
+        self._offer(batch, self._hits(batch))
         for dialect in self._dialects:
             dialect.settle(self.log)
-        self._facts.num_lines += text.count(b"\n")
+        entries[begun:] = sorted(entries[begun:], key=_line)  # what was read in bulk came first
+        self._facts.num_lines += batch.num_lines
         self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
         self._note()
+
+    def _hits(self, batch: Batch) -> list[tuple[int, int]]:
+        """Return where lines with gates begin, and whose gates they are, in order."""
+        text, rest = batch.text, batch.rest()
+        hits: list[tuple[int, int]] = []
+        for gate, order in self._searched():
+            found = rest.find(gate)
+            while found >= 0:
+                hits.append((text.rfind(b"\n", 0, batch.place(found)) + 1, order))
+                found = rest.find(gate, rest.find(b"\n", found))
+        hits.sort()
+        return hits
 
     def _searched(self) -> list[tuple[bytes, int]]:
         """Return the gates to search in this batch: all of them at first, later those that were of use."""
@@ -122,10 +130,10 @@ class Reader:
             return self._gates
         return self._awake
 
-    def _offer(self, text: bytes, hits: list[tuple[int, int]]) -> None:
+    def _offer(self, batch: Batch, hits: list[tuple[int, int]]) -> None:
         """Give each hit to its dialects, and the lines of an open block to whoever opened it."""
-        number = self._facts.num_lines + 1
-        counted = start = at = 0
+        text = batch.text
+        start = at = 0
         while True:
             if self._open is None:
                 if at == len(hits):
@@ -133,11 +141,9 @@ class Reader:
                 start = hits[at][0]
             elif start == len(text):
                 return
-            number += text.count(b"\n", counted, start)
-            counted = start
             end = text.find(b"\n", start)
-            before = text[text.rfind(b"\n", 0, start - 1) + 1 : start - 1] if start else self._before
-            line = Line(text[start:end], number, before)
+            before = text[text.rfind(b"\n", 0, start - 1) + 1 : start - 1] if start else batch.before
+            line = Line(text[start:end], batch.line_at(start), before)
             orders: list[int] = []
             while at < len(hits) and hits[at][0] == start:
                 orders.append(hits[at][1])
@@ -173,6 +179,11 @@ class Reader:
         """Bring the facts of the file up to date."""
         self._facts.num_bytes = self._splitter.num_bytes
         self._facts.num_cut_lines = self._splitter.num_cut_lines
+
+
+def _line(entry: Entry) -> int:
+    """Return the line number of an entry."""
+    return entry.line
 
 
 def read_chunks(

@@ -27,6 +27,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from orz_monitor.log import Entry, Log
+from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line
 
 
@@ -103,12 +104,11 @@ class Dialect(ABC):
         self.more_open = False
         return False
 
-    def scan(self, text: bytes, first_line: int, log: Log) -> None:  # noqa: B027 - most have nothing in bulk
-        """Read a batch of whole lines at once.
+    def scan(self, batch: Batch, log: Log) -> None:  # noqa: B027 - most have nothing in bulk
+        """Read a batch of whole lines at once, and take out of it what was understood.
 
         Args:
-            text: the lines, each with its newline.
-            first_line: line number of the first.
+            batch: the lines.
             log: where to add what is found.
         """
 

@@ -7,6 +7,7 @@ full, and numpy's as `np.float64(0.0123)`.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, insort
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -15,6 +16,7 @@ from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs, is_closed
 from orz_monitor.dialects.layout import Layouts
 from orz_monitor.log import Log
+from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
@@ -36,6 +38,7 @@ class Verl(Dialect):
 
     name = "verl"
     title = "verl"
+    bulk = b"step:"
     gates = (b"step:", b"validation metrics", b"global step to ", b"grad_norm is not finite", b"Training Progress:")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "actor/pg_loss": Meaning("policy/loss"),
@@ -127,44 +130,62 @@ class Verl(Dialect):
         self._layouts = Layouts(self.name, b":", b" - ")
         self._block = b""
         self._block_at: tuple[int, Segment] | None = None
-        self._last_step: int | None = None
+        self._steps: list[tuple[int, int]] = []
 
-    def read(self, line: Line, log: Log) -> bool:
-        """Read a metric line, a validation, a bar, or a step that was set."""
-        if self._read_alike(line, log):
-            return True
-        understood = False
-        for segment in line.segments:
-            understood = self._read(segment, line.number, log) or understood
+    def scan(self, batch: Batch, log: Log) -> None:
+        """Read the metric lines whose prefix is that of the one before, which nearly all are."""
+        text = batch.text
+        at = text.find(b"step:")
+        self._learn_prefix(Line(text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]))
+        prefix, origin = self._prefix
+        mark = b"\n" + prefix + b"step:"
+        start = 0 if text.startswith(mark[1:]) else _after_newline(text, mark, 0)
+        while start >= 0:
+            end = text.find(b"\n", start)
+            line = text[start:end]
+            match = _STEP.match(line, len(prefix))
+            if match is not None and not line.endswith(_SUFFIXES):
+                number, step = batch.line_at(start), int(match[1])
+                self._steps.append((number, step))
+                if self._layouts.add(line, match.end(), log, line=number, step=step, origin=origin) is not None:
+                    batch.take(start, end)
+            start = _after_newline(text, mark, end)
+
+    def _learn_prefix(self, line: Line) -> None:
+        """Remember what stands before a metric line, if that is all that may vary."""
         first = line.segments[0] if line.segments else None
         if first is not None and first.time is None and len(line.segments) == 1 and _STEP.match(first.body):
             self._prefix = (line.raw[: line.raw.find(b"step:")], first.origin)
+
+    def read(self, line: Line, log: Log) -> bool:
+        """Read a metric line, a validation, a bar, or a step that was set."""
+        understood = False
+        for segment in line.segments:
+            understood = self._read(segment, line.number, log) or understood
+        self._learn_prefix(line)
         return understood
 
-    def _read_alike(self, line: Line, log: Log) -> bool:
-        """Read a metric line whose prefix is that of the one before, which nearly all are."""
-        raw = line.raw
-        start = raw.find(b"step:")
-        if start < 0 or raw[:start] != self._prefix[0] or raw.endswith(_SUFFIXES):
-            return False
-        match = _STEP.match(raw, start)
-        if match is None:
-            return False
-        self._last_step = step = int(match[1])
-        origin = self._prefix[1]
-        return self._layouts.add(raw, match.end(), log, line=line.number, step=step, origin=origin) is not None
+    def settle(self, log: Log) -> None:  # noqa: ARG002
+        """Forget the steps of a batch but for the last."""
+        del self._steps[:-1]
+
+    def _step_before(self, number: int) -> int:
+        """Return the step whose metrics stand before a line; 0 where there are none."""
+        at = bisect_left(self._steps, (number, 0))
+        return self._steps[at - 1][1] if at else 0
 
     def _read(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         body = segment.body
         if match := _STEP.match(body):
-            self._last_step = int(match[1])
+            step = int(match[1])
+            insort(self._steps, (number, step))
             row = self._layouts.add(
                 body,
                 match.end(),
                 log,
                 line=number,
-                step=self._last_step,
+                step=step,
                 time=segment.time,
                 origin=segment.origin,
             )
@@ -231,7 +252,7 @@ class Verl(Dialect):
             self.name,
             pairs,
             line=number,
-            step=self._last_step or 0,
+            step=self._step_before(number),
             time=segment.time,
             origin=segment.origin,
             axis="eval",
@@ -252,6 +273,12 @@ class Verl(Dialect):
         if key.startswith("actor/perf/"):
             return self.meanings.get(key.removeprefix("actor/"))
         return None
+
+
+def _after_newline(text: bytes, mark: bytes, start: int) -> int:
+    """Return where the next line begins that follows a newline as `mark` does; -1 where none does."""
+    found = text.find(mark, start)
+    return found + 1 if found >= 0 else -1
 
 
 def _unquoted(piece: bytes) -> bytes:

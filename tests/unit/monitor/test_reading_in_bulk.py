@@ -1,0 +1,127 @@
+"""What is read many lines at once is read as if each line came alone, and hides nothing from others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_monitor import reading
+from orz_monitor.dialects.crashes import Crashes
+from orz_monitor.dialects.engines import Engines
+from orz_monitor.dialects.orz import Orz
+from orz_monitor.dialects.verl import Verl
+from orz_monitor.lanes import without_other_ranks
+from orz_monitor.log import Event, Log, Row
+from orz_monitor.reading import read_chunks
+from orz_monitor.readlog import read_log
+from orz_monitor.transport import opening
+from orz_monitor.transport.batch import Batch
+
+pytestmark = pytest.mark.unit
+
+RAY = "\x1b[36m(TaskRunner pid=12)\x1b[0m "
+
+
+def rows(log: Log) -> list[Row]:
+    return [entry for entry in log.entries if isinstance(entry, Row)]
+
+
+def bar(done: int, value: str, role: str = "Actor") -> str:
+    return f"{role} Train epoch [1/1]:  50%|███ | {done}/18 [02:06<00:06,  6.57s/it, pg={value}, kl=0.1]"
+
+
+def test_places_in_the_rest_are_places_in_the_text() -> None:
+    """Every byte of the rest is found again, whatever was taken, and lines are counted in any order."""
+    text = b"0123\n567\n9abcdef\nh\n"
+    batch = Batch(text, first_line=3)
+    for start, stop in ((9, 12), (0, 2), (17, 17)):
+        batch.take(start, stop)
+    rest = batch.rest()
+    assert rest == b"23\n567\ncdef\nh\n"
+    assert all(rest[at] == text[batch.place(at)] for at in range(len(rest)))
+    assert [batch.line_at(place) for place in (17, 4, 0, 5, 16, 9)] == [6, 3, 3, 4, 5, 5]
+    assert batch.num_lines == 4
+
+
+def test_a_validation_among_metric_lines_is_of_the_step_before_it() -> None:
+    """Metric lines are read first, yet a validation that stands after step 1 is not of step 3."""
+    lines = [
+        f"{RAY}step:1 - actor/pg_loss:0.5",
+        f"{RAY}Initial validation metrics: {{'val/test_score/gsm8k': 0.25}}",
+        f"{RAY}step:2 - actor/pg_loss:0.25",
+        f"{RAY}step:3 - actor/pg_loss:0.125",
+    ]
+    log = read_chunks(["\n".join(lines).encode()], dialects=[Verl])
+    assert [(row.line, row.step, row.axis, row.values.tolist()) for row in rows(log)] == [
+        (1, 1, "", [0.5]),
+        (2, 1, "eval", [0.25]),
+        (3, 2, "", [0.25]),
+        (4, 3, "", [0.125]),
+    ]
+
+
+def test_a_process_that_takes_over_within_a_batch_is_read_too() -> None:
+    """A restarted driver has another process id, so another prefix."""
+    lines = [f"(TaskRunner pid={pid}) step:{step} - actor/pg_loss:{step}.5" for pid, step in ((1, 1), (1, 2), (2, 2))]
+    log = read_chunks(["\n".join(lines).encode()], dialects=[Verl])
+    assert [(row.line, row.origin.pid, row.step, row.values.tolist()) for row in rows(log)] == [
+        (1, "1", 1, [1.5]),
+        (2, "1", 2, [2.5]),
+        (3, "2", 2, [2.5]),
+    ]
+
+
+@pytest.mark.parametrize("between", ["\n", "\r", "\nRuntimeError: CUDA error: an illegal address\n"])
+def test_a_fault_between_two_bars_is_found(between: str) -> None:
+    """Bars are taken out of what is searched for faults; what stands between them is not."""
+    text = f"x\n{bar(1, '0.5')}\r{bar(2, '0.5')}{between}{bar(3, '0.25')}\nend\n"
+    log = read_chunks([text.encode()], dialects=[Orz, Crashes])
+    assert [row.values.tolist() for row in rows(log)] == [[0.375, 0.1]]
+    faults = [(entry.line, entry.data["kind"]) for entry in log.entries if isinstance(entry, Event)]
+    assert faults == ([(3, "cuda_error")] if "CUDA" in between else [])
+
+
+def test_a_bar_of_another_program_is_not_an_actors() -> None:
+    """A bar without a postfix does not get that of a bar on a later line."""
+    text = (
+        "Actor Train epoch [1/1]:   0%| | 0/18 [00:00<?, ?it/s]\nCapturing:  50%|█| 1/2 [00:01<00:01,  1.50s/it, n=3]\n"
+    )
+    assert not rows(read_chunks([text.encode()], dialects=[Orz]))
+
+
+def test_processes_count_as_ranks_only_where_their_steps_meet() -> None:
+    """Of two processes at once, the second loses the steps that the first has; of one after another, none."""
+    log = Log()
+    log.begin(Path("engines.log"))
+    lines = [(1, 1), (2, 1), (1, 2), (2, 3), (1, 4), (3, 4)]
+    text = "\n".join(
+        f"(LLMActor pid={pid}) Avg prompt throughput: {step}.0 tokens/s, Running: 2 reqs" for pid, step in lines
+    )
+    read_chunks([text.encode()], log=log, dialects=[Engines])
+    found = rows(log)
+    for row, (_, step) in zip(found, lines, strict=True):
+        row.step = step
+    kept, num_left_out = without_other_ranks(found, log)
+    assert [(row.origin.pid, row.step) for row in kept] == [("1", 1), ("1", 2), ("2", 3), ("1", 4), ("3", 4)]
+    assert num_left_out == 1
+
+
+def test_a_dialect_that_shows_up_late_is_read_from_the_beginning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its gates are searched now and then only, yet none of its lines is missing, and none is there twice."""
+    monkeypatch.setattr(reading, "_ALL_GATES_BYTES", 1 << 12)
+    monkeypatch.setattr(opening, "CHUNK_BYTES", 1 << 10)
+    lines = [f"step:{step} - actor/pg_loss:0.5 - actor/lr:{step}e-9" for step in range(1, 2001)]
+    engine = "INFO 02-24 10:13:50 metrics.py:455] Avg prompt throughput: {}.5 tokens/s, Running: 2 reqs"
+    for at in range(500, 2000, 3):  # from the 20th KiB on
+        lines[at] += "\n" + engine.format(at)
+    path = tmp_path / "train.log"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    log, _ = read_log([str(path)])
+    engines = [row.values[0] for row in rows(log) if row.dialect == "engines"]
+    assert engines == [at + 0.5 for at in range(500, 2000, 3)]
+    assert [row.step for row in rows(log) if row.dialect == "verl"] == list(range(1, 2001))
+    assert log.votes["engines"] == len(engines)
+    assert not log.late
