@@ -47,7 +47,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(open_cluster: Callable[...
 def test_a_start_that_never_ends_is_given_up(open_cluster: Callable[..., None]) -> None:
     """At the limit the error names who is not up, with the tail of the log."""
     with pytest.raises(WorkerTimeoutError, match=r"starting the workers took longer than \d+ s; not done: ") as caught:
-        open_cluster(lambda _models: None, factories={"policy": "load_never"}, start_timeout_s=25)
+        open_cluster(lambda _models: None, factories={"policy": "load_never"}, start_timeout_s=40)
     assert "policy rank 0" in caught.value.message
     assert "| compiling for ever" in caught.value.message
     assert "critic" not in caught.value.message
