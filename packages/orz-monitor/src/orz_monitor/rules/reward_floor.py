@@ -14,6 +14,13 @@ from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.units import shown
 
+STEPS_AROUND: Final = 10
+"""Steps before and after that are compared."""
+_BROKEN: Final = Cause(
+    what="an update was too large, and the policy broke",
+    confirm="the reward was above 0 before, and `policy/entropy` changed at least twofold as it went",
+    try_="set `policy.optimizer.lr` to a tenth or less; resume from the last checkpoint before",
+)
 _CAUSES: Final = (
     Cause(
         what="the reward function never finds an answer in the responses",
@@ -66,12 +73,24 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                     baseline_is="median of the 10 steps before",
                 ),
             ),
-            causes=_CAUSES,
+            causes=(_BROKEN, *_CAUSES) if _broke(run, begins) else _CAUSES,
             caveat="With very few samples a step, a hard task can start with a long row of zeros.",
             first_step=begins,
             last_step=ends,
         )
     ]
+
+
+def _broke(run: Run, begins: int) -> bool:
+    """Tell whether there was a reward before, and entropy leapt, either way, as it went."""
+    earned = run.series("reward/mean").between(-np.inf, begins - 1).values[-STEPS_AROUND:]
+    entropy = run.series("policy/entropy")
+    before = entropy.between(-np.inf, begins - 1).values[-STEPS_AROUND:]
+    after = entropy.between(begins, np.inf).values[:STEPS_AROUND]
+    if not len(earned) or not earned.any() or not len(before) or not len(after):
+        return False
+    old, new = max(float(np.median(before)), 1e-9), max(float(np.median(after)), 1e-9)
+    return max(old, new) >= 2 * min(old, new)
 
 
 RULE = Rule(
