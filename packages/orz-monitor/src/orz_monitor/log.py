@@ -1,4 +1,4 @@
-"""What reading yields: rows of numbers, ticks of progress bars, events and columns, each with its place.
+"""What reading yields: everything that was read, each entry with its place.
 
 A `Log` is in the order of the files and in the names of whoever wrote them. `stitch` makes a `Run` of it: one step
 axis, one attempt, canonical names.
@@ -11,142 +11,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from orz_monitor.entries import Column, Entry, Event, FileFacts, Row, Tick
 from orz_monitor.numbers import Precision, number
 from orz_monitor.transport.prefixes import NOWHERE, Origin
+
+__all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "Tick"]
 
 MOST_KEYS: Final = 10_000
 """Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
 _LONGEST_KEY: Final = 200
 _RECENT: Final = 200
 """Entries among which the pass of a bar is looked for that the cut of a file went through."""
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Row:
-    """The numbers of one metric line, or the mean over the frames of one pass of a progress bar.
-
-    Attributes:
-        dialect: name of the dialect that read it.
-        keys: raw keys, [K].
-        values: f64, [K]; percentages are fractions, times are seconds, sizes are bytes.
-        line: line number in its file, from 1.
-        file: index into `Log.files`.
-        step: the step it belongs to; None until the dialect's `number` finds it.
-        axis: what is counted, where that is not the training step (`eval`, `train`, `rollout`).
-        time: seconds since the Unix epoch, or None.
-        origin: the process that printed it.
-        count: frames that `values` are the mean of; 1 for a line.
-        bar: first and last counter and the total of a bar's frames, or None for a line.
-    """
-
-    dialect: str
-    keys: tuple[str, ...]
-    values: array[float]
-    line: int
-    file: int = 0
-    step: int | None = None
-    axis: str = ""
-    time: float | None = None
-    origin: Origin = NOWHERE
-    count: int = 1
-    bar: tuple[int, int, int | None] | None = None
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Tick:
-    """Where a progress bar stood; refreshes of one bar in a row are one tick.
-
-    Attributes:
-        dialect: name of the dialect that read it.
-        name: the bar's description.
-        done: its counter.
-        total: what it counts to, or None.
-        line: line number in its file, from 1.
-        file: index into `Log.files`.
-        time: seconds since the Unix epoch, or None.
-        elapsed_s: seconds since the bar began, or None.
-    """
-
-    dialect: str
-    name: str
-    done: int
-    total: int | None
-    line: int
-    file: int = 0
-    time: float | None = None
-    elapsed_s: float | None = None
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Event:
-    """Something that happened, in the names of `records.EVENTS` and these.
-
-    `ref_update` (the reference became the policy), `config` (`data` holds settings), `fault` (`data.kind` is one of
-    `dialects.crashes.KINDS`), `notice` (anything a rule looks at by `data.kind`).
-
-    Attributes:
-        event: its name.
-        line: line number in its file, from 1.
-        file: index into `Log.files`.
-        dialect: name of the dialect that read it.
-        step: the step it belongs to, or None.
-        time: seconds since the Unix epoch, or None.
-        origin: the process that printed it.
-        data: details, of JSON types.
-    """
-
-    event: str
-    line: int
-    file: int = 0
-    dialect: str = ""
-    step: int | None = None
-    time: float | None = None
-    origin: Origin = NOWHERE
-    data: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Column:
-    """One metric of a store (TensorBoard, W&B, MLflow, trackio, JSONL, CSV).
-
-    Attributes:
-        key: raw key.
-        steps: [K] i64, in the order of the store; may repeat and go back where a run was restarted.
-        values: [K] f64.
-        times: [K] f64, seconds since the Unix epoch; NaN where the store has none.
-        file: the file it was read from.
-    """
-
-    key: str
-    steps: NDArray[np.int64]
-    values: NDArray[np.float64]
-    times: NDArray[np.float64]
-    file: Path
-
-
-Entry: TypeAlias = Row | Tick | Event
-
-
-@dataclass(kw_only=True, slots=True)
-class FileFacts:
-    """What is known of one file that was read.
-
-    Attributes:
-        path: the file.
-        num_bytes: its size, decompressed.
-        num_lines: lines in it.
-        num_cut_lines: lines that were too long to be read whole.
-    """
-
-    path: Path
-    num_bytes: int = 0
-    num_lines: int = 0
-    num_cut_lines: int = 0
 
 
 @dataclass(kw_only=True, slots=True)
