@@ -29,14 +29,16 @@ SOON = 10
 EVERY = 20
 """Steps after which a growing run is judged again."""
 HALVES = {"fit": 0, "claim": 1}
+FRESH = 1_000_000
+"""From this seed on, nothing was looked at while rules were written."""
 
 
 INTRODUCTION = """\
 `python benchmarks/monitor_alarms.py`: simulated healthy runs with the noise of public ones (a third of them with a
 restart), judged every 20 steps as they grow and at their end: every warning that was ever shown counts, those that
 went away by themselves too. And runs with a fault put in, judged after every step. Thresholds were fitted on the half
-`fit`; the half `claim` was looked at afterwards. A fault of a ramp counts from the step in which it leaves the run's
-own 6-sigma band; a delay of 1 is the first step with the fault."""
+`fit`; the half `claim` is of the same simulator, with seeds that nothing was fitted on. A fault of a ramp counts from
+the step in which it leaves the run's own 6-sigma band; a delay of 1 is the first step with the fault."""
 
 
 def seeds(half: int, num_steps: int) -> Iterator[tuple[int, str, int]]:
@@ -44,7 +46,7 @@ def seeds(half: int, num_steps: int) -> Iterator[tuple[int, str, int]]:
     done, index = 0, 0
     while done < num_steps:
         length = LENGTHS[index % len(LENGTHS)]
-        yield 2 * index + half, KINDS[(index // len(LENGTHS)) % len(KINDS)], length
+        yield FRESH * half + 2 * index + half, KINDS[(index // len(LENGTHS)) % len(KINDS)], length
         done, index = done + length, index + 1
 
 
@@ -70,7 +72,7 @@ def delays(half: int, num_runs: int) -> dict[str, list[int | None]]:
     """Put each fault into some runs, at different steps."""
     found: dict[str, list[int | None]] = {fault.name: [] for fault in FAULTS}
     for index in range(num_runs):
-        seed, kind = 10_000 + 2 * index + half, ("ppo", "grpo")[index % 2]
+        seed, kind = FRESH * half + 10_000 + 2 * index + half, ("ppo", "grpo")[index % 2]
         metrics = healthy(260, seed=seed, kind=kind)
         at = 70 + (37 * index) % 150
         for fault in FAULTS:
@@ -96,7 +98,7 @@ def rows_of_delays(half: int, num_runs: int) -> list[str]:
         middle = f"{np.median(seen):.0f}" if seen else "-"
         worst = f"{max(seen)}" if len(seen) == len(values) else "missed"
         rows.append(f"{name} | {len(values)} | {in_time} | {middle} | {worst}")
-    stalls = [stall_found(healthy(200, seed=20_000 + 2 * index + half)) for index in range(num_runs)]
+    stalls = [stall_found(healthy(200, seed=FRESH * half + 20_000 + 2 * index + half)) for index in range(num_runs)]
     rows.append(f"stall (3 x p95, from 10 min) | {len(stalls)} | {sum(stalls)} | - | -")
     return rows
 
