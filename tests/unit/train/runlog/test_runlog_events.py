@@ -35,6 +35,17 @@ pytestmark = pytest.mark.unit
             "skipped_update",
             {"role": "policy", "in_a_row": 2, "limit": 3},
         ),
+        (
+            "free for checkpoints: 10 GB on b, 6.5 TB on a",
+            "storage",
+            {"storage/free_bytes/a": 6.5e12, "storage/free_bytes/b": 1e10},
+        ),
+        (
+            "free for checkpoints: 1 GB on n1, 2 GB on n2, 3 GB on n3, 4 GB on n4 and 1 more",
+            "storage",
+            {f"storage/free_bytes/n{i}": i * 1e9 for i in (5, 4, 3, 2, 1)},
+        ),
+        ("removed what an unfinished save had left: x", "unfinished_save_removed", {"path": "x", "node": "n"}),
         ("left out 7 prompts, longer than data.max_prompt_tokens", "prompts_too_long", {"count": 7}),
         ("low on disk", "warning", {"message": "low on disk"}),
         ("boom", "error", {"message": "boom"}),

@@ -14,6 +14,9 @@ from orz_monitor.records import EventRecord
 from orz_train.runlog.text import duration, number, size
 
 _ACCURACY = re.compile(r"eval/([^/]+)/accuracy")
+_FREE_BYTES = "storage/free_bytes/"
+_MOST_NODES = 4
+"""Nodes named in a line; the fullest come first."""
 _WARNINGS = {"warning", "skipped_update", "prompts_too_long", "interrupted"}
 
 
@@ -33,8 +36,8 @@ def sentence(record: EventRecord) -> str:
             text = f"training for {steps} {'step' if steps == 1 else 'steps'}"
         case "resume":
             text = f"resumed after step {record.step} from {data['path']}"
-        case "checkpoint_saved":
-            text = f"saved {data['path']}{_cost(record.data)}"
+        case "checkpoint_saved" | "storage" | "unfinished_save_removed":
+            text = _of_checkpoints(record.event, data)
         case "evaluation":
             shown = ", ".join(f"{name} {number(value)}" for name, value in accuracies(evaluation_metrics(data)).items())
             text = f"evaluation after step {record.step}: {shown}"
@@ -53,6 +56,30 @@ def sentence(record: EventRecord) -> str:
             pairs = " ".join(f"{key}={value}" for key, value in record.data.items())
             text = f"{other.replace('_', ' ')} {pairs}".rstrip()
     return text
+
+
+def _of_checkpoints(event: str, data: Mapping[str, object]) -> str:
+    """Say what was written, what was removed, or how much room there is."""
+    match event:
+        case "checkpoint_saved":
+            return f"saved {data['path']}{_cost(data)}"
+        case "storage":
+            return f"free for checkpoints: {_free(data)}"
+        case _:
+            return f"removed what an unfinished save had left: {data['path']}"
+
+
+def _free(data: Mapping[str, object]) -> str:
+    """Return the free space of each node, least first."""
+    free = {
+        key.removeprefix(_FREE_BYTES): value
+        for key, value in data.items()
+        if key.startswith(_FREE_BYTES) and isinstance(value, int | float)
+    }
+    told = [f"{size(free[node])} on {node}" for node in sorted(free, key=free.__getitem__)]
+    if not told:
+        return "unknown"
+    return ", ".join(told[:_MOST_NODES]) + (f" and {len(told) - _MOST_NODES} more" if len(told) > _MOST_NODES else "")
 
 
 def evaluation_metrics(data: Mapping[str, object]) -> dict[str, float]:
