@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,13 @@ from orz_monitor.loading import load_run
 
 pytestmark = pytest.mark.component
 
-LOGS = Path(__file__).parents[4] / "shared" / "data" / "logs"
+LOGS = Path(os.environ.get("ORZ_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "logs"
 
 
 def log_of(name: str) -> Path:
     """Return a public log; skip where it is not there."""
-    path = next((folder / name for folder in (LOGS, Path("/work/shared/data/logs")) if (folder / name).is_file()), None)
-    if path is None:
+    path = LOGS / name
+    if not path.is_file():
         pytest.skip(f"{name}: not in {LOGS}")
     return path
 

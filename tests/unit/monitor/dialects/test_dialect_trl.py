@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from orz_monitor.run import State
 
 pytestmark = pytest.mark.unit
 
-LOG = Path("/work/shared/data/logs/trl-hotpotqa-grpo-v2-full.log")
+LOGS = Path(os.environ.get("ORZ_TEST_DATA", Path(__file__).parents[5] / "shared" / "data")) / "logs"
+LOG = LOGS / "trl-hotpotqa-grpo-v2-full.log"
 
 
 def rows(text: str) -> list[Row]:

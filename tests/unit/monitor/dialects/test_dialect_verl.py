@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from orz_monitor.reading import read_chunks
 
 pytestmark = pytest.mark.unit
 
-LOGS = Path("/work/shared/data/logs")
+LOGS = Path(os.environ.get("ORZ_TEST_DATA", Path(__file__).parents[5] / "shared" / "data")) / "logs"
 
 
 def read(*lines: str) -> Log:
