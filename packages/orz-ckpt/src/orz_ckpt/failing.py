@@ -72,7 +72,7 @@ def explained(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # writers in other languages have errors of their own
         if not is_storage(error, path):
             raise
         raise storage_error(error, path, needed_bytes=size_bytes(path)) from error

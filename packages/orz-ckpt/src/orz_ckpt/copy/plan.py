@@ -86,7 +86,8 @@ def _steps(sizes: Mapping[str, int]) -> list[str]:
     found = set()
     for name in sizes:
         parts = name.split("/")
-        if len(parts) > 2 and parts[0] == CHECKPOINTS_DIR and attempt_named(parts[1]) is None:  # noqa: PLR2004
+        below_a_step = len(parts) > 2  # noqa: PLR2004  checkpoints, the step, a file in it
+        if below_a_step and parts[0] == CHECKPOINTS_DIR and attempt_named(parts[1]) is None:
             found.add("/".join(parts[:2]))
     return sorted(found)
 

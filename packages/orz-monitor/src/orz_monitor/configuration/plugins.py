@@ -115,7 +115,7 @@ def _checked(function: Callable[[Run], object], where: str) -> Callable[[Run, No
     def check(run: Run, _: NoLimits) -> list[Finding]:
         try:
             result: Any = function(run)
-        except Exception as error:
+        except Exception as error:  # a user's rule raises what it likes
             raise ConfigurationError(
                 f"{where}: raised {type(error).__name__} on {run.name}: {error}",
                 remedy="correct the rule, or leave it out",

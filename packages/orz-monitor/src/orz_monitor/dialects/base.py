@@ -20,7 +20,6 @@ Example:
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,7 +27,7 @@ from typing import ClassVar
 
 from orz_monitor.log import Entry, Log
 from orz_monitor.transport.batch import Batch
-from orz_monitor.transport.lines import Line
+from orz_monitor.transport.lines import Line, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Meaning:
     adds: bool = False
 
 
-class Dialect(ABC):
+class Dialect:
     """How one trainer prints; an instance reads one part of one file.
 
     Attributes:
@@ -82,15 +81,33 @@ class Dialect(ABC):
     def __init__(self) -> None:
         self.more_open = False
 
-    @abstractmethod
     def read(self, line: Line, log: Log) -> bool:
-        """Read a line that holds one of the gates.
+        """Read a line that holds one of the gates: by default each of its segments, by `read_segment`.
 
         Never raises, whatever the line holds.
 
         Returns:
             Whether the line was this dialect's; others then don't see it.
         """
+        understood = False
+        for segment in line.segments:
+            understood = self.read_segment(segment, line.number, log) or understood
+        return understood
+
+    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:  # noqa: ARG002  for who overrides it
+        """Read one segment of a line; override this, or `read` where segments belong together.
+
+        Never raises, whatever the segment holds.
+
+        Args:
+            segment: what stands between two carriage returns, without its prefixes.
+            number: of the line in its file, from 1.
+            log: what is read goes here.
+
+        Returns:
+            Whether the segment was this dialect's.
+        """
+        return False
 
     def more(self, line: Line, log: Log) -> bool:  # noqa: ARG002
         """Read a line that follows one where `more_open` was set; clear it at the end of the block.
@@ -104,7 +121,7 @@ class Dialect(ABC):
         self.more_open = False
         return False
 
-    def scan(self, batch: Batch, log: Log) -> None:  # noqa: B027 - most have nothing in bulk
+    def scan(self, batch: Batch, log: Log) -> None:
         """Read a batch of whole lines at once, and take out of it what was understood.
 
         Args:
@@ -112,10 +129,10 @@ class Dialect(ABC):
             log: where to add what is found.
         """
 
-    def settle(self, log: Log) -> None:  # noqa: B027 - most hold nothing
+    def settle(self, log: Log) -> None:
         """Add what was only collected so far: a batch of lines is done, and someone may look at the log."""
 
-    def finish(self, log: Log) -> None:  # noqa: B027 - most hold nothing
+    def finish(self, log: Log) -> None:
         """Take note that the input ended: add what is still being collected."""
 
     def meaning(self, key: str) -> Meaning | None:

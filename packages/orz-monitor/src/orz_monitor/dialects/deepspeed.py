@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.transport.ansi import shown_safely
-from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.lines import Segment
 
 _AXIS: Final = "optimizer"
 _STEP: Final = re.compile(rb"step=(?P<step>\d{1,15}), skipped=")
@@ -36,14 +36,7 @@ class DeepSpeed(Dialect):
         "MaxMemAllocated": Meaning("memory/peak_bytes", rank=9),
     }
 
-    def read(self, line: Line, log: Log) -> bool:
-        """Read a line of the engine."""
-        understood = False
-        for segment in line.segments:
-            understood = self._read(segment, line.number, log) or understood
-        return understood
-
-    def _read(self, segment: Segment, number: int, log: Log) -> bool:
+    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         body = segment.body
         if match := _OVERFLOW.search(body):

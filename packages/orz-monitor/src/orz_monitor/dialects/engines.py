@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.log import Entry, Log, Row
-from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.lines import Segment
 
 _AXIS: Final = "engine"
 _VLLM: Final = b"Avg prompt throughput: "
@@ -47,14 +47,7 @@ class Engines(Dialect):
         "engine/kv_cache_usage": "keep the engine's own lines in the log (vLLM: disable_log_stats=False).",
     }
 
-    def read(self, line: Line, log: Log) -> bool:
-        """Read the records of a line; several may be glued together."""
-        understood = False
-        for segment in line.segments:
-            understood = self._read(segment, line.number, log) or understood
-        return understood
-
-    def _read(self, segment: Segment, number: int, log: Log) -> bool:
+    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         body, understood = segment.body, False
         for piece in body.split(_VLLM)[1:]:

@@ -153,14 +153,7 @@ class Orz(Dialect):
                 self._plain[between] = plain
         return plain
 
-    def read(self, line: Line, log: Log) -> bool:
-        """Read what is no bar of micro-batches; `scan` reads those."""
-        understood = False
-        for segment in line.segments:
-            understood = self._read(segment, line.number, log) or understood
-        return understood
-
-    def _read(self, segment: Segment, number: int, log: Log) -> bool:
+    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment that is no bar of micro-batches."""
         body = segment.body
         if b"Episode [" in body and (match := _EPISODE.search(body)):

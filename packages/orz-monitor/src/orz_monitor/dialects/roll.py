@@ -10,7 +10,7 @@ from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
 from orz_monitor.dialects.numbering import number_by_next
 from orz_monitor.log import Entry, Log
-from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.lines import Segment
 
 _OBJECT: Final = re.compile(rb'\{"[A-Za-z][\w/@. -]{0,150}": [-+\dNI"\[{nIi]')
 _FINISHED: Final = re.compile(rb"pipeline step (?P<step>\d{1,15}) finished(?!, reached)")
@@ -80,14 +80,7 @@ class Roll(Dialect):
         "critic/explained_var": "ROLL does not log it.",
     }
 
-    def read(self, line: Line, log: Log) -> bool:
-        """Read an object of metrics, or the end of a step or of the run."""
-        understood = False
-        for segment in line.segments:
-            understood = self._read(segment, line.number, log) or understood
-        return understood
-
-    def _read(self, segment: Segment, number: int, log: Log) -> bool:
+    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         body = segment.body
         if match := _FINISHED.search(body):

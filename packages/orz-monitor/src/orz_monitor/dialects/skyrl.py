@@ -78,14 +78,7 @@ class SkyRl(Dialect):
         self._block = DictBlock()
         self._step = 0
 
-    def read(self, line: Line, log: Log) -> bool:
-        """Read a timer or rewards, or begin the dictionary of a step."""
-        understood = False
-        for segment in line.segments:
-            understood = self._read(segment, line.number, log) or understood
-        return understood
-
-    def _read(self, segment: Segment, number: int, log: Log) -> bool:
+    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         body = segment.body
         if match := _STEP.match(body):

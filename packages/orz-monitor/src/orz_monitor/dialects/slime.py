@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
 from orz_monitor.log import Entry, Log, Row
-from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.lines import Segment
 
 _LINE: Final = re.compile(
     rb"(?:.{0,80}? - )?(?P<what>rollout|step|[a-z]{1,20}-step|perf|eval|passrate|multi_turn) (?P<id>\d{1,12}): "
@@ -100,14 +100,7 @@ class Slime(Dialect):
         "critic/explained_var": "slime does not log it.",
     }
 
-    def read(self, line: Line, log: Log) -> bool:
-        """Read a dictionary or a timer."""
-        understood = False
-        for segment in line.segments:
-            understood = self._read(segment, line.number, log) or understood
-        return understood
-
-    def _read(self, segment: Segment, number: int, log: Log) -> bool:
+    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         if match := _LINE.match(segment.body):
             pairs = dict_pairs(segment.body, match.end())

@@ -90,7 +90,7 @@ def _next(file: IO[bytes]) -> bytes:
             left -= len(piece)
     except (EOFError, zlib.error):
         pass
-    except Exception as error:
+    except Exception as error:  # zstandard may not be imported: its error is known by name
         if not type(error).__module__.startswith("zstandard"):
             raise
     return b"".join(pieces)
