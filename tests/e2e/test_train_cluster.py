@@ -44,6 +44,7 @@ SMALL = (
     "eval.every_steps=0",
     "cluster.weights.probe=every",
 )
+ROLLOUTS_A_STEP = 4 * 4
 CLEAN_WITHIN_S = 30.0
 """Seconds after which nothing of a run may be left."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the kernel's
@@ -329,16 +330,20 @@ def test_a_killed_driver_leaves_nothing_and_the_run_goes_on(start: Callable[...,
 
 
 def test_a_killed_reward_worker_costs_one_score(start: Callable[..., Run]) -> None:
-    """A kill -9 of a reward worker loses no more than what it scored; the run goes on and ends as if nothing was."""
+    """A kill -9 of a reward worker loses no more than what it scored; another comes, and the run goes on."""
     run = start(*LONG)
     run.wait_for_step(1)
     workers = run.pids("spawn_main")
-    assert workers
-    os.kill(workers[0], signal.SIGKILL)
+    victim = workers[0]
+    os.kill(victim, signal.SIGKILL)
     run.wait_for_step(step_records(run.run_dir)[-1].step + 3)
     assert run.process.poll() is None
-    unscored = [record.metrics["reward/unscored_frac"] for record in step_records(run.run_dir)]
-    assert 0 == unscored[-1]
+    replaced = run.pids("spawn_main")
+    assert victim not in replaced
+    assert len(workers) == len(replaced)
+    steps = step_records(run.run_dir)
+    assert sum(record.metrics["reward/unscored_frac"] * ROLLOUTS_A_STEP for record in steps) <= 1
+    assert 0 == steps[-1].metrics["reward/unscored_frac"]
     os.kill(run.process.pid, signal.SIGINT)
     assert 130 == run.finish().code
     run.assert_nothing_left()

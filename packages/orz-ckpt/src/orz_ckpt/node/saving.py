@@ -123,7 +123,7 @@ def sweep(checkpoints: Path) -> list[str]:
     removed = []
     for path in sorted(checkpoints.iterdir()) if checkpoints.is_dir() else []:
         name, _, tail = path.name.partition(".")
-        final = path.with_name(name)
+        final = checkpoints / name
         if step_of(final) is None or not tail.startswith(("tmp-", "old-")) or path.is_symlink() or not path.is_dir():
             continue
         if tail.startswith("old-") and not final.exists():
