@@ -15,7 +15,6 @@ pytestmark = pytest.mark.e2e
 
 ORZ = Path(sysconfig.get_path("scripts")) / "orz"
 SMALL = (
-    "backend=local",
     "steps=4",
     "prompts_per_step=4",
     "samples_per_prompt=4",
@@ -25,7 +24,10 @@ SMALL = (
 )
 
 
-def test_tail_follows_a_run_from_its_first_line_to_its_end(tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("backend", ["local", pytest.param("cluster", marks=[pytest.mark.cluster, pytest.mark.full])])
+def test_tail_follows_a_run_from_its_first_line_to_its_end(
+    tmp_path: Path, environment: dict[str, str], backend: str
+) -> None:
     """Started before the run is: it waits, shows each step once with the values of the records, and ends with it."""
     run = tmp_path / "run"
     tail = subprocess.Popen(
@@ -38,7 +40,7 @@ def test_tail_follows_a_run_from_its_first_line_to_its_end(tmp_path: Path, envir
     try:
         assert tail.stdout is not None
         first = tail.stdout.readline()
-        train = [str(ORZ), "train", "quickstart", *SMALL, "--run-dir", str(run)]
+        train = [str(ORZ), "train", "quickstart", f"backend={backend}", *SMALL, "--run-dir", str(run)]
         done = subprocess.run(train, env=environment, capture_output=True, text=True, timeout=600, check=False)
         assert 0 == done.returncode, done.stderr
         rest, _ = tail.communicate(timeout=120)
@@ -63,7 +65,7 @@ def test_tail_follows_a_run_from_its_first_line_to_its_end(tmp_path: Path, envir
 def test_report_and_check_agree_with_what_tail_said(tmp_path: Path, environment: dict[str, str]) -> None:
     """`--once` on a finished run is the same picture that the live view leaves."""
     run = tmp_path / "run"
-    train = [str(ORZ), "train", "quickstart", *SMALL, "--run-dir", str(run)]
+    train = [str(ORZ), "train", "quickstart", "backend=local", *SMALL, "--run-dir", str(run)]
     subprocess.run(train, env=environment, capture_output=True, timeout=600, check=True)
     once = subprocess.run(
         [str(ORZ), "monitor", "tail", "--once", str(run)],
