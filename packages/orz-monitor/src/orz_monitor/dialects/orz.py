@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from functools import partial
+from itertools import compress
+from operator import and_, methodcaller, ne, not_
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import read_bar
@@ -23,20 +24,20 @@ from orz_monitor.transport.lines import Line, Segment
 CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
 _LABEL: Final = b"Train epoch ["
-_BAR: Final = rb" Train epoch \[[^|\r\n]{1,100}\|[^|\r\n]{0,1000}\| %s \[[^,\r\n]{1,40}, [^,\r\n]{1,40}it(?:/s)?, "
+_BAR: Final = rb"[^|\r\n]{1,100}+\|[^|\r\n]{0,1000}+\| %s \[[^,\r\n]{1,40}+, [^,i\r\n]{1,40}+it(?:/s)?, "
 _FRAME: Final = re.compile(
-    (_BAR % rb"(\S{1,40})")[1:]
-    + rb"([^\]\r\n]{0,4000})(\]?)"
-    + rb"(?:\r(?:Actor|Critic)"  # tqdm shows a postfix twice
-    + _BAR % rb"\S{1,40}"
-    + rb"\2\])?"
+    rb"Train epoch \[(?<=(Actor|ritic) Train epoch \[)"  # OpenRLHF's have neither word
+    + _BAR % rb"(\S{1,40}+)"
+    + rb"([^\]\r\n]{0,4000}+)(\]?)"
+    + rb"(?:\r(?:Actor|Critic) Train epoch \["  # tqdm shows a postfix twice
+    + _BAR % rb"\S{1,40}+"
+    + rb"\3\])?"
 )
-"""A frame of a bar, with its repetition if that follows; every part capped, so that no text takes square time."""
+"""A frame of a bar, with its repetition if that follows; nothing is tried twice, so no text takes square time."""
 _BETWEEN: Final = re.compile(
     rb"\r?\n?(?:\x1b\[[\d;]{1,8}m)?(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\))?(?:\x1b\[[\d;]{1,8}m)? ?\r?"
     rb"(?:Actor|Critic) "
 )
-_MOST_PLAIN: Final = 1024
 _LONGEST_BETWEEN: Final = 200
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
@@ -54,6 +55,9 @@ _PHASES: Final = {
     "Broadcast actor weights": "sync",
 }
 _TIMER_KEY: Final = "time/"
+_GROUPS: Final = methodcaller("groups")
+_START: Final = methodcaller("start")
+_END: Final = methodcaller("end")
 
 
 class Orz(Dialect):
@@ -119,39 +123,37 @@ class Orz(Dialect):
     def __init__(self) -> None:
         super().__init__()
         self._actor = Passes(self.name, b"Actor Train epoch [", b"bar/")
-        self._plain: dict[bytes, bool] = {}
         self._critic = Passes(self.name, b"Critic Train epoch [", b"bar/")
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
-        text, last = batch.text, b""
-        begun = ended = 0  # of the bars that stand behind each other
-        for frame in _FRAME.finditer(text):
-            start = frame.start()
-            is_actor = text.endswith(b"Actor ", 0, start)
-            if not is_actor and not text.endswith(b"Critic ", 0, start):
-                continue  # OpenRLHF's have neither word
-            counter, postfix, whole = frame.groups()
-            if not whole:
-                postfix += b"\n"
-            if postfix != last:
-                last = postfix
-                bar = self._actor if is_actor else self._critic
-                bar.take(counter, postfix, log, partial(batch.line_at, start))
-            if not self._is_plain(text[ended : min(start, ended + _LONGEST_BETWEEN)]):
-                batch.take(begun, ended)
-                begun = start
-            ended = frame.end()
-        batch.take(begun, ended)
+        frames = list(_FRAME.finditer(batch.text))
+        if not frames:
+            return
+        roles, counters, postfixes, ends = zip(*map(_GROUPS, frames), strict=True)
+        if b"" in ends:
+            postfixes = tuple(postfix + (b"" if end else b"\n") for postfix, end in zip(postfixes, ends, strict=True))
+        new = list(map(ne, postfixes, (b"", *postfixes)))
+        starts = tuple(map(_START, frames))
+        for role, bar in ((b"Actor", self._actor), (b"ritic", self._critic)):
+            chosen = list(map(and_, new, map(role.__eq__, roles)))
+            bar.take_all(
+                *(list(compress(column, chosen)) for column in (counters, postfixes, starts)), batch.line_at, log
+            )
+        self._take_out(batch, starts, tuple(map(_END, frames)))
 
-    def _is_plain(self, between: bytes) -> bool:
-        """Tell whether there is nothing between two bars that anybody would look for."""
-        plain = self._plain.get(between)
-        if plain is None:
-            plain = _BETWEEN.fullmatch(between) is not None
-            if len(self._plain) < _MOST_PLAIN:
-                self._plain[between] = plain
-        return plain
+    def _take_out(self, batch: Batch, starts: Sequence[int], ends: Sequence[int]) -> None:
+        """Take bars out, and what stands between them where nobody would look for anything in it."""
+        text, begun = batch.text, 0
+        between = [
+            text[end : min(start, end + _LONGEST_BETWEEN)] for end, start in zip((0, *ends), starts, strict=False)
+        ]
+        plain = {piece for piece in set(between) if _BETWEEN.fullmatch(piece)}
+        before = 0
+        for at in compress(range(len(starts)), map(not_, map(plain.__contains__, between))):
+            batch.take(begun, before if at == 0 else ends[at - 1])
+            begun = starts[at]
+        batch.take(begun, ends[-1])
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment that is no bar of micro-batches."""
