@@ -26,7 +26,7 @@ _VLLM_ITEM: Final = re.compile(_KEY + rb"(?P<value>" + _VALUE + rb"(?:%|(?=,| to
 _SGLANG_ITEM: Final = re.compile(_KEY + rb"(?P<value>" + _VALUE + rb")(?=,|\s*$)")
 
 
-_DIGITS: Final = re.compile(rb"\d[\d.]*+")
+_NUMBER: Final = re.compile(rb"(\d[\d.]*+)")
 _ENGINE: Final = re.compile(rb"(?:Engine \d{1,6}: )?")
 _MOST_PREFIXES: Final = 4096
 _MOST_FORMS: Final = 256
@@ -34,7 +34,7 @@ _MOST_FORMS: Final = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Form:
-    """Records that differ in their digits only.
+    """Records that differ in their numbers only.
 
     Attributes:
         keys: raw keys, [K].
@@ -74,10 +74,10 @@ class Engines(Dialect):
     def __init__(self) -> None:
         super().__init__()
         self._origins: dict[bytes, tuple[Origin, float | None]] = {}
-        self._forms: dict[bytes, _Form | None] = {}
+        self._forms: dict[tuple[bytes, ...], _Form | None] = {}
 
     def scan(self, batch: Batch, log: Log) -> None:
-        """Read vLLM's lines that differ from earlier ones in their digits only, without taking them apart."""
+        """Read vLLM's lines that differ from earlier ones in their numbers only, without taking them apart."""
         text, rest = batch.text, batch.rest()
         spans: list[tuple[int, int, int]] = []
         found = rest.find(_VLLM)
@@ -94,11 +94,10 @@ class Engines(Dialect):
         known = self._origins.get(prefix)
         if known is None:
             known = self._origin(prefix, record)
-        form = self._form(record, log) if known is not None else None
-        if known is None or form is None:
-            return False
-        values = floats(b",".join(_DIGITS.findall(record)))
-        if values is None:
+        pieces = _NUMBER.split(record)
+        form = self._form(tuple(pieces[::2]), record, log) if known is not None else None
+        values = floats(b",".join(pieces[1::2])) if form is not None else None
+        if known is None or form is None or values is None:
             return False
         for index in form.percentages:
             values[index] *= UNITS[b"%"]
@@ -118,16 +117,18 @@ class Engines(Dialect):
         self._origins[prefix] = known = segments[0].origin, segments[0].time
         return known
 
-    def _form(self, record: bytes, log: Log) -> _Form | None:
-        """Return the form of a record; None while its keys are new, and where its digits are not all of its values."""
-        text = record.translate(None, b"0123456789")
+    def _form(self, text: tuple[bytes, ...], record: bytes, log: Log) -> _Form | None:
+        """Return the form of a record by the text between its numbers.
+
+        None while its keys are new, and where its numbers are not its values.
+        """
         if text in self._forms:
             return self._forms[text]
         pairs = [(found["key"], found["value"]) for found in _VLLM_ITEM.finditer(record)]
         names = [log.name_of(key) for key, _ in pairs]
         if not all((known := log.precisions.get((self.name, name))) and known.settled for name in names):
             return None
-        whole = [value.removesuffix(b"%") for _, value in pairs] == _DIGITS.findall(record)
+        whole = [value.removesuffix(b"%") for _, value in pairs] == _NUMBER.findall(record)
         regular = whole and record.count(_VLLM) == 1 and len(Line(record).segments) == 1
         percentages = tuple(index for index, (_, value) in enumerate(pairs) if value.endswith(b"%"))
         form = _Form(keys=log.shape(tuple(key for key, _ in pairs)), percentages=percentages) if regular else None

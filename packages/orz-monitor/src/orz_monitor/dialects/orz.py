@@ -13,6 +13,8 @@ from itertools import compress
 from operator import and_, methodcaller, ne, not_
 from typing import ClassVar, Final
 
+import numpy as np
+
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
@@ -24,21 +26,38 @@ from orz_monitor.transport.lines import Line, Segment
 CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
 _LABEL: Final = b"Train epoch ["
-_BAR: Final = rb"[^|\r\n]{1,100}+\|[^|\r\n]{0,1000}+\| %s \[[^,\r\n]{1,40}+, [^,i\r\n]{1,40}+it(?:/s)?, "
-_FRAME: Final = re.compile(
-    rb"Train epoch \[(?<=(Actor|ritic) Train epoch \[)"  # OpenRLHF's have neither word
-    + _BAR % rb"(\S{1,40}+)"
-    + rb"([^\]\r\n]{0,4000}+)(\]?)"
-    + rb"(?:\r(?:Actor|Critic) Train epoch \["  # tqdm shows a postfix twice
-    + _BAR % rb"\S{1,40}+"
-    + rb"\3\])?"
-)
-"""A frame of a bar, with its repetition if that follows; nothing is tried twice, so no text takes square time."""
+
+
+def _frame(breaks: bytes) -> re.Pattern[bytes]:
+    """Return what a frame of a bar looks like, with its repetition if that follows: tqdm shows a postfix twice.
+
+    Nothing is tried twice, so that no text takes square time.
+
+    Args:
+        breaks: bytes that no part of it may hold.
+    """
+    bar = (
+        rb" Train epoch \[[^|%b]{1,100}+\|[^|%b]{0,1000}+\| (?P<counter>[^ %b]{1,40}+)"
+        rb" \[[^,%b]{1,40}+, [^,%b]{1,40}+(?<=it|/s), "
+    ).replace(b"%b", breaks)
+    return re.compile(
+        rb"Train epoch \[(?<=(Actor|ritic)"  # OpenRLHF's have neither word
+        b" Train epoch \\[)"
+        + bar.removeprefix(rb" Train epoch \[")
+        + rb"(?P<postfix>[^\]%b]{0,4000}+)(\]?)".replace(b"%b", breaks)
+        + rb"(?:(\r)(?:Actor|Critic)"
+        + bar.replace(b"?P<counter>", b"?:")
+        + rb"(?P=postfix)\])?"
+    )
+
+
+_STRICT: Final = _frame(rb"\r\n")
+_LOOSE: Final = _frame(b"")
+"""Reads a bar twice as fast, and what lines and refreshes are torn together as one: both must be counted."""
 _BETWEEN: Final = re.compile(
     rb"\r?\n?(?:\x1b\[[\d;]{1,8}m)?(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\))?(?:\x1b\[[\d;]{1,8}m)? ?\r?"
     rb"(?:Actor|Critic) "
 )
-_LONGEST_BETWEEN: Final = 200
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
 _PAIR: Final = re.compile(rb"(?:^|, ?)(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
@@ -58,6 +77,9 @@ _TIMER_KEY: Final = "time/"
 _GROUPS: Final = methodcaller("groups")
 _START: Final = methodcaller("start")
 _END: Final = methodcaller("end")
+_SPAN: Final = methodcaller("span")
+_REPEATED: Final = 5
+"""The last group of a frame that is followed by its repetition."""
 
 
 class Orz(Dialect):
@@ -122,36 +144,38 @@ class Orz(Dialect):
 
     def __init__(self) -> None:
         super().__init__()
+        self._last = b""
         self._actor = Passes(self.name, b"Actor Train epoch [", b"bar/")
         self._critic = Passes(self.name, b"Critic Train epoch [", b"bar/")
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
-        frames = list(_FRAME.finditer(batch.text))
+        frames, between = _frames(batch.text)
         if not frames:
             return
-        roles, counters, postfixes, ends = zip(*map(_GROUPS, frames), strict=True)
+        roles, counters, postfixes, ends, _ = zip(*map(_GROUPS, frames), strict=True)
         if b"" in ends:
             postfixes = tuple(postfix + (b"" if end else b"\n") for postfix, end in zip(postfixes, ends, strict=True))
-        new = list(map(ne, postfixes, (b"", *postfixes)))
+        new = list(map(ne, postfixes, (self._last, *postfixes)))
+        self._last = postfixes[-1]
         starts = tuple(map(_START, frames))
         for role, bar in ((b"Actor", self._actor), (b"ritic", self._critic)):
             chosen = list(map(and_, new, map(role.__eq__, roles)))
             bar.take_all(
-                *(list(compress(column, chosen)) for column in (counters, postfixes, starts)), batch.line_at, log
+                tuple(compress(counters, chosen)),
+                tuple(compress(postfixes, chosen)),
+                tuple(compress(starts, chosen)),
+                batch.line_at,
+                log,
             )
-        self._take_out(batch, starts, tuple(map(_END, frames)))
+        self._take_out(batch, starts, tuple(map(_END, frames)), between)
 
-    def _take_out(self, batch: Batch, starts: Sequence[int], ends: Sequence[int]) -> None:
+    def _take_out(self, batch: Batch, starts: Sequence[int], ends: Sequence[int], between: Sequence[bytes]) -> None:
         """Take bars out, and what stands between them where nobody would look for anything in it."""
-        text, begun = batch.text, 0
-        between = [
-            text[end : min(start, end + _LONGEST_BETWEEN)] for end, start in zip((0, *ends), starts, strict=False)
-        ]
         plain = {piece for piece in set(between) if _BETWEEN.fullmatch(piece)}
-        before = 0
+        begun = 0
         for at in compress(range(len(starts)), map(not_, map(plain.__contains__, between))):
-            batch.take(begun, before if at == 0 else ends[at - 1])
+            batch.take(begun, ends[at - 1] if at else 0)
             begun = starts[at]
         batch.take(begun, ends[-1])
 
@@ -300,3 +324,18 @@ class Orz(Dialect):
             )
             row.file = tick.file
         return tick
+
+
+def _frames(text: bytes) -> tuple[list[re.Match[bytes]], list[bytes]]:
+    """Find the frames of bars, and what stands before each of them, behind the one before."""
+    data = np.frombuffer(text, np.uint8)
+    num_newlines, num_refreshes = (np.count_nonzero(data == byte) for byte in b"\n\r")
+    for pattern in (_LOOSE, _STRICT):
+        frames = list(pattern.finditer(text))
+        spans = list(map(_SPAN, frames))
+        between = [text[end:start] for (_, end), (start, _) in zip([(0, 0), *spans], spans, strict=False)]
+        outside = b"".join([*between, text[spans[-1][1] :] if spans else text])
+        repeated = sum(match.lastindex == _REPEATED for match in frames)
+        if num_newlines == outside.count(b"\n") and num_refreshes == outside.count(b"\r") + repeated:
+            break
+    return frames, between

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -61,7 +61,7 @@ class Batch:
 
     def take(self, start: int, stop: int) -> None:
         """Take bytes out that were understood; nobody else is to look at them."""
-        insort(self._taken, (start, stop))
+        self._taken.append((start, stop))
         self._rest = None
 
     def rest(self) -> bytes:
@@ -77,14 +77,13 @@ class Batch:
     def _without_taken(self) -> bytes:
         """Put together what was not taken out, and note where it is from."""
         text = self.text
-        pieces: list[bytes] = []
-        self._starts, self._shifts = [], []
-        length = end = 0
-        for start, stop in [*self._taken, (len(text), len(text))]:
-            if start > end:
-                self._starts.append(length)
-                self._shifts.append(end - length)
-                pieces.append(text[end:start])
-                length += start - end
-            end = max(end, stop)
-        return b"".join(pieces)
+        self._taken.sort()
+        taken = np.array(self._taken)
+        begins = np.concatenate([[0], np.maximum.accumulate(taken[:, 1])])
+        ends = np.concatenate([taken[:, 0], [len(text)]])
+        left = ends > begins
+        begins, ends = begins[left], ends[left]
+        lengths = ends - begins
+        starts = np.cumsum(lengths) - lengths
+        self._starts, self._shifts = starts.tolist(), (begins - starts).tolist()
+        return b"".join([text[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)])
