@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orz_monitor.dialects import KNOWN, Dialect, find_dialect, orz
+from orz_monitor.dialects import KNOWN, Dialect, find_dialect, orz_bars
 from orz_monitor.dialects.engines import Engines
 from orz_monitor.dialects.passes import Passes
 from orz_monitor.log import Event, Log, Row
@@ -102,8 +102,8 @@ def test_engine_lines_by_their_form_are_those_read_one_by_one(seed: int, num_par
 def test_frames_are_the_same_by_the_loose_and_the_strict_pattern(seed: int, num_parts: int, num_hurt: int) -> None:
     """And all of a batch at once are what one after the other are."""
     data = damaged(seed, num_parts, num_hurt)
-    frames, between = orz._frames(data)
-    strict = list(orz._STRICT.finditer(data))
+    frames, between = orz_bars.find_frames(data)
+    strict = list(orz_bars.STRICT.finditer(data))
     assert [frame.span() for frame in frames] == [frame.span() for frame in strict]
     assert [frame.groups() for frame in frames] == [frame.groups() for frame in strict]
     assert all(data[: frame.start()].endswith(piece) for frame, piece in zip(frames, between, strict=True))

@@ -10,14 +10,13 @@ import re
 from array import array
 from collections.abc import Mapping, Sequence
 from itertools import compress
-from operator import and_, methodcaller, ne, not_
+from operator import and_, ne
 from typing import ClassVar, Final
-
-import numpy as np
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.orz_bars import ACTOR, CRITIC, bars_in
 from orz_monitor.dialects.passes import Passes
 from orz_monitor.log import Entry, Event, Log, Row, Tick
 from orz_monitor.transport.batch import Batch
@@ -25,39 +24,6 @@ from orz_monitor.transport.lines import Line, Segment
 
 CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
-_LABEL: Final = b"Train epoch ["
-
-
-def _frame(breaks: bytes) -> re.Pattern[bytes]:
-    """Return what a frame of a bar looks like, with its repetition if that follows: tqdm shows a postfix twice.
-
-    Nothing is tried twice, so that no text takes square time.
-
-    Args:
-        breaks: bytes that no part of it may hold.
-    """
-    bar = (
-        rb" Train epoch \[[^|%b]{1,100}+\|[^|%b]{0,1000}+\| (?P<counter>[^ %b]{1,40}+)"
-        rb" \[[^,%b]{1,40}+, [^,%b]{1,40}+(?<=it|/s), "
-    ).replace(b"%b", breaks)
-    return re.compile(
-        rb"Train epoch \[(?<=(Actor|ritic)"  # OpenRLHF's have neither word
-        b" Train epoch \\[)"
-        + bar.removeprefix(rb" Train epoch \[")
-        + rb"(?P<postfix>[^\]%b]{0,4000}+)(\]?)".replace(b"%b", breaks)
-        + rb"(?:(\r)(?:Actor|Critic)"
-        + bar.replace(b"?P<counter>", b"?:")
-        + rb"(?P=postfix)\])?"
-    )
-
-
-_STRICT: Final = _frame(rb"\r\n")
-_LOOSE: Final = _frame(b"")
-"""Reads a bar twice as fast, and what lines and refreshes are torn together as one: both must be counted."""
-_BETWEEN: Final = re.compile(
-    rb"\r?\n?(?:\x1b\[[\d;]{1,8}m)?(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\))?(?:\x1b\[[\d;]{1,8}m)? ?\r?"
-    rb"(?:Actor|Critic) "
-)
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
 _PAIR: Final = re.compile(rb"(?:^|, ?)(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
@@ -74,12 +40,6 @@ _PHASES: Final = {
     "Broadcast actor weights": "sync",
 }
 _TIMER_KEY: Final = "time/"
-_GROUPS: Final = methodcaller("groups")
-_START: Final = methodcaller("start")
-_END: Final = methodcaller("end")
-_SPAN: Final = methodcaller("span")
-_REPEATED: Final = 5
-"""The last group of a frame that is followed by its repetition."""
 
 
 class Orz(Dialect):
@@ -150,34 +110,20 @@ class Orz(Dialect):
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
-        frames, between = _frames(batch.text)
-        if not frames:
+        bars = bars_in(batch)
+        if bars is None:
             return
-        roles, counters, postfixes, ends, _ = zip(*map(_GROUPS, frames), strict=True)
-        if b"" in ends:
-            postfixes = tuple(postfix + (b"" if end else b"\n") for postfix, end in zip(postfixes, ends, strict=True))
-        new = list(map(ne, postfixes, (self._last, *postfixes)))
-        self._last = postfixes[-1]
-        starts = tuple(map(_START, frames))
-        for role, bar in ((b"Actor", self._actor), (b"ritic", self._critic)):
-            chosen = list(map(and_, new, map(role.__eq__, roles)))
-            bar.take_all(
-                tuple(compress(counters, chosen)),
-                tuple(compress(postfixes, chosen)),
-                tuple(compress(starts, chosen)),
+        new = list(map(ne, bars.postfixes, (self._last, *bars.postfixes)))  # tqdm shows a postfix twice
+        self._last = bars.postfixes[-1]
+        for role, passes in ((ACTOR, self._actor), (CRITIC, self._critic)):
+            chosen = list(map(and_, new, map(role.__eq__, bars.roles)))
+            passes.take_all(
+                tuple(compress(bars.counters, chosen)),
+                tuple(compress(bars.postfixes, chosen)),
+                tuple(compress(bars.starts, chosen)),
                 batch.line_at,
                 log,
             )
-        self._take_out(batch, starts, tuple(map(_END, frames)), between)
-
-    def _take_out(self, batch: Batch, starts: Sequence[int], ends: Sequence[int], between: Sequence[bytes]) -> None:
-        """Take bars out, and what stands between them where nobody would look for anything in it."""
-        plain = {piece for piece in set(between) if _BETWEEN.fullmatch(piece)}
-        begun = 0
-        for at in compress(range(len(starts)), map(not_, map(plain.__contains__, between))):
-            batch.take(begun, ends[at - 1] if at else 0)
-            begun = starts[at]
-        batch.take(begun, ends[-1])
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment that is no bar of micro-batches."""
@@ -324,18 +270,3 @@ class Orz(Dialect):
             )
             row.file = tick.file
         return tick
-
-
-def _frames(text: bytes) -> tuple[list[re.Match[bytes]], list[bytes]]:
-    """Find the frames of bars, and what stands before each of them, behind the one before."""
-    data = np.frombuffer(text, np.uint8)
-    num_newlines, num_refreshes = (np.count_nonzero(data == byte) for byte in b"\n\r")
-    for pattern in (_LOOSE, _STRICT):
-        frames = list(pattern.finditer(text))
-        spans = list(map(_SPAN, frames))
-        between = [text[end:start] for (_, end), (start, _) in zip([(0, 0), *spans], spans, strict=False)]
-        outside = b"".join([*between, text[spans[-1][1] :] if spans else text])
-        repeated = sum(match.lastindex == _REPEATED for match in frames)
-        if num_newlines == outside.count(b"\n") and num_refreshes == outside.count(b"\r") + repeated:
-            break
-    return frames, between
