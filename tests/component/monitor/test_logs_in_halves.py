@@ -9,6 +9,7 @@ import pytest
 from orz_monitor import halves
 from orz_monitor.dialects import known_dialects
 from orz_monitor.log import Log, Row
+from orz_monitor.packing import packed, unpacked
 from orz_monitor.reading import read_chunks
 
 pytestmark = pytest.mark.component
@@ -67,3 +68,23 @@ def test_where_the_child_fails_the_parent_reads_on(tmp_path: Path, monkeypatch: 
 def facts(log: Log) -> list[tuple[int, tuple[str, ...], list[float]]]:
     rows = [entry for entry in log.entries if isinstance(entry, Row)]
     return [(row.line, row.keys, [round(v, 9) for v in row.values]) for row in sorted(rows, key=lambda row: row.line)]
+
+
+def test_a_log_survives_its_packing() -> None:
+    """Rows with their keys, values, steps and processes; bars, ticks and events; all in their order."""
+    lines = [
+        b"(TaskRunner pid=3) step:1 - actor/pg_loss:0.5 - actor/lr:1e-06",
+        b"Training Progress:  50%|# | 1/2 [00:06<00:06,  6.57s/it]",
+        b"(TaskRunner pid=3) step:2 - actor/pg_loss:nan - actor/lr:2e-06",
+        b"RuntimeError: CUDA error: an illegal address",
+    ]
+    log = read_chunks([bars(1) + b"\n".join(lines) + b"\n"])
+    again = unpacked(packed(log))
+    assert [type(entry) for entry in again.entries] == [type(entry) for entry in log.entries]
+    assert len(log.entries) == 5
+    for ours, theirs in zip(again.entries, log.entries, strict=True):
+        names = type(ours).__slots__
+        assert repr([getattr(ours, name) for name in names]) == repr([getattr(theirs, name) for name in names])
+    assert again.votes == log.votes
+    assert again.precisions == log.precisions
+    assert log.entries, "packing leaves the log as it was"

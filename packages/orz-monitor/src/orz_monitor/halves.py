@@ -7,7 +7,6 @@ output: an ordinary child process works from threads, from scripts without a mai
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Final
 
 from orz_monitor.dialects import Dialect, find_dialect
 from orz_monitor.log import Log
+from orz_monitor.packing import packed, unpacked
 from orz_monitor.reading import Reader
 from orz_monitor.transport.opening import CHUNK_BYTES
 
@@ -54,7 +54,7 @@ def read_in_halves(path: Path, log: Log, kinds: Sequence[type[Dialect]]) -> None
         reader.finish_block(_range(path, cut, cut + _LONGEST_LINE))
         reader.close()
         answer = child.stdout.read() if child.stdout is not None else b""
-    log.extend(pickle.loads(answer) if child.returncode == 0 else _rest(path, cut, kinds))  # noqa: S301
+    log.extend(unpacked(answer) if child.returncode == 0 else _rest(path, cut, kinds))
 
 
 def _rest(path: Path, cut: int, kinds: Sequence[type[Dialect]]) -> Log:
@@ -86,4 +86,4 @@ def _range(path: Path, start: int, stop: int) -> Iterator[bytes]:
 if __name__ == "__main__":
     _path, _offset, *_places = sys.argv[1:]
     _log = _rest(Path(_path), int(_offset), [find_dialect(place) for place in _places])
-    sys.stdout.buffer.write(pickle.dumps(_log, protocol=pickle.HIGHEST_PROTOCOL))
+    sys.stdout.buffer.write(packed(_log))

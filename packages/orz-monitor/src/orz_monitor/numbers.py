@@ -33,7 +33,7 @@ _WRAPPED: Final = re.compile(
 )
 _UNIT: Final = re.compile(rb"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,4})?) ?(?P<unit>[A-Za-z%/_]{1,16})$")
 _SPAN: Final = re.compile(rb"(?:(\d{1,6})d ?)?(?:(\d{1,6})h ?)?(?:(\d{1,6})m ?)?(?:(\d{1,6}(?:\.\d{1,6})?)s)?$")
-_UNITS: Final = {
+UNITS: Final = {
     b"%": 0.01,
     b"s": 1.0,
     b"sec": 1.0,
@@ -99,7 +99,7 @@ def _odd(token: bytes) -> float | None:
     if match := _WRAPPED.match(token):
         return _simple(match["inner"].strip(b"'\" "))
     if match := _UNIT.match(token):
-        return float(match["number"]) * _UNITS.get(match["unit"], 1.0)
+        return float(match["number"]) * UNITS.get(match["unit"], 1.0)
     if (match := _SPAN.match(token)) and any(match.groups()):
         days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
@@ -145,7 +145,7 @@ class Precision:
             return
         token = token.strip().strip(b"'\"")
         if match := _UNIT.match(token):
-            self.unit = _UNITS.get(match["unit"], 1.0)
+            self.unit = UNITS.get(match["unit"], 1.0)
         match = _PLAIN.match(_naked(token))
         if match is None or not (match[1] or match[2]):
             return

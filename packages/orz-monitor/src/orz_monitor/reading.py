@@ -14,6 +14,7 @@ from orz_monitor.dialects import Dialect, known_dialects
 from orz_monitor.log import Entry, Log
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Splitter
+from orz_monitor.transport.needles import Needles
 
 _ALL_GATES_BYTES: Final = 4 << 20
 _NOW_AND_THEN: Final = 16
@@ -47,6 +48,7 @@ class Reader:
         self._dialects = [kind() for kind in (known_dialects() if dialects is None else dialects)]
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
         self._awake = self._gates
+        self._all_needles = self._awake_needles = Needles(gate for gate, _ in self._gates)
         self._batch = 0
         self._before = b""
         self._open: Dialect | None = None
@@ -93,7 +95,7 @@ class Reader:
         batch = Batch(text, self._facts.num_lines + 1, self._before)
         entries, begun = self.log.entries, len(self.log.entries)
         for dialect in self._dialects:
-            if dialect.bulk and dialect.bulk in text:
+            if dialect.bulk and dialect.bulk in batch.rest():
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
         for dialect in self._dialects:
@@ -107,7 +109,11 @@ class Reader:
         """Return where lines with gates begin, and whose gates they are, in order."""
         text, rest = batch.text, batch.rest()
         hits: list[tuple[int, int]] = []
-        for gate, order in self._searched():
+        gates, needles = self._searched()
+        possible = needles.possible(rest)
+        for gate, order in gates:
+            if gate not in possible:
+                continue
             found = rest.find(gate)
             while found >= 0:
                 hits.append((text.rfind(b"\n", 0, batch.place(found)) + 1, order))
@@ -115,10 +121,10 @@ class Reader:
         hits.sort()
         return hits
 
-    def _searched(self) -> list[tuple[bytes, int]]:
+    def _searched(self) -> tuple[list[tuple[bytes, int]], Needles]:
         """Return the gates to search in this batch: all of them at first, later those that were of use."""
         if self._splitter.num_bytes <= _ALL_GATES_BYTES:
-            return self._gates
+            return self._gates, self._all_needles
         self._batch += 1
         if self._batch % _NOW_AND_THEN == 1:
             awake = {
@@ -127,8 +133,9 @@ class Reader:
                 if kind.always or self.log.votes[kind.name] or len(self._dialects) == 1
             }
             self._awake = [(gate, order) for gate, order in self._gates if order in awake]
-            return self._gates
-        return self._awake
+            self._awake_needles = Needles(gate for gate, _ in self._awake)
+            return self._gates, self._all_needles
+        return self._awake, self._awake_needles
 
     def _offer(self, batch: Batch, hits: list[tuple[int, int]]) -> None:
         """Give each hit to its dialects, and the lines of an open block to whoever opened it."""

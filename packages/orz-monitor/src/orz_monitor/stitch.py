@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,22 +23,12 @@ from orz_monitor.frameworks import OURS
 from orz_monitor.lanes import without_other_ranks
 from orz_monitor.log import Column, Entry, Event, Log, Row, Tick
 from orz_monitor.metrics.peers import spec_of
+from orz_monitor.raw import column_series, raw_series
 from orz_monitor.records import PHASES, EventRecord, describe
 from orz_monitor.run import Run, coverage_of
 from orz_monitor.series import Series
 
 _SECONDS: Final = "seconds/"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Points:
-    """The values of one raw key, [M] each."""
-
-    steps: NDArray[np.int64]
-    values: NDArray[np.float64]
-    weights: NDArray[np.int64]
-    lines: NDArray[np.int64]
-    files: NDArray[np.int64]
 
 
 def stitch(
@@ -71,8 +61,8 @@ def stitch(
             dialect.number(entries, log)
     attempt = _Attempt(log)
     rows = attempt.rows
-    raw = _raw_series(log, rows)
-    raw |= _column_series(log.columns, log, framework)
+    raw = raw_series(log, rows)
+    raw |= column_series(log.columns, log, framework)
     metrics, seconds, mapped = _canonical(raw, known, framework) if canonical else (_as_logged(raw), {}, set())
     steps, lines, times = _steps(rows, log.columns)
     return Run(
@@ -161,79 +151,6 @@ def _framework(log: Log, known: Mapping[str, Dialect]) -> str:
     }
     best = max(fits, key=lambda name: fits[name], default="")
     return best if best and fits[best] else "generic"
-
-
-def _raw_series(log: Log, rows: list[Row]) -> dict[tuple[str, str], Series]:
-    """Collect the values of each raw key."""
-    shapes: dict[tuple[str, tuple[str, ...]], list[Row]] = defaultdict(list)
-    for row in rows:
-        shapes[row.dialect, row.keys].append(row)
-    parts: dict[tuple[str, str], list[_Points]] = defaultdict(list)
-    for (dialect, keys), alike in shapes.items():
-        table = np.frombuffer(b"".join(row.values for row in alike)).reshape(len(alike), len(keys))
-        steps = np.array([row.step for row in alike], dtype=np.int64)
-        weights = np.array([row.count for row in alike], dtype=np.int64)
-        lines = np.array([row.line for row in alike], dtype=np.int64)
-        files = np.array([row.file for row in alike], dtype=np.int64)
-        for column, key in enumerate(keys):
-            points = _Points(steps=steps, values=table[:, column], weights=weights, lines=lines, files=files)
-            parts[dialect, key].append(points)
-    return {place: _series(place, found, log) for place, found in parts.items()}
-
-
-def _series(place: tuple[str, str], parts: list[_Points], log: Log) -> Series:
-    """Make a series: of several values in a step, parts of a bar are averaged, and of lines the last counts."""
-    points = parts[0] if len(parts) == 1 else _joined(parts)
-    steps = points.steps
-    order = np.lexsort((points.lines, points.files, steps))
-    unique, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
-    last = order[first + counts - 1]
-    kept = points.values[last]
-    if len(unique) < len(steps) and points.weights.max() > 1:
-        of_step = np.searchsorted(unique, steps)
-        with np.errstate(invalid="ignore", over="ignore"):
-            kept = np.bincount(of_step, points.weights * points.values) / np.bincount(of_step, points.weights)
-    precision = log.precisions.get(place)
-    return Series(
-        name=place[1],
-        steps=unique,
-        values=kept,
-        raw_keys=(place[1],),
-        lines=points.lines[last],
-        files=points.files[last],
-        quanta=precision.quanta(kept) if precision is not None else None,
-    )
-
-
-def _joined(parts: list[_Points]) -> _Points:
-    """Put the values of a key from rows of several shapes together."""
-    return _Points(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Points.__slots__})
-
-
-def _column_series(columns: list[Column], log: Log, framework: str) -> dict[tuple[str, str], Series]:
-    """Turn the columns of stores into series; a step that is repeated counts as it was last."""
-    found: dict[tuple[str, str], Series] = {}
-    for column in columns:
-        keep = _last_of_each(column.steps)
-        steps = column.steps[keep]
-        file = next((i for i, facts in enumerate(log.files) if facts.path == column.file), None)
-        found[framework, column.key] = Series(
-            name=column.key,
-            steps=steps,
-            values=column.values[keep],
-            raw_keys=(column.key,),
-            files=np.full(len(steps), file, dtype=np.int64) if file is not None else None,
-        )
-    return found
-
-
-def _last_of_each(steps: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return where each step stands last, leaving out steps that a later restart has undone."""
-    lowest = np.minimum.accumulate(steps[::-1])[::-1] if len(steps) else steps
-    valid = np.flatnonzero(steps <= lowest)  # nothing after it is lower
-    order = valid[np.argsort(steps[valid], kind="stable")]
-    _, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
-    return np.asarray(order[first + counts - 1], dtype=np.intp)
 
 
 def _canonical(

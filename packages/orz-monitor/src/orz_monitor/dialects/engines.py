@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.log import Entry, Log, Row
-from orz_monitor.transport.lines import Segment
+from orz_monitor.numbers import UNITS, floats
+from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.prefixes import NOWHERE, Origin
 
 _AXIS: Final = "engine"
 _VLLM: Final = b"Avg prompt throughput: "
@@ -22,12 +26,32 @@ _VLLM_ITEM: Final = re.compile(_KEY + rb"(?P<value>" + _VALUE + rb"(?:%|(?=,| to
 _SGLANG_ITEM: Final = re.compile(_KEY + rb"(?P<value>" + _VALUE + rb")(?=,|\s*$)")
 
 
+_NUMBER: Final = re.compile(rb"(\d[\d.]*+)")
+_ENGINE: Final = re.compile(rb"(?:Engine \d{1,6}: )?")
+_MOST_PREFIXES: Final = 4096
+_MOST_FORMS: Final = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Form:
+    """Records that differ in their numbers only.
+
+    Attributes:
+        keys: raw keys, [K].
+        percentages: indices of the values that are percentages.
+    """
+
+    keys: tuple[str, ...]
+    percentages: tuple[int, ...]
+
+
 class Engines(Dialect):
     """The statistics that vLLM and SGLang print every few seconds."""
 
     name = "engines"
     title = "inference engines"
     is_trainer = False
+    bulk = _VLLM
     gates = (_VLLM, b"#queue-req: ")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "GPU KV cache usage": Meaning("engine/kv_cache_usage"),
@@ -46,6 +70,71 @@ class Engines(Dialect):
     missing: ClassVar[Mapping[str, str]] = {
         "engine/kv_cache_usage": "keep the engine's own lines in the log (vLLM: disable_log_stats=False).",
     }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._origins: dict[bytes, tuple[Origin, float | None]] = {}
+        self._forms: dict[tuple[bytes, ...], _Form | None] = {}
+
+    def scan(self, batch: Batch, log: Log) -> None:
+        """Read vLLM's lines that differ from earlier ones in their numbers only, without taking them apart."""
+        text, rest = batch.text, batch.rest()
+        spans: list[tuple[int, int, int]] = []
+        found = rest.find(_VLLM)
+        while found >= 0:
+            at = batch.place(found)
+            spans.append((text.rfind(b"\n", 0, at) + 1, at, text.find(b"\n", at)))
+            found = rest.find(_VLLM, rest.find(b"\n", found))
+        for (start, at, end), number in zip(spans, batch.lines_at([span[0] for span in spans]), strict=True):
+            if self._read_whole(text[start:at], text[at:end], number, log):
+                batch.take(start, end)
+
+    def _read_whole(self, prefix: bytes, record: bytes, number: int, log: Log) -> bool:
+        """Read a line of a known prefix and form; tells whether it is one."""
+        known = self._origins.get(prefix)
+        if known is None:
+            known = self._origin(prefix, record)
+        pieces = _NUMBER.split(record)
+        form = self._form(tuple(pieces[::2]), record, log) if known is not None else None
+        values = floats(b",".join(pieces[1::2])) if form is not None else None
+        if known is None or form is None or values is None:
+            return False
+        for index in form.percentages:
+            values[index] *= UNITS[b"%"]
+        origin, time = known
+        log.add_values(self.name, form.keys, values, line=number, axis=_AXIS, time=time, origin=origin)
+        return True
+
+    def _origin(self, prefix: bytes, record: bytes) -> tuple[Origin, float | None] | None:
+        """Return what a prefix says, or None where a line with it is more than one record of a named process."""
+        segments = Line(prefix + record).segments
+        if len(segments) != 1 or segments[0].origin is NOWHERE or not segments[0].body.endswith(record):
+            return None
+        if not _ENGINE.fullmatch(segments[0].body.removesuffix(record)):
+            return None
+        if len(self._origins) >= _MOST_PREFIXES:
+            self._origins.clear()  # those of earlier times
+        self._origins[prefix] = known = segments[0].origin, segments[0].time
+        return known
+
+    def _form(self, text: tuple[bytes, ...], record: bytes, log: Log) -> _Form | None:
+        """Return the form of a record by the text between its numbers.
+
+        None while its keys are new, and where its numbers are not its values.
+        """
+        if text in self._forms:
+            return self._forms[text]
+        pairs = [(found["key"], found["value"]) for found in _VLLM_ITEM.finditer(record)]
+        names = [log.name_of(key) for key, _ in pairs]
+        if not all((known := log.precisions.get((self.name, name))) and known.settled for name in names):
+            return None
+        whole = [value.removesuffix(b"%") for _, value in pairs] == _NUMBER.findall(record)
+        regular = whole and record.count(_VLLM) == 1 and len(Line(record).segments) == 1
+        percentages = tuple(index for index, (_, value) in enumerate(pairs) if value.endswith(b"%"))
+        form = _Form(keys=log.shape(tuple(key for key, _ in pairs)), percentages=percentages) if regular else None
+        if len(self._forms) < _MOST_FORMS:
+            self._forms[text] = form
+        return form
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""

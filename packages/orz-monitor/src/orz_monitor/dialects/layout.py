@@ -30,7 +30,7 @@ class Layout:
     def __init__(self, names: tuple[str, ...], heads: list[bytes], wrapped: list[bool], between: bytes) -> None:
         self.names = names
         items = [
-            re.escape(head) + rb"([^ )]{1,60})" + (rb"\)" if end else b"")
+            re.escape(head) + (rb"([^)]{1,60}+)\)" if end else rb"([^ ]{1,60}+)")
             for head, end in zip(heads, wrapped, strict=True)
         ]
         self.pattern = re.compile(re.escape(between).join(items) + rb"\s*$")

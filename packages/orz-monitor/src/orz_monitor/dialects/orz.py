@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from functools import partial
+from itertools import compress
+from operator import and_, ne
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.orz_bars import ACTOR, CRITIC, bars_in
 from orz_monitor.dialects.passes import Passes
 from orz_monitor.log import Entry, Event, Log, Row, Tick
 from orz_monitor.transport.batch import Batch
@@ -22,22 +24,6 @@ from orz_monitor.transport.lines import Line, Segment
 
 CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
-_LABEL: Final = b"Train epoch ["
-_BAR: Final = rb" Train epoch \[[^|\r\n]{1,100}\|[^|\r\n]{0,1000}\| %s \[[^,\r\n]{1,40}, [^,\r\n]{1,40}it(?:/s)?, "
-_FRAME: Final = re.compile(
-    (_BAR % rb"(\S{1,40})")[1:]
-    + rb"([^\]\r\n]{0,4000})(\]?)"
-    + rb"(?:\r(?:Actor|Critic)"  # tqdm shows a postfix twice
-    + _BAR % rb"\S{1,40}"
-    + rb"\2\])?"
-)
-"""A frame of a bar, with its repetition if that follows; every part capped, so that no text takes square time."""
-_BETWEEN: Final = re.compile(
-    rb"\r?\n?(?:\x1b\[[\d;]{1,8}m)?(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\))?(?:\x1b\[[\d;]{1,8}m)? ?\r?"
-    rb"(?:Actor|Critic) "
-)
-_MOST_PLAIN: Final = 1024
-_LONGEST_BETWEEN: Final = 200
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
 _PAIR: Final = re.compile(rb"(?:^|, ?)(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
@@ -118,40 +104,26 @@ class Orz(Dialect):
 
     def __init__(self) -> None:
         super().__init__()
+        self._last = b""
         self._actor = Passes(self.name, b"Actor Train epoch [", b"bar/")
-        self._plain: dict[bytes, bool] = {}
         self._critic = Passes(self.name, b"Critic Train epoch [", b"bar/")
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
-        text, last = batch.text, b""
-        begun = ended = 0  # of the bars that stand behind each other
-        for frame in _FRAME.finditer(text):
-            start = frame.start()
-            is_actor = text.endswith(b"Actor ", 0, start)
-            if not is_actor and not text.endswith(b"Critic ", 0, start):
-                continue  # OpenRLHF's have neither word
-            counter, postfix, whole = frame.groups()
-            if not whole:
-                postfix += b"\n"
-            if postfix != last:
-                last = postfix
-                bar = self._actor if is_actor else self._critic
-                bar.take(counter, postfix, log, partial(batch.line_at, start))
-            if not self._is_plain(text[ended : min(start, ended + _LONGEST_BETWEEN)]):
-                batch.take(begun, ended)
-                begun = start
-            ended = frame.end()
-        batch.take(begun, ended)
-
-    def _is_plain(self, between: bytes) -> bool:
-        """Tell whether there is nothing between two bars that anybody would look for."""
-        plain = self._plain.get(between)
-        if plain is None:
-            plain = _BETWEEN.fullmatch(between) is not None
-            if len(self._plain) < _MOST_PLAIN:
-                self._plain[between] = plain
-        return plain
+        bars = bars_in(batch)
+        if bars is None:
+            return
+        new = list(map(ne, bars.postfixes, (self._last, *bars.postfixes)))  # tqdm shows a postfix twice
+        self._last = bars.postfixes[-1]
+        for role, passes in ((ACTOR, self._actor), (CRITIC, self._critic)):
+            chosen = list(map(and_, new, map(role.__eq__, bars.roles)))
+            passes.take_all(
+                tuple(compress(bars.counters, chosen)),
+                tuple(compress(bars.postfixes, chosen)),
+                tuple(compress(bars.starts, chosen)),
+                batch.line_at,
+                log,
+            )
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment that is no bar of micro-batches."""

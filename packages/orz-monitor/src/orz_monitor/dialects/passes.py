@@ -8,13 +8,22 @@ come, and read together when a batch of lines is done.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from operator import methodcaller
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from orz_monitor.log import Log, Row
 from orz_monitor.numbers import floats
 
 _MOST_KEYS: Final = 64
+_SLASHES: Final = methodcaller("count", b"/")
+_INTEGERS: Final = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0, lt=10**15)]])
+"""Counters; larger ones count nothing."""
 
 
 class Passes:
@@ -58,14 +67,14 @@ class Passes:
             self.take(frame[mark : frame.find(b" ", mark)], postfix, log, line)
         return True
 
-    def take(self, counter: bytes, postfix: bytes, log: Log, line: int | Callable[[], int]) -> None:
+    def take(self, counter: bytes, postfix: bytes, log: Log, line: int) -> None:
         """Take in a postfix that differs from the one before.
 
         Args:
             counter: `17/18`.
             postfix: `pg=0.033, kl=0.0827`.
             log: where the rows go.
-            line: line number, or what finds it.
+            line: line number.
         """
         now, _, of = counter.partition(b"/")
         try:
@@ -73,38 +82,77 @@ class Passes:
         except ValueError:
             return
         if done < self._done or self._done == self._total or not self._line:
-            self.settle(log)
-            self._row = None
-            self._line = line if isinstance(line, int) else line()
-            self._first_done, self._total = done, _whole(of)
+            self._begin(done, _whole(of), line, log)
         self._done = done
         self._last = postfix
         if postfix:
             self._held.append(postfix)
+
+    def take_all(
+        self,
+        counters: Sequence[bytes],
+        postfixes: Sequence[bytes],
+        places: Sequence[int],
+        line_at: Callable[[int], int],
+        log: Log,
+    ) -> None:
+        """Take in many postfixes, each of which differs from the one before.
+
+        Args:
+            counters: [M] of `17/18`.
+            postfixes: [M] of `pg=0.033, kl=0.0827`.
+            places: where they stand, [M].
+            line_at: gives the line number of a place.
+            log: where the rows go.
+        """
+        counts = _counts(counters)
+        if counts is not None:
+            done, of = counts
+            before = np.concatenate([[self._done], done[:-1]])
+            total = np.concatenate([[-1 if self._total is None else self._total], of[:-1]])
+            anew = (done < before) | (before == total)
+            anew[0] |= not self._line
+        if counts is None or (~anew & (of != total)).any():
+            for counter, postfix, place in zip(counters, postfixes, places, strict=True):
+                self.take(counter, postfix, log, line_at(place))
+            return
+        cuts = sorted({0, len(done), *np.flatnonzero(anew).tolist()})
+        for start, stop in pairwise(cuts):
+            if anew[start]:
+                self._begin(int(done[start]), int(of[start]), line_at(places[start]), log)
+            self._held += filter(None, postfixes[start:stop])
+            self._done = int(done[stop - 1])
+        self._last = postfixes[-1]
+
+    def _begin(self, done: int, total: int | None, line: int, log: Log) -> None:
+        """Begin a new pass."""
+        self.settle(log)
+        self._row = None
+        self._line, self._first_done, self._total = line, done, total
 
     def settle(self, log: Log) -> None:
         """Add what was collected to the row of the pass."""
         held, self._held = self._held, []
         if not held:
             return
-        columns = self._columns(held)
-        if columns is None:
+        table = self._table(held)
+        if table is None:
             for postfix in map(_whole_items, held):  # the keys have changed, one is torn, or a value is no number
                 self._heads = [
                     item.partition(b"=")[0] + b"=" for item in postfix.split(b", ")[:_MOST_KEYS] if b"=" in item
                 ]
-                if (one := self._columns([postfix])) is not None:
+                if (one := self._table([postfix])) is not None:
                     self._add(one, [postfix], log)
         else:
-            self._add(columns, held, log)
+            self._add(table, held, log)
 
-    def _add(self, columns: list[array[float]], held: list[bytes], log: Log) -> None:
-        """Take values, [K] lists of [M] each, into the mean of the pass."""
+    def _add(self, table: NDArray[np.float64], held: list[bytes], log: Log) -> None:
+        """Take values, [M, K], into the mean of the pass."""
         names = tuple(self._prefix + head[:-1].strip() for head in self._heads)
         if not all(log.name_of(name) for name in names):
             return
         keys = log.shape(names)
-        row, count = self._row, len(columns[0])
+        row, count = self._row, len(table)
         bar = (self._first_done, self._done, self._total)
         for postfix in held:
             if self._settled:
@@ -112,19 +160,19 @@ class Passes:
             tokens = [item.partition(b"=")[2] for item in postfix.split(b", ")]
             self._settled = log.observe_all(self._dialect, keys, tokens)
         if row is None or row.keys != keys:
-            values = array("d", [sum(column) / count for column in columns])
+            values = array("d", table.mean(axis=0).tobytes())
             self._row = log.add_values(self._dialect, keys, values, line=self._line, count=count, bar=bar)
             return
         total = row.count + count
-        for index, column in enumerate(columns):
-            row.values[index] += (sum(column) - count * row.values[index]) / total
+        for index, summed in enumerate(table.sum(axis=0).tolist()):
+            row.values[index] += (summed - count * row.values[index]) / total
         row.count, row.bar = total, bar
 
-    def _columns(self, held: list[bytes]) -> list[array[float]] | None:
+    def _table(self, held: list[bytes]) -> NDArray[np.float64] | None:
         """Read postfixes of the known keys together; None where one has others, or a value is no number.
 
         Returns:
-            The values of each key, [K] lists of [M].
+            The values, [M, K].
         """
         heads = self._heads
         if not heads:
@@ -137,7 +185,19 @@ class Passes:
         values = floats(joined[1:])
         if values is None or len(values) != len(heads) * len(held):
             return None
-        return [values[index :: len(heads)] for index in range(len(heads))]
+        return np.frombuffer(values).reshape(len(held), len(heads))
+
+
+def _counts(counters: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Read counters, [M] of `17/18`, as what is done and of how many, [M] each; None where one is something else."""
+    if set(map(_SLASHES, counters)) != {1}:
+        return None
+    try:
+        pairs = _INTEGERS.decode(b"[" + b",".join(counters).replace(b"/", b",") + b"]")
+    except msgspec.MsgspecError:
+        return None
+    table = np.array(pairs, dtype=np.int64).reshape(len(counters), 2)
+    return table[:, 0], table[:, 1]
 
 
 def _whole(text: bytes) -> int | None:

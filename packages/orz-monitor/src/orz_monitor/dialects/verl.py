@@ -139,17 +139,19 @@ class Verl(Dialect):
         self._learn_prefix(Line(text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]))
         prefix, origin = self._prefix
         mark = b"\n" + prefix + b"step:"
+        spans: list[tuple[int, int]] = []
         start = 0 if text.startswith(mark[1:]) else _after_newline(text, mark, 0)
         while start >= 0:
-            end = text.find(b"\n", start)
+            spans.append((start, text.find(b"\n", start)))
+            start = _after_newline(text, mark, spans[-1][1])
+        for (start, end), number in zip(spans, batch.lines_at([start for start, _ in spans]), strict=True):
             line = text[start:end]
             match = _STEP.match(line, len(prefix))
             if match is not None and not line.endswith(_SUFFIXES):
-                number, step = batch.line_at(start), int(match[1])
+                step = int(match[1])
                 self._steps.append((number, step))
                 if self._layouts.add(line, match.end(), log, line=number, step=step, origin=origin) is not None:
                     batch.take(start, end)
-            start = _after_newline(text, mark, end)
 
     def _learn_prefix(self, line: Line) -> None:
         """Remember what stands before a metric line, if that is all that may vary."""

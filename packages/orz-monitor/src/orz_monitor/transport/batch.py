@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Batch:
@@ -26,54 +31,59 @@ class Batch:
         (7, 6, 3)
     """
 
-    __slots__ = ("_numbers", "_places", "_shifts", "_starts", "_taken", "before", "first_line", "text")
-
     def __init__(self, text: bytes, first_line: int = 1, before: bytes = b"") -> None:
         self.text = text
         self.first_line = first_line
         self.before = before
-        self._places = [0]
-        self._numbers = [first_line]
         self._taken: list[tuple[int, int]] = []
+        self._rest: bytes | None = None
         self._starts = [0]
         self._shifts = [0]
+
+    @cached_property
+    def _newlines(self) -> NDArray[np.intp]:
+        """Where the newlines stand."""
+        return np.flatnonzero(np.frombuffer(self.text, np.uint8) == ord("\n"))
 
     @property
     def num_lines(self) -> int:
         """How many lines there are."""
-        return self.line_at(len(self.text)) - self.first_line
+        return len(self._newlines)
 
     def line_at(self, place: int) -> int:
-        """Return the number of the line that a place in the text is on; cheapest for places in their order."""
-        places, numbers = self._places, self._numbers
-        at = bisect_right(places, place)
-        number = numbers[at - 1] + self.text.count(b"\n", places[at - 1], place)
-        if place != places[at - 1]:
-            places.insert(at, place)
-            numbers.insert(at, number)
-        return number
+        """Return the number of the line that a place in the text is on."""
+        return self.first_line + int(self._newlines.searchsorted(place))
+
+    def lines_at(self, places: Sequence[int]) -> list[int]:
+        """Return the numbers of the lines that places in the text are on."""
+        numbers: list[int] = (self._newlines.searchsorted(places) + self.first_line).tolist()
+        return numbers
 
     def take(self, start: int, stop: int) -> None:
         """Take bytes out that were understood; nobody else is to look at them."""
-        insort(self._taken, (start, stop))
+        self._taken.append((start, stop))
+        self._rest = None
 
     def rest(self) -> bytes:
         """Return what was not taken out, in one piece."""
-        if not self._taken:
-            return self.text
-        text = self.text
-        pieces: list[bytes] = []
-        self._starts, self._shifts = [], []
-        length = end = 0
-        for start, stop in [*self._taken, (len(text), len(text))]:
-            if start > end:
-                self._starts.append(length)
-                self._shifts.append(end - length)
-                pieces.append(text[end:start])
-                length += start - end
-            end = max(end, stop)
-        return b"".join(pieces)
+        if self._rest is None:
+            self._rest = self._without_taken() if self._taken else self.text
+        return self._rest
 
     def place(self, found: int) -> int:
         """Return where in the text something is that was found in the rest."""
         return found + self._shifts[bisect_right(self._starts, found) - 1]
+
+    def _without_taken(self) -> bytes:
+        """Put together what was not taken out, and note where it is from."""
+        text = self.text
+        self._taken.sort()
+        taken = np.array(self._taken)
+        begins = np.concatenate([[0], np.maximum.accumulate(taken[:, 1])])
+        ends = np.concatenate([taken[:, 0], [len(text)]])
+        left = ends > begins
+        begins, ends = begins[left], ends[left]
+        lengths = ends - begins
+        starts = np.cumsum(lengths) - lengths
+        self._starts, self._shifts = starts.tolist(), (begins - starts).tolist()
+        return b"".join([text[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)])

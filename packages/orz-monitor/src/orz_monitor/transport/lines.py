@@ -52,10 +52,10 @@ class Splitter:
             return b""
         last = chunk.rfind(b"\n") + 1
         self._hold(chunk[:first])
-        rest = chunk[first:last]
+        rest: bytes | memoryview = memoryview(chunk)[first:last]
         if len(rest) > self._longest:
-            rest = b"\n".join([self._capped(line) for line in rest.split(b"\n")])
-        text = self._release() + rest
+            rest = b"\n".join([self._capped(line) for line in chunk[first:last].split(b"\n")])
+        text = b"".join((self._release(), rest))
         self._hold(chunk[last:])
         return text
 

@@ -1,0 +1,141 @@
+"""What is read many lines at once is what would have been read line by line, wherever a log is damaged."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orz_monitor.dialects import KNOWN, Dialect, find_dialect, orz_bars
+from orz_monitor.dialects.engines import Engines
+from orz_monitor.dialects.passes import Passes
+from orz_monitor.log import Event, Log, Row
+from orz_monitor.reading import read_chunks
+from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.needles import Needles
+
+pytestmark = pytest.mark.property
+
+RAY = "\x1b[36m({role} pid={pid})\x1b[0m "
+DAMAGE = (b"", b"\n", b"\r", b"]", b"|", b", ", b"nan", b"\xff", b"0", b"CUDA error: x\n", b"\nTraceback (most recent")
+
+
+def bars(rng: random.Random) -> str:
+    """A pass of a bar, each frame followed by its repetition."""
+    role, keys = rng.choice([("Actor", ("pg", "glen", "kl")), ("Critic", ("critic_loss", "values"))])
+    total = rng.randrange(2, 6)
+    lines = []
+    for done in range(total):
+        postfix = ", ".join(f"{key}={rng.choice([rng.random(), -1e-6, 852]):.3g}" for key in keys)
+        frames = [
+            f"{role} Train epoch [1/1]: {100 * at // total:3}%|███ | {at}/{total} [02:06<00:06,  6.57s/it, {postfix}]"
+            for at in (done, done + 1)
+        ]
+        lines.append(RAY.format(role=f"{role}RayActorBase", pid=7) + "\r" + "\r".join(frames) + "\n")
+    return "".join(lines)
+
+
+def metrics(rng: random.Random) -> str:
+    """A line of verl."""
+    items = " - ".join(
+        f"{key}:np.float64({rng.random()})" if wrapped else f"{key}:{rng.random()}"
+        for key, wrapped in (("actor/pg_loss", True), ("actor/lr(1e-4)", False), ("critic/score/mean", True))
+    )
+    return RAY.format(role="TaskRunner", pid=3) + f"step:{rng.randrange(9)} - {items}\n"
+
+
+def engine(rng: random.Random) -> str:
+    """A line of vLLM."""
+    record = f"Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: {rng.random() * 5000:.1f} tokens/s"
+    cache = rng.choice(["", f", GPU KV cache usage: {rng.random() * 100:.1f}%"])
+    stamp = f"INFO 02-24 10:13:{rng.randrange(60):02} metrics.py:455] "
+    return RAY.format(role="LLMActor", pid=rng.randrange(3)) + stamp + f"{record}, Running: 16 reqs{cache}\n"
+
+
+def damaged(seed: int, num_parts: int, num_hurt: int) -> bytes:
+    """Write a log, and replace a few bytes here and there."""
+    rng = random.Random(seed)  # noqa: S311 - test data
+    parts: tuple[Callable[[random.Random], str], ...] = (bars, metrics, engine, engine, lambda _: "so the sum is 3\n")
+    data = "".join(rng.choice(parts)(rng) for _ in range(num_parts)).encode()
+    for _ in range(num_hurt):
+        at = rng.randrange(len(data) + 1)
+        data = data[:at] + rng.choice(DAMAGE) + data[at + rng.choice([0, 0, 1, 7, 60]) :]
+    return data
+
+
+def facts(log: Log) -> list[tuple[object, ...]]:
+    rows = [entry for entry in log.entries if isinstance(entry, Row)]
+    found: list[tuple[object, ...]] = []
+    for row in rows:
+        values = [str(round(value, 9)) for value in row.values]
+        begun = row.bar and (row.bar[0], row.bar[2])  # its last frame so far is known batch by batch
+        found.append((row.line, row.keys, row.step, row.axis, row.time, row.origin, row.count, begun, *values))
+    events = [entry for entry in log.entries if isinstance(entry, Event)]
+    found += [(event.line, event.dialect, event.event, str(event.data)) for event in events]
+    return sorted(found, key=repr)
+
+
+def read(data: bytes, kinds: list[type[Dialect]]) -> Log:
+    return read_chunks([data], dialects=kinds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 6))
+def test_engine_lines_by_their_form_are_those_read_one_by_one(seed: int, num_parts: int, num_hurt: int) -> None:
+    """Also where the form was learnt from sound lines first."""
+
+    class OneByOne(Engines):
+        bulk = b""
+
+    sound = "".join(engine(random.Random(at)) for at in range(200)).encode()  # noqa: S311
+    data = sound + damaged(seed, num_parts, num_hurt)
+    assert facts(read_chunks([sound, data], dialects=[Engines])) == facts(
+        read_chunks([sound, data], dialects=[OneByOne])
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 6))
+def test_frames_are_the_same_by_the_loose_and_the_strict_pattern(seed: int, num_parts: int, num_hurt: int) -> None:
+    """And all of a batch at once are what one after the other are."""
+    data = damaged(seed, num_parts, num_hurt)
+    frames, between = orz_bars.find_frames(data)
+    strict = list(orz_bars.STRICT.finditer(data))
+    assert [frame.span() for frame in frames] == [frame.span() for frame in strict]
+    assert [frame.groups() for frame in frames] == [frame.groups() for frame in strict]
+    assert all(data[: frame.start()].endswith(piece) for frame, piece in zip(frames, between, strict=True))
+    together, alone = Log(), Log()
+    batch = Batch(data)
+    at_once, one_by_one = (Passes("orz", b"", b"bar/") for _ in range(2))
+    taken = [(frame["counter"], frame["postfix"], frame.start()) for frame in strict if frame[4]]
+    if taken:
+        counters, postfixes, places = (list(column) for column in zip(*taken, strict=True))
+        at_once.take_all(counters, postfixes, places, batch.line_at, together)
+    for counter, postfix, place in taken:
+        one_by_one.take(counter, postfix, alone, batch.line_at(place))
+    at_once.settle(together)
+    one_by_one.settle(alone)
+    assert facts(together) == facts(alone)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 6), st.integers(1, 4000))
+def test_the_borders_of_batches_do_not_matter(seed: int, num_parts: int, num_hurt: int, size: int) -> None:
+    """A line on its own is read as it is among others."""
+    data = damaged(seed, num_parts, num_hurt)
+    kinds = [find_dialect(place) for place in KNOWN.values()]
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    assert facts(read_chunks(pieces, dialects=kinds)) == facts(read(data, kinds))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60), st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=5), st.data())
+def test_a_string_that_is_there_is_possible(text: bytes, needles: list[bytes], data: st.DataObject) -> None:
+    """Wherever it stands; and none is that shares no word with the text."""
+    chosen = data.draw(st.sampled_from(needles))
+    at = data.draw(st.integers(0, len(text)))
+    assert chosen in Needles(needles).possible(text[:at] + chosen + text[at:])
+    assert Needles([b"0123456789"]).possible(text.replace(b"3", b"x")) == set()
