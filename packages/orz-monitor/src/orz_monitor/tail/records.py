@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from orz_monitor.records import read_line
 from orz_monitor.run import Run
 from orz_monitor.stitched_records import StitchedRecords
+
+if TYPE_CHECKING:
+    from orz_monitor.tail.logs import LogReader
 
 _LONGEST_LINE_BYTES: Final = 8 << 20
 
@@ -40,6 +44,6 @@ class RecordsReader:
                 for read in read_line(line + b"\n", self._number):
                     self._stitched.add(read)
 
-    def snapshot(self) -> Run:
-        """Return the run as far as it was read."""
+    def snapshot(self, others: Sequence[LogReader] = ()) -> Run:  # noqa: ARG002 - as of a log
+        """Return the run as far as it was read; other logs say nothing that its records don't."""
         return self._stitched.run(self._folder or self._path, self._folder, now=time.time())
