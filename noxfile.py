@@ -8,6 +8,7 @@ nox -s real_model                       the same with SmolLM2-135M, a real pretr
 nox -s full-learn                       the quickstart recipes on three seeds each: half an hour
 nox -s full-dist                        the long matrices of ranks, stages and engines
 nox -s full-ckpt                        the long matrices of checkpoints that real frameworks write
+nox -s full-monitor                     the rules, alarms and speed of orz monitor, measured; half an hour
 
 Both commands share one environment, .nox/orz, which requirements/install.py makes.
 """
@@ -133,6 +134,15 @@ def full_dist(session: nox.Session) -> None:
 def full_ckpt(session: nox.Session) -> None:
     """Run the long matrices of orz-ckpt: checkpoints of real DeepSpeed, FSDP and DCP in every layout."""
     run(session, "pytest", "-m", "full", "--ignore-glob=*/train/*", *install(session))
+
+
+@nox.session(name="full-monitor", python=False, default=False)
+def full_monitor(session: nox.Session) -> None:
+    """Reproduce the table of rules, the alarm rates and the speed of orz monitor; fail where one misses its target.
+
+    `-- --out FOLDER` is for the pages, `--logs FOLDER` judges logs of real runs, too, `--only PART` runs one part.
+    """
+    run(session, "python", "benchmarks/full_monitor.py", *install(session))
 
 
 @nox.session(python=False, default=False)

@@ -9,21 +9,17 @@ computation record the largest difference that they saw, relative to the expecte
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
+from result_page import ROOT, made_by, table, today, write
+
 DIFFERENCE, BOUND = "largest_difference", "bound"
 """Properties that a test records."""
 XUNIT1 = ("-o", "junit_family=xunit1")
@@ -46,9 +42,9 @@ class Line:
 def main() -> None:
     """Parse the command line, run, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-full-dist.md")
+    parser.add_argument("--out", type=Path, default=today("full-dist"))
     arguments, of_pytest = parser.parse_known_args()
-    tree = commit()
+    made = made_by("nox -s full-dist", *PACKAGES)  # of the tree that is tested, which may change meanwhile
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [
@@ -65,9 +61,7 @@ def main() -> None:
         if not report.exists():
             sys.exit(code)
         lines = read(report)
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(page(lines, tree), encoding="utf-8")
-    print(arguments.out)
+    write(page(lines, made), arguments.out)
     sys.exit(code)
 
 
@@ -97,30 +91,15 @@ def suite(parameters: str) -> str:
     return next((name for name in ("one-rank", "two-ranks") if parameters.startswith(name)), parameters or "-")
 
 
-PAGE = """\
-# The long matrices
-
-Made by `nox -s full-dist` on {date}, commit {commit}:
-{machine}, {packages}.
-{counts}. Differences are relative to the norm of what was expected.
-
-| test | suite | passed | failed | skipped | largest difference | bound | seconds |
-|---|---|---|---|---|---|---|---|
-{rows}
-"""
+HEAD = "test | suite | passed | failed | skipped | largest difference | bound | seconds"
+PACKAGES = ("torch", "deepspeed", "ray", "transformers")
 
 
-def page(lines: dict[tuple[str, str], Line], tree: str) -> str:
-    """Write the page."""
-    counts = (f"{sum(getattr(line, outcome) for line in lines.values())} {outcome}" for outcome in OUTCOMES)
-    return PAGE.format(
-        date=f"{datetime.now(UTC):%Y-%m-%d}",
-        commit=tree,
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        packages=", ".join(f"{name} {version(name)}" for name in ("torch", "deepspeed", "ray", "transformers")),
-        counts=", ".join(counts),
-        rows="\n".join(rows(lines)),
-    )
+def page(lines: dict[tuple[str, str], Line], made: str) -> list[str]:
+    """Return the parts of the page."""
+    counts = ", ".join(f"{sum(getattr(line, outcome) for line in lines.values())} {outcome}" for outcome in OUTCOMES)
+    about = f"{made}\n{counts}. Differences are relative to the norm of what was expected."
+    return ["# The long matrices", about, table(HEAD, rows(lines))]
 
 
 def rows(lines: dict[tuple[str, str], Line]) -> Iterator[str]:
@@ -128,13 +107,7 @@ def rows(lines: dict[tuple[str, str], Line]) -> Iterator[str]:
     for (test, name), line in sorted(lines.items()):
         largest = f"{max(line.differences):.1e}" if line.differences else ""
         counts = f"{line.passed} | {line.failed} | {line.skipped}"
-        yield f"| {test} | {name} | {counts} | {largest} | {', '.join(sorted(line.bounds))} | {line.seconds:.0f} |"
-
-
-def commit() -> str:
-    """Name the commit of this tree."""
-    command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+        yield f"{test} | {name} | {counts} | {largest} | {', '.join(sorted(line.bounds))} | {line.seconds:.0f}"
 
 
 if __name__ == "__main__":

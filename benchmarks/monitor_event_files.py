@@ -1,6 +1,6 @@
 """How long event files take to read, beside TensorBoard's own reader in Python, on which tbparse is built.
 
-python benchmarks/monitor_event_files.py [--scalars 1000000] [--tags 100]
+    python benchmarks/monitor_event_files.py [--scalars 1000000] [--tags 100] [--out FILE.md]
 
 Every value is compared with what the generator wrote. Where tbparse is installed, it is timed, too.
 """
@@ -13,9 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from result_page import Measured, made_by, write_measured
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -23,33 +25,47 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from orz_monitor.stores import open_store
 
+INTRODUCTION = """\
+An event file of {scalars:,} scalars of {tags} tags, {size:.0f} MB, an event a value as trainers write them, in the
+page cache. Times are of the wall clock, orz monitor's the best of {repeats}; every value that it reads is compared with
+what was written."""
 LEAST_RATIO = 10.0
 REPEATS = 3
 
 
 def main() -> int:
-    """Print the times and their ratio; return 1 below the ratio that is promised."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Write the page; return 1 below the ratio that is promised."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scalars", type=int, default=1_000_000)
     parser.add_argument("--tags", type=int, default=100)
+    parser.add_argument("--out", type=Path, help="a Markdown file; by default stdout")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         truth = generate(folder, arguments.scalars // arguments.tags, arguments.tags)
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        print(f"{truth.size:,} scalars of {arguments.tags} tags, {size / 1e6:.0f} MB, warm")
+        size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         ours = min(timed(lambda: ours_reads(folder, truth)) for _ in range(REPEATS))
-        print(f"orz monitor       {ours:7.2f} s   best of {REPEATS}, values compared")
         theirs = timed(lambda: tensorboard_reads(folder, truth))
-        print(f"TensorBoard       {theirs:7.2f} s   {theirs / ours:.1f} times")
         try:
             from tbparse import SummaryReader  # noqa: PLC0415 - not a dependency of ours
         except ImportError:
-            print("tbparse            not installed; it reads through the reader above")
+            parsed = None
         else:
-            parsed = timed(lambda: len(SummaryReader(str(folder)).scalars))
-            print(f"tbparse           {parsed:7.2f} s   {parsed / ours:.1f} times")
-    return int(theirs / ours < LEAST_RATIO)
+            parsed = timed(lambda: tbparse_reads(SummaryReader, folder, truth))
+    measured = [
+        Measured(what="orz monitor", value=ours, unit="s"),
+        Measured(what="TensorBoard's reader", value=theirs, unit="s"),
+        Measured(what="as fast as TensorBoard's reader", value=theirs / ours, unit="times", least=LEAST_RATIO),
+    ]
+    if parsed is not None:
+        measured.append(Measured(what="tbparse", value=parsed, unit="s"))
+        measured.append(Measured(what="as fast as tbparse", value=parsed / ours, unit="times", least=LEAST_RATIO))
+    about = INTRODUCTION.format(scalars=truth.size, tags=arguments.tags, size=size, repeats=REPEATS)
+    if parsed is None:
+        about += "\ntbparse, which reads through TensorBoard's reader, is not installed here."
+    packages = ["tensorboard", *(["tbparse"] if parsed is not None else [])]
+    made = made_by("python benchmarks/monitor_event_files.py", *packages)
+    return write_measured("How fast orz monitor reads event files", f"{made}\n\n{about}", measured, arguments.out)
 
 
 def generate(folder: Path, steps: int, tags: int) -> NDArray[np.float32]:
@@ -85,6 +101,12 @@ def ours_reads(folder: Path, truth: NDArray[np.float32]) -> None:
     for index in range(truth.shape[1]):
         if not np.array_equal(store.column(tag_name(index)).values, truth[:, index]):
             raise SystemExit(f"void: {tag_name(index)} differs from what was written")
+
+
+def tbparse_reads(reader: Callable[[str], Any], folder: Path, truth: NDArray[np.float32]) -> None:
+    """Read with tbparse, which makes a table of all values."""
+    if len(reader(str(folder)).scalars) != truth.size:
+        raise SystemExit("void: tbparse did not read the file whole")
 
 
 def tensorboard_reads(folder: Path, truth: NDArray[np.float32]) -> None:

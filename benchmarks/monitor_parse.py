@@ -1,18 +1,19 @@
 """How fast logs are read: a generated ORZ log and a verl log of known truth, against a parser of regular expressions.
 
-    python benchmarks/monitor_parse.py [--mebibytes 1024] [--folder DIR] [--seed 0]
+    python benchmarks/monitor_parse.py [--mebibytes 1024] [--folder DIR] [--seed 0] [--out FILE.md]
 
 Three readers take turns on one file, warm: ours, a per-line `re` parser as people write it, and `rg -c` (ripgrep) on
 the commonest metric, where it is installed. Values are compared with the generator's truth, so a fast wrong reader
-loses. The peak memory of ours is that of a process of its own.
+loses. Then `orz monitor check` judges the whole log as a command of its own, and a log of a quarter of the size: what
+it takes in memory should hardly differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
+
+from result_page import Measured, made_by, write_measured
+
+INTRODUCTION = """\
+Logs are generated, {size} each, and in the page cache. Times are of the wall clock; all of a log are taken in one
+run, one after the other. Every value that orz monitor reads is compared with what the generator wrote. The parser of
+regular expressions reads a line at a time, in Python; `rg -c` counts the lines of one metric."""
+LEAST_TIMES_NAIVE = 3.0
+LEAST_OF_RG = 1 / 8
+MOST_CHECK_S = 10.0
+"""For 1 GB."""
+MOST_GROWTH = 1.5
+"""Of the memory for four times the log."""
 
 _MEBI: Final = 1 << 20
 _BLOCKS: Final = "█" * 9
@@ -210,7 +224,23 @@ def _rg(path: Path, needle: str) -> float | None:
     return time.perf_counter() - start
 
 
-def _check(truth: dict[str, list[float]], found: dict[str, list[float]]) -> None:
+def _checked(path: Path) -> tuple[float, float]:
+    """Run `orz monitor check`; return its seconds and the peak memory of its largest process, MB.
+
+    Raises:
+        SystemExit: it could not judge.
+    """
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "orz_cli", "monitor", "check", str(path), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in {0, 1}:  # noise as values of metrics is rightly found
+        raise SystemExit(f"void: orz monitor check ended with {process.returncode}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e6
+
+
+def _compare(truth: dict[str, list[float]], found: dict[str, list[float]]) -> None:
     """Compare what was found with what was written.
 
     Raises:
@@ -219,35 +249,56 @@ def _check(truth: dict[str, list[float]], found: dict[str, list[float]]) -> None
     for name, values in truth.items():
         ours = found.get(name, [])
         if len(ours) != len(values) or any(abs(a - b) > _EQUAL for a, b in zip(ours, values, strict=True)):
-            raise SystemExit(f"{name}: {len(ours)} values found, {len(values)} written, or they differ")
+            raise SystemExit(f"void: {name}: {len(ours)} values found, {len(values)} written, or they differ")
 
 
-def main() -> None:
-    """Generate, read and print a table."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+def _measure(
+    name: str, path: Path, truth: dict[str, list[float]], needle: str, quarter_mb: float
+) -> Iterator[Measured]:
+    """Time the readers on one log, of a quarter of which `check` took so much memory."""
+    size = path.stat().st_size
+    naive_s, _ = _timed(read_naively, path)
+    ours_s, found = _timed(read_ours, path)
+    _compare(truth, found)  # type: ignore[arg-type]
+    rg_s = _rg(path, needle)
+    check_s, memory_mb = _checked(path)
+    yield Measured(what=f"{name}: orz monitor reads", value=size / 1e6 / ours_s, unit="MB/s", digits=0)
+    yield Measured(
+        what=f"{name}: the parser of regular expressions reads", value=size / 1e6 / naive_s, unit="MB/s", digits=0
+    )
+    times = naive_s / ours_s
+    yield Measured(what=f"{name}: as fast as that parser", value=times, unit="times", least=LEAST_TIMES_NAIVE)
+    if rg_s is not None:
+        yield Measured(what=f"{name}: as fast as `rg -c`", value=rg_s / ours_s, unit="times", least=LEAST_OF_RG)
+    most = MOST_CHECK_S * size / 1e9
+    yield Measured(what=f"{name}: `orz monitor check`", value=check_s, unit="s", most=most)
+    yield Measured(what=f"{name}: memory of `check`", value=memory_mb, unit="MB", digits=0)
+    growth = memory_mb / quarter_mb
+    what = f"{name}: memory for this log by that for a quarter of it"
+    yield Measured(what=what, value=growth, unit="times", most=MOST_GROWTH)
+
+
+def main() -> int:
+    """Generate, read and write the page; return 1 where a target is missed."""
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--mebibytes", type=int, default=1024)
-    arguments.add_argument("--folder", type=Path)
+    arguments.add_argument("--folder", type=Path, help="where the logs are written for the while")
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--out", type=Path, help="a Markdown file; by default stdout")
     options = arguments.parse_args()
+    measured: list[Measured] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for name, write, needle in (("orz", write_orz, "act_lr="), ("verl", write_verl, "step:")):
+        for name, make, needle in (("ORZ", write_orz, "act_lr="), ("verl", write_verl, "step:")):
             path = Path(folder) / f"{name}.log"
-            truth = write(path, options.mebibytes * _MEBI, options.seed)
-            size = path.stat().st_size / 1e6
-            naive_s, _ = _timed(read_naively, path)
-            ours_s, found = _timed(read_ours, path)
-            _check(truth, found)  # type: ignore[arg-type]
-            rg_s = _rg(path, needle)
-            print(f"{name}: {size:.0f} MB, {len(truth['policy/loss'])} steps")
-            print(f"  ours   {ours_s:7.2f} s  {size / ours_s:6.0f} MB/s")
-            print(
-                f"  naive  {naive_s:7.2f} s  {size / naive_s:6.0f} MB/s  ours is {naive_s / ours_s:.1f} times as fast"
-            )
-            if rg_s is not None:
-                print(f"  rg -c  {rg_s:7.2f} s  {size / rg_s:6.0f} MB/s  ours is 1/{ours_s / rg_s:.1f} of it")
+            make(path, options.mebibytes * _MEBI // 4, options.seed)
+            _, quarter_mb = _checked(path)
+            truth = make(path, options.mebibytes * _MEBI, options.seed)
+            measured += _measure(name, path, truth, needle, quarter_mb)
             path.unlink()
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    introduction = INTRODUCTION.format(size=f"{options.mebibytes} MiB")
+    made = made_by(f"python benchmarks/monitor_parse.py --mebibytes {options.mebibytes}")
+    return write_measured("How fast orz monitor reads logs", f"{made}\n\n{introduction}", measured, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,10 +1,11 @@
 """How soon `orz monitor tail` shows something of a large log, and a line that was just written; what it costs idle.
 
-python benchmarks/monitor_tail.py [--bytes 1000000000] [--seconds 20] [--out benchmarks/results/DATE-monitor-tail.md]
+    python benchmarks/monitor_tail.py [--bytes 1000000000] [--seconds 20] [--out FILE.md]
 
 Everything is measured from outside, on the screen of a pseudo-terminal: the first paint from the start of the
 process, the interpreter's start included, to the picture with the log's last line; a line from the moment before its
-`write` to the picture that shows it or a later one.
+`write` to the picture that shows it or a later one. The first paint is one process that waits for nothing: on a
+machine that does other things, too, its processor time tells what it costs, the wall clock how long others were first.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import pexpect
 import pyte
+from result_page import Measured, made_by, write_measured
 
+INTRODUCTION = """\
+Measured on the screen of a pseudo-terminal; the file is in the page cache. Paints are the median of {repeats}."""
 FIRST_PAINT_S = 0.3
 LATENCY_P99_S = 0.5
 IDLE_SHARE = 0.02
@@ -65,44 +68,37 @@ class Screen:
 
 
 def main() -> int:
-    """Print the table, write it where asked; return 1 beyond a limit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Write the page; return 1 beyond a limit."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--bytes", type=int, default=1_000_000_000)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a Markdown file; by default stdout")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         log = Path(name) / "train.log"
         write_log(log, options.bytes)
-        paint = sorted(first_paint(log) for _ in range(REPEATS))[REPEATS // 2]
+        paint = sorted((first_paint(log) for _ in range(REPEATS)), key=lambda one: one.processor_s)[REPEATS // 2]
         log.unlink()
         bare = sorted(interpreter() for _ in range(REPEATS))[REPEATS // 2]
         waits = sorted(latencies(Path(name) / "live.log", options.seconds))
         idle = idle_share(Path(name) / "live.log")
     p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
-    met = (paint <= FIRST_PAINT_S, p99 <= LATENCY_P99_S, idle <= IDLE_SHARE)
-    gigabytes = f"{options.bytes / 1e9:.2g} GB"
-    table = [
-        "| what | measured | limit | met |",
-        "|---|---|---|---|",
-        row(f"first paint of {gigabytes}, the start of Python included", f"{paint:.2f} s", FIRST_PAINT_S, met[0]),
-        row("of it, `python -c 'import orz_cli.main'`", f"{bare:.2f} s"),
-        row(f"line to screen at {LINES_PER_SECOND} lines a second, p50 of {len(waits)}", f"{p50:.3f} s"),
-        row("the same, p99", f"{p99:.3f} s", LATENCY_P99_S, met[1]),
-        row("the same, slowest", f"{waits[-1]:.3f} s"),
-        row(f"share of a core over {IDLE_S} s of nothing", f"{idle:.3f}", IDLE_SHARE, met[2]),
+    start = f"first paint of {options.bytes / 1e9:.2g} GB, the start of Python included"
+    pace = f"line to screen at {LINES_PER_SECOND} lines a second"
+    measured = [
+        Measured(what=f"{start}, processor time", value=paint.processor_s, unit="s", most=FIRST_PAINT_S),
+        Measured(what="the same, wall clock", value=paint.wall_s, unit="s"),
+        Measured(what="of it, `python -c 'import orz_cli.main'`, processor time", value=bare, unit="s"),
+        Measured(what=f"{pace}, p50 of {len(waits)}", value=p50, unit="s", digits=3),
+        Measured(what=f"{pace}, p99", value=p99, unit="s", digits=3, most=LATENCY_P99_S),
+        Measured(what=f"{pace}, slowest", value=waits[-1], unit="s", digits=3),
+        Measured(
+            what=f"share of a core over {IDLE_S} s of nothing", value=idle, unit="cores", digits=3, most=IDLE_SHARE
+        ),
     ]
-    sys.stdout.write("\n".join(table) + "\n")
-    if options.out:
-        options.out.write_text(page(table), encoding="utf-8")
-    return int(not all(met))
-
-
-def row(what: str, measured: str, limit: float | None = None, met: bool | None = None) -> str:  # noqa: FBT001
-    """Return a row of the table."""
-    return (
-        f"| {what} | {measured} | {'' if limit is None else limit} | {'' if met is None else 'yes' if met else 'no'} |"
-    )
+    made = made_by("python benchmarks/monitor_tail.py", "rich")
+    title = "First paint, latency and idle cost of orz monitor tail"
+    return write_measured(title, f"{made}\n\n{INTRODUCTION.format(repeats=REPEATS)}", measured, options.out)
 
 
 def write_log(path: Path, size: int) -> None:
@@ -121,19 +117,29 @@ def write_log(path: Path, size: int) -> None:
         file.write(LAST_LINE + "\n")
 
 
-def first_paint(log: Path) -> float:
-    """Return the seconds from the start of the process to a picture with the log's last line."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paint:
+    """What a first paint took, seconds."""
+
+    processor_s: float
+    wall_s: float
+
+
+def first_paint(log: Path) -> Paint:
+    """Return what it takes from the start of the process to a picture with the log's last line."""
     screen = Screen(log)
-    seconds = screen.wait_for(LAST_LINE)
+    wall_s = screen.wait_for(LAST_LINE)
+    processor_s = processor_seconds(screen.process.pid)
     screen.close()
-    return seconds
+    return Paint(processor_s=processor_s, wall_s=wall_s)
 
 
 def interpreter() -> float:
-    """Return what Python and the `orz` command take to start."""
-    begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import orz_cli.main"], check=True)
-    return time.perf_counter() - begin
+    """Return the processor time that Python and the `orz` command take to start, seconds."""
+    process = subprocess.Popen([sys.executable, "-c", "import orz_cli.main"])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 def latencies(log: Path, seconds: float) -> list[float]:
@@ -189,18 +195,6 @@ def processor_seconds(pid: int) -> float:
     """Return the processor time a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def page(table: list[str]) -> str:
-    """Return the page for benchmarks/results."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    made = f"Made by `python benchmarks/monitor_tail.py` on {datetime.now(UTC):%Y-%m-%d}, commit "
-    made += f"{commit.stdout.strip() or 'unknown'}: {os.cpu_count()} cores, {platform.machine()}, "
-    made += (
-        f"Python {platform.python_version()}.\nMeasured on the screen of a pseudo-terminal; the file is in the page "
-    )
-    made += "cache."
-    return "\n".join(["# `orz monitor tail`: first paint, latency, idle cost", "", made, "", *table, ""])
 
 
 if __name__ == "__main__":

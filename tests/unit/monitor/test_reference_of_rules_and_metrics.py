@@ -21,6 +21,7 @@ from orz_monitor.rules.page import rules_page
 
 pytestmark = pytest.mark.unit
 
+CLIP_HIGHER = {"loss.clip_low": "0.2", "loss.clip_high": "0.28"}
 REFERENCE = Path(__file__).parents[3] / "docs/reference"
 
 
@@ -107,10 +108,18 @@ def test_how_to_log() -> None:
         (set(), {}, "orz-train", 0.0, "grpo"),
         ({"critic/loss"}, {"kl.loss_coef": "0.0", "kl.reward_coef": "0.0"}, "orz-train", 0.0, "kl-free"),
         ({"critic/loss"}, {"kl.loss_coef": "0.001"}, "orz-train", 0.0, "rlhf-kl"),
-        (set(), {"kl.loss_coef": "0"}, "orz-train", 0.0, "dapo"),
+        (set(), {"kl.loss_coef": "0"}, "orz-train", 0.0, "grpo"),
+        (set(), {"kl.loss_coef": "0", **CLIP_HIGHER}, "orz-train", 0.0, "dapo"),
+        (set(), {"kl.loss_coef": "0", "loss.clip_low": "0.2", "loss.clip_high": "0.2"}, "orz-train", 0.0, "grpo"),
+        (set(), {"kl.loss_coef": "0.001", **CLIP_HIGHER}, "orz-train", 0.0, "grpo"),
+        ({"critic/loss"}, {"kl.loss_coef": "0", **CLIP_HIGHER}, "orz-train", 0.0, "kl-free"),
+        (set(), {"algorithm.filter_groups.enable": "True"}, "verl", 0.0, "dapo"),
+        (set(), {"algorithm.filter_groups.enable": "False"}, "verl", 0.0, "grpo"),
         ({"critic/loss"}, {}, "orz", 0.0, "kl-free"),
         ({"policy/kl_ref"}, {}, "trl", 0.0, "grpo"),
-        (set(), {}, "trl", 0.0, "dapo"),
+        (set(), {}, "trl", 0.0, "grpo"),
+        (set(), {"epsilon": "0.2", "epsilon_high": "0.28"}, "trl", 0.0, "dapo"),
+        (set(), {"epsilon": "0.2", "epsilon_high": "None"}, "trl", 0.0, "grpo"),
         ({"policy/kl_loss"}, {}, "verl", 0.0, "grpo"),
         ({"critic/loss"}, {}, "prime-rl", 2.0, "async"),
     ],

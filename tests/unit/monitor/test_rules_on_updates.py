@@ -210,6 +210,24 @@ def test_a_fault_is_found(tmp_path: Path, fault: Callable[[Metrics], None], code
     assert 0 <= finding.first_step <= finding.last_step < NUM_STEPS
 
 
+USUAL: dict[str, dict[str, float]] = {
+    "advantage_zero": {"advantage/abs_mean": 0.8},
+    "mismatch_measures": {"mismatch/kl_k3": 1e-3, "mismatch/prob_corr": 0.998, "correction/weight_mean": 1.0},
+    "importance_clip": {"correction/clip_frac": 1e-5},
+}
+"""Rules whose metrics the healthy run above does not log, and values of theirs that are usual."""
+
+
+@pytest.mark.parametrize(("code", "values"), USUAL.items(), ids=list(USUAL))
+def test_usual_values_are_judged_and_pass(tmp_path: Path, code: str, values: dict[str, float]) -> None:
+    """The rule has what it needs, looks, and says nothing; nor does any other rule."""
+    metrics = healthy_metrics(NUM_STEPS)
+    metrics |= {name: np.minimum(value * np.exp(noise(0.01)), max(1.0, value)) for name, value in values.items()}
+    verdict = judged(tmp_path, metrics)
+    assert code in {rule.code for rule in verdict.passed}
+    assert [finding.message for finding in verdict.findings if finding.severity is not Severity.INFO] == []
+
+
 def test_what_is_absorbed_is_not_said_twice(tmp_path: Path) -> None:
     """Advantages of 0 explain a gradient of 0."""
     metrics = healthy_metrics(NUM_STEPS)

@@ -144,3 +144,14 @@ def test_a_records_file_within_its_run_folder_is_the_run(tmp_path: Path) -> None
     (folder / "config.yaml").write_text("name: x\n")
     assert load_run(folder).folder == load_run(folder / "metrics.jsonl").folder == folder
     assert load_run(folder).name == "run"
+
+
+@pytest.mark.parametrize(("clip_high", "kind"), [("0.2", "grpo"), ("0.28", "dapo")])
+def test_a_run_without_critic_and_kl_is_grpo_unless_it_clips_higher(tmp_path: Path, clip_high: str, kind: str) -> None:
+    """The configuration of the run folder decides, as `orz train quickstart-grpo` writes it."""
+    metrics = healthy_metrics(30, critic=False)
+    del metrics["policy/kl_ref"]
+    write_run(tmp_path, step_records(metrics))
+    config = f"kl:\n  reward_coef: 0.0\n  loss_coef: 0.0\nloss:\n  clip_low: 0.2\n  clip_high: {clip_high}\n"
+    (tmp_path / "config.yaml").write_text(config, encoding="utf-8")
+    assert kind == load_run(tmp_path).preset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -56,7 +57,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(name="grpo", meaning="Groups of samples instead of a critic, with a KL term or without.", critic=False),
         Preset(
             name="dapo",
-            meaning="Groups of samples instead of a critic, and no KL term (DAPO, Dr. GRPO).",
+            meaning="GRPO without a KL term, with a higher upper clip or dynamic sampling, as DAPO has them.",
             critic=False,
             limits={"entropy_high": {"factor": 3.0}},  # clip-higher is there to raise it
             worst=_FREE_OF_KL,
@@ -77,6 +78,14 @@ PRESETS: Final[Mapping[str, Preset]] = {
 
 ALL: Final = frozenset(PRESETS)
 PPO_LIKE: Final = frozenset(name for name, preset in PRESETS.items() if preset.critic)
+_CLIPS: Final = (
+    ("loss.clip_low", "loss.clip_high"),
+    ("actor_rollout_ref.actor.clip_ratio_low", "actor_rollout_ref.actor.clip_ratio_high"),
+    ("epsilon", "epsilon_high"),
+)
+"""The lower and the upper clip of the ratio: ours, verl's, TRL's."""
+_DYNAMIC_SAMPLING: Final = ("algorithm.filter_groups.enable",)
+"""Settings that drop groups without spread and sample others in their place: verl's."""
 _STALE: Final = 1.5
 """Updates between sampling and training, from which on a run is asynchronous; 1 is what one batch ahead makes."""
 
@@ -117,11 +126,15 @@ def detect(
         return Detected(name="async", why="its samples are on average more than one update old")
     critic = trains_critic(names)
     term, why = _kl_term(names, settings, framework)
+    trait = "" if critic or term else _trait_of_dapo(settings)
+    if trait:
+        return Detected(name="dapo", why=f"it trains no critic, and its configuration has {trait}")
     with_critic = "it trains a critic" if critic else "it trains no critic"
     if term is None:
         return Detected(name="ppo" if critic else "grpo", why=with_critic)
-    kinds = {(True, True): "rlhf-kl", (True, False): "kl-free", (False, True): "grpo", (False, False): "dapo"}
-    return Detected(name=kinds[critic, term], why=f"{with_critic}, and {why}")
+    if critic:
+        return Detected(name="rlhf-kl" if term else "kl-free", why=f"{with_critic}, and {why}")
+    return Detected(name="grpo", why=f"{with_critic}, and {why}")
 
 
 def trains_critic(names: Collection[str]) -> bool:
@@ -147,9 +160,18 @@ def _kl_term(names: Collection[str], settings: Mapping[str, str], framework: str
     return None, ""
 
 
-def _number(text: str) -> float:
-    """Read a number; what is none counts as 1: something is set there."""
+def _trait_of_dapo(settings: Mapping[str, str]) -> str:
+    """Name what of DAPO a configuration has; empty where there is nothing: a GRPO without a KL term is no DAPO."""
+    for low, high in _CLIPS:
+        if _number(settings.get(high, ""), otherwise=0.0) > _number(settings.get(low, ""), otherwise=math.inf):
+            return f"a higher upper clip, {high}={settings[high]}"
+    sampling = next((key for key in _DYNAMIC_SAMPLING if settings.get(key, "").lower() == "true"), "")
+    return f"dynamic sampling, {sampling}" if sampling else ""
+
+
+def _number(text: str, *, otherwise: float = 1.0) -> float:
+    """Read a number; what is none counts as 1 unless told otherwise: something is set there."""
     try:
         return float(text)
     except ValueError:
-        return 1.0
+        return otherwise

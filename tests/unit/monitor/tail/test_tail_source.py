@@ -14,7 +14,8 @@ from orz_monitor.errors import UnreadableRunError
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord, dumps
 from orz_monitor.tail import source as source_module
-from orz_monitor.tail.source import Source, is_over, newest_run
+from orz_monitor.tail.places import newest_run
+from orz_monitor.tail.source import Source, is_over
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.unit
@@ -166,3 +167,45 @@ def test_a_run_is_over_when_it_says_so(tmp_path: Path, followed: Followed) -> No
         read_all(source)
         assert finished is is_over(source.refresh())
     assert not is_over(None)
+
+
+def test_all_logs_of_a_folder_are_followed(tmp_path: Path) -> None:
+    """The trainer's and a worker's log are one run, as `load_run` reads them; a log that appears later counts too."""
+    (tmp_path / "rank0").mkdir()
+    trainer, worker, late = tmp_path / "train.log", tmp_path / "rank0/worker.log", tmp_path / "rank0/stderr.log"
+    trainer.write_text("".join(f"step:{step} - actor/pg_loss:0.5\n" for step in range(1, 4)), encoding="ascii")
+    worker.write_text("step:1 - critic/vf_loss:2.0\n", encoding="ascii")
+    with Source(tmp_path) as source:
+        while source.poll():
+            pass
+        run = source.refresh()
+        assert run is not None
+        assert ({"policy/loss", "critic/loss"}, 3) == (set(run.metrics), len(run.metrics["policy/loss"]))
+        worker.write_text("step:1 - critic/vf_loss:2.0\nstep:2 - critic/vf_loss:1.0\n", encoding="ascii")
+        late.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n", encoding="ascii")
+        source._others._look_at = 0.0
+        while source.poll():
+            pass
+        run, whole = source.refresh(), load_run(tmp_path)
+    assert run is not None
+    assert [2.0, 1.0] == run.metrics["critic/loss"].values.tolist() == whole.metrics["critic/loss"].values.tolist()
+    assert [event.event for event in run.events] == [event.event for event in whole.events] != []
+    assert whole.files == run.files
+
+
+def test_a_rotated_log_of_a_folder_is_not_read_twice(tmp_path: Path) -> None:
+    """What `train.log` becomes is known under its old name."""
+    trainer = tmp_path / "train.log"
+    trainer.write_text("step:1 - actor/pg_loss:0.5\nstep:2 - actor/pg_loss:0.25\n", encoding="ascii")
+    with Source(tmp_path) as source:
+        while source.poll():
+            pass
+        trainer.rename(tmp_path / "train.log.1")
+        trainer.write_text("step:3 - actor/pg_loss:0.125\n", encoding="ascii")
+        source._others._look_at = 0.0
+        while source.poll():
+            pass
+        run = source.refresh()
+    assert run is not None
+    assert [0.5, 0.25, 0.125] == run.metrics["policy/loss"].values.tolist()
+    assert run.restarts == ()

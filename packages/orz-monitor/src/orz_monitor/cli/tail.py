@@ -27,7 +27,7 @@ def tail(
         Path,
         typer.Argument(
             metavar="PATH",
-            help="A log, a run folder, or a folder of run folders, of which the newest is followed.",
+            help="A log, a run folder, a folder of them (the newest is followed), or one of a run's logs (all are).",
             show_default=False,
         ),
     ],
@@ -79,10 +79,11 @@ def _snapshot(source: Source, path: Path, console: Console, judge: Callable[[Run
     import time
 
     from orz_monitor.loading import load_run
-    from orz_monitor.tail.source import newest_run
+    from orz_monitor.tail.places import newest_run
     from orz_monitor.tail.view import View
 
-    run = load_run((newest_run(path) if path.is_dir() else None) or path)
+    newest = newest_run(path) if path.is_dir() else None
+    run = load_run(newest if newest is not None and newest.is_dir() else path)  # logs of a folder are read together
     source.poll(budget_s=0)
     title = (run.folder or run.path).resolve().name
     console.print(View(title=title, now=time.time(), run=run, verdict=judge(run), lines=source.lines))

@@ -49,7 +49,7 @@ from __future__ import annotations
 
 from orz_monitor.records.codec import dumps, loads
 from orz_monitor.records.model import EVENTS, VERSION, EventRecord, Record, RecordError, StepRecord
-from orz_monitor.records.reader import Line, read_records
+from orz_monitor.records.reader import Line, read_line, read_records
 from orz_monitor.records.registry import METRICS, PHASES, MetricSpec, describe
 
 __all__ = [
@@ -66,5 +66,6 @@ __all__ = [
     "describe",
     "dumps",
     "loads",
+    "read_line",
     "read_records",
 ]

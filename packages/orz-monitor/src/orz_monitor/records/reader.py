@@ -47,11 +47,16 @@ def read_records(path: Path) -> Iterator[Line]:
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             if raw.strip():
-                yield from _read_line(raw, number)
+                yield from read_line(raw, number)
 
 
-def _read_line(raw: bytes, number: int) -> Iterator[Line]:
-    """Yield the one record of a line, or the torn part and the record that was appended to it."""
+def read_line(raw: bytes, number: int) -> Iterator[Line]:
+    """Yield the one record of a line, or the torn part and the record that was appended to it.
+
+    Args:
+        raw: the line with its newline; without one, it counts as cut off where it can't be read.
+        number: its line number, from 1.
+    """
     if len(raw) > _LONGEST_LINE_BYTES:
         yield Line(number=number, error=f"line of {len(raw)} bytes, more than any record has")
         return

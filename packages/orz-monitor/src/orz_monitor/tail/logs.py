@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 from orz_monitor.dialects import GENERIC, ORZ_TRAIN, find_dialect, known_dialects
@@ -22,47 +23,68 @@ class LogReader:
     Args:
         path: the log.
         folder: the folder that was named, or None.
+
+    Attributes:
+        path: the log.
+        reader: reads it with the dialects of trainers.
+        fallback: reads it with the fallback dialect, too; None once a trainer's has found a number.
     """
 
     def __init__(self, path: Path, folder: Path | None) -> None:
-        self._path = path
+        self.path = path
         self._folder = folder
         self._kinds = known_dialects()
-        self._reader = Reader(dialects=self._kinds, path=path)
-        self._fallback: Reader | None = Reader(dialects=[find_dialect(GENERIC), *self._kinds], path=path)
+        self.reader = Reader(dialects=self._kinds, path=path)
+        self.fallback: Reader | None = Reader(dialects=[find_dialect(GENERIC), *self._kinds], path=path)
 
     def feed(self, data: bytes) -> None:
         """Take more of the log."""
-        self._reader.feed(data)
-        if self._reader.log.votes:
-            self._fallback = None
-        elif self._fallback is not None:
-            self._fallback.feed(data)
+        self.reader.feed(data)
+        if self.reader.log.votes:
+            self.fallback = None
+        elif self.fallback is not None:
+            self.fallback.feed(data)
 
-    def snapshot(self) -> Run:
-        """Return the run as far as it was read."""
-        log = (self._fallback or self._reader).log
+    def snapshot(self, others: Sequence[LogReader] = ()) -> Run:
+        """Return the run that this log, and others of other processes, tell as far as they were read."""
+        readers = sorted((self, *others), key=lambda reader: reader.path)
+        generic = all(reader.fallback is not None for reader in readers)
+        logs = [reader.fallback if generic and reader.fallback else reader.reader for reader in readers]
         return stitch(
-            _copy_of(log),
-            name=(self._folder or self._path).resolve().name,
-            path=self._path,
+            joined([reader.log for reader in logs]),
+            name=(self._folder or self.path).resolve().name,
+            path=readers[0].path,
             folder=self._folder,
             now=time.time(),
-            dialects=[*([find_dialect(GENERIC)] if self._fallback else []), *self._kinds, find_dialect(ORZ_TRAIN)],
+            dialects=[*([find_dialect(GENERIC)] if generic else []), *self._kinds, find_dialect(ORZ_TRAIN)],
         )
 
 
-def _copy_of(log: Log) -> Log:
-    """Copy a log as far as stitching changes it: it numbers rows and converts values in place."""
-    copied = copy.copy(log)
-    copied.entries = [_entry_copy(entry) for entry in log.entries]
-    copied.votes = log.votes.copy()
-    return copied
+def joined(logs: Sequence[Log]) -> Log:
+    """Return one log of several files, copied as far as stitching changes it: it numbers rows and converts values."""
+    whole = copy.copy(logs[0])
+    whole.files, whole.entries, whole.votes = [], [], logs[0].votes.copy()
+    whole.texts = set(logs[0].texts)
+    whole.precisions = {key: copy.copy(precision) for key, precision in logs[0].precisions.items()}
+    for index, log in enumerate(logs):
+        whole.files += log.files
+        whole.entries += [_entry_copy(entry, index) for entry in log.entries]
+        if index:
+            whole.votes.update(log.votes)
+            whole.texts |= log.texts
+            whole.num_refused_keys += log.num_refused_keys
+            for key, precision in log.precisions.items():
+                if key in whole.precisions:
+                    whole.precisions[key].merge(precision)
+                else:
+                    whole.precisions[key] = copy.copy(precision)
+    return whole
 
 
-def _entry_copy(entry: Entry) -> Entry:
-    """Copy an entry, with values of its own."""
+def _entry_copy(entry: Entry, file: int) -> Entry:
+    """Copy an entry, with values of its own, as one of the file of this number."""
     copied = copy.copy(entry)
+    copied.file = file
     if isinstance(copied, Row):
         copied.values = array("d", copied.values)
     return copied

@@ -5,28 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.tail.follow import FollowedFile
 from orz_monitor.tail.lines import LastLines
+from orz_monitor.tail.places import CONSOLE_FILE, RECORDS_FILE, is_of_run_folder, newest_run
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
+    from orz_monitor.tail.companions import Companions
+    from orz_monitor.tail.logs import LogReader
 
-RECORDS_FILE: Final = "metrics.jsonl"
-CONSOLE_FILE: Final = "console.log"
 FIRST_BYTES: Final = 8 << 20
 """Of a large file the last ones are read first."""
 _CHUNK_BYTES: Final = 1 << 18
 _MOST_UNREAD: Final = 128
 """Pieces that wait for the reader, 32 MB; more is left in the file."""
-
-
-_LOG_SUFFIXES: Final = {".log", ".out", ".err", ".txt"}
 _START_BYTES: Final = 256
 _RECORD: Final = b'{"v":'
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
@@ -40,8 +37,8 @@ class Reader(Protocol):
         """Take more of the log."""
         ...
 
-    def snapshot(self) -> Run:
-        """Return the run as far as it was read."""
+    def snapshot(self, others: Sequence[LogReader] = ()) -> Run:
+        """Return the run as far as it was read, with what logs of other processes say of it."""
         ...
 
 
@@ -52,7 +49,8 @@ class Source:
     small pieces, and then the whole is what `run` is.
 
     Args:
-        path: a log, a records file, a run folder, or a folder with run folders in it (the newest is followed).
+        path: a log, a records file, a run folder, a folder with run folders in it (the newest is followed), or a
+            folder of logs of one run, such as one for each process (all are followed, new ones too).
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,6 +62,7 @@ class Source:
         self._console: FollowedFile | None = None
         self._reader: Reader | None = None
         self._whole: Reader | None = None
+        self._others: Companions | None = None
         self._beginning: BinaryIO | None = None
         self._beginning_read = 0
         self._unread: deque[bytes] = deque()
@@ -118,7 +117,8 @@ class Source:
     @property
     def has_caught_up(self) -> bool:
         """Whether all that was written is in `run`."""
-        return self._whole is None and not self._unread
+        behind = self._others is not None and self._others.is_behind
+        return self._whole is None and not self._unread and not behind
 
     @property
     def num_changes(self) -> int:
@@ -150,7 +150,13 @@ class Source:
             return new
         try:
             until = time.monotonic() + budget_s
-            return self._read_new(self._values.start, until) or self._read_beginning(until) or new
+            new |= self._read_new(self._values.start, until) or self._read_beginning(until)
+            return self._read_others(until) or new
+        except OSError as error:
+            raise UnreadableRunError(
+                f"{error.filename or self.given}: can't be read: {error.strerror or error}",
+                remedy="check the path and its permissions",
+            ) from error
         finally:
             self._reading.release()
 
@@ -161,7 +167,8 @@ class Source:
         """
         with self._reading:
             if self.is_stale and self._reader is not None:
-                self.run, self.is_stale = self._reader.snapshot(), False
+                others = self._others.readers if self._others is not None else ()
+                self.run, self.is_stale = self._reader.snapshot(others), False
             return self.run
 
     def __enter__(self) -> Self:
@@ -172,7 +179,7 @@ class Source:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._values, self._console, self._beginning):
+        for file in (self._values, self._console, self._beginning, self._others):
             if file is not None:
                 file.close()
 
@@ -183,7 +190,7 @@ class Source:
             return None
         if path.is_dir():
             self.folder, self.path = path, path / RECORDS_FILE
-        elif _is_of_run_folder(path):
+        elif is_of_run_folder(path):
             self.folder, self.path = path.parent, path.parent / RECORDS_FILE
         else:
             self.path = path
@@ -225,6 +232,18 @@ class Source:
             self.is_stale = True
         return new
 
+    def _read_others(self, until: float) -> bool:
+        """Read what is new of the other logs of the folder that was named."""
+        if self._reader is None or not self.given.is_dir() or self.path.name == RECORDS_FILE:
+            return False
+        if self._others is None:
+            from orz_monitor.tail.companions import Companions  # noqa: PLC0415 - numpy, after the first picture
+
+            self._others = Companions(self.given, self.path)
+        new = self._others.poll(until)
+        self.is_stale |= new
+        return new
+
     def _poll_console(self, console: FollowedFile) -> bool:
         """Read what is new of the console log."""
         new = False
@@ -256,36 +275,6 @@ class Source:
 def is_over(run: Run | None) -> bool:
     """Tell whether a run has said its last word; one that died without a word counts as going on."""
     return run is not None and str(run.state) in _OVER
-
-
-def newest_run(folder: Path) -> Path | None:
-    """Return what to follow in a folder.
-
-    That is the folder itself where it is a run folder, else the run folder in it whose records changed last, else
-    the log in it that changed last; None where there is none of them.
-    """
-    if (folder / RECORDS_FILE).exists():
-        return folder
-    runs = _by_change(folder.glob(f"*/{RECORDS_FILE}"))
-    if runs is not None:
-        return runs.parent
-    return _by_change(path for path in folder.glob("*") if path.suffix in _LOG_SUFFIXES and path.is_file())
-
-
-def _by_change(paths: Iterable[Path]) -> Path | None:
-    """Return the file that changed last."""
-    changed = []
-    for path in paths:
-        with suppress(FileNotFoundError):  # removed since it was listed
-            changed.append((path.stat().st_mtime, path))
-    return max(changed)[1] if changed else None
-
-
-def _is_of_run_folder(path: Path) -> bool:
-    """Tell whether a file is the records file or the console log of a run folder."""
-    if path.name == RECORDS_FILE:
-        return (path.parent / "config.yaml").is_file()
-    return path.name == CONSOLE_FILE and (path.parent / RECORDS_FILE).is_file()
 
 
 def make_reader(path: Path, folder: Path | None) -> Reader:
