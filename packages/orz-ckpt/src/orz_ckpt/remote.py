@@ -30,6 +30,8 @@ _PACKAGES: Final = {
 }
 """Protocol -> what pip installs for it."""
 _READ_ONLY: Final = frozenset({"http", "https"})
+_WITH_FOLDERS: Final = frozenset({"hdfs"})
+"""Protocols where a folder has to be made before a file can be in it; in an object store that would make a bucket."""
 
 
 class RemoteError(CkptError, OSError):
@@ -82,6 +84,7 @@ class Remote:
         protocol = urlsplit(url).scheme.lower()
         self.lists = protocol not in _READ_ONLY
         """Whether it can say what files there are; a web server cannot."""
+        self._makes_folders = protocol in _WITH_FOLDERS
         if "::" in url or protocol not in _PACKAGES:
             known = ", ".join(f"{name}://" for name in ("file", *_PACKAGES))
             raise UsageError(f"{self.shown}: not a kind of URL that is known here", remedy=f"known are {known}")
@@ -172,7 +175,8 @@ class Remote:
         """
         path = self._path(name)
         with self._told(name):
-            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if self._makes_folders:
+                self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             stream = self._files.open(path, "wb")
         try:
             for piece in data:

@@ -12,7 +12,7 @@ from orz_train.backends import hf
 from orz_train.backends.local.load import LocalBackend
 from orz_train.backends.needs import check_backend
 from orz_train.backends.saved_state import require_fitting_state
-from orz_train.checkpoint import ResumePoint, RunCheckpoints, check_storage, require_whole, starting_point
+from orz_train.checkpoint import ResumePoint, RunCheckpoints, check_copies, check_storage, require_whole, starting_point
 from orz_train.collect import Collector
 from orz_train.config.checks import check
 from orz_train.config.length import num_steps, steps_per_episode
@@ -69,6 +69,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         RewardPool.from_config(config.reward) as rewards,
         _backend(config, inputs, run_folder.path, log) as backend,
     ):
+        check_copies(config, run_folder.path, log)
         check_storage(config, backend.nodes, run_folder.path, log, num_steps=inputs.num_steps)
         models = load_models(backend, inputs)
         log.environment(models.ran_on)

@@ -76,14 +76,16 @@ class Trainer:
                 self._save(step)  # after the record, so that a resume finds every step up to it in the log
 
     def _save(self, step: int) -> None:
-        """Save this step if it is due; commit what was written in the background while it was taken."""
-        due = step % self.config.checkpoint.every_steps == 0 or step == self.num_steps
-        if due or self.config.checkpoint.asynchronous:
+        """Save this step if it is due; else settle what was done in the background while it was taken."""
+        settings = self.config.checkpoint
+        due = step % settings.every_steps == 0 or step == self.num_steps
+        if due or settings.asynchronous or settings.copy_to is not None:
             with self.clock.phase("save"):
                 self.sink.phase("save", 0, 1)
-                self.checkpoints.settle()
                 if due:
                     self.checkpoints.save(step, skipped_in_a_row=self.skipped_in_a_row)
+                else:
+                    self.checkpoints.settle()
 
     def step(self, step: int) -> StepReport:
         """Take one PPO iteration (Schulman et al. 2017, Algorithm 1), on P prompts with G samples each."""

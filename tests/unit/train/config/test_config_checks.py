@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orz_train.config import checks, cluster_checks
+from orz_train.config import checkpoint_checks, checks, cluster_checks
 from orz_train.config.checks import ALGORITHMS, CHECKS, REWARDS, check, find_conflicts
 from orz_train.config.load import load
 from orz_train.config.notes import notes
@@ -66,7 +66,19 @@ def problem_of(sound: str, *arguments: str) -> str:
         ),
         ([*NO_GPUS, "cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which needs GPUs"),
         (["cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which is for layout split"),
-        (["checkpoint.storage=s3://bucket/run"], "checkpoint.storage: got a URL (s3://...), and a run can't save to"),
+        (
+            ["checkpoint.storage=s3://bucket/run"],
+            "checkpoint.storage: got a URL (s3://...), expected shared or per_node: a run saves to disks; checkpoint.c",
+        ),
+        (
+            ["checkpoint.copy_to=/mnt/archive"],
+            "checkpoint.copy_to: got '/mnt/archive', expected a URL such as file:///mnt/archive",
+        ),
+        (["checkpoint.copy_to=bucket"], "checkpoint.copy_to: got 'bucket', expected a URL such as s3://bucket/runs"),
+        (
+            ["checkpoint.copy_to=s3://bucket/run", "checkpoint.storage=per_node"],
+            "checkpoint.copy_to: is copied from the driver's node, and with checkpoint.storage: per_node",
+        ),
         (
             ["checkpoint.storage=pernode"],
             "checkpoint.storage: got 'pernode', expected shared or per_node; did",
@@ -76,6 +88,19 @@ def problem_of(sound: str, *arguments: str) -> str:
 def test_conflicts_name_key_and_fix(sound: str, arguments: list[str], expected: str) -> None:
     """Every check answers its mistake with the key, what it got, and what to change."""
     assert expected in problem_of(sound, *arguments)
+
+
+@pytest.mark.parametrize("url", ["s3://key:hunter2@bucket/run", "abfs://c@a.example/x?sig=hunter2", "s3://b#hunter2"])
+def test_no_secret_is_part_of_the_place_for_copies(sound: str, url: str) -> None:
+    """The run folder keeps its configuration; the refusal doesn't repeat the password."""
+    problem = problem_of(sound, f"checkpoint.copy_to={url}")
+    assert "://...) with a password, a query or a fragment" in problem
+    assert "hunter2" not in problem
+
+
+def test_an_account_in_the_place_for_copies_is_no_secret(sound: str) -> None:
+    """Azure writes `container@account`."""
+    load(sound, ["checkpoint.copy_to=abfs://runs@account.example/folder"])
 
 
 def test_split_layout_counts_every_role(sound: str) -> None:
@@ -139,7 +164,8 @@ def test_the_list_of_checks_is_complete() -> None:
     """Each function of the modules that yields conflicts is in the list, and says in a docstring what holds."""
     found = {
         value
-        for value in (*vars(checks).values(), *vars(cluster_checks).values())
+        for module in (checks, checkpoint_checks, cluster_checks)
+        for value in vars(module).values()
         if callable(value) and getattr(value, "__annotations__", {}).get("return") == "Iterator[Conflict]"
     }
     assert found == set(CHECKS)

@@ -23,6 +23,16 @@ pytestmark = pytest.mark.unit
         ("training for 1 step", "start", {"steps": 1}),
         ("resumed after step 3 from checkpoints/step_000003", "resume", {"path": "checkpoints/step_000003"}),
         ("saved x (6.2 MB, 0.84 s)", "checkpoint_saved", {"path": "x", "bytes": 6.2e6, "seconds": 0.84}),
+        (
+            "copying x to s3://bucket/run (6.2 MB)",
+            "checkpoint_copy_started",
+            {"path": "x", "url": "s3://bucket/run", "bytes": 6.2e6},
+        ),
+        (
+            "copied x to s3://bucket/run (6.2 MB, 0.84 s)",
+            "checkpoint_copied",
+            {"path": "x", "url": "s3://bucket/run", "bytes": 6.2e6, "seconds": 0.84},
+        ),
         ("saved checkpoints/x", "checkpoint_saved", {"path": "checkpoints/x"}),
         (
             "evaluation after step 3: sums 0.412",

@@ -21,6 +21,8 @@ EVENTS: Final[Mapping[str, str]] = {
     "interrupted": "The run was stopped from outside, by Ctrl-C or SIGTERM; `step` is the last step done.",
     "evaluation": "Held-out sets were tried after `step`; `data.metrics` holds their `eval/` metrics.",
     "checkpoint_saved": "A checkpoint was committed; `data.path` is relative to the run folder.",
+    "checkpoint_copy_started": "A copy to a store began; `data` has `path`, `url` and the `bytes` that are to come.",
+    "checkpoint_copied": "A checkpoint's copy is whole; `data` has `path`, `url`, `bytes` and `seconds`.",
     "checkpoint_removed": "An old checkpoint was deleted; `data.path` is relative to the run folder.",
     "unfinished_save_removed": "The rest of a killed save was deleted; `data.path` and `data.node` say where.",
     "skipped_update": "An optimizer step was left out as non-finite; `data` may hold `role`, `reason` and `in_a_row`.",

@@ -1,11 +1,12 @@
 """Checkpoints of a run: models as Hugging Face folders, state for a resume, committed as one.
 
-`RunCheckpoints` writes them, `starting_point` finds the one to go on from, `check_storage` looks at the disks before a
-run depends on them.
+`RunCheckpoints` writes them, `starting_point` finds the one to go on from, `check_storage` and `check_copies` look
+at the disks and at the place for copies before a run depends on them.
 """
 
 from __future__ import annotations
 
+from orz_train.checkpoint.copy_preflight import check_copies
 from orz_train.checkpoint.nodes import OneNode
 from orz_train.checkpoint.parts_needed import require_parts
 from orz_train.checkpoint.preflight import check_storage
@@ -17,6 +18,7 @@ __all__ = [
     "OneNode",
     "ResumePoint",
     "RunCheckpoints",
+    "check_copies",
     "check_storage",
     "require_parts",
     "require_whole",

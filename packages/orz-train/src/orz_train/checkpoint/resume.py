@@ -14,6 +14,7 @@ from orz_ckpt.manifest import MANIFEST_NAME, Manifest, load
 from orz_ckpt.records import holders
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity
+from orz_train.checkpoint.copy_preflight import where_copies_are
 from orz_train.errors import CheckpointError, RunFolderError
 
 STATE = "state"
@@ -57,7 +58,7 @@ def resume_point(path: Path) -> ResumePoint:
         if not committed:
             raise RunFolderError(
                 f"{folder}: the run has no committed checkpoint to resume from",
-                remedy="start again with a new --run-dir, or with --resume never",
+                remedy=where_copies_are(folder) or "start again with a new --run-dir, or with --resume never",
             )
         folder = committed[-1]
     if not (folder / "manifest.json").is_file() or folder.parent.name != "checkpoints":

@@ -15,6 +15,7 @@ from orz_ckpt.inventory import CHECKPOINTS_DIR, list_checkpoints, step_folder
 from orz_ckpt.manifest import FileEntry, Manifest
 from orz_ckpt.storage import StagedCheckpoint, stage
 from orz_train.checkpoint.commit import SAVING, Facts, commit_per_node, commit_shared, withdraw
+from orz_train.checkpoint.copies import Copies
 from orz_train.checkpoint.disks import Disks
 from orz_train.checkpoint.failures import by_policy
 from orz_train.checkpoint.nodes import OneNode
@@ -74,24 +75,33 @@ class RunCheckpoints:
         self._size = 0
         """Bytes of one checkpoint, as far as known: of the newest, else an estimate."""
         self._in_flight: _InFlight | None = None
+        self._copies = Copies(run_dir, self.settings, sink)
 
     def __enter__(self) -> Self:
-        newest = [one.manifest for one in list_checkpoints(self.run_dir) if one.manifest is not None][-1:]
+        committed = [one for one in list_checkpoints(self.run_dir) if one.manifest is not None]
+        newest = [one.manifest for one in committed[-1:] if one.manifest is not None]
         self._size = newest[0].total_bytes if newest else expected_bytes(self.config)
         own = self.nodes.names[:1] if self.settings.storage == "shared" else self.nodes.names
         swept = self.nodes.run(f"{SAVING}:sweep", {name: {"checkpoints": self.disks.folder} for name in own})
         for node, names in swept.items():
             for name in names:
                 self.sink.event("unfinished_save_removed", path=self.disks.folder / name, node=node)
+        self._copies.start(one.step for one in committed)  # those whose copies are whole take no time
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
-            self.settle()
-        elif self._in_flight is not None:
+            self._finish_begun()
+            self._raise(self._copies.wait())
+            return
+        if self._in_flight is not None:
             self._end_early(self._in_flight, error)
+        if isinstance(error, Exception):
+            self._warn(self._copies.wait())
+        else:
+            self._copies.give_up()
 
     def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> None:
         """Save the weights after `step` steps, and what the trainer keeps between steps.
@@ -100,9 +110,11 @@ class RunCheckpoints:
 
         Raises:
             CkptError: the disk is full or refuses; what was written is removed, older checkpoints are untouched.
-            CheckpointError: a look at the disks found that the save would fail.
+            CheckpointError: a look at the disks found that the save would fail; or an earlier checkpoint couldn't be
+                copied, and this one is saved, or begun, all the same.
         """
-        self.settle()
+        self._finish_begun()
+        failed = self._copies.wait()
         trainer = {
             "v": 1,
             "step": step,
@@ -111,14 +123,22 @@ class RunCheckpoints:
         }
         begin = self._begin if self.settings.asynchronous else self._save
         by_policy(lambda: begin(step, trainer), self.settings, self.sink, step=step)
+        self._raise(failed)
 
     def settle(self) -> None:
         """Wait for what is being written in the background, and commit it; at once where nothing is.
 
+        Of copies this only hears what has become of them.
+
         Raises:
             CkptError: as `save`.
-            CheckpointError: as `save`.
+            CheckpointError: as `save`; or a checkpoint couldn't be copied.
         """
+        self._finish_begun()
+        self._raise(self._copies.look())
+
+    def _finish_begun(self) -> None:
+        """Commit what is being written in the background."""
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None:
             by_policy(lambda: self._finish(in_flight), self.settings, self.sink, step=in_flight.step)
@@ -180,6 +200,15 @@ class RunCheckpoints:
             reason = str(second).partition("\n")[0]
             self.sink.event("warning", step=in_flight.step, message=f"step {in_flight.step} was not saved: {reason}")
 
+    def _raise(self, failed: Exception | None) -> None:
+        if failed is not None:
+            raise failed
+
+    def _warn(self, failed: Exception | None) -> None:
+        """Tell of a copy that failed while another error ends the run."""
+        if failed is not None:
+            self.sink.event("warning", message=str(failed).partition("\n")[0])
+
     @contextmanager
     def _staged(self, step: int, trainer: Mapping[str, Any]) -> Iterator[StagedCheckpoint]:
         """Open the folder of a save, with the trainer's own state in it; a failure leaves nothing on any node."""
@@ -212,10 +241,13 @@ class RunCheckpoints:
         self._size = manifest.total_bytes
         path = step_folder(self.run_dir, step)
         self.sink.event("checkpoint_saved", step=step, path=path, bytes=self._size, seconds=seconds)
+        self._copies.start([step])
         if self.settings.keep is None:
             return
         committed = [checkpoint for checkpoint in list_checkpoints(self.run_dir) if checkpoint.committed]
         for checkpoint in committed[: -self.settings.keep]:
+            if checkpoint.step in self._copies.waiting:
+                continue  # it goes with a later save, when its copy is whole
             holding = self.nodes.names[:1] if self.settings.storage == "shared" else self.nodes.names
             # the driver's own first: its manifest is the commit, and half a checkpoint must not look committed
             for name in holding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orz_train.config.checkpoint import STORAGES
+from orz_train.config.checkpoint_checks import CHECKPOINT_CHECKS
 from orz_train.config.cluster_checks import CLUSTER_CHECKS
 from orz_train.config.conflict import Check, Conflict
 from orz_train.config.plugins import is_plugin
@@ -190,22 +190,6 @@ def local_backend_trains_float32(config: Config) -> Iterator[Conflict]:
                 )
 
 
-def storage_is_known(config: Config) -> Iterator[Conflict]:
-    """Checkpoints go to disks, under the run folder's path."""
-    storage = config.checkpoint.storage
-    if "://" in storage:
-        yield Conflict(
-            ("checkpoint.storage",),
-            f"got a URL ({storage.partition('://')[0]}://...), and a run can't save to object stores yet: say shared or"
-            " per_node, and copy committed checkpoints there with another program",
-        )
-    elif storage not in STORAGES:
-        yield Conflict(
-            ("checkpoint.storage",),
-            f"got {storage!r}, expected {' or '.join(STORAGES)}{nearest_name(storage, STORAGES)}",
-        )
-
-
 CHECKS: tuple[Check, ...] = (
     run_has_one_length,
     prompts_have_one_source,
@@ -222,7 +206,7 @@ CHECKS: tuple[Check, ...] = (
     top_k_keeps_something,
     betas_are_decay_rates,
     local_backend_trains_float32,
-    storage_is_known,
+    *CHECKPOINT_CHECKS,
     *CLUSTER_CHECKS,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import get_origin
 
@@ -11,6 +12,9 @@ from orz_train.config.fields import field_at, item_type, value_type
 from orz_train.config.layers import Stack
 from orz_train.config.problems import Key, Origin, Problem
 from orz_train.config.yamlfile import Tree, Value, parse_value
+
+_PASSWORD = re.compile(r"(://)[^/@\s]*:[^/@\s]*@")
+_QUERY = re.compile(r"(://[^?#]*[?#]).*", re.DOTALL)
 
 
 def read_overrides(arguments: Sequence[str], below: Stack) -> Tree:
@@ -25,7 +29,7 @@ def read_overrides(arguments: Sequence[str], below: Stack) -> Tree:
     """
     tree = Tree({})
     for argument in arguments:
-        origin = Origin(f"argument {argument!r}")
+        origin = Origin(f"argument {_without_password(argument)!r}")
         name, equals, text = argument.partition("=")
         key: Key = tuple(name.strip().split("."))
         if not equals or not all(key):
@@ -58,6 +62,11 @@ def _value(key: Key, text: str) -> Value:
         return None
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return parse_value(text) if quoted else text
+
+
+def _without_password(argument: str) -> str:
+    """Return an argument as a message may show it: a URL's `user:password@` and its query are masked."""
+    return _QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***@", argument))
 
 
 def _put(tree: Tree, key: Key, value: Value, below: Stack) -> None:

@@ -17,6 +17,9 @@ _ACCURACY = re.compile(r"eval/([^/]+)/accuracy")
 _FREE_BYTES = "storage/free_bytes/"
 _MOST_NODES = 4
 """Nodes named in a line; the fullest come first."""
+_OF_CHECKPOINTS = frozenset(
+    {"checkpoint_saved", "checkpoint_copy_started", "checkpoint_copied", "storage", "unfinished_save_removed"}
+)
 _WARNINGS = {"warning", "skipped_update", "prompts_too_long", "interrupted"}
 
 
@@ -36,8 +39,8 @@ def sentence(record: EventRecord) -> str:
             text = f"training for {steps} {'step' if steps == 1 else 'steps'}"
         case "resume":
             text = f"resumed after step {record.step} from {data['path']}"
-        case "checkpoint_saved" | "storage" | "unfinished_save_removed":
-            text = _of_checkpoints(record.event, data)
+        case event if event in _OF_CHECKPOINTS:
+            text = _of_checkpoints(event, data)
         case "evaluation":
             shown = ", ".join(f"{name} {number(value)}" for name, value in accuracies(evaluation_metrics(data)).items())
             text = f"evaluation after step {record.step}: {shown}"
@@ -63,6 +66,10 @@ def _of_checkpoints(event: str, data: Mapping[str, object]) -> str:
     match event:
         case "checkpoint_saved":
             return f"saved {data['path']}{_cost(data)}"
+        case "checkpoint_copy_started":
+            return f"copying {data['path']} to {data.get('url', 'a store')}{_cost(data)}"
+        case "checkpoint_copied":
+            return f"copied {data['path']} to {data.get('url', 'a store')}{_cost(data)}"
         case "storage":
             return f"free for checkpoints: {_free(data)}"
         case _:

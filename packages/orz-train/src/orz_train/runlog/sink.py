@@ -148,9 +148,9 @@ class RunLog:
         """Record something that happened.
 
         Readers know `start`, `resume` (step: the last one done before; path), `checkpoint_saved` (path, bytes,
-        seconds), `evaluation` (metrics), `skipped_update` (role, reason), `warning` (message), `prompts_too_long`
-        (count), `finish` (reason) and `error` (message). `start` gets recipe, steps and the hash of the
-        configuration by itself.
+        seconds), `checkpoint_copied` (the same, and url), `evaluation` (metrics), `skipped_update` (role, reason),
+        `warning` (message), `prompts_too_long` (count), `finish` (reason) and `error` (message). `start` gets recipe,
+        steps and the hash of the configuration by itself.
 
         Raises:
             LogWriteError: a file can't be written.

@@ -1,0 +1,275 @@
+"""Copies of a run's checkpoints in a store: whole, in the background, and never at the price of the one here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from orz_ckpt.copy.place import steps_there
+from orz_ckpt.copy.run import copy
+from orz_ckpt.errors import StorageFullError
+from orz_ckpt.inventory import list_checkpoints, step_folder
+from orz_ckpt.remote import Remote, RemoteError
+from orz_ckpt.verify import verify
+from orz_cli.findings import Status
+from orz_train.checkpoint import RunCheckpoints, copies, failures
+from orz_train.errors import CheckpointError
+from orz_train.testing import MemorySink
+
+pytestmark = pytest.mark.component
+
+Store = Callable[..., RunCheckpoints]
+URL = "memory://bucket/runs"
+THERE = f"{URL}/run"
+PATIENCE_S = 60
+
+
+@pytest.fixture(autouse=True)
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """The store in memory, empty."""
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    yield store
+    store.store.clear()
+
+
+class Gate:
+    """A store that answers when it is let: each write of a weights' file waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered = threading.Event()
+        self.open = threading.Event()
+        write = Remote.write
+
+        def waiting(remote: Remote, name: str, data: Any) -> None:
+            if name.endswith(".safetensors"):
+                self.entered.set()
+                assert self.open.wait(PATIENCE_S)
+            write(remote, name, data)
+
+        monkeypatch.setattr(Remote, "write", waiting)
+
+
+class Down:
+    """A store that refuses so many writes of weights."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int = 10**9) -> None:
+        self.left = times
+        write = Remote.write
+
+        def refusing(remote: Remote, name: str, data: Any) -> None:
+            if name.endswith(".safetensors") and self.left:
+                self.left -= 1
+                raise RemoteError(f"{remote.at(name)}: the store is down", remedy="wait")
+            write(remote, name, data)
+
+        monkeypatch.setattr(Remote, "write", refusing)
+
+
+def save(checkpoints: RunCheckpoints, model: Any, step: int) -> None:
+    model.value = float(step)
+    checkpoints.save(step, skipped_in_a_row={})
+
+
+def told(sink: MemorySink, name: str) -> list[tuple[int | None, dict[str, object]]]:
+    return [(step, data) for event, step, data in sink.events if event == name]
+
+
+def here(run_dir: Path) -> list[int]:
+    return [one.step for one in list_checkpoints(run_dir) if one.committed]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_every_checkpoint_is_copied_and_verifies(
+    run_dir: Path, tmp_path: Path, store: Store, ranks: Any, sink: Any, background: bool
+) -> None:
+    """The copies are there when the run ends, more than `keep` keeps here; beginning and end are events."""
+    model = ranks()
+    with store(model, copy_to=URL, keep=1, asynchronous=background) as saves:
+        for step in (1, 2, 3):
+            save(saves, model, step)
+    assert ([3], [1, 2, 3]) == (here(run_dir), steps_there(THERE))
+    begun, copied = told(sink, "checkpoint_copy_started"), told(sink, "checkpoint_copied")
+    assert [1, 2, 3] == [step for step, _ in begun] == [step for step, _ in copied]
+    size = sum(path.stat().st_size for path in step_folder(run_dir, 3).rglob("*") if path.is_file())
+    manifest = (step_folder(run_dir, 3) / "manifest.json").stat().st_size
+    assert size - manifest == begun[2][1]["bytes"] == copied[2][1]["bytes"]
+    assert f"{THERE}/checkpoints/step_000003" == copied[2][1]["url"]
+    assert step_folder(run_dir, 3) == copied[2][1]["path"]
+    copy(THERE, str(tmp_path / "back"))
+    assert Status.OK is verify(tmp_path / "back", require_manifest=True).status()
+
+
+def test_training_goes_on_and_the_next_save_waits(
+    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`save` and `settle` return while the store is slow; the second save begins when the first copy is whole."""
+    gate = Gate(monkeypatch)
+    model = ranks()
+    shown: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(sink, "phase", lambda *phase: shown.append(phase))
+    with store(model, copy_to=URL, keep=1) as saves:
+        save(saves, model, 1)
+        saves.settle()
+        assert gate.entered.wait(PATIENCE_S)
+        assert ([1], []) == (here(run_dir), steps_there(THERE))
+        second = threading.Thread(target=save, args=(saves, model, 2))
+        second.start()
+        second.join(1.0)
+        assert second.is_alive()
+        assert [1] == here(run_dir)
+        gate.open.set()
+        second.join(PATIENCE_S)
+        assert 1 in steps_there(THERE)
+    assert ([2], [1, 2]) == (here(run_dir), steps_there(THERE))
+    assert {("save", 100)} == {(name, total) for name, _, total in shown}
+
+
+def test_a_failed_copy_ends_the_run_after_its_save(
+    run_dir: Path, store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default, and the weights of the step that was due are kept; the next start copies all."""
+    model = ranks()
+
+    def run() -> None:
+        with store(model, copy_to=URL, keep=1) as saves:
+            save(saves, model, 1)
+            save(saves, model, 2)
+
+    with monkeypatch.context() as patch:
+        Down(patch)
+        with pytest.raises(CheckpointError, match=r"step 1 was not copied: .*: the store is down"):
+            run()
+    assert ([1, 2], []) == (here(run_dir), steps_there(THERE))
+    with store(model, copy_to=URL, keep=1) as saves:
+        save(saves, model, 3)
+    assert ([3], [1, 2, 3]) == (here(run_dir), steps_there(THERE))
+
+
+def test_settling_raises_what_failed_meanwhile(store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run doesn't train for hours towards a save that will end it."""
+    Down(monkeypatch)
+    model = ranks()
+
+    def run() -> None:
+        with store(model, copy_to=URL) as saves:
+            save(saves, model, 1)
+            for _ in range(PATIENCE_S * 100):
+                threading.Event().wait(0.01)
+                saves.settle()
+
+    with pytest.raises(CheckpointError, match="the store is down"):
+        run()
+
+
+def test_warn_keeps_what_has_no_copy_and_tries_again(
+    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store is down nothing is removed here; when it is back all are copied, and old ones go."""
+    model = ranks()
+    with store(model, copy_to=URL, keep=1, on_failure="warn") as saves:
+        down = Down(monkeypatch)
+        for step in (1, 2, 3):
+            save(saves, model, step)
+        assert [1, 2, 3] == here(run_dir)
+        saves._copies.wait()
+        down.left = 0
+        save(saves, model, 4)
+        save(saves, model, 5)
+    assert ([5], [1, 2, 3, 4, 5]) == (here(run_dir), steps_there(THERE))
+    first = str(told(sink, "warning")[0][1]["message"])
+    assert first.startswith("step 1 was not copied: memory://bucket/runs/run/checkpoints/step_000001/policy/model")
+    assert first.endswith("the run goes on without it")
+
+
+def test_retry_copies_again(store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice it fails; the pauses double, and the third time it is whole."""
+    pauses: list[float] = []
+    monkeypatch.setattr(failures.time, "sleep", pauses.append)
+    Down(monkeypatch, 2)
+    model = ranks()
+    with store(model, copy_to=URL, on_failure="retry", retries=2) as saves:
+        save(saves, model, 1)
+    assert ([1.0, 2.0], [1]) == (pauses, steps_there(THERE))
+    assert 2 == len(told(sink, "warning"))
+    assert 1 == len(told(sink, "checkpoint_copied"))
+
+
+def test_an_interrupted_run_gives_the_copy_up_and_the_next_goes_on(
+    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C isn't held up, nothing there looks whole, and a warning says what is missing."""
+    gate, model = Gate(monkeypatch), ranks()
+    monkeypatch.setattr(copies, "GIVE_UP_S", 0.1)
+
+    def run() -> None:
+        with store(model, copy_to=URL) as saves:
+            save(saves, model, 1)
+            assert gate.entered.wait(PATIENCE_S)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    ((_, warning),) = told(sink, "warning")
+    assert f"step 1 is not copied to {THERE} yet; the next start of this run goes on" == warning["message"]
+    (thread,) = [one for one in threading.enumerate() if one.name == "checkpoint-copies"]
+    gate.open.set()
+    thread.join(PATIENCE_S)
+    assert ([1], []) == (here(run_dir), steps_there(THERE)), "it ended at its next bytes"
+    with store(model, copy_to=URL):
+        pass
+    assert [1] == steps_there(THERE)
+
+
+def test_a_run_that_fails_waits_for_its_copy(store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was saved before an error is what one wants to have."""
+    gate, model = Gate(monkeypatch), ranks()
+    threading.Timer(0.5, gate.open.set).start()
+
+    def run() -> None:
+        with store(model, copy_to=URL) as saves:
+            save(saves, model, 1)
+            raise StorageFullError("something else")
+
+    with pytest.raises(StorageFullError):
+        run()
+    assert [1] == steps_there(THERE)
+
+
+def test_what_another_run_left_there_stands(store: Store, ranks: Any, memory: fsspec.AbstractFileSystem) -> None:
+    """Nothing there is replaced; the error names the place."""
+    memory.pipe("/bucket/runs/run/checkpoints/step_000001/manifest.json", b"{}")
+    model = ranks()
+
+    def run() -> None:
+        with store(model, copy_to=URL) as saves:
+            save(saves, model, 1)
+
+    with pytest.raises(CheckpointError, match=r"step 1 was not copied: .*is there already and holds something else"):
+        run()
+
+
+def test_a_damaged_checkpoint_is_not_copied(
+    run_dir: Path, store: Store, ranks: Any, memory: fsspec.AbstractFileSystem
+) -> None:
+    """Each byte is compared with the manifest on its way."""
+    model = ranks()
+    with store(model) as saves:
+        save(saves, model, 1)
+    path = step_folder(run_dir, 1) / "policy" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+    def run() -> None:
+        with store(model, copy_to=URL):
+            pass
+
+    with pytest.raises(CheckpointError, match=r"step 1 was not copied: .*expected blake3"):
+        run()
+    assert [] == steps_there(THERE)
+    assert not memory.exists("/bucket/runs/run/checkpoints/step_000001/policy/model.safetensors")
