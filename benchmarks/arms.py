@@ -112,7 +112,10 @@ def take_turns(arms: Sequence[Arm], rounds: int) -> None:
     for number in range(rounds):
         for arm in arms:
             arm.run()
-            print(f"{number + 1}/{rounds} {arm.name}: {arm.seconds[-1]:.2f} s, {arm.processor[-1]:.2f} s of processors", file=sys.stderr)
+            print(
+                f"{number + 1}/{rounds} {arm.name}: {arm.seconds[-1]:.2f} s, {arm.processor[-1]:.2f} s of processors",
+                file=sys.stderr,
+            )
 
 
 def forget(files: Iterable[Path]) -> None:

@@ -59,7 +59,8 @@ def main() -> int:
     for name in options.checkpoints:
         shape, _, stage = name.partition(":")
         if shape not in zero_checkpoint.SHAPES or stage not in {"2", "3"}:
-            parser.error(f"{name}: expected SHAPE:STAGE, such as 215m:3, with one of {', '.join(zero_checkpoint.SHAPES)}")
+            known = ", ".join(zero_checkpoint.SHAPES)
+            parser.error(f"{name}: expected SHAPE:STAGE such as 215m:3, with stage 2 or 3 and a shape of {known}")
     sections, goals, checked = [], list[Goal](), "none here is such"
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         for name in options.checkpoints:
@@ -112,27 +113,28 @@ def merged(source: Path, work: Path, dtype: str, rounds: int, about: str) -> tup
         shutil.rmtree(out, ignore_errors=True)
         forget(path for path in source.rglob("*") if path.is_file())
 
-    command = [sys.executable, "-m", f"deepspeed.utils.{module}", source, theirs, "--safe_serialization", *more]
+    tool = [sys.executable, "-m", f"deepspeed.utils.{module}", source, theirs, "--safe_serialization", *more]
+    merge = [*ORZ, "merge", source, ours, "--dtype", dtype]
     arms = [
-        Arm(name=f"DeepSpeed {module}", command=command, before=partial(fresh, theirs)),
-        Arm(name="orz ckpt merge", command=[*ORZ, "merge", source, ours, "--dtype", dtype], before=partial(fresh, ours)),
+        Arm(name=f"DeepSpeed {module}", command=tool, before=partial(fresh, theirs)),
+        Arm(name="orz ckpt merge", command=merge, before=partial(fresh, ours)),
         Arm(name="cp + sync", command=["sh", "-c", COPY, "sh", ours, copied], before=partial(fresh, copied)),
     ]
     take_turns(arms[:2], 1)
     subprocess.run([sys.executable, Path(__file__).parent / "same_tensors.py", ours, theirs], check=True)
     take_turns(arms[2:], 1)
     take_turns(arms, rounds - 1)
-    tool, merge, copy = arms
+    they, we, cp = arms
     nbytes = sum(path.stat().st_size for path in ours.iterdir())
     rows = [
-        [*arm.cells(), f"{arm.least / tool.least:.2f}", f"{arm.least / copy.least:.2f}", f"{arm.peak / tool.peak:.3f}"]
+        [*arm.cells(), f"{arm.least / they.least:.2f}", f"{arm.least / cp.least:.2f}", f"{arm.peak / they.peak:.3f}"]
         for arm in arms
     ]
     heads = (*HEADS, "time, of the tool's", "time, of cp's", "memory, of the tool's")
     goals = [
-        Goal(name=f"{about}, {dtype}: time, of the tool's", limit=MOST_TIME, value=merge.least / tool.least),
-        Goal(name=f"{about}, {dtype}: memory, of the tool's", limit=MOST_MEMORY, value=merge.peak / tool.peak),
-        Goal(name=f"{about}, {dtype}: time, of cp + sync", limit=MOST_OF_COPY, value=merge.least / copy.least),
+        Goal(name=f"{about}, {dtype}: time, of the tool's", limit=MOST_TIME, value=we.least / they.least),
+        Goal(name=f"{about}, {dtype}: memory, of the tool's", limit=MOST_MEMORY, value=we.peak / they.peak),
+        Goal(name=f"{about}, {dtype}: time, of cp + sync", limit=MOST_OF_COPY, value=we.least / cp.least),
     ]
     return f"## {about}, {dtype}: {nbytes / 1e9:.2f} GB written\n\n{table(heads, rows)}", goals
 

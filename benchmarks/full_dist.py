@@ -9,8 +9,6 @@ computation record the largest difference that they saw, relative to the expecte
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,12 +16,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from pages import commit, machine, today, versions
+
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
 DIFFERENCE, BOUND = "largest_difference", "bound"
 """Properties that a test records."""
 XUNIT1 = ("-o", "junit_family=xunit1")
@@ -46,7 +44,7 @@ class Line:
 def main() -> None:
     """Parse the command line, run, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-full-dist.md")
+    parser.add_argument("--out", type=Path, default=today("full-dist"))
     arguments, of_pytest = parser.parse_known_args()
     tree = commit()
     with tempfile.TemporaryDirectory() as folder:
@@ -116,8 +114,8 @@ def page(lines: dict[tuple[str, str], Line], tree: str) -> str:
     return PAGE.format(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         commit=tree,
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        packages=", ".join(f"{name} {version(name)}" for name in ("torch", "deepspeed", "ray", "transformers")),
+        machine=machine(),
+        packages=", ".join(versions("torch", "deepspeed", "ray", "transformers")),
         counts=", ".join(counts),
         rows="\n".join(rows(lines)),
     )
@@ -129,12 +127,6 @@ def rows(lines: dict[tuple[str, str], Line]) -> Iterator[str]:
         largest = f"{max(line.differences):.1e}" if line.differences else ""
         counts = f"{line.passed} | {line.failed} | {line.skipped}"
         yield f"| {test} | {name} | {counts} | {largest} | {', '.join(sorted(line.bounds))} | {line.seconds:.0f} |"
-
-
-def commit() -> str:
-    """Name the commit of this tree."""
-    command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ step between the log-probs of sampler and trainer, the wall-clock seconds of the
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -23,10 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
+from pages import commit, machine, today
+
 from orz_monitor.records import StepRecord, read_records
 
 ORZ = Path(sysconfig.get_path("scripts")) / "orz"
-RESULTS = Path(__file__).parent / "results"
 
 FIRST, LAST = 5, 10
 """Steps over which the reward at the start and at the end is averaged."""
@@ -67,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--recipes", nargs="+", default=["quickstart", "quickstart-grpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--out", type=Path, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-quickstart.md")
+    parser.add_argument("--out", type=Path, default=today("quickstart"))
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of every run")
     arguments = parser.parse_intermixed_args()
     arguments.out.parent.mkdir(exist_ok=True)
@@ -129,12 +128,6 @@ def line(row: Row) -> str:
     )
 
 
-def commit() -> str:
-    """Name the commit of this tree."""
-    command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True).stdout.strip()
-
-
 PAGE = """\
 # The quickstart on three seeds
 
@@ -160,7 +153,7 @@ def table(rows: list[Row], settings: list[str], tree: str) -> str:
         settings="".join(f" {setting}" for setting in settings),
         commit=tree,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        machine=machine(),
         num_first=FIRST,
         num_last=LAST,
         heads=" | ".join(heads),
