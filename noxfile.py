@@ -134,6 +134,8 @@ def full_dist(session: nox.Session) -> None:
 def full_ckpt(session: nox.Session) -> None:
     """Run the long matrices of orz-ckpt: checkpoints of real DeepSpeed, FSDP and DCP in every layout."""
     run(session, "pytest", "-m", "full", "--ignore-glob=*/train/*", *install(session))
+    for name in ("merge", "verify", "locate"):
+        session.log(f"its speed: {SCRIPTS / 'python'} benchmarks/ckpt_{name}.py --out FILE.md")
 
 
 @nox.session(name="full-monitor", python=False, default=False)

@@ -1,154 +1,140 @@
-"""Time `orz ckpt merge` against DeepSpeed's own tools and against copying the output, side by side in one run.
+"""Time `orz ckpt merge` against DeepSpeed's own tools, and against copying the output.
 
-Usage: python benchmarks/ckpt_merge.py CHECKPOINT [ROUNDS]
+    python benchmarks/ckpt_merge.py [SHAPE:STAGE ...] [--rounds 3] [--folder DIR] [--out FILE]
 
-CHECKPOINT is a folder that `engine.save_checkpoint` wrote (benchmarks/zero_checkpoint.py makes one). Outputs go to a
-temporary folder beside it. Before each run the checkpoint is dropped from the page cache and everything is flushed.
-Wall time is that of the whole process, imports included; ours ends with its output on the disk, DeepSpeed's does not
-flush, the copy does. On a busy machine the processor time says more. Peak memory is the kernel's own (maxrss), and
-anonymous memory (RssAnon) as sampled: mapped files inflate the first unfairly. The table is void unless all tensors
-are bitwise equal.
+`215m:3` and `215m:2` are written by eight real ranks, `qwen2.5-0.5b:3` by one rank after the other (zero_checkpoint.py
+says why that is the same, and `--check` there proves it). A checkpoint that `--folder` holds from before is used again.
+The page is not written unless all tensors of both tools are the same, bit for bit.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-COMPARE = """
-import sys, torch
-from pathlib import Path
-from safetensors.torch import load_file
-def read(folder):
-    found = {}
-    for file in sorted(Path(folder).iterdir()):
-        if file.suffix == ".safetensors":
-            found |= load_file(file)
-        elif file.suffix == ".bin":
-            found |= torch.load(file, weights_only=True)
-    return found
-ours, theirs = read(sys.argv[1]), read(sys.argv[2])
-assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
-assert ours
-for name, tensor in ours.items():
-    assert tensor.dtype == theirs[name].dtype, name
-    assert torch.equal(tensor.view(torch.uint8), theirs[name].view(torch.uint8)), name
-"""
+import zero_checkpoint
+from arms import HEAD, ORZ, Arm, forget, take_turns
+from result_page import Measured, made_by, table, today, write_measured
+
+DEFAULT = ("215m:3", "215m:2", "qwen2.5-0.5b:3")
+IN_TURN = ("qwen2.5-0.5b",)
+"""Shapes that do not fit into memory once for each rank."""
+RANKS = 8
+MOST_TIME, MOST_MEMORY, MOST_OF_COPY = 0.5, 0.05, 1.25
+TYPES = {"float32": ("zero_to_fp32", []), "bfloat16": ("zero_to_torch", ["--dtype", "bf16"])}
+"""What is written -> the module of DeepSpeed that does it, and its options."""
+COPY = 'mkdir "$2" && cp "$1"/* "$2" && sync'
+
+PAGE = """\
+{made}
+Checkpoints of {ranks} ranks, dropped from the page cache before every run, with everything else on the disk. Imports
+are included. `merge` ends with its output on the disk, as `cp` with `sync` does; DeepSpeed's tools leave theirs to the
+kernel. Both write safetensors of one type into files of at most 5 GB, and all tensors are the same, bit for bit.
+{rounds} rounds, taken in turn. The layout of what is not written by real ranks at once was compared with real ranks'
+for a tiny model: {checked}.
+
+{sections}
+
+## Goals"""
 
 
-@dataclass
-class Arm:
-    """One way to do it."""
-
-    name: str
-    command: list[str]
-    out: Path
-    seconds: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
-    peak_mb: list[float] = field(default_factory=list)
-    anonymous_mb: list[float] = field(default_factory=list)
-
-
-def arms(checkpoint: Path, scratch: Path) -> list[Arm]:
-    """Return DeepSpeed's tools, ours with the same outputs, and copies of these."""
-    fp32, bf16 = scratch / "theirs-fp32", scratch / "theirs-bf16"
-    ours_fp32, ours_bf16 = scratch / "ours-fp32", scratch / "ours-bf16"
-    python, source = sys.executable, str(checkpoint)
-    merge = [python, "-m", "orz_cli", "ckpt", "merge", source]
-    copy = 'mkdir "$2" && cp "$1"/* "$2" && sync'
-    return [
-        Arm(
-            "zero_to_fp32",
-            [python, "-m", "deepspeed.utils.zero_to_fp32", source, str(fp32), "--safe_serialization"],
-            fp32,
+def main() -> int:
+    """Measure and write the page; return 1 where a goal is not met."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("checkpoints", nargs="*", metavar="SHAPE:STAGE", default=DEFAULT)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where checkpoints are kept; a temporary folder by default")
+    parser.add_argument("--out", type=Path, default=today("ckpt-merge"))
+    options = parser.parse_intermixed_args()
+    for name in options.checkpoints:
+        shape, _, stage = name.partition(":")
+        if shape not in zero_checkpoint.SHAPES or stage not in {"2", "3"}:
+            known = ", ".join(zero_checkpoint.SHAPES)
+            parser.error(f"{name}: expected SHAPE:STAGE such as 215m:3, with stage 2 or 3 and a shape of {known}")
+    sections, goals, checked = [], list[Measured](), "none here is such"
+    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        for name in options.checkpoints:
+            shape, _, stage = name.partition(":")
+            if shape in IN_TURN:
+                checked = f"all {zero_checkpoint.check(int(stage))} files are the same byte for byte"
+            source = made(options.folder or Path(scratch), shape, int(stage))
+            work = Path(scratch) / "outputs"
+            for dtype in TYPES:
+                work.mkdir()
+                section, more = merged(source, work, dtype, options.rounds, f"{shape}, ZeRO-{stage}")
+                sections.append(section)
+                goals += more
+                shutil.rmtree(work)
+            if options.folder is None:
+                shutil.rmtree(source)
+    page = PAGE.format(
+        made=made_by(
+            f"python benchmarks/ckpt_merge.py {' '.join(options.checkpoints)} --rounds {options.rounds}",
+            "deepspeed",
+            "torch",
+            "numpy",
         ),
-        Arm("merge float32", [*merge, str(ours_fp32), "--dtype", "float32"], ours_fp32),
-        Arm("cp + sync", ["sh", "-c", copy, "sh", str(ours_fp32), str(scratch / "copy-fp32")], scratch / "copy-fp32"),
-        Arm(
-            "zero_to_torch bf16",
-            [python, "-m", "deepspeed.utils.zero_to_torch", source, str(bf16), "--dtype", "bf16"],
-            bf16,
-        ),
-        Arm("merge bfloat16", [*merge, str(ours_bf16), "--dtype", "bfloat16"], ours_bf16),
-        Arm("cp + sync", ["sh", "-c", copy, "sh", str(ours_bf16), str(scratch / "copy-bf16")], scratch / "copy-bf16"),
+        ranks=RANKS,
+        rounds=options.rounds,
+        checked=checked,
+        sections="\n\n".join(sections),
+    )
+    return write_measured("Merging checkpoints of DeepSpeed", page, goals, options.out)
+
+
+def made(folder: Path, shape: str, stage: int) -> Path:
+    """Return the checkpoint of a shape and stage, written first where it is not there yet."""
+    path = folder / f"{shape}-zero{stage}"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        zero_checkpoint.write(part, stage, shape, RANKS, in_turn=shape in IN_TURN)
+        part.rename(path)
+    return path
+
+
+def merged(source: Path, work: Path, dtype: str, rounds: int, about: str) -> tuple[str, list[Measured]]:
+    """Measure one checkpoint and type; return a section of the page, and the goals."""
+    module, more = TYPES[dtype]
+    theirs, ours, copied = work / "theirs", work / "ours", work / "copied"
+
+    def fresh(out: Path) -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        forget(path for path in source.rglob("*") if path.is_file())
+
+    tool = [sys.executable, "-m", f"deepspeed.utils.{module}", source, theirs, "--safe_serialization", *more]
+    merge = [*ORZ, "merge", source, ours, "--dtype", dtype]
+    arms = [
+        Arm(name=f"DeepSpeed {module}", command=tool, before=partial(fresh, theirs)),
+        Arm(name="orz ckpt merge", command=merge, before=partial(fresh, ours)),
+        Arm(name="cp + sync", command=["sh", "-c", COPY, "sh", ours, copied], before=partial(fresh, copied)),
     ]
-
-
-def forget(folder: Path) -> None:
-    """Drop the files of `folder` from the page cache."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
-
-
-def run(arm: Arm) -> None:
-    """Run one arm once and note wall time, processor time and memory."""
-    begin = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(arm.command, stdout=subprocess.DEVNULL, stderr=said)
-        anonymous, ended = 0, 0
-        while not ended:
-            anonymous = max(anonymous, rss_anonymous(process.pid))
-            time.sleep(0.005)
-            ended, status, used = os.wait4(process.pid, os.WNOHANG)
-        arm.seconds.append(time.perf_counter() - begin)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            raise SystemExit(f"{arm.name}: {said.read().decode()[-2000:]}")
-    arm.processor.append(used.ru_utime + used.ru_stime)
-    arm.peak_mb.append(1024 * used.ru_maxrss / 1e6)
-    arm.anonymous_mb.append(anonymous / 1e6)
-
-
-def rss_anonymous(pid: int) -> int:
-    """Return the anonymous resident memory of a process in bytes."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
-
-
-def check(ours: Path, theirs: Path) -> None:
-    """Stop unless both folders hold the same tensors, bit for bit."""
-    subprocess.run([sys.executable, "-c", COMPARE, str(ours), str(theirs)], check=True)
-
-
-def main() -> None:
-    """Time all arms in turn and print the table."""
-    checkpoint = Path(sys.argv[1])
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5  # noqa: PLR2004
-    with tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder:
-        work = arms(checkpoint, Path(folder))
-        for _ in range(rounds):
-            for arm in work:
-                shutil.rmtree(arm.out, ignore_errors=True)
-                os.sync()
-                forget(checkpoint)
-                run(arm)
-        check(work[1].out, work[0].out)
-        check(work[4].out, work[3].out)
-        nbytes = [sum(file.stat().st_size for file in arm.out.iterdir()) for arm in work]
-    print(f"{checkpoint.name}: median of {rounds}, all tensors bitwise equal")
-    columns = ("s", "min", "max", "cpu s", "GB out", "x tool", "x cp", "peak MB", "anon MB")
-    print(f"{'arm':<20}" + "".join(f"{title:>9}" for title in columns))
-    for index, arm in enumerate(work):
-        tool, copied = (statistics.median(work[index // 3 * 3 + other].seconds) for other in (0, 2))
-        median = statistics.median(arm.seconds)
-        times = (median, min(arm.seconds), max(arm.seconds), statistics.median(arm.processor))
-        row = "".join(f"{number:9.2f}" for number in (*times, nbytes[index] / 1e9, median / tool, median / copied))
-        print(f"{arm.name:<20}{row}{max(arm.peak_mb):9.0f}{max(arm.anonymous_mb):9.0f}")
+    take_turns(arms[:2], 1)
+    subprocess.run([sys.executable, Path(__file__).parent / "same_tensors.py", ours, theirs], check=True)
+    take_turns(arms[2:], 1)
+    take_turns(arms, rounds - 1)
+    they, we, cp = arms
+    nbytes = sum(path.stat().st_size for path in ours.iterdir())
+    rows = [
+        f"{arm.row} | {arm.least / they.least:.2f} | {arm.least / cp.least:.2f} | {arm.peak / they.peak:.3f}"
+        for arm in arms
+    ]
+    head = f"{HEAD} | time, of the tool's | time, of cp's | memory, of the tool's"
+    what = f"{about}, {dtype}:"
+    goals = [
+        Measured(what=f"{what} time, of the tool's", value=we.least / they.least, unit="times", most=MOST_TIME),
+        Measured(
+            what=f"{what} memory, of the tool's", value=we.peak / they.peak, unit="times", most=MOST_MEMORY, digits=3
+        ),
+        Measured(what=f"{what} time, of cp + sync", value=we.least / cp.least, unit="times", most=MOST_OF_COPY),
+    ]
+    return f"## {about}, {dtype}: {nbytes / 1e9:.2f} GB written\n\n{table(head, rows)}", goals
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,91 +1,157 @@
-"""Time `orz ckpt verify` against `sha256sum` and `cat` on the same bytes, side by side in one run.
+"""Time `orz ckpt verify` against `sha256sum` and `cat` on the same bytes, and over a thousand small files.
 
-Usage: python benchmarks/ckpt_verify.py [GB] [ROUNDS]
+python benchmarks/ckpt_verify.py [--gigabytes 1 5] [--shards 1000] [--rounds 5] [--folder DIR] [--out FILE]
 
-Makes one safetensors file of BF16 weights in a temporary folder, reads it once so that all arms find it in
-the page cache, then runs the arms in turn. Prints medians and their ratio to `cat`, the floor.
+5 GB is what Hugging Face's files of weights have at most; beside 1 GB it tells what the start of Python takes.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
+from arms import HEAD, ORZ, Arm, forget, take_turns
+from result_page import Measured, made_by, table, today, write_measured
+from weights import write_shards, write_weights
 
-from orz_ckpt.verify import verify
+LEAST_OF_CAT = 0.8
+LEAST_OF_SHA256SUM = 3.0
+MOST_MB = 150.0
+MOST_READ = 1.01
+"""Of the bytes of the file, from the disk: each once, and what Python loads."""
+QUICK_S = 2.0
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+PAGE = """\
+{made}
+Start of the interpreter included; {rounds} rounds, taken in turn. Cold: the file was dropped from the page cache before
+every run. A file of weights in BF16, alone in its folder: with a manifest its blake3 is compared, and with or without
+one every number is looked at.
 
-MATRIX = (4096, 4096)
+{sizes}
 
+## Quick, over {shards:,} files
 
-def write_weights(path: Path, nbytes: int) -> None:
-    """Write about `nbytes` of BF16 matrices with random, finite numbers."""
-    random = np.random.default_rng(0)
-    one = 2 * MATRIX[0] * MATRIX[1]
-    count = max(1, nbytes // one)
-    header = {
-        f"layers.{number}.weight": {
-            "dtype": "BF16",
-            "shape": list(MATRIX),
-            "data_offsets": [number * one, (number + 1) * one],
-        }
-        for number in range(count)
-    }
-    text = json.dumps(header).encode()
-    with path.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for _ in range(count):
-            stream.write((random.integers(0, 2**16, MATRIX, dtype="<u2") & 0xBFFF).tobytes())
+Headers, index, shapes and sizes of {shards:,} safetensors files of one model, with a manifest and without.
 
+{quick}
 
-def timed(run: Callable[[], object]) -> float:
-    """Return the seconds that `run` takes."""
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
+## Goals
+
+Of the largest file."""
 
 
-def command(*words: str | Path) -> Callable[[], object]:
-    """Return a function that runs a program without its output."""
-    return lambda: subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+def main() -> int:
+    """Measure and write the page; return 1 where a goal is not met."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--gigabytes", type=float, nargs="+", default=[1.0, 5.0])
+    parser.add_argument("--shards", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where files are made; the system's temporary folder by default")
+    parser.add_argument("--out", type=Path, default=today("ckpt-verify"))
+    options = parser.parse_args()
+    sections, goals = [], list[Measured]()
+    for gigabytes in sorted(options.gigabytes):
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            section, goals = full(Path(name), int(gigabytes * 1e9), options.rounds)
+        sections.append(section)
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        quick, more = quickly(Path(name), options.shards, options.rounds)
+    goals += more
+    sizes = " ".join(f"{size:g}" for size in options.gigabytes)
+    command = f"python benchmarks/ckpt_verify.py --gigabytes {sizes} --shards {options.shards}"
+    page = PAGE.format(
+        made=made_by(f"{command} --rounds {options.rounds}", "numpy", "blake3"),
+        rounds=options.rounds,
+        sizes="\n\n".join(sections),
+        shards=options.shards,
+        quick=quick,
+    )
+    return write_measured("Verifying checkpoints", page, goals, options.out)
 
 
-def main() -> None:
-    """Time all arms and print the table."""
-    gigabytes = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5  # noqa: PLR2004
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        write_weights(path, int(gigabytes * 1e9))
-        arms: dict[str, Callable[[], object]] = {
-            "cat": command("cat", path),
-            "verify, in Python": lambda: verify(path),
-            "orz ckpt verify": command(sys.executable, "-m", "orz_cli", "ckpt", "verify", path),
-            "sha256sum": command("sha256sum", path),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in arms}
-        command("cat", path)()
-        for _ in range(rounds):
-            for name, run in arms.items():
-                seconds[name].append(timed(run))
-        size = path.stat().st_size
-        floor = statistics.median(seconds["cat"])
-        print(f"{size / 1e9:.2f} GB, median of {rounds}")
-        print(f"{'arm':<20}{'s':>8}{'min':>8}{'max':>8}{'GB/s':>8}{'x cat':>8}")
-        for name, times in seconds.items():
-            median = statistics.median(times)
-            row = f"{median:8.3f}{min(times):8.3f}{max(times):8.3f}{size / 1e9 / median:8.2f}{median / floor:8.1f}"
-            print(f"{name:<20}{row}")
+def full(folder: Path, nbytes: int, rounds: int) -> tuple[str, list[Measured]]:
+    """Measure `--level full` on one file; return a section of the page, and the goals."""
+    bare, kept = folder / "bare", folder / "with-manifest"
+    file, twin = bare / "model.safetensors", kept / "model.safetensors"
+    for path in (bare, kept):
+        path.mkdir()
+    write_weights(file, nbytes)
+    twin.hardlink_to(file)
+    subprocess.run([*ORZ, "manifest", kept], check=True, capture_output=True)
+    cold, size = partial(forget, [file]), file.stat().st_size
+    verify = [*ORZ, "verify", "--json"]
+    chilled = [
+        Arm(name="cat, cold", command=["cat", file], before=cold),
+        Arm(name="verify, cold", command=[*verify, bare], before=cold),
+        Arm(name="verify with manifest, cold", command=[*verify, kept], before=cold),
+    ]
+    warm = [
+        Arm(name="cat", command=["cat", file]),
+        Arm(name="verify", command=[*verify, bare]),
+        Arm(name="verify with manifest", command=[*verify, kept]),
+        Arm(name="sha256sum", command=["sha256sum", file]),
+    ]
+    for arm in chilled[:1] + warm[:1]:
+        arm.command = ["sh", "-c", 'cat "$1" > /dev/null', "sh", file]
+    take_turns(chilled, rounds)
+    take_turns(warm, rounds)
+    for arm in (*chilled[1:], *warm[1:3]):
+        report = json.loads(arm.output)
+        if report["bytes"] < size or report["tensors"] == 0:
+            raise SystemExit(f"void: {arm.name} read less than the file: {arm.output[:500]}")
+    rows = [
+        f"{arm.row} | {size / 1e9 / arm.least:.2f} | {floor.least / arm.least:.2f}"
+        for arms, floor in ((chilled, chilled[0]), (warm, warm[-1]))
+        for arm in arms
+    ]
+    about = f"## Full, {size / 1e9:.2f} GB\n\nSpeed of cold runs is compared with `cat`, of warm ones with `sha256sum`."
+    cat, bare_cold, kept_cold = (arm.least for arm in chilled)
+    goals = [
+        Measured(what="speed of `cat`, cold", value=cat / bare_cold, unit="times", least=LEAST_OF_CAT),
+        Measured(what="speed of `cat`, cold, with manifest", value=cat / kept_cold, unit="times", least=LEAST_OF_CAT),
+        Measured(
+            what="speed of `sha256sum`, warm, with manifest",
+            value=warm[3].least / warm[2].least,
+            unit="times",
+            least=LEAST_OF_SHA256SUM,
+        ),
+        Measured(what="memory", value=max(arm.peak for arm in (*chilled[1:], *warm[1:3])), unit="MB", most=MOST_MB),
+        Measured(
+            what="read from the disk, of its bytes",
+            value=max(chilled[2].read_mb) * 1e6 / size,
+            unit="times",
+            most=MOST_READ,
+        ),
+    ]
+    return f"{about}\n\n{table(f'{HEAD} | GB/s | speed', rows)}", goals
+
+
+def quickly(folder: Path, shards: int, rounds: int) -> tuple[str, list[Measured]]:
+    """Measure `--level quick` over many files; return a table, and the goal."""
+    kept, bare = folder / "with-manifest", folder / "bare"
+    for path in (bare, kept):
+        path.mkdir()
+        write_shards(path, shards)
+    subprocess.run([*ORZ, "manifest", kept], check=True, capture_output=True)
+    quick = [*ORZ, "verify", "--level", "quick", "--json"]
+    arms = [
+        Arm(name="verify --level quick", command=[*quick, bare]),
+        Arm(name="verify --level quick, with manifest", command=[*quick, kept]),
+    ]
+    take_turns(arms, rounds)
+    for arm in arms:
+        if json.loads(arm.output)["tensors"] != shards:
+            raise SystemExit(f"void: expected {shards} tensors: {arm.output[:500]}")
+    most = max(arm.least for arm in arms)
+    return table(HEAD, [arm.row for arm in arms]), [
+        Measured(what=f"--level quick over {shards:,} files", value=most, unit="s", most=QUICK_S)
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

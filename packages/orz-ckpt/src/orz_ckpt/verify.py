@@ -18,7 +18,6 @@ from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import MissingPathError
-from orz_ckpt.examine.against import check_against
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import Weights, weights_in
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
@@ -82,6 +81,8 @@ def verify(
     report = _verify(path, how)
     findings = [*report.findings, *check_place(path)]
     if against is not None:
+        from orz_ckpt.examine.against import check_against  # noqa: PLC0415  who compares nothing need not load it
+
         findings += check_against(Path(report.newest_good or path), against, how)
     return replace(report, findings=tuple(findings), seconds=time.perf_counter() - begin)
 

@@ -1,6 +1,6 @@
 """Every byte of a file once: its digest, its tensors' digests, its records' checksums, and what its numbers look like.
 
-A file is read in pieces of about 8 MiB into one buffer: enough for blake3's threads, and still in the caches
+A file is read in pieces of about 4 MiB into two buffers: enough for blake3's threads, and still in the caches
 when the numbers are looked at. It is read, not mapped: a mapped file that another node cuts short kills
 the process.
 """
@@ -8,11 +8,14 @@ the process.
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from blake3 import blake3
 
+from orz_ckpt.disk.ahead import read_ahead
 from orz_ckpt.disk.crc32 import crc32
 from orz_ckpt.disk.plain import open_unbuffered
 from orz_ckpt.manifest import CHUNK_BYTES
@@ -20,14 +23,14 @@ from orz_ckpt.memory import memory_for
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude, nonfinite_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
     from io import FileIO
     from pathlib import Path
 
     from orz_ckpt.formats.archive import Record
     from orz_ckpt.formats.safetensors import Tensor
 
-PIECE_BYTES: Final = 8 * 1024 * 1024
+PIECE_BYTES: Final = 4 * 1024 * 1024
 
 _LARGEST_ITEM_BYTES: Final = 8
 
@@ -121,22 +124,23 @@ def read_once(
     seen = {tensor.name: Numbers() for tensor in tensors if numbers and tensor.dtype in FLOATS}
     crc32s = {record.name: 0 for record in records}
     with memory_for(path), open_unbuffered(path) as stream:
-        buffer = memoryview(bytearray(PIECE_BYTES))
-        for piece in _pieces(stream, buffer) if contents is None else _planned(path, stream, buffer, contents, records):
-            for updated in (whole, chunked, *others):
-                if updated is not None:
-                    updated.update(piece.data)
-            for part in piece.tensors:
-                data = piece.data[part.start : part.stop]
-                if part.of.name in hashers:
-                    hashers[part.of.name].update(data)
-                if part.of.name in seen:
-                    _look(seen[part.of.name], part, data)
-            for section in piece.records:
-                data = piece.data[section.start : section.stop]
-                crc32s[section.of.name] = crc32(data, crc32s[section.of.name])
-            if progress:
-                progress(len(piece.data))
+        pieces = _pieces(stream) if contents is None else _planned(path, stream, contents, records)
+        with closing(pieces):
+            for piece in pieces:
+                for updated in (whole, chunked, *others):
+                    if updated is not None:
+                        updated.update(piece.data)
+                for part in piece.tensors:
+                    data = piece.data[part.start : part.stop]
+                    if part.of.name in hashers:
+                        hashers[part.of.name].update(data)
+                    if part.of.name in seen:
+                        _look(seen[part.of.name], part, data)
+                for section in piece.records:
+                    data = piece.data[section.start : section.stop]
+                    crc32s[section.of.name] = crc32(data, crc32s[section.of.name])
+                if progress:
+                    progress(len(piece.data))
         size = stream.tell()
     return Reading(
         size=size,
@@ -204,28 +208,38 @@ class _Piece:
     records: Sequence[_Part[Record]] = ()
 
 
-def _pieces(stream: FileIO, buffer: memoryview) -> Iterator[_Piece]:
-    while count := stream.readinto(buffer):
-        yield _Piece(buffer[:count])
+def _pieces(stream: FileIO) -> Generator[_Piece]:
+    with closing(read_ahead(stream, repeat(PIECE_BYTES), piece_bytes=PIECE_BYTES)) as pieces:
+        yield from map(_Piece, filter(None, pieces))
 
 
-def _planned(
-    path: Path, stream: FileIO, buffer: memoryview, contents: Contents, records: Sequence[Record]
-) -> Iterator[_Piece]:
+def _planned(path: Path, stream: FileIO, contents: Contents, records: Sequence[Record]) -> Generator[_Piece]:
     """Yield the pieces of a file, cut so that no number of a tensor lies across two of them."""
     tensors, sections = _Cutter(contents.tensors), _Cutter(records)
     begin = 0
-    while begin < contents.file_bytes:
-        end = tensors.whole_numbers(min(begin + PIECE_BYTES, contents.file_bytes))
-        data, filled = buffer[: end - begin], 0
-        while filled < len(data) and (count := stream.readinto(data[filled:])):
-            filled += count
-        if filled < len(data):
-            raise OSError(f"{path} became shorter while it was read")
-        yield _Piece(data, tensors.parts(begin, end), sections.parts(begin, end))
-        begin = end
+    with closing(read_ahead(stream, _lengths(contents, tensors), piece_bytes=PIECE_BYTES)) as pieces:
+        for data in pieces:
+            end = _next_cut(begin, contents, tensors)
+            if begin + len(data) < end:
+                raise OSError(f"{path} became shorter while it was read")
+            yield _Piece(data, tensors.parts(begin, end), sections.parts(begin, end))
+            begin = end
     if stream.read(1):
         raise OSError(f"{path} became longer while it was read")
+
+
+def _lengths(contents: Contents, tensors: _Cutter[Tensor]) -> Iterator[int]:
+    """Yield the bytes of each piece of a file."""
+    begin = 0
+    while begin < contents.file_bytes:
+        end = _next_cut(begin, contents, tensors)
+        yield end - begin
+        begin = end
+
+
+def _next_cut(begin: int, contents: Contents, tensors: _Cutter[Tensor]) -> int:
+    """Return where the piece ends that begins at `begin`."""
+    return tensors.whole_numbers(min(begin + PIECE_BYTES, contents.file_bytes))
 
 
 class _Cutter(Generic[_Of]):

@@ -38,12 +38,14 @@ class Keys:
         Raises:
             BadPickleError: it is of a type that no checkpoint uses as a key, too large, or one too many of its kind.
         """
+        if isinstance(key, str) or (isinstance(key, int) and 0 <= key <= held):
+            return  # nearly all of them are such
         _check_parts(key)
         if isinstance(key, tuple):
             self._composite += 1
             if self._composite > self._limits.composite_keys:
                 raise BadPickleError(f"it has more than {self._limits.composite_keys:,} tuples as keys")
-        elif isinstance(key, (int, float)) and not (isinstance(key, int) and 0 <= key <= held):
+        elif isinstance(key, (int, float)):
             self._numbers += 1
             if self._numbers > self._limits.number_keys:
                 raise BadPickleError(f"it has more than {self._limits.number_keys:,} numbers as keys out of order")

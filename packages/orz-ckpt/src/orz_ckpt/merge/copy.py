@@ -40,6 +40,8 @@ _TILE_BYTES: Final = 512 * 1024
 """Read and cast at once; it stays in a core's own cache."""
 _SCATTERED_BYTES: Final = 4 * 1024 * 1024
 """Read at once of a tensor whose elements do not lie in order: larger reads are fewer. Only such tensors need it."""
+_BEHIND_BYTES: Final = 32 * 1024 * 1024
+"""Written to the disk at once, while the next are made."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +119,10 @@ class _Output:
     descriptor: int = -1
     whole: blake3 = field(default_factory=lambda: blake3(max_threads=blake3.AUTO))
     tensors: dict[str, blake3] = field(default_factory=dict)
+    writing: threading.Lock = field(default_factory=threading.Lock)
+    """Held by who writes: the kernel lets one in at a time, too, but others would spin there, not sleep."""
+    behind: int = 0
+    """Where the bytes begin that the disk was not yet asked to take."""
 
 
 class _Run:
@@ -158,7 +164,9 @@ class _Run:
                 for part in chunk.parts:
                     with memory_for(_place(part)):
                         filler.fill(part, data[part.start : part.stop])
-                _write(self._outputs[chunk.file.name].descriptor, data, chunk.offset)
+                output = self._outputs[chunk.file.name]
+                with output.writing:
+                    _write(output.descriptor, data, chunk.offset)
                 self._progress(chunk.nbytes)
                 self._in_order.put(chunk.number, (chunk, buffer))
             except BaseException:
@@ -194,6 +202,10 @@ class _Run:
                 hasher = output.tensors[part.tensor.name] = blake3(max_threads=blake3.AUTO)
             hasher.update(buffer[part.start : part.stop])
         self._buffers.put(buffer)
+        end = chunk.offset + chunk.nbytes
+        if end - output.behind >= _BEHIND_BYTES and not chunk.last:
+            self._flusher.submit(_begin_to_flush, output.descriptor, output.behind, end)
+            output.behind = end
         if chunk.last:
             self.flushes.append(self._flusher.submit(self._flush, output))
 
@@ -254,6 +266,13 @@ def _write(descriptor: int, data: memoryview, offset: int) -> None:
     done = 0
     while done < len(data):
         done += os.pwrite(descriptor, data[done:], offset + done)
+
+
+def _begin_to_flush(descriptor: int, begin: int, end: int) -> None:
+    """Let the disk take some bytes: Linux begins to write what it is told will not be needed.
+
+    The flush at the end finds little left to do. It is asked for many chunks at once: each time, the kernel waits for
+    every processor.
+    """
     if hasattr(os, "posix_fadvise"):
-        # Linux begins to write what it is told will not be needed: the flush at the end finds little left to do.
-        os.posix_fadvise(descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(descriptor, begin, end - begin, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,120 @@
+"""Programs timed side by side: in turn, so that a busy moment of the machine meets all of them alike.
+
+Of several rounds the shortest counts, since everything else that runs can only make one longer. Processor time stands
+beside it, which other programs change less. Memory is the kernel's peak of the process (maxrss).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+ORZ = [sys.executable, "-m", "orz_cli", "ckpt"]
+HEAD = "arm | s, least | s, median | processor s | peak MB"
+"""Of a table of `Arm.row`."""
+_SECTOR = 512
+_MEGABYTE = 1e6
+_TRIES = 20
+
+
+@dataclass(kw_only=True)
+class Arm:
+    """One program, and what its runs took."""
+
+    name: str
+    command: Sequence[str | Path]
+    before: Callable[[], object] | None = None
+    """Done before each run, outside the time."""
+    seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    peak_mb: list[float] = field(default_factory=list)
+    read_mb: list[float] = field(default_factory=list)
+    """From the disk."""
+    output: str = ""
+    """What the last run wrote to stdout."""
+
+    @property
+    def least(self) -> float:
+        """The shortest wall time, start of the program included."""
+        return min(self.seconds)
+
+    @property
+    def peak(self) -> float:
+        """The most memory of any run, in MB."""
+        return max(self.peak_mb)
+
+    def run(self) -> None:
+        """Run once.
+
+        Raises:
+            SystemExit: it ended with an exit code other than 0.
+        """
+        if self.before:
+            self.before()
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as failed:
+            begin = time.perf_counter()
+            process = subprocess.Popen(self.command, stdout=said, stderr=failed)
+            _, status, used = os.wait4(process.pid, 0)
+            self.seconds.append(time.perf_counter() - begin)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            for stream in (said, failed):
+                stream.seek(0)
+            if process.returncode:
+                raise SystemExit(f"void: {self.name} ended with {process.returncode}\n{failed.read().decode()[-2000:]}")
+            self.output = said.read().decode(errors="replace")
+        self.processor.append(used.ru_utime + used.ru_stime)
+        self.peak_mb.append(1024 * used.ru_maxrss / _MEGABYTE)
+        self.read_mb.append(_SECTOR * used.ru_inblock / _MEGABYTE)
+
+    @property
+    def row(self) -> str:
+        """The arm as a row under `HEAD`."""
+        times = f"{self.least:.2f} | {median(self.seconds):.2f} | {min(self.processor):.2f}"
+        return f"{self.name} | {times} | {self.peak:.0f}"
+
+
+def take_turns(arms: Sequence[Arm], rounds: int) -> None:
+    """Run every arm once a round."""
+    for number in range(rounds):
+        for arm in arms:
+            arm.run()
+            print(
+                f"{number + 1}/{rounds} {arm.name}: {arm.seconds[-1]:.2f} s, {arm.processor[-1]:.2f} s of processors",
+                file=sys.stderr,
+            )
+
+
+def forget(files: Iterable[Path]) -> None:
+    """Drop files from the page cache.
+
+    Raises:
+        SystemExit: the kernel kept one of them, so that what is measured next would not be cold.
+    """
+    os.sync()
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            middle = os.fstat(descriptor).st_size // 2
+            for _ in range(_TRIES):  # what another program holds a moment stays
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                if not middle or not _is_cached(descriptor, middle):
+                    break
+                time.sleep(0.2)
+            else:
+                raise SystemExit(f"void: {file} stayed in the page cache")
+        finally:
+            os.close(descriptor)
+
+
+def _is_cached(descriptor: int, offset: int) -> bool:
+    try:
+        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except (BlockingIOError, OSError):  # not there without waiting; or the file system cannot say
+        return False
