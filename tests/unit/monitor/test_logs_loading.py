@@ -66,6 +66,30 @@ def test_rotated_files_are_read_from_the_oldest_on(tmp_path: Path) -> None:
     assert series.lines[15] == 6
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["attempt_2/out.log", "attempt_10/out.log"],
+        ["slurm-999.out", "slurm-1000.out"],
+        ["train.log-20260101.gz", "train.log-20260102", "train.log"],
+        ["train.log.2026-01-01", "train.log.2026-01-02", "train.log"],
+        ["train.log.2026-01-01_09-00-00", "train.log.2026-01-01_10-00-00", "train.log"],
+        ["train.2025-12-31_23-59-59_000001.log", "train.2026-01-01_10-00-00_000001.log", "train.log"],
+        ["train.log.10", "train.log.2", "train.log"],
+    ],
+)
+def test_the_newest_file_is_read_last(tmp_path: Path, names: list[str]) -> None:
+    """Numbers and dates in names tell the order, so that no older file undoes what a newer one tells."""
+    for index, name in enumerate(names):
+        text = lines(10 * index, 10 * index + 12, 0.25 * index).encode()
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    run = load_run(tmp_path)
+    assert [str(file.relative_to(tmp_path)) for file in run.files] == names
+    assert run.steps.tolist() == list(range(10 * len(names) + 2))
+    assert run.series("reward/mean").values[-1] == 0.25 * (len(names) - 1)
+
+
 def test_ranks_that_print_the_same_are_one(tmp_path: Path) -> None:
     """Rank 0 counts, in one file or in a file each, whichever comes first."""
     mixed = "".join(
