@@ -64,7 +64,7 @@ def stitch(
     raw = raw_series(log, rows)
     raw |= column_series(log.columns, log, framework)
     metrics, seconds, mapped = _canonical(raw, known, framework) if canonical else (_as_logged(raw), {}, set())
-    steps, lines, times = _steps(rows, log.columns)
+    steps, places, times = _steps(rows, log.columns)
     return Run(
         name=name,
         path=path,
@@ -75,7 +75,8 @@ def stitch(
         times=times,
         events=_events(log),
         restarts=tuple(attempt.restarts),
-        lines=lines,
+        lines={step: line for step, (_, line) in places.items()},
+        step_files={step: file for step, (file, _) in places.items()},
         coverage=coverage_of(
             set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)
         ),
@@ -275,25 +276,25 @@ def _unit(name: str) -> str:
     return spec.unit if spec is not None else ""
 
 
-def _steps(rows: list[Row], columns: list[Column]) -> tuple[NDArray[np.int64], dict[int, int], Series]:
-    """Return the steps of training, the line of each, and when each ended."""
-    lines: dict[int, int] = {}
+def _steps(rows: list[Row], columns: list[Column]) -> tuple[NDArray[np.int64], dict[int, tuple[int, int]], Series]:
+    """Return the steps of training, file and line of each, and when each ended."""
+    places: dict[int, tuple[int, int]] = {}
     times: dict[int, float] = {}
     for row in rows:
         step = row.step or 0
         if row.axis:
             continue
-        lines.setdefault(step, row.line)
+        places.setdefault(step, (row.file, row.line))
         if row.time is not None:
             times[step] = max(times.get(step, -math.inf), row.time)
     for column in columns:
         stamped_at = ~np.isnan(column.times)
         times |= dict(zip(column.steps[stamped_at].tolist(), column.times[stamped_at].tolist(), strict=True))
-    known = set(lines) | {int(step) for column in columns for step in column.steps.tolist()}
+    known = set(places) | {int(step) for column in columns for step in column.steps.tolist()}
     stamped = sorted(times)
     return (
         np.array(sorted(known), dtype=np.int64),
-        lines,
+        places,
         Series(
             name="time",
             steps=np.array(stamped, dtype=np.int64),
