@@ -38,11 +38,33 @@ def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
     assert load_run(path).steps.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log may come through a pipe."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(1, 4).encode())))
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (lines(1, 4), "train.log"),
+        ("iter 1 loss: 0.1\niter 2 loss: 0.2\niter 3 loss: 0.3\nKilled\n", "train.log"),
+        ("step,loss,kl\n1,0.1,0\n2,0.2,0\n3,0.3,0\n", "rows.csv"),
+        ('{"step": 1, "loss": 0.1}\n{"step": 2, "loss": 0.2}\n{"step": 3, "loss": 0.3}\n', "rows.jsonl"),
+    ],
+)
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, name: str) -> None:
+    """A log may come through a pipe, and so may what the fallback reads, a table and rows of JSON."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     run = load_run(Path("-"))
-    assert (run.name, run.steps.tolist()) == ("standard input", [1, 2, 3])
+    (tmp_path / name).write_text(text)
+    of_file = load_run(tmp_path / name)
+    assert (run.name, run.path, run.framework) == ("standard input", Path("-"), of_file.framework)
+    assert list(run.metrics) == list(of_file.metrics)
+    assert run.steps.tolist() == [1, 2, 3]
+    assert run.files == (Path("-"),)
+    assert [event.data["file"] for event in run.events if "file" in event.data] == ["-"] * len(run.events)
+
+
+def test_standard_input_without_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names what was read, and no file that nobody knows."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"nothing\n")))
+    with pytest.raises(UnreadableRunError, match=r"^standard input: no metric recognised in 1 lines\n"):
+        load_run(Path("-"))
 
 
 def test_a_url(tmp_path: Path) -> None:
