@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from orz_monitor.errors import UnreadableRunError
+from orz_monitor.formats.text import not_read
 from orz_monitor.loading import load_run
 
 pytestmark = pytest.mark.unit
@@ -179,6 +180,51 @@ def test_a_log_of_nobody_we_know(tmp_path: Path) -> None:
     assert run.framework == "generic"
     assert run.series("reward/mean").values.tolist() == [0, 1, 2]
     assert run.coverage.unrecognised == ("my_metric",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "metrics", "unread"),
+    [
+        ("a.log", "iter {0} loss: 0.{0} tokens: 12.{0}k size: {0}7B\n", {"tokens": 12_300.0}, ("size",)),
+        ("a.csv", "{0},0.{0},12.{0}k,{0}7B\n", {"tokens": 12_300.0}, ("size",)),
+        (
+            "trl.log",
+            "{{'loss': 0.{0}, 'learning_rate': 1e-6, 'tokens': '1,234,567', 'reward_std': None, 'of': '7B'}}\n",
+            {"tokens": 1_234_567.0},
+            ("of", "reward_std"),
+        ),
+        (
+            "prime.log",
+            "23:59:0{0} SUCCESS Step {0} |  1m 16s | Loss 0.{0} | Throughput 8.7k tokens/s | Peak Mem. 9.6 Zb\n",
+            {"tokens/per_second": 8700.0, "seconds/total": 76.0},
+            ("Peak Mem.",),
+        ),
+    ],
+)
+def test_every_number_is_read_or_listed(
+    tmp_path: Path, name: str, text: str, metrics: dict[str, float], unread: tuple[str, ...]
+) -> None:
+    """Values with units are read; keys whose values can't be are named."""
+    path = tmp_path / name
+    head = "step,loss,tokens,size\n" if name.endswith("csv") else ""
+    path.write_text(head + "".join(text.format(i) for i in range(1, 4)))
+    run = load_run(path)
+    last = {metric: float(series.values[-1]) for metric, series in run.metrics.items()}
+    last |= {f"seconds/{phase}": float(series.values[-1]) for phase, series in run.seconds.items()}
+    assert {metric: last[metric] for metric in metrics} == metrics
+    assert run.coverage.unread == unread
+
+
+def test_lines_that_nobody_understood_are_counted(tmp_path: Path) -> None:
+    """They look like metrics, but not as the trainer writes them; prose with the same words does not count."""
+    path = tmp_path / "train.log"
+    odd = "at step: 3 reward=0.5 loss=0.1 kl=1e-3\n"
+    path.write_text(lines(1, 4) + 2 * odd + "the next step: save\n")
+    run = load_run(path)
+    assert (run.coverage.num_missed_lines, run.steps.tolist()) == (2, [1, 2, 3])
+    assert not_read(run.coverage) == "not read: lines that look like metrics: 2"
+    path.write_text(lines(1, 4))
+    assert not_read(load_run(path).coverage) == ""
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,16 @@ class Coverage:
         unreadable: lines that are no record.
         recognised: names of known metrics that were logged, ours and peers'.
         unrecognised: other metric names.
+        unread: raw keys of metric lines of which no value was a number.
+        num_missed_lines: lines that look like metrics, and that nobody understood.
     """
 
     num_records: int
     unreadable: tuple[Line, ...]
     recognised: tuple[str, ...]
     unrecognised: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+    num_missed_lines: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

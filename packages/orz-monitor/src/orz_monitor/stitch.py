@@ -77,8 +77,10 @@ def stitch(
         restarts=tuple(attempt.restarts),
         lines={step: line for step, (_, line) in places.items()},
         step_files={step: file for step, (file, _) in places.items()},
-        coverage=coverage_of(
-            set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)
+        coverage=replace(
+            coverage_of(set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)),
+            unread=_unread(log),
+            num_missed_lines=sum(facts.num_missed_lines for facts in log.files),
         ),
         traceback=None,
         now=now,
@@ -86,6 +88,11 @@ def stitch(
         files=tuple(facts.path for facts in log.files),
         folded=attempt.num_folded,
     )
+
+
+def _unread(log: Log) -> tuple[str, ...]:
+    """Return the keys of metric lines of which no value could be read as a number."""
+    return tuple(sorted({name for dialect, name in log.texts if (dialect, name) not in log.precisions}))
 
 
 class _Attempt:
