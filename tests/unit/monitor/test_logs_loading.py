@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zstandard
 
+from orz_monitor.engine import judge
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.formats.text import not_read
 from orz_monitor.loading import load_run
@@ -139,6 +140,24 @@ def test_a_restart_undoes_what_it_repeats(tmp_path: Path) -> None:
     assert run.steps.tolist() == [1, 2, 3, 4, 5, 6]
     assert run.series("reward/mean").values.tolist() == [0.1] * 3 + [0.7] * 3
     assert run.restarts == (4,)
+
+
+def test_two_processes_without_a_name_are_no_restarts(tmp_path: Path) -> None:
+    """Each step stands there twice, with other values: one line of each counts, and it is said that some do not."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(lines(i, i + 1, 0.25) + lines(i, i + 1, 0.75) for i in range(1, 31)))
+    run = load_run(path)
+    assert (run.restarts, run.mixed) == ((), 30)
+    assert run.series("reward/mean").values.tolist() == [0.25] * 30
+    assert "Several processes print the same steps" in [finding.title for finding in judge(run).findings]
+
+
+def test_a_step_that_is_done_again_is_still_a_restart(tmp_path: Path) -> None:
+    """One step, not most of them."""
+    path = tmp_path / "train.log"
+    path.write_text(lines(1, 9, 0.25) + lines(8, 12, 0.75))
+    run = load_run(path)
+    assert (run.restarts, run.mixed) == ((8,), 0)
 
 
 def test_an_announced_resume_undoes_too(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class Run:
         framework: the trainer that wrote the log: `orz-train`, `orz`, `verl`, `trl`, ...
         files: the files that were read, which `Series.files` counts.
         folded: rows left out because another process of the job had printed the same.
+        mixed: rows left out because a process that does not say who it is had printed another for the same step.
         chosen_preset: the kind of run that the user named; empty where it is to be recognised.
         problems: parts of a store that could not be read, a line each.
         config: settings that the log or store itself holds, dotted name to value as text.
@@ -96,6 +97,7 @@ class Run:
     files: tuple[Path, ...] = ()
     step_files: Mapping[int, int] = field(default_factory=dict)
     folded: int = 0
+    mixed: int = 0
     chosen_preset: str = ""
     problems: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)

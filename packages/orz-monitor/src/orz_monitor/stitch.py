@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from orz_monitor.dialects import Dialect, Meaning
 from orz_monitor.dialects.crashes import ended_by, verdict
 from orz_monitor.frameworks import OURS
-from orz_monitor.lanes import without_other_ranks
+from orz_monitor.lanes import are_alike, without_other_ranks, without_unnamed_others
 from orz_monitor.log import Column, Entry, Event, Log, Row, Tick
 from orz_monitor.metrics.peers import spec_of
 from orz_monitor.raw import column_series, raw_series
@@ -87,6 +87,7 @@ def stitch(
         framework=framework,
         files=tuple(facts.path for facts in log.files),
         folded=attempt.num_folded,
+        mixed=attempt.num_mixed,
     )
 
 
@@ -101,6 +102,7 @@ class _Attempt:
     def __init__(self, log: Log) -> None:
         rows = [entry for entry in log.entries if isinstance(entry, Row) and entry.step is not None]
         kept, self.num_folded = without_other_ranks(rows, log)
+        kept, self.num_mixed = without_unnamed_others(kept)
         self.rows: list[Row] = []
         self.restarts: list[int] = []
         self._last: dict[tuple[str, tuple[str, ...], str], Row] = {}
@@ -120,9 +122,9 @@ class _Attempt:
         last = self._last.get(stream)
         step = row.step or 0
         if last is not None and last.step is not None and row.bar is None and not row.axis:
-            if step < last.step or (step == last.step and not _alike(row, last) and _is_main(row, last)):
+            if step < last.step or (step == last.step and not are_alike(row, last) and _is_main(row, last)):
                 self._restart(step)
-            elif step == last.step and _alike(row, last):
+            elif step == last.step and are_alike(row, last):
                 return
         self._last[stream] = row
         self.rows.append(row)
@@ -132,11 +134,6 @@ class _Attempt:
         self.rows = [row for row in self.rows if (row.step or 0) < step]
         self._last = {}
         self.restarts.append(step)
-
-
-def _alike(row: Row, other: Row) -> bool:
-    """Tell whether two rows hold the same numbers."""
-    return row.values.tobytes() == other.values.tobytes()  # bytes, since NaN is not equal to itself
 
 
 def _is_main(row: Row, last: Row) -> bool:
