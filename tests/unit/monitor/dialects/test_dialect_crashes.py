@@ -55,6 +55,7 @@ def test_faults_that_end_a_run_are_errors(tmp_path: Path, line: str, kind: str) 
         "Terminated",
         "train.sh: line 3: 12345 Killed                  python train.py",
         "srun: error: node1: task 0: Killed",
+        "srun: error: node[1-4]: tasks 0-3,7: Terminated",
         "srun: error: node1: tasks 0-7: Exited with exit code 143",
     ],
 )

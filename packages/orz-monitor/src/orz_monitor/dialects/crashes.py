@@ -59,7 +59,7 @@ _SHAPES: Final = (
     (
         "signal",
         rb"got signal: \d+|SignalException|Received \d+ death signal|KeyboardInterrupt"  # noqa: ISC004
-        rb"|(?:^|: line \d+: +\d+ |srun: error: .{1,200}: task \S{1,80}: )(?:Killed|Terminated)\b(?:\s*$|\s{2,})"
+        rb"|(?:^|: line \d+: +\d+ |srun: error: [^\s:]{1,80}: tasks? [\d,-]{1,80}: )(?:Killed|Terminated)\b(?:\s*$|  )"
         rb"|Exited with exit code (?:1(?:29|3\d|4\d|5\d))\b",  # 128 and the number of a signal
     ),
     ("no_resources", rb"No available node types can fulfill resource request"),
