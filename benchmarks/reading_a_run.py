@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from string import Template
 
+from reading_a_run_faults import MORE, RESTARTS, STALLED
+
 from orz_cli.findings import Severity
 from orz_monitor.engine import judge
 from orz_monitor.report.charts import Marks, line_chart
@@ -21,6 +23,8 @@ from orz_monitor.simulated import as_run, healthy
 from orz_monitor.simulated_faults import FAULTS, Fault
 
 STEPS, AT = 180, 130
+LONGEST_TITLE = 54
+"""Characters that fit in the usual size."""
 METRICS = {
     "NaN": "policy/loss",
     "gradients x10": "policy/grad_norm",
@@ -53,11 +57,12 @@ svg {
 .span.error { fill: var(--error); }
 .span.warn { fill: var(--warn); }
 .span.info { fill: var(--info); }
+.restart { stroke: var(--soft); stroke-dasharray: 3 3; }
 .nonfinite { stroke: var(--bad); }
 .cursor { display: none; }
 </style>
 <rect class="card" x=".5" y=".5" width="379" height="185" rx="8"/>
-<text class="name" x="14" y="20">$title</text>
+<text class="name" x="14" y="20"$small>$title</text>
 $chart
 </svg>
 """)
@@ -68,26 +73,36 @@ def picture(fault: Fault | None, metric: str) -> str:
     metrics = healthy(STEPS, seed=11, kind="ppo")
     if fault is not None:
         fault.inject(metrics, AT)
-    run = as_run(metrics)
+    restarts, stalled = RESTARTS.get(fault.name, ()) if fault else (), fault is not None and fault.name == STALLED
+    if stalled:
+        metrics = {name: values[: AT + 1] for name, values in metrics.items()}
+    run = as_run(metrics, restarts=restarts, finished=not stalled, silence_s=7200.0 if stalled else 5.0)
     found = [f for f in judge(run).findings if fault is not None and f.code in fault.codes]
+    grave = [
+        f for f in found if f.severity is not Severity.INFO
+    ] or found  # a note, where the reward rises all the same
     spans = tuple(
         (f.first_step, f.last_step, str(f.severity))
-        for f in found
-        if f.severity is not Severity.INFO and f.first_step is not None and f.last_step is not None
+        for f in grave
+        if f.first_step is not None and f.last_step is not None
     )
-    marks = Marks(first=0, last=STEPS - 1, spans=spans[:1])
+    if stalled:
+        spans = tuple((AT, STEPS - 1, severity) for _, _, severity in spans)
+    marks = Marks(first=0, last=STEPS - 1, spans=spans[:1], restarts=restarts)
     title = f"{metric}: {fault.name if fault is not None else 'a healthy run'}"
     title += f", found by {found[0].code}" if found else ""
-    chart = line_chart(run.metrics[metric], marks, label=title)
+    series = run.seconds[metric.removeprefix("seconds/")] if metric.startswith("seconds/") else run.metrics[metric]
+    chart = line_chart(series, marks, label=title)
     chart = re.sub(r' (?:tabindex|data-\w+)="[^"]*"', "", chart)  # what only the report's script reads
     chart = chart.replace("<svg ", '<svg x="10" y="26" width="360" height="150" ', 1)
-    return PAGE.substitute(title=escaped(title), chart=chart)
+    small = ' style="font-size: 8.5px"' if len(title) > LONGEST_TITLE else ""
+    return PAGE.substitute(title=escaped(title), small=small, chart=chart)
 
 
 def pictures() -> dict[str, str]:
     """Return file name to picture."""
     made = {f"healthy-{name.replace('/', '-')}.svg": picture(None, name) for name in HEALTHY}
-    for fault in FAULTS:
+    for fault in (*FAULTS, *MORE):
         name = re.sub(r"\W+", "-", fault.name.lower()).strip("-")
         made[f"{name}.svg"] = picture(fault, fault.ramp or METRICS[fault.name])
     return made
@@ -101,6 +116,14 @@ HEALTHY = (
     "rollout/response_tokens_mean",
     "rollout/truncated_frac",
     "critic/explained_var",
+    "critic/loss",
+    "policy/loss",
+    "policy/kl_old",
+    "policy/clip_frac",
+    "policy/lr",
+    "rollout/zero_variance_frac",
+    "mismatch/logprob_abs_mean",
+    "seconds/total",
 )
 
 

@@ -34,6 +34,7 @@ FAULTS = {
     "port_taken": (f"{BEGIN}OSError: [Errno 98] error while binding: Address already in use", "crash", ERROR),
     "engine_dead": ("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", "crash", ERROR),
     "actor_died": ("ray.exceptions.ActorDiedError: The actor died unexpectedly.", "crash", ERROR),
+    "exit_code": ("srun: error: node1: task 0: Exited with exit code 1", "crash", ERROR),
 }
 """Kind of fault to the lines that tell of it, the last of which is pointed to, the rule, and how bad it is."""
 
@@ -62,6 +63,28 @@ def test_a_traceback_is_a_crash_at_the_line_of_its_exception(tmp_path: Path) -> 
     assert ("crash", Severity.ERROR, 8) == (finding.code, finding.severity, finding.line)
     assert finding.message == "The run ended after step 4 with an error: ValueError: too long"
     log.write_text("\n".join([*STEPS[:2], *traceback, *STEPS[2:], ""]))
+    assert Judge.of()(load_run(log), log).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("last_words", "code"),
+    [("ValueError: too long", "crash"), ("torch.OutOfMemoryError: CUDA out of memory.", "out_of_memory")],
+)
+def test_an_error_after_the_finish_is_a_warning(tmp_path: Path, last_words: str, code: str) -> None:
+    """All steps were done; that actors die then is not even a warning."""
+    finish = "Final validation metrics: {'val/test_score/x': 0.5}"
+    log = tmp_path / "train.log"
+    log.write_text("\n".join([*STEPS, finish, BEGIN + '  File "a.py", line 1, in <module>', last_words, ""]))
+    (finding,) = Judge.of()(load_run(log), log).findings
+    assert (code, Severity.WARN, 9) == (finding.code, finding.severity, finding.line)
+    log.write_text("\n".join([*STEPS, finish, "ray.exceptions.ActorDiedError: x", "Killed", ""]))
+    assert Judge.of()(load_run(log), log).findings == ()
+
+
+def test_a_response_that_reads_like_a_signal_ends_nothing(tmp_path: Path) -> None:
+    """Steps go on after it."""
+    log = tmp_path / "train.log"
+    log.write_text("\n".join([*STEPS[:1], "Killed", *STEPS[1:], ""]))
     assert Judge.of()(load_run(log), log).findings == ()
 
 

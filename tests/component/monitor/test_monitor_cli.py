@@ -121,6 +121,21 @@ def test_the_ending_chooses_the_form(sick: Path, tmp_path: Path, name: str, begi
     assert (tmp_path / name).read_text().startswith(begins)
 
 
+def test_several_runs_have_a_page_each(
+    healthy: Path, sick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder, which must be named; runs of one name are numbered."""
+    again = write_run(tmp_path / "elsewhere" / "healthy", step_records(healthy_metrics(60)))
+    runs, out = [str(path) for path in (healthy, sick, again)], tmp_path / "reports"
+    assert main(["monitor", "report", *runs, "-o", str(out)]) == 0
+    pages = [out / "healthy.html", out / "sick.html", out / "healthy-2.html"]
+    assert capsys.readouterr().out.split() == [str(page) for page in pages]
+    assert all(page.read_text().startswith("<!doctype") for page in pages)
+    for wrong in ([], ["-o", str(tmp_path / "one.html")]):
+        assert main(["monitor", "report", *runs, *wrong]) == 2
+        assert "3 runs need a folder" in capsys.readouterr().err
+
+
 def test_a_report_that_can_not_be_made_is_no_traceback(
     healthy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import zstandard
 
+from orz_monitor.engine import judge
 from orz_monitor.errors import UnreadableRunError
+from orz_monitor.formats.text import not_read
 from orz_monitor.loading import load_run
 
 pytestmark = pytest.mark.unit
@@ -38,11 +40,33 @@ def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
     assert load_run(path).steps.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log may come through a pipe."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(1, 4).encode())))
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (lines(1, 4), "train.log"),
+        ("iter 1 loss: 0.1\niter 2 loss: 0.2\niter 3 loss: 0.3\nKilled\n", "train.log"),
+        ("step,loss,kl\n1,0.1,0\n2,0.2,0\n3,0.3,0\n", "rows.csv"),
+        ('{"step": 1, "loss": 0.1}\n{"step": 2, "loss": 0.2}\n{"step": 3, "loss": 0.3}\n', "rows.jsonl"),
+    ],
+)
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, name: str) -> None:
+    """A log may come through a pipe, and so may what the fallback reads, a table and rows of JSON."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     run = load_run(Path("-"))
-    assert (run.name, run.steps.tolist()) == ("standard input", [1, 2, 3])
+    (tmp_path / name).write_text(text)
+    of_file = load_run(tmp_path / name)
+    assert (run.name, run.path, run.framework) == ("standard input", Path("-"), of_file.framework)
+    assert list(run.metrics) == list(of_file.metrics)
+    assert run.steps.tolist() == [1, 2, 3]
+    assert run.files == (Path("-"),)
+    assert [event.data["file"] for event in run.events if "file" in event.data] == ["-"] * len(run.events)
+
+
+def test_standard_input_without_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names what was read, and no file that nobody knows."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"nothing\n")))
+    with pytest.raises(UnreadableRunError, match=r"^standard input: no metric recognised in 1 lines\n"):
+        load_run(Path("-"))
 
 
 def test_a_url(tmp_path: Path) -> None:
@@ -64,6 +88,30 @@ def test_rotated_files_are_read_from_the_oldest_on(tmp_path: Path) -> None:
     assert series.lines is not None
     assert run.files[int(series.files[15])].name == "train.log.9"
     assert series.lines[15] == 6
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["attempt_2/out.log", "attempt_10/out.log"],
+        ["slurm-999.out", "slurm-1000.out"],
+        ["train.log-20260101.gz", "train.log-20260102", "train.log"],
+        ["train.log.2026-01-01", "train.log.2026-01-02", "train.log"],
+        ["train.log.2026-01-01_09-00-00", "train.log.2026-01-01_10-00-00", "train.log"],
+        ["train.2025-12-31_23-59-59_000001.log", "train.2026-01-01_10-00-00_000001.log", "train.log"],
+        ["train.log.10", "train.log.2", "train.log"],
+    ],
+)
+def test_the_newest_file_is_read_last(tmp_path: Path, names: list[str]) -> None:
+    """Numbers and dates in names tell the order, so that no older file undoes what a newer one tells."""
+    for index, name in enumerate(names):
+        text = lines(10 * index, 10 * index + 12, 0.25 * index).encode()
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    run = load_run(tmp_path)
+    assert [str(file.relative_to(tmp_path)) for file in run.files] == names
+    assert run.steps.tolist() == list(range(10 * len(names) + 2))
+    assert run.series("reward/mean").values[-1] == 0.25 * (len(names) - 1)
 
 
 def test_ranks_that_print_the_same_are_one(tmp_path: Path) -> None:
@@ -92,6 +140,24 @@ def test_a_restart_undoes_what_it_repeats(tmp_path: Path) -> None:
     assert run.steps.tolist() == [1, 2, 3, 4, 5, 6]
     assert run.series("reward/mean").values.tolist() == [0.1] * 3 + [0.7] * 3
     assert run.restarts == (4,)
+
+
+def test_two_processes_without_a_name_are_no_restarts(tmp_path: Path) -> None:
+    """Each step stands there twice, with other values: one line of each counts, and it is said that some do not."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(lines(i, i + 1, 0.25) + lines(i, i + 1, 0.75) for i in range(1, 31)))
+    run = load_run(path)
+    assert (run.restarts, run.mixed) == ((), 30)
+    assert run.series("reward/mean").values.tolist() == [0.25] * 30
+    assert "Several processes print the same steps" in [finding.title for finding in judge(run).findings]
+
+
+def test_a_step_that_is_done_again_is_still_a_restart(tmp_path: Path) -> None:
+    """One step, not most of them."""
+    path = tmp_path / "train.log"
+    path.write_text(lines(1, 9, 0.25) + lines(8, 12, 0.75))
+    run = load_run(path)
+    assert (run.restarts, run.mixed) == ((8,), 0)
 
 
 def test_an_announced_resume_undoes_too(tmp_path: Path) -> None:
@@ -133,6 +199,51 @@ def test_a_log_of_nobody_we_know(tmp_path: Path) -> None:
     assert run.framework == "generic"
     assert run.series("reward/mean").values.tolist() == [0, 1, 2]
     assert run.coverage.unrecognised == ("my_metric",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "metrics", "unread"),
+    [
+        ("a.log", "iter {0} loss: 0.{0} tokens: 12.{0}k size: {0}7B\n", {"tokens": 12_300.0}, ("size",)),
+        ("a.csv", "{0},0.{0},12.{0}k,{0}7B\n", {"tokens": 12_300.0}, ("size",)),
+        (
+            "trl.log",
+            "{{'loss': 0.{0}, 'learning_rate': 1e-6, 'tokens': '1,234,567', 'reward_std': None, 'of': '7B'}}\n",
+            {"tokens": 1_234_567.0},
+            ("of", "reward_std"),
+        ),
+        (
+            "prime.log",
+            "23:59:0{0} SUCCESS Step {0} |  1m 16s | Loss 0.{0} | Throughput 8.7k tokens/s | Peak Mem. 9.6 Zb\n",
+            {"tokens/per_second": 8700.0, "seconds/total": 76.0},
+            ("Peak Mem.",),
+        ),
+    ],
+)
+def test_every_number_is_read_or_listed(
+    tmp_path: Path, name: str, text: str, metrics: dict[str, float], unread: tuple[str, ...]
+) -> None:
+    """Values with units are read; keys whose values can't be are named."""
+    path = tmp_path / name
+    head = "step,loss,tokens,size\n" if name.endswith("csv") else ""
+    path.write_text(head + "".join(text.format(i) for i in range(1, 4)))
+    run = load_run(path)
+    last = {metric: float(series.values[-1]) for metric, series in run.metrics.items()}
+    last |= {f"seconds/{phase}": float(series.values[-1]) for phase, series in run.seconds.items()}
+    assert {metric: last[metric] for metric in metrics} == metrics
+    assert run.coverage.unread == unread
+
+
+def test_lines_that_nobody_understood_are_counted(tmp_path: Path) -> None:
+    """They look like metrics, but not as the trainer writes them; prose with the same words does not count."""
+    path = tmp_path / "train.log"
+    odd = "at step: 3 reward=0.5 loss=0.1 kl=1e-3\n"
+    path.write_text(lines(1, 4) + 2 * odd + "the next step: save\n")
+    run = load_run(path)
+    assert (run.coverage.num_missed_lines, run.steps.tolist()) == (2, [1, 2, 3])
+    assert not_read(run.coverage) == "not read: lines that look like metrics: 2"
+    path.write_text(lines(1, 4))
+    assert not_read(load_run(path).coverage) == ""
 
 
 @pytest.mark.parametrize(

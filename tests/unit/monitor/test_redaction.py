@@ -46,6 +46,26 @@ def test_secrets_are_left_out(line: str) -> None:
     assert redactor.counts.total() >= 1
 
 
+KEY = "0123456789abcdef0123456789abcdef01234567"  # made up
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"wandb: logged in key {KEY}",
+        f"wandb: Using key {KEY} of ~/.netrc",
+        f"{KEY} is the key of wandb",
+        f"machine api.wandb.ai login user password {KEY}",
+        f"  password {KEY}",
+    ],
+)
+def test_keys_of_wandb_are_left_out_wherever_they_stand(line: str) -> None:
+    """They are forty hexadecimal digits, as are commits, which are no secret."""
+    assert KEY not in Redactor().redact(line)
+    assert KEY in Redactor().redact(f"wandb: commit {KEY}")
+    assert KEY in Redactor().redact(f"git checkout {KEY}")
+
+
 @pytest.mark.parametrize(
     "line",
     [

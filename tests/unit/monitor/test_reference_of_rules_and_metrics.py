@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orz_cli.errors import UsageError
+from orz_monitor.dialects.orz import Orz
 from orz_monitor.frameworks import SETTINGS, translate
 from orz_monitor.metrics.catalogue import FACTS, look_up
 from orz_monitor.metrics.explain import FRAMEWORKS, explain
@@ -41,6 +42,13 @@ def test_every_metric_that_is_named_exists() -> None:
     assert [name for name in sorted({*FACTS, *NAMES, *needed}) if spec_of(name) is None] == []
     assert set(PEERS).isdisjoint(METRICS)
     assert {key for names in NAMES.values() for key in names} <= set(FRAMEWORKS)
+
+
+def test_the_return_that_orz_divides_twice_is_no_mean_return() -> None:
+    """Neither the reference nor the dialect calls it one; who asks for it is told."""
+    assert "orz" not in NAMES["return/mean"]
+    assert Orz().meaning("bar/ret") is None
+    assert "no mean return" in explain("ret", width=300)
 
 
 def test_thresholds_of_presets_exist() -> None:

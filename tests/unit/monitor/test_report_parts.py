@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord
 from orz_monitor.report.charts import MOST_POINTS, Marks, line_chart, thinned, ticks, y_scale
+from orz_monitor.report.content import gather
 from orz_monitor.report.escape import escaped, markdown_escaped, with_code
 from orz_monitor.report.facts import gather_facts, last_checkpoint_before
+from orz_monitor.report.markdown import as_markdown
 from orz_monitor.series import Series
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 from orz_monitor.units import duration, shown
@@ -107,6 +110,19 @@ def test_text_from_logs_is_harmless() -> None:
     assert escaped("<script>\x1b[31m'x'\u202e\x00") == "&lt;script&gt;&#x27;x&#x27;"
     assert with_code("see `a<b` now") == "see <code>a&lt;b</code> now"
     assert markdown_escaped("a|b\n<c> *d* `e`") == r"a\|b \<c\> \*d\* `e`"
+
+
+def test_a_metric_that_only_rounding_moves_is_constant(tmp_path: Path) -> None:
+    """0.7 and 0.6999999999999998 are the same; Markdown names what its table leaves out."""
+    metrics = healthy_metrics(20)
+    metrics["policy/entropy"] = np.where(np.arange(20) % 2, 0.7, 0.6999999999999998)
+    metrics["policy/kl_ref"] = np.where(np.arange(20) % 2, 0.7, 0.7000001)
+    write_run(tmp_path, step_records(metrics))
+    content = gather(judge(load_run(tmp_path)))
+    constant = {s.name for summaries in content.groups.values() for s in summaries if s.constant}
+    assert "policy/entropy" in constant
+    assert "policy/kl_ref" not in constant
+    assert "policy/entropy 0.7" in as_markdown(content).split("Constant throughout: ")[1]
 
 
 def test_facts_come_from_records_config_and_environment(tmp_path: Path) -> None:

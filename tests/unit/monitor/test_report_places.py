@@ -31,6 +31,23 @@ def finding(path: Path, line: int, *words: str) -> Finding:
     )
 
 
+def test_a_finding_cites_the_line_that_its_evidence_stands_on(tmp_path: Path) -> None:
+    """In the second of two files; and not the first line of the step, where another line holds the metric."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    line = "step:{} - critic/score/mean:0.5 - actor/pg_loss:{}\n"
+    (folder / "a.log").write_text("".join(line.format(step, 0.1) for step in range(1, 21)))
+    (folder / "b.log").write_text("".join(line.format(n, "nan" if n == 30 else 0.1) for n in range(21, 41)))
+    run = load_run(folder)
+    assert [(f.file, f.line) for f in judge(run).findings if f.code == "nonfinite"] == [(folder / "b.log", 10)]
+    assert (folder / "a.log", 20) == run.place_of(20)
+    assert (folder / "b.log", 1) == run.place_of(21, "no such metric")
+    path = tmp_path / "apart.log"
+    apart = "step:{0} - critic/score/mean:0.5\nstep:{0} - actor/pg_loss:{1}\n"
+    path.write_text("".join(apart.format(n, "nan" if n == 7 else 0.1) for n in range(1, 21)))
+    assert [(f.file, f.line) for f in judge(load_run(path)).findings if f.code == "nonfinite"] == [(path, 14)]
+
+
 def test_three_lines_on_either_side(tmp_path: Path) -> None:
     """At the beginning and the end of a file there are fewer; a compressed log is read as any other."""
     text = "".join(f"line {number}\n" for number in range(1, 21))

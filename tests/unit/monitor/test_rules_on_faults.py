@@ -355,6 +355,26 @@ def test_a_user_may_stop_a_run(tmp_path: Path) -> None:
     assert severities(judge(load_run(tmp_path, now=START + 1e6))) == {}
 
 
+@pytest.mark.parametrize(
+    ("framework", "hours", "severity", "title"),
+    [
+        ("orz-train", 23, Severity.ERROR, "The run has stopped"),
+        ("orz-train", 25, Severity.WARN, "The log ends unfinished"),
+        ("orz", 24 * 642, Severity.WARN, "The log ends unfinished"),
+        ("verl", 23, Severity.WARN, "The run has stopped"),
+    ],
+)
+def test_a_healthy_log_that_was_kept_or_cut_is_no_error(
+    tmp_path: Path, framework: str, hours: int, severity: Severity, title: str
+) -> None:
+    """A log of the past, or of a trainer that may end without a word, does not fail a check."""
+    records = step_records(healthy_metrics(NUM_STEPS))
+    write_run(tmp_path, records, finished=False)
+    run = load_run(tmp_path, now=records[-1].time + hours * 3600)
+    (finding,) = judge(dataclasses.replace(run, framework=framework)).findings
+    assert ("stall", severity, title) == (finding.code, finding.severity, finding.title)
+
+
 def test_a_failed_run_is_a_crash_not_a_stall(tmp_path: Path) -> None:
     """One finding, with the error's own words and the place of the traceback."""
     console = 'Traceback (most recent call last):\n  File "a.py", line 1\nOSError: [Errno 28] No space left\n'

@@ -39,7 +39,7 @@ def test_a_restart_takes_the_later_attempt(tmp_path: Path) -> None:
     assert run.steps.tolist() == [1, 2, 3]
     assert run.series("reward/mean").values.tolist() == [0.1, 0.1, 0.9]
     assert run.restarts == (3,)
-    assert run.line_of(3) == 7
+    assert run.place_of(3) == (run.path, 7)
 
 
 def test_an_unannounced_restart_is_one_too(tmp_path: Path) -> None:

@@ -102,6 +102,23 @@ def test_bars(text: str, name: str, done: int, total: int | None, elapsed: float
         (b"2d 3h", 183600),
         (b"89.6 GiB", 89.6 * 2**30),
         (b"8712 tokens/s", 8712),
+        (b"8.7k tokens/s", 8700),
+        (b"12.3k", 12_300),
+        (b"1.5M", 1.5e6),
+        (b"12.5G", 1.25e10),
+        (b"1.3kB", 1300),
+        (b"2GB/s", 2e9),
+        (b"20.20s/it", 20.2),
+        (b"1.2kit/s", 1200),
+        (b"5m", 300),
+        (b"10min", 600),
+        (b"2h", 7200),
+        (b"1.0ns", 1e-9),
+        (b"'1,234,567'", 1_234_567),
+        (b"1,234.5", 1234.5),
+        (b"1,23", None),
+        (b"7B", None),
+        (b"3 apples", None),
         (b"None", None),
         (b"1_000", None),
         (b"abc", None),
@@ -133,6 +150,15 @@ def test_the_quantum_of_852(tokens: list[bytes], kind: str, quantum: float) -> N
     assert precision.kind == kind
     if kind != "significant" or precision.digits in {3, 4}:
         assert precision.quanta(np.array([852.0]))[0] == pytest.approx(quantum)
+
+
+def test_a_unit_is_known_whichever_half_of_a_file_showed_it() -> None:
+    """Percentages are fractions: two decimals of them are known to 0.0001."""
+    first, second = Precision(), Precision()
+    first.observe(b"nan")
+    second.observe(b"12.50%")
+    first.merge(second)
+    assert first.quanta(np.array([0.125]))[0] == pytest.approx(1e-4)
 
 
 def test_dictionaries_within_dictionaries() -> None:

@@ -133,9 +133,10 @@ def _most(rule: Rule, findings: list[Finding]) -> list[Finding]:
 
 
 def _placed(finding: Finding, run: Run) -> Finding:
-    """Point a finding that names no place to the record of its first step, and name the framework's settings."""
+    """Point a finding without a place to what its first evidence was read from, and name the framework's settings."""
     if not finding.file:
-        finding = replace(finding, file=run.path, line=run.line_of(finding.first_step))
+        file, line = run.place_of(finding.first_step, finding.evidence[0].metric if finding.evidence else "")
+        finding = replace(finding, file=file, line=line)
     return translated(finding, framework_of(run))
 
 

@@ -129,9 +129,11 @@ class FileFacts:
         num_bytes: its size, decompressed.
         num_lines: lines in it.
         num_cut_lines: lines that were too long to be read whole.
+        num_missed_lines: lines that look like metrics and hold the gate of a dialect, but that none understood.
     """
 
     path: Path
     num_bytes: int = 0
     num_lines: int = 0
     num_cut_lines: int = 0
+    num_missed_lines: int = 0

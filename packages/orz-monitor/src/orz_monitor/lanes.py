@@ -1,19 +1,23 @@
 """Rows that several processes print alike: one of them is taken.
 
 Processes that print at the same time are ranks of one job; one that begins after another has ended has taken its
-place, as after a restart.
+place, as after a restart. Processes that don't say who they are can still be told from restarts: most of their steps
+stand there several times in a row.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 from orz_monitor.log import Log, Row
 from orz_monitor.transport.prefixes import Origin
 
 _Source: TypeAlias = tuple[int, Origin]
+_FEWEST_STEPS: Final = 5
+"""Fewer steps that stand there twice may be restarts."""
 _RANKED: Final = re.compile(
     r"(?:rank|worker|node|gpu|proc|local|trainer|task|actor|out|err|log)[._-]?\d+", re.IGNORECASE
 )
@@ -34,6 +38,34 @@ def without_other_ranks(rows: list[Row], log: Log) -> tuple[list[Row], int]:
         if len(sources) > 1:
             left_out |= _others(sources, rows, parallel)
     return [row for index, row in enumerate(rows) if index not in left_out], len(left_out)
+
+
+def without_unnamed_others(rows: list[Row]) -> tuple[list[Row], int]:
+    """Leave out rows that another process without a name has printed for the same step, with other values.
+
+    Of each step the row that was printed first counts, so the series may be of one process here and of another there.
+
+    Returns:
+        The rows that count, in order, and how many were left out.
+    """
+    streams: dict[tuple[str, tuple[str, ...], int], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        if row.bar is None and not row.axis and len(row.keys) > 1:
+            streams[row.dialect, row.keys, row.file].append(index)
+    left_out: set[int] = set()
+    for indices in streams.values():
+        again = {late for early, late in pairwise(indices) if rows[early].step == rows[late].step}
+        others = {late for early, late in pairwise(indices) if late in again and not are_alike(rows[early], rows[late])}
+        num_steps = len({rows[index].step for index in indices})
+        doubled = len({rows[index].step for index in others})
+        if doubled >= _FEWEST_STEPS and 2 * doubled > num_steps:
+            left_out |= again
+    return [row for index, row in enumerate(rows) if index not in left_out], len(left_out)
+
+
+def are_alike(row: Row, other: Row) -> bool:
+    """Tell whether two rows hold the same numbers."""
+    return row.values.tobytes() == other.values.tobytes()  # bytes, since NaN is not equal to itself
 
 
 def _others(sources: dict[_Source, list[int]], rows: list[Row], parallel: set[int]) -> set[int]:

@@ -46,9 +46,18 @@ def load_run(
             crash is in it.
     """
     now = time.time() if now is None else now
-    if str(path) == "-" or is_url(path):
+    if str(path) == "-":
+        from orz_monitor.standard_input import as_read_from_input, kept_input  # noqa: PLC0415  rarely needed
+
+        with kept_input() as kept:
+            return as_read_from_input(_load(kept, now, dialects, canonical=canonical), kept)
+    if is_url(path):
         return _load_logs([str(path)], Path(path), None, now, dialects, canonical=canonical)
-    path = Path(path)
+    return _load(Path(path), now, dialects, canonical=canonical)
+
+
+def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, canonical: bool) -> Run:
+    """Read a run from a file or folder of this machine."""
     if not os.path.lexists(path) and "#" not in path.name:  # `mlruns#run` names one of several runs
         raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
     if path.is_dir() and (path / RECORDS_FILE).is_file():
@@ -80,7 +89,7 @@ def _load_logs(
     log, used = read_log(files, dialects)
     run = stitch(
         log,
-        name=path.resolve().name if str(path) != "-" else "standard input",
+        name=path.resolve().name,
         path=log.files[0].path,
         folder=folder,
         now=now,

@@ -226,6 +226,7 @@ class Log:
         facts.num_bytes += rest.num_bytes
         facts.num_lines += rest.num_lines
         facts.num_cut_lines += rest.num_cut_lines
+        facts.num_missed_lines += rest.num_missed_lines
         self.votes.update(other.votes)
         self.texts |= other.texts
         self.late |= other.late

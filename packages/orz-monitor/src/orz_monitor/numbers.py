@@ -31,24 +31,46 @@ _WRAPPED: Final = re.compile(
     rb"(?:np\.|numpy\.|torch\.|jnp\.)?(?:float(?:16|32|64)?|u?int(?:8|16|32|64)?|bool_?|tensor|array|Array|Decimal)"
     rb"\(\[?(?P<inner>[^,()\[\]]{1,40})\]?(?:,[^()]{0,200})?\)$"
 )
-_UNIT: Final = re.compile(rb"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,4})?) ?(?P<unit>[A-Za-z%/_]{1,16})$")
+_UNIT: Final = re.compile(
+    rb"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,4})?) ?(?P<unit>[A-Za-z%/_]{1,16}(?: [A-Za-z/_]{1,16})?)$"
+)
+_THOUSANDS: Final = re.compile(rb"[-+]?\d{1,3}(?:,\d{3}){1,8}(?:\.\d{1,20})?$")
 _SPAN: Final = re.compile(rb"(?:(\d{1,6})d ?)?(?:(\d{1,6})h ?)?(?:(\d{1,6})m ?)?(?:(\d{1,6}(?:\.\d{1,6})?)s)?$")
 UNITS: Final = {
     b"%": 0.01,
     b"s": 1.0,
     b"sec": 1.0,
+    b"secs": 1.0,
+    b"seconds": 1.0,
     b"ms": 1e-3,
     b"us": 1e-6,
+    b"ns": 1e-9,
+    b"m": 60.0,
+    b"min": 60.0,
+    b"mins": 60.0,
+    b"minutes": 60.0,
+    b"h": 3600.0,
+    b"hours": 3600.0,
+    b"d": 86400.0,
+    b"days": 86400.0,
     b"KiB": 2.0**10,
     b"MiB": 2.0**20,
     b"GiB": 2.0**30,
     b"TiB": 2.0**40,
+    b"kB": 1e3,
     b"KB": 1e3,
     b"MB": 1e6,
     b"GB": 1e9,
     b"TB": 1e12,
 }
 """Units that change the value: shares become fractions, times seconds, sizes bytes."""
+_PREFIXES: Final = {b"k": 1e3, b"K": 1e3, b"M": 1e6, b"G": 1e9, b"T": 1e12}
+_COUNTED: Final = frozenset(
+    b" x it iter iters step steps tok toks token tokens sample samples seq seqs req reqs prompt prompts row rows item "
+    b"items episode episodes example examples FLOP FLOPs FLOPS".split(b" ")
+)
+"""What is counted, which leaves a value as it is; before a slash, too: `it/s`. Other words are no known unit: a value
+with one of them (`7B`: bytes or billions?) is not read, since guessing would be wrong by orders of magnitude."""
 _WORDS: Final = {b"True": 1.0, b"False": 0.0, b"NaN": math.nan, b"Infinity": math.inf, b"-Infinity": -math.inf}
 
 
@@ -99,19 +121,35 @@ def _odd(token: bytes) -> float | None:
     if match := _WRAPPED.match(token):
         return _simple(match["inner"].strip(b"'\" "))
     if match := _UNIT.match(token):
-        return float(match["number"]) * UNITS.get(match["unit"], 1.0)
+        scale = _scale(match["unit"])
+        return float(match["number"]) * scale if scale is not None else None
     if (match := _SPAN.match(token)) and any(match.groups()):
         days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     return _simple(token)
 
 
+def _scale(unit: bytes) -> float | None:
+    """Return what one of a unit is in base units, per whatever stands behind a slash; None for an unknown one.
+
+    Example:
+        >>> [_scale(unit) for unit in (b"ms", b"s/it", b"k", b"k tokens/s", b"GB/s", b"B")]
+        [0.001, 1.0, 1000.0, 1000.0, 1000000000.0, None]
+    """
+    what = unit.partition(b"/")[0].replace(b" ", b"")
+    if what in UNITS:
+        return UNITS[what]
+    if what in _COUNTED:
+        return 1.0
+    return _PREFIXES.get(what[:1]) if what[1:] in _COUNTED else None
+
+
 def _simple(token: bytes) -> float | None:
-    """Read a plain number, or one of the words."""
+    """Read a plain number, perhaps with commas between thousands, or one of the words."""
     try:
         return float(token) if b"_" not in token else None
     except ValueError:
-        return _WORDS.get(token)
+        return float(token.replace(b",", b"")) if _THOUSANDS.match(token) else _WORDS.get(token)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -145,7 +183,7 @@ class Precision:
             return
         token = token.strip().strip(b"'\"")
         if match := _UNIT.match(token):
-            self.unit = UNITS.get(match["unit"], 1.0)
+            self.unit = _scale(match["unit"]) or 1.0
         match = _PLAIN.match(_naked(token))
         if match is None or not (match[1] or match[2]):
             return
@@ -158,6 +196,8 @@ class Precision:
 
     def merge(self, other: Precision) -> None:
         """Take in what another part of the log showed."""
+        if self.num_samples == 0:
+            self.unit = other.unit
         self.num_samples += other.num_samples
         self.decimals = (min(self.decimals[0], other.decimals[0]), max(self.decimals[1], other.decimals[1]))
         self.digits = max(self.digits, other.digits)

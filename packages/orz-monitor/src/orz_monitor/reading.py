@@ -12,6 +12,7 @@ from typing import Final
 
 from orz_monitor.dialects import Dialect, known_dialects
 from orz_monitor.log import Entry, Log
+from orz_monitor.metric_like import is_metric_like
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Splitter
 from orz_monitor.transport.needles import Needles
@@ -169,6 +170,7 @@ class Reader:
                 if dialect.more_open:
                     self._open, self._claimed = dialect, 0
                 return
+        self._facts.num_missed_lines += is_metric_like(line.raw)
 
     def _is_of_block(self, line: Line) -> bool:
         """Give a line to the dialect with an open block, and tell whether it belonged to it."""

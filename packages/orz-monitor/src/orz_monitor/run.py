@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -41,12 +40,16 @@ class Coverage:
         unreadable: lines that are no record.
         recognised: names of known metrics that were logged, ours and peers'.
         unrecognised: other metric names.
+        unread: raw keys of metric lines of which no value was a number.
+        num_missed_lines: lines that look like metrics, and that nobody understood.
     """
 
     num_records: int
     unreadable: tuple[Line, ...]
     recognised: tuple[str, ...]
     unrecognised: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+    num_missed_lines: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,13 +66,15 @@ class Run:
         times: when each step ended, seconds since the Unix epoch.
         events: events in the order of the file.
         restarts: the first step after each restart.
-        lines: step to line number in `path`.
+        lines: step to the line number of its first record.
+        step_files: step to the file of that line, as an index into `files`; `path` for a step that is not there.
         coverage: how much of the input was understood.
         traceback: an exception at the end of the console log.
         now: the time of judging, seconds since the Unix epoch.
         framework: the trainer that wrote the log: `orz-train`, `orz`, `verl`, `trl`, ...
         files: the files that were read, which `Series.files` counts.
         folded: rows left out because another process of the job had printed the same.
+        mixed: rows left out because a process that does not say who it is had printed another for the same step.
         chosen_preset: the kind of run that the user named; empty where it is to be recognised.
         problems: parts of a store that could not be read, a line each.
         config: settings that the log or store itself holds, dotted name to value as text.
@@ -90,7 +95,9 @@ class Run:
     now: float
     framework: str = "orz-train"
     files: tuple[Path, ...] = ()
+    step_files: Mapping[int, int] = field(default_factory=dict)
     folded: int = 0
+    mixed: int = 0
     chosen_preset: str = ""
     problems: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)
@@ -161,12 +168,28 @@ class Run:
         """Return the steps of all events of one name."""
         return tuple(record.step for record in self.events if record.event == event and record.step is not None)
 
-    def line_of(self, step: int | None) -> int | None:
-        """Return the line of a step's record, or of the next step that has one."""
-        if step is None or not len(self.steps):
-            return None
-        index = bisect.bisect_left(self.steps.tolist(), step)
-        return self.lines.get(int(self.steps[min(index, len(self.steps) - 1)]))
+    def place_of(self, step: int | None, metric: str = "") -> tuple[Path, int | None]:
+        """Return file and line of a metric's value at a step, or at the next step that has one.
+
+        Where the metric has no line of its own, it is the step's first record.
+        """
+        if step is None:
+            return self.path, None
+        series = self.metrics.get(metric, self.seconds.get(metric.removeprefix("seconds.")))
+        if series is not None and series.lines is not None and len(series):
+            index = _from(series.steps, step)
+            file = int(series.files[index]) if series.files is not None else len(self.files)
+            return (self.files[file] if file < len(self.files) else self.path), int(series.lines[index])
+        if not len(self.steps):
+            return self.path, None
+        known = int(self.steps[_from(self.steps, step)])
+        file = self.step_files.get(known, len(self.files))
+        return (self.files[file] if file < len(self.files) else self.path), self.lines.get(known)
+
+
+def _from(steps: NDArray[np.int64], step: int) -> int:
+    """Return the index of a step, or of the next one that is there, or of the last."""
+    return min(int(np.searchsorted(steps, step)), len(steps) - 1)
 
 
 def coverage_of(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from orz_monitor.dialects import Dialect, Meaning
 from orz_monitor.dialects.crashes import ended_by, verdict
 from orz_monitor.frameworks import OURS
-from orz_monitor.lanes import without_other_ranks
+from orz_monitor.lanes import are_alike, without_other_ranks, without_unnamed_others
 from orz_monitor.log import Column, Entry, Event, Log, Row, Tick
 from orz_monitor.metrics.peers import spec_of
 from orz_monitor.raw import column_series, raw_series
@@ -64,7 +64,7 @@ def stitch(
     raw = raw_series(log, rows)
     raw |= column_series(log.columns, log, framework)
     metrics, seconds, mapped = _canonical(raw, known, framework) if canonical else (_as_logged(raw), {}, set())
-    steps, lines, times = _steps(rows, log.columns)
+    steps, places, times = _steps(rows, log.columns)
     return Run(
         name=name,
         path=path,
@@ -75,16 +75,25 @@ def stitch(
         times=times,
         events=_events(log),
         restarts=tuple(attempt.restarts),
-        lines=lines,
-        coverage=coverage_of(
-            set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)
+        lines={step: line for step, (_, line) in places.items()},
+        step_files={step: file for step, (file, _) in places.items()},
+        coverage=replace(
+            coverage_of(set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)),
+            unread=_unread(log),
+            num_missed_lines=sum(facts.num_missed_lines for facts in log.files),
         ),
         traceback=None,
         now=now,
         framework=framework,
         files=tuple(facts.path for facts in log.files),
         folded=attempt.num_folded,
+        mixed=attempt.num_mixed,
     )
+
+
+def _unread(log: Log) -> tuple[str, ...]:
+    """Return the keys of metric lines of which no value could be read as a number."""
+    return tuple(sorted({name for dialect, name in log.texts if (dialect, name) not in log.precisions}))
 
 
 class _Attempt:
@@ -93,6 +102,7 @@ class _Attempt:
     def __init__(self, log: Log) -> None:
         rows = [entry for entry in log.entries if isinstance(entry, Row) and entry.step is not None]
         kept, self.num_folded = without_other_ranks(rows, log)
+        kept, self.num_mixed = without_unnamed_others(kept)
         self.rows: list[Row] = []
         self.restarts: list[int] = []
         self._last: dict[tuple[str, tuple[str, ...], str], Row] = {}
@@ -112,9 +122,9 @@ class _Attempt:
         last = self._last.get(stream)
         step = row.step or 0
         if last is not None and last.step is not None and row.bar is None and not row.axis:
-            if step < last.step or (step == last.step and not _alike(row, last) and _is_main(row, last)):
+            if step < last.step or (step == last.step and not are_alike(row, last) and _is_main(row, last)):
                 self._restart(step)
-            elif step == last.step and _alike(row, last):
+            elif step == last.step and are_alike(row, last):
                 return
         self._last[stream] = row
         self.rows.append(row)
@@ -124,11 +134,6 @@ class _Attempt:
         self.rows = [row for row in self.rows if (row.step or 0) < step]
         self._last = {}
         self.restarts.append(step)
-
-
-def _alike(row: Row, other: Row) -> bool:
-    """Tell whether two rows hold the same numbers."""
-    return row.values.tobytes() == other.values.tobytes()  # bytes, since NaN is not equal to itself
 
 
 def _is_main(row: Row, last: Row) -> bool:
@@ -275,25 +280,25 @@ def _unit(name: str) -> str:
     return spec.unit if spec is not None else ""
 
 
-def _steps(rows: list[Row], columns: list[Column]) -> tuple[NDArray[np.int64], dict[int, int], Series]:
-    """Return the steps of training, the line of each, and when each ended."""
-    lines: dict[int, int] = {}
+def _steps(rows: list[Row], columns: list[Column]) -> tuple[NDArray[np.int64], dict[int, tuple[int, int]], Series]:
+    """Return the steps of training, file and line of each, and when each ended."""
+    places: dict[int, tuple[int, int]] = {}
     times: dict[int, float] = {}
     for row in rows:
         step = row.step or 0
         if row.axis:
             continue
-        lines.setdefault(step, row.line)
+        places.setdefault(step, (row.file, row.line))
         if row.time is not None:
             times[step] = max(times.get(step, -math.inf), row.time)
     for column in columns:
         stamped_at = ~np.isnan(column.times)
         times |= dict(zip(column.steps[stamped_at].tolist(), column.times[stamped_at].tolist(), strict=True))
-    known = set(lines) | {int(step) for column in columns for step in column.steps.tolist()}
+    known = set(places) | {int(step) for column in columns for step in column.steps.tolist()}
     stamped = sorted(times)
     return (
         np.array(sorted(known), dtype=np.int64),
-        lines,
+        places,
         Series(
             name="time",
             steps=np.array(stamped, dtype=np.int64),

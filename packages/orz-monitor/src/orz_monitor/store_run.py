@@ -35,6 +35,7 @@ def run_of_store(store: Store, path: Path, *, now: float, canonical: bool = True
     for file in dict.fromkeys([*(column.file for column in log.columns), *([store.path] if store.console else [])]):
         log.begin(file)
     log.entries += _said(store)
+    log.texts |= {(store.kind, key) for key in store.unread}
     run = stitch(
         log,
         name=store.name or path.resolve().name,

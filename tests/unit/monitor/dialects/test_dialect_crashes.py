@@ -35,6 +35,7 @@ def run_of(tmp_path: Path, text: str) -> Run:
         ("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", "engine_dead"),
         ("OSError: [Errno 28] No space left on device", "disk_full"),
         ("Fatal Python error: Segmentation fault", "segfault"),
+        ("srun: error: node1: task 0: Exited with exit code 1", "exit_code"),
     ],
 )
 def test_faults_that_end_a_run_are_errors(tmp_path: Path, line: str, kind: str) -> None:
@@ -50,11 +51,23 @@ def test_faults_that_end_a_run_are_errors(tmp_path: Path, line: str, kind: str) 
     [
         "slurmstepd: error: *** JOB 123 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
         "torch.distributed.elastic.multiprocessing.api.SignalException: Process 12 got signal: 15",
+        "Killed",
+        "Terminated",
+        "train.sh: line 3: 12345 Killed                  python train.py",
+        "srun: error: node1: task 0: Killed",
+        "srun: error: node[1-4]: tasks 0-3,7: Terminated",
+        "srun: error: node1: tasks 0-7: Exited with exit code 143",
     ],
 )
 def test_a_run_that_was_stopped_from_outside_was_interrupted(tmp_path: Path, line: str) -> None:
     """A signal is no error of the run's own."""
     assert run_of(tmp_path, STEPS + line + "\n").state is State.INTERRUPTED
+
+
+@pytest.mark.parametrize("line", ["I was Killed", "Killed the dragon", "Terminated at once", "exit code 1"])
+def test_words_in_samples_are_no_signal(tmp_path: Path, line: str) -> None:
+    """A response may tell of a knight who was killed."""
+    assert run_of(tmp_path, STEPS + line + "\n").state is State.UNFINISHED
 
 
 def test_the_first_cause_wins(tmp_path: Path) -> None:

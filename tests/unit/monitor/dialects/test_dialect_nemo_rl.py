@@ -80,8 +80,8 @@ def test_a_block_keeps_every_number_and_its_line() -> None:
             "Training Worker Idle Time Ratio": 0.12,
             "E2E (Tokens/sec/gpu)": 123.45,
             "Generation Worker Group (Tokens/sec/gpu)": 456.78,
-            "Training FLOPS": 12.5,
-            "Training FLOPS/aside": 1.5,
+            "Training FLOPS": 12.5e12,
+            "Training FLOPS/aside": 1.5e12,
         }
     )
     lines = BLOCK.split("\n")

@@ -57,6 +57,21 @@ def test_a_bar_on_the_line_before_and_none_at_all() -> None:
     assert [row.step for row in found] == [10, 20, 30]
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+def test_a_bar_on_some_lines_only(tmp_path: Path, every: int) -> None:
+    """The bar of a line is that line's: the ones between are counted by what a row takes, from the first row on."""
+    path = tmp_path / "train.log"
+    text = ""
+    for n in range(1, 13):
+        text += f" {n}%|# | {5 * n}/200 [00:{n:02}<01:30,  1.00s/it]" if n % every == every // 2 else ""
+        text += f"{{'loss': 0.1, 'learning_rate': 1e-6, 'reward': {n / 100}}}\n"
+    path.write_text(text)
+    run = load_run(path)
+    assert run.restarts == ()
+    assert run.steps.tolist() == list(range(5, 65, 5))
+    assert run.series("reward/mean").values.tolist() == [n / 100 for n in range(1, 13)]
+
+
 def test_evaluations_and_the_end_are_no_steps_of_training(tmp_path: Path) -> None:
     """The last dictionary says that the run finished, and its averages are not a step's values."""
     path = tmp_path / "train.log"

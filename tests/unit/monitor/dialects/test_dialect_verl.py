@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orz_monitor.dialects.verl import Verl
+from orz_monitor.loading import load_run
 from orz_monitor.log import Event, Log, Row
 from orz_monitor.reading import read_chunks
 
@@ -111,3 +112,18 @@ def test_public_logs_lose_no_value(file: str, steps: range, sets: int) -> None:
         items = lines[row.line - 1].split(b" - ")[1:]
         assert len(items) == len(row.values)
         assert [float(item.rsplit(b":", 1)[1]) for item in items] == row.values.tolist()
+
+
+def test_a_comma_between_thousands_moves_no_other_value(tmp_path: Path) -> None:
+    """Three lines alike, one of whose values has two commas."""
+    path = tmp_path / "train.log"
+    line = "step:{} - perf/total_num_tokens:1,234,567 - critic/score/mean:0.5\n"
+    path.write_text("".join(line.format(i) for i in range(3)))
+    run = load_run(path)
+    assert run.series("reward/mean").values.tolist() == [0.5] * 3
+    assert {1_234_567.0} == {
+        value
+        for series in run.metrics.values()
+        if "perf/total_num_tokens" in series.raw_keys
+        for value in series.values
+    }

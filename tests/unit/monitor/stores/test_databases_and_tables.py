@@ -135,7 +135,7 @@ def test_a_damaged_database_is_said(tmp_path: Path) -> None:
         ),
         pytest.param(
             '{"loss": 0.5, "global_step/max_steps": "5/3766", "percentage": "0.13%"}\n',
-            {"loss": [(5, 0.5)]},
+            {"loss": [(5, 0.5)], "percentage": [(5, 0.13 * 0.01)]},
             id="ms-swift",
         ),
         pytest.param(

@@ -52,7 +52,10 @@ _PATTERNS: Final = {
     "key of AWS": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
     "token of Slack": re.compile(r"\bxox[abeoprs]-[\w-]{10,}|(?<=hooks\.slack\.com/services/)[\w/]{10,}"),
     "hook of Discord": re.compile(r"(?<=discord\.com/api/webhooks/)\d{5,}/[\w-]{16,}"),
-    "key of W&B": re.compile(r"\b(?:local-|wandb_v1_)?[0-9a-f]{40}\b(?=.{0,40}wandb)|(?<=wandb login )\S{16,}"),
+    "key of W&B": re.compile(
+        r"(?<!commit )(?<!commit: )(?<!commit/)(?<!sha )\b(?:local-|wandb_v1_)?[0-9a-f]{40}\b|(?<=wandb login )\S{16,}"
+    ),
+    "password of .netrc": re.compile(r"(?<=password )[0-9a-f]{40}\b"),
     "JSON web token": re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
     "public key of a person": re.compile(r"\bssh-(?:rsa|ed25519|dss) [A-Za-z0-9+/=]{40,}"),
 }
@@ -68,6 +71,7 @@ _SIGNS: Final = {
     "token of Slack": ("xox", "hooks.slack.com"),
     "hook of Discord": ("discord",),
     "key of W&B": ("wandb",),
+    "password of .netrc": ("password ",),
     "JSON web token": ("eyJ",),
     "public key of a person": ("ssh-",),
 }

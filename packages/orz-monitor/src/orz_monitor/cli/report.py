@@ -12,12 +12,17 @@ from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, R
 
 
 def report(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run folder, a log, or what another tool keeps.", show_default=False)
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Run folders, logs, or what other tools keep.", show_default=False),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A .html, .md or .json file; by default report.html in the run folder."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .html, .md or .json file, by default report.html in the run folder; of several runs, a folder.",
+        ),
     ] = None,
     *,
     preset: PresetOption = "",
@@ -27,10 +32,13 @@ def report(
 ) -> None:
     """Write a run as one page: verdict, findings, charts of every metric, where the time went.
 
-    The page is one file and needs no network. Its path goes to stdout.
+    The page is one file and needs no network. Its path goes to stdout. Several runs have a page each, in the folder
+    that --output names.
     """
     from orz_monitor.judging import Judge
-    from orz_monitor.report.writing import write_report
+    from orz_monitor.report.writing import targets_of, write_report
 
     judge = Judge.of(preset=preset, config=config, users=rule or ())
-    typer.echo(write_report(run, output, judge=judge, dialects=dialects_with(dialect)))
+    dialects = dialects_with(dialect)
+    for run, target in zip(runs, targets_of(runs, output), strict=True):
+        typer.echo(write_report(run, target, judge=judge, dialects=dialects))

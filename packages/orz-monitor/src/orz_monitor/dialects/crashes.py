@@ -32,6 +32,7 @@ KINDS: Final = {
     "engine_dead": "the inference engine died",
     "traceback": "a Python exception",
     "actor_died": "a Ray actor died",
+    "exit_code": "a process left with an exit code",
 }
 """Kinds of faults, causes before consequences: of those that ended a run the first in this order is the reason."""
 
@@ -55,11 +56,17 @@ _SHAPES: Final = (
     ("segfault", rb"Fatal Python error: |Segmentation fault"),
     ("disk_full", rb"No space left on device"),
     ("slurm_limit", rb"slurmstepd: error: .{0,200}CANCELLED AT.{0,60}"),
-    ("signal", rb"got signal: \d+|SignalException|Received \d+ death signal|^Terminated$|KeyboardInterrupt"),
+    (
+        "signal",
+        rb"got signal: \d+|SignalException|Received \d+ death signal|KeyboardInterrupt"  # noqa: ISC004
+        rb"|(?:^|: line \d+: +\d+ |srun: error: [^\s:]{1,80}: tasks? [\d,-]{1,80}: )(?:Killed|Terminated)\b(?:\s*$|  )"
+        rb"|Exited with exit code (?:1(?:29|3\d|4\d|5\d))\b",  # 128 and the number of a signal
+    ),
     ("no_resources", rb"No available node types can fulfill resource request"),
     ("port_taken", rb"EADDRINUSE|Address already in use"),
     ("engine_dead", rb"EngineDeadError|EngineCore encountered a fatal error|AsyncEngineDeadError"),
     ("actor_died", rb"ActorDiedError|Worker exit type: SYSTEM_ERROR|WorkerCrashedError|ActorUnavailableError"),
+    ("exit_code", rb"Exited with exit code [1-9]"),
 )
 _ANY: Final = re.compile(rb"|".join(rb"(?P<" + kind.encode() + rb">" + shape + rb")" for kind, shape in _SHAPES))
 _NEARLY_FULL: Final = re.compile(
@@ -97,6 +104,9 @@ class Crashes(Dialect):
         b"No space left on device",
         b"ActorDiedError",
         b"EngineDeadError",
+        b"Killed",
+        b"Terminated",
+        b"Exited with exit code ",
     )
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from orz_monitor.transport.lines import Line
 
 _PAIR: Final = re.compile(
     rb"(?<![\w/.])['\"]?(?P<key>[A-Za-z_][\w/.@-]{0,80})['\"]?(?P<unit>\([^()\s]{1,20}\))?[ \t]{0,8}[:=][ \t]{0,8}"
-    rb"(?P<value>(?:np\.\w{1,12}\(|tensor\()?['\"]?[-+]?(?:\d[\d.]{0,30}(?:[eE][-+]?\d{1,4})?|nan|inf)['\"]?\)?%?)"
+    rb"(?P<value>(?:np\.\w{1,12}\(|tensor\()?['\"]?[-+]?(?:\d[\d.]{0,30}(?:[eE][-+]?\d{1,4})?|nan|inf)[A-Za-z%]{0,3}(?:/[A-Za-z]{1,10})?['\"]?\)?)"
     rb"(?=[\s,;|\]})\"']|$)",
     re.IGNORECASE,
 )

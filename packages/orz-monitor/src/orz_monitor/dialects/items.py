@@ -7,7 +7,7 @@ from typing import Final
 
 _ITEM: Final = re.compile(rb"(?P<value>[^()]{1,80}?) ?(?:\((?P<aside>[^()]{1,80})\))?$")
 _OF: Final = re.compile(rb"(?P<count>\d{1,15})/(?P<of>\d{1,15})$")
-_LEADING: Final = re.compile(rb"[-+]?\d[\d.]{0,20}(?:[eE][-+]?\d{1,3})? ?%?")
+_LEADING: Final = re.compile(rb"[-+]?\d[\d.]{0,20}(?:[eE][-+]?\d{1,3})?(?: ?%| ?[kMGT]?FLOPS\b)?")
 
 
 def item_pairs(key: bytes, value: bytes) -> list[tuple[bytes, bytes]]:

@@ -76,7 +76,7 @@ class Layouts:
                 return self._add_oddly(items, log, line=line, step=step, axis=axis, time=time, origin=origin)
         tokens = match.groups()
         values = floats(b",".join(tokens))
-        if values is None:
+        if values is None or len(values) != len(tokens):  # a comma within a token
             pairs = [(name.encode(), token) for name, token in zip(layout.names, tokens, strict=True)]
             return log.add_pairs(self._dialect, pairs, line=line, step=step, axis=axis, time=time, origin=origin)
         if not layout.settled:

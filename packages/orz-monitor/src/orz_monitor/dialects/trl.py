@@ -95,7 +95,7 @@ class Trl(Dialect):
         start = _DICTIONARY.search(body)
         if start is None:
             return _last_frame(body) or frame, False
-        frame = _last_frame(body[: start.start()]) or frame or _last_frame(line.before[-_LAST_FRAMES_BYTES:])
+        frame = _last_frame(body[: start.start()]) or frame or _unused_frame(line.before[-_LAST_FRAMES_BYTES:])
         pairs = dict_pairs(body, start.start())
         keys = {key for key, _ in pairs}
         axis = "eval" if any(key.startswith(b"eval_") for key in keys) else ""
@@ -132,18 +132,28 @@ class Trl(Dialect):
         return known
 
     def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
-        """Count on from the last known step, by the interval at which the others were logged."""
+        """Count on from the last known step, by the interval from row to row between those that are known."""
         rows = [entry for entry in entries if isinstance(entry, Row) and not entry.axis]
-        known = [row.step for row in rows if row.step is not None]
-        gaps = Counter(later - sooner for sooner, later in pairwise(known) if later > sooner)
+        known = [(index, row.step) for index, row in enumerate(rows) if row.step is not None]
+        gaps = Counter(
+            (later - sooner) // (index - before)
+            for (before, sooner), (index, later) in pairwise(known)
+            if later > sooner and (later - sooner) % (index - before) == 0
+        )
         interval = gaps.most_common(1)[0][0] if gaps else 1
-        step = 0
+        step = max(known[0][1] - interval * (known[0][0] + 1), 0) if known else 0
         for entry in entries:
             if not isinstance(entry, Row):
                 continue
             if entry.step is None:
                 entry.step = step + (interval if not entry.axis else 0)
             step = entry.step
+
+
+def _unused_frame(text: bytes) -> re.Match[bytes] | None:
+    """Find the last frame of a bar on the line before, unless a dictionary behind it has its step."""
+    frame = _last_frame(text)
+    return frame if frame is not None and not _DICTIONARY.search(text, frame.end()) else None
 
 
 def _last_frame(text: bytes) -> re.Match[bytes] | None:

@@ -14,9 +14,11 @@ from orz_monitor.engine import Verdict
 from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
 from orz_monitor.printable import printable
+from orz_monitor.run import Coverage
 from orz_monitor.units import shown
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARN: "bold yellow", Severity.INFO: "bold blue"}
+_MOST_UNREAD: Final = 20
 _MARKS: Final = {Status.OK: ("ok", "bold green"), Status.FAILED: ("failed", "bold red")}
 
 
@@ -66,9 +68,22 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
         console.print()
     looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
     _say(console, 2, f"{looked} rules evaluated on {len(run.coverage.recognised)} metrics", "dim")
+    if missed := not_read(run.coverage):
+        _say(console, 2, missed, "dim")
     _say(console, 2, f"judged as {run.preset}: {run.kind.why} (--preset overrides)", "dim")
     for reason, codes in _unjudged(verdict).items():
         _say(console, 2, f"not evaluated, {reason}: {', '.join(codes)}", "dim")
+
+
+def not_read(coverage: Coverage) -> str:
+    """Say what looks like metrics and was not read; empty where there is no such thing."""
+    parts = []
+    if coverage.unread:
+        more = f" and {len(coverage.unread) - _MOST_UNREAD} more" if len(coverage.unread) > _MOST_UNREAD else ""
+        parts.append(f"keys without a number: {', '.join(coverage.unread[:_MOST_UNREAD])}{more}")
+    if coverage.num_missed_lines:
+        parts.append(f"lines that look like metrics: {coverage.num_missed_lines}")
+    return f"not read: {'; '.join(parts)}" if parts else ""
 
 
 def _unjudged(verdict: Verdict) -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ LEARNING: Final = (
         name="return/mean",
         definition="The mean reward less the KL penalty of each sample, undiscounted.",
         pitfalls=(
-            "ORZ's `ret` is a mean of per-token returns summed over each sample of a pack: its scale is its own.",
+            "ORZ's `ret` (`bar/ret`, as logged) is no mean return: ORZ divides by the samples of a pack twice.",
             "SkyRL renamed `loss/avg_raw_rewards` to `loss/avg_final_rewards`; both contain the penalty.",
         ),
         asked=("ret", "return"),

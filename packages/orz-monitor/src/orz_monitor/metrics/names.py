@@ -25,7 +25,6 @@ NAMES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "slime": ("passrate/pass@k",),
     },
     "return/mean": {
-        "orz": ("ret", "return"),
         "openrlhf": ("return", "ret"),
         "verl": ("critic/returns/mean",),
         "trl": ("objective/rlhf_reward",),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from orz_monitor.report.facts import Facts, gather_facts
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import ends
+
+_ROUNDING: Final = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +39,8 @@ class Summary:
 
     @property
     def constant(self) -> bool:
-        """Whether every value is the same."""
-        return self.lowest == self.highest and not self.num_nonfinite
+        """Whether every value is the same, but for how a sum is rounded."""
+        return math.isclose(self.lowest, self.highest, rel_tol=_ROUNDING) and not self.num_nonfinite
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -35,6 +35,9 @@ def as_markdown(content: Content) -> str:
         if not s.constant
     ]
     lines += _table("Metrics", ("metric", "first", "last", "lowest", "highest", "unit"), rows)
+    constant = [f"{s.name} {shown(s.last)}" for summaries in content.groups.values() for s in summaries if s.constant]
+    if constant:
+        lines += [f"Constant throughout: {markdown_escaped(', '.join(constant))}.", ""]
     total = sum(content.phases.values())
     lines += _table(
         "Time",

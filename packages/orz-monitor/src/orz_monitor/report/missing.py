@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from orz_monitor.dialects import KNOWN, find_dialect
+from orz_monitor.formats.text import not_read
 from orz_monitor.records import describe
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
@@ -95,4 +96,6 @@ def _coverage(content: Content) -> str:
         named = ", ".join(cover.unrecognised[:_MOST_NAMES])
         more = f", and {len(cover.unrecognised) - _MOST_NAMES} more" if len(cover.unrecognised) > _MOST_NAMES else ""
         parts.append(f"Not in the registry: {named}{more}.")
+    if missed := not_read(cover):
+        parts.append(f"{missed[:1].upper()}{missed[1:]}.")
     return f'<p class="names coverage">{escaped(" ".join(parts))}</p>'

@@ -24,6 +24,37 @@ _FORMS: Final[Mapping[str, Callable[[Content], str]]] = {
 }
 
 
+def targets_of(runs: Sequence[Path], output: Path | None) -> list[Path | None]:
+    """Return the file of each run's report; None stands for its default.
+
+    Args:
+        runs: what the user named.
+        output: of one run, its file; of several, a folder, which is made, with a page named after each run.
+
+    Raises:
+        UsageError: several runs, and no folder for their pages.
+    """
+    if len(runs) == 1:
+        return [output]
+    if output is None or output.suffix.lower() in _FORMS or output.is_file():
+        said = "none is named" if output is None else f"{output} is one file"
+        raise UsageError(
+            f"reports of {len(runs)} runs need a folder, and {said}", remedy="give one, such as --output reports"
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{output}: can't be made: {error.strerror or error}", remedy="choose another place with --output"
+        ) from error
+    targets: list[Path | None] = []
+    for run in runs:
+        name = run.resolve().name or "run"
+        same = sum(other.resolve().name == run.resolve().name for other in runs[: len(targets)])
+        targets.append(output / f"{name}{f'-{same + 1}' if same else ''}.html")
+    return targets
+
+
 def write_report(
     run: Path,
     output: Path | None = None,

@@ -6,8 +6,9 @@ from typing import Final
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
+from orz_monitor.records import EventRecord
 from orz_monitor.rules.base import NoLimits, Rule
-from orz_monitor.rules.faults import last_error, last_words, place_of
+from orz_monitor.rules.faults import last_error, last_step, last_words, of_teardown, place_of, said
 from orz_monitor.run import Run, State
 
 _CAUSES: Final = (
@@ -15,6 +16,13 @@ _CAUSES: Final = (
         what="the error above",
         confirm="read the last lines of console.log, and logs/ for the other processes",
         try_="correct it and go on from the last checkpoint with `orz train ... --resume auto`",
+    ),
+)
+_OF_TEARDOWN: Final = (
+    Cause(
+        what="processes that were taken down in the wrong order",
+        confirm="the last checkpoint is whole: `orz ckpt verify`",
+        try_="nothing, if what the run was to write is there",
     ),
 )
 
@@ -25,12 +33,15 @@ _TITLES: Final = {
     "disk_full": "The disk is full",
     "engine_dead": "The inference engine died",
     "actor_died": "A Ray actor died",
+    "exit_code": "A process left with an exit code",
 }
 """Kind of fault to what a finding calls it; memory, timeouts and disks have rules of their own."""
 
 
 def check(run: Run, _: NoLimits) -> list[Finding]:
-    """Report an error event or a traceback at the end of the console log."""
+    """Report an error event or a traceback at the end of the console log; after a finish it is a warning."""
+    if run.state is State.FINISHED:
+        return [_of_teardown(run, fault) for fault in of_teardown(run)[:1]]
     if run.state is not State.FAILED:
         return []
     last = int(run.steps[-1]) if len(run.steps) else None
@@ -57,4 +68,29 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
     ]
 
 
-RULE = Rule(code="crash", title="the run did not end with an error", check=check, absorbs=frozenset({"stall"}))
+def _of_teardown(run: Run, fault: EventRecord) -> Finding:
+    """Describe an error that came after the trainer had said that it finished."""
+    file, line = place_of(fault)
+    last = last_step(run)
+    return Finding(
+        code="crash",
+        severity=Severity.WARN,
+        title="An error after the run had finished",
+        message=f"The run finished, and then said: {said(fault)}.",
+        causes=_OF_TEARDOWN,
+        caveat="All steps were done; what was still to be written may be missing.",
+        first_step=last,
+        last_step=last,
+        file=file,
+        line=line,
+    )
+
+
+RULE = Rule(
+    code="crash",
+    title="the run did not end with an error",
+    check=check,
+    absorbs=frozenset({"stall"}),
+    source="an error ends a run only if no steps follow it; once the trainer has said that it finished, an error of "
+    "the teardown is a warning",
+)

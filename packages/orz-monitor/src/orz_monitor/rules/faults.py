@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.records import EventRecord
-from orz_monitor.run import Run
+from orz_monitor.run import Run, State
 
 CUDA_OOM: Final = "cuda_oom"
 HOST_OOM: Final = "host_oom"
@@ -24,6 +24,8 @@ DISK_NEARLY_FULL: Final = "disk_nearly_full"
 SIGNAL: Final = "signal"
 TIME_LIMIT: Final = "slurm_limit"
 NO_RESOURCES: Final = "no_resources"
+_OF_TEARDOWN: Final = frozenset({"traceback", "cuda_error", "segfault", CUDA_OOM, HOST_OOM, DISK_FULL})
+"""Kinds worth a word after a finish; that actors and engines die then is how they are taken down."""
 _EVENTS: Final = frozenset({"fault", "notice"})
 _SAID: Final = {
     "CUDA out of memory": CUDA_OOM,
@@ -47,6 +49,14 @@ _SAID: Final = {
 def faults(run: Run, kinds: Collection[str]) -> list[EventRecord]:
     """Return the events of a run that are faults of some kinds, in their order."""
     return [event for event in run.events if event.event in _EVENTS and event.data.get("kind") in kinds]
+
+
+def of_teardown(run: Run) -> list[EventRecord]:
+    """Return the errors that came after the trainer had said that it finished, in their order."""
+    if run.state is not State.FINISHED:
+        return []
+    finish = max(index for index, event in enumerate(run.events) if event.event == "finish")
+    return [e for e in run.events[finish + 1 :] if e.event in _EVENTS and e.data.get("kind") in _OF_TEARDOWN]
 
 
 def kind_of_words(text: str) -> str:

@@ -30,18 +30,25 @@ _WAITS: Final = (
         try_="ask for fewer devices, or start more nodes",
     ),
 )
+_FOLLOWED_BY_STEPS: Final = 2
+"""As in `dialects.crashes`."""
 
 
 def check(run: Run, _: NoLimits) -> list[Finding]:
-    """Report a signal or time limit before any end of the run's own, and a wait for devices that are not there."""
+    """Report a signal or time limit that ended an attempt, and a wait for devices that are not there."""
     found = []
-    ended = faults(run, {SIGNAL, TIME_LIMIT})
+    ended = [fault for fault in faults(run, {SIGNAL, TIME_LIMIT}) if run.restarts or not _survived(run, fault)]
     if ended and run.state is not State.FINISHED:
         found.append(_finding(run, "The run was stopped from outside", ended, _ENDED))
     waits = faults(run, {NO_RESOURCES})
     if waits and not len(run.steps):
         found.append(_finding(run, "The run waits for devices", waits, _WAITS))
     return found
+
+
+def _survived(run: Run, fault: EventRecord) -> bool:
+    """Tell whether steps were done after a fault, so that it ended nothing: a response may read `Killed`."""
+    return fault.step is not None and int((run.steps > fault.step).sum()) > _FOLLOWED_BY_STEPS
 
 
 def _finding(run: Run, title: str, events: list[EventRecord], causes: tuple[Cause, ...]) -> Finding:

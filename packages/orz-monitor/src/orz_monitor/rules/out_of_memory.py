@@ -16,6 +16,7 @@ from orz_monitor.rules.faults import (
     kind_of_words,
     last_step,
     last_words,
+    of_teardown,
     place_of,
     said,
 )
@@ -72,6 +73,7 @@ _CAUSES: Final = {
 def check(run: Run, _: NoLimits) -> list[Finding]:
     """Report the first fault of each kind; without one, look at the words of the error that ended the run."""
     found = []
+    late = {id(event) for event in of_teardown(run)}
     for kind, title in _WHERE.items():
         events = faults(run, {kind})
         words = last_words(run) if run.state is State.FAILED else ""
@@ -84,7 +86,7 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
         found.append(
             Finding(
                 code="out_of_memory",
-                severity=Severity.ERROR,
+                severity=Severity.WARN if events and id(events[0]) in late else Severity.ERROR,
                 title=title,
                 message=f"{message.rstrip('.') or title}.{times}",
                 causes=_CAUSES[kind],
@@ -102,5 +104,5 @@ RULE = Rule(
     title="memory suffices",
     check=check,
     absorbs=frozenset({"crash", "stall"}),
-    source="four kinds of memory run out, and what helps differs",
+    source="four kinds of memory run out, and what helps differs; after the trainer said that it finished, a warning",
 )

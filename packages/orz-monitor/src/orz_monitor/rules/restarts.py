@@ -1,4 +1,4 @@
-"""The run was restarted, or its steps and its clock went back."""
+"""The run was restarted, or its steps and its clock went back, or several processes print the same steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Report restarts that come in a row, and note a clock that went back without one."""
+    """Report restarts that come in a row, steps of several processes, and a clock that went back by itself."""
     found = []
     starts = np.array(run.restarts)
     for index in range(len(starts) - limits.many + 1):
@@ -53,7 +53,32 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                 )
             )
             break
-    return [*found, *_clock(run)]
+    return [*found, *_mixed(run), *_clock(run)]
+
+
+def _mixed(run: Run) -> list[Finding]:
+    """Tell of steps that several processes have printed, none of which says who it is."""
+    if not run.mixed:
+        return []
+    return [
+        Finding(
+            code="restarts",
+            severity=Severity.WARN,
+            title="Several processes print the same steps",
+            message=f"{run.mixed} lines repeat the step before them with other values, and don't say who printed them; "
+            "of each step the first one counts.",
+            causes=(
+                Cause(
+                    what="every rank, or every one of several runs, prints to the same log",
+                    confirm="neighbouring lines have the same step and other values",
+                    try_="print on rank 0 only, or with a prefix such as `[rank0]:`, or to a file each",
+                ),
+            ),
+            caveat="Judged values may be of one process at one step, and of another at the next.",
+            first_step=int(run.steps[0]) if len(run.steps) else None,
+            last_step=int(run.steps[-1]) if len(run.steps) else None,
+        )
+    ]
 
 
 def _clock(run: Run) -> list[Finding]:

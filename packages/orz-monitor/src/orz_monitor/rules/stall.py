@@ -9,6 +9,7 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.frameworks import OURS
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run, State
 from orz_monitor.units import duration
@@ -30,6 +31,8 @@ _CAUSES: Final = (
         try_="look in logs/ for the first rank that fell silent",
     ),
 )
+_SAY_WHEN_DONE: Final = frozenset({OURS, "orz", "trl"})
+"""Trainers whose log of a whole run always ends with a word of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +42,7 @@ class Limits:
     shortest_s: float = limit(600.0, "seconds; no silence shorter than this is a stall")
     factor: float = limit(3.0, "times the 95th percentile of the run's own step time")
     error_factor: float = limit(3.0, "times the silence that is a warning")
+    past_s: float = limit(86_400.0, "seconds; after a longer silence it is a log of the past, and a warning at most")
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
@@ -53,13 +57,19 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         return []
     step = int(run.steps[-1]) if len(run.steps) else None
     where = "before its first step" if step is None else f"after step {step}"
+    past = silence > limits.past_s
+    grave = silence > limits.error_factor * limit and not past and run.framework in _SAY_WHEN_DONE
+    message = (
+        f"The log ends {where}, {duration(silence)} ago, without a word that the run finished"
+        if past
+        else f"Nothing was recorded for {duration(silence)} {where}, and the run has not finished"
+    )
     return [
         Finding(
             code="stall",
-            severity=Severity.ERROR if silence > limits.error_factor * limit else Severity.WARN,
-            title="The run has stopped",
-            message=f"Nothing was recorded for {duration(silence)} {where}, and the run has not finished; "
-            f"its steps took up to {duration(step_s)}.",
+            severity=Severity.ERROR if grave else Severity.WARN,
+            title="The log ends unfinished" if past else "The run has stopped",
+            message=f"{message}; its steps took up to {duration(step_s)}.",
             evidence=(
                 Evidence(
                     metric="seconds without a record",
@@ -70,7 +80,8 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                 ),
             ),
             causes=_CAUSES,
-            caveat="A first step with compilation, or a clock that differs between machines, can look like this.",
+            caveat="A first step with compilation, a clock that differs between machines, or a log that was cut can "
+            "look like this; not every trainer says when it is done.",
             first_step=step,
             last_step=step,
         )
@@ -84,4 +95,11 @@ def _usual_step_s(run: Run) -> float:
     return float(np.percentile(taken, 95)) if len(taken) else 0.0
 
 
-RULE = Rule(code="stall", title="the run finished or goes on", check=check, limits=Limits())
+RULE = Rule(
+    code="stall",
+    title="the run finished or goes on",
+    check=check,
+    limits=Limits(),
+    source="an error only for trainers that always say when they are done, and within a day: later nobody waits for "
+    "the run, and a log that was cut or kept would fail for ever",
+)

@@ -53,6 +53,7 @@ class Store:
         config: the run's configuration, where the store holds it.
         console: what the run printed, line by line, where the store holds it.
         exit_code: how the run ended; None where it has not, or the store does not say.
+        unread: columns of which no cell is a number.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Store:
     config: Mapping[str, object] = field(default_factory=dict)
     console: tuple[str, ...] = ()
     exit_code: int | None = None
+    unread: tuple[str, ...] = ()
 
     def column(self, key: str) -> Column:
         """Return the column of a key.

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from orz_monitor.numbers import number as printed_number
+
 STEP_KEYS: Final = (
     *("step", "_step", "global_step", "training/global_step", "trainer/global_step", "train/global_step"),
     *("train_step", "Step", "iteration", "global_step/max_steps", "time/iterations", "time/total_timesteps"),
@@ -88,14 +90,14 @@ def time_of(row: Mapping[str, object], numbers: Mapping[str, float]) -> tuple[st
 
 
 def quoted_number(text: str) -> float | None:
-    """Return the number that a text is, as in a CSV file or in quotes; None for other text."""
+    """Return the number that a text is, as in a CSV file or in quotes, perhaps with a unit; None for other text."""
     word = _WORDS.get(text.strip().lower().removeprefix("+"))
     if word is not None:
         return word
     try:
         return float(text) if "_" not in text else None
     except ValueError:
-        return None
+        return printed_number(text.strip().encode("utf-8", "replace"))
 
 
 def _flatten(value: Mapping[str, object], before: str, numbers: dict[str, float], depth: int) -> None:
