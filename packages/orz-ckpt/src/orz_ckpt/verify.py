@@ -19,6 +19,7 @@ from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.examine.against import check_against
+from orz_ckpt.examine.drift import check_drift
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import Weights, weights_in
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
@@ -126,6 +127,7 @@ def _together(path: str, kind: str, level: Level, parts: Sequence[Report]) -> Re
         findings=tuple(entry for part in parts for entry in part.findings),
         checked=tuple(name for part in parts for name in part.checked),
         bytes=sum(part.bytes for part in parts),
+        statistics=tuple(entry for part in parts for entry in part.statistics),
         tensors=sum(part.tensors for part in parts),
         parts=tuple(parts),
     )
@@ -169,6 +171,8 @@ def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: lis
     else:
         findings += [entry for part in parts[:-1] for entry in softened(part).findings]
         findings += parts[-1].findings
+        if how.level is Level.DEEP:
+            findings += check_drift([Path(name) for name in good], how)
         if parts[-1].status().exit_code:
             message = f"the newest good checkpoint is {good[-1]}" if good else "no checkpoint of this run is good"
             findings.append(finding("newest_good", message, path=good[-1] if good else folder))
@@ -305,4 +309,5 @@ def _report(
         checked=tuple(map(str, files)),
         bytes=sum(files.values()),
         tensors=looked.tensors,
+        statistics=looked.statistics,
     )

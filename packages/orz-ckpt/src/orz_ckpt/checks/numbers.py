@@ -85,6 +85,15 @@ def largest_of_weights(job: Job, reading: Reading) -> dict[str, int]:
     return largest
 
 
+def only_of_weights(job: Job, reading: Reading) -> dict[str, int | None]:
+    """Return the bits that all numbers have which this file has of each tensor of the model; None where two differ."""
+    found: dict[str, set[int | None]] = {}
+    for key, (tensor, _) in job.parts.items():
+        if key in reading.numbers:
+            found.setdefault(tensor.name, set()).add(reading.numbers[key].only)
+    return {name: values.pop() if len(values) == 1 else None for name, values in found.items()}
+
+
 def _first(views: tuple[View, ...], numbers: Numbers, part: Placed | None) -> tuple[str, str]:
     """Return the tensor with the first number that is none, and what to say of it."""
     begin = min(block.offset for _, block in views)
