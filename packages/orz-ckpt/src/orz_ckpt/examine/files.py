@@ -277,5 +277,5 @@ def _masters(path: Path, weights: Sequence[Weights], how: How) -> Iterator[CkptF
         yield from findings
         compared += number
     if not compared:
-        message = "there is one copy of the weights, so --level deep compared nothing: it found what --level full finds"
+        message = "there is one copy of the weights: --level deep had no second one to compare it with"
         yield finding("one_copy", message, path=path)
