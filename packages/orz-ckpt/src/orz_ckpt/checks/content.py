@@ -12,7 +12,7 @@ from orz_ckpt.checks.spread import check_constant, check_outliers, statistics_of
 from orz_ckpt.disk.reading import Reading, read_once
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.torch_contents import damaged_tensors
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.cut_contents import index_of
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.floats import FLOATS
 from orz_ckpt.tensors.source import Block, c_strides
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.cast import CASTABLE, widened
 from orz_ckpt.tensors.floats import FLOATS
 from orz_ckpt.tensors.names import is_norm

@@ -12,9 +12,10 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.architectures import UnknownArchitectureError, expected_tensors
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.readers.deepspeed import tags
-from orz_ckpt.strict_json import FieldError, brief
+from orz_ckpt.strict_json import FieldError
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_cli.findings import Severity
 
