@@ -12,6 +12,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from orz_ckpt.checks.content import Read
+from orz_ckpt.examine.drift import Drift
 from orz_ckpt.examine.shards import check_zeros
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.inventory import step_folder
@@ -124,6 +125,32 @@ def test_an_outlier(change: Callable[..., Path]) -> None:
     found = the(report, "outlier")
     assert ({"outlier"}, MATRIX) == (codes(report), found.tensor)
     assert f"{2.0**127:.6g} lies far away from the other 383 numbers" in found.message
+
+
+@pytest.mark.parametrize(("far", "expected"), [(990.0, set()), (1010.0, {"outlier"})])
+def test_the_bound_of_outliers(change: Callable[..., Path], far: float, expected: set[str]) -> None:
+    """The other 383 have mean 0 and deviation sqrt(382 / 383): 990 lies below the bound of 1,000, 1,010 above it."""
+
+    def edit(tensors: Tensors) -> None:
+        if MATRIX in tensors:
+            numbers = tensors[MATRIX].reshape(-1)
+            numbers[:] = [(-1.0) ** number for number in range(len(numbers))]
+            numbers[0], numbers[1] = far, 0.0
+
+    assert expected == codes(verify(change(edit), level=Level.DEEP))
+
+
+def test_how_far_is_far(tmp_path: Path) -> None:
+    """In n times as many steps n times as far is expected, in a quarter of them half as far: 0.125 of 0.25."""
+
+    def drift(steps: int, moved: float) -> Drift:
+        return Drift(before=tmp_path, after=tmp_path, steps=steps, relative=moved)
+
+    earlier = [drift(10, 0.25), drift(10, 0.125)]
+    assert [2.0, 0.5, 4.0] == [
+        drift(steps, moved).times(earlier) for steps, moved in ((10, 0.5), (40, 0.5), (160, 16.0))
+    ]
+    assert 4.0 == pytest.approx(drift(40, 0.5).times([drift(160, 0.25)]))
 
 
 def test_statistics_as_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

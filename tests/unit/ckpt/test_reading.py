@@ -109,3 +109,12 @@ def test_numbers_do_not_depend_on_the_pieces(tmp_path: Path, monkeypatch: pytest
     assert {"random": None, "half": None, "same": bits, "other": None, "none": NONE_YET} == {
         name: numbers.only for name, numbers in first.numbers.items()
     }
+
+
+def test_pieces_of_one_value_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each number is a piece of its own, two values are still two."""
+    path = tmp_path / "w.safetensors"
+    save_file({"w": np.array([1.0, 2.0, 2.0])}, path)
+    monkeypatch.setattr("orz_ckpt.disk.reading.PIECE_BYTES", 8)
+
+    assert read_once(path, read_header(path), numbers=True).numbers["w"].only is None
