@@ -10,7 +10,7 @@ import pytest
 from blake3 import blake3
 from safetensors.numpy import save_file
 
-from orz_ckpt.disk.reading import read_once
+from orz_ckpt.disk.reading import NONE_YET, PIECE_BYTES, read_once
 from orz_ckpt.entries import entry_of
 from orz_ckpt.formats.safetensors import read_header
 from orz_ckpt.manifest import CHUNK_BYTES, FileEntry, Manifest, ManifestError, dumps, loads
@@ -86,3 +86,35 @@ def test_manifest_without_chunks() -> None:
 
     assert [False, True] == ["chunks" in text for text in texts]
     assert loads(texts[0]).root_sha256 == loads(texts[1]).root_sha256
+
+
+def test_numbers_do_not_depend_on_the_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics, bit for bit, and whether a tensor holds one value are the same from pieces of 64 bytes."""
+    path = tmp_path / "w.safetensors"
+    other = np.full(100, 2.5, np.float32)
+    other[-1] = 3
+    random = np.random.default_rng(0).standard_normal((300, 77), dtype=np.float32)
+    arrays = {"random": random, "half": random[:5].astype(np.float16), "same": np.full(100, 2.5), "other": other}
+    save_file({**arrays, "whole": np.arange(9), "none": np.zeros((0, 3))}, path)
+    readings = []
+    for nbytes in (PIECE_BYTES, 64):
+        monkeypatch.setattr("orz_ckpt.disk.reading.PIECE_BYTES", nbytes)
+        readings.append(read_once(path, read_header(path), numbers=True, statistics=True))
+    first, second = readings
+
+    assert arrays.keys() | {"none"} == first.statistics.keys()
+    assert (first.statistics, first.numbers) == (second.statistics, second.numbers)
+    assert float(random.astype(np.float64).mean()) == pytest.approx(first.statistics["random"].mean, rel=1e-12)
+    bits = int(np.float64(2.5).view(np.uint64))
+    assert {"random": None, "half": None, "same": bits, "other": None, "none": NONE_YET} == {
+        name: numbers.only for name, numbers in first.numbers.items()
+    }
+
+
+def test_pieces_of_one_value_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each number is a piece of its own, two values are still two."""
+    path = tmp_path / "w.safetensors"
+    save_file({"w": np.array([1.0, 2.0, 2.0])}, path)
+    monkeypatch.setattr("orz_ckpt.disk.reading.PIECE_BYTES", 8)
+
+    assert read_once(path, read_header(path), numbers=True).numbers["w"].only is None

@@ -20,8 +20,9 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.merge.run import Options, merge
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.config_place import config_folder
-from orz_ckpt.strict_json import brief, is_size
+from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
 from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_cli.errors import UsageError

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from orz_cli.findings import Finding, Severity, Status, to_json
+
+if TYPE_CHECKING:
+    from orz_ckpt.tensors.statistics import TensorStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ RULES: Final = {
     "head_dropped": _info("The head of a language model was left out of a critic."),
     "not_finite": _error("A tensor holds NaN or infinity."),
     "all_zero": _warn("A weight is all zeros."),
+    "constant": _warn("All numbers of a weight are equal."),
+    "outlier": _warn("A weight has a number that is far away from all others."),
     "all_zero_model": _error("All weights are zero."),
     "no_manifest": _info("There is no manifest, so bytes cannot be compared with what was written."),
     "checksums_off": _info("A torch file was written without checksums."),
@@ -123,6 +128,9 @@ RULES: Final = {
     "only_embeddings_changed": _warn("Nothing but embeddings differs from the base."),
     "frozen_changed": _warn("Weights that were frozen differ from the base."),
     "names_differ": _warn("Checkpoint and base do not have the same tensors."),
+    "step_unchanged": _error("The weights are those of the step before: nothing was trained in between."),
+    "drift_jumps": _warn("From one step to the next the weights moved many times as far as before."),
+    "drift": _info("How far the weights moved from step to step."),
     "compared": _info("How much of the weights differs from the base."),
     "copy_of_base": _info("The weights are those of the sharded checkpoint that they are compared with."),
     "rounded_base": _info("The weights are those of the base, rounded to a narrower type."),
@@ -235,7 +243,7 @@ class Level(StrEnum):
     FULL = "full"
     """Every byte."""
     DEEP = "deep"
-    """Every byte, and copies of the same weights compared with each other."""
+    """Every byte, statistics of each tensor, and copies of the same weights, and steps of a run, compared."""
 
     @property
     def reads_all(self) -> bool:
@@ -257,6 +265,8 @@ class Report:
     bytes: int = 0
     """Of those files together."""
     tensors: int = 0
+    statistics: tuple[TensorStatistics, ...] = ()
+    """Of each tensor in each file, at `Level.DEEP`."""
     seconds: float = 0.0
     subject: str = ""
     """Whose weights: writer, step and time, where a manifest says."""
@@ -292,6 +302,7 @@ class Report:
             tensors=self.tensors,
             seconds=round(self.seconds, 3),
             newest_good=self.newest_good,
+            statistics=[entry.to_json() for entry in self.statistics],
             parts=[{"path": part.path, "kind": part.kind, "status": part.status(fail_on).value} for part in self.parts],
         )
 

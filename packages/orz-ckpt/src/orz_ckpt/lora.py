@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.peft.config import CONFIG_NAME, AdapterConfig, read_adapter_config
 from orz_ckpt.readers.peft.lora_names import PREFIX, Pair, base_name, is_factor, pairs_in
 from orz_ckpt.readers.peft.reader import check_adapter
-from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.tensors.source import LowRank, Piece, Source, SourceTensor
 from orz_cli.errors import UsageError

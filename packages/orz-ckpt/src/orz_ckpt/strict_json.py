@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, TypeGuard
 
+from orz_ckpt.quoting import brief
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,7 +18,6 @@ _OBJECT_BYTES: Final = 250
 _ARRAY_BYTES: Final = 100
 _VALUE_BYTES: Final = 64
 """Of Python's dictionary with a key or two, of its list with a few items, and of a number or a short text in either."""
-_BRIEF: Final = 60
 
 
 class JsonError(ValueError):
@@ -93,12 +94,6 @@ def sizes_field(document: Mapping[str, object], key: str, *, where: str = "") ->
 def is_size(value: object) -> TypeGuard[int]:
     """Return whether `value` is an integer in [0, 2^63); true and false are none."""
     return type(value) is int and 0 <= value <= MAX_INTEGER
-
-
-def brief(value: object) -> str:
-    """Return `value` as an error message shows it: in ASCII, cut to `_BRIEF` characters."""
-    text = "nothing" if value is None else ascii(value)
-    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
 
 
 def _check_memory(data: bytes | str, allowed_bytes: int) -> None:

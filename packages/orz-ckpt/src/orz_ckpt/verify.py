@@ -127,6 +127,7 @@ def _together(path: str, kind: str, level: Level, parts: Sequence[Report]) -> Re
         findings=tuple(entry for part in parts for entry in part.findings),
         checked=tuple(name for part in parts for name in part.checked),
         bytes=sum(part.bytes for part in parts),
+        statistics=tuple(entry for part in parts for entry in part.statistics),
         tensors=sum(part.tensors for part in parts),
         parts=tuple(parts),
     )
@@ -170,6 +171,10 @@ def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: lis
     else:
         findings += [entry for part in parts[:-1] for entry in softened(part).findings]
         findings += parts[-1].findings
+        if how.level is Level.DEEP:
+            from orz_ckpt.examine.drift import check_drift  # noqa: PLC0415  as above
+
+            findings += check_drift([Path(name) for name in good], how)
         if parts[-1].status().exit_code:
             message = f"the newest good checkpoint is {good[-1]}" if good else "no checkpoint of this run is good"
             findings.append(finding("newest_good", message, path=good[-1] if good else folder))
@@ -306,4 +311,5 @@ def _report(
         checked=tuple(map(str, files)),
         bytes=sum(files.values()),
         tensors=looked.tensors,
+        statistics=looked.statistics,
     )

@@ -1,6 +1,8 @@
 """One rank of a real DeepSpeed run: trains tiny models, saves them, and records what the live engine holds.
 
-    python deepspeed_ranks.py RANK NUM_RANKS PORT FOLDER
+    python deepspeed_ranks.py RANK NUM_RANKS PORT FOLDER [HOST]
+
+The ranks meet at PORT of HOST, of this machine where none is given.
 
 Reads FOLDER/cases.json, a list of `DEFAULTS` with changes and a `name`. Of each case it writes into FOLDER/<name>:
 
@@ -220,7 +222,7 @@ def play(case: Case, folder: Path) -> None:
     engine.destroy()
 
 
-def main(rank: int, num_ranks: int, port: int, folder: Path) -> None:
+def main(rank: int, num_ranks: int, port: int, folder: Path, host: str = "127.0.0.1") -> None:
     """Play all cases."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(num_ranks), "LOCAL_RANK": "0"}
     deepspeed.ops.__compatible_ops__ = dict.fromkeys(ALL_OPS, False)  # nothing is compiled
@@ -230,7 +232,7 @@ def main(rank: int, num_ranks: int, port: int, folder: Path) -> None:
         auto_mpi_discovery=False,
         verbose=False,
         timeout=timedelta(seconds=120),
-        init_method=f"tcp://127.0.0.1:{port}",
+        init_method=f"tcp://{host}:{port}",
         rank=rank,
         world_size=num_ranks,
     )
@@ -245,4 +247,4 @@ def main(rank: int, num_ranks: int, port: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), *sys.argv[5:])

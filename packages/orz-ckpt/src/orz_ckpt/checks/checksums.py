@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.torch_contents import TorchContents, damaged_tensors
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.checksums import check_records, named, wrong_records
 from orz_ckpt.checks.files import READ_AGAIN
-from orz_ckpt.checks.numbers import largest_of_weights, not_finite, zero_matrices
+from orz_ckpt.checks.numbers import largest_of_weights, not_finite, only_of_weights, zero_matrices
+from orz_ckpt.checks.spread import check_constant, check_outliers, statistics_of, uniform_weights
 from orz_ckpt.disk.reading import Reading, read_once
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.torch_contents import damaged_tensors
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.safetensors import Header, Tensor
     from orz_ckpt.formats.torch_contents import TorchContents
     from orz_ckpt.manifest import FileEntry
+    from orz_ckpt.tensors.statistics import TensorStatistics
 
     Opened = tuple[TorchContents | None, Mapping[str, Placed], list[CkptFinding]]
     """What a file holds, which parts of the model that is, and what was found."""
@@ -49,6 +51,8 @@ class Job:
     """Whether its tensors are the weights of a model, of which no matrix should be zero."""
     hashed: frozenset[str] = frozenset()
     """Tensors to take the digests of."""
+    statistics: bool = False
+    """Whether to take those of each tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,10 @@ class Read:
     zero_matrices: int = 0
     largest: Mapping[str, int] = field(default_factory=dict)
     """Of a shard: the largest magnitude, as bits, of each tensor of the model that lies in it."""
+    only: Mapping[str, int | None] = field(default_factory=dict)
+    """Of a shard: the bits that all numbers have of what lies in it of each tensor; None where two differ."""
+    statistics: tuple[TensorStatistics, ...] = ()
+    """Of the tensors in it, where they were asked for."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Of the tensors that were to be hashed."""
     vouched: bool = False
@@ -82,6 +90,7 @@ def read_file(job: Job, progress: Callable[[int], None]) -> Read:
             algo=algo,
             tensor_digests=job.hashed,
             numbers=True,
+            statistics=job.statistics,
             progress=progress,
         )
         findings += [*_digest(job, reading), *not_finite(job, reading)]
@@ -94,11 +103,16 @@ def read_file(job: Job, progress: Callable[[int], None]) -> Read:
         message = f"{len(zero)} of {matrices} weights are all zeros: {names}"
         remedy = "right for a layer that has not been trained yet; else save it again"
         findings.append(finding("all_zero", message, remedy=remedy, path=job.path, tensor=zero[0]))
+    if job.is_model:
+        findings += check_constant(job.path, uniform_weights(job, reading))
+    findings += check_outliers(job, reading)
     return Read(
         tuple(findings),
         matrices,
         len(zero),
         largest=largest_of_weights(job, reading),
+        only=only_of_weights(job, reading),
+        statistics=statistics_of(job, reading),
         digests={name: reading.tensor_digests[name] for name in job.hashed},
         vouched=job.entry is not None and reading.digest == job.entry.digest,
     )

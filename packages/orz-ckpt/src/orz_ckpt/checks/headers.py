@@ -8,7 +8,7 @@ from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.safetensors import Header, Tensor, read_header
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

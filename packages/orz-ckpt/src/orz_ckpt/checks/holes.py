@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import HfFolder, Index, UnsafeShardError, read_index
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.quoting import brief
 from orz_ckpt.steps import step_named
-from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ from orz_ckpt.checks.types import check_types
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, HfFolder, read_config
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.cut_contents import index_of
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.floats import FLOATS
 from orz_ckpt.tensors.source import Block, c_strides
 
@@ -83,6 +83,15 @@ def largest_of_weights(job: Job, reading: Reading) -> dict[str, int]:
         if key in reading.numbers:
             largest[tensor.name] = max(largest.get(tensor.name, 0), reading.numbers[key].largest)
     return largest
+
+
+def only_of_weights(job: Job, reading: Reading) -> dict[str, int | None]:
+    """Return the bits that all numbers have which this file has of each tensor of the model; None where two differ."""
+    found: dict[str, set[int | None]] = {}
+    for key, (tensor, _) in job.parts.items():
+        if key in reading.numbers:
+            found.setdefault(tensor.name, set()).add(reading.numbers[key].only)
+    return {name: values.pop() if len(values) == 1 else None for name, values in found.items()}
 
 
 def _first(views: tuple[View, ...], numbers: Numbers, part: Placed | None) -> tuple[str, str]:

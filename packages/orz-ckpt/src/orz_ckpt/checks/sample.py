@@ -19,8 +19,8 @@ from orz_ckpt.disk.reading import PIECE_BYTES, new_hasher
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import CHUNK_BYTES
 from orz_ckpt.memory import memory_for
+from orz_ckpt.quoting import brief
 from orz_ckpt.report.words import count, listed, size
-from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

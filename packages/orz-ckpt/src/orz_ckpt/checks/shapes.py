@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.architectures import Config, Shape, UnknownArchitectureError, expected_tensors
-from orz_ckpt.strict_json import FieldError, brief
+from orz_ckpt.quoting import brief
+from orz_ckpt.strict_json import FieldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,7 +12,7 @@ from orz_ckpt.formats.archive import SIGNATURE, UnsafeRecordError
 from orz_ckpt.formats.torch_contents import TorchContents, contents_of
 from orz_ckpt.formats.torch_file import NotTorchError, load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

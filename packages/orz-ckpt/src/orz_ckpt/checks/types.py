@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.cast import TORCH_NAMES
 from orz_ckpt.tensors.names import EMBEDDINGS, HEADS
 

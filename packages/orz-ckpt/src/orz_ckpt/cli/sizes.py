@@ -6,7 +6,8 @@ import re
 from decimal import Decimal
 from typing import Final
 
-from orz_ckpt.strict_json import MAX_INTEGER, brief
+from orz_ckpt.quoting import brief
+from orz_ckpt.strict_json import MAX_INTEGER
 from orz_cli.errors import UsageError
 
 _SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,9})?(?:e\d{1,2})?)\s*(?:([kmgtp])(i?)b?|b)?", re.ASCII | re.IGNORECASE)

@@ -39,7 +39,7 @@ def verify(
         Level,
         typer.Option(
             help="quick: names, sizes, headers, index, shapes. sample: some bytes, chosen by chance, too. full: every"
-            " byte. deep: copies of the same weights in it compared, too."
+            " byte. deep: statistics, too, and copies of the same weights and the steps of a run compared."
         ),
     ] = Level.FULL,
     against: Annotated[

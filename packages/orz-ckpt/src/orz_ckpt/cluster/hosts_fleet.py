@@ -31,7 +31,7 @@ from orz_ckpt.cluster.fleet import (
 from orz_ckpt.cluster.rsync import RsyncError, rsync, usable
 from orz_ckpt.node.agent import CHUNK, REPLY
 from orz_ckpt.node.files import CHUNK_BYTES, Chunk
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_cli.errors import UsageError
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?[A-Za-z0-9](?:[A-Za-z0-9.:_-]{0,251}[A-Za-z0-9])?")

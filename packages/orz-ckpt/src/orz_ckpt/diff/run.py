@@ -11,7 +11,7 @@ from orz_ckpt.diff.blocks import Comparer, common_type
 from orz_ckpt.diff.summary import Diff
 from orz_ckpt.errors import HostileError, NotComparableError
 from orz_ckpt.findings import conclude
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.tensors.gather import Files
 from orz_ckpt.watch import Silent

@@ -20,7 +20,8 @@ from orz_ckpt.disk.crc32 import crc32
 from orz_ckpt.disk.plain import open_unbuffered
 from orz_ckpt.manifest import CHUNK_BYTES
 from orz_ckpt.memory import memory_for
-from orz_ckpt.tensors.floats import FLOATS, largest_magnitude, nonfinite_positions
+from orz_ckpt.tensors.floats import FLOATS, largest_magnitude, nonfinite_positions, only_value
+from orz_ckpt.tensors.statistics import SUMMED, Statistics, Summing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 4 * 1024 * 1024
 
+NONE_YET: Final = -1
 _LARGEST_ITEM_BYTES: Final = 8
 
 
@@ -67,6 +69,8 @@ class Numbers:
     """How many are Inf or NaN."""
     first_nonfinite: int = -1
     """Index of the first of them in the flattened tensor; -1 where there is none."""
+    only: int | None = NONE_YET
+    """The bits that all numbers have, `NONE_YET` where there are none; None where two differ."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +83,8 @@ class Reading:
     tensor_digests: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, Numbers] = field(default_factory=dict)
     """Of the tensors whose type is in `floats.FLOATS`."""
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    """Of the tensors whose type is in `statistics.SUMMED`, where they were asked for."""
     crc32s: Mapping[str, int] = field(default_factory=dict)
     """Checksums of the records."""
     chunks: tuple[str, ...] = ()
@@ -97,6 +103,7 @@ def read_once(
     chunks: bool = False,
     sha256: bool = False,
     numbers: bool = False,
+    statistics: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Reading:
     """Read `path` from its first byte to its last.
@@ -109,7 +116,8 @@ def read_once(
         tensor_digests: hash each tensor, too, or those of these names.
         chunks: hash each chunk of the manifest, too.
         sha256: take the SHA-256 of the file, too.
-        numbers: look for Inf, NaN and zeros in each floating-point tensor.
+        numbers: look for Inf, NaN, zeros and equal numbers in each floating-point tensor.
+        statistics: take mean, spread and extremes of each, too: several times the work of all the rest.
         progress: called with the number of bytes of each piece.
 
     Raises:
@@ -122,6 +130,7 @@ def read_once(
     others: list[Hasher] = [hashlib.sha256()] if sha256 else []
     chunked = _Chunked(algo or "blake3") if chunks else None
     seen = {tensor.name: Numbers() for tensor in tensors if numbers and tensor.dtype in FLOATS}
+    sums = {tensor.name: Summing(tensor.dtype) for tensor in tensors if statistics and tensor.dtype in SUMMED}
     crc32s = {record.name: 0 for record in records}
     with memory_for(path), open_unbuffered(path) as stream:
         pieces = _pieces(stream) if contents is None else _planned(path, stream, contents, records)
@@ -136,6 +145,8 @@ def read_once(
                         hashers[part.of.name].update(data)
                     if part.of.name in seen:
                         _look(seen[part.of.name], part, data)
+                    if part.of.name in sums:
+                        sums[part.of.name].update(data)
                 for section in piece.records:
                     data = piece.data[section.start : section.stop]
                     crc32s[section.of.name] = crc32(data, crc32s[section.of.name])
@@ -147,6 +158,7 @@ def read_once(
         digest=whole.hexdigest() if whole else "",
         tensor_digests={name: hasher.hexdigest() for name, hasher in hashers.items()},
         numbers=seen,
+        statistics={name: summing.finish() for name, summing in sums.items()},
         crc32s=crc32s,
         chunks=chunked.digests() if chunked else (),
         sha256=others[0].hexdigest() if others else "",
@@ -276,6 +288,9 @@ def _look(numbers: Numbers, part: _Part[Tensor], data: memoryview) -> None:
     kind = FLOATS[part.of.dtype]
     largest = largest_magnitude(data, kind)
     numbers.largest = max(numbers.largest, largest)
+    if numbers.only is not None and len(data):
+        value = only_value(data, kind)
+        numbers.only = value if numbers.only in {NONE_YET, value} else None
     if largest >= kind.nonfinite:
         positions = nonfinite_positions(data, kind)
         if not numbers.nonfinite:

@@ -10,9 +10,9 @@ from orz_ckpt.errors import HostileError, MissingPathError, SeveralError
 from orz_ckpt.examine.weights import SHARDED
 from orz_ckpt.findings import CkptFinding, Level, finding
 from orz_ckpt.lora import with_adapter
+from orz_ckpt.quoting import brief
 from orz_ckpt.report.words import count, listed
 from orz_ckpt.sources import detect, open_source, roles_in
-from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.names import EMBEDDINGS, HEADS
 from orz_cli.errors import OrzError, UsageError
 

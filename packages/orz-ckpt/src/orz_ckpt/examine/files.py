@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.hf import HfFolder
     from orz_ckpt.manifest import FileEntry
     from orz_ckpt.readers.dcp.metadata import Archive
+    from orz_ckpt.tensors.statistics import TensorStatistics
     from orz_ckpt.watch import Progress
 
 
@@ -62,6 +63,8 @@ class Examined:
 
     findings: tuple[CkptFinding, ...] = ()
     tensors: int = 0
+    statistics: tuple[TensorStatistics, ...] = ()
+    """Of each tensor in each file, at `Level.DEEP`."""
 
 
 def examine(
@@ -80,6 +83,7 @@ def examine(
     findings = [*looked.headers(), *looked.models()]
     jobs = looked.jobs({entry.path for entry in findings if entry.code == "unreadable"})
     vouched: set[Path] = set()
+    reads: list[Read] = []
     if how.level.reads_all:
         how.progress.add_total(sum(job.size for job in jobs))
         reads = read_all(jobs, how.progress.advance)
@@ -90,7 +94,11 @@ def examine(
     findings += looked.holes(vouched)
     if how.level is Level.DEEP:
         findings += _masters(path, weights, how)
-    return Examined(findings=tuple(dict.fromkeys(findings)), tensors=looked.tensors)
+    return Examined(
+        findings=tuple(dict.fromkeys(findings)),
+        tensors=looked.tensors,
+        statistics=tuple(entry for read in reads for entry in read.statistics),
+    )
 
 
 @dataclass(slots=True)
@@ -209,6 +217,7 @@ class _Look:
             hashed=frozenset(tensor.name for tensor in header.tensors if tensor.name in pair)
             if header
             else frozenset(),
+            statistics=self.how.level is Level.DEEP,
         )
 
     def _open(self, path: Path) -> Opened:
@@ -268,5 +277,5 @@ def _masters(path: Path, weights: Sequence[Weights], how: How) -> Iterator[CkptF
         yield from findings
         compared += number
     if not compared:
-        message = "there is one copy of the weights, so --level deep compared nothing: it found what --level full finds"
+        message = "there is one copy of the weights: --level deep had no second one to compare it with"
         yield finding("one_copy", message, path=path)

@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.latest import behind
 from orz_ckpt.checks.shapes import check_shapes
+from orz_ckpt.checks.spread import Uniform, check_constant
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.architectures import UnknownArchitectureError, expected_tensors
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.readers.deepspeed import tags
-from orz_ckpt.strict_json import FieldError, brief
+from orz_ckpt.strict_json import FieldError
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orz_ckpt.checks.content import Read
     from orz_ckpt.formats.hf import HfFolder
@@ -55,7 +57,7 @@ def check_shards(source: Source, models: Sequence[HfFolder]) -> Iterator[CkptFin
 
 
 def check_zeros(source: Source, reads: Sequence[Read]) -> Iterator[CkptFinding]:
-    """Say which weights are nothing but zeros in all shards together."""
+    """Say which weights are nothing but zeros, or hold one value alone, in all shards together."""
     if source.format == "peft":
         return  # its reader knows which factors may be
     largest: dict[str, int] = {}
@@ -72,6 +74,16 @@ def check_zeros(source: Source, reads: Sequence[Read]) -> Iterator[CkptFinding]:
         message = f"{len(zero)} of {len(matrices)} weights are all zeros: {names}"
         remedy = "right for a layer that has not been trained yet; else save it again"
         yield finding("all_zero", message, remedy=remedy, path=source.path, tensor=zero[0])
+    yield from check_constant(source.path, _uniform(source, largest, reads))
+
+
+def _uniform(source: Source, largest: Mapping[str, int], reads: Sequence[Read]) -> Iterator[Uniform]:
+    """Join what each file says of its parts of the weights."""
+    for name, value in largest.items():
+        values = {read.only[name] for read in reads if name in read.only}
+        only = values.pop() if len(values) == 1 else None
+        tensor = source.tensors[name]
+        yield Uniform(name=name, shape=tensor.shape, dtype=tensor.dtype, only=only, largest=value)
 
 
 def _shapes(source: Source) -> Iterator[CkptFinding]:

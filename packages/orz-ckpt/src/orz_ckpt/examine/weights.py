@@ -13,10 +13,10 @@ from orz_ckpt.checks.files import list_files
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import HfFolder, arrange
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dcp.safetensors_ranks import is_shard
 from orz_ckpt.readers.fsdp.files import SETTINGS_NAME
 from orz_ckpt.sources import detect, open_source
-from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

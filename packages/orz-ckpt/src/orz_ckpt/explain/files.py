@@ -122,6 +122,14 @@ FILES: Final = {
         "Use an older checkpoint; look at losses and gradient norms before this step.",
     ),
     "all_zero": ("A layer was never trained or never filled.", "Right for a new layer; else save again."),
+    "constant": (
+        "A buffer was filled and nothing copied into it; a norm weight of zeros lets nothing through.",
+        "Save again. Right for a norm that adds one to its weight (Gemma) and was never trained.",
+    ),
+    "outlier": (
+        "A bit of an exponent flipped in memory, or one update went wrong. Looked for at `--level deep`.",
+        "Compare with an older checkpoint: `orz ckpt diff`.",
+    ),
     "all_zero_model": (
         "The writer saved buffers that nothing was copied into (DeepSpeed 0.16.0 merged such files).",
         "Save or merge again.",
@@ -137,6 +145,15 @@ FILES: Final = {
     "only_embeddings_changed": ("All other weights were frozen, or got no gradient.", "Check what is frozen."),
     "frozen_changed": ("The base is not the model that the training began with.", "Name the right base."),
     "names_differ": ("Another head, or another model.", "Right for a critic; else name the right base."),
+    "step_unchanged": (
+        "The learning rate was 0, or a stale copy of the weights was saved. Looked for at `--level deep` of a run.",
+        "Check learning rate, what is frozen, and which copy is saved.",
+    ),
+    "drift_jumps": (
+        "The training diverged, the learning rate jumped, or other weights were loaded in between.",
+        "Look at losses and gradient norms between the two steps; use the earlier one.",
+    ),
+    "drift": ("`--level deep` compares each step of a run with the one before.", "Nothing."),
     "compared": ("`--against` was given.", "Nothing."),
     "copy_of_base": ("The folder was merged from those shards.", "Nothing: it is as it should be."),
     "rounded_base": (

@@ -27,7 +27,8 @@ _INTRODUCTION: Final = """\
 
 Every `code` that a command of `orz ckpt` can report. Codes are stable: scripts may match them. An *error* makes the
 exit code the number behind it: 1 failed, 3 could not decide, 4 refused as hostile. A *warn* counts with `--fail-on
-warn`; an *info* never does. Of an older checkpoint of a run, errors are warnings: its newest one decides.
+warn`; an *info* never does. Of an older checkpoint of a run, errors are warnings: its newest one decides. What `verify`
+does not look for, and why, is [a decision](../decisions/0005-what-verify-leaves-out.md).
 """
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.strict_json import FieldError, brief, integer_field
+from orz_ckpt.quoting import brief
+from orz_ckpt.strict_json import FieldError, integer_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

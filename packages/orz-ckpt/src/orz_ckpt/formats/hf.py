@@ -11,7 +11,8 @@ from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.memory import memory_for
-from orz_ckpt.strict_json import FieldError, JsonError, as_object, brief, is_size, object_field, parse
+from orz_ckpt.quoting import brief
+from orz_ckpt.strict_json import FieldError, JsonError, as_object, is_size, object_field, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

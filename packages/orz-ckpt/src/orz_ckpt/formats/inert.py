@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits, check_tree
 from orz_ckpt.formats.known_globals import KNOWN
 from orz_ckpt.formats.pickle_machine import Machine
 from orz_ckpt.formats.plain_calls import PLAIN_CALLS
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

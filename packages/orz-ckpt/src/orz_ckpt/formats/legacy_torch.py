@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from orz_ckpt.formats.inert import BadPickleError, Inert, Limits, OtherPickleError, shown
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.torch_tensors import Rebuilder, Storage, storage_dtype
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:

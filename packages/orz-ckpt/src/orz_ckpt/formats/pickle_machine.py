@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import HostileError
 from orz_ckpt.formats.inert import BadPickleError, Global, Inert, Limits
 from orz_ckpt.formats.pickle_keys import Keys
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -15,16 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError
 from orz_ckpt.memory import memory_for
-from orz_ckpt.strict_json import (
-    MAX_INTEGER,
-    FieldError,
-    JsonError,
-    as_object,
-    brief,
-    parse,
-    sizes_field,
-    text_field,
-)
+from orz_ckpt.quoting import brief
+from orz_ckpt.strict_json import MAX_INTEGER, FieldError, JsonError, as_object, parse, sizes_field, text_field
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:

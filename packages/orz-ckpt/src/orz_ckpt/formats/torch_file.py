@@ -21,7 +21,7 @@ from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits, OtherPickleEr
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.torch_tensors import Rebuilder, Storage, UnsupportedTensorError, storage_dtype
 from orz_ckpt.memory import memory_for
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.inert import BadPickleError, Global, Inert, shown
-from orz_ckpt.strict_json import MAX_INTEGER, brief, is_size
+from orz_ckpt.quoting import brief
+from orz_ckpt.strict_json import MAX_INTEGER, is_size
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.source import Block
 

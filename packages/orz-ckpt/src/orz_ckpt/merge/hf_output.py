@@ -15,8 +15,8 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, INDEX_NAME, TOKENIZER_NAMES, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
 from orz_ckpt.merge.config import adapted, value_heads
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.config_place import config_folder
-from orz_ckpt.strict_json import brief
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.hf import SINGLE_NAME
 from orz_ckpt.formats.safetensors import MAX_HEADER_BYTES
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.cast import cast_dtype
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.names import HEADS

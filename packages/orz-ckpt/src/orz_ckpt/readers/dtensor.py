@@ -15,8 +15,9 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.formats.inert import Inert
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.parts import Part
-from orz_ckpt.strict_json import brief, is_size
+from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import INDEX_SUFFIX, arrange, read_config
 from orz_ckpt.formats.safetensors import SUFFIX, Header, Tensor
-from orz_ckpt.strict_json import brief, is_size
+from orz_ckpt.quoting import brief
+from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.source import Block, Source, SourceTensor, c_strides, whole

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import finding
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.copies import Copy, same
-from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.source import Block, Piece, SourceTensor
 
 if TYPE_CHECKING:

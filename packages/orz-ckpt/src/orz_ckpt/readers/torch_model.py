@@ -16,7 +16,7 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import UnsafeShardError, read_index
 from orz_ckpt.formats.inert import Inert, blocks
 from orz_ckpt.formats.torch_file import load
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.source import Block, Source, untied, whole
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.strict_json import brief
+from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.gather import span_bytes
 
 if TYPE_CHECKING:

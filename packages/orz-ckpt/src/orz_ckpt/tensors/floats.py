@@ -51,6 +51,14 @@ def largest_magnitude(data: memoryview, kind: FloatFormat) -> int:
     return max(largest, smallest - kind.sign if smallest >= kind.sign else 0, 0)
 
 
+def only_value(data: memoryview, kind: FloatFormat) -> int | None:
+    """Return the bits that all numbers in `data`, at least one, have; None where two differ."""
+    bits = np.frombuffer(data, dtype=f"<u{kind.nbytes}")
+    first, middle = bits[0], bits[len(bits) // 2]
+    # The middle alone tells of nearly every tensor that they differ: the others are hardly ever looked at.
+    return int(first) if first == middle and bool((bits == first).all()) else None
+
+
 def nonfinite_positions(data: memoryview, kind: FloatFormat) -> NDArray[np.intp]:
     """Return the indexes of all Inf and NaN in `data`, in order."""
     bits = np.frombuffer(data, dtype=f"<u{kind.nbytes}")

@@ -13,6 +13,8 @@ OUTSIDE: Final = -1
 """The layer of tensors that belong to none."""
 
 _LAYER: Final = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.", re.ASCII)
+_NORM: Final = re.compile(r"[a-z0-9_]*norm[0-9]*|ln(?:_[a-z0-9]+)?", re.ASCII | re.IGNORECASE)
+"""What a norm is called in the module that it is a part of."""
 _NUMBER: Final = re.compile(r"(?<=\.)\d+(?=\.)", re.ASCII)
 
 
@@ -20,6 +22,12 @@ def layer_of(name: str) -> int:
     """Return the number of the layer, `OUTSIDE` where there is none. `model.layers.3.mlp.up_proj.weight`: 3."""
     match = _LAYER.search(name)
     return int(match[1]) if match else OUTSIDE
+
+
+def is_norm(name: str) -> bool:
+    """Return whether the tensor is what a norm multiplies by: `model.norm.weight`, `h.0.ln_1.weight`."""
+    *_, module, last = ("", *name.split("."))
+    return last == "weight" and _NORM.fullmatch(module) is not None
 
 
 def module_of(name: str) -> str:

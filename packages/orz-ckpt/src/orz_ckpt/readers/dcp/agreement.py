@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dcp.chunks import SUFFIX
 from orz_ckpt.readers.remedies import ONE_SAVE
 from orz_ckpt.readers.save_times import check_times
 from orz_ckpt.readers.step_counts import count_of
-from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.parts import MAX_NAMED
 from orz_ckpt.readers.remedies import COLLECT
 from orz_ckpt.report.words import ranks
-from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:

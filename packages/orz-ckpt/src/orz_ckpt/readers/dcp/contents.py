@@ -14,9 +14,9 @@ from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.torch_contents import TorchContents, contents_of
 from orz_ckpt.formats.torch_file import load
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_ckpt.readers.dcp.reader import METADATA_NAME, OF_RANK
-from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

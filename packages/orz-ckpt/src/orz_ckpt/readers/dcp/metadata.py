@@ -18,8 +18,9 @@ from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global, Limits
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.torch_tensors import DTYPES
 from orz_ckpt.memory import memory_for
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dtensor import attributes, sizes_of
-from orz_ckpt.strict_json import brief, is_size
+from orz_ckpt.strict_json import is_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,10 +14,11 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import CONFIG_NAME
 from orz_ckpt.formats.safetensors import Header, Tensor, read_header
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.parts import Assembled, Part, assemble, check_copies
 from orz_ckpt.readers.save_times import check_times
 from orz_ckpt.report.words import spans
-from orz_ckpt.strict_json import FieldError, JsonError, as_object, brief, object_field, parse, sizes_field
+from orz_ckpt.strict_json import FieldError, JsonError, as_object, object_field, parse, sizes_field
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.source import Block, Source, c_strides
 

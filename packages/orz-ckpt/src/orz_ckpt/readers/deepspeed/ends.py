@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import finding
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed.rounding import Rounding
 from orz_ckpt.report.words import count
-from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.cast import CASTABLE
 from orz_ckpt.tensors.source import whole
 

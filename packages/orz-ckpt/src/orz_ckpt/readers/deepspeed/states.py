@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats import torch_file
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.step_counts import count_of, optimizer_step, whole_number
-from orz_ckpt.strict_json import brief, is_size
+from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError, MissingPathError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import is_plain_name
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed.names import Kind, holds_one, shards
-from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from pathlib import Path

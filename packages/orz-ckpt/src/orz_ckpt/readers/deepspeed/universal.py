@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats import torch_file
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import ties, zero3
 from orz_ckpt.readers.deepspeed.assembly import in_order, writer
 from orz_ckpt.readers.deepspeed.ends import check_ends
 from orz_ckpt.readers.deepspeed.loading import load
 from orz_ckpt.readers.deepspeed.names import UNIVERSAL_DIR, Kind, shards
 from orz_ckpt.readers.deepspeed.runs import join
-from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.source import Block, Source, whole
 
 if TYPE_CHECKING:

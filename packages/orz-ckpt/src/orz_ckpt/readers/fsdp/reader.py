@@ -17,13 +17,14 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dtensor import ShardingError, mesh_of, parts_of, saved_by
 from orz_ckpt.readers.fsdp.files import RankFiles, holds_ranks, list_ranks
 from orz_ckpt.readers.fsdp.steps import check_steps
 from orz_ckpt.readers.parts import MAX_NAMED, Assembled, assemble, check_copies
 from orz_ckpt.readers.remedies import COLLECT
 from orz_ckpt.report.words import ranks
-from orz_ckpt.strict_json import brief, is_size
+from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.source import Source, untied
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.hf import read_config
-from orz_ckpt.strict_json import FieldError, brief, is_size
+from orz_ckpt.quoting import brief
+from orz_ckpt.strict_json import FieldError, is_size
 
 if TYPE_CHECKING:
     from pathlib import Path

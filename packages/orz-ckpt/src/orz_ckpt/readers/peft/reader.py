@@ -12,10 +12,10 @@ from orz_ckpt.checks.headers import check_header
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.peft.config import CONFIG_NAME, AdapterConfig, read_adapter_config
 from orz_ckpt.readers.peft.lora_names import LEFT, Pair, pairs_in
 from orz_ckpt.report.words import listed
-from orz_ckpt.strict_json import brief
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
 from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_ckpt.tensors.source import Block, Source, SourceTensor, c_strides, whole
