@@ -26,7 +26,8 @@ def manifest(
     """Write a manifest for a folder that has none, so that `verify` can tell later whether a byte changed.
 
     Each file is read once: blake3 digests of the file, of its tensors, and of each 64 MiB. The folder has to pass
-    `verify --level quick` first: a manifest of a broken checkpoint would vouch for it.
+    `verify --level quick` first, and the archives of torch have to have the checksums that were written with them: a
+    manifest of a broken checkpoint would vouch for it.
     """
     from rich.console import Console
 

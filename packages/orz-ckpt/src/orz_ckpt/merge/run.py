@@ -23,6 +23,7 @@ from orz_ckpt.merge.journal import Journal
 from orz_ckpt.merge.plan import Plan, make_plan
 from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
+from orz_ckpt.merge.source_check import SourceCheck
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.watch import Silent
@@ -79,9 +80,15 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
     digest = fingerprint(plan, source, beside.config, [stamp(path) for path in beside.copied])
     kept, was_there = 0, earlier(out, digest) is not None
     if not was_there:
-        run = _Merge(source, out, plan, beside, options, digest, progress or Silent())
+        check = SourceCheck(plan, beside)
+        findings += check.found
+        if conclude(findings) is not Status.OK:
+            return Merged(out=out, written=False, findings=tuple(findings), source=source)
+        run = _Merge(source, out, plan, beside, check, options, digest, progress or Silent())
         kept = run.run()
         findings += run.findings
+        if conclude(findings) is not Status.OK:  # what was read is not what was saved
+            return Merged(out=out, written=False, findings=tuple(findings), source=source)
     return Merged(
         out=out,
         written=True,
@@ -107,17 +114,18 @@ class _Merge:
         out: Path,
         plan: Plan,
         beside: Beside,
+        check: SourceCheck,
         options: Options,
         fingerprint: str,
         progress: Progress,
     ) -> None:
         self._source, self._out, self._plan, self._beside = source, out, plan, beside
-        self._options, self._fingerprint, self._progress = options, fingerprint, progress
+        self._check, self._options, self._fingerprint, self._progress = check, options, fingerprint, progress
         self._folder = out.with_name(f"{out.name}.tmp-merge")
         self.findings: list[CkptFinding] = []
 
     def run(self) -> int:
-        """Write and publish; return how many files an earlier run had finished."""
+        """Write, compare and publish; return how many files an earlier run had finished."""
         try:
             make_folders(self._out.parent)
             with Journal(self._folder, self._plan, self._fingerprint) as journal:
@@ -138,7 +146,17 @@ class _Merge:
         self._refuse_small_disk(sum(file.size for file in todo))
         self._progress.add_total(sum(file.data_bytes for file in todo))
         limits = budget(jobs=self._options.jobs, max_memory_bytes=self._options.max_memory_bytes)
-        copy(self._folder, todo, limits, finished=journal.add, progress=self._progress.advance)
+        check = self._check
+        for name in journal.finished:
+            check.look_again(self._folder / name)
+        with check.files as sources:
+            advance = self._progress.advance
+            copy(self._folder, todo, limits, sources=sources, look=check.look, finished=journal.add, progress=advance)
+            differing = check.differing(journal.finished)
+        self.findings += [*differing, *check.not_finite()]
+        if differing:
+            shutil.rmtree(self._folder, ignore_errors=True)  # nothing of it is to be gone on with
+            return
         write_beside(self._folder, self._beside, self._plan, self._config(journal.finished))
         publish(self._folder, self._out, self._manifest(journal.finished))
 
