@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import fsspec  # type: ignore[import-untyped]  # it comes without types
 
 from orz_ckpt.errors import CkptError
+from orz_ckpt.urls import redacted
 from orz_cli.errors import UsageError
 
 READ_BYTES: Final = 8 * 1024 * 1024
-_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
 _PACKAGES: Final = {
     "memory": "fsspec",
     "s3": "s3fs",
@@ -34,33 +33,6 @@ _READ_ONLY: Final = frozenset({"http", "https"})
 
 class RemoteError(CkptError, OSError):
     """A store cannot be reached, or refuses."""
-
-
-def is_url(text: str) -> bool:
-    """Return whether `text` is a URL and no path of this machine; `file://` is a URL, too."""
-    return _URL.fullmatch(text) is not None or "::" in text
-
-
-def local_path(text: str) -> Path | None:
-    """Return the path that `text` names on this machine, None where it is on another."""
-    if not is_url(text):
-        return Path(text)
-    parts = urlsplit(text)
-    if parts.scheme != "file" or "::" in text:
-        return None
-    if parts.netloc not in {"", "localhost"}:
-        raise UsageError(
-            f"{redacted(text)}: file:// has three slashes before a path", remedy=f"file:///{parts.netloc}..."
-        )
-    return Path(unquote(parts.path))
-
-
-def redacted(url: str) -> str:
-    """Return `url` without what may be a secret: user, password, query and fragment."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    hidden = "***@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{hidden}{host}{parts.path}{'?***' if parts.query or parts.fragment else ''}"
 
 
 class Remote:

@@ -20,6 +20,7 @@ from orz_ckpt.cli.options import (
     TagOption,
     chosen_format,
 )
+from orz_ckpt.urls import path_here
 from orz_cli.findings import Severity
 
 
@@ -34,12 +35,15 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
+            parser=path_here,
             metavar="SRC",
             help="A critic or a policy: a Hugging Face, ORZ, DeepSpeed, FSDP (verl) or DCP folder.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(parser=path_here, metavar="OUT", help="The folder to make.", show_default=False)
+    ],
     to: Annotated[
         To,
         typer.Option(
@@ -54,6 +58,7 @@ def convert(
     config: Annotated[
         Path | None,
         typer.Option(
+            parser=path_here,
             metavar="DIR",
             help="Folder with config.json and tokenizer; those of the checkpoint by default.",
             show_default=False,

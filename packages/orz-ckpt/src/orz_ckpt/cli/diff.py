@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from orz_ckpt.cli.options import InertOption
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
 
@@ -18,11 +19,18 @@ _SUFFIX = ".svg"
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint of any format.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one; norms are relative to A.", show_default=False)],
+    a: Annotated[
+        Path, typer.Argument(parser=path_here, metavar="A", help="A checkpoint of any format.", show_default=False)
+    ],
+    b: Annotated[
+        Path,
+        typer.Argument(parser=path_here, metavar="B", help="Another one; norms are relative to A.", show_default=False),
+    ],
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.svg", help="Draw the change of each part of each layer.", show_default=False),
+        typer.Option(
+            parser=path_here, metavar="FILE.svg", help="Draw the change of each part of each layer.", show_default=False
+        ),
     ] = None,
     inert: InertOption = None,
     *,

@@ -11,13 +11,17 @@ from typing import Annotated
 import typer
 
 from orz_ckpt.cli.options import InertOption, TagOption
+from orz_ckpt.urls import path_here
 
 
 def inspect(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="PATH", help="A run, a step folder, or a folder or file of weights.", show_default=False
+            parser=path_here,
+            metavar="PATH",
+            help="A run, a step folder, or a folder or file of weights.",
+            show_default=False,
         ),
     ],
     tag: TagOption = "",

@@ -10,6 +10,7 @@ import typer
 from orz_ckpt.cli.nodes import HostsOption, RayOption
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
@@ -47,8 +48,8 @@ def locate(
     chosen = chosen_format(output, as_json=as_json)
     if not 0 < seconds <= 3600:  # noqa: PLR2004  an hour
         raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
-    if any(not run or "\0" in run for run in runs or ()):
-        raise UsageError("RUN is empty", remedy="give the path of a run, or none")
+    for run in runs or ():
+        path_here(run)
     with connected(ray=ray, hosts=hosts) as fleet:
         found = ask(fleet, runs or (), budget_s=seconds)
     severity = Severity(fail_on.value)

@@ -11,10 +11,13 @@ from typing import Annotated
 import typer
 
 from orz_ckpt.cli.options import InertOption, TagOption
+from orz_ckpt.urls import path_here
 
 
 def manifest(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder with weights.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(parser=path_here, metavar="PATH", help="A folder with weights.", show_default=False)
+    ],
     tag: TagOption = "",
     inert: InertOption = None,
     *,

@@ -21,6 +21,7 @@ from orz_ckpt.cli.options import (
     chosen_format,
 )
 from orz_ckpt.cli.output import write_judged
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
@@ -44,12 +45,15 @@ def merge(
     source: Annotated[
         Path,
         typer.Argument(
+            parser=path_here,
             metavar="SRC",
             help="A DeepSpeed, FSDP, torch.distributed.checkpoint, Hugging Face or step folder, or a file of weights.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(parser=path_here, metavar="OUT", help="The folder to make.", show_default=False)
+    ],
     tag: TagOption = "",
     dtype: Annotated[
         DType, typer.Option(help="Type of floating-point tensors; integers and 8-bit types stay as they are.")
@@ -60,6 +64,7 @@ def merge(
     config: Annotated[
         Path | None,
         typer.Option(
+            parser=path_here,
             metavar="DIR",
             help="Folder with config.json and tokenizer; those of the checkpoint by default.",
             show_default=False,
@@ -67,7 +72,9 @@ def merge(
     ] = None,
     lora: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A PEFT adapter to add to the weights of SRC.", show_default=False),
+        typer.Option(
+            parser=path_here, metavar="DIR", help="A PEFT adapter to add to the weights of SRC.", show_default=False
+        ),
     ] = None,
     lora_alpha: Annotated[
         float | None,

@@ -22,6 +22,7 @@ from orz_ckpt.cli.options import (
 )
 from orz_ckpt.cli.output import write_judged
 from orz_ckpt.findings import Level
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status
 
@@ -30,6 +31,7 @@ def verify(
     paths: Annotated[
         list[Path],
         typer.Argument(
+            parser=path_here,
             metavar="PATH",
             help="A run, a step folder, a folder of any format that `inspect` knows, a .safetensors or .pt file.",
             show_default=False,
@@ -45,6 +47,7 @@ def verify(
     against: Annotated[
         Path | None,
         typer.Option(
+            parser=path_here,
             metavar="BASE",
             help="The model that the training began with: fail if nothing of it changed.",
             show_default=False,

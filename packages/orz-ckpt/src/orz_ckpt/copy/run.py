@@ -14,8 +14,9 @@ from orz_ckpt.copy.tree import LocalTree, Tree, open_tree
 from orz_ckpt.copy.url import UrlPlace
 from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.findings import CkptFinding, conclude, finding
-from orz_ckpt.remote import Remote, local_path
+from orz_ckpt.remote import Remote
 from orz_ckpt.report.words import count, size
+from orz_ckpt.urls import local_path
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status, to_json
