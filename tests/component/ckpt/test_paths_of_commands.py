@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -46,11 +45,11 @@ def test_no_path_of_this_machine(
 ) -> None:
     """A URL is no folder of that name below this one, and nothing is not the current folder: exit 2, nothing made."""
     monkeypatch.chdir(tmp_path)
-    before = sorted(os.listdir())
+    before = sorted(entry.name for entry in tmp_path.iterdir())
     code = main(["ckpt", *(given if word == "URL" else word for word in command)])
     said = capsys.readouterr()
 
-    assert (2, "", before) == (code, said.out, sorted(os.listdir()))
+    assert (2, "", before) == (code, said.out, sorted(entry.name for entry in tmp_path.iterdir()))
     assert model.is_dir()
     assert ("orz ckpt copy" if given else "a path is empty") in said.err
     assert "secret" not in said.err
