@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,7 +37,7 @@ def locate(
 
     Each node looks at the path itself and, by the same name, below everything that a relative path may have meant
     there: working directories of Ray's processes, home directories, Ray's runtime environments. Weights are told by
-    file names; nothing is read but small JSON files and manifests. Where nothing of that name is found, all weights
+    file names; nothing is read but small JSON files, manifests and headers. Where nothing of that name is found, all weights
     in those folders are listed.
     """
     from orz_ckpt.cluster.connect import connected
@@ -49,7 +50,9 @@ def locate(
     if not 0 < seconds <= 3600:  # noqa: PLR2004  an hour
         raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
     for run in runs or ():
-        path_here(run)
+        if path_here(run).is_file():
+            remedy = f"orz ckpt locate {Path(run).parent}, or look into it: orz ckpt verify {run}"
+            raise UsageError(f"{run} is a file on this machine; locate looks for the folder of a run", remedy=remedy)
     with connected(ray=ray, hosts=hosts) as fleet:
         found = ask(fleet, runs or (), budget_s=seconds)
     severity = Severity(fail_on.value)
