@@ -59,3 +59,90 @@ def test_a_file_url_is_a_path(model: Path, tmp_path: Path) -> None:
     """file:// names a folder of this machine."""
     assert 0 == main(["ckpt", "merge", f"file://{model}", f"file://{tmp_path}/out"])
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_the_head_of_a_run_that_saved_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left where a run was driven from, records, a config.json or nothing at all, leads to `locate`."""
+    run = tmp_path / "exp"
+    (run / "dumped_replay_buffer").mkdir(parents=True)
+    (run / "dumped_replay_buffer" / "0.jsonl").write_text("{}\n", encoding="utf-8")
+    (run / "iter10_generation_results.json").write_text("{}", encoding="utf-8")
+    (run / "tensorboard").mkdir()
+    (run / "tensorboard" / "events.out.tfevents.1.host").write_bytes(b"\1")
+    policy = tmp_path / "policy"
+    policy.mkdir()
+    (policy / "config.json").write_text('{"architectures": ["Qwen2ForCausalLM"]}', encoding="utf-8")
+
+    for path in (run, policy, tmp_path / "nothing-there"):
+        for command in ("verify", "inspect"):
+            assert main(["ckpt", command, str(path)]) in {1, 2, 3}
+            captured = capsys.readouterr()
+            assert f"orz ckpt locate {path}" in captured.out + captured.err
+
+
+def test_no_output_inside_a_checkpoint(run: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A step that verifies still does after every command that was told to write into it."""
+    step = run / "checkpoints" / "step_000010"
+    commands = [
+        ("merge", step / "policy", step / "m"),
+        ("merge", model, step / "deep" / "m"),
+        ("convert", step / "critic", step / "m", "--to", "hf"),
+        ("copy", model, step / "m"),
+        ("collect", run, "--to", step),
+        ("collect", run, "--to", step / "m"),
+        ("collect", run, "--to", run / "x"),
+        ("collect", run, "--to", model),
+    ]
+    for command in commands:
+        assert main(["ckpt", *map(str, command)]) in {1, 2}, command
+        captured = capsys.readouterr()
+        assert "inside" in captured.err or "is a folder of weights" in captured.err
+    assert 0 == main(["ckpt", "verify", str(run), "--fail-on", "warn"])
+    assert ["checkpoints"] == [entry.name for entry in run.iterdir()]
+
+
+def test_prune_leaves_what_is_not_of_the_save(run: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An old step with a merged model in it is not deleted along with that, and the plan says why."""
+    step = run / "checkpoints" / "step_000010"
+    model.rename(step / "merged")
+    assert 0 == main(["ckpt", "prune", str(run), "--keep-last", "1", "--yes"])
+    said = " ".join(capsys.readouterr().out.split())
+
+    assert (step / "merged").is_dir()
+    assert not (run / "checkpoints" / "step_000020").exists()
+    assert "holds merged/config.json, which its manifest does not name" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "said"),
+    [
+        ("empty", 3, "is empty"),
+        ("records", 3, "only records"),
+        ("configuration", 1, "there is no safetensors file"),
+        ("cut", 1, "model-00001-of-00002.safetensors"),
+        ("hostile", 4, "system"),
+    ],
+)
+def test_copy_of_what_is_no_checkpoint(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, expected: int, said: str
+) -> None:
+    """What `verify --level quick` fails is not copied, with the same finding; a copy would be as broken."""
+    source = tmp_path / name
+    source.mkdir()
+    if name == "records":
+        (source / "metrics.jsonl").write_text("{}", encoding="utf-8")
+    elif name == "configuration":
+        (source / "config.json").write_bytes((model / "config.json").read_bytes())
+    elif name == "cut":
+        source.rmdir()
+        model.rename(source)
+        file = source / "model-00001-of-00002.safetensors"
+        file.write_bytes(file.read_bytes()[:-9])
+    elif name == "hostile":
+        (source / "pytorch_model.bin").write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
+    code = main(["ckpt", "copy", str(source), str(tmp_path / "copy")])
+
+    assert expected == code
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "copy").exists()
+    assert expected == main(["ckpt", "verify", str(source), "--level", "quick"])

@@ -5,6 +5,8 @@ A new format is one line in `FORMATS`: a module in `orz_ckpt.readers` with `reco
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +30,10 @@ _ACCEPTED: Final = (
 )
 _RECORDS: Final = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".log", ".md")
 """What lies where a run was driven from, even if its weights went elsewhere."""
+_EVENTS: Final = "events.out.tfevents"
+"""How the files of TensorBoard begin."""
+_MAX_RECORDS: Final = 10_000
+"""So many records without a weight between them: there are none."""
 _MAX_NAMED: Final = 5
 _HALVES: Final = ("BF16", "F16")
 
@@ -171,7 +177,7 @@ def _nothing(path: Path) -> NoWeightsError:
     if not names:
         return NoWeightsError(f"{path} is empty", remedy=_search(path))
     shown = ", ".join(ascii(name)[1:-1] for name in names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
-    if all(name.endswith(_RECORDS) for name in names):
+    if _only_records(path):
         return NoWeightsError(
             f"{path} holds no weights, only records: {shown}. The weights were written elsewhere: to another node,"
             " or below another working directory",
@@ -180,5 +186,17 @@ def _nothing(path: Path) -> NoWeightsError:
     return NoWeightsError(f"{path} holds no weights in a format known here: {shown}", remedy=f"give {_ACCEPTED}")
 
 
+def _only_records(path: Path) -> bool:
+    """Return whether what lies in a folder and below is what a run writes where it was driven from: no weights."""
+    seen = 0
+    for _, _, names in os.walk(path):
+        if not all(name.endswith(_RECORDS) or name.startswith(_EVENTS) for name in names):
+            return False
+        seen += len(names)
+        if seen > _MAX_RECORDS:
+            break
+    return True
+
+
 def _search(path: Path) -> str:
-    return f"search for them: orz ckpt locate {path}"
+    return f"search for them: orz ckpt locate {shlex.quote(str(path))}"

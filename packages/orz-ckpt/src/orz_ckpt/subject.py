@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -89,6 +90,22 @@ def is_checkpoint(folder: Path) -> bool:
     )
 
 
+def checkpoint_around(path: Path) -> Path | None:
+    """Return the checkpoint that `path`, which need not be there yet, lies in: a new file in it would make it unsound.
+
+    Raises:
+        OSError: a folder around it cannot be looked at.
+    """
+    for folder in path.absolute().parents:
+        if (
+            folder.is_dir()
+            and folder.name
+            and (_is_named_like_one(folder) or _has_our_manifest(folder, or_a_torn_one=False))
+        ):
+            return folder
+    return None
+
+
 def is_in_flight(folder: Path) -> bool:
     """Return whether `folder` is a save that is going on or was cut off."""
     return final_name(folder.name) is not None
@@ -145,8 +162,13 @@ def _checkpoint_around(path: Path) -> Path | None:
     return None
 
 
+def _other_node(path: Path) -> str:
+    locate = f"orz ckpt locate {shlex.quote(str(path))} --ray"
+    return f"check the path; a run may have saved there on another node: {locate}"
+
+
 def _missing(path: Path) -> MissingPathError:
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
-    remedy = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+    remedy = f"did you mean {path.parent / near[0]}?" if near else _other_node(path)
     return MissingPathError(f"{path} does not exist", remedy=remedy)

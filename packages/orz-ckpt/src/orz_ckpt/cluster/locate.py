@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -165,19 +165,7 @@ def _judge(
         remedy = "ask the nodes that took part: --ray or --hosts; look by another name, or without one: orz ckpt locate"
         findings.append(node_finding("nothing_located", message, remedy=remedy, path=subject))
     for group in wanted:
-        if group.complete is False:
-            entry = _incomplete(group)
-            older = everywhere or group not in newest
-            findings.append(replace(entry, severity=Severity.WARN) if older else entry)
-        elif group.complete is None and group.kind == STEP:
-            message = f"{group.title}: no node has a manifest or a record of this save, so nothing says if this is all"
-            entry = node_finding("uncommitted", message, remedy="take an older step", path=group.title)
-            older = everywhere or group not in newest
-            findings.append(replace(entry, severity=Severity.WARN) if older else entry)
-        if len(group.attempts) > 1:
-            message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
-            remedy = "take an older step; these pieces do not belong together"
-            findings.append(node_finding("saves_mixed", message, remedy=remedy, path=group.title))
+        findings += _of_group(group, decides=not everywhere and group in newest)
     if not sure or cut:
         findings = [replace(entry, status=Status.INCONCLUSIVE) for entry in findings]
     if cut:
@@ -194,6 +182,22 @@ def _judge(
                     node_finding("piece_in_ray_session", message, remedy=remedy, path=path, node=member.nodes[0])
                 )
     return findings
+
+
+def _of_group(group: Group, *, decides: bool) -> Iterator[NodeFinding]:
+    """Say what one checkpoint lacks: an error if it decides, being the newest of the run, and else a warning."""
+    entry = None
+    if group.complete is False:
+        entry = _incomplete(group)
+    elif group.complete is None and group.kind == STEP:
+        message = f"{group.title}: no node has a manifest or a record of this save, so nothing says if this is all"
+        entry = node_finding("uncommitted", message, remedy="take an older step", path=group.title)
+    if entry is not None:
+        yield entry if decides else replace(entry, severity=Severity.WARN)
+    if len(group.attempts) > 1:
+        message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
+        remedy = "take an older step; these pieces do not belong together"
+        yield node_finding("saves_mixed", message, remedy=remedy, path=group.title)
 
 
 def _incomplete(group: Group) -> NodeFinding:

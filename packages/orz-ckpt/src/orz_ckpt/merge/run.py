@@ -25,6 +25,7 @@ from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
 from orz_ckpt.merge.source_check import SourceCheck
 from orz_ckpt.storage import new_attempt
+from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
@@ -235,11 +236,15 @@ class _Merge:
 
 
 def _refuse_overlap(source: Source, out: Path) -> None:
-    """Refuse an output inside the checkpoint, and a checkpoint inside the output."""
+    """Refuse an output inside the checkpoint or another one, and a checkpoint inside the output."""
     here, there = source.path.resolve(), out.resolve()
     remedy = "choose a folder beside it"
     if here.is_dir() and there.is_relative_to(here):
         where = "the checkpoint itself" if there == here else f"inside the checkpoint {here}"
         raise CheckpointExistsError(f"OUT {out} is {where}; nothing was written", remedy=remedy)
+    around = checkpoint_around(there)
+    if around is not None:
+        message = f"OUT {out} is inside the checkpoint {around}, which would no longer verify; nothing was written"
+        raise CheckpointExistsError(message, remedy=remedy)
     if here.is_relative_to(there):
         raise CheckpointExistsError(f"the checkpoint {here} lies inside OUT {out}; nothing was written", remedy=remedy)

@@ -149,7 +149,12 @@ class _Walk:
         return files, folders
 
     def _enters(self, path: str, folder: str) -> bool:
-        if folder in _SKIPPED or folder.startswith(_HUB_CACHE) or _COPYING.fullmatch(folder) or (path == "/" and folder in _SKIPPED_AT_TOP):
+        if (
+            folder in _SKIPPED
+            or folder.startswith(_HUB_CACHE)
+            or _COPYING.fullmatch(folder)
+            or (path == "/" and folder in _SKIPPED_AT_TOP)
+        ):
             return False
         if self.device is not None and _device(f"{path}/{folder}") != self.device:
             self._leave_out(f"{path.rstrip('/')}/{folder}: on another device")
