@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from orz_ckpt.cluster.collect import collect
+from orz_ckpt.cluster.collect_text import collect_text
+from orz_ckpt.cluster.fleet import Here
 from orz_cli.main import main
 
 pytestmark = pytest.mark.component
@@ -146,3 +152,93 @@ def test_copy_of_what_is_no_checkpoint(
     assert said in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "copy").exists()
     assert expected == main(["ckpt", "verify", str(source), "--level", "quick"])
+
+
+@pytest.mark.parametrize("output", ["--json", "--format=junit", "--format=sarif"])
+def test_what_ends_a_command_is_told_to_programs(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    """A program that reads stdout gets a report of every error that ends a command, with the exit code's meaning."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    commands = [
+        (("merge", empty, tmp_path / "o"), 3, "inconclusive"),
+        (("verify", tmp_path / "nothing-there", model), 2, "inconclusive"),
+        (("merge", model, model / "o"), 2, "inconclusive"),
+        (("copy", "http://user:secret@127.0.0.1:9/x", tmp_path / "o"), 3, "inconclusive"),
+    ]
+    for command, code, status in commands:
+        assert code == main(["ckpt", *map(str, command), output])
+        captured = capsys.readouterr()
+        assert "not_judged" in captured.out
+        assert "error: " in captured.err
+        assert "secret" not in captured.out + captured.err
+        if output == "--json":
+            document = json.loads(captured.out)
+            assert ({"not_judged"}, status) == ({e["code"] for e in document["findings"]}, document["status"])
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (("verify", "model", "--level", "fulll"), "did you mean --level full?"),
+        (("merge", "model", "out", "--dtype", "bf16"), "did you mean --dtype bfloat16?"),
+        (("merge", "model", "out", "--dtype", "xyz"), "give one of them: --dtype keep"),
+    ],
+)
+def test_mistyped_value(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], remedy: str
+) -> None:
+    """What was meant is proposed."""
+    monkeypatch.chdir(model.parent)
+    assert 2 == main(["ckpt", *words])
+    said = capsys.readouterr().err
+
+    assert remedy in said
+    assert "Value error" not in said
+
+
+def test_a_file_beside_the_weights(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """config.json is no checkpoint; its folder is."""
+    assert 3 == main(["ckpt", "verify", str(model / "config.json")])
+    assert f"give its folder: {model}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_two_that_cannot_be_compared(model: Path, tmp_path: Path) -> None:
+    """Whatever is wrong with one of them, `diff` could not decide."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "pytorch_model.bin").write_bytes(b"PK\x03\x04 cut off")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+
+    for broken in ("torch", "cut.safetensors"):
+        assert 3 == main(["ckpt", "diff", str(tmp_path / broken), str(model)])
+
+
+def test_manifest_of_a_part_of_an_uncommitted_step(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told from a part that a manifest covers: here there is none, and the part can be described as a copy."""
+    step = run / "checkpoints" / "step_000030"
+    assert 2 == main(["ckpt", "manifest", str(step / "policy")])
+    assert "whose manifest covers it" in capsys.readouterr().err
+    (step / "manifest.json").unlink()
+    assert 1 == main(["ckpt", "manifest", str(step / "policy")])
+    assert "it has no manifest" in capsys.readouterr().err
+
+
+def test_collect_that_brought_nothing_names_no_next_command(run: Path, tmp_path: Path) -> None:
+    """`orz ckpt verify` of a folder where nothing was written would be no help."""
+    shutil.rmtree(run / "checkpoints" / "step_000010")
+    shutil.rmtree(run / "checkpoints" / "step_000020")
+    file = run / "checkpoints" / "step_000030" / "policy" / "model-00001-of-00002.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    for dest, expected in ((tmp_path / "out", 1), (tmp_path / "sound", 0)):
+        done = collect(Here(), [str(run)], dest)
+        console = Console(width=200, record=True)
+        console.print(collect_text(done))
+        assert (expected, not expected) == (
+            done.status().exit_code,
+            "orz ckpt verify" in console.export_text().rpartition("\n  next")[2],
+        )
+        data[-1] ^= 1
+        file.write_bytes(data)

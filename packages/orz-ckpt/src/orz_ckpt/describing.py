@@ -122,6 +122,11 @@ def _refuse(path: Path) -> None:
         raise UsageError(f"{path} is a file", remedy=f"give its folder: {path.parent}")
     if subject.kind is Kind.RUN:
         raise UsageError(f"{path} is a run, whose checkpoints have manifests of their own", remedy="give a folder")
+    if subject.kind is Kind.PART and not (subject.root / MANIFEST_NAME).exists():
+        raise CkptError(
+            f"{path} belongs to {subject.root}, a step folder whose save never came to its end: it has no manifest",
+            remedy=f"copy {path} to where you need it, and describe the copy",
+        )
     if subject.kind is Kind.PART:
         remedy = f"orz ckpt verify {path}"
         raise UsageError(f"{path} belongs to the checkpoint {subject.root}, whose manifest covers it", remedy=remedy)

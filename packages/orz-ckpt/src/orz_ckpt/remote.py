@@ -13,6 +13,7 @@ import fsspec  # type: ignore[import-untyped]  # it comes without types
 from orz_ckpt.errors import CkptError
 from orz_ckpt.urls import redacted
 from orz_cli.errors import UsageError
+from orz_cli.exits import ExitCode
 
 READ_BYTES: Final = 8 * 1024 * 1024
 _PACKAGES: Final = {
@@ -28,11 +29,15 @@ _PACKAGES: Final = {
     "https": "aiohttp requests",
 }
 """Protocol -> what pip installs for it."""
+_GONE: Final = frozenset({404, 410})
+"""What a server answers that has no such file."""
 _READ_ONLY: Final = frozenset({"http", "https"})
 
 
 class RemoteError(CkptError, OSError):
-    """A store cannot be reached, or refuses."""
+    """A store cannot be reached, or refuses: nothing was concluded."""
+
+    exit_code = ExitCode.INCONCLUSIVE
 
 
 class Remote:
@@ -107,7 +112,8 @@ class Remote:
             self._files.invalidate_cache()
             try:
                 facts = self._files.info(self._path(name))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                _refuse_silent(error)
                 return None
         return int(facts.get("size") or 0) if facts.get("type") == "file" else None
 
@@ -133,7 +139,8 @@ class Remote:
             try:
                 with self._files.open(self._path(name), "rb") as stream:
                     return bytes(stream.read(limit + 1))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                _refuse_silent(error)
                 return None
 
     def write(self, name: str, data: Iterable[Any]) -> None:
@@ -187,6 +194,16 @@ class Remote:
             raise RemoteError(
                 f"{self.at(name)}: {said}", remedy="check the address, the credentials and the network, then try again"
             ) from None
+
+
+def _refuse_silent(error: FileNotFoundError) -> None:
+    """Raise what is behind an error that says that a file is missing, and was no answer of a server that this is so.
+
+    fsspec's files over HTTP say so of a server that cannot be reached, too.
+    """
+    cause = error.__cause__
+    if cause is not None and not isinstance(cause, FileNotFoundError) and getattr(cause, "status", 0) not in _GONE:
+        raise cause
 
 
 def _drop(stream: Any) -> None:

@@ -171,6 +171,8 @@ def _one_model(step: Path) -> Path:
 def _nothing(path: Path) -> NoWeightsError:
     """Say what is there instead of weights."""
     if not path.is_dir():
+        if _format(path.parent) is not None:
+            return NoWeightsError(f"{path} is no file of weights", remedy=f"give its folder: {path.parent}")
         kind = f"a file with the suffix {path.suffix}" if path.suffix else "a file without suffix"
         return NoWeightsError(f"{path} is {kind}, which is no format of weights known here", remedy=f"give {_ACCEPTED}")
     names = sorted(entry.name for entry in path.iterdir() if entry.name != MANIFEST_NAME)

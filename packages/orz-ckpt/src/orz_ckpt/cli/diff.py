@@ -48,6 +48,7 @@ def diff(
     from orz_ckpt.diff.plot import heat_map
     from orz_ckpt.diff.run import diff as compare
     from orz_ckpt.diff.text import diff_tables
+    from orz_ckpt.errors import FormatError, NotComparableError
     from orz_ckpt.sources import open_source
 
     if plot is not None and plot.suffix != _SUFFIX:
@@ -55,7 +56,10 @@ def diff(
             f"--plot {plot.name}: only SVG is drawn",
             remedy=f"give {plot.with_suffix(_SUFFIX)}; browsers turn SVG into PNG",
         )
-    sources = [open_source(path, inert=frozenset(inert or ())) for path in (a, b)]
+    try:
+        sources = [open_source(path, inert=frozenset(inert or ())) for path in (a, b)]
+    except FormatError as error:
+        raise NotComparableError(error.message, remedy=error.remedy) from error
     with shown_progress("comparing") as progress:
         found = compare(*sources, progress=progress)
     if plot is not None:

@@ -12,7 +12,7 @@ from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.space import try_room
 from orz_ckpt.entries import describe
-from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
+from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.manifest import Manifest
 from orz_ckpt.merge.config import untied
@@ -60,7 +60,8 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
 
     Raises:
         CheckpointExistsError: `out` holds something else.
-        CkptError: source and output lie in each other, or another process merges there.
+        OverlapError: source and output lie in each other, or the output in another checkpoint.
+        CkptError: another process merges there.
         StorageFullError: the disk is too small, or became full; finished files are kept for the next run.
         StorageError: the disk refuses.
         UsageError: `options.config` is no model folder.
@@ -241,10 +242,10 @@ def _refuse_overlap(source: Source, out: Path) -> None:
     remedy = "choose a folder beside it"
     if here.is_dir() and there.is_relative_to(here):
         where = "the checkpoint itself" if there == here else f"inside the checkpoint {here}"
-        raise CheckpointExistsError(f"OUT {out} is {where}; nothing was written", remedy=remedy)
+        raise OverlapError(f"OUT {out} is {where}; nothing was written", remedy=remedy)
     around = checkpoint_around(there)
     if around is not None:
         message = f"OUT {out} is inside the checkpoint {around}, which would no longer verify; nothing was written"
-        raise CheckpointExistsError(message, remedy=remedy)
+        raise OverlapError(message, remedy=remedy)
     if here.is_relative_to(there):
-        raise CheckpointExistsError(f"the checkpoint {here} lies inside OUT {out}; nothing was written", remedy=remedy)
+        raise OverlapError(f"the checkpoint {here} lies inside OUT {out}; nothing was written", remedy=remedy)
