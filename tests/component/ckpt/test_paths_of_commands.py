@@ -242,3 +242,25 @@ def test_collect_that_brought_nothing_names_no_next_command(run: Path, tmp_path:
         )
         data[-1] ^= 1
         file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("verify", "model", "--sample", "50%"), "--level sample"),
+        (("verify", "model", "--tag", "x"), "has no tags"),
+        (("merge", "model", "out", "--tag", "x"), "has no tags"),
+        (("inspect", "model", "--tag", "x"), "has no tags"),
+        (("verify", "model", "--inert", "foo"), "MODULE.NAME"),
+        (("merge", "model", "out", "--max-memory", "1"), "--max-memory 4MiB"),
+        (("merge", "model", "out", "--max-shard-size", "5"), "5GB"),
+    ],
+)
+def test_no_option_is_passed_over(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    """An option that means nothing here, or cannot be meant, is refused and not ignored."""
+    monkeypatch.chdir(model.parent)
+    assert 2 == main(["ckpt", *words])
+    assert said in capsys.readouterr().err
+    assert ["model"] == [entry.name for entry in model.parent.iterdir()]

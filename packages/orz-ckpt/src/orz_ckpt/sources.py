@@ -17,6 +17,7 @@ from orz_ckpt.readers import dcp, deepspeed, fsdp, model_folder, peft, torch_mod
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import names_step
 from orz_ckpt.subject import Kind, identify, step_folders
+from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ _ACCEPTED: Final = (
 )
 _RECORDS: Final = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".log", ".md")
 """What lies where a run was driven from, even if its weights went elsewhere."""
+_TAGS: Final = "leave --tag out: it names one of the checkpoints in a folder of DeepSpeed"
 _EVENTS: Final = "events.out.tfevents"
 """How the files of TensorBoard begin."""
 _MAX_RECORDS: Final = 10_000
@@ -106,11 +108,14 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
         NoWeightsError: nothing there is of a known format; it says what is.
         SeveralError: several models are there, and one has to be named.
         FormatError: it is of a format and cannot be read.
+        UsageError: a tag is given of what has none.
         OSError: it cannot be looked at.
     """
     subject = identify(path)
     found = _format(path)
     if found is not None:
+        if tag and found.name != "deepspeed":
+            raise UsageError(f"--tag {tag}: {path} has no tags, being of the format {found.name}", remedy=_TAGS)
         return found.read(path, Asked(tag=tag, inert=inert, dtype=dtype))
     if subject.kind is Kind.RUN:
         raise _run(path)

@@ -18,6 +18,7 @@ from orz_ckpt.cli.options import (
     InertOption,
     JsonOption,
     TagOption,
+    allowed,
     chosen_format,
 )
 from orz_ckpt.urls import path_here
@@ -81,7 +82,7 @@ def convert(
     from orz_ckpt.sources import open_source
 
     chosen = chosen_format(output, as_json=as_json)
-    opened = open_source(source, tag=tag, inert=frozenset(inert or ()), dtype=STORED[dtype])
+    opened = open_source(source, tag=tag, inert=allowed(inert), dtype=STORED[dtype])
     options = Options(dtype=STORED[dtype], config=config)
     with shown_progress("converting") as progress:
         merged = convert_checkpoint(opened, out, Layout(to.value), options, progress=progress)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from orz_ckpt.cli.options import InertOption
+from orz_ckpt.cli.options import InertOption, allowed
 from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
@@ -57,7 +57,7 @@ def diff(
             remedy=f"give {plot.with_suffix(_SUFFIX)}; browsers turn SVG into PNG",
         )
     try:
-        sources = [open_source(path, inert=frozenset(inert or ())) for path in (a, b)]
+        sources = [open_source(path, inert=allowed(inert)) for path in (a, b)]
     except FormatError as error:
         raise NotComparableError(error.message, remedy=error.remedy) from error
     with shown_progress("comparing") as progress:

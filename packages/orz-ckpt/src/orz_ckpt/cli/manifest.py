@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from orz_ckpt.cli.options import InertOption, TagOption
+from orz_ckpt.cli.options import InertOption, TagOption, allowed
 from orz_ckpt.urls import path_here
 
 
@@ -41,7 +41,7 @@ def manifest(
     from orz_cli.findings import Status
 
     with shown_progress("hashing") as progress:
-        done = describe_folder(path, sha256=sha256, tag=tag, inert=frozenset(inert or ()), progress=progress)
+        done = describe_folder(path, sha256=sha256, tag=tag, inert=allowed(inert), progress=progress)
     if as_json:
         sys.stdout.write(json.dumps(done.to_json(), indent=2) + "\n")
     elif done.manifest is not None:

@@ -18,6 +18,7 @@ from orz_ckpt.cli.options import (
     InertOption,
     JsonOption,
     TagOption,
+    allowed,
     chosen_format,
 )
 from orz_ckpt.cli.output import write_judged
@@ -55,8 +56,11 @@ def verify(
     ] = None,
     tag: TagOption = "",
     sample: Annotated[
-        str, typer.Option(metavar="SHARE", help="How much `--level sample` reads, as 1% or 0.01.")
-    ] = "1%",
+        str | None,
+        typer.Option(
+            metavar="SHARE", help="How much `--level sample` reads, as 1% or 0.01; 1% by default.", show_default=False
+        ),
+    ] = None,
     output: FormatOption = Format.TEXT,
     *,
     as_json: JsonOption = False,
@@ -79,7 +83,9 @@ def verify(
     With --ray or --hosts each node verifies what lies on its own disk, and what all have together gives the verdict:
     a node that does not answer leaves it open (exit 3).
     """
-    asked = _Asked(level=level, sample=_share(sample), require_manifest=require_manifest, inert=frozenset(inert or ()))
+    asked = _Asked(level=level, sample=_share(sample or "1%"), require_manifest=require_manifest, inert=allowed(inert))
+    if sample is not None and level is not Level.SAMPLE:
+        raise UsageError(f"--sample {sample} means nothing to --level {level}", remedy="give --level sample, too")
     chosen = chosen_format(output, as_json=as_json)
     severity = Severity(fail_on.value)
     if ray is None and hosts is None:

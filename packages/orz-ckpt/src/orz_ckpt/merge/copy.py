@@ -39,6 +39,8 @@ _SPARE: Final = 2
 """Buffers beyond one a worker: filled chunks that wait to be hashed."""
 _TILE_BYTES: Final = 512 * 1024
 """Read and cast at once; it stays in a core's own cache."""
+LEAST_BYTES: Final = SCRATCH_BYTES + _TILE_BYTES + 2 * _LEAST_CHUNK
+"""Of one worker with two buffers: less memory is not enough."""
 _SCATTERED_BYTES: Final = 4 * 1024 * 1024
 """Read at once of a tensor whose elements do not lie in order: larger reads are fewer. Only such tensors need it."""
 
