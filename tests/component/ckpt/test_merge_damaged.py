@@ -187,3 +187,12 @@ def test_nan_is_told(judged: Json, model: Path, tmp_path: Path) -> None:
     assert (0, [("warn", "not_finite", name)]) == (code, found(document))
     assert 1 == judged("merge", model, tmp_path / "strict", "--fail-on", "warn")[0]
     assert 1 == judged("verify", tmp_path / "out")[0]
+
+
+def test_a_place_where_nothing_can_be_made(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Why it cannot be is said, and nothing of free space, which is not the matter."""
+    assert 1 == main(["ckpt", "merge", str(model), "/proc/merged"])
+    said = capsys.readouterr().err
+
+    assert "/proc/merged was not merged: No such file or directory" in said
+    assert "are free" not in said

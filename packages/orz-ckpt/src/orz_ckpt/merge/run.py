@@ -224,9 +224,9 @@ class _Merge:
         kept = f"; what is finished stays in {self._folder}" if self._folder.is_dir() else ""
         reason = error.strerror or str(error)
         place = f" ({error.filename})" if error.filename else ""
+        room = f". It needs {needed:,} bytes, {'an unknown number' if free is None else f'{free:,}'} are free"
         return kind(
-            f"{self._out} was not merged: {reason}{place}. It needs {needed:,} bytes,"
-            f" {'an unknown number' if free is None else f'{free:,}'} are free{kept}",
+            f"{self._out} was not merged: {reason}{place}{room if full else ''}{kept}",
             remedy="free some space, then run the same command again: it goes on where it stopped"
             if full
             else f"check that this user may write to {self._out.parent}, and that the disk is in order",
