@@ -142,3 +142,33 @@ def test_folder_that_is_not_writable(
     said = capsys.readouterr()
     assert (1, True) == (code, "manifest.json cannot be written: Permission denied" in said.err), said
     assert 5 == len(list(path.iterdir()))
+
+
+@pytest.mark.parametrize("left", [0, 5, 60, 200, 2000, -3])
+def test_torn_manifest_of_a_foreign_folder(model: Path, left: int) -> None:
+    """Wherever a manifest was cut off, `verify` says so: the folder has one, and it tells nothing any more."""
+    assert 0 == main(["ckpt", "manifest", str(model)])
+    file = model / "manifest.json"
+    file.write_bytes(file.read_bytes()[:left])
+
+    for path in (model, model / SHARD):
+        (found,) = (entry for entry in verify(path).findings if entry.code.startswith("manifest_"))
+        assert "manifest_torn" == found.code
+        assert "move this file away" in found.remedy
+
+
+@pytest.mark.parametrize(("text", "code"), [(b"{}", "manifest_invalid"), (b"\0" * 300, "manifest_torn")])
+def test_manifest_that_says_nothing(model: Path, text: bytes, code: str) -> None:
+    """What a full disk or a power cut leaves of a manifest is an error, too."""
+    (model / "manifest.json").write_bytes(text)
+
+    assert {code} == {entry.code for entry in verify(model).findings if entry.code.startswith("manifest_")}
+    assert 1 == main(["ckpt", "verify", str(model)])
+
+
+def test_manifest_of_another_program(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no error and covers nothing; where one of ours is asked for, what to do with it is said."""
+    (model / "manifest.json").write_text('{"name": "a web page"}', encoding="utf-8")
+    assert 0 == main(["ckpt", "verify", str(model)])
+    assert 1 == main(["ckpt", "verify", str(model), "--require-manifest"])
+    assert f"move {model / 'manifest.json'} away" in capsys.readouterr().out

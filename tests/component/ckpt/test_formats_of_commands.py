@@ -94,3 +94,11 @@ def test_a_failure_in_each_format(tmp_path: Path, call: Call) -> None:
     assert "title=orz ckpt%3A nothing_located" in document
     code, document = call(*words, "--format", "sarif")
     assert (1, "nothing_located") == (code, json.loads(document)["runs"][0]["results"][0]["ruleId"])
+
+
+def test_inspect_has_the_formats_too(model: Path, call: Call) -> None:
+    """What the readers find decides in every format."""
+    (model / "model.safetensors.index.json").write_text("{", encoding="utf-8")
+    for option in ("--json", "--format=junit", "--format=sarif", "--format=github"):
+        code, document = call("inspect", str(model), option)
+        assert (1, True) == (code, bool(document))

@@ -96,9 +96,9 @@ def test_merge_exit_codes(orz: Orz, model: Path, step: Path, tmp_path: Path) -> 
         (2, orz("merge", model, out, "--max-shard-size", "0")),
         (2, orz("merge", model, out, "--config", tmp_path / "empty")),
         (2, orz("merge", step, out)),
+        (2, orz("merge", model, model / "inside")),
         (3, orz("merge", tmp_path / "empty", out)),
         (1, orz("merge", model, tmp_path / "taken")),
-        (1, orz("merge", model, model / "inside")),
     ]
 
     for code, run in cases:

@@ -114,7 +114,16 @@ def test_merged_is_the_original(
     plan = make_plan(source, max_shard_bytes=shard)
     copied: list[str] = []
     limits = Budget(workers=workers, buffers=workers + 1, chunk_bytes=chunk)
-    copy(out, plan.files, limits, finished=lambda file: copied.append(file.file.name), progress=lambda _: None)
+    with Files() as sources:
+        copy(
+            out,
+            plan.files,
+            limits,
+            sources=sources,
+            look=lambda *_: None,
+            finished=lambda file: copied.append(file.file.name),
+            progress=lambda _: None,
+        )
 
     assert [file.name for file in plan.files] == copied
     merged: dict[str, NDArray[Any]] = {}

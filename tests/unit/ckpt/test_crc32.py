@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from orz_ckpt.disk import crc32 as module
-from orz_ckpt.disk.crc32 import crc32
+from orz_ckpt.disk.crc32 import crc32, joined
+from orz_ckpt.formats.archive import Record
+from orz_ckpt.merge.record_sums import SummedFiles
 
 pytestmark = pytest.mark.unit
 
@@ -23,3 +26,24 @@ def test_sum_of_parts(monkeypatch: pytest.MonkeyPatch, cores: int, length: int, 
     monkeypatch.setattr(module, "_CORES", cores)
 
     assert zlib.crc32(DATA[:length], begin) == crc32(DATA[:length], begin)
+
+
+def test_two_sums_are_joined() -> None:
+    """The sum of a whole follows from those of its two parts, wherever it is cut."""
+    for cut in (0, 1, 4097, len(DATA)):
+        assert zlib.crc32(DATA) == joined(zlib.crc32(DATA[:cut]), zlib.crc32(DATA[cut:]), len(DATA) - cut)
+
+
+def test_sums_of_records_out_of_ranges(tmp_path: Path) -> None:
+    """Ranges in any order, with gaps, or read twice: each record's sum is that of its bytes in the file."""
+    path = tmp_path / "archive"
+    path.write_bytes(DATA)
+    records = [
+        Record(name=f"{a}", offset=a, nbytes=b - a, crc32=0) for a, b in ((30, 5000), (5040, 9000), (9010, 9020))
+    ]
+    with SummedFiles([path]) as files:
+        for begin, end in ((4000, 4500), (30, 100), (100, 200), (5040, 6000), (5500, 9000), (12, 20)):
+            files.read_into(path, memoryview(bytearray(end - begin)), begin)
+        sums = files.crc32s(path, records)
+
+    assert {record.name: zlib.crc32(DATA[record.offset : record.end]) for record in records} == sums

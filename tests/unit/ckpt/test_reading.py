@@ -11,7 +11,7 @@ from blake3 import blake3
 from safetensors.numpy import save_file
 
 from orz_ckpt.disk.reading import NONE_YET, PIECE_BYTES, read_once
-from orz_ckpt.entries import entry_of
+from orz_ckpt.entries import entry_of, read_entry
 from orz_ckpt.formats.safetensors import read_header
 from orz_ckpt.manifest import CHUNK_BYTES, FileEntry, Manifest, ManifestError, dumps, loads
 
@@ -49,8 +49,10 @@ def test_entries(large: Path, tmp_path: Path) -> None:
     save_file({"w": np.zeros(CHUNK_BYTES // 4 + 1, np.float32)}, tmp_path / "w.safetensors")
 
     assert (3, 0) == tuple(len(entry_of(path).chunks) for path in (large, tmp_path / "small.bin"))
-    assert (0, 2) == tuple(len(entry_of(tmp_path / "w.safetensors", chunks=chunks).chunks) for chunks in (False, True))
-    assert hashlib.sha256(b"x").hexdigest() == entry_of(tmp_path / "small.bin", sha256=True).sha256
+    assert (0, 2) == tuple(
+        len(read_entry(tmp_path / "w.safetensors", chunks=chunks)[0].chunks) for chunks in (False, True)
+    )
+    assert hashlib.sha256(b"x").hexdigest() == read_entry(tmp_path / "small.bin", sha256=True)[0].sha256
 
 
 def test_some_tensors(tmp_path: Path) -> None:

@@ -8,25 +8,33 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from orz_ckpt import __version__
+from orz_ckpt.checks.checksums import check_records
+from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.disk.durable import sync_folder, write_synced
 from orz_ckpt.disk.folder import plain_files
-from orz_ckpt.entries import MAX_THREADS, entry_of
+from orz_ckpt.entries import MAX_THREADS, read_entry
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError
 from orz_ckpt.examine.weights import weights_in
 from orz_ckpt.findings import CkptFinding, Level, conclude
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
+from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
+from orz_ckpt.readers.dcp.contents import archives_by_file, contents_of_archives
 from orz_ckpt.steps import step_named
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
-from orz_cli.findings import Status, to_json
+from orz_cli.findings import Severity, Status, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from orz_ckpt.disk.reading import Reading
+    from orz_ckpt.formats.torch_contents import TorchContents
     from orz_ckpt.manifest import FileEntry
+    from orz_ckpt.readers.dcp.metadata import Archive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +77,7 @@ def describe_folder(
     inert: frozenset[str] = frozenset(),
     progress: Progress | None = None,
 ) -> Described:
-    """Write `manifest.json` into the folder `path`, unless what is there is broken.
+    """Write `manifest.json` into the folder `path`, unless what is there is broken or damaged.
 
     Args:
         path: a folder with weights, of any format.
@@ -89,8 +97,11 @@ def describe_folder(
     _refuse(path)
     quick = verify(path, level=Level.QUICK, tag=tag, inert=inert)
     if quick.status() is not Status.OK:
-        return Described(path=path, manifest=None, findings=quick.findings)
-    manifest = _manifest(path, sha256=sha256, tag=tag, inert=inert, progress=progress or Silent())
+        return Described(path=path, manifest=None, findings=_without_hint(quick.findings))
+    files, damage = _files(path, sha256=sha256, inert=inert, progress=progress or Silent())
+    if damage:
+        return Described(path=path, manifest=None, findings=(*_without_hint(quick.findings), *damage))
+    manifest = _manifest(path, files, tag=tag, inert=inert)
     pending = path / f".{MANIFEST_NAME}.{manifest.attempt}"
     try:
         try:
@@ -102,8 +113,7 @@ def describe_folder(
     except OSError as error:
         remedy = "check that this user may write to the folder, and that the disk has room"
         raise StorageError(f"{path / MANIFEST_NAME} cannot be written: {error.strerror}", remedy=remedy) from error
-    notes = tuple(entry for entry in quick.findings if entry.code != "no_manifest")
-    return Described(path=path, manifest=manifest, findings=notes)
+    return Described(path=path, manifest=manifest, findings=_without_hint(quick.findings))
 
 
 def _refuse(path: Path) -> None:
@@ -112,6 +122,11 @@ def _refuse(path: Path) -> None:
         raise UsageError(f"{path} is a file", remedy=f"give its folder: {path.parent}")
     if subject.kind is Kind.RUN:
         raise UsageError(f"{path} is a run, whose checkpoints have manifests of their own", remedy="give a folder")
+    if subject.kind is Kind.PART and not (subject.root / MANIFEST_NAME).exists():
+        raise CkptError(
+            f"{path} belongs to {subject.root}, a step folder whose save never came to its end: it has no manifest",
+            remedy=f"copy {path} to where you need it, and describe the copy",
+        )
     if subject.kind is Kind.PART:
         remedy = f"orz ckpt verify {path}"
         raise UsageError(f"{path} belongs to the checkpoint {subject.root}, whose manifest covers it", remedy=remedy)
@@ -125,12 +140,35 @@ def _refuse(path: Path) -> None:
         )
 
 
-def _manifest(path: Path, *, sha256: bool, tag: str, inert: frozenset[str], progress: Progress) -> Manifest:
+def _without_hint(findings: Iterable[CkptFinding]) -> tuple[CkptFinding, ...]:
+    """Leave out that there is no manifest: whoever writes one knows."""
+    return tuple(entry for entry in findings if entry.code != "no_manifest")
+
+
+def _files(
+    path: Path, *, sha256: bool, inert: frozenset[str], progress: Progress
+) -> tuple[dict[str, FileEntry], list[CkptFinding]]:
+    """Read every file once; return its entry, and which records of archives have other bytes than their checksums."""
     files = [(name, file) for name, file in plain_files(path) if not name.startswith(f"{PRIVATE_DIR}/")]
     progress.add_total(sum(file.stat().st_size for _, file in files))
+    archives: dict[Path, list[Archive]] = {}
+    for folder in {file.parent for _, file in files if file.suffix == DCP_SUFFIX}:
+        archives |= archives_by_file(folder, inert=inert)
+
+    def read(file: Path) -> tuple[FileEntry, list[CkptFinding]]:
+        found = (
+            contents_of_archives(file, archives[file], inert=inert) if file in archives else check_torch(file, inert)
+        )
+        entry, reading = _read(file, found[0], sha256=sha256, progress=progress)
+        return entry, list(check_records(file, found[0], reading.crc32s)) if found[0] else []
+
     with ThreadPoolExecutor(max_workers=MAX_THREADS) as pool:
-        entries = pool.map(lambda named: _entry(named[1], sha256=sha256, progress=progress), files)
-        described = dict(zip((name for name, _ in files), entries, strict=True))
+        reads = list(pool.map(lambda named: read(named[1]), files))
+    damage = [entry for _, found in reads for entry in found if entry.severity is Severity.ERROR]
+    return {name: entry for (name, _), (entry, _) in zip(files, reads, strict=True)}, damage
+
+
+def _manifest(path: Path, files: dict[str, FileEntry], *, tag: str, inert: frozenset[str]) -> Manifest:
     source = weights_in(path, tag=tag, inert=inert).source
     step = source.step if source is not None and source.step is not None else step_named(str(path.resolve()))
     return Manifest(
@@ -138,14 +176,14 @@ def _manifest(path: Path, *, sha256: bool, tag: str, inert: frozenset[str], prog
         attempt=new_attempt(),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         writer=f"orz-ckpt {__version__}",
-        files=described,
+        files=files,
         meta={"source": {"format": source.format if source else "hf", "step": step}},
     )
 
 
-def _entry(file: Path, *, sha256: bool, progress: Progress) -> FileEntry:
+def _read(file: Path, archive: TorchContents | None, *, sha256: bool, progress: Progress) -> tuple[FileEntry, Reading]:
     try:
-        return entry_of(file, chunks=True, sha256=sha256, progress=progress.advance)
+        return read_entry(file, archive, chunks=True, sha256=sha256, progress=progress.advance)
     except CkptError:
         raise
     except OSError as error:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from orz_ckpt.disk.reading import Reading
     from orz_ckpt.formats.safetensors import Header
+    from orz_ckpt.formats.torch_contents import TorchContents
 
 MAX_THREADS: Final = min(4, os.cpu_count() or 1)
 
@@ -61,13 +63,29 @@ def holds(folder: Path, files: Mapping[str, FileEntry]) -> bool:
         return all(pool.map(same, files))
 
 
-def entry_of(
-    path: Path, *, chunks: bool = False, sha256: bool = False, progress: Callable[[int], None] | None = None
-) -> FileEntry:
+def entry_of(path: Path) -> FileEntry:
     """Flush one file and return its size and digest, and where its tensors lie if it holds any.
+
+    Raises:
+        FormatError: it is a broken safetensors file.
+        OSError: it could not be written to the disk, or read.
+    """
+    return read_entry(path)[0]
+
+
+def read_entry(
+    path: Path,
+    archive: TorchContents | None = None,
+    *,
+    chunks: bool = False,
+    sha256: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[FileEntry, Reading]:
+    """Flush one file, read it once, and return its entry and what was read.
 
     Args:
         path: the file.
+        archive: what it holds, where it is of torch: the CRC-32 of each of its records is taken, too.
         chunks: list the digests of its chunks although those of its tensors are there. Where there are none, those
             of its chunks always are: each byte is hashed twice at most by a save.
         sha256: take its SHA-256, too.
@@ -81,15 +99,22 @@ def entry_of(
     header = read_header(path) if path.suffix == SUFFIX else None
     chunked = (chunks or header is None) and path.stat().st_size > CHUNK_BYTES
     reading = read_once(
-        path, header, tensor_digests=header is not None, chunks=chunked, sha256=sha256, progress=progress
+        path,
+        header or archive,
+        records=archive.records if archive else (),
+        tensor_digests=header is not None,
+        chunks=chunked,
+        sha256=sha256,
+        progress=progress,
     )
-    return FileEntry(
+    entry = FileEntry(
         size=reading.size,
         digest=reading.digest,
         tensors=None if header is None else _entries(header, reading.tensor_digests),
         chunks=reading.chunks,
         sha256=reading.sha256,
     )
+    return entry, reading
 
 
 def _entries(header: Header, digests: Mapping[str, str]) -> dict[str, TensorEntry]:

@@ -30,6 +30,12 @@ class CheckpointExistsError(CkptError, FileExistsError):
     """A committed checkpoint with other content is already there."""
 
 
+class OverlapError(CheckpointExistsError):
+    """What is to be written lies inside what is read, around it, or in a checkpoint that it would make unsound."""
+
+    exit_code = ExitCode.USAGE
+
+
 class StorageError(CkptError, OSError):
     """Writing a checkpoint failed; nothing of it was left behind.
 

@@ -12,7 +12,7 @@ from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.inventory import CHECKPOINTS_DIR, Checkpoint, list_checkpoints
 from orz_ckpt.sources import open_source, roles_in
 from orz_ckpt.subject import Kind, identify
-from orz_cli.findings import Status, to_json
+from orz_cli.findings import Severity, Status, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,14 +89,14 @@ class Inspection:
         """What the readers found."""
         return tuple(entry for model in self.models for entry in model.source.findings)
 
-    def status(self) -> Status:
+    def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""
-        return conclude(self.findings)
+        return conclude(self.findings, fail_on)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
         """Return the JSON object that all judging commands share, with this command's own keys behind."""
         return to_json(
-            self.status(),
+            self.status(fail_on),
             self.findings,
             path=str(self.path),
             kind=self.kind,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import fsspec  # type: ignore[import-untyped]  # it comes without types
 
 from orz_ckpt.errors import CkptError
+from orz_ckpt.urls import redacted
 from orz_cli.errors import UsageError
+from orz_cli.exits import ExitCode
 
 READ_BYTES: Final = 8 * 1024 * 1024
-_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
 _PACKAGES: Final = {
     "memory": "fsspec",
     "s3": "s3fs",
@@ -29,40 +29,17 @@ _PACKAGES: Final = {
     "https": "aiohttp requests",
 }
 """Protocol -> what pip installs for it."""
+_GONE: Final = frozenset({404, 410})
+"""What a server answers that has no such file."""
 _READ_ONLY: Final = frozenset({"http", "https"})
 _WITH_FOLDERS: Final = frozenset({"hdfs"})
 """Protocols where a folder has to be made before a file can be in it; in an object store that would make a bucket."""
 
 
 class RemoteError(CkptError, OSError):
-    """A store cannot be reached, or refuses."""
+    """A store cannot be reached, or refuses: nothing was concluded."""
 
-
-def is_url(text: str) -> bool:
-    """Return whether `text` is a URL and no path of this machine; `file://` is a URL, too."""
-    return _URL.fullmatch(text) is not None or "::" in text
-
-
-def local_path(text: str) -> Path | None:
-    """Return the path that `text` names on this machine, None where it is on another."""
-    if not is_url(text):
-        return Path(text)
-    parts = urlsplit(text)
-    if parts.scheme != "file" or "::" in text:
-        return None
-    if parts.netloc not in {"", "localhost"}:
-        raise UsageError(
-            f"{redacted(text)}: file:// has three slashes before a path", remedy=f"file:///{parts.netloc}..."
-        )
-    return Path(unquote(parts.path))
-
-
-def redacted(url: str) -> str:
-    """Return `url` without what may be a secret: user, password, query and fragment."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    hidden = "***@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{hidden}{host}{parts.path}{'?***' if parts.query or parts.fragment else ''}"
+    exit_code = ExitCode.INCONCLUSIVE
 
 
 class Remote:
@@ -138,7 +115,8 @@ class Remote:
             self._files.invalidate_cache()
             try:
                 facts = self._files.info(self._path(name))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                _refuse_silent(error)
                 return None
         return int(facts.get("size") or 0) if facts.get("type") == "file" else None
 
@@ -164,7 +142,8 @@ class Remote:
             try:
                 with self._files.open(self._path(name), "rb") as stream:
                     return bytes(stream.read(limit + 1))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                _refuse_silent(error)
                 return None
 
     def write(self, name: str, data: Iterable[Any]) -> None:
@@ -219,6 +198,16 @@ class Remote:
             raise RemoteError(
                 f"{self.at(name)}: {said}", remedy="check the address, the credentials and the network, then try again"
             ) from None
+
+
+def _refuse_silent(error: FileNotFoundError) -> None:
+    """Raise what is behind an error that says that a file is missing, and was no answer of a server that this is so.
+
+    fsspec's files over HTTP say so of a server that cannot be reached, too.
+    """
+    cause = error.__cause__
+    if cause is not None and not isinstance(cause, FileNotFoundError) and getattr(cause, "status", 0) not in _GONE:
+        raise cause
 
 
 def _drop(stream: Any) -> None:

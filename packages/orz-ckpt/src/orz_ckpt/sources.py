@@ -5,6 +5,8 @@ A new format is one line in `FORMATS`: a module in `orz_ckpt.readers` with `reco
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +17,7 @@ from orz_ckpt.readers import dcp, deepspeed, fsdp, model_folder, peft, torch_mod
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import names_step
 from orz_ckpt.subject import Kind, identify, step_folders
+from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +31,11 @@ _ACCEPTED: Final = (
 )
 _RECORDS: Final = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".log", ".md")
 """What lies where a run was driven from, even if its weights went elsewhere."""
+_TAGS: Final = "leave --tag out: it names one of the checkpoints in a folder of DeepSpeed"
+_EVENTS: Final = "events.out.tfevents"
+"""How the files of TensorBoard begin."""
+_MAX_RECORDS: Final = 10_000
+"""So many records without a weight between them: there are none."""
 _MAX_NAMED: Final = 5
 _HALVES: Final = ("BF16", "F16")
 
@@ -100,11 +108,14 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
         NoWeightsError: nothing there is of a known format; it says what is.
         SeveralError: several models are there, and one has to be named.
         FormatError: it is of a format and cannot be read.
+        UsageError: a tag is given of what has none.
         OSError: it cannot be looked at.
     """
     subject = identify(path)
     found = _format(path)
     if found is not None:
+        if tag and found.name != "deepspeed":
+            raise UsageError(f"--tag {tag}: {path} has no tags, being of the format {found.name}", remedy=_TAGS)
         return found.read(path, Asked(tag=tag, inert=inert, dtype=dtype))
     if subject.kind is Kind.RUN:
         raise _run(path)
@@ -165,13 +176,15 @@ def _one_model(step: Path) -> Path:
 def _nothing(path: Path) -> NoWeightsError:
     """Say what is there instead of weights."""
     if not path.is_dir():
+        if _format(path.parent) is not None:
+            return NoWeightsError(f"{path} is no file of weights", remedy=f"give its folder: {path.parent}")
         kind = f"a file with the suffix {path.suffix}" if path.suffix else "a file without suffix"
         return NoWeightsError(f"{path} is {kind}, which is no format of weights known here", remedy=f"give {_ACCEPTED}")
     names = sorted(entry.name for entry in path.iterdir() if entry.name != MANIFEST_NAME)
     if not names:
         return NoWeightsError(f"{path} is empty", remedy=_search(path))
     shown = ", ".join(ascii(name)[1:-1] for name in names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
-    if all(name.endswith(_RECORDS) for name in names):
+    if _only_records(path):
         return NoWeightsError(
             f"{path} holds no weights, only records: {shown}. The weights were written elsewhere: to another node,"
             " or below another working directory",
@@ -180,5 +193,17 @@ def _nothing(path: Path) -> NoWeightsError:
     return NoWeightsError(f"{path} holds no weights in a format known here: {shown}", remedy=f"give {_ACCEPTED}")
 
 
+def _only_records(path: Path) -> bool:
+    """Return whether what lies in a folder and below is what a run writes where it was driven from: no weights."""
+    seen = 0
+    for _, _, names in os.walk(path):
+        if not all(name.endswith(_RECORDS) or name.startswith(_EVENTS) for name in names):
+            return False
+        seen += len(names)
+        if seen > _MAX_RECORDS:
+            break
+    return True
+
+
 def _search(path: Path) -> str:
-    return f"search for them: orz ckpt locate {path}"
+    return f"search for them: orz ckpt locate {shlex.quote(str(path))}"

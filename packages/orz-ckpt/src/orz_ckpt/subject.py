@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -12,11 +14,13 @@ from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.steps import final_name, names_step
+from orz_ckpt.strict_json import JsonError, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OURS: Final = (b'"root_sha256"', b'"manifest_sha256"')
+_OURS: Final = re.compile(rb'"root_sha256"|"manifest_sha256"|\A\s*\{\s*"attempt"\s*:')
+"""The digests at the end of a manifest, or the key that it begins with: one that was cut off has that alone."""
 _LEVELS_UP: Final = 4
 _PEEK_BYTES: Final = 64 * 1024
 
@@ -86,6 +90,22 @@ def is_checkpoint(folder: Path) -> bool:
     )
 
 
+def checkpoint_around(path: Path) -> Path | None:
+    """Return the checkpoint that `path`, which need not be there yet, lies in: a new file in it would make it unsound.
+
+    Raises:
+        OSError: a folder around it cannot be looked at.
+    """
+    for folder in path.absolute().parents:
+        if (
+            folder.is_dir()
+            and folder.name
+            and (_is_named_like_one(folder) or _has_our_manifest(folder, or_a_torn_one=False))
+        ):
+            return folder
+    return None
+
+
 def is_in_flight(folder: Path) -> bool:
     """Return whether `folder` is a save that is going on or was cut off."""
     return final_name(folder.name) is not None
@@ -101,32 +121,54 @@ def _is_named_like_one(folder: Path) -> bool:
     return step_of(folder) is not None or is_in_flight(folder)
 
 
-def _has_our_manifest(folder: Path) -> bool:
-    """Other programs also write a `manifest.json`; ours is known by its digests, even when it is torn."""
+def _has_our_manifest(folder: Path, *, or_a_torn_one: bool = True) -> bool:
+    """Other programs also write a `manifest.json`; ours is known by its digests, even when it is torn.
+
+    Of one that is torn so early that nothing tells, or is empty, nobody says whose it was. Beside weights it counts
+    as ours: to take it for another program's would be to say that all is well.
+    """
     file = folder / MANIFEST_NAME
     if not file.is_file():
         return False
     with open_plain(file) as stream:
+        size = file.stat().st_size
         data = stream.read(_PEEK_BYTES)
-        stream.seek(max(0, file.stat().st_size - _PEEK_BYTES))
-        data += stream.read(_PEEK_BYTES)
-    return marks_ours(data)
+        stream.seek(max(0, size - _PEEK_BYTES))
+        data += stream.read(_PEEK_BYTES) if size > _PEEK_BYTES else b""
+    return marks_ours(data) or (or_a_torn_one and size <= _PEEK_BYTES and _says_nothing(data))
+
+
+def _says_nothing(data: bytes) -> bool:
+    """Return whether a whole file is empty, cut off, or an object without keys."""
+    try:
+        return parse(data) == {}
+    except JsonError:
+        return True
 
 
 def marks_ours(data: bytes) -> bool:
     """Return whether the bytes of a `manifest.json`, or a part of them, are of one that this package wrote."""
-    return any(mark in data for mark in _OURS)
+    return _OURS.search(data) is not None
 
 
 def _checkpoint_around(path: Path) -> Path | None:
-    for folder in list(path.parents)[:_LEVELS_UP]:
-        if folder.is_dir() and folder.name and (_is_named_like_one(folder) or _has_our_manifest(folder)):
+    for level, folder in enumerate(list(path.parents)[:_LEVELS_UP]):
+        if (
+            folder.is_dir()
+            and folder.name
+            and (_is_named_like_one(folder) or _has_our_manifest(folder, or_a_torn_one=level == 0))
+        ):
             return folder
     return None
+
+
+def _other_node(path: Path) -> str:
+    locate = f"orz ckpt locate {shlex.quote(str(path))} --ray"
+    return f"check the path; a run may have saved there on another node: {locate}"
 
 
 def _missing(path: Path) -> MissingPathError:
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
-    remedy = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+    remedy = f"did you mean {path.parent / near[0]}?" if near else _other_node(path)
     return MissingPathError(f"{path} does not exist", remedy=remedy)

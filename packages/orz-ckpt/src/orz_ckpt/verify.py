@@ -23,6 +23,7 @@ from orz_ckpt.examine.weights import Weights, weights_in
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.report.words import count
 from orz_ckpt.sources import numbered_steps, open_source, roles_in
 from orz_ckpt.strict_json import is_size
@@ -245,7 +246,9 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
     report = _report(subject, how, files, [held] if held.recognised else [], {})
     if how.require_manifest:
         message = "there is no manifest, and --require-manifest was given"
-        note = finding("manifest_required", message, remedy=f"orz ckpt manifest {path}", path=path)
+        foreign = f"move {path / MANIFEST_NAME} away, which another program wrote, then "
+        remedy = f"{foreign if (path / MANIFEST_NAME).exists() else ''}orz ckpt manifest {path}"
+        note = finding("manifest_required", message, remedy=remedy, path=path)
     else:
         note = finding("no_manifest", "there is no manifest: whether bytes changed cannot be told", path=path)
     findings = (*_causes(held.findings, report.findings), *report.findings, note)

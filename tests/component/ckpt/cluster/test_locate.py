@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from rich.console import Console
 from safetensors.numpy import save_file
 
 from orz_ckpt.cluster.fleet import Here
 from orz_ckpt.cluster.locate import Location, locate
+from orz_ckpt.cluster.locate_text import locate_text
 from orz_ckpt.node.scan import scan
 from orz_ckpt.storage import stage
 from orz_cli.findings import Status
+from orz_cli.main import main
 
 pytestmark = pytest.mark.component
 
@@ -216,3 +219,64 @@ def test_json(run: Path) -> None:
     assert 3 == len(answer["pieces"])
     assert {"path", "nodes", "step", "kind", "files", "bytes", "complete", "committed"} <= set(answer["pieces"][0])
     assert answer["command"].startswith("orz ckpt verify ")
+
+
+def test_a_step_folder_without_weights(alone: Path) -> None:
+    """A step that holds config.json alone, as on the head of a cluster, is no find and nothing to verify."""
+    policy = alone / "work" / "run" / "checkpoints" / "step_000050" / "policy"
+    policy.mkdir(parents=True)
+    (policy / "config.json").write_text("{}")
+    found = find("run")
+
+    assert (["nothing_located"], "") == (errors(found), found.command)
+    assert f"{policy.parent} is there and holds none" in found.findings[0].message
+    assert "--ray" in found.findings[0].remedy
+
+
+def test_an_uncommitted_step(run: Path) -> None:
+    """Weights of which no manifest and no record says whether they are all: no pass, if they are the newest."""
+    (run / "checkpoints" / "step_000030" / "manifest.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step_000030" / ".orz")
+    assert ["uncommitted"] == errors(find(run))
+    shutil.rmtree(run / "checkpoints" / "step_000030")
+    assert Status.OK == find(run).status()
+
+
+@pytest.mark.parametrize("left", [0, 7, -1])
+def test_a_torn_file_of_weights(alone: Path, left: int) -> None:
+    """An empty file, and one that ends before its header says, are as good as missing."""
+    folder = weights(alone / "work" / "run" / "iter5" / "policy")
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:left])
+    found = find("run")
+
+    assert (["pieces_incomplete"], False) == (errors(found), found.groups[0].complete)
+    assert ["model.safetensors"] == found.groups[0].missing
+
+
+def test_pieces_that_are_whole_lack_nothing(run: Path) -> None:
+    """In JSON, too: a role's folder with weights in it is there."""
+    assert [(True, [])] * 3 == [(piece["complete"], piece["missing"]) for piece in find(run).to_json()["pieces"]]
+
+
+def test_other_runs_are_no_answer(alone: Path) -> None:
+    """Where nothing of a name is found, no command is given for what is, and copies under way are no runs."""
+    for number in range(15):
+        weights(alone / "home" / "other" / f"checkpoint-{number}")
+    weights(alone / "home" / ".ct.orz-copy" / "files")
+    found = find("none")
+    console = Console(width=200, record=True)
+    console.print(locate_text(found))
+    text = console.export_text()
+
+    assert (15, "") == (len(found.groups), found.command)
+    assert (False, True) == ("checkpoint-4 " in text, "checkpoint-14 " in text)
+    assert "and 5 other checkpoints" in text
+
+
+def test_a_file_is_no_run(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of weights that is there is not looked for on all nodes."""
+    file = weights(alone / "work" / "run") / "model.safetensors"
+
+    assert 2 == main(["ckpt", "locate", str(file)])
+    assert f"orz ckpt verify {file}" in capsys.readouterr().err

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _OLDER = "use an older checkpoint; `orz ckpt verify RUN` names the newest good one"
+_AGAIN = (
+    "copy the folder again from where it came from; or move this file away, make sure that the weights are right, and"
+    " write a new one: `orz ckpt manifest PATH`"
+)
 
 
 def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
@@ -54,10 +58,11 @@ def _uncommitted(root: Path) -> CkptFinding:
 
 def _broken(path: Path, error: ManifestError) -> CkptFinding:
     message = str(error).removeprefix(f"{path}: ")
+    older = _OLDER if step_of(path.parent) is not None else _AGAIN
     if isinstance(error, TornManifestError):
-        return finding("manifest_torn", message, remedy=_OLDER, path=path)
+        return finding("manifest_torn", message, remedy=older, path=path)
     if isinstance(error, NewerManifestError):
         return finding("manifest_newer", message, remedy="python -m pip install --upgrade orz-ckpt", path=path)
     if isinstance(error, UnsafePathError):
         return finding("path_escapes", message, remedy="do not load this checkpoint", path=path)
-    return finding("manifest_invalid", message, remedy=_OLDER, path=path)
+    return finding("manifest_invalid", message, remedy=older, path=path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.files import READ_AGAIN
@@ -65,7 +66,12 @@ def _check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator
         yield finding("shapes_not_checked", message, path=folder.path)
     else:
         message = "there is no safetensors file and no pytorch_model.bin"
-        yield finding("no_weights", message, remedy=_SAVE_AGAIN, path=folder.path)
+        yield finding("no_weights", message, remedy=_elsewhere(folder.path), path=folder.path)
+
+
+def _elsewhere(path: Path) -> str:
+    locate = f"orz ckpt locate {shlex.quote(str(path))} --ray"
+    return f"another node may have written them: {locate}; else {_SAVE_AGAIN}"
 
 
 def _check_config(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:

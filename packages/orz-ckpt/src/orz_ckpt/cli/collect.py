@@ -10,6 +10,7 @@ import typer
 from orz_ckpt.cli.nodes import HostsOption, RayOption
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
+from orz_ckpt.urls import local_path, path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
@@ -51,14 +52,14 @@ def collect(
     from orz_ckpt.cluster.collect_url import collect_to_url
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.terminal import wide_console
-    from orz_ckpt.remote import Remote, local_path
+    from orz_ckpt.remote import Remote
     from orz_ckpt.report.judged import Verdict
 
     chosen = chosen_format(output, as_json=as_json)
     if not to or "\0" in to:
         raise UsageError("--to is empty", remedy="give a folder or a URL")
-    if any(not run or "\0" in run for run in runs):
-        raise UsageError("RUN is empty", remedy="give the path of a run")
+    for run in runs:
+        path_here(run)
     folder = local_path(to)
     remote = Remote(to, write=True) if folder is None else None
     with connected(ray=ray, hosts=hosts) as fleet, shown_progress("collecting") as progress:

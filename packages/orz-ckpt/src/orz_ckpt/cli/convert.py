@@ -18,8 +18,10 @@ from orz_ckpt.cli.options import (
     InertOption,
     JsonOption,
     TagOption,
+    allowed,
     chosen_format,
 )
+from orz_ckpt.urls import path_here
 from orz_cli.findings import Severity
 
 
@@ -34,12 +36,15 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
+            parser=path_here,
             metavar="SRC",
             help="A critic or a policy: a Hugging Face, ORZ, DeepSpeed, FSDP (verl) or DCP folder.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(parser=path_here, metavar="OUT", help="The folder to make.", show_default=False)
+    ],
     to: Annotated[
         To,
         typer.Option(
@@ -54,6 +59,7 @@ def convert(
     config: Annotated[
         Path | None,
         typer.Option(
+            parser=path_here,
             metavar="DIR",
             help="Folder with config.json and tokenizer; those of the checkpoint by default.",
             show_default=False,
@@ -76,7 +82,7 @@ def convert(
     from orz_ckpt.sources import open_source
 
     chosen = chosen_format(output, as_json=as_json)
-    opened = open_source(source, tag=tag, inert=frozenset(inert or ()), dtype=STORED[dtype])
+    opened = open_source(source, tag=tag, inert=allowed(inert), dtype=STORED[dtype])
     options = Options(dtype=STORED[dtype], config=config)
     with shown_progress("converting") as progress:
         merged = convert_checkpoint(opened, out, Layout(to.value), options, progress=progress)

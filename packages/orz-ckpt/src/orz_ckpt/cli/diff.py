@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from orz_ckpt.cli.options import InertOption
+from orz_ckpt.cli.options import InertOption, allowed
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
 
@@ -18,11 +19,18 @@ _SUFFIX = ".svg"
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint of any format.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one; norms are relative to A.", show_default=False)],
+    a: Annotated[
+        Path, typer.Argument(parser=path_here, metavar="A", help="A checkpoint of any format.", show_default=False)
+    ],
+    b: Annotated[
+        Path,
+        typer.Argument(parser=path_here, metavar="B", help="Another one; norms are relative to A.", show_default=False),
+    ],
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.svg", help="Draw the change of each part of each layer.", show_default=False),
+        typer.Option(
+            parser=path_here, metavar="FILE.svg", help="Draw the change of each part of each layer.", show_default=False
+        ),
     ] = None,
     inert: InertOption = None,
     *,
@@ -40,6 +48,7 @@ def diff(
     from orz_ckpt.diff.plot import heat_map
     from orz_ckpt.diff.run import diff as compare
     from orz_ckpt.diff.text import diff_tables
+    from orz_ckpt.errors import FormatError, NotComparableError
     from orz_ckpt.sources import open_source
 
     if plot is not None and plot.suffix != _SUFFIX:
@@ -47,7 +56,10 @@ def diff(
             f"--plot {plot.name}: only SVG is drawn",
             remedy=f"give {plot.with_suffix(_SUFFIX)}; browsers turn SVG into PNG",
         )
-    sources = [open_source(path, inert=frozenset(inert or ())) for path in (a, b)]
+    try:
+        sources = [open_source(path, inert=allowed(inert)) for path in (a, b)]
+    except FormatError as error:
+        raise NotComparableError(error.message, remedy=error.remedy) from error
     with shown_progress("comparing") as progress:
         found = compare(*sources, progress=progress)
     if plot is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from orz_ckpt.cli.nodes import HostsOption, RayOption
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
@@ -35,8 +37,8 @@ def locate(
 
     Each node looks at the path itself and, by the same name, below everything that a relative path may have meant
     there: working directories of Ray's processes, home directories, Ray's runtime environments. Weights are told by
-    file names; nothing is read but small JSON files and manifests. Where nothing of that name is found, all weights
-    in those folders are listed.
+    file names; nothing is read but small JSON files, manifests and headers. Where nothing of that name is found, other
+    weights in those folders are listed.
     """
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.locate import locate as ask
@@ -47,8 +49,10 @@ def locate(
     chosen = chosen_format(output, as_json=as_json)
     if not 0 < seconds <= 3600:  # noqa: PLR2004  an hour
         raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
-    if any(not run or "\0" in run for run in runs or ()):
-        raise UsageError("RUN is empty", remedy="give the path of a run, or none")
+    for run in runs or ():
+        if path_here(run).is_file():
+            remedy = f"orz ckpt locate {Path(run).parent}, or look into it: orz ckpt verify {run}"
+            raise UsageError(f"{run} is a file on this machine; locate looks for the folder of a run", remedy=remedy)
     with connected(ray=ray, hosts=hosts) as fleet:
         found = ask(fleet, runs or (), budget_s=seconds)
     severity = Severity(fail_on.value)

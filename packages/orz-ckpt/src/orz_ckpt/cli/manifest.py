@@ -10,11 +10,14 @@ from typing import Annotated
 
 import typer
 
-from orz_ckpt.cli.options import InertOption, TagOption
+from orz_ckpt.cli.options import InertOption, TagOption, allowed
+from orz_ckpt.urls import path_here
 
 
 def manifest(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder with weights.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(parser=path_here, metavar="PATH", help="A folder with weights.", show_default=False)
+    ],
     tag: TagOption = "",
     inert: InertOption = None,
     *,
@@ -26,7 +29,8 @@ def manifest(
     """Write a manifest for a folder that has none, so that `verify` can tell later whether a byte changed.
 
     Each file is read once: blake3 digests of the file, of its tensors, and of each 64 MiB. The folder has to pass
-    `verify --level quick` first: a manifest of a broken checkpoint would vouch for it.
+    `verify --level quick` first, and the archives of torch have to have the checksums that were written with them: a
+    manifest of a broken checkpoint would vouch for it.
     """
     from rich.console import Console
 
@@ -37,7 +41,7 @@ def manifest(
     from orz_cli.findings import Status
 
     with shown_progress("hashing") as progress:
-        done = describe_folder(path, sha256=sha256, tag=tag, inert=frozenset(inert or ()), progress=progress)
+        done = describe_folder(path, sha256=sha256, tag=tag, inert=allowed(inert), progress=progress)
     if as_json:
         sys.stdout.write(json.dumps(done.to_json(), indent=2) + "\n")
     elif done.manifest is not None:

@@ -18,9 +18,11 @@ from orz_ckpt.cli.options import (
     InertOption,
     JsonOption,
     TagOption,
+    allowed,
     chosen_format,
 )
 from orz_ckpt.cli.output import write_judged
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
@@ -39,17 +41,23 @@ class DType(StrEnum):
 
 STORED: Final = {DType.KEEP: "keep", DType.FLOAT32: "F32", DType.BFLOAT16: "BF16", DType.FLOAT16: "F16"}
 
+_LEAST_SHARD_BYTES: Final = 1000
+"""Fewer would give each tensor a file of its own: whoever writes 5 means 5GB."""
+
 
 def merge(
     source: Annotated[
         Path,
         typer.Argument(
+            parser=path_here,
             metavar="SRC",
             help="A DeepSpeed, FSDP, torch.distributed.checkpoint, Hugging Face or step folder, or a file of weights.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(parser=path_here, metavar="OUT", help="The folder to make.", show_default=False)
+    ],
     tag: TagOption = "",
     dtype: Annotated[
         DType, typer.Option(help="Type of floating-point tensors; integers and 8-bit types stay as they are.")
@@ -60,6 +68,7 @@ def merge(
     config: Annotated[
         Path | None,
         typer.Option(
+            parser=path_here,
             metavar="DIR",
             help="Folder with config.json and tokenizer; those of the checkpoint by default.",
             show_default=False,
@@ -67,7 +76,9 @@ def merge(
     ] = None,
     lora: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A PEFT adapter to add to the weights of SRC.", show_default=False),
+        typer.Option(
+            parser=path_here, metavar="DIR", help="A PEFT adapter to add to the weights of SRC.", show_default=False
+        ),
     ] = None,
     lora_alpha: Annotated[
         float | None,
@@ -101,6 +112,7 @@ def merge(
     from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.cli.sizes import parse_bytes
     from orz_ckpt.lora import prepared
+    from orz_ckpt.merge.copy import LEAST_BYTES
     from orz_ckpt.merge.run import DEFAULT_JOBS, Options
     from orz_ckpt.merge.run import merge as run
     from orz_ckpt.sources import open_source
@@ -109,18 +121,23 @@ def merge(
         raise UsageError("merge needs Linux or macOS", remedy="run it there")
     chosen = chosen_format(output, as_json=as_json)
     shard_bytes = parse_bytes(max_shard_size, "--max-shard-size")
-    if shard_bytes <= 0:
-        raise UsageError("--max-shard-size: expected more than 0", remedy="give a size such as 5GB")
+    if shard_bytes < _LEAST_SHARD_BYTES:
+        message = f"--max-shard-size {max_shard_size}: expected {_LEAST_SHARD_BYTES:,} bytes at least"
+        raise UsageError(message, remedy="give a size such as 5GB")
+    memory_bytes = parse_bytes(max_memory, "--max-memory")
+    if memory_bytes < LEAST_BYTES:
+        message = f"--max-memory {max_memory}: a merge needs {LEAST_BYTES:,} bytes at least"
+        raise UsageError(message, remedy="--max-memory 4MiB")
     options = Options(
         dtype=STORED[dtype],
         max_shard_bytes=shard_bytes,
         config=config,
         jobs=jobs or DEFAULT_JOBS,
-        max_memory_bytes=parse_bytes(max_memory, "--max-memory"),
+        max_memory_bytes=memory_bytes,
     )
-    allowed = frozenset(inert or ())
-    opened = open_source(source, tag=tag, inert=allowed, dtype=STORED[dtype])
-    adapter = open_source(lora, inert=allowed) if lora is not None else None
+    names = allowed(inert)
+    opened = open_source(source, tag=tag, inert=names, dtype=STORED[dtype])
+    adapter = open_source(lora, inert=names) if lora is not None else None
     opened = prepared(opened, adapter, alpha=lora_alpha)
     with shown_progress("merging") as progress:
         merged = run(opened, out, options, progress=progress)

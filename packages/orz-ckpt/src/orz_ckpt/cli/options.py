@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from orz_cli.errors import UsageError
+
+_GLOBAL: Final = re.compile(r"\w+(\.\w+)+")
 
 
 class Format(StrEnum):
@@ -45,6 +48,18 @@ InertOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def allowed(inert: list[str] | None) -> frozenset[str]:
+    """Return the names that `--inert` gives.
+
+    Raises:
+        UsageError: one is no name of a global.
+    """
+    for name in inert or ():
+        if not _GLOBAL.fullmatch(name):
+            raise UsageError(f"--inert {name!a}: expected MODULE.NAME", remedy="as in --inert mypackage.state.Config")
+    return frozenset(inert or ())
 
 
 def chosen_format(output: Format, *, as_json: bool) -> Format:

@@ -11,7 +11,7 @@ import typer
 from orz_ckpt.cli.nodes import HostsOption, RayOption
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
-from orz_cli.errors import UsageError
+from orz_ckpt.urls import path_here
 from orz_cli.findings import Severity
 
 
@@ -50,8 +50,7 @@ def preflight(
     from orz_ckpt.report.judged import Verdict
 
     chosen = chosen_format(output, as_json=as_json)
-    if not path or "\0" in path:
-        raise UsageError("PATH is empty", remedy="give the folder that checkpoints are to go to")
+    path_here(path)
     needed = parse_bytes(nbytes, "--bytes")
     severity = Severity(fail_on.value)
     with connected(ray=ray, hosts=hosts, with_here=False) as fleet:

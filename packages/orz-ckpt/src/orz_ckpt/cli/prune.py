@@ -11,12 +11,13 @@ import typer
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
 from orz_ckpt.findings import Level
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
 
 def prune(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(parser=path_here, metavar="RUN", help="The run's folder.", show_default=False)],
     keep_last: Annotated[
         int,
         typer.Option("--keep-last", min=0, metavar="N", help="Keep the N newest committed steps.", show_default=False),

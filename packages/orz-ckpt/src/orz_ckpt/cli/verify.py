@@ -18,10 +18,12 @@ from orz_ckpt.cli.options import (
     InertOption,
     JsonOption,
     TagOption,
+    allowed,
     chosen_format,
 )
 from orz_ckpt.cli.output import write_judged
 from orz_ckpt.findings import Level
+from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status
 
@@ -30,6 +32,7 @@ def verify(
     paths: Annotated[
         list[Path],
         typer.Argument(
+            parser=path_here,
             metavar="PATH",
             help="A run, a step folder, a folder of any format that `inspect` knows, a .safetensors or .pt file.",
             show_default=False,
@@ -45,6 +48,7 @@ def verify(
     against: Annotated[
         Path | None,
         typer.Option(
+            parser=path_here,
             metavar="BASE",
             help="The model that the training began with: fail if nothing of it changed.",
             show_default=False,
@@ -52,8 +56,11 @@ def verify(
     ] = None,
     tag: TagOption = "",
     sample: Annotated[
-        str, typer.Option(metavar="SHARE", help="How much `--level sample` reads, as 1% or 0.01.")
-    ] = "1%",
+        str | None,
+        typer.Option(
+            metavar="SHARE", help="How much `--level sample` reads, as 1% or 0.01; 1% by default.", show_default=False
+        ),
+    ] = None,
     output: FormatOption = Format.TEXT,
     *,
     as_json: JsonOption = False,
@@ -76,7 +83,9 @@ def verify(
     With --ray or --hosts each node verifies what lies on its own disk, and what all have together gives the verdict:
     a node that does not answer leaves it open (exit 3).
     """
-    asked = _Asked(level=level, sample=_share(sample), require_manifest=require_manifest, inert=frozenset(inert or ()))
+    asked = _Asked(level=level, sample=_share(sample or "1%"), require_manifest=require_manifest, inert=allowed(inert))
+    if sample is not None and level is not Level.SAMPLE:
+        raise UsageError(f"--sample {sample} means nothing to --level {level}", remedy="give --level sample, too")
     chosen = chosen_format(output, as_json=as_json)
     severity = Severity(fail_on.value)
     if ray is None and hosts is None:

@@ -26,6 +26,8 @@ from orz_ckpt.errors import CkptError, StorageError
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.node.pieces import STEP
 from orz_ckpt.report.words import size
+from orz_ckpt.sources import detect
+from orz_ckpt.subject import checkpoint_around, is_checkpoint
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
 from orz_cli.findings import Status
@@ -44,7 +46,7 @@ def collect(
         progress: told of bytes.
 
     Raises:
-        UsageError: `dest` is no folder, or lies inside a piece.
+        UsageError: `dest` is no folder, is one of weights, or lies inside a piece, a run or a checkpoint.
         StorageFullError: the disk here is full; a second call goes on.
         CollectRunningError: another process collects there.
         StorageError: `dest` cannot be written; a second call goes on.
@@ -53,6 +55,7 @@ def collect(
     dest = dest.absolute()
     if dest.exists() and not dest.is_dir():
         raise UsageError(f"--to {dest}: not a folder", remedy="give a folder; it is made if it is not there")
+    _refuse_dest(dest, runs)
     found = locate(fleet, runs)
     findings: list[NodeFinding] = list(found.findings)
     tasks = [] if found.everywhere else plan_tasks(fleet, found, dest, findings)
@@ -85,6 +88,21 @@ def collect(
         copied_bytes=sum(move.file.size for task in done for move in task.checked.moves if not move.there),
         seconds=time.perf_counter() - begin,
     )
+
+
+def _refuse_dest(dest: Path, runs: Sequence[str]) -> None:
+    """Refuse a destination in which what comes would be found as something else."""
+    remedy = "give the run's own folder, or one beside it"
+    there = dest.resolve()
+    for run in runs:
+        here = Path(run).absolute().resolve()
+        if there != here and here.is_dir() and there.is_relative_to(here):
+            raise UsageError(f"--to {dest} lies inside the run {run}, which would hold all twice", remedy=remedy)
+    around = there if there.is_dir() and is_checkpoint(there) else checkpoint_around(there)
+    if around is not None:
+        raise UsageError(f"--to {dest} is inside the checkpoint {around}, which would no longer verify", remedy=remedy)
+    if there.is_dir() and detect(there) is not None:
+        raise UsageError(f"--to {dest} is a folder of weights, not of a run", remedy=remedy)
 
 
 def _needed(tasks: Sequence[Task], staging: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orz_ckpt.node.pieces import LocatedPiece, missing_names
+from orz_ckpt.node.pieces import STEP, LocatedPiece, is_weights, missing_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +47,12 @@ class Group:
     def complete(self) -> bool | None:
         """Whether all nodes together have all of it; None where nothing tells."""
         return None if self.wants is None else not self.missing
+
+    @property
+    def weights(self) -> bool:
+        """Whether a node has weights of it, or says that there are some: a step folder may hold records alone."""
+        names = [name for name in self.files if self.kind != STEP or is_weights(name)]
+        return bool(names) or self.complete is False
 
     @property
     def attempts(self) -> list[str]:

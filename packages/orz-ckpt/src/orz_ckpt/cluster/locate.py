@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from orz_ckpt.disk.mounts import in_ray_session
 from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.identity import working_directory
-from orz_ckpt.node.pieces import STEP, LocatedPiece
+from orz_ckpt.node.pieces import STEP, LocatedPiece, missing_names
 from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.node.wire import from_wire
 from orz_ckpt.report.words import count
@@ -150,7 +150,7 @@ def _judge(
 ) -> list[NodeFinding]:
     """Say what the groups lack. Where a node is silent or a search was cut short, nothing is sure to be missing."""
     findings: list[NodeFinding] = []
-    weights = [group for group in groups if any(group.files.values())]
+    weights = [group for group in groups if group.weights]
     wanted = [] if everywhere and looked_for else weights
     newest = newest_groups(wanted)
     if not wanted:
@@ -159,18 +159,13 @@ def _judge(
             if weights
             else ""
         )
-        message = f"no node has weights of {subject}{others}"
-        remedy = "look for it by another name, or without one: orz ckpt locate"
+        empty = [member.piece.path for group in groups if not group.weights for member in group.members]
+        stubs = f"; {empty[-1]} is there and holds none" if empty and not everywhere else ""
+        message = f"no node has weights of {subject}{stubs}{others}"
+        remedy = "ask the nodes that took part: --ray or --hosts; look by another name, or without one: orz ckpt locate"
         findings.append(node_finding("nothing_located", message, remedy=remedy, path=subject))
     for group in wanted:
-        if group.complete is False:
-            entry = _incomplete(group)
-            older = everywhere or group not in newest
-            findings.append(replace(entry, severity=Severity.WARN) if older else entry)
-        if len(group.attempts) > 1:
-            message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
-            remedy = "take an older step; these pieces do not belong together"
-            findings.append(node_finding("saves_mixed", message, remedy=remedy, path=group.title))
+        findings += _of_group(group, decides=not everywhere and group in newest)
     if not sure or cut:
         findings = [replace(entry, status=Status.INCONCLUSIVE) for entry in findings]
     if cut:
@@ -189,6 +184,22 @@ def _judge(
     return findings
 
 
+def _of_group(group: Group, *, decides: bool) -> Iterator[NodeFinding]:
+    """Say what one checkpoint lacks: an error if it decides, being the newest of the run, and else a warning."""
+    entry = None
+    if group.complete is False:
+        entry = _incomplete(group)
+    elif group.complete is None and group.kind == STEP:
+        message = f"{group.title}: no node has a manifest or a record of this save, so nothing says if this is all"
+        entry = node_finding("uncommitted", message, remedy="take an older step", path=group.title)
+    if entry is not None:
+        yield entry if decides else replace(entry, severity=Severity.WARN)
+    if len(group.attempts) > 1:
+        message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
+        remedy = "take an older step; these pieces do not belong together"
+        yield node_finding("saves_mixed", message, remedy=remedy, path=group.title)
+
+
 def _incomplete(group: Group) -> NodeFinding:
     missing = group.missing
     listed = ", ".join(missing[:_MAX_NAMES]) + (", ..." if len(missing) > _MAX_NAMES else "")
@@ -199,9 +210,9 @@ def _incomplete(group: Group) -> NodeFinding:
 
 def _command(fleet: Fleet, runs: Sequence[str], groups: Sequence[Group], *, everywhere: bool) -> str:
     """Return the command that brings the newest checkpoint together, or verifies it where it is together here."""
-    newest = newest_groups([group for group in groups if any(group.files.values())])
-    if not newest:
-        return ""
+    newest = newest_groups([group for group in groups if group.weights])
+    if not newest or (everywhere and runs):
+        return ""  # weights of other runs: whose they are, nobody knows
     if all(len(group.members) == 1 and group.complete is not False and _at_home(group) for group in newest):
         paths = dict.fromkeys(group.members[0].piece.path for group in newest)
         return f"orz ckpt verify {' '.join(shlex.quote(path) for path in paths)}"
@@ -238,5 +249,5 @@ def _piece_json(member: Located, group: Group) -> dict[str, Any]:
         "rel": group.rel,
         "bytes": piece.bytes,
         "complete": piece.complete,
-        "missing": [name for name in piece.wants or () if name not in piece.files],
+        "missing": missing_names(piece.wants or [], piece.files),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Group as Block
 from rich.table import Table
@@ -14,16 +15,24 @@ from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import count, plain, ranks, size, yes_no
 from orz_cli.findings import Severity
 
+_MAX_UNASKED: Final = 10
+"""Checkpoints of other runs that are shown where there is nothing of the one that was asked for."""
+
 
 def locate_text(found: Location, fail_on: Severity = Severity.ERROR) -> Block:
     """Return what to print."""
     status = found.status(fail_on)
     head = headline(status, found.subject)
     parts: list[Text | Table] = [head]
-    if found.groups:
-        parts.append(_table(found.groups))
+    unasked = found.everywhere and bool(found.runs)
+    listed = found.groups[-_MAX_UNASKED:] if unasked else found.groups
+    if listed:
+        parts.append(_table(listed))
     tail = Text()
-    for group in found.groups:
+    if len(listed) < len(found.groups):
+        left = count(len(found.groups) - len(listed), "other checkpoint")
+        tail.append(f"\n  and {left}; all are listed by: orz ckpt locate", "dim")
+    for group in listed:
         if len(group.members) > 1:
             tail.append(f"\n  together  {plain(group.title)}: {_together(group)}")
     tail.append_text(findings_text(found.findings, found.subject))

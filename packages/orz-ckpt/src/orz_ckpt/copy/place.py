@@ -9,8 +9,9 @@ from orz_ckpt.disk.durable import make_folders, write_synced
 from orz_ckpt.errors import CkptError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, list_checkpoints
 from orz_ckpt.manifest import MANIFEST_NAME
-from orz_ckpt.remote import Remote, local_path, redacted
+from orz_ckpt.remote import Remote
 from orz_ckpt.steps import our_step
+from orz_ckpt.urls import local_path, redacted
 
 
 def try_place(dest: str) -> None:

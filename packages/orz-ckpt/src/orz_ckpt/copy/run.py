@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orz_ckpt.copy.checked import DiffersError
+from orz_ckpt.copy.foreign import check_foreign
 from orz_ckpt.copy.local import LocalPlace
 from orz_ckpt.copy.plan import Unit, plan_copy
 from orz_ckpt.copy.tree import LocalTree, Tree, open_tree
 from orz_ckpt.copy.url import UrlPlace
 from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.findings import CkptFinding, conclude, finding
-from orz_ckpt.remote import Remote, local_path
+from orz_ckpt.remote import Remote
 from orz_ckpt.report.words import count, size
+from orz_ckpt.subject import checkpoint_around
+from orz_ckpt.urls import local_path
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status, to_json
@@ -94,7 +97,7 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
 
     Raises:
         MissingPathError: nothing is at `source`.
-        UsageError: `source` is a file; `dest` lies inside of it; or a URL cannot be used here.
+        UsageError: `source` is a file; `dest` lies inside of it or of a checkpoint; or a URL cannot be used here.
         StorageFullError: the disk is full; the next copy goes on.
         CkptError: a store refuses, or another process copies there.
         OSError: a disk refuses.
@@ -103,6 +106,10 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
     tree = open_tree(source)
     place = _place(dest, tree)
     units, findings = plan_copy(tree)
+    if [unit.manifest for unit in units] == [None]:
+        findings += check_foreign(tree, units[0])
+        if conclude(findings) is not Status.OK:
+            units = []
     if units and units[0].rel:
         findings = [_milder(entry) for entry in findings]  # of a run, the others decide
     done: list[CopiedUnit] = []
@@ -149,6 +156,10 @@ def _place(dest: str, tree: Tree) -> LocalPlace | UrlPlace:
         inner, outer = path.absolute().resolve(), tree.folder.resolve()
         if inner == outer or inner.is_relative_to(outer):
             raise UsageError(f"{path} lies inside {tree.folder}, which is to be copied", remedy="choose another DEST")
+    around = checkpoint_around(path)
+    if around is not None:
+        remedy = "choose a DEST outside of it"
+        raise UsageError(f"{path} lies inside the checkpoint {around}, which would no longer verify", remedy=remedy)
     return LocalPlace(path)
 
 

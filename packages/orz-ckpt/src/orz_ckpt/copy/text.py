@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rich.console import Group as Block
 from rich.table import Table
 
-from orz_ckpt.remote import is_url
 from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import plain, size
+from orz_ckpt.urls import is_url
 from orz_cli.findings import Severity, Status
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from orz_ckpt.checks.files import list_files
 from orz_ckpt.errors import CkptError, HostileError, MissingPathError
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, ManifestError, check_path, loads
-from orz_ckpt.remote import READ_BYTES, Remote, local_path
+from orz_ckpt.remote import READ_BYTES, Remote
+from orz_ckpt.urls import local_path
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status
 

@@ -30,8 +30,13 @@ def crc32(data: memoryview, begin: int = 0) -> int:
     pieces = [data[first:last] for first, last in pairwise(cuts)]
     total = begin
     for piece, part in zip(pieces, _pool().map(zlib.crc32, pieces), strict=True):
-        total = _moved(total, len(piece)) ^ part
+        total = joined(total, part, len(piece))
     return total
+
+
+def joined(first: int, second: int, second_bytes: int) -> int:
+    """Return the CRC-32 of two parts in a row from the sums of both and the length of the second."""
+    return _moved(first, second_bytes) ^ second
 
 
 @cache

@@ -66,7 +66,10 @@ def weights_in(
     """
     findings: list[CkptFinding] = []
     top = _plain_files(path, path, known, findings)
-    if detect(path) not in SHARDED:
+    kind = detect(path)
+    if tag and kind is not None and kind != "deepspeed":
+        open_source(path, tag=tag, inert=inert)  # says that it has no tags
+    if kind not in SHARDED:
         folder = arrange(path, top)
         return Weights(
             path=path,

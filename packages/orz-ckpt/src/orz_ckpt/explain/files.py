@@ -21,6 +21,10 @@ FILES: Final = {
         "No checkpoint; an empty folder or one of JSON files: the weights went to another node or working directory.",
         "`orz ckpt locate PATH --ray` searches every node.",
     ),
+    "not_judged": (
+        "A path is missing, a file breaks its format, a store does not answer: the message says what.",
+        "Do what the finding says; the exit code is that of the error: 1, 2, 3 or 4.",
+    ),
     "weights_not_read": (
         "Tensors are sparse, quantised, or of a type of which several numbers share a byte.",
         "Load them with torch, and save them dense.",

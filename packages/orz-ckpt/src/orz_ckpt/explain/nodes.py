@@ -17,7 +17,7 @@ NODES: Final = {
     "single_node": ("Neither `--ray` nor `--hosts` was given, or the cluster has one node.", "Give one of them."),
     "path_relative": (
         "A relative path means the working directory of each process: on other nodes that of `ray start`.",
-        "Give an absolute path.",
+        "Give an absolute path. Where one node alone was asked, this is a warning.",
     ),
     "path_not_folder": ("A file, or a link to nothing, has that name.", "Move it away, or choose another path."),
     "storage_not_shared": (

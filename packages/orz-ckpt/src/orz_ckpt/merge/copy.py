@@ -22,7 +22,7 @@ from orz_ckpt.merge.chunks import Chunk, Part, cut
 from orz_ckpt.merge.in_order import InOrder
 from orz_ckpt.tensors.cast import Caster
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
-from orz_ckpt.tensors.gather import SCRATCH_BYTES, Files, Gatherer, aligned
+from orz_ckpt.tensors.gather import SCRATCH_BYTES, Gatherer, aligned
 from orz_ckpt.tensors.low_rank import Adder
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.merge.plan import PlannedFile
+    from orz_ckpt.tensors.gather import Files
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 
@@ -38,6 +39,8 @@ _SPARE: Final = 2
 """Buffers beyond one a worker: filled chunks that wait to be hashed."""
 _TILE_BYTES: Final = 512 * 1024
 """Read and cast at once; it stays in a core's own cache."""
+LEAST_BYTES: Final = SCRATCH_BYTES + _TILE_BYTES + 2 * _LEAST_CHUNK
+"""Of one worker with two buffers: less memory is not enough."""
 _SCATTERED_BYTES: Final = 4 * 1024 * 1024
 """Read at once of a tensor whose elements do not lie in order: larger reads are fewer. Only such tensors need it."""
 _BEHIND_BYTES: Final = 32 * 1024 * 1024
@@ -79,6 +82,8 @@ def copy(
     files: Sequence[PlannedFile],
     limits: Budget,
     *,
+    sources: Files,
+    look: Callable[[Part, memoryview], None],
     finished: Callable[[Copied], None],
     progress: Callable[[int], None],
 ) -> None:
@@ -88,14 +93,16 @@ def copy(
         folder: where they go; a file that is there already is overwritten from its start.
         files: what they will hold.
         limits: threads and buffers.
+        sources: what is read through; it stays open.
+        look: called with the bytes of each part that was read and cast, by any thread.
         finished: called for each file once it is on the disk, in order, by one thread.
         progress: called with the number of bytes of each chunk, by any thread.
 
     Raises:
         OSError: a source cannot be read, or the disk refuses.
     """
-    with Files() as sources, ThreadPoolExecutor(1, "flush") as flusher:
-        run = _Run(folder, files, limits, sources, flusher, finished, progress)
+    with ThreadPoolExecutor(1, "flush") as flusher:
+        run = _Run(folder, files, limits, sources, flusher, look, finished, progress)
         try:
             with ThreadPoolExecutor(limits.workers, "copy") as pool:
                 try:
@@ -135,13 +142,14 @@ class _Run:
         limits: Budget,
         sources: Files,
         flusher: ThreadPoolExecutor,
+        look: Callable[[Part, memoryview], None],
         finished: Callable[[Copied], None],
         progress: Callable[[int], None],
     ) -> None:
         self.stop = threading.Event()
         self.flushes: list[Future[None]] = []
         self._folder, self._sources, self._flusher = folder, sources, flusher
-        self._finished, self._progress = finished, progress
+        self._look, self._finished, self._progress = look, finished, progress
         self._outputs = {file.name: _Output(file) for file in files}
         self._chunks = cut(files, limits.chunk_bytes)
         self._lock = threading.Lock()
@@ -164,6 +172,7 @@ class _Run:
                 for part in chunk.parts:
                     with memory_for(_place(part)):
                         filler.fill(part, data[part.start : part.stop])
+                    self._look(part, data[part.start : part.stop])
                 output = self._outputs[chunk.file.name]
                 with output.writing:
                     _write(output.descriptor, data, chunk.offset)

@@ -12,7 +12,7 @@ from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.space import try_room
 from orz_ckpt.entries import describe
-from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError, is_full
+from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.manifest import Manifest
 from orz_ckpt.merge.config import untied
@@ -23,7 +23,9 @@ from orz_ckpt.merge.journal import Journal
 from orz_ckpt.merge.plan import Plan, make_plan
 from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
+from orz_ckpt.merge.source_check import SourceCheck
 from orz_ckpt.storage import new_attempt
+from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
@@ -58,7 +60,8 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
 
     Raises:
         CheckpointExistsError: `out` holds something else.
-        CkptError: source and output lie in each other, or another process merges there.
+        OverlapError: source and output lie in each other, or the output in another checkpoint.
+        CkptError: another process merges there.
         StorageFullError: the disk is too small, or became full; finished files are kept for the next run.
         StorageError: the disk refuses.
         UsageError: `options.config` is no model folder.
@@ -79,9 +82,15 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
     digest = fingerprint(plan, source, beside.config, [stamp(path) for path in beside.copied])
     kept, was_there = 0, earlier(out, digest) is not None
     if not was_there:
-        run = _Merge(source, out, plan, beside, options, digest, progress or Silent())
+        check = SourceCheck(plan, beside)
+        findings += check.found
+        if conclude(findings) is not Status.OK:
+            return Merged(out=out, written=False, findings=tuple(findings), source=source)
+        run = _Merge(source, out, plan, beside, check, options, digest, progress or Silent())
         kept = run.run()
         findings += run.findings
+        if conclude(findings) is not Status.OK:  # what was read is not what was saved
+            return Merged(out=out, written=False, findings=tuple(findings), source=source)
     return Merged(
         out=out,
         written=True,
@@ -107,17 +116,18 @@ class _Merge:
         out: Path,
         plan: Plan,
         beside: Beside,
+        check: SourceCheck,
         options: Options,
         fingerprint: str,
         progress: Progress,
     ) -> None:
         self._source, self._out, self._plan, self._beside = source, out, plan, beside
-        self._options, self._fingerprint, self._progress = options, fingerprint, progress
+        self._check, self._options, self._fingerprint, self._progress = check, options, fingerprint, progress
         self._folder = out.with_name(f"{out.name}.tmp-merge")
         self.findings: list[CkptFinding] = []
 
     def run(self) -> int:
-        """Write and publish; return how many files an earlier run had finished."""
+        """Write, compare and publish; return how many files an earlier run had finished."""
         try:
             make_folders(self._out.parent)
             with Journal(self._folder, self._plan, self._fingerprint) as journal:
@@ -138,7 +148,17 @@ class _Merge:
         self._refuse_small_disk(sum(file.size for file in todo))
         self._progress.add_total(sum(file.data_bytes for file in todo))
         limits = budget(jobs=self._options.jobs, max_memory_bytes=self._options.max_memory_bytes)
-        copy(self._folder, todo, limits, finished=journal.add, progress=self._progress.advance)
+        check = self._check
+        for name in journal.finished:
+            check.look_again(self._folder / name)
+        with check.files as sources:
+            advance = self._progress.advance
+            copy(self._folder, todo, limits, sources=sources, look=check.look, finished=journal.add, progress=advance)
+            differing = check.differing(journal.finished)
+        self.findings += [*differing, *check.not_finite()]
+        if differing:
+            shutil.rmtree(self._folder, ignore_errors=True)  # nothing of it is to be gone on with
+            return
         write_beside(self._folder, self._beside, self._plan, self._config(journal.finished))
         publish(self._folder, self._out, self._manifest(journal.finished))
 
@@ -204,9 +224,9 @@ class _Merge:
         kept = f"; what is finished stays in {self._folder}" if self._folder.is_dir() else ""
         reason = error.strerror or str(error)
         place = f" ({error.filename})" if error.filename else ""
+        room = f". It needs {needed:,} bytes, {'an unknown number' if free is None else f'{free:,}'} are free"
         return kind(
-            f"{self._out} was not merged: {reason}{place}. It needs {needed:,} bytes,"
-            f" {'an unknown number' if free is None else f'{free:,}'} are free{kept}",
+            f"{self._out} was not merged: {reason}{place}{room if full else ''}{kept}",
             remedy="free some space, then run the same command again: it goes on where it stopped"
             if full
             else f"check that this user may write to {self._out.parent}, and that the disk is in order",
@@ -217,11 +237,15 @@ class _Merge:
 
 
 def _refuse_overlap(source: Source, out: Path) -> None:
-    """Refuse an output inside the checkpoint, and a checkpoint inside the output."""
+    """Refuse an output inside the checkpoint or another one, and a checkpoint inside the output."""
     here, there = source.path.resolve(), out.resolve()
     remedy = "choose a folder beside it"
     if here.is_dir() and there.is_relative_to(here):
         where = "the checkpoint itself" if there == here else f"inside the checkpoint {here}"
-        raise CheckpointExistsError(f"OUT {out} is {where}; nothing was written", remedy=remedy)
+        raise OverlapError(f"OUT {out} is {where}; nothing was written", remedy=remedy)
+    around = checkpoint_around(there)
+    if around is not None:
+        message = f"OUT {out} is inside the checkpoint {around}, which would no longer verify; nothing was written"
+        raise OverlapError(message, remedy=remedy)
     if here.is_relative_to(there):
-        raise CheckpointExistsError(f"the checkpoint {here} lies inside OUT {out}; nothing was written", remedy=remedy)
+        raise OverlapError(f"the checkpoint {here} lies inside OUT {out}; nothing was written", remedy=remedy)

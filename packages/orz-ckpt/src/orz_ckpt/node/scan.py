@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from orz_ckpt.inventory import step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import recognise
-from orz_ckpt.node.wants import wants_of, wants_of_step
+from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
 from orz_ckpt.steps import attempt_named, step_named
 
 MAX_DEPTH: Final = 6
@@ -27,6 +28,8 @@ _SKIPPED: Final = frozenset(
     {".git", ".nox", ".tox", ".venv", "__pycache__", "node_modules", "site-packages", "dist-packages", ".orz-collect"}
 )
 _SKIPPED_AT_TOP: Final = frozenset({"proc", "sys", "dev", "usr", "boot", "etc"})
+_COPYING: Final = re.compile(r"\..+\.orz-copy")
+"""What `orz ckpt copy` was cut off in: the checkpoint that it copies is found where it lies."""
 _HUB_CACHE: Final = "models--"
 _MAX_TOLD: Final = 50
 
@@ -116,14 +119,14 @@ class _Walk:
         if signature is None:
             return loose
         sizes, newest = _sizes(path, loose)
-        wants = wants_of(Path(path), signature, sizes)
+        wants = without_torn(Path(path), sizes, wants_of(Path(path), signature, sizes))
         self.result.pieces.append(
             LocatedPiece(
                 path=path,
                 base=self._base(path),
                 kind=signature.kind,
                 step=step_named(path),
-                files=sizes,
+                files={file: size for file, size in sizes.items() if file not in wants.wrong_size},
                 wants=wants.names,
                 ranks=list(signature.ranks),
                 committed=wants.committed,
@@ -146,7 +149,12 @@ class _Walk:
         return files, folders
 
     def _enters(self, path: str, folder: str) -> bool:
-        if folder in _SKIPPED or folder.startswith(_HUB_CACHE) or (path == "/" and folder in _SKIPPED_AT_TOP):
+        if (
+            folder in _SKIPPED
+            or folder.startswith(_HUB_CACHE)
+            or _COPYING.fullmatch(folder)
+            or (path == "/" and folder in _SKIPPED_AT_TOP)
+        ):
             return False
         if self.device is not None and _device(f"{path}/{folder}") != self.device:
             self._leave_out(f"{path.rstrip('/')}/{folder}: on another device")
@@ -176,6 +184,8 @@ class _Walk:
     def _add_step(self, path: str, files: list[str]) -> None:
         sizes, newest = _sizes(path, files)
         wants = wants_of_step(Path(path), sizes)
+        if wants.names is None:
+            wants = without_torn(Path(path), sizes, wants)
         name = os.path.basename(path)
         attempt = attempt_named(name)
         self.result.pieces.append(

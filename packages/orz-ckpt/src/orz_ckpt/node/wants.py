@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.hf import INDEX_NAME, read_index
+from orz_ckpt.formats.safetensors import SUFFIX, read_header
 from orz_ckpt.formats.torch_file import load as load_torch
 from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
+from orz_ckpt.node.pieces import is_weights
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
 from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_ckpt.records import node_records, nodes_of, record_name
@@ -57,6 +59,31 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
         wrong_size=tuple(name for name, size in sizes.items() if name in files and files[name] != size),
         note=note,
     )
+
+
+def without_torn(folder: Path, files: Mapping[str, int], wants: Wants) -> Wants:
+    """Return `wants` with the files of weights that hold less than they say: as good as missing."""
+    torn = tuple(name for name, size in files.items() if _is_torn(folder / name, name, size))
+    if not torn:
+        return wants
+    note = f"{len(torn)} of its files are cut off: {', '.join(torn[:3])}"
+    names = sorted({*(wants.names or ()), *torn})
+    return replace(wants, names=names, wrong_size=(*wants.wrong_size, *torn), note=wants.note or note)
+
+
+def _is_torn(path: Path, name: str, size: int) -> bool:
+    """Return whether a file of weights is empty, or a safetensors file ends before its header says."""
+    if not size:
+        return is_weights(name)
+    if not name.endswith(SUFFIX):
+        return False
+    try:
+        read_header(path)
+    except FormatError:
+        return True
+    except OSError:
+        return False  # who may not read it cannot say
+    return False
 
 
 def wants_of(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wants:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orz_ckpt.inventory import Checkpoint, list_checkpoints
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, ManifestError, load
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,7 @@ def plan_prune(run: Path, keep: Keep, is_good: Callable[[Path], bool]) -> Plan:
 
     A step is deleted only if it is committed, nothing asks for it, and a newer committed one that stays was found
     good. So long as none is, nothing is deleted. Links, saves in flight and steps without a manifest are left alone:
-    the last may hold this node's part of a save.
+    the last may hold this node's part of a save. So are steps with files that are not of their save.
 
     Args:
         run: the run's folder.
@@ -103,9 +104,28 @@ def _planned(entry: Checkpoint, kept: dict[int, str], good: int | None) -> Plann
         why = "no newer one is good"
     elif not why and good is not None and entry.step > good:
         why = "not good, but newer than the newest good one"
+    elif not why and (strange := _strangers(entry.path)):
+        why = f"holds {strange[0]}, which its manifest does not name: move that away first"
     elif not why:
         delete, why = True, "older than the newest good one"
     return Planned(path=entry.path, step=entry.step, delete=delete, why=why, bytes=freed_bytes(entry.path))
+
+
+def _strangers(folder: Path) -> list[str]:
+    """Return the files in a step folder that its save did not write, such as a merged model: they are somebody's.
+
+    Links, and files with another name elsewhere, are not among them: deleting the step takes nothing of those away.
+    """
+    try:
+        named = load(folder / MANIFEST_NAME).files
+    except (ManifestError, OSError):
+        return []  # it counts as committed no more when it is looked at again
+    states = ((path, path.lstat()) for path in sorted(folder.rglob("*")))
+    alone = (path for path, state in states if stat.S_ISREG(state.st_mode) and state.st_nlink == 1)
+    names = (path.relative_to(folder).as_posix() for path in alone)
+    return [
+        name for name in names if name not in named and name != MANIFEST_NAME and not name.startswith(f"{PRIVATE_DIR}/")
+    ]
 
 
 def freed_bytes(folder: Path) -> int:

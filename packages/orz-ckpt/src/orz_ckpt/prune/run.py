@@ -90,7 +90,7 @@ def prune(
     begin = time.perf_counter()
     if not (keep.last or keep.every or keep.steps):
         remedy = "--keep-last N, --keep-every K, --keep STEP; the newest good step always stays"
-        raise UsageError("prune: what is to stay?", remedy=remedy)
+        raise UsageError("prune: what is to stay? 0 keeps nothing", remedy=remedy)
     folder = _folder(run)
     findings: list[CkptFinding] = []
 

@@ -29,7 +29,7 @@ def to_junit(judged: Judged, fail_on: Severity = Severity.ERROR) -> str:
         decisive = [entry for entry in mine if _decides(entry, fail_on)]
         if decisive:
             unknown = all(entry.status is Status.INCONCLUSIVE and _is_error(entry) for entry in decisive)
-            child = ET.SubElement(case, "error" if unknown else "failure", message=_codes(decisive))
+            child = ET.SubElement(case, "error" if unknown else "failure", message=_said(decisive))
             child.text = _lines(decisive)
             errors, failures = errors + unknown, failures + (not unknown)
         others = [entry for entry in mine if not _decides(entry, fail_on)]
@@ -51,8 +51,10 @@ def _is_error(entry: CkptFinding) -> bool:
     return entry.severity is Severity.ERROR
 
 
-def _codes(findings: Sequence[CkptFinding]) -> str:
-    return ", ".join(dict.fromkeys(entry.code for entry in findings))
+def _said(findings: Sequence[CkptFinding]) -> str:
+    """Return what a list of failures shows of one: code and sentence of the first finding, and how many more."""
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    return f"{findings[0].code}: {plain(findings[0].message)}{more}"
 
 
 def _lines(findings: Sequence[CkptFinding]) -> str:

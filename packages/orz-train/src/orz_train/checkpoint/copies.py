@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from orz_ckpt.remote import redacted
+from orz_ckpt.urls import redacted
 from orz_train.checkpoint.copying import CopyJob
 from orz_train.config.checkpoint import Checkpoint
 from orz_train.ports import MetricSink

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orz_ckpt.copy.place import steps_there, try_place
 from orz_ckpt.inventory import CHECKPOINTS_DIR, list_checkpoints, step_folder
-from orz_ckpt.remote import redacted
+from orz_ckpt.urls import redacted
 from orz_train.checkpoint.copying import copies_url
 from orz_train.config.schema import Config
 from orz_train.config.yamlfile import read_tree

@@ -10,7 +10,7 @@ from threading import Event, Lock, Thread
 
 from orz_ckpt.copy.run import copy
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_folder
-from orz_ckpt.remote import redacted
+from orz_ckpt.urls import redacted
 from orz_cli.findings import Severity
 from orz_train.checkpoint.failures import by_policy
 from orz_train.config.checkpoint import Checkpoint

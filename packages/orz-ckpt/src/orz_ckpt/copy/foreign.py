@@ -1,0 +1,56 @@
+"""Is a folder that no manifest covers a checkpoint at all? What is broken before it is copied is broken after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.copy.tree import LocalTree
+from orz_ckpt.errors import SeveralError
+from orz_ckpt.examine.files import How, examine
+from orz_ckpt.examine.weights import weights_in
+from orz_ckpt.findings import CkptFinding, Level, finding
+from orz_ckpt.sources import numbered_steps, open_source, roles_in
+from orz_ckpt.watch import Silent
+from orz_cli.errors import OrzError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orz_ckpt.copy.plan import Unit
+    from orz_ckpt.copy.tree import Tree
+
+_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
+"""How names of files of weights end, where they lie behind a URL and names are all there is."""
+
+
+def check_foreign(tree: Tree, unit: Unit) -> list[CkptFinding]:
+    """Say what `verify --level quick` says of a folder without manifest; of one behind a URL, if it holds weights.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if isinstance(tree, LocalTree):
+        return _check(tree.folder)
+    if any(name.endswith(_WEIGHTS) for name in unit.files):
+        return []
+    message = f"it holds {len(unit.files):,} files, and none of weights"
+    return [finding("nothing_recognised", message, remedy="give the folder of a checkpoint or a run", path=tree.shown)]
+
+
+def _check(folder: Path) -> list[CkptFinding]:
+    held = weights_in(folder)
+    if held.recognised:
+        files = {file: file.stat().st_size for file in held.files if file.exists()}
+        looked = examine(folder, files, [held], How(level=Level.QUICK, progress=Silent()), {})
+        return [*held.findings, *looked.findings]
+    inside = numbered_steps(folder) or list(roles_in(folder).values())
+    if inside:
+        return [entry for model in inside for entry in _check(model)]
+    try:
+        open_source(folder)
+    except SeveralError:
+        return []
+    except OrzError as error:
+        message = error.message.removeprefix(f"{folder} ")
+        return [finding("nothing_recognised", message, remedy=error.remedy, path=folder)]
+    return []

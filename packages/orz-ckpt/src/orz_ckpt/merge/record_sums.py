@@ -1,0 +1,98 @@
+"""The CRC-32 of an archive's records, out of the ranges that a merge reads anyway.
+
+A merge reads a record in pieces, several at a time and in no order. The sum of each range is taken while its bytes are
+at hand; what nobody needed, such as the padding of a partition, is read at the end, and the sums are put together.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from orz_ckpt.disk.crc32 import joined
+from orz_ckpt.tensors.gather import Files
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+    from orz_ckpt.formats.archive import Record
+
+_PIECE_BYTES: Final = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Range:
+    """Bytes that one thread read one behind the other."""
+
+    begin: int
+    end: int
+    crc: int
+
+
+class SummedFiles(Files):
+    """Open files that sum up what is read of those that were named.
+
+    Args:
+        paths: the files.
+    """
+
+    def __init__(self, paths: Collection[Path]) -> None:
+        super().__init__()
+        self._ranges: dict[Path, list[_Range]] = {path: [] for path in paths}
+        self._thread = threading.local()
+
+    def read_into(self, path: Path, buffer: memoryview, offset: int) -> None:
+        """Fill `buffer` as `Files` does, and sum up what was read."""
+        super().read_into(path, buffer, offset)
+        ranges = self._ranges.get(path)
+        if ranges is None:
+            return
+        before: tuple[Path, _Range] | None = getattr(self._thread, "before", None)
+        if before is not None and before[0] == path and before[1].end == offset:
+            before[1].crc = zlib.crc32(buffer, before[1].crc)
+            before[1].end += len(buffer)
+            return
+        read = _Range(offset, offset + len(buffer), zlib.crc32(buffer))
+        ranges.append(read)
+        self._thread.before = (path, read)
+
+    def crc32s(self, path: Path, records: Iterable[Record]) -> dict[str, int]:
+        """Return the CRC-32 of each record; call it once no thread reads any more.
+
+        Raises:
+            OSError: what was not read yet cannot be.
+        """
+        ranges = iter(sorted(self._ranges.get(path, ()), key=lambda read: read.begin))
+        sums: dict[str, int] = {}
+        following = next(ranges, None)
+        for record in sorted(records, key=lambda record: record.offset):
+            inside: list[_Range] = []
+            while following is not None and following.begin < record.end:
+                if following.begin >= record.offset:
+                    inside.append(following)
+                following = next(ranges, None)
+            sums[record.name] = self._crc32(path, record, inside)
+        return sums
+
+    def _crc32(self, path: Path, record: Record, ranges: list[_Range]) -> int:
+        if any(first.end > second.begin for first, second in pairwise(ranges)):
+            ranges = []  # read twice, or with gaps: all of it is read once more
+        total, place = 0, record.offset
+        for read in ranges:
+            total = self._read(path, place, read.begin, total)
+            total = joined(total, read.crc, read.end - read.begin)
+            place = read.end
+        return self._read(path, place, record.end, total)
+
+    def _read(self, path: Path, begin: int, end: int, total: int) -> int:
+        """Return the sum of what `total` is the sum of, followed by bytes `begin` to `end` of the file."""
+        buffer = memoryview(bytearray(min(_PIECE_BYTES, max(0, end - begin))))
+        for place in range(begin, end, _PIECE_BYTES):
+            piece = buffer[: min(_PIECE_BYTES, end - place)]
+            super().read_into(path, piece, place)
+            total = zlib.crc32(piece, total)
+        return total

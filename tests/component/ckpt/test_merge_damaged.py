@@ -1,0 +1,198 @@
+"""Damage that `verify` finds gets no clean manifest from `merge`, `convert` or `manifest`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from orz_ckpt.formats.torch_file import load
+from orz_ckpt.manifest import MANIFEST_NAME
+from orz_cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Json = Callable[..., tuple[int, dict[str, Any]]]
+
+torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture
+def judged(capsys: pytest.CaptureFixture[str]) -> Json:
+    """The command with `--json`: its exit code, and what it writes."""
+
+    def call(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
+        code = main(["ckpt", *map(str, arguments), "--json"])
+        return int(code), json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def found(document: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return severity, code and tensor of what was found, without notes."""
+    return [
+        (entry["severity"], entry["code"], entry["tensor"])
+        for entry in document["findings"]
+        if entry["severity"] != "info"
+    ]
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+def place_of(path: Path, name: str) -> int:
+    """Return the first byte of a tensor of a safetensors file."""
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    return 8 + length + int(header[name]["data_offsets"][0])
+
+
+def to_torch(model: Path, out: Path) -> Path:
+    """Return the weights of a folder as torch saves them, with its config.json."""
+    out.mkdir()
+    tensors: dict[str, Any] = {}
+    for file in model.glob("*.safetensors"):
+        tensors |= {name: torch.from_numpy(array) for name, array in load_file(file).items()}
+    torch.save(tensors, out / "pytorch_model.bin")
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(model / name, out)
+    return out
+
+
+def damaged_record(path: Path) -> None:
+    """Flip a bit in the largest record of numbers."""
+    records = [record for record in load(path).records if "/data/" in record.name]
+    flip(path, max(records, key=lambda record: record.nbytes).offset + 5)
+
+
+@pytest.mark.parametrize("options", [(), ("--dtype", "bfloat16"), ("--max-shard-size", "4kB")])
+def test_flipped_bit_of_a_step(judged: Json, step: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A step's manifest convicts a bit of a tensor, cast or not, as `verify` does: exit 1, and nothing at OUT."""
+    file = step / "policy" / "model-00001-of-00002.safetensors"
+    name = sorted(load_file(file))[3]
+    out = tmp_path / "out"
+    assert 0 == judged("merge", step / "policy", tmp_path / "before", *options)[0]
+    flip(file, place_of(file, name) + 2)
+    code, document = judged("merge", step / "policy", out, *options)
+
+    assert (1, False) == (code, document["written"])
+    (entry,) = found(document)
+    assert ("error", "digest_differs") == entry[:2]
+    assert str(file) in {entry["path"] for entry in document["findings"]}
+    assert entry[2] == ("" if "--dtype" in options else name)  # of a cast tensor the whole file tells
+    assert [] == [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("out")]
+    assert "digest_differs" in {entry["code"] for entry in judged("verify", step)[1]["findings"]}
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_flipped_bit_beside_the_weights(judged: Json, step: Path, tmp_path: Path, name: str) -> None:
+    """What is copied along is compared, too."""
+    file = step / "policy" / name
+    file.write_bytes(file.read_bytes().replace(b", ", b",\t", 1) if name == "config.json" else b"[]")
+    code, document = judged("merge", step / "policy", tmp_path / "out")
+
+    assert (1, [("error", "digest_differs", "")]) == (code, found(document))
+    assert str(file) in {entry["path"] for entry in document["findings"]}
+    assert not (tmp_path / "out").exists()
+
+
+def test_header_that_is_not_the_one_that_was_saved(judged: Json, step: Path, tmp_path: Path) -> None:
+    """Two tensors that changed names have the bytes that they had; the manifest tells them apart."""
+    file = step / "policy" / "model-00001-of-00002.safetensors"
+    tensors = load_file(file)
+    first, second = next(
+        (a, b) for a in sorted(tensors) for b in sorted(tensors) if a < b and tensors[a].shape == tensors[b].shape
+    )
+    data = file.read_bytes()
+    a, b = (f'"{name}"'.encode() for name in (first, second))
+    data = data.replace(a, b'"?"', 1).replace(b, a, 1).replace(b'"?"', b, 1)
+    file.write_bytes(data)
+    code, document = judged("merge", step / "policy", tmp_path / "out")
+
+    assert 1 == code
+    assert {"tensor_differs"} == {code for _, code, _ in found(document)}
+
+
+def test_torn_manifest_of_the_step(judged: Json, step: Path, tmp_path: Path) -> None:
+    """What a torn manifest says cannot be compared with: an error, as for `verify`."""
+    file = step / MANIFEST_NAME
+    file.write_bytes(file.read_bytes()[:-20])
+    code, document = judged("merge", step / "policy", tmp_path / "out")
+
+    assert 1 == code
+    assert [("error", "manifest_torn", "")] == found(document)
+
+
+@pytest.mark.parametrize("dtype", ["keep", "bfloat16"])
+def test_wrong_checksum_of_a_record(judged: Json, model: Path, tmp_path: Path, dtype: str) -> None:
+    """The CRC-32 of a record convicts a bit that torch would load without a word."""
+    source = to_torch(model, tmp_path / "torch")
+    damaged_record(source / "pytorch_model.bin")
+    code, document = judged("merge", source, tmp_path / "out", "--dtype", dtype)
+    (entry,) = found(document)
+
+    assert (1, "error", "record_crc_differs") == (code, *entry[:2])
+    assert entry[2] in {name for file in model.glob("*.safetensors") for name in load_file(file)}
+    assert not (tmp_path / "out").exists()
+    assert entry in found(judged("verify", source)[1])
+    assert 1 == judged("convert", source, tmp_path / "converted", "--to", "hf")[0]
+    assert not (tmp_path / "converted").exists()
+
+
+def test_transposed_tensors_have_their_checksums_compared(judged: Json, tmp_path: Path) -> None:
+    """A tensor that lies in its file in another order is read in steps, and is compared all the same."""
+    folder = tmp_path / "torch"
+    folder.mkdir()
+    torch.save({"a": torch.arange(600.0).reshape(20, 30).T, "b": torch.arange(7.0)}, folder / "pytorch_model.bin")
+    assert 0 == judged("merge", folder, tmp_path / "sound")[0]
+    damaged_record(folder / "pytorch_model.bin")
+    code, document = judged("merge", folder, tmp_path / "out")
+
+    assert 1 == code
+    assert ("error", "record_crc_differs", "a") in found(document)
+
+
+def test_manifest_vouches_for_no_wrong_checksum(judged: Json, model: Path, tmp_path: Path) -> None:
+    """`manifest` reads every byte, and finds what the checksums of the archive convict."""
+    source = to_torch(model, tmp_path / "torch")
+    damaged_record(source / "pytorch_model.bin")
+    code, document = judged("manifest", source)
+
+    assert 1 == code
+    assert {"record_crc_differs"} == {code for _, code, _ in found(document)}
+    assert not (source / MANIFEST_NAME).exists()
+
+
+def test_nan_is_told(judged: Json, model: Path, tmp_path: Path) -> None:
+    """A merge changes no number: NaN is written, and said as a warning with the tensor; `verify` then fails."""
+    file = next(model.glob("model-00002*"))
+    tensors = load_file(file)
+    name = sorted(tensors)[1]
+    tensors[name].reshape(-1)[1] = np.nan
+    save_file(tensors, file)
+    code, document = judged("merge", model, tmp_path / "out")
+
+    assert (0, [("warn", "not_finite", name)]) == (code, found(document))
+    assert 1 == judged("merge", model, tmp_path / "strict", "--fail-on", "warn")[0]
+    assert 1 == judged("verify", tmp_path / "out")[0]
+
+
+def test_a_place_where_nothing_can_be_made(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Why it cannot be is said, and nothing of free space, which is not the matter."""
+    assert 1 == main(["ckpt", "merge", str(model), "/proc/merged"])
+    said = capsys.readouterr().err
+
+    assert "/proc/merged was not merged: No such file or directory" in said
+    assert "are free" not in said
