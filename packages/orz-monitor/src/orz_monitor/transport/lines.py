@@ -20,8 +20,11 @@ LONGEST_LINE_BYTES: Final = 1 << 20
 _GLUED: Final = re.compile(
     rb"(?<=[^\s\x1b])\s*(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +\| )"
     rb"|(?<=\])(?=[IWEF]\d{4} \d\d:\d\d:\d\d\.\d|\[(?:rank|default)\d)"
+    rb"|(?<=\]) {0,4}(?=(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\) ?)?step:\d{1,15} - )"
+    rb"|(?<=[^\s|(])(?=Training Progress: {1,4}\d{1,3}%\|)"
 )
-"""Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's."""
+"""Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's, verl's metrics;
+and where verl's bar begins behind a record without one."""
 _LONGEST_SUFFIX: Final = 400
 _REPEATED: Final = re.compile(rb" {0,4}\[repeated (\d{1,9})x across cluster\](?: \(Ray deduplicates logs[^)]*\))?\s*$")
 
