@@ -12,6 +12,7 @@ from orz_monitor.dialects.dicts import dict_pairs
 from orz_monitor.numbers import Precision, number
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.ansi import shown_safely, without_escapes
+from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line
 from orz_monitor.transport.wrapping import unwrapped, wrapped_at
 
@@ -169,3 +170,17 @@ def test_lines_that_a_terminal_has_wrapped(pad: bool) -> None:
     log = read_chunks(unwrapped([data[:500], data[500:]]))
     assert [entry.line for entry in log.entries] == list(range(1, 19, 2))
     assert wrapped_at("\n".join(whole).encode()) == (0, False)
+
+
+def test_segments_and_places_in_a_batch_count_the_same_bytes() -> None:
+    """Where a record stands on its line is told alike by who takes lines apart and by who reads in bulk."""
+    bar = b"Training: 5%|#| 1/9 [00:01<00:02, 1.0s/it]"
+    glued = b"2025-02-21 22:59:11.882 | INFO     | a:b:1 - {'loss': 1}"
+    line = b"\x1b[36m(Worker pid=1)\x1b[0m " + bar + b"\r\x1b[1m" + bar + b"\x1b[0m" + glued
+    starts = [segment.offset for segment in Line(line).segments]
+    assert starts == [15, 15 + len(bar) + 1, 15 + 2 * len(bar) + 1 + glued.index(b"{")]  # 15 of the prefix, no escapes
+    batch = Batch(b"one\n" + line + b"\n")
+    places = [4 + line.index(bar), 4 + line.rindex(bar), 4 + line.index(b"{")]
+    assert [batch.line_and_offset(place) for place in places] == [(2, start) for start in starts]
+    assert [batch.line_and_offset(place) for place in reversed(places)] == [(2, start) for start in reversed(starts)]
+    assert batch.line_and_offset(2) == (1, 2)

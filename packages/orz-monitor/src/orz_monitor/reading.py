@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.dialects import Dialect, known_dialects
-from orz_monitor.log import Entry, Log
+from orz_monitor.log import Log, place
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Splitter
 from orz_monitor.transport.needles import Needles
@@ -94,13 +94,15 @@ class Reader:
             return
         batch = Batch(text, self._facts.num_lines + 1, self._before)
         entries, begun = self.log.entries, len(self.log.entries)
+        self.log.offset = 0
         for dialect in self._dialects:
             if dialect.bulk and dialect.bulk in batch.rest():
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
+        self.log.offset = 0
         for dialect in self._dialects:
             dialect.settle(self.log)
-        entries[begun:] = sorted(entries[begun:], key=_line)  # what was read in bulk came first
+        entries[begun:] = sorted(entries[begun:], key=place)  # what was read in bulk came first
         self._facts.num_lines += batch.num_lines
         self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
         self._note()
@@ -155,6 +157,7 @@ class Reader:
             while at < len(hits) and hits[at][0] == start:
                 orders.append(hits[at][1])
                 at += 1
+            self.log.offset = 0
             if not self._is_of_block(line):
                 self._try(line, orders)
             start = end + 1
@@ -163,6 +166,7 @@ class Reader:
         """Offer a line to dialects until one says that it is its own."""
         for order in dict.fromkeys(orders):
             dialect = self._dialects[order]
+            self.log.offset = 0
             if dialect.read(line, self.log):
                 if self._awake is not self._gates and (dialect.gates[0], order) not in self._awake:
                     self.log.late.add(dialect.name)
@@ -186,11 +190,6 @@ class Reader:
         """Bring the facts of the file up to date."""
         self._facts.num_bytes = self._splitter.num_bytes
         self._facts.num_cut_lines = self._splitter.num_cut_lines
-
-
-def _line(entry: Entry) -> int:
-    """Return the line number of an entry."""
-    return entry.line
 
 
 def read_chunks(

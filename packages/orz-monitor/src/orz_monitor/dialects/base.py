@@ -91,6 +91,7 @@ class Dialect:
         """
         understood = False
         for segment in line.segments:
+            log.offset = segment.offset
             understood = self.read_segment(segment, line.number, log) or understood
         return understood
 

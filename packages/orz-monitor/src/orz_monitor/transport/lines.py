@@ -109,6 +109,7 @@ class Segment:
         level: the logger's level name, or empty.
         place: the logger's `module:function:line` or `file:line`, or empty.
         repeats: how often it was printed, where Ray folded equal lines of several processes.
+        offset: bytes before it on its line, prefixes counted and escapes not.
     """
 
     body: bytes
@@ -117,6 +118,7 @@ class Segment:
     level: str = ""
     place: str = ""
     repeats: int = 1
+    offset: int = 0
 
     @property
     def text(self) -> str:
@@ -157,8 +159,9 @@ class Line:
         ):
             repeats, raw = int(found[1]), raw[: found.start()]
         prefix: Prefix | None = None
+        begun = 0
         for frame in raw.split(b"\r") if b"\r" in raw else (raw,):
-            for piece in _GLUED.split(frame) if b"|" in frame else (frame,):
+            for at, piece in _pieces(frame):
                 if not piece or piece.isspace():
                     continue
                 own, start = take_prefixes(piece)
@@ -174,7 +177,9 @@ class Line:
                         level=own.level if own is not None else "",
                         place=own.place if own is not None else "",
                         repeats=repeats,
+                        offset=begun + at + start,
                     )
+            begun += len(frame) + 1
 
     def _inherited(self) -> Prefix:
         """Return the prefix that stands alone on the line before, as Ray leaves it before a bar."""
@@ -185,3 +190,13 @@ class Line:
                 if own is not None and start == len(stripped):
                     return own
         return Prefix()
+
+
+def _pieces(frame: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield what is glued together in a frame, and where it begins there."""
+    start = 0
+    if b"|" in frame:  # without it there is no bar
+        for match in _GLUED.finditer(frame):
+            yield start, frame[start : match.start()]
+            start = match.end()
+    yield start, frame[start:]
