@@ -71,21 +71,8 @@ def facts(log: Log) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for row in rows:
         values = [str(round(value, 9)) for value in row.values]
-        begun = row.bar and (row.bar[0], row.bar[2])  # its last frame so far is known batch by batch
-        found.append(
-            (
-                row.line,
-                row.offset if row.bar else 0,
-                row.keys,
-                row.step,
-                row.axis,
-                row.time,
-                row.origin,
-                row.count,
-                begun,
-                *values,
-            )
-        )
+        begun = row.bar and (row.bar[0], row.bar[2], row.offset)  # its last frame so far is known batch by batch
+        found.append((row.line, row.keys, row.step, row.axis, row.time, row.origin, row.count, begun, *values))
     events = [entry for entry in log.entries if isinstance(entry, Event)]
     found += [(event.line, event.dialect, event.event, str(event.data)) for event in events]
     return sorted(found, key=repr)

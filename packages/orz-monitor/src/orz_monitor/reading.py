@@ -13,7 +13,7 @@ from typing import Final
 from orz_monitor.dialects import Dialect, known_dialects
 from orz_monitor.log import Log, place
 from orz_monitor.transport.batch import Batch
-from orz_monitor.transport.lines import Line, Splitter
+from orz_monitor.transport.lines import Line, Splitter, without_torn_number
 from orz_monitor.transport.needles import Needles
 
 _ALL_GATES_BYTES: Final = 4 << 20
@@ -53,6 +53,7 @@ class Reader:
         self._before = b""
         self._open: Dialect | None = None
         self._claimed = 0
+        self._unfinished: bytes | None = None
 
     @property
     def is_open(self) -> bool:
@@ -69,8 +70,10 @@ class Reader:
         self._take(self._splitter.feed(chunk))
 
     def close(self) -> Log:
-        """Read what stands behind the last newline, and what dialects still hold."""
-        self._take(self._splitter.close())
+        """Read what stands behind the last newline but for a number at its end, and what dialects still hold."""
+        if text := self._splitter.close():
+            self._unfinished = text[:-1]
+            self._take(without_torn_number(self._unfinished) + b"\n")
         for dialect in self._dialects:
             dialect.finish(self.log)
         self._note()
@@ -167,7 +170,7 @@ class Reader:
         for order in dict.fromkeys(orders):
             dialect = self._dialects[order]
             self.log.offset = 0
-            if dialect.read(line, self.log):
+            if dialect.read(self._as_seen_by(dialect, line), self.log):
                 if self._awake is not self._gates and (dialect.gates[0], order) not in self._awake:
                     self.log.late.add(dialect.name)
                 if dialect.more_open:
@@ -180,11 +183,17 @@ class Reader:
         if dialect is None:
             return False
         self._claimed += 1
-        belonged = dialect.more(line, self.log)
+        belonged = dialect.more(self._as_seen_by(dialect, line), self.log)
         if not dialect.more_open or self._claimed >= _LONGEST_BLOCK:
             dialect.more_open = False
             self._open = None
         return belonged
+
+    def _as_seen_by(self, dialect: Dialect, line: Line) -> Line:
+        """Return a line as it is, or the unfinished one whole where no value of it is taken: a fault is words."""
+        if self._unfinished is None or not dialect.always:
+            return line
+        return Line(self._unfinished, line.number, line.before)
 
     def _note(self) -> None:
         """Bring the facts of the file up to date."""

@@ -36,7 +36,7 @@ PREFILL = (
 
 
 def read(*lines: str, dialects: tuple[type[Dialect], ...] = (Engines,)) -> Log:
-    log = read_chunks(["\n".join(lines).encode()], dialects=dialects)
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=dialects)
     Engines().number([entry for entry in log.entries if entry.dialect == "engines"], log)
     return log
 

@@ -1,4 +1,4 @@
-"""What a dialect is: how one trainer prints its numbers, and what they mean.
+r"""What a dialect is: how one trainer prints its numbers, and what they mean.
 
 To add one, subclass `Dialect`, and name the class in the entry point group `orz.monitor.dialects` of your package,
 or give it to a command as `--dialect module:Class`.
@@ -14,7 +14,7 @@ Example:
     ...         pairs = [tuple(word.split(b"=", 1)) for word in words[2:]]
     ...         return log.add_pairs(self.name, pairs, line=line.number, step=int(words[1])) is not None
     >>> from orz_monitor.reading import read_chunks
-    >>> read_chunks([b"STEP 12 loss=0.5 kl=0.01"], dialects=[Mine]).entries[0].values.tolist()
+    >>> read_chunks([b"STEP 12 loss=0.5 kl=0.01\n"], dialects=[Mine]).entries[0].values.tolist()
     [0.5, 0.01]
 """
 

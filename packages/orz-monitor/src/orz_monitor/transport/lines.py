@@ -25,6 +25,8 @@ _GLUED: Final = re.compile(
 )
 """Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's, verl's metrics;
 and where verl's bar begins behind a record without one."""
+_DIGITS: Final = b"0123456789"
+_OF_NUMBERS: Final = _DIGITS + b".,eE+-"
 _LONGEST_SUFFIX: Final = 400
 _REPEATED: Final = re.compile(rb" {0,4}\[repeated (\d{1,9})x across cluster\](?: \(Ray deduplicates logs[^)]*\))?\s*$")
 
@@ -96,6 +98,20 @@ class Splitter:
         self.num_cut_lines += 1
         self.num_skipped_bytes += len(line) - self._longest
         return line[: self._longest]
+
+
+def without_torn_number(line: bytes) -> bytes:
+    """Take off the number that a line without a newline ends with: whoever wrote it may not be done with it.
+
+    A number with something behind it, such as a bracket, a unit, a comma or a space, is whole.
+
+    Example:
+        >>> without_torn_number(b"loss:0.5 - lr:1e-0"), without_torn_number(b"{'lr': 1e-06}")
+        (b'loss:0.5 - lr:', b"{'lr': 1e-06}")
+    """
+    kept = line.rstrip(_OF_NUMBERS)
+    tail = line[len(kept) :]
+    return line if tail.endswith(b",") or not any(map(_DIGITS.__contains__, tail)) else kept
 
 
 @dataclass(kw_only=True, slots=True)
