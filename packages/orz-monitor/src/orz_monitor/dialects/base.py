@@ -84,7 +84,8 @@ class Dialect:
     def read(self, line: Line, log: Log) -> bool:
         """Read a line that holds one of the gates: by default each of its segments, by `read_segment`.
 
-        Never raises, whatever the line holds.
+        Never raises, whatever the line holds. Beside `scan`, an override sets `log.offset` to that of the segment it
+        is at, so that both put what they add in the order in which it stands on the line.
 
         Returns:
             Whether the line was this dialect's; others then don't see it.
