@@ -71,7 +71,7 @@ def facts(log: Log) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for row in rows:
         values = [str(round(value, 9)) for value in row.values]
-        begun = row.bar and (row.bar[0], row.bar[2])  # its last frame so far is known batch by batch
+        begun = row.bar and (row.bar[0], row.bar[2], row.offset)  # its last frame so far is known batch by batch
         found.append((row.line, row.keys, row.step, row.axis, row.time, row.origin, row.count, begun, *values))
     events = [entry for entry in log.entries if isinstance(entry, Event)]
     found += [(event.line, event.dialect, event.event, str(event.data)) for event in events]
@@ -113,9 +113,9 @@ def test_frames_are_the_same_by_the_loose_and_the_strict_pattern(seed: int, num_
     taken = [(frame["counter"], frame["postfix"], frame.start()) for frame in strict if frame[4]]
     if taken:
         counters, postfixes, places = (list(column) for column in zip(*taken, strict=True))
-        at_once.take_all(counters, postfixes, places, batch.line_at, together)
+        at_once.take_all(counters, postfixes, places, batch.line_and_offset, together)
     for counter, postfix, place in taken:
-        one_by_one.take(counter, postfix, alone, batch.line_at(place))
+        one_by_one.take(counter, postfix, alone, *batch.line_and_offset(place))
     at_once.settle(together)
     one_by_one.settle(alone)
     assert facts(together) == facts(alone)

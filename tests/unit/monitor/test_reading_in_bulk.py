@@ -52,7 +52,7 @@ def test_a_validation_among_metric_lines_is_of_the_step_before_it() -> None:
         f"{RAY}step:2 - actor/pg_loss:0.25",
         f"{RAY}step:3 - actor/pg_loss:0.125",
     ]
-    log = read_chunks(["\n".join(lines).encode()], dialects=[Verl])
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[Verl])
     assert [(row.line, row.step, row.axis, row.values.tolist()) for row in rows(log)] == [
         (1, 1, "", [0.5]),
         (2, 1, "eval", [0.25]),
@@ -64,7 +64,7 @@ def test_a_validation_among_metric_lines_is_of_the_step_before_it() -> None:
 def test_a_process_that_takes_over_within_a_batch_is_read_too() -> None:
     """A restarted driver has another process id, so another prefix."""
     lines = [f"(TaskRunner pid={pid}) step:{step} - actor/pg_loss:{step}.5" for pid, step in ((1, 1), (1, 2), (2, 2))]
-    log = read_chunks(["\n".join(lines).encode()], dialects=[Verl])
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[Verl])
     assert [(row.line, row.origin.pid, row.step, row.values.tolist()) for row in rows(log)] == [
         (1, "1", 1, [1.5]),
         (2, "1", 2, [2.5]),

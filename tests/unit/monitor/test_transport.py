@@ -9,10 +9,12 @@ import pytest
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.log import Event, Row
 from orz_monitor.numbers import Precision, number
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.ansi import shown_safely, without_escapes
-from orz_monitor.transport.lines import Line
+from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.lines import Line, without_torn_number
 from orz_monitor.transport.wrapping import unwrapped, wrapped_at
 
 pytestmark = pytest.mark.unit
@@ -195,3 +197,76 @@ def test_lines_that_a_terminal_has_wrapped(pad: bool) -> None:
     log = read_chunks(unwrapped([data[:500], data[500:]]))
     assert [entry.line for entry in log.entries] == list(range(1, 19, 2))
     assert wrapped_at("\n".join(whole).encode()) == (0, False)
+
+
+def test_segments_and_places_in_a_batch_count_the_same_bytes() -> None:
+    """Where a record stands on its line is told alike by who takes lines apart and by who reads in bulk."""
+    bar = b"Training: 5%|#| 1/9 [00:01<00:02, 1.0s/it]"
+    glued = b"2025-02-21 22:59:11.882 | INFO     | a:b:1 - {'loss': 1}"
+    line = b"\x1b[36m(Worker pid=1)\x1b[0m " + bar + b"\r\x1b[1m" + bar + b"\x1b[0m" + glued
+    starts = [segment.offset for segment in Line(line).segments]
+    assert starts == [15, 15 + len(bar) + 1, 15 + 2 * len(bar) + 1 + glued.index(b"{")]  # 15 of the prefix, no escapes
+    batch = Batch(b"one\n" + line + b"\n")
+    places = [4 + line.index(bar), 4 + line.rindex(bar), 4 + line.index(b"{")]
+    assert [batch.line_and_offset(place) for place in places] == [(2, start) for start in starts]
+    assert [batch.line_and_offset(place) for place in reversed(places)] == [(2, start) for start in reversed(starts)]
+    assert batch.line_and_offset(2) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (b"step:40 - actor/lr:1", b"step:40 - actor/lr:"),
+        (b"actor/lr:1e", b"actor/lr:"),
+        (b"actor/lr:1e-0", b"actor/lr:"),
+        (b"actor/kl:-0.", b"actor/kl:"),
+        (b"actor/kl:np.float64(0.03", b"actor/kl:np.float64("),
+        (b"tokens: 1,23", b"tokens: "),
+        (b"actor/lr:1e-06 ", b"actor/lr:1e-06 "),
+        (b"actor/lr:1e-06 -", b"actor/lr:1e-06 -"),
+        (b"{'lr': 1e-06}", b"{'lr': 1e-06}"),
+        (b"pg=0.033, kl=0.08]", b"pg=0.033, kl=0.08]"),
+        (b"usage: 12.5%", b"usage: 12.5%"),
+        (b"cost: 12.34s", b"cost: 12.34s"),
+        (b"actor/lr:1e-06\x1b[0m", b"actor/lr:1e-06\x1b[0m"),
+        (b"actor/kl:nan", b"actor/kl:nan"),
+        (b"Training is done", b"Training is done"),
+        (b"12.5", b""),
+        (b"", b""),
+    ],
+)
+def test_a_number_that_may_be_half_is_taken_off(line: bytes, kept: bytes) -> None:
+    """What has something behind it is whole."""
+    assert without_torn_number(line) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        (b"step:40 - actor/kl_loss:0.5 - actor/lr:1", ("actor/kl_loss",)),  # of 1e-06
+        (b"step:40 - actor/kl_loss:0.5 - actor/lr:1\n", ("actor/kl_loss", "actor/lr")),
+        (b"step:40 - actor/kl_loss:0.5 - actor/lr:np.float64(1e-06)", ("actor/kl_loss", "actor/lr")),
+        (b"Training Progress: 1%| | 1/9 [00:01<00:02, 1.0s/it]step:40 - x:1.5 - y:0.3", ("x",)),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_the_last_number_of_a_file_without_a_newline_is_not_taken(
+    text: bytes, keys: tuple[str, ...], size: int
+) -> None:
+    """A file that is still being written may end in half a number; the lines before it lose nothing."""
+    before = text.replace(b"40", b"39").rstrip(b"\n") + b"\n"
+    data = before + text
+    log = read_chunks([data[i : i + size] for i in range(0, len(data), size)])
+    found = [row.keys for row in log.entries if isinstance(row, Row)]
+    assert found[0][: len(keys)] == keys
+    assert len(found[0]) == 2
+    assert found[1:] == [keys]
+    assert log.files[0].num_bytes == len(data)
+    assert log.files[0].num_lines == 2
+
+
+def test_a_fault_at_the_end_keeps_its_words() -> None:
+    """No value is taken of it, so none can be half."""
+    log = read_chunks([b"Traceback (most recent call last):\n  File 'a.py', line 3, in f\nKeyError: 12"])
+    faults = [entry.data for entry in log.entries if isinstance(entry, Event)]
+    assert [("KeyError: 12" in str(data)) for data in faults] == [True]

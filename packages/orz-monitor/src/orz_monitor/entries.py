@@ -24,12 +24,14 @@ class Row:
         values: f64, [K]; percentages are fractions, times are seconds, sizes are bytes.
         line: line number in its file, from 1.
         file: index into `Log.files`.
+        offset: bytes before it on its line, escapes not counted; 0 where it has the line for itself.
         step: the step it belongs to; None until the dialect's `number` finds it.
         axis: what is counted, where that is not the training step (`eval`, `train`, `rollout`).
         time: seconds since the Unix epoch, or None.
         origin: the process that printed it.
         count: frames that `values` are the mean of; 1 for a line.
         bar: first and last counter and the total of a bar's frames, or None for a line.
+        precedence: of several rows of a step the one with the highest counts, and of those the last.
     """
 
     dialect: str
@@ -37,12 +39,14 @@ class Row:
     values: array[float]
     line: int
     file: int = 0
+    offset: int = 0
     step: int | None = None
     axis: str = ""
     time: float | None = None
     origin: Origin = NOWHERE
     count: int = 1
     bar: tuple[int, int, int | None] | None = None
+    precedence: float = 0.0
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -56,6 +60,7 @@ class Tick:
         total: what it counts to, or None.
         line: line number in its file, from 1.
         file: index into `Log.files`.
+        offset: bytes before it on its line, escapes not counted; 0 where it has the line for itself.
         time: seconds since the Unix epoch, or None.
         elapsed_s: seconds since the bar began, or None.
     """
@@ -66,6 +71,7 @@ class Tick:
     total: int | None
     line: int
     file: int = 0
+    offset: int = 0
     time: float | None = None
     elapsed_s: float | None = None
 
@@ -81,6 +87,7 @@ class Event:
         event: its name.
         line: line number in its file, from 1.
         file: index into `Log.files`.
+        offset: bytes before it on its line, escapes not counted; 0 where it has the line for itself.
         dialect: name of the dialect that read it.
         step: the step it belongs to, or None.
         time: seconds since the Unix epoch, or None.
@@ -91,6 +98,7 @@ class Event:
     event: str
     line: int
     file: int = 0
+    offset: int = 0
     dialect: str = ""
     step: int | None = None
     time: float | None = None
@@ -118,6 +126,11 @@ class Column:
 
 
 Entry: TypeAlias = Row | Tick | Event
+
+
+def place(entry: Entry) -> tuple[int, int, int]:
+    """Return file, line and offset: by these, entries are in the order in which they were printed."""
+    return entry.file, entry.line, entry.offset
 
 
 @dataclass(kw_only=True, slots=True)

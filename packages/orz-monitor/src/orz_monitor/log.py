@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from orz_monitor.entries import Column, Entry, Event, FileFacts, Row, Tick
+from orz_monitor.entries import Column, Entry, Event, FileFacts, Row, Tick, place
 from orz_monitor.numbers import Precision, number
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
-__all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "Tick"]
+__all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "Tick", "place"]
 
 MOST_KEYS: Final = 10_000
 """Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
@@ -39,6 +39,7 @@ class Log:
         texts: keys of metric lines whose values are no numbers.
         late: dialects that showed up only after others had been settled on; lines of theirs may have been missed.
         num_refused_keys: keys beyond `MOST_KEYS`.
+        offset: where on its line stands what is being read; entries that are added get it.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -49,6 +50,7 @@ class Log:
     texts: set[tuple[str, str]] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
     num_refused_keys: int = 0
+    offset: int = 0
     _names: dict[bytes, str] = field(default_factory=dict)
     _shapes: dict[tuple[bytes, ...], tuple[str, ...]] = field(default_factory=dict)
     _file: int = 0
@@ -106,14 +108,19 @@ class Log:
         origin: Origin = NOWHERE,
         count: int = 1,
         bar: tuple[int, int, int | None] | None = None,
+        offset: int | None = None,
     ) -> Row:
-        """Add a row whose values are numbers already; `keys` come from `shape`."""
+        """Add a row whose values are numbers already; `keys` come from `shape`.
+
+        What was collected gives the `offset` at which it began.
+        """
         row = Row(
             dialect=dialect,
             keys=keys,
             values=values,
             line=line,
             file=self._file,
+            offset=self.offset if offset is None else offset,
             step=step,
             axis=axis,
             time=time,
@@ -144,6 +151,7 @@ class Log:
             total=total,
             line=line,
             file=self._file,
+            offset=self.offset,
             time=time,
             elapsed_s=elapsed_s,
         )
@@ -170,6 +178,7 @@ class Log:
                 event=event,
                 line=line,
                 file=self._file,
+                offset=self.offset,
                 dialect=dialect,
                 step=step,
                 time=time,

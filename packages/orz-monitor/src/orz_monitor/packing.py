@@ -23,6 +23,7 @@ class _Block:
         at: places in the log's entries, [M].
         lines: line numbers, [M].
         files: indices of files, [M].
+        offsets: where on their lines they begin, [M].
         steps: steps, [M].
         times: times, [M].
         origins: processes, [M].
@@ -35,6 +36,7 @@ class _Block:
     at: list[int]
     lines: list[int]
     files: list[int]
+    offsets: list[int]
     steps: list[int | None]
     times: list[float | None]
     origins: list[Origin]
@@ -58,6 +60,7 @@ def packed(log: Log) -> bytes:
             at=[index for index, _ in rows],
             lines=[row.line for _, row in rows],
             files=[row.file for _, row in rows],
+            offsets=[row.offset for _, row in rows],
             steps=[row.step for _, row in rows],
             times=[row.time for _, row in rows],
             origins=[row.origin for _, row in rows],
@@ -84,7 +87,9 @@ def unpacked(data: bytes) -> Log:
 def _rows(block: _Block) -> dict[int, Entry]:
     """Return the rows of a block by their places."""
     size = len(block.keys) * array("d").itemsize
-    columns = zip(block.at, block.lines, block.files, block.steps, block.times, block.origins, strict=True)
+    columns = zip(
+        block.at, block.lines, block.files, block.offsets, block.steps, block.times, block.origins, strict=True
+    )
     return {
         index: Row(
             dialect=block.dialect,
@@ -92,10 +97,11 @@ def _rows(block: _Block) -> dict[int, Entry]:
             values=array("d", block.values[at * size : (at + 1) * size]),
             line=line,
             file=file,
+            offset=offset,
             step=step,
             axis=block.axis,
             time=time,
             origin=origin,
         )
-        for at, (index, line, file, step, time, origin) in enumerate(columns)
+        for at, (index, line, file, offset, step, time, origin) in enumerate(columns)
     }

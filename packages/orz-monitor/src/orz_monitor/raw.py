@@ -21,26 +21,40 @@ class _Places:
         weights: frames that each value is the mean of, [M].
         lines: i64, [M].
         files: i64, [M].
+        precedences: of several values of a step the one with the highest counts, [M].
         unique: the different steps, [K].
-        last: where the value of each step stands that was printed last, [K].
+        last: where the value of each step stands that counts: of the highest precedence the last, [K].
     """
 
     steps: NDArray[np.int64]
     weights: NDArray[np.int64]
     lines: NDArray[np.int64]
     files: NDArray[np.int64]
+    precedences: NDArray[np.float64]
     unique: NDArray[np.int64]
     last: NDArray[np.intp]
 
 
 def _places(
-    steps: NDArray[np.int64], weights: NDArray[np.int64], lines: NDArray[np.int64], files: NDArray[np.int64]
+    steps: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    lines: NDArray[np.int64],
+    files: NDArray[np.int64],
+    precedences: NDArray[np.float64],
 ) -> _Places:
-    """Find the different steps, and what was printed last of each."""
-    order = np.lexsort((lines, files, steps))
+    """Find the different steps, and what counts of each."""
+    order = np.lexsort((lines, files, precedences, steps))
     unique, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
     last = order[first + counts - 1]
-    return _Places(steps=steps, weights=weights, lines=lines, files=files, unique=unique, last=last)
+    return _Places(
+        steps=steps,
+        weights=weights,
+        lines=lines,
+        files=files,
+        precedences=precedences,
+        unique=unique,
+        last=last,
+    )
 
 
 def raw_series(log: Log, rows: list[Row]) -> dict[tuple[str, str], Series]:
@@ -56,6 +70,7 @@ def raw_series(log: Log, rows: list[Row]) -> dict[tuple[str, str], Series]:
             weights=np.array([row.count for row in alike], dtype=np.int64),
             lines=np.array([row.line for row in alike], dtype=np.int64),
             files=np.array([row.file for row in alike], dtype=np.int64),
+            precedences=np.array([row.precedence for row in alike], dtype=np.float64),
         )
         for column, key in enumerate(keys):
             parts[dialect, key].append((places, table[:, column]))
@@ -63,7 +78,7 @@ def raw_series(log: Log, rows: list[Row]) -> dict[tuple[str, str], Series]:
 
 
 def _series(place: tuple[str, str], parts: list[tuple[_Places, NDArray[np.float64]]], log: Log) -> Series:
-    """Make a series: of several values in a step, parts of a bar are averaged, and of lines the last counts."""
+    """Make a series: of several values in a step, parts of a bar are averaged, and of lines one counts."""
     places, values = parts[0] if len(parts) == 1 else _joined(parts)
     unique, last = places.unique, places.last
     kept = values[last]
@@ -85,11 +100,11 @@ def _series(place: tuple[str, str], parts: list[tuple[_Places, NDArray[np.float6
 
 def _joined(parts: list[tuple[_Places, NDArray[np.float64]]]) -> tuple[_Places, NDArray[np.float64]]:
     """Put the values of a key from rows of several shapes together."""
-    steps, weights, lines, files = (
-        np.concatenate([getattr(places, name) for places, _ in parts])
-        for name in ("steps", "weights", "lines", "files")
-    )
-    return _places(steps, weights, lines, files), np.concatenate([values for _, values in parts])
+    columns = {
+        name: np.concatenate([getattr(places, name) for places, _ in parts])
+        for name in ("steps", "weights", "lines", "files", "precedences")
+    }
+    return _places(**columns), np.concatenate([values for _, values in parts])
 
 
 def column_series(columns: list[Column], log: Log, framework: str) -> dict[tuple[str, str], Series]:

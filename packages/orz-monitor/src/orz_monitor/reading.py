@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.dialects import Dialect, known_dialects
-from orz_monitor.log import Entry, Log
+from orz_monitor.log import Log, place
 from orz_monitor.metric_like import is_metric_like
 from orz_monitor.transport.batch import Batch
-from orz_monitor.transport.lines import Line, Splitter
+from orz_monitor.transport.lines import Line, Splitter, without_torn_number
 from orz_monitor.transport.needles import Needles
 
 _ALL_GATES_BYTES: Final = 4 << 20
@@ -54,6 +54,7 @@ class Reader:
         self._before = b""
         self._open: Dialect | None = None
         self._claimed = 0
+        self._unfinished: bytes | None = None
 
     @property
     def is_open(self) -> bool:
@@ -70,8 +71,10 @@ class Reader:
         self._take(self._splitter.feed(chunk))
 
     def close(self) -> Log:
-        """Read what stands behind the last newline, and what dialects still hold."""
-        self._take(self._splitter.close())
+        """Read what stands behind the last newline but for a number at its end, and what dialects still hold."""
+        if text := self._splitter.close():
+            self._unfinished = text[:-1]
+            self._take(without_torn_number(self._unfinished) + b"\n")
         for dialect in self._dialects:
             dialect.finish(self.log)
         self._note()
@@ -95,13 +98,15 @@ class Reader:
             return
         batch = Batch(text, self._facts.num_lines + 1, self._before)
         entries, begun = self.log.entries, len(self.log.entries)
+        self.log.offset = 0
         for dialect in self._dialects:
             if dialect.bulk and dialect.bulk in batch.rest():
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
+        self.log.offset = 0
         for dialect in self._dialects:
             dialect.settle(self.log)
-        entries[begun:] = sorted(entries[begun:], key=_line)  # what was read in bulk came first
+        entries[begun:] = sorted(entries[begun:], key=place)  # what was read in bulk came first
         self._facts.num_lines += batch.num_lines
         self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
         self._note()
@@ -156,6 +161,7 @@ class Reader:
             while at < len(hits) and hits[at][0] == start:
                 orders.append(hits[at][1])
                 at += 1
+            self.log.offset = 0
             if not self._is_of_block(line):
                 self._try(line, orders)
             start = end + 1
@@ -164,7 +170,8 @@ class Reader:
         """Offer a line to dialects until one says that it is its own."""
         for order in dict.fromkeys(orders):
             dialect = self._dialects[order]
-            if dialect.read(line, self.log):
+            self.log.offset = 0
+            if dialect.read(self._as_seen_by(dialect, line), self.log):
                 if self._awake is not self._gates and (dialect.gates[0], order) not in self._awake:
                     self.log.late.add(dialect.name)
                 if dialect.more_open:
@@ -178,21 +185,22 @@ class Reader:
         if dialect is None:
             return False
         self._claimed += 1
-        belonged = dialect.more(line, self.log)
+        belonged = dialect.more(self._as_seen_by(dialect, line), self.log)
         if not dialect.more_open or self._claimed >= _LONGEST_BLOCK:
             dialect.more_open = False
             self._open = None
         return belonged
 
+    def _as_seen_by(self, dialect: Dialect, line: Line) -> Line:
+        """Return a line as it is, or the unfinished one whole where no value of it is taken: a fault is words."""
+        if self._unfinished is None or not dialect.always:
+            return line
+        return Line(self._unfinished, line.number, line.before)
+
     def _note(self) -> None:
         """Bring the facts of the file up to date."""
         self._facts.num_bytes = self._splitter.num_bytes
         self._facts.num_cut_lines = self._splitter.num_cut_lines
-
-
-def _line(entry: Entry) -> int:
-    """Return the line number of an entry."""
-    return entry.line
 
 
 def read_chunks(

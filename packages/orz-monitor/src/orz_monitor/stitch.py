@@ -21,7 +21,7 @@ from orz_monitor.dialects import Dialect, Meaning
 from orz_monitor.dialects.crashes import ended_by, verdict
 from orz_monitor.frameworks import OURS
 from orz_monitor.lanes import are_alike, without_other_ranks, without_unnamed_others
-from orz_monitor.log import Column, Entry, Event, Log, Row, Tick
+from orz_monitor.log import Column, Entry, Event, Log, Row, Tick, place
 from orz_monitor.metrics.peers import spec_of
 from orz_monitor.raw import column_series, raw_series
 from orz_monitor.records import PHASES, EventRecord, describe
@@ -53,7 +53,7 @@ def stitch(
         canonical: give metrics our names and units; else those of whoever logged them.
     """
     known = {kind.name: kind() for kind in dialects}
-    log.entries.sort(key=lambda entry: (entry.file, entry.line))  # what was collected came when it was complete
+    log.entries.sort(key=place)  # what was collected came when it was complete
     framework = _framework(log, known)
     for dialect in known.values():
         entries = [entry for entry in log.entries if entry.dialect == dialect.name]
@@ -109,7 +109,7 @@ class _Attempt:
         resumes = [entry for entry in log.entries if isinstance(entry, Event) and entry.event == "resume"]
         at = 0
         for row in kept:
-            while at < len(resumes) and (resumes[at].file, resumes[at].line) < (row.file, row.line):
+            while at < len(resumes) and place(resumes[at]) < place(row):
                 step = resumes[at].step
                 if step is not None and self.rows and any((old.step or 0) > step for old in self.rows[-50:]):
                     self._restart(step + 1)
@@ -337,6 +337,4 @@ def _record(event: Event, name: str, step: int | None, log: Log) -> EventRecord:
 
 def _in_order(entries: list[Entry]) -> list[Row | Event]:
     """Return rows and events in the order of the files."""
-    return sorted(
-        (entry for entry in entries if not isinstance(entry, Tick)), key=lambda entry: (entry.file, entry.line)
-    )
+    return sorted((entry for entry in entries if not isinstance(entry, Tick)), key=place)

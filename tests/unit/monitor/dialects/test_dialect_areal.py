@@ -28,7 +28,7 @@ TABLE = [
 
 
 def read(*lines: str) -> Log:
-    return read_chunks(["\n".join(lines).encode()], dialects=[Areal])
+    return read_chunks([("\n".join(lines) + "\n").encode()], dialects=[Areal])
 
 
 def rows(log: Log) -> list[Row]:

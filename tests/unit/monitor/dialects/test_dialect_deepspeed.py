@@ -28,7 +28,7 @@ FLUSHES = (
 
 
 def read(*lines: str) -> Log:
-    log = read_chunks(["\n".join(lines).encode()], dialects=[DeepSpeed])
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[DeepSpeed])
     DeepSpeed().number(log.entries, log)
     return log
 

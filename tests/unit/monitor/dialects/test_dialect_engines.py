@@ -9,6 +9,7 @@ import pytest
 from orz_monitor.dialects import Dialect
 from orz_monitor.dialects.engines import Engines
 from orz_monitor.dialects.verl import Verl
+from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.log import Log, Row
 from orz_monitor.reading import read_chunks
@@ -36,7 +37,7 @@ PREFILL = (
 
 
 def read(*lines: str, dialects: tuple[type[Dialect], ...] = (Engines,)) -> Log:
-    log = read_chunks(["\n".join(lines).encode()], dialects=dialects)
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=dialects)
     Engines().number([entry for entry in log.entries if entry.dialect == "engines"], log)
     return log
 
@@ -131,3 +132,64 @@ def test_an_unknown_trainer_above_an_engine(tmp_path: Path) -> None:
     assert run.framework == "generic"
     assert run.metrics["reward/mean"].values.tolist() == [0.25]
     assert run.metrics["engine/requests_waiting"].values.tolist() == [14]
+
+
+def engine_line(usage: float, waiting: int, running: int, rate: float) -> str:
+    line = V1.replace("76.5%", f"{usage}%").replace("Waiting: 14", f"Waiting: {waiting}")
+    return line.replace("Running: 1 ", f"Running: {running} ").replace("5.4 tokens/s", f"{rate} tokens/s")
+
+
+IDLE = engine_line(0.0, 0, 0, 0.0)
+
+
+def steps_with(lines: list[str], num_steps: int) -> str:
+    """Write steps of a trainer that takes turns with its engine, which is idle when a step ends."""
+    return "".join(
+        "\n".join([*lines, IDLE, f"step:{step} - actor/pg_loss:0.5 - actor/lr:1e-6"]) + "\n"
+        for step in range(num_steps)
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "usage", "waiting", "running", "rate"),
+    [
+        ([(99.5, 14, 100, 5000), (98.0, 0, 90, 4000)], 0.995, 14, 100, 4500),
+        ([(99.0, 0, 100, 5000), (40.0, 200, 50, 3000)], 0.4, 200, 50, 4000),  # full, but not while requests waited
+        ([(30.0, 0, 4, 100), (20.0, 0, 8, 200)], 0.3, 0, 4, 150),
+        ([(50.0, 9, 0, 0), (50.0, 3, 0, 0)], 0.5, 3, 0, 0),  # of equal ones the last
+        ([], 0.0, 0, 0, 0),
+    ],
+)
+def test_the_busiest_line_of_a_step_counts(
+    tmp_path: Path, lines: list[tuple[float, int, int, float]], usage: float, waiting: int, running: int, rate: float
+) -> None:
+    """Usage and requests are of one line, the rate is the mean of the lines with requests; idle ones hide nothing."""
+    path = tmp_path / "train.log"
+    path.write_text(steps_with([engine_line(*line) for line in lines], 3), encoding="utf-8")
+    run = load_run(path)
+    found = {
+        name: run.metrics[f"engine/{name}"].values.tolist()
+        for name in ("kv_cache_usage", "requests_waiting", "requests_running", "generation_tokens_per_second")
+    }
+    expected = (usage, waiting, running, rate)
+    assert [found[name] for name in found] == [pytest.approx([value] * 3) for value in expected]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ([(99.5, 14, 100, 5000)] * 8, "kv_full"),
+        ([(99.5, 0, 100, 5000)] * 4 + [(20.0, 14, 100, 5000)] * 4, None),
+        ([(50.0, 14, 100, 10)] * 8, "generation_starved"),
+    ],
+)
+def test_a_trainer_that_takes_turns_hides_no_fault(
+    tmp_path: Path, lines: list[tuple[float, int, int, float]], code: str | None
+) -> None:
+    """A fault that every step has is found although each step ends with an idle engine."""
+    path = tmp_path / "train.log"
+    sound = steps_with([engine_line(50.0, 0, 100, 5000)] * 8, 20)
+    sick = steps_with([engine_line(*line) for line in lines], 30).splitlines(keepends=True)[20 * (len(lines) + 2) :]
+    path.write_text(sound + "".join(sick), encoding="utf-8")
+    codes = {finding.code for finding in judge(load_run(path)).findings}
+    assert codes & {"kv_full", "generation_starved"} == ({code} if code else set())

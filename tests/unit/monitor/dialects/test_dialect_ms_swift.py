@@ -21,7 +21,7 @@ CONSOLE = (
 
 
 def rows(*lines: str) -> list[Row]:
-    log = read_chunks(["\n".join(lines).encode()], dialects=[MsSwift])
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[MsSwift])
     return [entry for entry in log.entries if isinstance(entry, Row)]
 
 

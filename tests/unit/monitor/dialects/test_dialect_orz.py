@@ -8,7 +8,7 @@ import pytest
 
 from orz_monitor.dialects.orz import Orz
 from orz_monitor.loading import load_run
-from orz_monitor.log import Entry, Log, Row, Tick
+from orz_monitor.log import Entry, Log, Row, Tick, place
 from orz_monitor.reading import read_chunks
 from orz_monitor.run import State
 
@@ -69,7 +69,7 @@ def one_step(step: int, reward: float, losses: tuple[float, float]) -> str:
 
 
 def in_order(log: Log) -> list[Entry]:
-    return sorted(log.entries, key=lambda entry: entry.line)
+    return sorted(log.entries, key=place)
 
 
 def read(text: str) -> Log:
@@ -154,3 +154,29 @@ def test_any_cut_into_chunks_gives_the_same_entries() -> None:
         read_in_parts = [e.values for e in in_order(parts) if isinstance(e, Row)]
         for ours, theirs in zip(read_in_parts, [e.values for e in in_order(whole) if isinstance(e, Row)], strict=True):
             assert ours.tolist() == pytest.approx(theirs.tolist(), nan_ok=True)
+
+
+def glued_step(step: int) -> str:
+    """A step whose dictionary stands right behind the bar, on its line, and the next critic's bar behind that."""
+    text = one_step(step, 0.5, (0.01, 0.03))
+    timed = driver(6, "orz.ppo.trainer:train:49", "Actor model training, time cost: 99.00s")
+    return text.replace(f"\n{timed}\n", "").replace("]\n\x1b", "]\x1b") + "\n"
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 1000])
+def test_a_dictionary_behind_its_bar_ends_the_bars_step(size: int) -> None:
+    """Bars are read before dictionaries, or line by line: what stands first on a line is first either way."""
+    data = "".join(glued_step(step) for step in range(3)).encode()
+    lines = data.splitlines(keepends=True) if size == 0 else [data[i : i + size] for i in range(0, len(data), size)]
+    numbered = []
+    for chunks in ([data], lines):
+        log = read_chunks(chunks, dialects=[Orz])
+        entries = in_order(log)
+        Orz().number(entries, log)
+        numbered.append([(row.step, row.keys[0]) for row in entries if isinstance(row, Row)])
+    assert numbered[1] == numbered[0]
+    kinds = ("bar/critic_loss", "bar/pg", "policy_loss")
+    steps = [(step, key) for step, key in numbered[0] if key in kinds]
+    assert steps == [(step, key) for step in range(3) for key in kinds]
+    shared = [entry.line for entry in in_order(read_chunks([data], dialects=[Orz])) if isinstance(entry, Row)]
+    assert len(shared) > len(set(shared))  # lines are shared, or this would show nothing

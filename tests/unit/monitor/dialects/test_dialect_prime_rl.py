@@ -27,7 +27,7 @@ ENVIRONMENT = "\t\t ╰─ math | Ratio 50.0% | Reward 0.5000 | Turns 1.0 | Bran
 
 
 def read(*lines: str) -> Log:
-    log = read_chunks(["\n".join(lines).encode()], dialects=[PrimeRl])
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[PrimeRl])
     PrimeRl().number(log.entries, log)
     return log
 

@@ -22,7 +22,7 @@ SAMPLES = PREFIX + '[{"prompt": "what is \\"actor/pg_loss\\"?", "response": {"ac
 
 
 def read(*lines: str) -> Log:
-    log = read_chunks(["\n".join(lines).encode()], dialects=[Roll])
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[Roll])
     Roll().number(log.entries, log)
     return log
 

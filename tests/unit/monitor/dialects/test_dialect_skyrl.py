@@ -28,7 +28,7 @@ STEP = [
 
 
 def rows(*lines: str) -> list[Row]:
-    log = read_chunks(["\n".join(lines).encode()], dialects=[SkyRl])
+    log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[SkyRl])
     SkyRl().number(log.entries, log)
     return [entry for entry in log.entries if isinstance(entry, Row)]
 

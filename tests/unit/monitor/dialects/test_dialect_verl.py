@@ -9,7 +9,7 @@ import pytest
 
 from orz_monitor.dialects.verl import Verl
 from orz_monitor.loading import load_run
-from orz_monitor.log import Event, Log, Row
+from orz_monitor.log import Event, Log, Row, Tick
 from orz_monitor.reading import read_chunks
 
 pytestmark = pytest.mark.unit
@@ -18,7 +18,7 @@ LOGS = Path(os.environ.get("ORZ_TEST_DATA", Path(__file__).parents[5] / "shared"
 
 
 def read(*lines: str) -> Log:
-    return read_chunks(["\n".join(lines).encode()], dialects=[Verl])
+    return read_chunks([("\n".join(lines) + "\n").encode()], dialects=[Verl])
 
 
 def rows(log: Log) -> list[Row]:
@@ -43,6 +43,30 @@ def test_numpys_wrappers_are_values_too() -> None:
     assert values(row)["critic/score/mean"] == 0.5
     assert values(row)["timing_s/step"] == 12
     assert str(row.values[3]) == "nan"
+
+
+BAR = "Training Progress:  34%|███▍ | 2/210 [10:00<20:00, 3.0s/it]"
+
+
+@pytest.mark.parametrize("between", ["", " ", "\x1b[0m", "\r", "\x1b[36m(TaskRunner pid=12)\x1b[0m "])
+def test_metrics_glued_behind_a_bar_are_read(between: str) -> None:
+    """A bar that ended without a newline hides neither the metrics behind it nor those of the lines around."""
+    log = read(
+        "(TaskRunner pid=12) step:1 - actor/pg_loss:0.5 - actor/lr:1e-06",
+        f"(TaskRunner pid=12) {BAR}{between}step:2 - actor/pg_loss:nan - actor/lr:2e-06",
+        "(TaskRunner pid=12) step:3 - actor/pg_loss:0.25 - actor/lr:3e-06",
+    )
+    assert [(row.line, row.step, row.origin.pid) for row in rows(log)] == [(1, 1, "12"), (2, 2, "12"), (3, 3, "12")]
+    assert [str(values(row)["actor/pg_loss"]) for row in rows(log)] == ["0.5", "nan", "0.25"]
+    assert [values(row)["actor/lr"] for row in rows(log)] == [1e-6, 2e-6, 3e-6]
+    assert [entry.done for entry in log.entries if isinstance(entry, Tick)] == [2]
+
+
+def test_a_bar_glued_behind_metrics_takes_no_value() -> None:
+    """The last value of the line ends where the bar begins."""
+    log = read(f"step:1 - actor/pg_loss:0.5 - actor/lr:1e-06{BAR}", f"step:2 - actor/pg_loss:np.float64(0.25){BAR}")
+    assert [values(row) for row in rows(log)] == [{"actor/pg_loss": 0.5, "actor/lr": 1e-6}, {"actor/pg_loss": 0.25}]
+    assert [entry.line for entry in log.entries if isinstance(entry, Tick)] == [1, 2]
 
 
 def test_lines_that_change_their_keys_are_read_by_their_keys() -> None:
@@ -102,7 +126,7 @@ def test_public_logs_lose_no_value(file: str, steps: range, sets: int) -> None:
     path = LOGS / file
     if not path.is_file():
         pytest.skip(f"{path} is not on this machine")
-    data = path.read_bytes()
+    data = path.read_bytes().rstrip(b"\n") + b"\n"  # without a newline, the last number might be half
     log = read_chunks([data], dialects=[Verl])
     trained = [row for row in rows(log) if not row.axis]
     assert list(dict.fromkeys(row.step for row in trained)) == list(steps)

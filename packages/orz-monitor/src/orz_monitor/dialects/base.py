@@ -1,4 +1,4 @@
-"""What a dialect is: how one trainer prints its numbers, and what they mean.
+r"""What a dialect is: how one trainer prints its numbers, and what they mean.
 
 To add one, subclass `Dialect`, and name the class in the entry point group `orz.monitor.dialects` of your package,
 or give it to a command as `--dialect module:Class`.
@@ -14,7 +14,7 @@ Example:
     ...         pairs = [tuple(word.split(b"=", 1)) for word in words[2:]]
     ...         return log.add_pairs(self.name, pairs, line=line.number, step=int(words[1])) is not None
     >>> from orz_monitor.reading import read_chunks
-    >>> read_chunks([b"STEP 12 loss=0.5 kl=0.01"], dialects=[Mine]).entries[0].values.tolist()
+    >>> read_chunks([b"STEP 12 loss=0.5 kl=0.01\n"], dialects=[Mine]).entries[0].values.tolist()
     [0.5, 0.01]
 """
 
@@ -84,13 +84,15 @@ class Dialect:
     def read(self, line: Line, log: Log) -> bool:
         """Read a line that holds one of the gates: by default each of its segments, by `read_segment`.
 
-        Never raises, whatever the line holds.
+        Never raises, whatever the line holds. Beside `scan`, an override sets `log.offset` to that of the segment it
+        is at, so that both put what they add in the order in which it stands on the line.
 
         Returns:
             Whether the line was this dialect's; others then don't see it.
         """
         understood = False
         for segment in line.segments:
+            log.offset = segment.offset
             understood = self.read_segment(segment, line.number, log) or understood
         return understood
 

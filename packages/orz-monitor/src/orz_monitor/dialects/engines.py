@@ -1,6 +1,7 @@
 """The inference engines' own lines, under whatever trainer: vLLM (V0 and V1) and SGLang.
 
-An engine has no step: its lines go to the step that the trainer ends next.
+An engine has no step: its lines go to the step that the trainer ends next, and of those of one step the busiest
+counts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
+from orz_monitor.dialects.busiest import weigh_lines
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.numbers import UNITS, floats
 from orz_monitor.transport.batch import Batch
@@ -180,6 +182,12 @@ class Engines(Dialect):
             elif entry.step is not None and not entry.axis:
                 following[entry.file] = entry.step
         _number_by_time([row for row in ours if row.step is None], steps)
+        weigh_lines(ours, self._name_of)
+
+    def _name_of(self, key: str) -> str:
+        """Return the canonical name of a raw key, or an empty one."""
+        meaning = self.meanings.get(key)
+        return meaning.name if meaning is not None else ""
 
 
 def _number_by_time(rows: Sequence[Row], steps: Sequence[Row]) -> None:

@@ -15,7 +15,7 @@ from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.blocks import DictBlock
 from orz_monitor.dialects.numbering import number_by_next, number_by_repetition
 from orz_monitor.dialects.passes import Passes
-from orz_monitor.log import Entry, Log
+from orz_monitor.log import Entry, Log, place
 from orz_monitor.transport.lines import Line, Segment
 
 _BAR: Final = b"Train epoch ["
@@ -184,6 +184,6 @@ class OpenRlhf(Dialect):
 
     def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
         """Give bars the step of the dictionary that follows; without dictionaries, count the passes."""
-        in_order = sorted(entries, key=lambda entry: (entry.file, entry.line))  # frames are added in batches
+        in_order = sorted(entries, key=place)  # frames are added in batches
         waiting, last = number_by_next(in_order)
         number_by_repetition(waiting, 1 if last is None else last + 1)

@@ -121,7 +121,7 @@ class Orz(Dialect):
                 tuple(compress(bars.counters, chosen)),
                 tuple(compress(bars.postfixes, chosen)),
                 tuple(compress(bars.starts, chosen)),
-                batch.line_at,
+                batch.line_and_offset,
                 log,
             )
 
@@ -268,5 +268,5 @@ class Orz(Dialect):
                 line=tick.line,
                 step=before.done + self.first_step,
             )
-            row.file = tick.file
+            row.file, row.offset = tick.file, tick.offset
         return tick

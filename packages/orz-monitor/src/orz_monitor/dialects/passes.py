@@ -43,7 +43,7 @@ class Passes:
         self._row: Row | None = None
         self._held: list[bytes] = []
         self._last = b""
-        self._first_done = self._done = self._line = 0
+        self._first_done = self._done = self._line = self._offset = 0
         self._total: int | None = None
         self._settled = False
 
@@ -64,10 +64,10 @@ class Passes:
         postfix = frame[begin:end] if end > 0 else frame[begin : max(frame.rfind(b", "), begin)]
         if postfix != self._last:
             mark = frame.find(b"| ", at) + 2
-            self.take(frame[mark : frame.find(b" ", mark)], postfix, log, line)
+            self.take(frame[mark : frame.find(b" ", mark)], postfix, log, line, log.offset)
         return True
 
-    def take(self, counter: bytes, postfix: bytes, log: Log, line: int) -> None:
+    def take(self, counter: bytes, postfix: bytes, log: Log, line: int, offset: int) -> None:
         """Take in a postfix that differs from the one before.
 
         Args:
@@ -75,6 +75,7 @@ class Passes:
             postfix: `pg=0.033, kl=0.0827`.
             log: where the rows go.
             line: line number.
+            offset: where on its line it stands.
         """
         now, _, of = counter.partition(b"/")
         try:
@@ -82,7 +83,7 @@ class Passes:
         except ValueError:
             return
         if done < self._done or self._done == self._total or not self._line:
-            self._begin(done, _whole(of), line, log)
+            self._begin(done, _whole(of), (line, offset), log)
         self._done = done
         self._last = postfix
         if postfix:
@@ -93,7 +94,7 @@ class Passes:
         counters: Sequence[bytes],
         postfixes: Sequence[bytes],
         places: Sequence[int],
-        line_at: Callable[[int], int],
+        line_and_offset: Callable[[int], tuple[int, int]],
         log: Log,
     ) -> None:
         """Take in many postfixes, each of which differs from the one before.
@@ -102,7 +103,7 @@ class Passes:
             counters: [M] of `17/18`.
             postfixes: [M] of `pg=0.033, kl=0.0827`.
             places: where they stand, [M].
-            line_at: gives the line number of a place.
+            line_and_offset: gives the line number of a place, and where on its line it is.
             log: where the rows go.
         """
         counts = _counts(counters)
@@ -114,21 +115,21 @@ class Passes:
             anew[0] |= not self._line
         if counts is None or (~anew & (of != total)).any():
             for counter, postfix, place in zip(counters, postfixes, places, strict=True):
-                self.take(counter, postfix, log, line_at(place))
+                self.take(counter, postfix, log, *line_and_offset(place))
             return
         cuts = sorted({0, len(done), *np.flatnonzero(anew).tolist()})
         for start, stop in pairwise(cuts):
             if anew[start]:
-                self._begin(int(done[start]), int(of[start]), line_at(places[start]), log)
+                self._begin(int(done[start]), int(of[start]), line_and_offset(places[start]), log)
             self._held += filter(None, postfixes[start:stop])
             self._done = int(done[stop - 1])
         self._last = postfixes[-1]
 
-    def _begin(self, done: int, total: int | None, line: int, log: Log) -> None:
-        """Begin a new pass."""
+    def _begin(self, done: int, total: int | None, at: tuple[int, int], log: Log) -> None:
+        """Begin a new pass at a line and an offset."""
         self.settle(log)
         self._row = None
-        self._line, self._first_done, self._total = line, done, total
+        (self._line, self._offset), self._first_done, self._total = at, done, total
 
     def settle(self, log: Log) -> None:
         """Add what was collected to the row of the pass."""
@@ -161,7 +162,9 @@ class Passes:
             self._settled = log.observe_all(self._dialect, keys, tokens)
         if row is None or row.keys != keys:
             values = array("d", table.mean(axis=0).tobytes())
-            self._row = log.add_values(self._dialect, keys, values, line=self._line, count=count, bar=bar)
+            self._row = log.add_values(
+                self._dialect, keys, values, line=self._line, offset=self._offset, count=count, bar=bar
+            )
             return
         total = row.count + count
         for index, summed in enumerate(table.sum(axis=0).tolist()):

@@ -163,6 +163,7 @@ class Verl(Dialect):
         """Read a metric line, a validation, a bar, or a step that was set."""
         understood = False
         for segment in line.segments:
+            log.offset = segment.offset
             understood = self._read(segment, line.number, log) or understood
         self._learn_prefix(line)
         return understood

@@ -101,7 +101,9 @@ ROLLOUTS: Final = (
     ),
     Facts(
         name="engine/kv_cache_usage",
-        definition="The share of the key-value cache in use.",
+        definition="The share of the key-value cache in use. Of the lines that an engine prints within a step, the "
+        "one with the fullest cache while requests wait counts, for usage and requests alike; where none waits, the "
+        "fullest with requests that run.",
         pitfalls=("High is good use; it is too high where requests wait and others are put back.",),
         asked=("kv", "kv cache"),
     ),

@@ -29,8 +29,8 @@ class Limits:
     """Thresholds."""
 
     share: float = limit(0.05, "of the run's median rate")
-    hits: int = limit(6, "samples below")
-    window: int = limit(6, "among so many samples")
+    hits: int = limit(6, "steps below; lines, in a log of the engine alone")
+    window: int = limit(6, "among so many of them")
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:

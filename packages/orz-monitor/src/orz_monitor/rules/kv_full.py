@@ -34,8 +34,8 @@ class Limits:
     """Thresholds."""
 
     usage: float = limit(0.95, "of the cache")
-    hits: int = limit(5, "samples above")
-    window: int = limit(5, "among so many samples")
+    hits: int = limit(5, "steps above; lines, in a log of the engine alone")
+    window: int = limit(5, "among so many of them")
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from orz_monitor.transport.ansi import without_escapes
+
 
 class Batch:
     r"""Whole lines, each with its newline.
@@ -29,6 +31,8 @@ class Batch:
         b'\nCUDA error: 2\n\n'
         >>> batch.place(1), batch.line_at(7), batch.num_lines
         (7, 6, 3)
+        >>> batch.line_and_offset(12)
+        (6, 5)
     """
 
     def __init__(self, text: bytes, first_line: int = 1, before: bytes = b"") -> None:
@@ -39,6 +43,7 @@ class Batch:
         self._rest: bytes | None = None
         self._starts = [0]
         self._shifts = [0]
+        self._measured = (0, 0, 0)
 
     @cached_property
     def _newlines(self) -> NDArray[np.intp]:
@@ -58,6 +63,20 @@ class Batch:
         """Return the numbers of the lines that places in the text are on."""
         numbers: list[int] = (self._newlines.searchsorted(places) + self.first_line).tolist()
         return numbers
+
+    def line_and_offset(self, place: int) -> tuple[int, int]:
+        """Return the number of the line that a place is on, and how many bytes stand before it there.
+
+        Escapes are not counted, as in `Segment.offset`. Places that are asked for in order are found in linear time.
+        """
+        index = int(self._newlines.searchsorted(place))
+        start = int(self._newlines[index - 1]) + 1 if index else 0
+        line, before, offset = self._measured
+        if line != start or before > place:
+            before, offset = start, 0
+        offset += len(without_escapes(self.text[before:place]))
+        self._measured = start, place, offset
+        return self.first_line + index, offset
 
     def take(self, start: int, stop: int) -> None:
         """Take bytes out that were understood; nobody else is to look at them."""

@@ -20,8 +20,13 @@ LONGEST_LINE_BYTES: Final = 1 << 20
 _GLUED: Final = re.compile(
     rb"(?<=[^\s\x1b])\s*(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +\| )"
     rb"|(?<=\])(?=[IWEF]\d{4} \d\d:\d\d:\d\d\.\d|\[(?:rank|default)\d)"
+    rb"|(?<=\]) {0,4}(?=(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\) ?)?step:\d{1,15} - )"
+    rb"|(?<=[^\s|(])(?=Training Progress: {1,4}\d{1,3}%\|)"
 )
-"""Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's."""
+"""Where a log record begins behind a bar that ended without a newline: loguru's, glog's, torchrun's, verl's metrics;
+and where verl's bar begins behind a record without one."""
+_DIGITS: Final = b"0123456789"
+_OF_NUMBERS: Final = _DIGITS + b".,eE+-"
 _LONGEST_SUFFIX: Final = 400
 _REPEATED: Final = re.compile(rb" {0,4}\[repeated (\d{1,9})x across cluster\](?: \(Ray deduplicates logs[^)]*\))?\s*$")
 
@@ -95,6 +100,20 @@ class Splitter:
         return line[: self._longest]
 
 
+def without_torn_number(line: bytes) -> bytes:
+    """Take off the number that a line without a newline ends with: whoever wrote it may not be done with it.
+
+    A number with something behind it, such as a bracket, a unit, a comma or a space, is whole.
+
+    Example:
+        >>> without_torn_number(b"loss:0.5 - lr:1e-0"), without_torn_number(b"{'lr': 1e-06}")
+        (b'loss:0.5 - lr:', b"{'lr': 1e-06}")
+    """
+    kept = line.rstrip(_OF_NUMBERS)
+    tail = line[len(kept) :]
+    return line if tail.endswith(b",") or not any(map(_DIGITS.__contains__, tail)) else kept
+
+
 @dataclass(kw_only=True, slots=True)
 class Segment:
     """One thing that was printed: a log record, a frame of a bar, a line of text.
@@ -106,6 +125,7 @@ class Segment:
         level: the logger's level name, or empty.
         place: the logger's `module:function:line` or `file:line`, or empty.
         repeats: how often it was printed, where Ray folded equal lines of several processes.
+        offset: bytes before it on its line, prefixes counted and escapes not.
     """
 
     body: bytes
@@ -114,6 +134,7 @@ class Segment:
     level: str = ""
     place: str = ""
     repeats: int = 1
+    offset: int = 0
 
     @property
     def text(self) -> str:
@@ -154,8 +175,9 @@ class Line:
         ):
             repeats, raw = int(found[1]), raw[: found.start()]
         prefix: Prefix | None = None
+        begun = 0
         for frame in raw.split(b"\r") if b"\r" in raw else (raw,):
-            for piece in _GLUED.split(frame) if b"|" in frame else (frame,):
+            for at, piece in _pieces(frame):
                 if not piece or piece.isspace():
                     continue
                 own, start = take_prefixes(piece)
@@ -171,7 +193,9 @@ class Line:
                         level=own.level if own is not None else "",
                         place=own.place if own is not None else "",
                         repeats=repeats,
+                        offset=begun + at + start,
                     )
+            begun += len(frame) + 1
 
     def _inherited(self) -> Prefix:
         """Return the prefix that stands alone on the line before, as Ray leaves it before a bar."""
@@ -182,3 +206,13 @@ class Line:
                 if own is not None and start == len(stripped):
                     return own
         return Prefix()
+
+
+def _pieces(frame: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield what is glued together in a frame, and where it begins there."""
+    start = 0
+    if b"|" in frame:  # without it there is no bar
+        for match in _GLUED.finditer(frame):
+            yield start, frame[start : match.start()]
+            start = match.end()
+    yield start, frame[start:]
