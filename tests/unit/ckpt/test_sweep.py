@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from orz_ckpt.node.saving import sweep
+
+pytestmark = pytest.mark.unit
 
 
 def make(checkpoints: Path, *names: str) -> None:
