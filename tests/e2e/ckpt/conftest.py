@@ -26,6 +26,7 @@ import pytest
 
 HEAD, OTHER = "gpu-01", "gpu-02"
 ADDRESSES = {HEAD: "10.99.0.1", OTHER: "10.99.0.2"}
+ONE_EACH = {HEAD: 1, OTHER: 1}
 PORT = 6379
 NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child=KILL")
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
@@ -88,14 +89,14 @@ class Cluster:
     other: Node
     address: str
 
-    def start_ray(self, *, cwds: dict[str, Path | str]) -> None:
+    def start_ray(self, *, cwds: dict[str, Path | str], cpus: dict[str, int] = ONE_EACH) -> None:
         """Start Ray on both, each from the folder in `cwds`: that is where its actors will be."""
-        common = ("--num-cpus=1", "--object-store-memory=200000000", "--disable-usage-stats")
+        common = ("--object-store-memory=200000000", "--disable-usage-stats")
         own = (f"--node-ip-address={ADDRESSES[HEAD]}", f"--port={PORT}", "--include-dashboard=false")
         folder = f"--temp-dir={self.head.environment['ORZ_TEST_RAY']}"
-        self.head.check(RAY, "start", "--head", *own, folder, *common, cwd=cwds[HEAD])
+        self.head.check(RAY, "start", "--head", *own, folder, f"--num-cpus={cpus[HEAD]}", *common, cwd=cwds[HEAD])
         joined = (f"--address={self.address}", f"--node-ip-address={ADDRESSES[OTHER]}")
-        self.other.check(RAY, "start", *joined, *common, cwd=cwds[OTHER])
+        self.other.check(RAY, "start", *joined, f"--num-cpus={cpus[OTHER]}", *common, cwd=cwds[OTHER])
 
 
 def missing() -> str:
@@ -206,4 +207,21 @@ def cluster(disks: Disks) -> Iterator[Cluster]:
         pytest.skip(why)
     with two_nodes({disks.checkpoints: "ckpt", disks.home: "home"}) as both:
         both.start_ray(cwds={HEAD: disks.home, OTHER: disks.home})
+        yield both
+
+
+@pytest.fixture
+def training_nodes(tmp_path: Path) -> Iterator[Cluster]:
+    """Two machines with `ckpt` in the test's folder on disks of their own, and Ray with room for training.
+
+    Workers that want a CPU each fit once on the head and twice on the other: the first two ranks are on both.
+    """
+    why = missing()
+    if why:
+        pytest.skip(why)
+    checkpoints = tmp_path / "ckpt"
+    with two_nodes({checkpoints: "ckpt"}) as both:
+        # gloo takes the address of the machine's name, and these names have none
+        both.head.environment.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="eth0")
+        both.start_ray(cwds={HEAD: checkpoints, OTHER: checkpoints}, cpus={HEAD: 1, OTHER: 2})
         yield both
