@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -112,3 +114,45 @@ def test_a_head_node_by_name_and_port_is_joined(joined: list[str], monkeypatch: 
     monkeypatch.setenv("RAY_ADDRESS", "10.9.9.9:6379")
     attach("10.0.0.3:6379")
     assert ["10.0.0.3:6379"] == joined
+
+
+LATE = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
+"""What `ray.init` says, in a bare Exception, where its processes need more than half a minute."""
+
+
+@pytest.mark.parametrize("raised", [Exception(LATE), RuntimeError(f"{LATE}\nmore"), OSError(LATE), ValueError(LATE)])
+def test_a_ray_that_does_not_start_says_where_its_logs_are(
+    tmp_path: Path, fake_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    """Whatever Ray raises is an error of ours, and the logs of Ray's processes outlive their folder."""
+
+    def fail(*, _temp_dir: str, **_: object) -> None:
+        logs = Path(_temp_dir) / "session_latest" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "raylet.out").write_text("no room")
+        raise raised
+
+    monkeypatch.setattr(connection.ray, "init", fail)
+    with pytest.raises(ClusterError) as caught, connection.connected(fake_config(), log=tmp_path / "logs" / "ray.log"):
+        pass
+    assert f"Ray {connection.ray.__version__} doesn't start on this machine: {LATE}" == caught.value.message
+    kept = tmp_path / "logs" / "ray"
+    assert f"see Ray's logs in {kept}; " in str(caught.value.remedy)
+    assert "no room" == (kept / "raylet.out").read_text()
+
+
+def test_a_cluster_that_cannot_be_joined_is_named(joined: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is what Ray says, in a bare Exception, where the head node isn't up yet; an error of ours stays as it is."""
+    assert [] == joined
+    for raised, message in (
+        (Exception("Head node temp_dir not found"), "can't join: Head node temp_dir not found"),
+        (ClusterError("this process is connected to Ray already", remedy="call ray.shutdown()"), "connected to Ray"),
+    ):
+
+        def fail(*, address: str, raised: Exception = raised) -> None:
+            raise raised
+
+        monkeypatch.setattr(connection, "_init", fail)
+        error = refusal("10.0.0.3:6379")
+        assert message in error.message
+        assert (error is raised) == isinstance(raised, ClusterError)

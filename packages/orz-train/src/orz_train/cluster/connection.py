@@ -87,22 +87,18 @@ def _start(config: Config, stack: ExitStack, *, kept: Path) -> None:
     stack.enter_context(_logs_kept(folder, kept))
     # of Ray's processes and their children; other children of the driver mustn't carry the guard's mark
     inherited = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", guard.MARK: str(folder)}
-    try:
-        with _environment(inherited):
-            _init(
-                address="local",
-                num_cpus=len(os.sched_getaffinity(0)),
-                num_gpus=0 if config.cluster.num_gpus == 0 else None,
-                object_store_memory=object_store_bytes(config, _shared_memory()),
-                include_dashboard=False,
-                _temp_dir=str(folder),
-                _node_ip_address=LOOPBACK,
-            )
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ClusterError(
-            f"Ray {ray.__version__} doesn't start on this machine: {_first_line(error)}",
-            remedy=f"see Ray's logs in {kept}; is the disk or /dev/shm full?",
-        ) from error
+    failed = f"Ray {ray.__version__} doesn't start on this machine"
+    remedy = f"see Ray's logs in {kept}; is the disk or /dev/shm full, or is the machine too busy? then try again"
+    with _environment(inherited), _explained(failed, remedy=remedy):
+        _init(
+            address="local",
+            num_cpus=len(os.sched_getaffinity(0)),
+            num_gpus=0 if config.cluster.num_gpus == 0 else None,
+            object_store_memory=object_store_bytes(config, _shared_memory()),
+            include_dashboard=False,
+            _temp_dir=str(folder),
+            _node_ip_address=LOOPBACK,
+        )
 
 
 def _attach(address: str, stack: ExitStack) -> None:
@@ -122,13 +118,9 @@ def _attach(address: str, stack: ExitStack) -> None:
             remedy="give HOST:PORT of the head node, as `ray start --head` printed it (6379 by default)",
         ) from error
     stack.callback(ray.shutdown)
-    try:
+    remedy = "run the versions of Ray and Python that the cluster runs; if it wants a token, set RAY_AUTH_TOKEN"
+    with _explained(f"cluster.address={address}: Ray {ray.__version__} can't join", remedy=remedy):
         _init(address=resolved)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ClusterError(
-            f"cluster.address={address}: Ray {ray.__version__} can't join: {_first_line(error)}",
-            remedy="run the versions of Ray and Python that the cluster runs; if it wants a token, set RAY_AUTH_TOKEN",
-        ) from error
 
 
 def _with_port(address: str) -> str:
@@ -322,6 +314,17 @@ def _logs_kept(session: Path, kept: Path) -> Iterator[None]:
                 if log.is_file() and log.name.startswith(_RAY_PROCESSES):
                     shutil.copy(log, kept)
         raise
+
+
+@contextmanager
+def _explained(failed: str, *, remedy: str) -> Iterator[None]:
+    """Turn whatever Ray raises into a ClusterError that says what `failed`; one of ours passes."""
+    try:
+        yield
+    except ClusterError:
+        raise
+    except Exception as error:  # a node that is late is a bare one
+        raise ClusterError(f"{failed}: {_first_line(error)}", remedy=remedy) from error
 
 
 def _first_line(error: Exception) -> str:
