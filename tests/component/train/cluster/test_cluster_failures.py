@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray._private import services
 
 from orz_train.cluster import preflight, run
 from orz_train.cluster.connection import MIB, object_store_bytes
@@ -108,6 +111,25 @@ def test_a_node_with_other_versions_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(preflight, "_answer", lambda _node, facts, _end: facts)
     with pytest.raises(ClusterError, match=r"10.0.0.1: python 3.9.0, here it is 3\.[\s\S]*10.0.0.2: orz-train 0.0.0"):
         preflight.check_nodes(NODES)
+
+
+def test_a_node_says_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds each of its own addresses on an interface that the system knows by that name."""
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "VLLM_HOST_IP"):
+        monkeypatch.delenv(variable, raising=False)
+    found = [
+        entry.address
+        for entries in services.psutil.net_if_addrs().values()  # type: ignore[attr-defined]  # the one that Ray brings
+        for entry in entries
+        if entry.family == socket.AF_INET
+    ]
+    assert any(ip_address(address).is_loopback for address in found)
+    known = {name for _, name in socket.if_nameindex()}
+    for address in found:
+        network = preflight.here(address).network
+        assert address == network["VLLM_HOST_IP"]
+        assert network["GLOO_SOCKET_IFNAME"] in known
+    assert {} == preflight.here().network
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -1,21 +1,24 @@
-"""What every node has to have before a run starts there: our versions."""
+"""What every node says before a run starts there: its versions, which have to be ours, and where its things are."""
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private import services
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import orz_train
 from orz_train.cluster import reaper
 from orz_train.cluster.errors import ClusterError
+from orz_train.cluster.network import network_environment
 from orz_train.cluster.placement import Node
 
 PROBE_TIMEOUT_S = 60.0
@@ -30,14 +33,23 @@ class NodeFacts:
     """Path of its interpreter."""
     reaper: str
     """Path of `reaper.py` there."""
+    network: Mapping[str, str]
+    """Variables that keep its workers on the interface that has its address."""
 
 
-def here() -> NodeFacts:
-    """Return the facts of this process's node."""
+def here(address: str | None = None) -> NodeFacts:
+    """Return the facts of this process's node.
+
+    Args:
+        address: that Ray has of it, where others are to be reached from it.
+    """
+    interfaces = services.psutil.net_if_addrs()  # type: ignore[attr-defined]  # the one that Ray brings
+    addresses = {name: [entry.address for entry in entries] for name, entries in interfaces.items()}
     return NodeFacts(
         versions=(("python", platform.python_version()), ("orz-train", orz_train.__version__)),
         python=sys.executable,
         reaper=reaper.__file__,
+        network={} if address is None else network_environment(address, addresses, os.environ),
     )
 
 
@@ -70,11 +82,12 @@ def check_nodes(nodes: Sequence[Node]) -> dict[str, NodeFacts]:
 
 def _ask(node: Node) -> Any:
     """Ask one node; return the ref of its facts."""
+    address = node.address
 
     def facts() -> Any:  # nested, so that it travels by value: the node may have no orz_train
         from orz_train.cluster.preflight import here as there  # noqa: PLC0415
 
-        return there()
+        return there(address)
 
     task = ray.remote(facts).options(
         num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)

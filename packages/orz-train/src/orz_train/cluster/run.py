@@ -245,7 +245,7 @@ class Cluster:
         bundle, node = self.assignment.bundles[index], self.assignment.nodes[index]
         facts = self._facts[node.node_id]
         log = self.run_dir / "logs" / f"{slot.file_name}.log"
-        environment = worker_environment(config, slot.role)
+        environment = worker_environment(config, slot.role, network=facts.network)
         if devices is not None:
             environment |= {"CUDA_VISIBLE_DEVICES": devices, "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
         command = [facts.python, "-I", "-S", facts.reaper, str(slot), str(log), facts.python]
