@@ -24,6 +24,8 @@ DIFFERENCE, BOUND = "largest_difference", "bound"
 """Properties that a test records."""
 XUNIT1 = ("-o", "junit_family=xunit1")
 """The family of reports that holds properties."""
+TESTS = ("tests/component/train", "tests/e2e", "--ignore=tests/e2e/ckpt")
+"""Those of the trainer; `nox -s full-ckpt` has the others."""
 OUTCOMES = ("passed", "failed", "skipped")
 
 
@@ -55,7 +57,7 @@ def main() -> None:
             "full",
             f"--junitxml={report}",
             *XUNIT1,
-            "tests/component/train",
+            *TESTS,
         ]
         code = subprocess.run([*command, *of_pytest], cwd=ROOT, check=False).returncode
         if not report.exists():

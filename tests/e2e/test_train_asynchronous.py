@@ -11,7 +11,7 @@ import pytest
 
 from orz_monitor.records import EventRecord, StepRecord, read_records
 
-pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
+pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.full]
 
 
 class Result(Protocol):

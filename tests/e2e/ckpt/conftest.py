@@ -214,14 +214,18 @@ def cluster(disks: Disks) -> Iterator[Cluster]:
 def training_nodes(tmp_path: Path) -> Iterator[Cluster]:
     """Two machines with `ckpt` in the test's folder on disks of their own, and Ray with room for training.
 
-    Workers that want a CPU each fit once on the head and twice on the other: the first two ranks are on both.
+    Workers that want a CPU each fit once on the head and twice on the other: the first two ranks are on both. Each
+    machine takes its own name for 127.0.1.1, as Debian's installer writes it: there nobody finds the other.
     """
     why = missing()
     if why:
         pytest.skip(why)
     checkpoints = tmp_path / "ckpt"
     with two_nodes({checkpoints: "ckpt"}) as both:
-        # gloo takes the address of the machine's name, and these names have none
-        both.head.environment.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="eth0")
+        both.head.environment.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")  # the other's, too
+        for node in (both.head, both.other):
+            hosts = tmp_path / f"hosts-{node.name}"
+            hosts.write_text(f"127.0.0.1 localhost\n127.0.1.1 {node.name}\n")
+            node.check("mount", "--bind", hosts, "/etc/hosts")
         both.start_ray(cwds={HEAD: checkpoints, OTHER: checkpoints}, cpus={HEAD: 1, OTHER: 2})
         yield both

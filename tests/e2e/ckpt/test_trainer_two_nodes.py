@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -27,11 +28,12 @@ SMALL = (
 def test_each_node_keeps_its_part_and_goes_on_from_it(training_nodes, tmp_path: Path) -> None:
     """Saved, told apart, brought together and verified; a resume reads each node's own state."""
     head, address = training_nodes.head, training_nodes.address
+    orz = functools.partial(head.run, sys.executable, "-m", "orz_cli", timeout_s=TIMEOUT_S)
     run, home = tmp_path / "ckpt" / "run", tmp_path / "ckpt" / "home"
 
     def train(steps: int) -> None:
-        command = ("train", "quickstart-grpo", *SMALL, f"cluster.address={address}", f"steps={steps}")
-        done = head.run(sys.executable, "-m", "orz_cli", *command, "--run-dir", run, timeout_s=TIMEOUT_S)
+        settings = (*SMALL, f"cluster.address={address}", f"steps={steps}")
+        done = orz("train", "quickstart-grpo", *settings, "--run-dir", run)
         assert 0 == done.code, f"{done.stdout}\n{done.stderr}"
 
     train(2)
@@ -41,12 +43,12 @@ def test_each_node_keeps_its_part_and_goes_on_from_it(training_nodes, tmp_path: 
     assert "state/policy-rank-1-of-2.pt" in meta["nodes"]["gpu-02"]
     assert 0 != head.run("test", "-e", step / "state" / "policy-rank-1-of-2.pt").code
 
-    half = head.orz("ckpt", "verify", run)
+    half = orz("ckpt", "verify", run)
     assert 1 == half.code, half
     assert "gpu-02" in half.stdout
-    brought = head.orz("ckpt", "collect", run, "--to", home, "--ray", address)
+    brought = orz("ckpt", "collect", run, "--to", home, "--ray", address)
     assert 0 == brought.code, brought
-    whole = head.orz("ckpt", "verify", home, "--require-manifest")
+    whole = orz("ckpt", "verify", home, "--require-manifest")
     assert 0 == whole.code, whole
 
     train(4)
