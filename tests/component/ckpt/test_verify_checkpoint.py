@@ -109,6 +109,20 @@ def test_missing_file(step: Path, name: str) -> None:
         assert [("file_missing", name)] == errors(verify(step, level=level))
 
 
+def test_a_missing_file_that_another_node_holds(step: Path) -> None:
+    """Of a save to a disk on each node the finding says whose has it, and how to find it; another file is as ever."""
+    manifest = load(step / "manifest.json")
+    held = {"gpu-01": ["critic/config.json"], "gpu-02": [SHARD], "gpu-\x1b[2J": [SHARD]}
+    (step / "manifest.json").write_text(dumps(replace(manifest, meta={**manifest.meta, "nodes": held})))
+    for name in (SHARD, "state/rank_0.bin"):
+        (step / name).unlink()
+    found = {os.path.relpath(entry.path, step): entry for entry in verify(step).findings}
+    assert found[SHARD].message.endswith(" bytes expected; it was saved on the disk of 'gpu-\\x1b[2J', 'gpu-02'")
+    assert str(found[SHARD].remedy).startswith(f"orz ckpt locate {step.parent.parent} --ray")
+    assert found["state/rank_0.bin"].message.endswith(" bytes expected")
+    assert "locate" not in str(found["state/rank_0.bin"].remedy)
+
+
 @pytest.mark.parametrize("name", ["policy/model-00003-of-00003.safetensors", "notes.txt", "state/deep/er.bin"])
 def test_extra_file(step: Path, name: str) -> None:
     """A file that the manifest does not name is the one finding, at both levels."""

@@ -36,8 +36,12 @@ def weights_elsewhere(root: Path, *, known: Collection[str] = ()) -> Iterator[Ck
                 f"{f' to {there}' if isinstance(there, str) else ''}, and are not on this machine's disk:"
                 f" {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"  # noqa: PLR2004  as many as are shown
             )
-            remedy = f"orz ckpt locate {shlex.quote(str(run_of(root)))} --ray    # on a node of the cluster, or --hosts"
-            yield finding("weights_elsewhere", message, remedy=remedy, path=root)
+            yield finding("weights_elsewhere", message, remedy=locate_remedy(root), path=root)
+
+
+def locate_remedy(root: Path) -> str:
+    """Return the command that finds the parts of the step folder `root` on other nodes."""
+    return f"orz ckpt locate {shlex.quote(str(run_of(root)))} --ray    # on a node of the cluster, or --hosts"
 
 
 def run_of(root: Path) -> Path:

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.disk.walk import TooDeepError, walk
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.records import holders
+from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,12 +79,15 @@ def entries_below(manifest: Manifest, prefix: str) -> Mapping[str, FileEntry]:
 
 def _missing(root: Path, prefix: str, manifest: Manifest, listing: Listing) -> Iterator[CkptFinding]:
     spoken_of = {Path(entry.path) for entry in listing.findings}
+    held = holders(manifest)
     for name, entry in entries_below(manifest, prefix).items():
         path, size = root / name, listing.sizes.get(name)
         if size is None:
             if path not in spoken_of:
-                message = f"it is not there; {entry.size:,} bytes expected"
-                yield finding("file_missing", message, remedy=_COPY, path=path)
+                nodes = [brief(node) for node, names in held.items() if name in names]
+                there = f"; it was saved on the disk of {', '.join(nodes[:3])}" if nodes else ""
+                message = f"it is not there; {entry.size:,} bytes expected{there}"
+                yield finding("file_missing", message, remedy=locate_remedy(root) if nodes else _COPY, path=path)
         elif size != entry.size:
             message = f"expected {entry.size:,} bytes, got {size:,}"
             tensors = (entry.tensors or {}).items()
