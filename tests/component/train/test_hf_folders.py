@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
@@ -22,6 +26,7 @@ from orz_train.backends.local.models import LocalCritic, LocalPolicy
 from orz_train.config.schema import Config
 from orz_train.data.packing import Packing, pack
 from orz_train.errors import DataError
+from orz_train.testing import write_tiny_model
 from orz_train.types import Rollout
 
 pytestmark = pytest.mark.component
@@ -135,3 +140,30 @@ def test_a_family_with_a_hard_coded_bias_keeps_it_at_zero(tmp_path: Path) -> Non
     again = hf.value_head(hf.load_critic(str(tmp_path / "critic"), dtype="float32"))
     assert torch.equal(head.weight, again.weight)
     assert 0.0 == float(again.bias.abs().max())
+
+
+@contextmanager
+def rank_of_two(rank: int) -> Iterator[None]:
+    """Make this process one rank of two, in a group that exchanges nothing."""
+    distributed.init_process_group("fake", rank=rank, world_size=2, store=FakeStore())
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_folder_is_written_by_any_rank(rank: int, tmp_path: Path) -> None:
+    """The rank of another node writes what the first writes; transformers alone would write nothing there."""
+    source = write_tiny_model(tmp_path / "source")
+    tokenizer, model = hf.load_tokenizer(str(source)), AutoModelForCausalLM.from_pretrained(source)
+    weights = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    with rank_of_two(rank):
+        hf.save_model(model, tokenizer, tmp_path / "saved", weights=weights)
+        model.save_pretrained(tmp_path / "alone")
+    files = {path.name for path in (tmp_path / "saved").iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= files
+    saved = load_file(tmp_path / "saved" / "model.safetensors")
+    assert weights.keys() == saved.keys()
+    assert all(torch.equal(weights[name], saved[name]) for name in weights)
+    assert (rank == 0) == (tmp_path / "alone" / "model.safetensors").exists()

@@ -239,7 +239,7 @@ def critic_values(model: nn.Module, row: PackedRow) -> tuple[Tensor, Tensor]:
 def save_model(
     model: nn.Module, tokenizer: HFTokenizer, folder: Path, *, weights: dict[str, Tensor] | None = None
 ) -> None:
-    """Write a Hugging Face folder: weights, config, generation config, tokenizer.
+    """Write a Hugging Face folder: weights, config, generation config, tokenizer; whatever the rank of this process.
 
     Args:
         model: whose weights, unless `weights` are given.
@@ -247,8 +247,22 @@ def save_model(
         folder: where.
         weights: by name, where the model itself holds only shards of them.
     """
-    model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]  # a PreTrainedModel
+    with _written_by_any_rank(model):
+        model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]  # a PreTrainedModel
     tokenizer.save(folder)
+
+
+@contextmanager
+def _written_by_any_rank(model: nn.Module) -> Iterator[None]:
+    """Let whoever asks write: transformers writes nothing on other ranks than 0, without a word.
+
+    A rank on another node writes to that node's own disk.
+    """
+    model.should_save_on_this_rank = lambda is_main_process: is_main_process  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del model.should_save_on_this_rank
 
 
 @contextmanager
