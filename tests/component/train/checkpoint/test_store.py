@@ -267,6 +267,21 @@ def test_each_node_keeps_its_part_on_its_own_disk(
         require_whole(resume_point(run_dir))
 
 
+def test_a_node_without_the_weights_of_its_ranks_is_found_by_the_save(
+    run_dir: Path, store: Store, ranks: Any, disk: Any, two_nodes: Any
+) -> None:
+    """Not by the resume, when it is too late; nothing is left on either disk."""
+    model = ranks(disk, replicated=False)
+    with (
+        pytest.raises(CheckpointError, match="node b saved the state of policy, but not its weights"),
+        store(model, two_nodes, storage="per_node") as saves,
+    ):
+        save(saves, model, 1)
+    assert newest_committed(run_dir) is None
+    assert [] == leftovers(run_dir)
+    assert [] == leftovers(disk.there(run_dir))
+
+
 def test_a_failure_on_one_node_leaves_nothing_on_any(
     run_dir: Path, store: Store, ranks: Any, disk: Any, two_nodes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from orz_ckpt.node.saving import sizes
 from orz_ckpt.report.words import count, size
 from orz_ckpt.storage import StagedCheckpoint
 from orz_train import __version__
-from orz_train.checkpoint.parts import require_complete
+from orz_train.checkpoint.parts import require_complete, require_own_weights
 from orz_train.errors import NotSharedError, OrzError
 from orz_train.ports import Nodes
 
@@ -82,7 +82,7 @@ def commit_per_node(staged: StagedCheckpoint, nodes: Nodes, facts: Facts) -> Man
     """Commit what each node wrote to a disk of its own: the others' parts first, the manifest here last.
 
     Raises:
-        CheckpointError: a part is missing on all nodes.
+        CheckpointError: a part is missing on all nodes, or weights on one that needs them.
         CkptError: a disk failed, or two nodes wrote other bytes under one name.
     """
     if (staged.final / MANIFEST_NAME).exists():
@@ -90,8 +90,9 @@ def commit_per_node(staged: StagedCheckpoint, nodes: Nodes, facts: Facts) -> Man
             f"{staged.final} holds a committed checkpoint", remedy="save to another run folder, or move it away"
         )
     records = _prepared(staged, nodes, facts, nodes.names[1:])
-    names = {*sizes(staged.path), *(name for record in records.values() for name in record.files)}
-    require_complete(names, facts.roles, where=f"{staged.path} on {', '.join(nodes.names)}")
+    of_nodes = {nodes.names[0]: set(sizes(staged.path))} | {name: set(one.files) for name, one in records.items()}
+    require_complete(set().union(*of_nodes.values()), facts.roles, where=f"{staged.path} on {', '.join(nodes.names)}")
+    require_own_weights(of_nodes, facts.roles)
     _publish(staged, nodes, records)
     return staged.commit(node=nodes.names[0], others=records, **facts.for_commit())
 

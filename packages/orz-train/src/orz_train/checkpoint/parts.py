@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from orz_train.errors import CheckpointError
 
@@ -27,6 +27,27 @@ def require_complete(names: Iterable[str], roles: Sequence[str], *, where: str) 
             " nothing was committed",
             remedy="see logs/ of the ranks in the run folder, and `orz ckpt preflight` for the disks",
         )
+
+
+def require_own_weights(of_nodes: Mapping[str, Iterable[str]], roles: Sequence[str]) -> None:
+    """Make sure that each node with the state of a model's rank has the model's weights, too: ranks go on from there.
+
+    Args:
+        of_nodes: the files on each node's own disk, relative to the step folder.
+        roles: of the models.
+
+    Raises:
+        CheckpointError: names the first node without, and the model.
+    """
+    for node, names in of_nodes.items():
+        files = set(names)
+        for role in roles:
+            if any(name.startswith(f"state/{role}-") for name in files) and role in _missing(role, files):
+                raise CheckpointError(
+                    f"node {node} saved the state of {role}, but not its weights, without which its ranks couldn't go"
+                    " on; nothing was committed",
+                    remedy="see logs/ of the ranks on that node, and `orz ckpt preflight` for its disk",
+                )
 
 
 def _missing(role: str, files: set[str]) -> list[str]:
