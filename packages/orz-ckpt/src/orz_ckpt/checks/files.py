@@ -11,8 +11,8 @@ from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.disk.walk import TooDeepError, walk
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.quoting import brief
 from orz_ckpt.records import holders
-from orz_ckpt.strict_json import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -43,7 +43,7 @@ FILES: Final = {
     "manifest_required": ("`--require-manifest` was given for a folder without one.", "`orz ckpt manifest PATH`"),
     "step_differs": ("The folder was renamed.", "Rename it back."),
     "file_missing": (
-        "A file was deleted, or left out when the checkpoint was copied.",
+        "A file was deleted, left out when the checkpoint was copied, or saved on another node's disk.",
         "Copy the checkpoint again, or use another one.",
     ),
     "file_extra": (
