@@ -21,6 +21,7 @@ settings.register_profile("orz", deadline=None, print_blob=True, derandomize="CI
 settings.load_profile("orz")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests into groups, each of which stays in one process: a file, or everything that starts many processes."""
     for item in items:
