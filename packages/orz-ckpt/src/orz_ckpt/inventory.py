@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKPOINTS_DIR: Final = "checkpoints"
+WEIGHTS_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
+"""How names of files of weights end, where names are all there is to tell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

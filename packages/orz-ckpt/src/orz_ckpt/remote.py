@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import fsspec  # type: ignore[import-untyped]  # it comes without types
 
 from orz_ckpt.errors import CkptError
-from orz_ckpt.urls import redacted
+from orz_ckpt.urls import redacted, user_in
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
 
@@ -224,6 +224,6 @@ def _drop(stream: Any) -> None:
 def _secrets(url: str) -> list[str]:
     """Return what of `url` must not be shown, the longest first."""
     parts = urlsplit(url)
-    user = parts.netloc.rpartition("@")[0]
+    user = user_in(url)
     found = {url, parts.query, parts.fragment, user, *user.split(":"), *re.split(r"[&=]", parts.query)[1::2]}
     return sorted({text for raw in found for text in (raw, unquote(raw)) if len(text) > 2}, key=len, reverse=True)  # noqa: PLR2004

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from orz_cli.errors import UsageError
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
+_QUERY: Final = re.compile(r"[?#]")
 
 
 def is_url(text: str) -> bool:
@@ -18,10 +19,17 @@ def is_url(text: str) -> bool:
 
 
 def local_path(text: str) -> Path | None:
-    """Return the path that `text` names on this machine, None where it is on another."""
+    """Return the path that `text` names on this machine, None where it is on another.
+
+    Raises:
+        UsageError: it is a URL that names nothing.
+    """
     if not is_url(text):
         return Path(text)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise UsageError(f"{redacted(text)}: not a URL: {error}", remedy="give PROTOCOL://PLACE/FOLDER") from error
     if parts.scheme != "file" or "::" in text:
         return None
     if parts.netloc not in {"", "localhost"}:
@@ -33,10 +41,22 @@ def local_path(text: str) -> Path | None:
 
 def redacted(url: str) -> str:
     """Return `url` without what may be a secret: user, password, query and fragment."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    hidden = "***@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{hidden}{host}{parts.path}{'?***' if parts.query or parts.fragment else ''}"
+    protocol, _, rest = url.partition("://")
+    user = user_in(url)
+    shown = _QUERY.split(rest.removeprefix(f"{user}@") if user else rest, maxsplit=1)
+    return f"{protocol.lower()}://{'***@' if user else ''}{shown[0]}{'?***' if any(shown[1:]) else ''}"
+
+
+def user_in(url: str) -> str:
+    """Return the user, or user and password, that a URL begins with; empty where it has none.
+
+    A secret key may have a `/` in it, before which a URL's host ends: what has a colon counts up to the last `@`.
+    """
+    rest = url.partition("://")[2]
+    user = rest.rpartition("@")[0]
+    if ":" in user and not user.startswith("/"):
+        return user
+    return rest.partition("/")[0].rpartition("@")[0]
 
 
 def path_here(text: str) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,13 @@ from safetensors.numpy import save_file
 
 from orz_ckpt.entries import entry_of
 from orz_ckpt.manifest import FileEntry
+from orz_ckpt.remote import Remote, RemoteError
 from orz_train.checkpoint import RunCheckpoints
 from orz_train.checkpoint.nodes import call
 from orz_train.config.schema import Config
 from orz_train.testing import MemorySink
+
+PATIENCE_S = 60
 
 
 class Disk:
@@ -105,6 +110,46 @@ class Ranks:
             torch.save({"rank": rank, "value": value}, each / f"policy-rank-{rank}-of-2.pt")
 
 
+class Gate:
+    """A store that answers when it is let: each write of a weights' file waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, only: str = "") -> None:
+        self.entered = threading.Event()
+        self.open = threading.Event()
+        write = Remote.write
+
+        def waiting(remote: Remote, name: str, data: Any) -> None:
+            if name.endswith(".safetensors") and only in remote.at(name):
+                self.entered.set()
+                assert self.open.wait(PATIENCE_S)
+            write(remote, name, data)
+
+        monkeypatch.setattr(Remote, "write", waiting)
+
+    def end(self) -> None:
+        """Let all through, and wait for threads that were given up."""
+        self.open.set()
+        for thread in threading.enumerate():
+            if thread.name == "checkpoint-copies":
+                thread.join(PATIENCE_S)
+
+
+class Down:
+    """A store that refuses so many writes of weights."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int = 10**9) -> None:
+        self.left = times
+        write = Remote.write
+
+        def refusing(remote: Remote, name: str, data: Any) -> None:
+            if name.endswith(".safetensors") and self.left:
+                self.left -= 1
+                raise RemoteError(f"{remote.at(name)}: the store is down", remedy="wait")
+            write(remote, name, data)
+
+        monkeypatch.setattr(Remote, "write", refusing)
+
+
 def make_config(**checkpoint: object) -> Config:
     return Config.model_validate(
         {
@@ -161,3 +206,31 @@ def store(run_dir: Path, sink: MemorySink) -> Callable[..., RunCheckpoints]:
         return RunCheckpoints(run_dir, {"policy": model}, make_config(**checkpoint), sink, nodes=nodes)
 
     return make
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """The store in memory, empty."""
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    yield store
+    store.store.clear()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A closed one; no thread stays behind it."""
+    gate = Gate(monkeypatch)
+    yield gate
+    gate.end()
+
+
+@pytest.fixture
+def gates() -> type[Gate]:
+    return Gate
+
+
+@pytest.fixture
+def down() -> type[Down]:
+    return Down

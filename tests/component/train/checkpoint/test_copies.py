@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,64 +12,20 @@ import pytest
 
 from orz_ckpt.copy.place import steps_there
 from orz_ckpt.copy.run import copy
-from orz_ckpt.errors import StorageFullError
 from orz_ckpt.inventory import list_checkpoints, step_folder
-from orz_ckpt.remote import Remote, RemoteError
 from orz_ckpt.verify import verify
 from orz_cli.findings import Status
-from orz_train.checkpoint import RunCheckpoints, copies, failures
+from orz_train.checkpoint import RunCheckpoints
+from orz_train.checkpoint.copying import CopyJob
 from orz_train.errors import CheckpointError
 from orz_train.testing import MemorySink
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("memory")]
 
 Store = Callable[..., RunCheckpoints]
 URL = "memory://bucket/runs"
 THERE = f"{URL}/run"
 PATIENCE_S = 60
-
-
-@pytest.fixture(autouse=True)
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """The store in memory, empty."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    yield store
-    store.store.clear()
-
-
-class Gate:
-    """A store that answers when it is let: each write of a weights' file waits."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.entered = threading.Event()
-        self.open = threading.Event()
-        write = Remote.write
-
-        def waiting(remote: Remote, name: str, data: Any) -> None:
-            if name.endswith(".safetensors"):
-                self.entered.set()
-                assert self.open.wait(PATIENCE_S)
-            write(remote, name, data)
-
-        monkeypatch.setattr(Remote, "write", waiting)
-
-
-class Down:
-    """A store that refuses so many writes of weights."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int = 10**9) -> None:
-        self.left = times
-        write = Remote.write
-
-        def refusing(remote: Remote, name: str, data: Any) -> None:
-            if name.endswith(".safetensors") and self.left:
-                self.left -= 1
-                raise RemoteError(f"{remote.at(name)}: the store is down", remedy="wait")
-            write(remote, name, data)
-
-        monkeypatch.setattr(Remote, "write", refusing)
 
 
 def save(checkpoints: RunCheckpoints, model: Any, step: int) -> None:
@@ -107,10 +63,9 @@ def test_every_checkpoint_is_copied_and_verifies(
 
 
 def test_training_goes_on_and_the_next_save_waits(
-    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, gate: Any
 ) -> None:
     """`save` and `settle` return while the store is slow; the second save begins when the first copy is whole."""
-    gate = Gate(monkeypatch)
     model = ranks()
     shown: list[tuple[str, int, int]] = []
     monkeypatch.setattr(sink, "phase", lambda *phase: shown.append(phase))
@@ -132,7 +87,7 @@ def test_training_goes_on_and_the_next_save_waits(
 
 
 def test_a_failed_copy_ends_the_run_after_its_save(
-    run_dir: Path, store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any
 ) -> None:
     """By default, and the weights of the step that was due are kept; the next start copies all."""
     model = ranks()
@@ -143,7 +98,7 @@ def test_a_failed_copy_ends_the_run_after_its_save(
             save(saves, model, 2)
 
     with monkeypatch.context() as patch:
-        Down(patch)
+        down(patch)
         with pytest.raises(CheckpointError, match=r"step 1 was not copied: .*: the store is down"):
             run()
     assert ([1, 2], []) == (here(run_dir), steps_there(THERE))
@@ -152,9 +107,11 @@ def test_a_failed_copy_ends_the_run_after_its_save(
     assert ([3], [1, 2, 3]) == (here(run_dir), steps_there(THERE))
 
 
-def test_settling_raises_what_failed_meanwhile(store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settling_raises_what_failed_meanwhile(
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any
+) -> None:
     """A run doesn't train for hours towards a save that will end it."""
-    Down(monkeypatch)
+    down(monkeypatch)
     model = ranks()
 
     def run() -> None:
@@ -169,17 +126,17 @@ def test_settling_raises_what_failed_meanwhile(store: Store, ranks: Any, monkeyp
 
 
 def test_warn_keeps_what_has_no_copy_and_tries_again(
-    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, down: Any
 ) -> None:
     """While the store is down nothing is removed here; when it is back all are copied, and old ones go."""
     model = ranks()
     with store(model, copy_to=URL, keep=1, on_failure="warn") as saves:
-        down = Down(monkeypatch)
+        refusing = down(monkeypatch)
         for step in (1, 2, 3):
             save(saves, model, step)
         assert [1, 2, 3] == here(run_dir)
         saves._copies.wait()
-        down.left = 0
+        refusing.left = 0
         save(saves, model, 4)
         save(saves, model, 5)
     assert ([5], [1, 2, 3, 4, 5]) == (here(run_dir), steps_there(THERE))
@@ -188,11 +145,11 @@ def test_warn_keeps_what_has_no_copy_and_tries_again(
     assert first.endswith("the run goes on without it")
 
 
-def test_retry_copies_again(store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_copies_again(store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, down: Any) -> None:
     """Twice it fails; the pauses double, and the third time it is whole."""
     pauses: list[float] = []
-    monkeypatch.setattr(failures.time, "sleep", pauses.append)
-    Down(monkeypatch, 2)
+    monkeypatch.setattr(CopyJob, "_pause", lambda _, seconds: pauses.append(seconds))
+    down(monkeypatch, 2)
     model = ranks()
     with store(model, copy_to=URL, on_failure="retry", retries=2) as saves:
         save(saves, model, 1)
@@ -201,45 +158,42 @@ def test_retry_copies_again(store: Store, ranks: Any, sink: Any, monkeypatch: py
     assert 1 == len(told(sink, "checkpoint_copied"))
 
 
-def test_an_interrupted_run_gives_the_copy_up_and_the_next_goes_on(
-    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch
+def test_one_step_that_cannot_be_copied_keeps_no_other_here(
+    run_dir: Path, store: Store, ranks: Any, memory: fsspec.AbstractFileSystem
 ) -> None:
-    """Ctrl-C isn't held up, nothing there looks whole, and a warning says what is missing."""
-    gate, model = Gate(monkeypatch), ranks()
-    monkeypatch.setattr(copies, "GIVE_UP_S", 0.1)
+    """The first failure ends the run when the others are in the store, and says what to move."""
+    model = ranks()
+    with store(model) as saves:
+        for step in (1, 2, 3):
+            save(saves, model, step)
+    path = step_folder(run_dir, 1) / "policy" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    memory.pipe("/bucket/runs/run/checkpoints/step_000002/manifest.json", b"{}")
 
     def run() -> None:
-        with store(model, copy_to=URL) as saves:
-            save(saves, model, 1)
-            assert gate.entered.wait(PATIENCE_S)
-            raise KeyboardInterrupt
+        with store(model, copy_to=URL):
+            pass
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(CheckpointError, match="step 1 was not copied") as caught:
         run()
-    ((_, warning),) = told(sink, "warning")
-    assert f"step 1 is not copied to {THERE} yet; the next start of this run goes on" == warning["message"]
-    (thread,) = [one for one in threading.enumerate() if one.name == "checkpoint-copies"]
-    gate.open.set()
-    thread.join(PATIENCE_S)
-    assert ([1], []) == (here(run_dir), steps_there(THERE)), "it ended at its next bytes"
-    with store(model, copy_to=URL):
-        pass
-    assert [1] == steps_there(THERE)
+    assert f"move {step_folder(run_dir, 1)} away" == caught.value.remedy
+    assert 3 in steps_there(THERE)
 
 
-def test_a_run_that_fails_waits_for_its_copy(store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was saved before an error is what one wants to have."""
-    gate, model = Gate(monkeypatch), ranks()
-    threading.Timer(0.5, gate.open.set).start()
-
-    def run() -> None:
-        with store(model, copy_to=URL) as saves:
-            save(saves, model, 1)
-            raise StorageFullError("something else")
-
-    with pytest.raises(StorageFullError):
-        run()
-    assert [1] == steps_there(THERE)
+def test_in_the_background_a_save_waits_for_no_copy_of_the_last(
+    run_dir: Path, store: Store, ranks: Any, gate: Any
+) -> None:
+    """Step 1 is committed when step 2 is saved, and copied while step 3 is taken."""
+    model = ranks()
+    with store(model, copy_to=URL, asynchronous=True) as saves:
+        save(saves, model, 1)
+        second = threading.Thread(target=save, args=(saves, model, 2))
+        second.start()
+        second.join(PATIENCE_S)
+        assert gate.entered.wait(PATIENCE_S)
+        assert (False, [1], []) == (second.is_alive(), here(run_dir), steps_there(THERE))
+        gate.open.set()
+    assert [1, 2] == steps_there(THERE)
 
 
 def test_what_another_run_left_there_stands(store: Store, ranks: Any, memory: fsspec.AbstractFileSystem) -> None:

@@ -123,3 +123,64 @@ def test_a_resume_of_a_run_without_checkpoints_names_it_too(copied: Path) -> Non
         resume_point(copied)
     step = "checkpoints/step_000002"
     assert f"orz ckpt copy {URL}/run/{step} {copied}/{step}, then start it again" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize("name", ["run#1", "lr?x", "100%20", "a b"])
+def test_a_run_folder_of_any_name_has_copies_on_a_disk(
+    tmp_path: Path, store: Callable[..., RunCheckpoints], ranks: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Each has a folder of its own name there, and the command that is named brings it back."""
+    model, url = ranks(), f"file://{tmp_path}/archive"
+    saves = store(model, copy_to=url)
+    saves = RunCheckpoints(tmp_path / name, {"policy": model}, saves.config, saves.sink)
+    with saves:
+        for step in (1, 2):
+            saves.save(step, skipped_in_a_row={})
+    assert [name] == [path.name for path in (tmp_path / "archive").iterdir()]
+    assert 2 == len(list((tmp_path / "archive" / name / "checkpoints").glob("step_*/manifest.json")))
+    shutil.rmtree(tmp_path / name)
+    with pytest.raises(RunFolderError) as caught:
+        check_copies(saves.config, tmp_path / name, saves.sink)
+    command = (caught.value.remedy or "").partition(": ")[2].partition(", then")[0]
+    assert 0 == main(shlex.split(command)[1:])
+    assert step_folder(tmp_path / name, 2) == newest_committed(tmp_path / name)
+
+
+@pytest.mark.parametrize("character", ["?", "#", "%"])
+def test_a_name_that_no_url_holds_is_refused(
+    config: Callable[..., Config], tmp_path: Path, sink: MemorySink, character: str
+) -> None:
+    """Of stores' libraries some cut it there, and some don't."""
+    for mode in ("error", "off"):
+        with pytest.raises(ConfigError, match="in its name, which in a URL means something else") as caught:
+            check_copies(config(copy_to=URL, preflight=mode), tmp_path / f"run{character}1", sink)
+        assert "give another --run-dir" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("copies", "where"),
+    [("", "the run folder itself"), ("/x", "not apart from the run folder"), ("/x/sub", "not apart from the run")],
+)
+def test_copies_do_not_go_to_the_run_itself(
+    config: Callable[..., Config], tmp_path: Path, sink: MemorySink, copies: str, where: str
+) -> None:
+    """Nor into it, nor around it; a link to it is it."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    for root in (tmp_path, tmp_path / "link"):
+        for mode in ("error", "off"):
+            with pytest.raises(ConfigError, match=f"checkpoint.copy_to: copies would go to .*{where}"):
+                check_copies(config(copy_to=f"file://{root}{copies}", preflight=mode), tmp_path / "x", sink)
+    with pytest.raises(ConfigError, match="not apart from the run folder"):
+        check_copies(config(copy_to=f"file://{tmp_path.parent}"), tmp_path / "x" / tmp_path.name, sink)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_command_to_type_has_the_url_as_it_is(
+    config: Callable[..., Config], copied: Path, sink: MemorySink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure's `container@account` is no secret, and without it nothing is found."""
+    monkeypatch.setattr("orz_train.checkpoint.copy_preflight.try_place", lambda _: None)
+    monkeypatch.setattr("orz_train.checkpoint.copy_preflight.steps_there", lambda _: [9])
+    with pytest.raises(RunFolderError) as caught:
+        check_copies(config(copy_to="abfs://runs@account.example/x"), copied, sink)
+    assert "orz ckpt copy abfs://runs@account.example/x/run/checkpoints/step_000009 " in caught.value.remedy

@@ -118,18 +118,37 @@ def test_a_node_says_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "VLLM_HOST_IP"):
         monkeypatch.delenv(variable, raising=False)
     found = [
-        entry.address
-        for entries in services.psutil.net_if_addrs().values()  # type: ignore[attr-defined]  # the one that Ray brings
+        (name, entry.address)
+        for name, entries in services.psutil.net_if_addrs().items()  # type: ignore[attr-defined]  # the one that Ray brings
         for entry in entries
         if entry.family == socket.AF_INET
     ]
-    assert any(ip_address(address).is_loopback for address in found)
-    known = {name for _, name in socket.if_nameindex()}
-    for address in found:
+    assert any(ip_address(address).is_loopback for _, address in found)
+    for name, address in found:
         network = preflight.here(address).network
         assert address == network["VLLM_HOST_IP"]
-        assert network["GLOO_SOCKET_IFNAME"] in known
+        assert name == network["GLOO_SOCKET_IFNAME"]
     assert {} == preflight.here().network
+
+
+def test_a_node_is_asked_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version's probe takes none; it is asked for its versions all the same."""
+
+    class Remote:
+        """Calls in place."""
+
+        def __init__(self, function: Callable[[], Any]) -> None:
+            self.remote = function
+
+        def options(self, **_: object) -> Remote:
+            return self
+
+    monkeypatch.setattr(preflight.ray, "remote", Remote)
+    monkeypatch.setattr(preflight, "here", lambda address: ("facts", address))
+    node = replace(NODES[0], node_id="ab" * 28)
+    assert ("facts", node.address) == preflight._ask(node)
+    monkeypatch.setattr(preflight, "here", lambda: "facts of another version")
+    assert "facts of another version" == preflight._ask(node)
 
 
 # --- memory ---------------------------------------------------------------------------------------

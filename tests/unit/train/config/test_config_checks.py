@@ -90,17 +90,47 @@ def test_conflicts_name_key_and_fix(sound: str, arguments: list[str], expected: 
     assert expected in problem_of(sound, *arguments)
 
 
-@pytest.mark.parametrize("url", ["s3://key:hunter2@bucket/run", "abfs://c@a.example/x?sig=hunter2", "s3://b#hunter2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:hunter2@bucket/run",
+        "s3://key:hunter2/plus@bucket/run",
+        "s3://key:and@hunter2@bucket/run",
+        "s3://hunter2@bucket/run",
+        "abfs://c:hunter2@a.example/x",
+        "abfs://c@a.example/x?sig=hunter2",
+        "s3://b#hunter2",
+    ],
+)
 def test_no_secret_is_part_of_the_place_for_copies(sound: str, url: str) -> None:
     """The run folder keeps its configuration; the refusal doesn't repeat the password."""
     problem = problem_of(sound, f"checkpoint.copy_to={url}")
-    assert "://...) with a password, a query or a fragment" in problem
+    assert "://...) with a user, a password, a query or a fragment" in problem
     assert "hunter2" not in problem
 
 
 def test_an_account_in_the_place_for_copies_is_no_secret(sound: str) -> None:
-    """Azure writes `container@account`."""
-    load(sound, ["checkpoint.copy_to=abfs://runs@account.example/folder"])
+    """Azure writes `container@account`; a folder may be called so, too."""
+    for url in ("abfs://runs@account.example/folder", "s3://bucket/me@example.org", "file:///mnt/a:b/me@example.org"):
+        load(sound, [f"checkpoint.copy_to={url}"])
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///run", "gs:///", "file:///", "file://", "hdfs:///", "abfs://runs@/x"])
+def test_the_place_for_copies_is_named(sound: str, url: str) -> None:
+    """`s3://$BUCKET` without its variable would else become the relative path `s3:/`."""
+    problem = problem_of(sound, f"checkpoint.copy_to={url}")
+    assert f"checkpoint.copy_to: got '{url}', which names no place, expected a URL such as {url[:3]}" in problem
+
+
+def test_a_folder_alone_is_a_place_where_there_is_a_default_host(sound: str) -> None:
+    """This machine, and Hadoop's name node."""
+    for url in ("file:///mnt/archive", "hdfs:///runs", "hdfs://name-node:9000/"):
+        load(sound, [f"checkpoint.copy_to={url}"])
+
+
+def test_half_an_address_in_brackets_is_no_place(sound: str) -> None:
+    """Python's own parser raises there."""
+    assert "got 's3://[b/x', which names no place" in problem_of(sound, "checkpoint.copy_to=s3://[b/x")
 
 
 def test_split_layout_counts_every_role(sound: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orz_ckpt.copy.tree import LocalTree
 from orz_ckpt.errors import SeveralError
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import weights_in
 from orz_ckpt.findings import CkptFinding, Level, finding
+from orz_ckpt.inventory import WEIGHTS_SUFFIXES
 from orz_ckpt.sources import numbered_steps, open_source, roles_in
 from orz_ckpt.watch import Silent
 from orz_cli.errors import OrzError
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from orz_ckpt.copy.plan import Unit
     from orz_ckpt.copy.tree import Tree
 
-_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
-"""How names of files of weights end, where they lie behind a URL and names are all there is."""
-
 
 def check_foreign(tree: Tree, unit: Unit) -> list[CkptFinding]:
     """Say what `verify --level quick` says of a folder without manifest; of one behind a URL, if it holds weights.
@@ -31,7 +29,7 @@ def check_foreign(tree: Tree, unit: Unit) -> list[CkptFinding]:
     """
     if isinstance(tree, LocalTree):
         return _check(tree.folder)
-    if any(name.endswith(_WEIGHTS) for name in unit.files):
+    if any(name.endswith(WEIGHTS_SUFFIXES) for name in unit.files):
         return []
     message = f"it holds {len(unit.files):,} files, and none of weights"
     return [finding("nothing_recognised", message, remedy="give the folder of a checkpoint or a run", path=tree.shown)]

@@ -82,7 +82,7 @@ class UrlPlace:
             if (
                 there.get(name) == size
                 and entry is not None
-                and there_digest(self._remote, key, entry.algo) == entry.digest
+                and there_digest(self._remote, key, entry.algo, advance) == entry.digest
             ):
                 advance(size)
                 continue
@@ -111,8 +111,16 @@ def committed(remote: Remote, rel: str) -> str:
         return ""
 
 
-def there_digest(remote: Remote, key: str, algo: str = "blake3") -> str:
+def there_digest(
+    remote: Remote, key: str, algo: str = "blake3", advance: Callable[[int], None] = lambda _: None
+) -> str:
     """Return the digest of a file that is there, all of it read.
+
+    Args:
+        remote: where it is.
+        key: its name there.
+        algo: of the digest.
+        advance: told of 0 bytes with every piece that the store gives: none arrives there, and it answers.
 
     Raises:
         RemoteError: it cannot be read.
@@ -120,6 +128,7 @@ def there_digest(remote: Remote, key: str, algo: str = "blake3") -> str:
     hasher = new_hasher(algo)
     for piece in remote.read(key):
         hasher.update(memoryview(piece))
+        advance(0)
     return hasher.hexdigest()
 
 

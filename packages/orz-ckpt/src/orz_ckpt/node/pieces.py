@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.inventory import CHECKPOINTS_DIR, WEIGHTS_SUFFIXES
 from orz_ckpt.manifest import PRIVATE_DIR
 from orz_ckpt.steps import final_name, names_step
 
 STEP: Final = "orz"
 """Kind of a step folder that orz-train wrote."""
-_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth", ".distcp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +69,7 @@ def missing_names(wants: list[str], files: Mapping[str, int]) -> list[str]:
 
 def is_weights(name: str) -> bool:
     """Return whether a file of a step folder is one of weights, by its name: none of `state/`, whatever its suffix."""
-    return name.endswith(_WEIGHTS) and name.partition("/")[0] not in {"state", PRIVATE_DIR}
+    return name.endswith(WEIGHTS_SUFFIXES) and name.partition("/")[0] not in {"state", PRIVATE_DIR}
 
 
 def run_folder(path: str) -> str:
@@ -91,4 +90,4 @@ def _there(name: str, files: Mapping[str, int]) -> bool:
     if not name.endswith("/*"):
         return name in files
     folder = name[:-1]
-    return any(file.startswith(folder) and file.endswith(_WEIGHTS) for file in files)
+    return any(file.startswith(folder) and file.endswith(WEIGHTS_SUFFIXES) for file in files)

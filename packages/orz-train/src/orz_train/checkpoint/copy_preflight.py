@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from orz_ckpt.copy.place import steps_there, try_place
-from orz_ckpt.inventory import CHECKPOINTS_DIR, list_checkpoints, step_folder
+from orz_ckpt.inventory import list_checkpoints, step_folder
 from orz_ckpt.urls import redacted
-from orz_train.checkpoint.copying import copies_url
+from orz_train.checkpoint.copy_places import copies_apart, copies_url, copy_url
+from orz_train.checkpoint.failures import message_and_remedy
 from orz_train.config.schema import Config
 from orz_train.config.yamlfile import read_tree
 from orz_train.errors import ConfigError, OrzError, RunFolderError, StorageCheckError, UsageError
@@ -27,21 +28,24 @@ def check_copies(config: Config, run_dir: Path, sink: MetricSink) -> None:
         sink: is told of a failure that doesn't end the run.
 
     Raises:
-        ConfigError: `checkpoint.copy_to` is no URL that can be written here.
+        ConfigError: `checkpoint.copy_to` is no URL that can be written here, or not apart from the run
+            folder; this is asked even with `off`.
         StorageCheckError: the store can't be reached or refuses.
         RunFolderError: newer checkpoints than this run folder's are there; names the command that brings the newest.
     """
     copy_to, mode = config.checkpoint.copy_to, config.checkpoint.preflight
-    if copy_to is None or mode == "off":
+    if copy_to is None:
         return
-    url = copies_url(copy_to, run_dir)
+    url = copies_apart(copy_to, run_dir)
+    if mode == "off":
+        return
     try:
         try_place(url)
         there = steps_there(url)
     except UsageError as error:
         raise ConfigError(f"checkpoint.copy_to: {error.message}", remedy=error.remedy) from error
     except (OrzError, OSError) as error:
-        message, remedy = (error.message, error.remedy) if isinstance(error, OrzError) else (str(error), "")
+        message, remedy = message_and_remedy(error)
         failure = StorageCheckError(
             f"{redacted(url)} can't take copies of checkpoints, as checkpoint.copy_to says: {message}",
             remedy="; or ".join(filter(None, (remedy, "go on regardless with checkpoint.preflight=warn"))),
@@ -78,5 +82,5 @@ def where_copies_are(run_dir: Path) -> str:
 def _bringing(copy_to: str, run_dir: Path, step: int) -> str:
     """Return the command that copies a checkpoint back."""
     final = step_folder(run_dir, step)
-    source = f"{redacted(copies_url(copy_to, run_dir))}/{CHECKPOINTS_DIR}/{final.name}"
+    source = copy_url(copy_to, run_dir, step)  # as it is, to be typed: the configuration lets no secret in
     return f"orz ckpt copy {shlex.quote(source)} {shlex.quote(str(final))}, then start it again"

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 
 from orz_ckpt.copy.run import copy
-from orz_ckpt.inventory import CHECKPOINTS_DIR, step_folder
+from orz_ckpt.inventory import step_folder
 from orz_ckpt.urls import redacted
 from orz_cli.findings import Severity
-from orz_train.checkpoint.failures import by_policy
+from orz_train.checkpoint.copy_places import copy_url
+from orz_train.checkpoint.failures import by_policy, message_and_remedy
 from orz_train.config.checkpoint import Checkpoint
 from orz_train.errors import CheckpointError, OrzError
 from orz_train.ports import MetricSink
 from orz_train.types import StepReport
+
+_IN_THE_WAY = frozenset({"collect_conflict", "collect_differs"})
+"""Findings that no later try changes: something else is there, or what is here is damaged."""
 
 
 class StoppedError(BaseException):
@@ -36,7 +41,7 @@ class CopyJob:
         assert settings.copy_to is not None  # noqa: S101  else there is nothing to do
         self.run_dir = run_dir
         self.settings = settings
-        self.url = copies_url(settings.copy_to, run_dir)
+        self.copy_to = settings.copy_to
         self.steps = steps
         self.copied: set[int] = set()
         """Steps whose copies are whole; complete when the thread has ended."""
@@ -45,6 +50,9 @@ class CopyJob:
         self.told = Told()
         self.stop = Event()
         """Set it to end the thread at its next bytes."""
+        self.step = steps[0]
+        """That is under way."""
+        self._heard = time.monotonic()
         self._done = self._total = 0
         self._lock = Lock()
         self.thread = Thread(target=self._run, name="checkpoint-copies", daemon=True)
@@ -54,17 +62,42 @@ class CopyJob:
         with self._lock:
             return 100 * self._done // max(1, self._total)
 
+    def silence_s(self) -> float:
+        """Return for how many seconds the store has taken no bytes and refused none."""
+        return time.monotonic() - self._heard
+
     def _run(self) -> None:
-        """Copy all of them, until one fails for good or they are to stop."""
-        try:
+        """Copy all of them, until they are to stop."""
+        with suppress(StoppedError):
             for step in self.steps:
-                # bound at once: the loop waits for it
-                if by_policy(lambda step=step: self._copy(step), self.settings, self.told, step=step):  # type: ignore[misc]  # mypy can't tell its type
-                    self.copied.add(step)
-        except StoppedError:
-            return
+                self._try(step)
+
+    def _try(self, step: int) -> None:
+        """Copy one as `on_failure` says; what fails for good doesn't keep the others from the store.
+
+        After such a failure each of the others has one try: the store itself may be down.
+        """
+        settings = self.settings
+        if self.failure is not None:
+            settings = settings.model_copy(update={"on_failure": "raise"})
+        self.step = step
+        try:
+            if by_policy(lambda: self._copy(step), settings, self.told, step=step, pause=self._pause):
+                self.copied.add(step)
         except Exception as error:  # noqa: BLE001  the training loop raises it
-            self.failure = error
+            if self.failure is None:
+                self.failure = error
+            else:
+                self.told.event("warning", step=step, message=str(error).partition("\n")[0])
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before another try.
+
+        Raises:
+            StoppedError: no more are wanted.
+        """
+        if self.stop.wait(seconds):
+            raise StoppedError
 
     def _copy(self, step: int) -> None:
         """Copy one checkpoint, verified by digest, its manifest last; at once where the same is there already.
@@ -73,20 +106,20 @@ class CopyJob:
             CheckpointError: the store refuses, holds something else there, or the folder here is damaged.
             StoppedError: it was told to stop.
         """
-        folder = step_folder(self.run_dir, step)
-        there = f"{self.url}/{CHECKPOINTS_DIR}/{folder.name}"
+        self.count(0)
+        folder, there = step_folder(self.run_dir, step), copy_url(self.copy_to, self.run_dir, step)
         begin = time.perf_counter()
         progress = _Progress(self, step)
         try:
             done = copy(str(folder), there, progress=progress)
         except (OrzError, OSError) as error:
-            message, remedy = (error.message, error.remedy) if isinstance(error, OrzError) else (str(error), "")
+            message, remedy = message_and_remedy(error)
             raise CheckpointError(f"step {step} was not copied: {message}", remedy=remedy) from error
         wrong = [finding for finding in done.findings if finding.severity is Severity.ERROR]
         if wrong:
-            raise CheckpointError(
-                f"step {step} was not copied: {wrong[0].path}: {wrong[0].message}", remedy=wrong[0].remedy
-            )
+            first = wrong[0]
+            remedy = f"move {first.path} away" if first.code in _IN_THE_WAY else first.remedy
+            raise CheckpointError(f"step {step} was not copied: {first.path}: {first.message}", remedy=remedy)
         if done.bytes:
             seconds = time.perf_counter() - begin
             facts = {"path": folder, "url": redacted(there), "bytes": done.bytes, "seconds": seconds}
@@ -97,18 +130,18 @@ class CopyJob:
         with self._lock:
             self._done, self._total = 0, nbytes
         if nbytes:
-            folder = step_folder(self.run_dir, step)
-            there = f"{redacted(self.url)}/{CHECKPOINTS_DIR}/{folder.name}"
+            folder, there = step_folder(self.run_dir, step), redacted(copy_url(self.copy_to, self.run_dir, step))
             self.told.event("checkpoint_copy_started", step=step, path=folder, url=there, bytes=nbytes)
 
     def count(self, nbytes: int) -> None:
-        """Hear that bytes have arrived.
+        """Hear that bytes have arrived, or that the store has answered.
 
         Raises:
             StoppedError: no more are wanted.
         """
         with self._lock:
             self._done += nbytes
+        self._heard = time.monotonic()
         if self.stop.is_set():
             raise StoppedError
 
@@ -152,8 +185,3 @@ class _Progress:
     def advance(self, nbytes: int) -> None:
         """Count `nbytes`."""
         self._job.count(nbytes)
-
-
-def copies_url(copy_to: str, run_dir: Path) -> str:
-    """Return where the copies of a run are: a folder of the run folder's name."""
-    return f"{copy_to.rstrip('/')}/{run_dir.name}"

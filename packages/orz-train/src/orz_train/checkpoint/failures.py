@@ -7,13 +7,25 @@ from collections.abc import Callable
 
 from orz_ckpt.errors import CkptError
 from orz_train.config.checkpoint import Checkpoint
-from orz_train.errors import CheckpointError, NotSharedError
+from orz_train.errors import CheckpointError, NotSharedError, OrzError
 from orz_train.ports import MetricSink
 
 LONGEST_PAUSE_S = 60.0
 
 
-def by_policy(save: Callable[[], None], settings: Checkpoint, sink: MetricSink, *, step: int) -> bool:
+def message_and_remedy(error: OrzError | OSError) -> tuple[str, str]:
+    """Return what an error says, and what it says to do: empty where the system raised it."""
+    return (error.message, error.remedy) if isinstance(error, OrzError) else (str(error), "")
+
+
+def by_policy(
+    save: Callable[[], None],
+    settings: Checkpoint,
+    sink: MetricSink,
+    *,
+    step: int,
+    pause: Callable[[float], None] | None = None,
+) -> bool:
     """Save as `checkpoint.on_failure` says.
 
     Args:
@@ -21,6 +33,7 @@ def by_policy(save: Callable[[], None], settings: Checkpoint, sink: MetricSink, 
         settings: of checkpoints.
         sink: is told of every failure that doesn't end the run.
         step: that is saved.
+        pause: waits so many seconds before another try; what it raises ends the tries. By default it sleeps.
 
     Returns:
         Whether it was saved.
@@ -37,12 +50,13 @@ def by_policy(save: Callable[[], None], settings: Checkpoint, sink: MetricSink, 
             final = number == attempts or isinstance(error, NotSharedError)  # another try would meet the same disks
             if final and settings.on_failure != "warn":
                 raise
-            pause = min(2.0 ** (number - 1), LONGEST_PAUSE_S)
-            so = "the run goes on without it" if final else f"trying again in {pause:g} s ({number} of {attempts - 1})"
+            seconds = min(2.0 ** (number - 1), LONGEST_PAUSE_S)
+            again = f"trying again in {seconds:g} s ({number} of {attempts - 1})"
+            so = "the run goes on without it" if final else again
             sink.event("warning", step=step, message=f"{error.message}; {so}", remedy=error.remedy)
             if final:
                 return False
-            time.sleep(pause)
+            (pause or time.sleep)(seconds)
         else:
             return True
     raise AssertionError  # the last attempt returns or raises

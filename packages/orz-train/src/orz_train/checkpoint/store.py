@@ -43,7 +43,7 @@ class RunCheckpoints:
     """Writes `checkpoints/step_NNNNNN/` in a run folder; its manifest comes last and is the commit.
 
     A context manager: entering removes what a killed run left in flight; leaving commits a checkpoint that is still
-    being written in the background, or gives it up where the run was interrupted.
+    being written in the background, or gives it up where the run was interrupted. A run that fails waits for no copy.
 
     Args:
         run_dir: the run folder, absolute.
@@ -86,7 +86,8 @@ class RunCheckpoints:
         for node, names in swept.items():
             for name in names:
                 self.sink.event("unfinished_save_removed", path=self.disks.folder / name, node=node)
-        self._copies.start(one.step for one in committed)  # those whose copies are whole take no time
+        self._copies.add(one.step for one in committed)  # those whose copies are whole take no time
+        self._copies.start()
         return self
 
     def __exit__(
@@ -95,12 +96,17 @@ class RunCheckpoints:
         if error is None:
             self._finish_begun()
             self._raise(self._copies.wait())
+            self._copies.start()
+            self._raise(self._copies.wait())
+            self._remove_old()
             return
-        if self._in_flight is not None:
-            self._end_early(self._in_flight, error)
-        if isinstance(error, Exception):
-            self._warn(self._copies.wait())
-        else:
+        # Ranks and engines hold their GPUs until this returns, and the next start goes on with a copy: none is waited
+        # for. What ends the run is told before Ctrl-C is, which only ends the waiting here.
+        self._copies.close()
+        with suppress(KeyboardInterrupt):
+            if self._in_flight is not None:
+                self._end_early(self._in_flight, error)
+        with suppress(KeyboardInterrupt):
             self._copies.give_up()
 
     def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> None:
@@ -115,6 +121,7 @@ class RunCheckpoints:
         """
         self._finish_begun()
         failed = self._copies.wait()
+        self._remove_old()
         trainer = {
             "v": 1,
             "step": step,
@@ -122,8 +129,13 @@ class RunCheckpoints:
             "prompts_sha256": self.prompts_sha256,
         }
         begin = self._begin if self.settings.asynchronous else self._save
-        by_policy(lambda: begin(step, trainer), self.settings, self.sink, step=step)
+        try:
+            by_policy(lambda: begin(step, trainer), self.settings, self.sink, step=step)
+        except BaseException:
+            self._warn(failed)
+            raise
         self._raise(failed)
+        self._copies.start()  # of this step, or of the one that was in flight: made while the next steps are taken
 
     def settle(self) -> None:
         """Wait for what is being written in the background, and commit it; at once where nothing is.
@@ -136,6 +148,7 @@ class RunCheckpoints:
         """
         self._finish_begun()
         self._raise(self._copies.look())
+        self._copies.start()
 
     def _finish_begun(self) -> None:
         """Commit what is being written in the background."""
@@ -241,13 +254,17 @@ class RunCheckpoints:
         self._size = manifest.total_bytes
         path = step_folder(self.run_dir, step)
         self.sink.event("checkpoint_saved", step=step, path=path, bytes=self._size, seconds=seconds)
-        self._copies.start([step])
+        self._copies.add([step])
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Remove the checkpoints that are no longer kept and wait for no copy."""
         if self.settings.keep is None:
             return
         committed = [checkpoint for checkpoint in list_checkpoints(self.run_dir) if checkpoint.committed]
         for checkpoint in committed[: -self.settings.keep]:
             if checkpoint.step in self._copies.waiting:
-                continue  # it goes with a later save, when its copy is whole
+                continue  # it goes when its copy is whole
             holding = self.nodes.names[:1] if self.settings.storage == "shared" else self.nodes.names
             # the driver's own first: its manifest is the commit, and half a checkpoint must not look committed
             for name in holding:

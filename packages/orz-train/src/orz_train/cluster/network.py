@@ -32,6 +32,7 @@ def network_environment(
         address: of the node, as Ray has it.
         addresses: of each interface of the node by its name.
         environ: in which Ray was started there; what is set there is the user's choice and stays.
+            NCCL's own files, `/etc/nccl.conf` and `~/.nccl.conf`, aren't read: NCCL takes a variable before them.
     """
     name = interface_of(address, addresses)
     if name is None:

@@ -87,7 +87,10 @@ def _ask(node: Node) -> Any:
     def facts() -> Any:  # nested, so that it travels by value: the node may have no orz_train
         from orz_train.cluster.preflight import here as there  # noqa: PLC0415
 
-        return there(address)
+        try:
+            return there(address)
+        except TypeError:  # another version's, which takes no address: that it is another is what matters
+            return there()
 
     task = ray.remote(facts).options(
         num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)

@@ -24,7 +24,8 @@ class Checkpoint(Section):
     copy_to: str | None = None
     """A URL that fsspec writes, such as `s3://bucket/runs` or `file:///mnt/archive`. Every committed checkpoint is
     copied to `COPY_TO/<name of the run folder>/checkpoints/step_NNNNNN` while training goes on; the next save waits for
-    it. Credentials belong in the environment, where the store's library looks for them, and never in the URL."""
+    it, a run that fails doesn't. Credentials belong in the environment, where the store's library looks for them, and
+    never in the URL."""
     preflight: Literal["error", "warn", "off"] = "error"
     """Before models load, and briefly before each save: is the folder what `storage` says, writable, with room? `error`
     stops where it isn't, `warn` says so and goes on, `off` doesn't ask. The same for a small file in `copy_to`."""

@@ -13,7 +13,7 @@ from orz_train.config.layers import Stack
 from orz_train.config.problems import Key, Origin, Problem
 from orz_train.config.yamlfile import Tree, Value, parse_value
 
-_PASSWORD = re.compile(r"(://)[^/@\s]*:[^/@\s]*@")
+_PASSWORD = re.compile(r"(://)(?!/)(?:.*:.*|[^/]*)@", re.DOTALL)
 _QUERY = re.compile(r"(://[^?#]*[?#]).*", re.DOTALL)
 
 
@@ -65,7 +65,10 @@ def _value(key: Key, text: str) -> Value:
 
 
 def _without_password(argument: str) -> str:
-    """Return an argument as a message may show it: a URL's `user:password@` and its query are masked."""
+    """Return an argument as a message may show it: a URL's user, password and query are masked.
+
+    A password may have a `/` or an `@` in it: it ends at the last `@`.
+    """
     return _QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***@", argument))
 
 
