@@ -110,12 +110,12 @@ def newest_checkpoint(run_dir: Path) -> Path:
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """Check style, types and imports, then run the tests: all of them in two processes, chosen ones in one."""
+    """Check style, types and imports, then run the tests."""
     arguments = install(session)
     check_lint(session)
     check_types(session)
     check_imports(session)
-    run(session, "pytest", *(arguments or ("--numprocesses=2", "--dist=loadgroup")))
+    run(session, "pytest", *arguments)
 
 
 @nox.session(name="full-learn", python=False, default=False)
