@@ -76,7 +76,7 @@ def packed(log: Log) -> bytes:
 def unpacked(data: bytes) -> Log:
     """Return the log that `packed` made these bytes of; only for bytes of a process of our own."""
     log: Log
-    log, num_entries, others, blocks = pickle.loads(data)  # noqa: S301
+    log, num_entries, others, blocks = pickle.loads(data)  # noqa: S301  from our own child process
     placed: dict[int, Entry] = dict(others)
     for block in blocks:
         placed |= _rows(block)

@@ -58,7 +58,7 @@ _SHAPES: Final = (
     ("slurm_limit", rb"slurmstepd: error: .{0,200}CANCELLED AT.{0,60}"),
     (
         "signal",
-        rb"got signal: \d+|SignalException|Received \d+ death signal|KeyboardInterrupt"  # noqa: ISC004
+        rb"got signal: \d+|SignalException|Received \d+ death signal|KeyboardInterrupt"  # noqa: ISC004  one expression, too long for a line
         rb"|(?:^|: line \d+: +\d+ |srun: error: [^\s:]{1,80}: tasks? [\d,-]{1,80}: )(?:Killed|Terminated)\b(?:\s*$|  )"
         rb"|Exited with exit code (?:1(?:29|3\d|4\d|5\d))\b",  # 128 and the number of a signal
     ),
