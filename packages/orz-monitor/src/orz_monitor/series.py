@@ -74,6 +74,10 @@ class Series:
         stop = len(self) if last == math.inf else int(np.searchsorted(self.steps, math.floor(last), side="right"))
         return self._where(slice(start, max(start, stop)))  # by halving: rules ask for many spans of long runs
 
+    def last(self, count: int) -> Series:
+        """Keep the last so many points."""
+        return self._where(slice(max(len(self) - count, 0), len(self)))
+
     def at(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the values at `steps`, NaN where the metric was not logged."""
         out = np.full(len(steps), np.nan)
