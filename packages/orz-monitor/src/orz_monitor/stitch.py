@@ -88,6 +88,7 @@ def stitch(
         files=tuple(facts.path for facts in log.files),
         folded=attempt.num_folded,
         mixed=attempt.num_mixed,
+        has_whole_steps=framework in known and known[framework].has_whole_steps,
     )
 
 

@@ -34,6 +34,11 @@ class RecordsReader:
         self._rest = b""
         self._number = 0
 
+    @property
+    def num_lines(self) -> int:
+        """How many lines were read, one that has not ended yet with them."""
+        return self._number + bool(self._rest)
+
     def feed(self, data: bytes) -> None:
         """Take more of the file; a line counts once it has ended."""
         *lines, rest = (self._rest + data).split(b"\n")
