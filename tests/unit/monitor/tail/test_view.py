@@ -14,6 +14,7 @@ from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord, StepRecord
 from orz_monitor.tail.lines import LastLines
+from orz_monitor.tail.logs import LogReader
 from orz_monitor.tail.view import View
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
@@ -101,6 +102,12 @@ def test_plain_characters_where_blocks_can_not_be_shown(tmp_path: Path) -> None:
     """An ASCII terminal gets ASCII."""
     for line in drawn(view_of(tmp_path, height=24), 79, ascii_only=True):
         assert line.replace("…", "").isascii()
+
+
+def test_a_log_without_a_metric_is_not_said_to_be_well(tmp_path: Path) -> None:
+    """Rules that looked at nothing found nothing."""
+    run = LogReader(tmp_path / "train.log", None).snapshot()
+    assert "findings" not in "\n".join(drawn(View(title="x.log", now=0.0, run=run, verdict=judge(run), height=10), 60))
 
 
 def test_before_anything_is_read_the_log_and_the_wait_are_shown() -> None:

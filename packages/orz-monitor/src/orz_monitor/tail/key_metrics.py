@@ -72,7 +72,7 @@ def last_complete(run: Run) -> int | None:
     newest, before = int(run.steps[-1]), run.steps[-1 - _RECENT_STEPS : -1]
     if run.has_whole_steps or run.state is not State.UNFINISHED:
         return newest
-    due = [series for _, series in key_series(run) if np.isin(before, series.steps).any()]
+    due = [series for _, series in key_series(run) if any(_has(series, step) for step in before.tolist())]
     if due and all(_has(series, newest) for series in due):
         return newest
     return int(before[-1]) if len(before) else None
@@ -80,7 +80,8 @@ def last_complete(run: Run) -> int | None:
 
 def _has(series: Series, step: int) -> bool:
     """Tell whether a metric was logged at a step."""
-    return bool((series.steps == step).any())
+    at = int(np.searchsorted(series.steps, step))
+    return at < len(series) and int(series.steps[at]) == step
 
 
 def _series(run: Run, names: tuple[str, ...]) -> Series | None:

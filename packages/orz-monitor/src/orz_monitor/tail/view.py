@@ -152,8 +152,8 @@ class View:
     def _findings(self, width: int, most: int | None) -> list[Text]:
         """Draw the findings, worst first, in at most `most` lines."""
         verdict = self.verdict
-        if verdict is None:
-            return []
+        if verdict is None or not (verdict.findings or verdict.evaluated_metrics):
+            return []  # that nothing was found in nothing is no news
         from orz_monitor.formats.text import headline  # noqa: PLC0415 - the rules come with it
 
         found = list(verdict.findings)
