@@ -84,11 +84,11 @@ def stitch(
         ),
         traceback=None,
         now=now,
+        has_whole_steps=framework in known and known[framework].has_whole_steps,
         framework=framework,
         files=tuple(facts.path for facts in log.files),
         folded=attempt.num_folded,
         mixed=attempt.num_mixed,
-        has_whole_steps=framework in known and known[framework].has_whole_steps,
     )
 
 
