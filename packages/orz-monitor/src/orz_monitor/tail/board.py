@@ -128,7 +128,9 @@ def split_words(split: dict[str, float]) -> str:
 def _complete(run: Run, series: Series) -> Series:
     """Return the finite values of the steps that are complete."""
     last = last_complete(run)
-    return series.finite().between(-math.inf, -math.inf if last is None else last)
+    if last is None:
+        return Series(name=series.name, steps=series.steps[:0], values=series.values[:0])
+    return series.finite().between(-math.inf, last)
 
 
 def _row(label: str, series: Series) -> Row:
