@@ -10,8 +10,8 @@ import pytest
 from orz_monitor.records import EventRecord
 from orz_monitor.run import Run
 from orz_monitor.tail.key_metrics import last_complete, values_at
-from orz_monitor.tail.logs import LogReader
-from orz_monitor.tail.records import RecordsReader
+from orz_monitor.tail.log_reader import LogReader
+from orz_monitor.tail.records_reader import RecordsReader
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.unit

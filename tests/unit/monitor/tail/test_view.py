@@ -14,7 +14,7 @@ from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord, StepRecord
 from orz_monitor.tail.lines import LastLines
-from orz_monitor.tail.logs import LogReader
+from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.tail.view import View
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 

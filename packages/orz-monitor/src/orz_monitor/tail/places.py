@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.logfiles import log_files
+from orz_monitor.log_folder import log_files
 
 RECORDS_FILE: Final = "metrics.jsonl"
 CONSOLE_FILE: Final = "console.log"

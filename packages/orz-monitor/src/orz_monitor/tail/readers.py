@@ -12,7 +12,7 @@ from orz_monitor.transport.opening import is_url, refuse_binary
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
-    from orz_monitor.tail.logs import LogReader
+    from orz_monitor.tail.log_reader import LogReader
 
 _START_BYTES: Final = 64 << 10
 """Of a file, by which it is told what it is."""
@@ -50,11 +50,11 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
             f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
         )
     if path.name == RECORDS_FILE or start.lstrip().startswith(_RECORD):
-        from orz_monitor.tail.records import RecordsReader  # noqa: PLC0415 - see above
+        from orz_monitor.tail.records_reader import RecordsReader  # noqa: PLC0415 - see above
 
         return RecordsReader(path, folder)
     refuse_binary(start, path)
-    from orz_monitor.tail.logs import LogReader  # noqa: PLC0415 - see above
+    from orz_monitor.tail.log_reader import LogReader  # noqa: PLC0415 - see above
 
     return LogReader(path, folder)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.tail.follow import FollowedFile
+from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.places import CONSOLE_FILE, RECORDS_FILE, NewRuns, is_of_run_folder, newest_run
 from orz_monitor.tail.readers import Reader, make_reader, refuse_store, refuse_what_never_comes

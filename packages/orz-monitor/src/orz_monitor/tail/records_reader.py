@@ -12,7 +12,7 @@ from orz_monitor.run import Run
 from orz_monitor.stitched_records import StitchedRecords
 
 if TYPE_CHECKING:
-    from orz_monitor.tail.logs import LogReader
+    from orz_monitor.tail.log_reader import LogReader
 
 _LONGEST_LINE_BYTES: Final = 8 << 20
 
