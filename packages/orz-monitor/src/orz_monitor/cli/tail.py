@@ -101,6 +101,5 @@ def _snapshot(source: Source, path: Path, console: Console | None, judge: Callab
 
     if path.exists():  # and is neither a URL nor standard input
         source.poll(budget_s=0)
-    title = (run.folder or run.path).resolve().name
-    console.print(View(title=title, now=time.time(), run=run, verdict=judge(run), lines=source.lines))
+    console.print(View(title=run.name, now=time.time(), run=run, verdict=judge(run), lines=source.lines))
     return run

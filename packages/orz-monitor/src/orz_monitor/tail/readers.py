@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.tail.places import RECORDS_FILE
-from orz_monitor.transport.opening import is_url, refuse_binary
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
@@ -53,6 +52,8 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
         from orz_monitor.tail.records_reader import RecordsReader  # noqa: PLC0415 - see above
 
         return RecordsReader(path, folder)
+    from orz_monitor.transport.opening import refuse_binary  # noqa: PLC0415 - see above
+
     refuse_binary(start, path)
     from orz_monitor.tail.log_reader import LogReader  # noqa: PLC0415 - see above
 
@@ -65,6 +66,8 @@ def refuse_what_never_comes(path: Path) -> None:
     Raises:
         UnreadableRunError: it is a URL or standard input.
     """
+    from orz_monitor.transport.opening import is_url  # noqa: PLC0415 - gzip, after the first picture
+
     if is_url(path) or str(path) == "-":
         raise UnreadableRunError(
             f"{'standard input' if str(path) == '-' else path}: only files of this machine are followed",
