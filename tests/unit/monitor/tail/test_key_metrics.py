@@ -58,6 +58,24 @@ def test_a_metric_that_is_logged_now_and_then_is_waited_for(tmp_path: Path) -> N
     assert [None, 1, 2, 2, 3, 4, 5, 6, 8] == complete_after_each(reader, lines)
 
 
+def openrlhf_bar(step: int, done: int) -> str:
+    return (
+        f"(PolicyModelActor pid=71) Train epoch [1/1]:  50%|#####     | {done}/2 [00:06<00:06,  6.57s/it, "
+        f"act_loss=0.{step}{done}, reward=0.25, kl=0.01, act_lr=1e-6]"
+    )
+
+
+def test_a_bar_completes_no_step(tmp_path: Path) -> None:
+    """More frames may come: OpenRLHF's dictionary ends a step, and in a log of bars alone the next step does."""
+    reader = LogReader(tmp_path / "train.log", None)
+    said = "INFO 08-13 19:25:45 ppo_trainer.py:547] Global step {}: {{'policy_loss': -0.01, 'reward': 0.5}}"
+    lines = [line for i in (1, 2, 3) for line in (openrlhf_bar(i, 1), openrlhf_bar(i, 2), said.format(i))]
+    assert [None, None, None, 1, 1, 2, 2, 2, 3] == complete_after_each(reader, lines)
+    bars = LogReader(tmp_path / "bars.log", None)
+    frames = [openrlhf_bar(step, done) for step in (1, 2, 3) for done in (1, 2)]
+    assert [None, None, 1, 1, 2, 2] == complete_after_each(bars, frames)
+
+
 def test_a_step_that_comes_at_once_is_complete(tmp_path: Path) -> None:
     """Lines of verl and records of ours, the first one, too."""
     reader = LogReader(tmp_path / "train.log", None)

@@ -10,6 +10,8 @@ import numpy as np
 from orz_monitor.run import Run, State
 from orz_monitor.series import Series
 
+_BAR: Final = "bar/"
+"""What dialects put before the keys of a progress bar."""
 _RECENT_STEPS: Final = 5
 """Steps that tell what the newest one will have."""
 
@@ -64,18 +66,25 @@ def last_complete(run: Run) -> int | None:
 
     Most trainers print a step piece by piece, minutes apart. A step before the newest is complete, and so is the
     newest of a run that is over, or whose steps are written at once. Else the newest is complete when it has each key
-    metric that one of the five steps before it had. So the first step of a log that comes in pieces is complete when
-    the second has begun.
+    metric that one of the five steps before it had; means over the frames of a bar do not count, since more frames may
+    come. So the first step of a log that comes in pieces, and each of a log that has bars alone, is complete when the
+    next one has begun.
     """
     if not len(run.steps):
         return None
     newest, before = int(run.steps[-1]), run.steps[-1 - _RECENT_STEPS : -1]
     if run.has_whole_steps or run.state is not State.UNFINISHED:
         return newest
-    due = [series for _, series in key_series(run) if any(_has(series, step) for step in before.tolist())]
+    due = [series for _, series in key_series(run) if not _is_of_bar(series)]
+    due = [series for series in due if any(_has(series, step) for step in before.tolist())]
     if due and all(_has(series, newest) for series in due):
         return newest
     return int(before[-1]) if len(before) else None
+
+
+def _is_of_bar(series: Series) -> bool:
+    """Tell whether a metric was read from the frames of a progress bar."""
+    return any(key.startswith(_BAR) for key in series.raw_keys)
 
 
 def _has(series: Series, step: int) -> bool:
