@@ -40,23 +40,17 @@ class Footprint:
 
     def look(self) -> None:
         """Take in what is there now."""
-        for process in [one for one in psutil.process_iter() if self._has_mark(one)]:
-            self.processes.add(process)
-        for process in [one for one in list(self.processes) if one.is_running()]:
-            try:
-                self.processes |= set(process.children(recursive=True))
-            except psutil.Error:
-                continue  # it ended while we looked
-        for process in list(self.processes):  # another thread may ask meanwhile
-            try:
-                self.memory |= _mapped(process.pid)
-                self.ports |= _listening(process)
-            except (OSError, psutil.Error):
-                continue
+        alive = {process.pid for process in self.alive()}
+        for process in psutil.process_iter(["ppid"]):  # by pid: parents mostly before their children
+            if process.info["ppid"] in alive:
+                self.processes.add(process)
+                alive.add(process.pid)
+        self.memory |= {path for pid in alive for path in _mapped(pid)}
+        self.ports |= {one.laddr.port for one in _listening() if one.pid in alive}
 
     def left(self) -> list[str]:
         """Say what of it is there still."""
-        listening = {one.laddr.port for one in psutil.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+        listening = {one.laddr.port for one in _listening()}
         return [
             *(" ".join(self.command(process)) for process in self.alive()),
             *(str(path) for path in list(self.memory) if path.exists()),
@@ -92,15 +86,19 @@ def _lives(process: psutil.Process) -> bool:
 
 def _mapped(pid: int) -> set[Path]:
     """List the files in shared memory that a process has mapped."""
-    paths = (line.partition("/")[2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:  # it ended while we looked
+        return set()
+    paths = (line.partition("/")[2] for line in lines)
     return {
         Path(f"/{path}") for path in paths if f"/{path}".startswith(f"{SHARED_MEMORY}/") and "(deleted)" not in path
     }
 
 
-def _listening(process: psutil.Process) -> set[int]:
-    """List the ports that a process listens on."""
-    return {one.laddr.port for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+def _listening() -> list[psutil._common.sconn]:
+    """List the ports that somebody listens on."""
+    return [one for one in psutil.net_connections("inet") if one.status == psutil.CONN_LISTEN]
 
 
 @pytest.fixture(scope="session")
