@@ -122,6 +122,20 @@ class LowRank:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """A flat block that several tensors share, or what an optimizer keeps of them. Example: a partition of ZeRO.
+
+    It says whose numbers a shard holds where the other shards of those tensors are missing, too.
+    """
+
+    block: Block
+    """One dimension."""
+    held: tuple[tuple[str, int, int], ...]
+    """Name of a tensor, its first element in the block, and the one behind its last; in the order of the elements.
+    What lies between them is padding, which nobody wrote."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """A checkpoint of any format: its tensors, and what it says of itself."""
 
@@ -145,6 +159,8 @@ class Source:
     """What else is worth showing: ZeRO stage, partition counts, mesh, rank of an adapter."""
     frozen: tuple[str, ...] = ()
     """Names of tensors that were not trained, where it says so."""
+    packed: tuple[Packed, ...] = ()
+    """Blocks of its files with padding, where it is known which of their elements that is."""
     findings: tuple[CkptFinding, ...] = ()
     """What is wrong with it. With an error among them, `tensors` is what could be made of the rest."""
 

@@ -18,7 +18,7 @@ from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Shapes = dict[str, tuple[int, ...]]
@@ -67,6 +67,8 @@ class OptimizerState:
     """None for BF16_Optimizer, which does not say; its partitions are those of stage 1."""
     groups: tuple[Block | None, ...]
     """This rank's fp32 weights, one dimension a group (ZeRO-3: a sub-group); None where they were swapped out."""
+    moments: Mapping[int, Sequence[Block]]
+    """By the number of a group, what the optimizer keeps of each of its elements, one dimension: Adam's averages."""
     partitions: tuple[int, ...]
     """How many ranks share a group: for each group, or once for all."""
     paddings: tuple[tuple[int, ...], ...] | None
@@ -134,6 +136,7 @@ def read_optimizer(path: Path, rank: int, *, inert: frozenset[str] = frozenset()
         rank=rank,
         stage=3 if stage is None and key == "fp32_flat_groups" else stage,
         groups=tuple(_flat(path, f"{key}[{index}]", group) for index, group in enumerate(groups)),
+        moments=_moments(state),
         partitions=_partitions(path, state.require("partition_count")),
         paddings=None if paddings is None else _paddings(path, paddings),
         shapes=None if shapes is None else _all_shapes(path, shapes),
@@ -225,6 +228,21 @@ def _flat(path: Path, where: str, value: object) -> Block | None:
     return value.flat(0, value.numel)
 
 
+def _moments(state: _Fields) -> dict[int, list[Block]]:
+    """Return what the optimizer has of each group's elements; its parameters are the groups, numbered in order."""
+    inner = _inner(state)
+    by_group = _dictionary(_dictionary(inner).get("state")) or dict(enumerate(_items(inner)))
+    return {
+        group: [
+            value
+            for value in _dictionary(kept).values()
+            if isinstance(value, Block) and len(value.shape) == 1 and value.contiguous
+        ]
+        for group, kept in by_group.items()
+        if is_size(group)
+    }
+
+
 def _partitions(path: Path, value: object) -> tuple[int, ...]:
     counts = tuple(whole_number(count) or 0 for count in (value if isinstance(value, (list, tuple)) else [value]))
     if not counts or not all(1 <= count <= MAX_RANKS for count in counts):
@@ -255,6 +273,10 @@ def _experts(state: _Fields) -> str:
 
 def _step(state: _Fields) -> int | None:
     """Return the optimizer's count of steps, wherever its kind keeps it; None where it has none (SGD, Muon)."""
-    inner = state.get("optimizer_state_dict") or state.get("base_optimizer_state")
-    counts = (count_of(state.get("base_optimizer_state_step")), optimizer_step(inner))
+    counts = (count_of(state.get("base_optimizer_state_step")), optimizer_step(_inner(state)))
     return max((count for count in counts if count is not None), default=None)
+
+
+def _inner(state: _Fields) -> object:
+    """Return the state of the optimizer that DeepSpeed's own wraps."""
+    return state.get("optimizer_state_dict") or state.get("base_optimizer_state")
