@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.findings import CkptFinding
+
+
+MAX_DIMENSIONS: Final = 64
+"""torch's own. The product of a shape is a number as long as the shape, and takes time by the square of that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ Until 0.5.3 `param_shapes` was one dictionary, and until 0.5.10 it lay in the op
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from orz_ckpt.formats import torch_file
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.step_counts import count_of, optimizer_step, whole_number
 from orz_ckpt.strict_json import is_size
-from orz_ckpt.tensors.source import Block
+from orz_ckpt.tensors.source import MAX_DIMENSIONS, Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -202,10 +203,10 @@ def _names(value: object) -> dict[str, str]:
 def _all_shapes(path: Path, value: object) -> tuple[Shapes, ...]:
     groups = value if isinstance(value, (list, tuple)) else [value]
     found = tuple(_shapes(path, f"param_shapes[{index}]", group) for index, group in enumerate(groups))
-    names = [name for group in found for name in group]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _wrong(path, "param_shapes", "each name once", twice)
+    times = Counter(name for group in found for name in group)
+    twice = [name for name, number in times.items() if number > 1]
+    if twice:
+        raise _wrong(path, "param_shapes", "each name once", twice[0])
     return found
 
 
@@ -215,8 +216,9 @@ def _shapes(path: Path, where: str, value: object) -> Shapes:
     for name, shape in value.items():
         if not isinstance(name, str):
             raise _wrong(path, where, "names of tensors", name)
-        if not isinstance(shape, (tuple, list)) or not all(is_size(size) for size in shape):
-            raise _wrong(path, f"{where}.{brief(name)}", "a shape", shape)
+        sound = isinstance(shape, (tuple, list)) and len(shape) <= MAX_DIMENSIONS and all(map(is_size, shape))
+        if not sound:
+            raise _wrong(path, f"{where}.{brief(name)}", f"a shape of at most {MAX_DIMENSIONS} dimensions", shape)
     return {name: tuple(shape) for name, shape in value.items()}
 
 

@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import finding
-from orz_ckpt.readers.deepspeed.runs import join
+from orz_ckpt.readers.deepspeed.runs import divided_up, join
 from orz_ckpt.readers.remedies import OTHER_SHARDS
 from orz_ckpt.report.words import ranks as ranks_text
 
@@ -76,7 +76,7 @@ def layout(group: Shapes, index: int, ranks: Mapping[int, OptimizerState]) -> tu
 def partition_size(total: int, partitions: Mapping[int, Block | None], world_size: int) -> int | None:
     """Return the elements of a whole partition; None where what is there fits no way of cutting."""
     for alignment in _ALIGNMENTS:
-        size = math.ceil(total / (alignment * world_size)) * alignment
+        size = divided_up(total, alignment * world_size) * alignment
         if all(
             block is not None and block.numel in {size, _stripped(total, size, rank)}
             for rank, block in partitions.items()
@@ -108,7 +108,7 @@ def _wrong_sizes(
     partitions: Mapping[int, Block | None],
     world_size: int,
 ) -> CkptFinding:
-    size = math.ceil(total / (_ALIGNMENTS[0] * world_size)) * _ALIGNMENTS[0]
+    size = divided_up(total, _ALIGNMENTS[0] * world_size) * _ALIGNMENTS[0]
     wrong = {
         rank: 0 if block is None else block.numel
         for rank, block in partitions.items()

@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import finding
-from orz_ckpt.readers.deepspeed.runs import Run, join
+from orz_ckpt.readers.deepspeed.runs import Run, divided_up, join
 from orz_ckpt.readers.remedies import OTHER_SHARDS
 from orz_ckpt.report.words import ranks as ranks_text
 
@@ -92,7 +92,7 @@ def frozen(ranks: Mapping[int, ModelState], world_size: int) -> tuple[dict[str, 
 
 def slice_size(shape: tuple[int, ...], world_size: int) -> int:
     """Return how many elements of a parameter each rank holds, with padding."""
-    return math.ceil(math.prod(shape) / world_size)
+    return divided_up(math.prod(shape), world_size)
 
 
 def _cut(runs: Mapping[int, Run], begin: int, size: int, numel: int) -> Iterator[Block]:
