@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orz_ckpt.cluster.collect import collect
-from orz_ckpt.cluster.collect_text import collect_text
+from orz_ckpt.cluster.collect.run import collect
+from orz_ckpt.cluster.collect.text import collect_text
 from orz_ckpt.cluster.fleet import Here
 from orz_cli.main import main
 

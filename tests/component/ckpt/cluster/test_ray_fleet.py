@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from orz_ckpt.cluster import ray_fleet
-from orz_ckpt.cluster.collect import collect
+from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.connect import connected
 from orz_ckpt.cluster.fleet import NodeError
 from orz_ckpt.cluster.preflight import preflight

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orz_ckpt.cluster.collect import collect
+from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Here, Node, ask_here
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verify import verify_nodes
