@@ -37,7 +37,7 @@ SLOWEST_S = 20
 MEMORY_MB = 1024
 LONGEST = 1 << 14
 GROWN_BYTES = 1 << 20
-GROWN_OF = 64
+GROWN_OF = 256
 """One input of so many is made that long."""
 LIMITS = Limits(memory_bytes=64 * 1024 * 1024)
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
