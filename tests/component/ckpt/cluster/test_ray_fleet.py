@@ -113,6 +113,7 @@ def test_something_else_listens_there(
     """It is told at once, in our words alone: Ray writes to the terminal, and tries for a quarter of an hour."""
     monkeypatch.setattr("orz_ckpt.cluster.reach.REACH_TIMEOUT_S", 0.5)
     monkeypatch.setattr(ray_fleet, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(ray_fleet.ray, "is_initialized", lambda: False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -125,10 +126,10 @@ def test_something_else_listens_there(
                 else:
                     connection.recv(1000), connection.recv(1000)  # until the other side has had enough
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         code = main(["ckpt", "locate", "run", "--ray", f"127.0.0.1:{port}"])
-        thread.join()
+        thread.join(10)
     said = capfd.readouterr()
     assert (3, "") == (code, said.out)
     assert said.err.startswith(f"error: --ray 127.0.0.1:{port}: no Ray cluster at 127.0.0.1:{port}: what listens")
@@ -147,6 +148,7 @@ def test_what_ray_writes_while_it_connects_is_not_seen(
         raise ConnectionError("Failed to connect to Ray cluster")
 
     monkeypatch.setattr(ray_fleet, "why_not", lambda *_: "")
+    monkeypatch.setattr(ray_fleet.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray_fleet.ray, "init", init)
     monkeypatch.delenv(TRIES, raising=False)
     assert 3 == main(["ckpt", "verify", "run", "--ray", "10.0.0.1:6379"])
