@@ -23,6 +23,7 @@ def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
 
 def state_of(engine: TrainingEngine) -> dict[str, Any]:
     """Return that state; tensors that are on the host already are the engine's own."""
+    engine.clear_padding()
     masters = engine.masters()
     return {
         **_layout(engine),
