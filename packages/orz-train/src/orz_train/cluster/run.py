@@ -215,6 +215,7 @@ class Cluster:
                 on_device=on_device,
             ),
             ran_on=_ran_on(groups),
+            check=self.watch.check,
         )
 
     def _transfer(self, policy: Group, engines: Group) -> Transfer:
