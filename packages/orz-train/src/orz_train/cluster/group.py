@@ -9,10 +9,9 @@ from typing import Any
 import ray
 
 from orz_train.cluster.errors import WorkerTimeoutError
-from orz_train.cluster.watch import QUIET_S, Deadline, Member, Watch, tails
+from orz_train.cluster.watch import NO_LIMIT, QUIET_S, Deadline, Member, Watch, tails
 from orz_train.ports import MetricSink
 
-NO_LIMIT = Deadline(None)
 STREAM_AHEAD = 8
 """Batches that a stream's worker may be ahead of the driver."""
 

@@ -68,6 +68,9 @@ class Deadline:
         )
 
 
+NO_LIMIT = Deadline(None)
+
+
 class Watch:
     """All workers of a run."""
 
