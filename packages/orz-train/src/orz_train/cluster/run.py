@@ -37,6 +37,7 @@ from orz_train.cluster.weight_link import ClusterWeightLink, Transfer
 from orz_train.cluster.worker import Worker
 from orz_train.config.schema import Config
 from orz_train.ports import MetricSink, Models, Nodes
+from orz_train.signals import ENDING
 from orz_train.types import Prompt
 
 RESERVE_TIMEOUT_S = 20.0
@@ -361,16 +362,15 @@ def _leaving_undisturbed() -> Iterator[Callable[[], None]]:
 
     Leaving takes seconds; interrupted, it would leave processes behind.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in ENDING}
     ours = threading.current_thread() is threading.main_thread()
 
     def ignore() -> None:
-        for number in numbers if ours else ():
+        for number in ENDING if ours else ():
             signal.signal(number, signal.SIG_IGN)
 
     try:
         yield ignore
     finally:
-        for number in numbers if ours else ():
+        for number in ENDING if ours else ():
             signal.signal(number, before[number])
