@@ -21,8 +21,8 @@ QUIET_S = 600.0
 """Without anything from whatever is waited for, after which the user is told, each time."""
 GRACE_S = 3.0
 """Seconds to wait for the cause after a worker lost touch with another one."""
-_LOST_TOUCH = ("connection", "gloo", "nccl", "peer", "timed out", "timeout", "socket")
-"""Words of an exception that is likely the echo of another worker's end."""
+_LOST_TOUCH = ("connection", "gloo", "nccl", "peer", "timed out", "timeout", "socket", "cancelled", "executor failed")
+"""Words of an exception that is likely the echo of another process's end; the last two are vLLM's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -145,12 +145,13 @@ class Watch:
         if first is not None and not _is_echo(first):
             return self._failed(first)
         failures = [first] if first is not None else []
-        failures += [failure for member in self.members for failure in _failure_of(member.ended)]
         died: list[Member] = []
         end = time.monotonic() + GRACE_S
         waiting = dict(others)
         while not died and time.monotonic() < end:
             died = self._died()
+            told = [failure for member in self.members for failure in _failure_of(member.ended)]
+            failures += [failure for failure in told if failure not in failures]
             for ref in ray.wait([*waiting], num_returns=len(waiting), timeout=0.05)[0] if waiting else ():
                 del waiting[ref]
                 failures += _failure_of(ref)
