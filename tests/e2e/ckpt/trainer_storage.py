@@ -21,6 +21,7 @@ from orz_cli.errors import OrzError
 from orz_train.checkpoint import RunCheckpoints, check_storage
 from orz_train.cluster.nodes import ClusterNodes
 from orz_train.cluster.placement import Node
+from orz_train.cluster.watch import Watch
 from orz_train.config.load import load
 from orz_train.testing import MemorySink
 
@@ -73,7 +74,8 @@ def main(address: str, where: str, run_dir: Path, what: str, *settings: str) -> 
     ray.init(address=address, configure_logging=False, log_to_driver=False)
     node_id = next(node["NodeID"] for node in ray.nodes() if node["NodeManagerAddress"] == where)
     other = Node(node_id=node_id, address=where, cpus=1, gpus=0)
-    nodes = ClusterNodes(ray.get_runtime_context().get_node_id(), [other], address=address)
+    here = ray.get_runtime_context().get_node_id()
+    nodes = ClusterNodes(here, [other], address=address, watch=Watch(), sink=MemorySink())
     if what == "check":
         check_storage(config, nodes, run_dir, MemorySink(), num_steps=4)
         return

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 
 from orz_train.errors import RewardError
 from orz_train.ports import Generator, MetricSink, PromptSource, RewardModel, Sampling
 from orz_train.stopwatch import Stopwatch
 from orz_train.types import Prompt, Rollout, Score, ScoreStatus
+
+CHECK_EVERY_S = 1.0
 
 
 class Collector:
@@ -22,6 +24,7 @@ class Collector:
         sink: is told of the progress.
         clock: counts the seconds of `generate` and of `reward`, the wait for the last scores.
         max_unscored_steps: training steps in a row without a single score that end the run.
+        check: looks, while scores are waited for, whether the models are well; raises if they aren't.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Collector:
         sink: MetricSink,
         clock: Stopwatch,
         max_unscored_steps: int,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.prompts = prompts
         self.generator = generator
@@ -42,6 +46,7 @@ class Collector:
         self.sink = sink
         self.clock = clock
         self.max_unscored_steps = max_unscored_steps
+        self._check = check
         self._unscored_steps = 0
 
     def __call__(self, step: int) -> tuple[list[Rollout], list[Score]]:
@@ -73,6 +78,8 @@ class Collector:
         pending.sort(key=lambda pair: _sample_order(pair[0]))
         with self.clock.phase("reward"):
             self.sink.phase("reward", 0, total)
+            while wait([future for _, future in pending], timeout=CHECK_EVERY_S).not_done:
+                self._check()
             scores = [future.result() for _, future in pending]
         return [rollout for rollout, _ in pending], scores
 

@@ -168,6 +168,7 @@ def build_trainer(
         sink=sink,
         clock=clock,
         max_unscored_steps=config.reward.max_unscored_steps,
+        check=models.check,
     )
     saved: dict[str, Saved] = {"policy": models.policy}
     if models.critic is not None:
@@ -183,7 +184,13 @@ def build_trainer(
         weights=models.weights,
         sink=sink,
         checkpoints=RunCheckpoints(
-            run_dir, saved, config, sink, nodes=models.nodes, prompts_sha256=inputs.prompts.sha256
+            run_dir,
+            saved,
+            config,
+            sink,
+            nodes=models.nodes,
+            prompts_sha256=inputs.prompts.sha256,
+            check=models.check,
         ),
         clock=clock,
         packing=Packing(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -213,6 +213,9 @@ class Models:
     """Those that write checkpoints."""
     ran_on: Mapping[str, str]
     """Part of the run to what really runs it, for `environment.json`."""
+    check: Callable[[], None] = lambda: None
+    """Looks at once whether all their processes are well, and raises the error of one that ended. To be called while
+    the run waits for anything else."""
 
 
 class Backend(Protocol):

@@ -46,11 +46,13 @@ class TwoNodes:
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
         self.asked: list[tuple[str, str]] = []
+        self.limits: dict[str, float | None] = {}
 
     def run(
         self, function: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float | None = None
     ) -> dict[str, Any]:
         self.asked += [(name, function.partition(":")[2]) for name in arguments]
+        self.limits[function.partition(":")[2]] = timeout_s
         return {name: call(function, self._there(own) if name == "b" else own) for name, own in arguments.items()}
 
     def _there(self, value: Any) -> Any:
@@ -226,8 +228,10 @@ def ranks() -> type[Ranks]:
 def store(run_dir: Path, sink: MemorySink) -> Callable[..., RunCheckpoints]:
     """Make the store of a run; keyword arguments are the configuration's checkpoint's."""
 
-    def make(model: Ranks, nodes: TwoNodes | None = None, **checkpoint: object) -> RunCheckpoints:
-        return RunCheckpoints(run_dir, {"policy": model}, make_config(**checkpoint), sink, nodes=nodes)
+    def make(
+        model: Ranks, nodes: TwoNodes | None = None, check: Callable[[], None] = lambda: None, **checkpoint: object
+    ) -> RunCheckpoints:
+        return RunCheckpoints(run_dir, {"policy": model}, make_config(**checkpoint), sink, nodes=nodes, check=check)
 
     return make
 

@@ -41,6 +41,19 @@ def test_the_rank_that_died_is_named_not_the_one_that_lost_it(open_cluster: Call
     assert "| about to die" in caught.value.message
 
 
+def test_the_process_that_an_engine_lost_is_named(open_cluster: Callable[..., None]) -> None:
+    """What vLLM itself says of it is that it was cancelled; this comes first, and isn't believed."""
+    with pytest.raises(
+        WorkerDiedError,
+        match=r"^engine 0 on this machine lost its process VllmWorker-1 \(\d+\): it ended by signal 9 \(SIGKILL\)",
+    ) as caught:
+        open_cluster(
+            lambda models: models.generator.group.results([models.generator.group.submit_to(0, "lose_process")]),
+            factories={"engine": "load_parallel_engine"},
+        )
+    assert "logs/engine-0.log; then go on from the last checkpoint" in caught.value.remedy
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_start(open_cluster: Callable[..., None]) -> None:
     """The error of the loading function comes out as it is."""
     with pytest.raises(NonFiniteError, match="the model is broken"):

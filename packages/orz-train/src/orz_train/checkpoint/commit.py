@@ -21,6 +21,9 @@ from orz_train.ports import Nodes
 
 SAVING = "orz_ckpt.node.saving"
 WRITER = f"orz-train {__version__}"
+WITHDRAW_S = 10.0
+"""Seconds that other nodes have to remove what they wrote: ranks and engines hold their GPUs meanwhile, and the next
+start of the run removes the rest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +108,7 @@ def withdraw(staged: StagedCheckpoint, nodes: Nodes) -> None:
     }
     with suppress(OrzError):  # on the way out with another error
         if asked:
-            nodes.run(f"{SAVING}:withdraw", asked)
+            nodes.run(f"{SAVING}:withdraw", asked, timeout_s=WITHDRAW_S)
 
 
 def _leave_apart(staged: StagedCheckpoint, nodes: Nodes, facts: Facts, apart: Mapping[str, Mapping[str, int]]) -> None:

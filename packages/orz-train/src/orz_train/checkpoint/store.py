@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,7 @@ class RunCheckpoints:
         sink: is told of every checkpoint, once it is committed.
         nodes: those whose disks are written to, the driver's first; by default this machine.
         prompts_sha256: of the training prompts, so that a resume notices other ones.
+        check: looks, while a copy is waited for, whether the models are well; raises if they aren't.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RunCheckpoints:
         *,
         nodes: Nodes | None = None,
         prompts_sha256: str = "",
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.run_dir = run_dir
         self.prompts_sha256 = prompts_sha256
@@ -75,7 +77,7 @@ class RunCheckpoints:
         self._size = 0
         """Bytes of one checkpoint, as far as known: of the newest, else an estimate."""
         self._in_flight: _InFlight | None = None
-        self._copies = Copies(run_dir, self.settings, sink)
+        self._copies = Copies(run_dir, self.settings, sink, check=check)
 
     def __enter__(self) -> Self:
         committed = [one for one in list_checkpoints(self.run_dir) if one.manifest is not None]

@@ -9,14 +9,11 @@ from typing import Any
 import ray
 
 from orz_train.cluster.errors import WorkerTimeoutError
-from orz_train.cluster.watch import Deadline, Member, Watch, tail
+from orz_train.cluster.watch import NO_LIMIT, QUIET_S, Deadline, Member, Watch, tails
 from orz_train.ports import MetricSink
 
-NO_LIMIT = Deadline(None)
 STREAM_AHEAD = 8
 """Batches that a stream's worker may be ahead of the driver."""
-QUIET_S = 600.0
-"""Without anything from any worker, after which the user is told, each time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,12 +166,12 @@ class Group:
 
     def _tell_silence(self, method: str, members: Sequence[Member]) -> None:
         """Say who has been at work for long, with the tails of their logs."""
-        names = ", ".join(str(member.slot) for member in members)
+        names, folder = ", ".join(str(member.slot) for member in members), members[0].log.path.parent
         self.sink.event(
             "warning",
             role=self.role,
-            message=f"nothing came of {method} for {QUIET_S:g} s; still at work: {names}; see {members[0].log.parent}",
-            logs={str(member.slot): tail(member) for member in members},
+            message=f"nothing came of {method} for {QUIET_S:g} s; still at work: {names}; see {folder}",
+            logs={str(member.slot): tail for member, tail in tails(members).items()},
         )
 
     def _tell(self, member: Member, notes: Sequence[str]) -> None:

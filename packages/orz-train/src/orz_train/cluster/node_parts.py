@@ -9,18 +9,21 @@ import ray
 from orz_train.cluster.group import Group
 from orz_train.cluster.nodes import ClusterNodes
 from orz_train.cluster.placement import Assignment, Slot
+from orz_train.cluster.watch import Watch
+from orz_train.ports import MetricSink
 
 TRAINED = ("policy", "critic")
 
 
-def writing_nodes(assignment: Assignment, *, address: str) -> ClusterNodes:
-    """Return the driver's node and those of the ranks whose models are saved."""
+def writing_nodes(assignment: Assignment, *, address: str, watch: Watch, sink: MetricSink) -> ClusterNodes:
+    """Return the driver's node and those of the ranks whose models are saved; arguments as of `ClusterNodes`."""
     nodes = [
         node
         for bundle, node in zip(assignment.bundles, assignment.nodes, strict=True)
         if any(slot.role in TRAINED for slot in bundle.slots)
     ]
-    return ClusterNodes(ray.get_runtime_context().get_node_id(), nodes, address=address)
+    here = ray.get_runtime_context().get_node_id()
+    return ClusterNodes(here, nodes, address=address, watch=watch, sink=sink)
 
 
 def first_on_each_node(group: Group, assignment: Assignment) -> set[int]:

@@ -81,7 +81,7 @@ class ClusterWeightLink:
             remedy="raise cluster.weights.timeout_s, or see what keeps the worker busy in its log",
         )
         first = self._model_bytes is None
-        with self.on_device.transfer():
+        with self.on_device.transfer(limit=limit):
             if self._model_bytes is None:
                 params: Sequence[ParamMeta] = self.policy.group.call("params", limit=limit)[0]
                 self.transfer.connect(params, limit)
@@ -123,13 +123,14 @@ class ClusterWeightLink:
         )
         engines = self.generator.group
         shares = [([(engine, self.probe)], sampling) for engine in range(len(engines))]
-        with self.on_device(self.generator):
+        with self.on_device(self.generator, limit=limit):
             batches = engines.streams("generate", shares, limit=limit, step=version)
             answers = [answer for batch in batches for answer in batch]
         answers.sort(key=lambda answer: answer.group_index)
         rows = [pack([answer], Packing(max_tokens=len(answer.token_ids)))[0] for answer in answers]
         largest = PROBE_GAP[self.config.policy.dtype]
-        for answer, row, logprobs_T in zip(answers, rows, self.policy.logprobs(rows), strict=True):
+        scored = self.policy.logprobs(rows, limit=limit)
+        for answer, row, logprobs_T in zip(answers, rows, scored, strict=True):
             gap = float((logprobs_T - row.sampler_logprobs_T)[row.action_mask_T].abs().mean())
             if not gap <= largest or answer.policy_version != version:
                 raise WeightTransferError(
