@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orz_train.algorithm import Algorithm, load_algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.load import LocalBackend
-from orz_train.backends.needs import check_backend
+from orz_train.backends.needs import check_backend, not_importable, other_versions
 from orz_train.backends.saved_state import require_fitting_state
 from orz_train.checkpoint import ResumePoint, RunCheckpoints, check_copies, check_storage, require_whole, starting_point
 from orz_train.collect import Collector
@@ -29,6 +30,9 @@ from orz_train.rewards.registry import load_reward
 from orz_train.runlog import RunFolder, RunLog
 from orz_train.stopwatch import Stopwatch
 from orz_train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from orz_train.cluster.run import Cluster
 
 
 def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") -> int:
@@ -58,6 +62,8 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         require_whole(start)
         require_fitting_state(start.path, config)
     inputs = load_inputs(config, start)
+    if config.backend == "cluster":
+        _cluster(config)  # here, too, so that no run folder is made in vain
     folder = run_dir if run_dir is not None or start is None else start.run_dir
     with (
         RunFolder(config, folder, must_be_new=resume == "never") as run_folder,
@@ -74,7 +80,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         models = load_models(backend, inputs)
         log.environment(models.ran_on)
         trainer = build_trainer(config, inputs, models, run_folder.path, rewards, log)
-        _announce(log, inputs)
+        _announce(log, inputs, other_versions(config))
         trainer.weights.push(version=inputs.after_step)
         trainer.run(after_step=inputs.after_step)
         log.event("finish", step=inputs.num_steps, reason="all steps done")
@@ -214,9 +220,20 @@ def _backend(config: Config, inputs: Inputs, run_dir: Path, sink: MetricSink) ->
     """Choose where the models will live."""
     if config.backend == "local":
         return nullcontext(LocalBackend(config, inputs.tokenizer, inputs.algorithm))
-    from orz_train.cluster.run import Cluster  # noqa: PLC0415  only this backend needs Ray, vLLM and DeepSpeed
+    return _cluster(config).start(with_absolute_models(config), run_dir=run_dir, sink=sink)
 
-    return Cluster.start(with_absolute_models(config), run_dir=run_dir, sink=sink)
+
+def _cluster(config: Config) -> type[Cluster]:
+    """Import what only this backend needs: Ray here, vLLM and DeepSpeed in its workers.
+
+    Raises:
+        BackendMissingError: it is there, but can't be imported, such as a Ray of another version.
+    """
+    try:
+        from orz_train.cluster.run import Cluster  # noqa: PLC0415
+    except Exception as error:  # whatever a package that isn't the one expected raises
+        raise not_importable(config, error) from error
+    return Cluster
 
 
 def with_absolute_models(config: Config) -> Config:
@@ -237,7 +254,7 @@ def with_absolute_models(config: Config) -> Config:
     )
 
 
-def _announce(log: RunLog, inputs: Inputs) -> None:
+def _announce(log: RunLog, inputs: Inputs, others: Sequence[str]) -> None:
     """Record how the run begins."""
     start = inputs.start
     if start is None:
@@ -246,3 +263,5 @@ def _announce(log: RunLog, inputs: Inputs) -> None:
         log.event("resume", step=start.step, path=start.path, steps=inputs.num_steps)
     if inputs.num_too_long:
         log.event("prompts_too_long", count=inputs.num_too_long)
+    if others:
+        log.event("warning", message=f"orz-train is made for other versions than are installed: {', '.join(others)}")
