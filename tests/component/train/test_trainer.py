@@ -270,6 +270,31 @@ def test_a_run_without_any_score_ends(build: Build, tmp_path: Path) -> None:
     assert [1] == [report.step for report in sink.reports]
 
 
+def test_steps_without_a_score_are_counted_across_a_resume(build: Build, tmp_path: Path) -> None:
+    """A run that is restarted often reaches the limit as one that is not."""
+    (tmp_path / "broken.py").write_text(
+        "def reward(prompt, rollout):\n    raise LookupError('no answer key')\n", encoding="utf-8"
+    )
+    settings = {"function": "broken:reward", "only_if_stopped": False, "max_unscored_steps": 3}
+    first, _ = build(reward=settings, steps=2)
+    first.run()
+    second, _ = build(start=resume_point(newest(first)), reward=settings, steps=9)
+    with pytest.raises(RewardError, match="for 3 steps in a row"):
+        second.run(after_step=2)
+
+
+def test_a_resume_knows_that_sampler_and_trainer_have_agreed(build: Build) -> None:
+    """So a push that fails afterwards isn't taken for a model that was never loaded right, nor a streak told twice."""
+    first, sink = build(steps=2, checkpoint={"every_steps": 1})
+    first.run()
+    start = resume_point(newest(first))
+    gaps = [report.metrics["mismatch/logprob_abs_mean"] for report in sink.reports]
+    assert {"usual": gaps, "disagrees": False, "behind": False} == start.watches["mismatch"]
+    second, _ = build(start=start, steps=3)
+    assert (gaps, False) == (second.mismatch.usual, second.mismatch.disagrees)
+    assert second.mismatch.usual is not first.mismatch.usual
+
+
 class DeadLink(LocalWeightLink):
     """Pushes nothing, and may say that it did."""
 

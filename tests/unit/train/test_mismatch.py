@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 
@@ -94,6 +95,22 @@ def test_old_weights_are_news_where_no_gap_is(make_config: MakeConfig) -> None:
     said = watched(config, [1.0, nan, 1.0, 1.0, 1.0], versions=[0, 0, 0, 3, 3])
     assert [2, 5] == list(said)
     assert "no token was trained on" in said[2]
+
+
+def test_a_streak_goes_on_after_a_resume(make_config: MakeConfig) -> None:
+    """It was told before the break; what was usual then is still known."""
+    config, watch = make_config(), MismatchWatch()
+    reports = [
+        StepReport(step=step, metrics={METRIC: gap}, seconds={}, policy_version=version)
+        for step, gap, version in [(1, 1e-7, 0), (2, 0.4, 1), (3, 0.4, 2), (4, 0.4, 2), (5, 0.4, 2)]
+    ]
+    said = []
+    for report in reports:
+        watch = MismatchWatch.restored(json.loads(json.dumps(watch.state())))
+        said.append(watch.warning(report, config))
+    assert [False, True, False, True, False] == [warning is not None for warning in said]
+    assert "they have agreed before" in str(said[1])
+    assert MismatchWatch() == MismatchWatch.restored({})
 
 
 def test_the_gap_of_old_weights_is_not_the_usual_one(make_config: MakeConfig) -> None:
