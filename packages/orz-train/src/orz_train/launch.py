@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from orz_train.data import LoadedPrompts, PromptSet, load_eval_sets, load_prompt
 from orz_train.data.packing import Packing
 from orz_train.errors import ConfigError, RunFolderError
 from orz_train.evaluation import Evaluator
+from orz_train.mismatch import MismatchWatch
 from orz_train.ports import Backend, MetricSink, Models, Sampling, Saved
 from orz_train.rewards.pool import RewardPool
 from orz_train.rewards.registry import load_reward
@@ -62,9 +64,12 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         require_whole(start)
         require_fitting_state(start.path, config)
     inputs = load_inputs(config, start)
+    folder = run_dir if run_dir is not None or start is None else start.run_dir
+    if start is not None and start.step >= inputs.num_steps:
+        _settle_finished(config, inputs, start, folder)
+        return 0
     if config.backend == "cluster":
         _cluster(config)  # here, too, so that no run folder is made in vain
-    folder = run_dir if run_dir is not None or start is None else start.run_dir
     with (
         RunFolder(config, folder, must_be_new=resume == "never") as run_folder,
         RunLog(
@@ -166,6 +171,7 @@ def build_trainer(
 ) -> Trainer:
     """Wire a trainer from its parts."""
     clock = Stopwatch()
+    watches = inputs.start.watches if inputs.start is not None else {}
     collector = Collector(
         prompts=inputs.prompts,
         generator=models.generator,
@@ -174,6 +180,7 @@ def build_trainer(
         sink=sink,
         clock=clock,
         max_unscored_steps=config.reward.max_unscored_steps,
+        unscored_steps=int(watches.get("unscored_steps", 0)),
     )
     saved: dict[str, Saved] = {"policy": models.policy}
     if models.critic is not None:
@@ -198,6 +205,7 @@ def build_trainer(
         ),
         num_steps=inputs.num_steps,
         skipped_in_a_row=dict(inputs.start.skipped_in_a_row) if inputs.start is not None else {},
+        mismatch=MismatchWatch.restored(watches.get("mismatch", {})),
     )
 
 
@@ -252,6 +260,30 @@ def with_absolute_models(config: Config) -> Config:
             and Path(section.model).is_dir()
         }
     )
+
+
+def _settle_finished(config: Config, inputs: Inputs, start: ResumePoint, folder: Path | None) -> None:
+    """Say where a run stands that has no step left, and make the copies that it still owes; no model is loaded.
+
+    Raises:
+        RunFolderError: the checkpoint is to start a run in another folder, which would have nothing to do.
+    """
+    if folder is None or os.path.realpath(folder) != os.path.realpath(start.run_dir):
+        raise RunFolderError(
+            f"{start.path} is from after step {start.step}, and the new run is to have {inputs.num_steps} steps:"
+            " nothing would be trained",
+            remedy=f"set steps to more than {start.step}",
+        )
+    with (
+        RunFolder(config, folder) as run_folder,
+        RunLog(run_folder, num_steps=start.step) as log,
+    ):
+        _announce(log, inputs, ())
+        if config.checkpoint.storage == "shared":  # else other nodes hold parts, and none is asked
+            check_copies(config, run_folder.path, log)
+            with RunCheckpoints(run_folder.path, {}, config, log):
+                pass  # entering and leaving settles what was left
+        log.event("finish", step=start.step, reason=f"all {inputs.num_steps} steps were done before")
 
 
 def _announce(log: RunLog, inputs: Inputs, others: Sequence[str]) -> None:
