@@ -253,7 +253,7 @@ class MetricSink(Protocol):
 class CheckpointStore(AbstractContextManager["CheckpointStore"], Protocol):
     """Keeps checkpoints of a run; within its context nothing is left half written."""
 
-    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> None:
+    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int], watches: Mapping[str, Any] | None = None) -> None:
         """Commit a checkpoint of the models and of the trainer after `step` steps, or begin to in the background."""
         ...
 

@@ -126,6 +126,22 @@ def test_a_node_with_other_versions_is_refused(monkeypatch: pytest.MonkeyPatch) 
         preflight.check_nodes(NODES)
 
 
+def test_a_version_that_only_one_side_names_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another orz-train may name more things than this one, or fewer: the table says so."""
+    own = dict(preflight.here().versions)
+    said = {"1": {**own, "torch": "9.0"}, "2": {"orz-train": own["orz-train"]}}
+    monkeypatch.setattr(
+        preflight, "_ask", lambda node: replace(preflight.here(), versions=tuple(said[node.node_id].items()))
+    )
+    monkeypatch.setattr(preflight, "_answer", lambda _node, facts, _end: facts)
+    with pytest.raises(ClusterError) as caught:
+        preflight.check_nodes(NODES)
+    assert [
+        "  10.0.0.1: torch 9.0, here it is missing",
+        f"  10.0.0.2: python missing, here it is {own['python']}",
+    ] == caught.value.message.splitlines()[1:]
+
+
 def test_a_node_says_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     """It finds each of its own addresses on an interface that the system knows by that name."""
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "VLLM_HOST_IP"):
@@ -162,6 +178,13 @@ def test_a_node_is_asked_with_its_address(monkeypatch: pytest.MonkeyPatch) -> No
     assert ("facts", node.address) == preflight._ask(node)
     monkeypatch.setattr(preflight, "here", lambda: "facts of another version")
     assert "facts of another version" == preflight._ask(node)
+
+    def broken(address: str) -> Any:
+        raise TypeError(f"a fault of its own at {address}")
+
+    monkeypatch.setattr(preflight, "here", broken)
+    with pytest.raises(TypeError, match="a fault of its own"):
+        preflight._ask(node)
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ class RunCheckpoints:
         with suppress(KeyboardInterrupt):
             self._copies.give_up()
 
-    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> None:
+    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int], watches: Mapping[str, Any] | None = None) -> None:
         """Save the weights after `step` steps, and what the trainer keeps between steps.
 
         With `checkpoint.asynchronous` this only takes the snapshots and begins to write them; `settle` commits.
@@ -128,6 +128,7 @@ class RunCheckpoints:
             "v": 1,
             "step": step,
             "skipped_in_a_row": dict(skipped_in_a_row),
+            "watches": dict(watches or {}),
             "prompts_sha256": self.prompts_sha256,
         }
         begin = self._begin if self.settings.asynchronous else self._save

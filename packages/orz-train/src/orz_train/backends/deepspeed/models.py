@@ -71,7 +71,10 @@ class DeepSpeedReference(_Frozen):
 
 
 class DeepSpeedRewardModel(_Frozen):
-    """A frozen network that scores responses: a token classifier with one label."""
+    """A frozen network that scores responses: a token classifier with one label.
+
+    No run has one yet: rewards are functions (`rewards/`), and no role of the cluster hosts this.
+    """
 
     def scores(self, rows: Sequence[PackedRow]) -> list[Tensor]:
         """Return tensors [S] f32, a score of each sequence of this rank's rows, read at its last token.

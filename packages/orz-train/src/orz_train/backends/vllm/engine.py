@@ -19,6 +19,7 @@ from vllm.inputs import tokens_input
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
+from orz_cli.installing import install_line
 from orz_train.backends import hf
 from orz_train.backends.vllm import known_ids
 from orz_train.backends.vllm.options import engine_options, transfer_backend
@@ -277,8 +278,8 @@ def _check_device(*, wanted: str) -> None:
         raise BackendMissingError(
             f"the engine is to run on {wanted}, but vLLM {vllm.__version__} as it is installed runs on"
             f" {found or 'no device that is here'}",
-            remedy=f"pip install '{'orz-train[cuda]' if wanted == 'cuda' else 'orz-train[cpu]'}' in an environment of"
-            " its own, or set cluster.num_gpus to 0 for CPUs, to at least 1 for GPUs; see `orz doctor`",
+            remedy=f"in an environment of its own: {install_line(cuda=wanted == 'cuda')}; or set cluster.num_gpus to 0"
+            " for CPUs, to at least 1 for GPUs; see `orz doctor`",
         )
 
 
