@@ -247,9 +247,9 @@ def save_model(
         folder: where.
         weights: by name, where the model itself holds only shards of them.
     """
+    tokenizer.save(folder)  # first: transformers makes the folder if need be, and while weights are written it may go
     with _written_by_any_rank(model):
         model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]  # a PreTrainedModel
-    tokenizer.save(folder)
 
 
 @contextmanager

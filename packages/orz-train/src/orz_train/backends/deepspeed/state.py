@@ -21,16 +21,22 @@ def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
     torch.save(state_of(engine), state_file(folder, role, engine.rank, engine.num_ranks))
 
 
-def state_of(engine: TrainingEngine) -> dict[str, Any]:
-    """Return that state; tensors that are on the host already are the engine's own."""
+def state_of(engine: TrainingEngine, *, copy: bool = False) -> dict[str, Any]:
+    """Return that state on the host.
+
+    Args:
+        engine: whose.
+        copy: copy tensors that are on the host already, too; else those are the engine's own.
+    """
     masters = engine.masters()
     return {
         **_layout(engine),
         "updates": engine.updates,
         "moments": [
-            {key: value.cpu() for key, value in engine.adamw.state.get(master, {}).items()} for master in masters
+            {key: value.to("cpu", copy=copy) for key, value in engine.adamw.state.get(master, {}).items()}
+            for master in masters
         ],
-        "masters": [master.detach().cpu() for master in masters] if _has_masters(engine) else [],
+        "masters": [master.detach().to("cpu", copy=copy) for master in masters] if _has_masters(engine) else [],
     }
 
 
