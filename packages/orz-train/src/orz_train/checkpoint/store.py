@@ -19,7 +19,7 @@ from orz_train.checkpoint.copies import Copies
 from orz_train.checkpoint.disks import TIMEOUT_S, Disks
 from orz_train.checkpoint.failures import by_policy, end_writing
 from orz_train.checkpoint.nodes import OneNode
-from orz_train.checkpoint.resume import STATE
+from orz_train.checkpoint.state_names import STATE
 from orz_train.config.checkpoint_size import expected_bytes
 from orz_train.config.dump import config_sha256
 from orz_train.config.schema import Config

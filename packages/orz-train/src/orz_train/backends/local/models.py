@@ -17,6 +17,7 @@ from orz_train.backends import hf
 from orz_train.backends.memory import peak_memory
 from orz_train.backends.optimizer import GuardedAdamW
 from orz_train.backends.snapshot import Snapshot, WritesSnapshots, host_copy, host_copy_of
+from orz_train.checkpoint.state_names import process_state
 from orz_train.config.schema import Config
 from orz_train.config.training import TrainedModel
 from orz_train.types import Last, Mean, Metric, PackedRow, Sum, TrainRow
@@ -126,7 +127,7 @@ class _Trained(WritesSnapshots):
         return self._state_file(folder)
 
     def _state_file(self, folder: Path) -> Path:
-        return folder / f"{self.role}-optimizer.pt"
+        return folder / process_state(self.role)
 
 
 class LocalPolicy(_Trained):
