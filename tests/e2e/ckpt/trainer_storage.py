@@ -38,7 +38,7 @@ CONFIG = {
 
 def write_weights(folder: Path) -> None:
     """Write a Hugging Face folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # as ranks do: the step folder is there
     (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     random = np.random.default_rng(1)
@@ -49,7 +49,7 @@ def write_weights(folder: Path) -> None:
 
 def write_state(folder: Path) -> None:
     """Write the state of the only rank."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # as ranks do: the step folder is there
     torch.save({"v": 1, "moments": [torch.ones(4)]}, folder / "policy-rank-0-of-1.pt")
 
 

@@ -122,10 +122,24 @@ class Saved(Protocol):
         """Begin to write the snapshot in the background: the Hugging Face folder, and into the state's folder."""
         ...
 
-    def finish_snapshot(self) -> dict[str, FileEntry]:
+    def finish_snapshot(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
         """Wait for it; return the files, flushed and hashed, by path relative to the step folder.
 
-        After a failure the snapshot can be written again, elsewhere; else its memory is free.
+        The snapshot stays, so that it can be written again, elsewhere.
+
+        Raises:
+            OrzError: it could not be written, or `timeout_s` has passed.
+        """
+        ...
+
+    def drop_snapshot(self) -> None:
+        """Free the snapshot's memory: it is committed, or given up."""
+        ...
+
+    def end_writing(self, timeout_s: float) -> Sequence[str]:
+        """Wait until nothing of a save that failed is written any more; name what still writes when time is up.
+
+        What still writes never makes the step folder again.
         """
         ...
 

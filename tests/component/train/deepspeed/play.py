@@ -106,6 +106,7 @@ def train(case: Case, rank: int, folder: Path) -> dict[str, Any]:
             record["padding"] = spoil_padding(model)
             model.save_state(checkpoint / "state")
             background = checkpoint.with_name(f"{checkpoint.name}-background")
+            background.mkdir(exist_ok=True)
             model.snapshot()
             model.write_snapshot(background / case["role"], background / "state")  # during the next update
     if "resume_after" in case:

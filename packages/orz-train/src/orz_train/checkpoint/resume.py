@@ -16,10 +16,8 @@ from orz_ckpt.records import holders
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity
 from orz_train.checkpoint.copy_preflight import where_copies_are
+from orz_train.checkpoint.state_names import STATE
 from orz_train.errors import CheckpointError, RunFolderError
-
-STATE = "state"
-"""Folder of a checkpoint that only a resume reads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,11 +103,27 @@ class _Trained(ClusterReference):
         """Let each rank begin to write its copies in the background."""
         self.group.call("write_snapshot", folder, state)
 
-    def finish_snapshot(self) -> dict[str, FileEntry]:
-        """Wait for all ranks; their copies stay until every one of them is written."""
-        of_ranks: list[dict[str, FileEntry]] = self.group.call("finish_snapshot")
+    def finish_snapshot(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
+        """Wait for the files of all ranks; their copies stay, as all must be written again if one fails.
+
+        A file that two ranks wrote with other bytes, each to its own node's disk, is left out: the commit looks at it.
+        """
+        limit = Deadline(timeout_s, "writing the checkpoint in flight", remedy="see how fast the disk is")
+        of_ranks: list[dict[str, FileEntry]] = self.group.call("finish_snapshot", timeout_s, limit=limit)
+        known: dict[str, FileEntry] = {}
+        for files in of_ranks:
+            known |= files
+        return {
+            name: entry for name, entry in known.items() if all(files.get(name, entry) == entry for files in of_ranks)
+        }
+
+    def drop_snapshot(self) -> None:
+        """Free the copies of all ranks."""
         self.group.call("drop_snapshot")
-        return {name: entry for files in of_ranks for name, entry in files.items()}
+
+    def end_writing(self, timeout_s: float) -> list[str]:
+        """Wait until no rank writes any more, at once or in the background; name those that still do."""
+        return [str(member.slot) for member in self.group.unsettled("writing_ended", timeout_s, seconds=timeout_s)]
 
     def save_state(self, folder: Path) -> None:
         """Write each rank's optimizer state."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import ray
 
+from orz_train.checkpoint.state_names import STATE, rank_state
 from orz_train.cluster.group import Group
 from orz_train.cluster.nodes import ClusterNodes
 from orz_train.cluster.placement import Assignment, Slot
@@ -49,5 +50,5 @@ def needed_parts(nodes: ClusterNodes, assignment: Assignment, counts: Mapping[st
         for rank in range(counts.get(role, 0)):
             node = assignment.nodes[assignment.bundle_of(Slot(role=role, rank=rank))]
             parts = needed.setdefault(names.get(node.node_id, nodes.names[0]), set())
-            parts |= {f"{role}/", f"state/{role}-rank-{rank}-of-{counts[role]}.pt"}
+            parts |= {f"{role}/", f"{STATE}/{rank_state(role, rank=rank, num_ranks=counts[role])}"}
     return needed

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 import warnings
+from dataclasses import replace
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from orz_ckpt.manifest import FileEntry
 from orz_train.backends.vllm.processes import EndedProcess
 from orz_train.backends.weights.bucket import Bucket, ParamMeta, checksum, pack_bucket, unpack_bucket
 from orz_train.errors import NonFiniteError
@@ -58,6 +60,14 @@ class FakeModel:
 
     def save_state(self, folder: Path) -> None:
         (folder / f"{self.role}-rank-{self.rank}").write_text("state")
+
+    def finish_snapshot(self, timeout_s: float | None) -> dict[str, FileEntry]:
+        """Say that weights differ from rank to rank, and the configuration does not."""
+        entry = FileEntry(size=1, digest="0" * 64)
+        return {"config.json": entry, "model": replace(entry, size=2 + self.rank), f"rank-{self.rank}": entry}
+
+    def writing_ended(self, timeout_s: float) -> bool:
+        return True
 
     def load_state(self, folder: Path) -> None:
         assert (folder / f"{self.role}-rank-{self.rank}").read_text() == "state"
