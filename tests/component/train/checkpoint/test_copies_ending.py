@@ -256,7 +256,7 @@ def test_a_store_that_refuses_is_not_silent(
 
 
 def test_a_worker_that_ends_while_a_copy_is_waited_for_ends_the_run(
-    run_dir: Path, store: Store, ranks: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+    store: Store, ranks: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, save: Any, here: Any
 ) -> None:
     """The next save waits for the copy of the one before; a dead engine doesn't wait with it."""
     monkeypatch.setattr(copies, "GIVE_UP_S", 0.1)
@@ -274,4 +274,4 @@ def test_a_worker_that_ends_while_a_copy_is_waited_for_ends_the_run(
 
     with pytest.raises(StorageFullError, match="engine 0 ended by signal 9"):
         run()
-    assert [1] == here(run_dir)
+    assert [1] == here()
