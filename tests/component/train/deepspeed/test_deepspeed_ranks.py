@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -25,6 +25,8 @@ Case = dict[str, Any]
 Record = dict[str, Any]
 Recorder = Callable[[str, object], None]
 GRADIENT_BOUND = 1e-5
+BFLOAT16_BOUND = 0.1
+"""Of the whole gradient against that of float32: what rounding inside the model makes."""
 UPDATE_BOUND = 1e-3
 POISONED = 1
 """Index of the update in `learning` cases whose loss isn't finite on the last rank."""
@@ -70,6 +72,7 @@ def small_suite() -> Iterator[Spec]:
     yield Spec(kind="gradient", role="policy", stage=2, updates=3, reduction="row_mean")
     yield Spec(kind="gradient", role="critic", stage=3, updates=1, reduction="sequence_mean")
     yield Spec(kind="gradient", role="policy", stage=3, updates=1, reduction="row_mean", samples=1)
+    yield Spec(kind="gradient", role="policy", stage=2, updates=1, dtype="bfloat16")
     yield Spec(kind="learning", role="policy", stage=0)
     yield Spec(kind="learning", role="policy", stage=2, model="tied")
     yield Spec(kind="learning", role="critic", stage=3)
@@ -85,6 +88,8 @@ def whole_matrix() -> Iterator[Spec]:
     for stage, role in product((0, 1, 2, 3), ("policy", "critic")):
         for updates, checkpointing in product((1, 12), (False, True)):
             yield Spec(kind="gradient", role=role, stage=stage, updates=updates, checkpointing=checkpointing)
+        if stage:
+            yield Spec(kind="gradient", role=role, stage=stage, updates=1, dtype="bfloat16")
         for dtype in ("float32", "bfloat16") if stage else ("float32",):  # a run refuses bfloat16 without ZeRO
             yield Spec(kind="learning", role=role, stage=stage, dtype=dtype)
     for stage in (0, 1, 2, 3):
@@ -180,7 +185,32 @@ def local_gradient(model: Any) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.model.named_parameters()}
 
 
-@of_kind("gradient")
+@of_kind("gradient", dtypes=("bfloat16",))
+def test_bfloat16_gradients_are_added_up_in_float32(
+    cases: Any, played: Played, record_property: Recorder, suite: str, spec: Spec
+) -> None:
+    """The sum has the bits of float32, and is as far from the local backend's as rounding in the model makes it."""
+    case, records = played(suite, spec)
+    model = cases.local(case)
+    (shards,) = case["updates"]
+    model.backward([rows for rows, _ in shards])
+    expected = local_gradient(model)
+    for record in records:
+        (actual,) = record["gradients"]
+        assert {torch.float32} == {gradient.dtype for gradient in actual.values()}
+        assert any(not torch.equal(gradient, gradient.bfloat16().float()) for gradient in actual.values())
+        far = distance(whole(expected, expected), whole(actual, expected))
+        assert far <= BFLOAT16_BOUND
+        record_property("largest_difference", far)
+    record_property("bound", BFLOAT16_BOUND)
+
+
+def whole(gradient: dict[str, Tensor], names: Iterable[str]) -> Tensor:
+    """Lay the gradients of all parameters out in one vector."""
+    return torch.cat([gradient[name].flatten() for name in names])
+
+
+@of_kind("gradient", dtypes=("float32",))
 def test_gradients_and_step_counts_equal_the_local_backends(
     cases: Any, played: Played, record_property: Recorder, suite: str, spec: Spec
 ) -> None:
