@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from orz_ckpt.node.saving import sweep
+from orz_ckpt.disk.folder import remove
+from orz_ckpt.node.saving import begin, sweep
 
 pytestmark = pytest.mark.unit
 
@@ -50,3 +52,57 @@ def test_others_files_stay(tmp_path: Path) -> None:
 def test_a_run_without_checkpoints_has_nothing_to_sweep(tmp_path: Path) -> None:
     """Before the first save there is no folder."""
     assert [] == sweep(tmp_path / "checkpoints")
+
+
+def test_removing_goes_on_while_a_late_writer_adds_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder isn't empty when its own turn comes; it is gone through again, and nothing is left."""
+    staged = tmp_path / "step_000001.tmp-x"
+    (staged / "state").mkdir(parents=True)
+    (staged / "state" / "rank-0.pt").touch()
+    remove_folder, left = os.rmdir, 2
+
+    def rmdir(path: str, **where: int) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            (staged / "state" / f"late-{left}.pt").touch()
+        remove_folder(path, **where)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    remove(staged)
+    assert [] == list(tmp_path.iterdir())
+    assert 0 == left
+
+
+def test_a_folder_that_another_node_removes_too_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file is gone when its turn comes; the rest goes, and nothing is said."""
+    for name in ("a", "b", "c"):
+        (tmp_path / "step" / name).mkdir(parents=True)
+        (tmp_path / "step" / name / "file").touch()
+    unlink, left = os.unlink, 1
+
+    def gone_already(path: str, **where: int) -> None:
+        nonlocal left
+        unlink(path, **where)
+        if left:
+            left -= 1
+            raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "unlink", gone_already)
+    remove(tmp_path / "step")
+    assert [] == list(tmp_path.iterdir())
+    assert [] == caplog.records
+
+
+def test_a_save_begins_where_nothing_is_and_where_the_folder_is(tmp_path: Path) -> None:
+    """On a node's own disk, and on one that the coordinator's node shares; a disk that refuses is named."""
+    staged = tmp_path / "checkpoints" / "step_000001.tmp-x"
+    for _ in range(2):
+        begin(staged, ["policy", "state"])
+        assert ["policy", "state"] == sorted(path.name for path in staged.iterdir())
+        (staged / "policy" / "file").touch()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        begin(tmp_path / "file" / "step", ["policy"])

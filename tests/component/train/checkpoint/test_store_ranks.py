@@ -58,9 +58,10 @@ class Rank(WritesSnapshots):
 
     def _save_state(self, _copy: Copy, folder: Path) -> Path:
         self.threads.append(threading.current_thread())
-        self.model.write(self.number)
         path = folder / f"{self.model.role}-rank-{self.number}-of-2.pt"
-        path.write_bytes(b"state")
+        with path.open("wb") as file:  # an open file can be written whatever becomes of its folder
+            self.model.write(self.number)
+            file.write(b"state")
         return path
 
 

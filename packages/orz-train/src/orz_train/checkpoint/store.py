@@ -26,8 +26,8 @@ from orz_train.config.schema import Config
 from orz_train.errors import NotSharedError, OrzError
 from orz_train.ports import MetricSink, Nodes, Saved
 
-LAST_COMMIT_S = 15.0
-"""How long a run that fails waits for the save in flight: nothing of it is left 30 s after."""
+LAST_COMMIT_S = 10.0
+"""How long a run that fails waits for the save in flight: nothing of the run is left 30 s after its failure."""
 
 
 @dataclass(kw_only=True, slots=True)
