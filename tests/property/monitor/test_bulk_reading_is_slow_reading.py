@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from orz_monitor.dialects import KNOWN, Dialect, find_dialect, orz_bars
 from orz_monitor.dialects.engines import Engines
 from orz_monitor.dialects.passes import Passes
-from orz_monitor.log import Event, Log, Row
+from orz_monitor.dialects.verl import Verl
+from orz_monitor.log import Event, Log
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.needles import Needles
@@ -67,7 +68,7 @@ def damaged(seed: int, num_parts: int, num_hurt: int) -> bytes:
 
 
 def facts(log: Log) -> list[tuple[object, ...]]:
-    rows = [entry for entry in log.entries if isinstance(entry, Row)]
+    rows = log.rows()
     found: list[tuple[object, ...]] = []
     for row in rows:
         values = [str(round(value, 9)) for value in row.values]
@@ -95,6 +96,21 @@ def test_engine_lines_by_their_form_are_those_read_one_by_one(seed: int, num_par
     assert facts(read_chunks([sound, data], dialects=[Engines])) == facts(
         read_chunks([sound, data], dialects=[OneByOne])
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 6))
+def test_metric_lines_of_one_layout_are_those_read_one_by_one(seed: int, num_parts: int, num_hurt: int) -> None:
+    """Also among sound lines, so many that most are read together."""
+
+    class OneByOne(Verl):
+        bulk = b""
+
+    sound = "".join(metrics(random.Random(at)) for at in range(100)).encode()  # noqa: S311
+    data = damaged(seed, num_parts, num_hurt) + sound[:5000]
+    together = read_chunks([sound, data], dialects=[Verl])
+    assert sum(len(rows) for rows in together.bulk) > 16
+    assert facts(together) == facts(read_chunks([sound, data], dialects=[OneByOne]))
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,6 +12,7 @@ from orz_monitor.dialects.engines import Engines
 from orz_monitor.dialects.orz import Orz
 from orz_monitor.dialects.verl import Verl
 from orz_monitor.lanes import without_other_ranks
+from orz_monitor.ledger import ledger_of
 from orz_monitor.log import Event, Log, Row
 from orz_monitor.reading import read_chunks
 from orz_monitor.readlog import read_log
@@ -24,7 +25,7 @@ RAY = "\x1b[36m(TaskRunner pid=12)\x1b[0m "
 
 
 def rows(log: Log) -> list[Row]:
-    return [entry for entry in log.entries if isinstance(entry, Row)]
+    return log.rows()
 
 
 def bar(done: int, value: str, role: str = "Actor") -> str:
@@ -102,8 +103,9 @@ def test_processes_count_as_ranks_only_where_their_steps_meet() -> None:
     found = rows(log)
     for row, (_, step) in zip(found, lines, strict=True):
         row.step = step
-    kept, num_left_out = without_other_ranks(found, log)
-    assert [(row.origin.pid, row.step) for row in kept] == [("1", 1), ("1", 2), ("2", 3), ("1", 4), ("3", 4)]
+    kept, num_left_out = without_other_ranks(ledger_of(log), log.files)
+    pids = [kept.processes[number].pid for number in kept.process.tolist()]
+    assert list(zip(pids, kept.step.tolist(), strict=True)) == [("1", 1), ("1", 2), ("2", 3), ("1", 4), ("3", 4)]
     assert num_left_out == 1
 
 

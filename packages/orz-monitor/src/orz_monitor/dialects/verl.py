@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Mapping
+from itertools import compress
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs, is_closed
-from orz_monitor.dialects.layout import Layouts
+from orz_monitor.dialects.layout import Layouts, StepLine
 from orz_monitor.log import Log
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
@@ -144,14 +145,18 @@ class Verl(Dialect):
         while start >= 0:
             spans.append((start, text.find(b"\n", start)))
             start = _after_newline(text, mark, spans[-1][1])
-        for (start, end), number in zip(spans, batch.lines_at([start for start, _ in spans]), strict=True):
-            line = text[start:end]
+        lines: list[StepLine] = []
+        places: list[tuple[int, int]] = []
+        for span, number in zip(spans, batch.lines_at([start for start, _ in spans]), strict=True):
+            line = text[slice(*span)]
             match = _STEP.match(line, len(prefix))
             if match is not None and not line.endswith(_SUFFIXES):
                 step = int(match[1])
                 self._steps.append((number, step))
-                if self._layouts.add(line, match.end(), log, line=number, step=step, origin=origin) is not None:
-                    batch.take(start, end)
+                lines.append(StepLine(body=line, start=match.end(), number=number, step=step))
+                places.append(span)
+        for place in compress(places, self._layouts.add_all(lines, log, origin)):
+            batch.take(*place)
 
     def _learn_prefix(self, line: Line) -> None:
         """Remember what stands before a metric line, if that is all that may vary."""
