@@ -35,7 +35,6 @@ class Row:
         origin: the process that printed it.
         count: frames that `values` are the mean of; 1 for a line.
         bar: first and last counter and the total of a bar's frames, or None for a line.
-        precedence: of several rows of a step the one with the highest counts, and of those the last.
     """
 
     dialect: str
@@ -50,7 +49,6 @@ class Row:
     origin: Origin = NOWHERE
     count: int = 1
     bar: tuple[int, int, int | None] | None = None
-    precedence: float = 0.0
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

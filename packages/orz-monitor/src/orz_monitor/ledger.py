@@ -41,7 +41,7 @@ class Ledger:
         process: i64, [N], index into `processes`.
         count: i64, [N], frames that the values are the mean of; 1 for a line.
         is_bar: bool, [N], whether the values are of a bar's pass.
-        precedence: f64, [N], as in `Row`.
+        precedence: f64, [N]; of several rows of a step the one with the highest counts, and of those the last.
     """
 
     shapes: list[Shape]
@@ -136,7 +136,7 @@ def ledger_of(log: Log) -> Ledger:
         processes=list(processes),
         count=column((row.count for row in alone), whole(1)),
         is_bar=column((row.bar is not None for row in alone), whole(0, np.bool_), dtype=np.bool_),
-        precedence=column((row.precedence for row in alone), whole(0, np.float64), dtype=np.float64),
+        precedence=np.zeros(len(shape)),
     )
     return ledger.only(np.lexsort((ledger.offset, ledger.line, ledger.file)))
 
