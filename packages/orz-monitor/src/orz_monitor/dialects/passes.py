@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.log import Log, Row
 from orz_monitor.numbers import floats
+from orz_monitor.transport.pieces import are_all, pieces
 
 _MOST_KEYS: Final = 64
 _SLASHES: Final = methodcaller("count", b"/")
@@ -180,13 +181,20 @@ class Passes:
         heads = self._heads
         if not heads:
             return None
-        joined = b", " + b", ".join(held)
-        if b"\r" in joined or b"\n" in joined:
+        text = bytearray(b", ".join([b"", *held]))
+        if b"\r" in text or b"\n" in text:
             return None
-        for head in heads:
-            joined = joined.replace(b", " + head, b",")
-        values = floats(joined[1:])
-        if values is None or len(values) != len(heads) * len(held):
+        marks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("="))
+        if len(marks) != len(heads) * len(held):
+            return None
+        for head, ends in zip(heads, marks.reshape(-1, len(heads)).T, strict=True):
+            key = b", " + head
+            places = ends - (len(key) - 1)
+            if places[0] < 0 or not are_all(text, key, places):
+                return None
+            pieces(text, len(key))[places] = np.void(b",".ljust(len(key)))
+        values = floats(bytes(text[1:]))
+        if values is None or len(values) != len(marks):
             return None
         return np.frombuffer(values).reshape(len(held), len(heads))
 

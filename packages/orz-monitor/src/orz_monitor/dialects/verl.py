@@ -29,7 +29,7 @@ _EVALUATED: Final = re.compile(r"val(?:-core|-aux)?/(?P<set>.+)/(?:acc|reward|sc
 _TEST_SCORE: Final = re.compile(r"(?:val/)?test_score/(?P<set>.+)$")
 _NO_PREFIX: Final = b"\n"
 """No line begins so."""
-_SUFFIXES: Final = (b"]", b"m", b"\r", b"options.)")
+_SUFFIXES: Final = (b"]", b"options.)")
 """How a line ends on which more may stand than the metrics."""
 _MOST_BLOCK_BYTES: Final = 1 << 18
 
@@ -139,22 +139,17 @@ class Verl(Dialect):
         at = text.find(b"step:")
         self._learn_prefix(Line(text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]))
         prefix, origin = self._prefix
-        mark = b"\n" + prefix + b"step:"
-        spans: list[tuple[int, int]] = []
-        start = 0 if text.startswith(mark[1:]) else _after_newline(text, mark, 0)
-        while start >= 0:
-            spans.append((start, text.find(b"\n", start)))
-            start = _after_newline(text, mark, spans[-1][1])
         lines: list[StepLine] = []
         places: list[tuple[int, int]] = []
-        for span, number in zip(spans, batch.lines_at([start for start, _ in spans]), strict=True):
-            line = text[slice(*span)]
+        for begin, end, number in batch.lines_beginning(prefix + b"step:"):
+            line = text[begin:end]
             match = _STEP.match(line, len(prefix))
-            if match is not None and not line.endswith(_SUFFIXES):
+            plain = b"\r" not in line and line.find(b"\x1b", len(prefix)) < 0 and not line.endswith(_SUFFIXES)
+            if match is not None and plain:
                 step = int(match[1])
                 self._steps.append((number, step))
                 lines.append(StepLine(body=line, start=match.end(), number=number, step=step))
-                places.append(span)
+                places.append((begin, end))
         for place in compress(places, self._layouts.add_all(lines, log, origin)):
             batch.take(*place)
 
@@ -281,12 +276,6 @@ class Verl(Dialect):
         if key.startswith("actor/perf/"):
             return self.meanings.get(key.removeprefix("actor/"))
         return None
-
-
-def _after_newline(text: bytes, mark: bytes, start: int) -> int:
-    """Return where the next line begins that follows a newline as `mark` does; -1 where none does."""
-    found = text.find(mark, start)
-    return found + 1 if found >= 0 else -1
 
 
 def _unquoted(piece: bytes) -> bytes:
