@@ -132,8 +132,11 @@ def full_dist(session: nox.Session) -> None:
 
 @nox.session(name="full-ckpt", python=False, default=False)
 def full_ckpt(session: nox.Session) -> None:
-    """Run the long matrices of orz-ckpt: checkpoints of real DeepSpeed, FSDP and DCP in every layout, and two nodes."""
-    others = ("--ignore-glob=*/train/*", "--ignore-glob=*/e2e/test_*.py")  # the trainer's: `full-dist` has them
+    """Run the long matrices of orz-ckpt: checkpoints of real DeepSpeed, FSDP and DCP in every layout.
+
+    Those of the trainer are `full-dist`'s.
+    """
+    others = ("--ignore-glob=*/train/*", "--ignore-glob=*/e2e/test_*.py", "--ignore-glob=*/test_trainer_*.py")
     run(session, "pytest", "-m", "full", *others, *install(session))
     for name in ("merge", "verify", "locate"):
         session.log(f"its speed: {SCRIPTS / 'python'} benchmarks/ckpt_{name}.py --out FILE.md")

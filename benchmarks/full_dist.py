@@ -24,7 +24,7 @@ DIFFERENCE, BOUND = "largest_difference", "bound"
 """Properties that a test records."""
 XUNIT1 = ("-o", "junit_family=xunit1")
 """The family of reports that holds properties."""
-TESTS = ("tests/component/train", "tests/e2e", "--ignore=tests/e2e/ckpt")
+TESTS = ("tests/component/train", "tests/e2e")
 """Those of the trainer; `nox -s full-ckpt` has the others."""
 OUTCOMES = ("passed", "failed", "skipped")
 

@@ -1,6 +1,7 @@
 """The story of the lost weights, on two Ray nodes with disks of their own under one path.
 
-The trainer does not run on two nodes yet: `stand_in_trainer.py` saves through the same protocol in its place.
+`stand_in_trainer.py` saves through the trainer's protocol in its place, within seconds; the trainer itself is in
+`test_trainer_two_nodes.py`.
 """
 
 from __future__ import annotations

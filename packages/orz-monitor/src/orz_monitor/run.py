@@ -101,11 +101,25 @@ class Run:
     chosen_preset: str = ""
     problems: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)
+    _finite: dict[str, Series] = field(default_factory=dict, init=False, repr=False)
+    _largest: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def series(self, name: str) -> Series:
         """Return a metric's finite values; an empty series if it was not logged."""
-        series = self.metrics.get(name)
-        return series.finite() if series is not None else Series(name=name, steps=_EMPTY[0], values=_EMPTY[1])
+        known = self._finite.get(name)
+        if known is None:
+            series = self.metrics.get(name)
+            known = series.finite() if series is not None else Series(name=name, steps=_EMPTY[0], values=_EMPTY[1])
+            self._finite[name] = known
+        return known
+
+    def largest(self, name: str) -> float:
+        """Return a metric's largest absolute value; 0 if it was not logged."""
+        known = self._largest.get(name)
+        if known is None:
+            values = self.series(name).values
+            known = self._largest[name] = float(np.max(np.abs(values), initial=0.0))
+        return known
 
     def logged(self, name: str) -> bool:
         """Tell whether a metric has any finite value."""

@@ -64,7 +64,8 @@ def grade(run: Run, span: Exceedance) -> tuple[Severity | None, Progress]:
 
 def recovered(run: Run, last_step: int) -> bool:
     """Tell whether an episode that ended at `last_step` is over."""
-    return int((run.steps > last_step).sum()) >= max(3, min(RECOVERED_STEPS, len(run.steps) // 5))
+    since = len(run.steps) - int(np.searchsorted(run.steps, last_step, side="right"))
+    return since >= max(3, min(RECOVERED_STEPS, len(run.steps) // 5))
 
 
 def warmup_end(run: Run) -> int:

@@ -21,6 +21,8 @@ from orz_monitor.units import shown
 _GAP: Final = 10
 """Steps between a value and the window that it is compared with: a ramp of so many steps does not move its own band."""
 _WINDOW: Final = 40
+_RECENT: Final = 2000
+"""Points that are looked at first: a ramp that goes on has seldom begun before them."""
 _LEARNING_RATE: Final = Cause(
     what="the updates have become too large",
     confirm="`policy/grad_norm`, `policy/kl_old` or `policy/clip_frac` rise with it",
@@ -108,9 +110,18 @@ def _of(run: Run, watched: Watched, limits: Limits) -> list[Finding]:
 
 
 def _in_part(run: Run, series: Series, watched: Watched, limits: Limits) -> list[Finding]:
-    """Find the ramps in a part of a series that shares a level."""
+    """Find the ramps in a part of a series that shares a level: by its end, as far back as one of them may go."""
     if len(series) < _WINDOW // 2 + _GAP:
         return []
+    if len(series) > 2 * _RECENT:
+        spans = _going_on(run, series.last(_RECENT), watched, limits)
+        if all(start > _RECENT // 2 for start, _, _ in spans):
+            return [_finding(run, series.last(_RECENT), watched, span, limits) for span in spans]
+    return [_finding(run, series, watched, span, limits) for span in _going_on(run, series, watched, limits)]
+
+
+def _going_on(run: Run, series: Series, watched: Watched, limits: Limits) -> list[tuple[int, int, float]]:
+    """Return where ramps that have not ended begin and were last seen, and the edge of the band at their beginning."""
     outside, edge = _outside(series, watched, limits)
     found = []
     for first, last in episodes(persistent(outside, limits.hits, limits.window), join=20):
@@ -118,7 +129,7 @@ def _in_part(run: Run, series: Series, watched: Watched, limits: Limits) -> list
         start += int(np.argmax(outside[start : first + 1]))
         if recovered(run, int(series.steps[last])):
             continue  # the band has come to the value, or the value back to the band
-        found.append(_finding(run, series, watched, (start, last), float(edge[start]), limits))
+        found.append((start, last, float(edge[start])))
     return found
 
 
@@ -127,10 +138,10 @@ def _outside(series: Series, watched: Watched, limits: Limits) -> tuple[Mask, Ar
     values = np.maximum(series.values, 1e-12)
     logs = np.log(values)
     edge = np.full(len(logs), np.nan)
-    for size in (_WINDOW // 2, _WINDOW):  # the shorter window serves where the longer one has no room yet
-        if len(logs) > size + _GAP:
-            windows = np.lib.stride_tricks.sliding_window_view(logs[: -_GAP - 1], size)
-            edge[size + _GAP :] = _edges(windows, watched.wrong, limits)
+    for size, most in ((_WINDOW // 2, _WINDOW // 2), (_WINDOW, len(logs))):
+        if len(logs) > size + _GAP:  # the shorter window serves where the longer one has no room yet
+            windows = np.lib.stride_tricks.sliding_window_view(logs[: -_GAP - 1], size)[:most]
+            edge[size + _GAP : size + _GAP + most] = _edges(windows, watched.wrong, limits)
     with np.errstate(invalid="ignore"):
         beyond = watched.wrong * (logs - edge) > 0
     large = np.maximum(values, np.exp(np.nan_to_num(edge, nan=-30.0))) > watched.smallest
@@ -147,11 +158,12 @@ def _edges(windows: Array, wrong: int, limits: Limits) -> Array:
     return np.asarray(wrong * np.maximum(wrong * late, wrong * ahead) + wrong * reach, dtype=np.float64)
 
 
-def _finding(run: Run, series: Series, watched: Watched, span: tuple[int, int], edge: float, limits: Limits) -> Finding:
+def _finding(run: Run, series: Series, watched: Watched, span: tuple[int, int, float], limits: Limits) -> Finding:
     """Describe one ramp, graded by what the reward and the truncation do."""
-    begins, ends = int(series.steps[span[0]]), int(series.steps[span[1]])
-    before = float(np.median(series.values[max(0, span[0] - _GAP) : max(span[0], 1)]))
-    now = float(np.median(series.values[span[1] - 2 : span[1] + 1]))
+    first, last, edge = span
+    begins, ends = int(series.steps[first]), int(series.steps[last])
+    before = float(np.median(series.values[max(0, first - _GAP) : max(first, 1)]))
+    now = float(np.median(series.values[last - 2 : last + 1]))
     outcome = progress(run, begins, ends)
     severity = Severity.INFO if outcome.healthy and not watched.metric.startswith("mismatch/") else Severity.WARN
     if (

@@ -1,0 +1,68 @@
+"""Spans of a series, and what a run remembers of its series."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orz_monitor.loading import load_run
+from orz_monitor.records import StepRecord, dumps
+from orz_monitor.run import Run
+from orz_monitor.series import Series
+
+pytestmark = pytest.mark.unit
+
+STEPS = np.array([2, 3, 5, 8, 13])
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "kept"),
+    [
+        (-math.inf, math.inf, [2, 3, 5, 8, 13]),
+        (3, 8, [3, 5, 8]),
+        (4, 7, [5]),
+        (2.5, 8.5, [3, 5, 8]),
+        (-math.inf, 1, []),
+        (14, math.inf, []),
+        (9, 4, []),
+    ],
+)
+def test_a_span_holds_its_ends(first: float, last: float, kept: list[int]) -> None:
+    """Of the steps 2, 3, 5, 8 and 13 those from the first to the last are kept, with all that belongs to them."""
+    series = Series(
+        name="x", steps=STEPS, values=STEPS / 10, lines=STEPS * 2, files=STEPS * 0, quanta=np.full(5, 0.1)
+    ).between(first, last)
+    assert series.steps.tolist() == kept
+    assert series.values.tolist() == [step / 10 for step in kept]
+    assert series.lines is not None
+    assert series.lines.tolist() == [step * 2 for step in kept]
+    assert series.quanta is not None
+    assert len(series.quanta) == len(kept)
+
+
+def run_with(folder: Path, *values: float) -> Run:
+    path = folder / "metrics.jsonl"
+    records = [StepRecord(step=step, time=0.0, metrics={"reward/mean": value}) for step, value in enumerate(values)]
+    path.write_text("".join(dumps(record) + "\n" for record in records))
+    return load_run(path)
+
+
+def test_the_largest_value_is_by_size(tmp_path: Path) -> None:
+    """-4 is larger than 3; what is no number, or was not logged, has no size."""
+    run = run_with(tmp_path, 3.0, -4.0, math.nan)
+    assert run.largest("reward/mean") == 4.0
+    assert run.largest("reward/none") == 0.0
+
+
+def test_a_changed_copy_of_a_run_remembers_nothing(tmp_path: Path) -> None:
+    """Series that were asked for once are kept; a copy with other metrics has its own."""
+    run = run_with(tmp_path, 1.0, 2.0)
+    assert run.series("reward/mean") is run.series("reward/mean")
+    assert run.largest("reward/mean") == 2.0
+    other = replace(run, metrics={"reward/mean": Series(name="reward/mean", steps=STEPS, values=STEPS * 1.0)})
+    assert len(other.series("reward/mean")) == 5
+    assert other.largest("reward/mean") == 13.0
