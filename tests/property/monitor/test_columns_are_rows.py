@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from hypothesis import strategies as st
 
 from orz_monitor.attempts import Attempts
 from orz_monitor.dialects.crashes import verdict
+from orz_monitor.dialects.engines import Engines
+from orz_monitor.dialects.verl import Verl
 from orz_monitor.entries import FileFacts
 from orz_monitor.lanes import without_other_ranks, without_unnamed_others
 from orz_monitor.ledger import Ledger, ledger_of
 from orz_monitor.log import Event, Log, Row, Rows, place
+from orz_monitor.row_steps import numbered
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
 pytestmark = pytest.mark.property
@@ -58,7 +62,7 @@ RESUMES = st.lists(st.tuples(st.integers(0, 41), st.integers(0, 6)), max_size=4)
 def log_of(rows: list[Row], marks: list[tuple[int, int]] = [], event: str = "resume") -> Log:  # noqa: B006
     """A log of these rows, and of events before some of them; rows that can be are in bulk, by twos."""
     rows = sorted((replace(row) for row in rows), key=lambda row: row.file)
-    log = Log(files=[FileFacts(path=Path(f"rank_{number}.log")) for number in range(2)])
+    log = Log(files=[FileFacts(path=Path(f"rank_{number}.log")) for number in range(3)])
     for number, row in enumerate(rows):
         row.line = 10 * number + 5
     for at, step in sorted(marks):
@@ -237,3 +241,88 @@ def test_a_fault_after_the_last_steps_ended_the_run(
             ends.append(entry)
     expected = ends[-1] if ends and not (begun >= 0 and not steps) else None
     assert verdict(events, [ledger.num_before(event) for event in events], ledger.step) is expected
+
+
+ENGINE_KEYS = (("Running", "Waiting"), ("Running", "Waiting", "Avg generation throughput", "GPU KV cache usage"))
+LINES = st.lists(
+    st.builds(
+        lambda keys, values, file, origin, time: Row(
+            dialect="engines",
+            keys=keys,
+            values=array("d", values[: len(keys)]),
+            line=0,
+            file=file,
+            axis="engine",
+            origin=origin,
+            time=time,
+        ),
+        st.sampled_from(ENGINE_KEYS),
+        st.lists(st.sampled_from([0.0, 1.0, 3.0, 0.5, float("nan")]), min_size=4, max_size=4),
+        st.sampled_from([0, 1, 2]),
+        st.sampled_from(ORIGINS[:2]),
+        st.sampled_from([None, 1.0, 5.0, 9.0]),
+    ),
+    max_size=30,
+)
+
+
+def usable(row: Row, key: str) -> float:
+    value = row.values[row.keys.index(key)] if key in row.keys else 0.0
+    return value if np.isfinite(value) else 0.0
+
+
+def steps_by_a_loop(entries: list[Row]) -> dict[int, int]:
+    """The step of each engine line that has one, by its line number."""
+    trained = [row for row in entries if row.dialect == "verl" and not row.axis]
+    clock = sorted((row.time, step_of(row)) for row in trained if row.time is not None)
+    expected: dict[int, int] = {}
+    for count, row in enumerate(row for row in entries if row.dialect == "engines"):
+        same = [other for other in trained if other.file == row.file]
+        if not trained:
+            expected[row.line] = count
+        elif same:
+            expected[row.line] = step_of(next((other for other in same if other.line > row.line), same[-1]))
+        elif row.time is not None and clock:
+            expected[row.line] = next((step for time, step in clock if time >= row.time), clock[-1][1])
+    return expected
+
+
+def weights_by_a_loop(group: list[Row]) -> list[tuple[float, float | None]]:
+    """What each line of an engine in one step weighs, and its rate if it has requests."""
+    busy = [row for row in group if usable(row, "Running") > 0 or usable(row, "Waiting") > 0]
+    rates = [row.values[2] for row in busy if len(row.keys) > 2]
+    found: list[tuple[float, float | None]] = []
+    for row in group:
+        running, waiting = usable(row, "Running") > 0, usable(row, "Waiting") > 0
+        weight = min(usable(row, "GPU KV cache usage"), 1.0) + (2 if waiting else 1 if running else 0)
+        rate = sum(rates) / len(rates) if len(row.keys) > 2 and row in busy else None
+        found.append((weight if len(group) > 1 else 0.0, rate))
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(LINES, ROWS, st.randoms(use_true_random=False))
+def test_engine_lines_go_to_steps_and_are_weighed(engine: list[Row], steps: list[Row], random: Random) -> None:
+    """By file, or by the clock; of one engine's lines of a step the busiest counts, with the mean of rates."""
+    rows: list[Row] = [*engine, *steps]
+    random.shuffle(rows)
+    log = log_of(rows)
+    entries = log.rows()
+    expected = steps_by_a_loop(entries)
+    ledger = numbered(log, [Verl(), Engines()])
+    is_engine = np.array([dialect == "engines" for dialect, _ in ledger.shapes], dtype=np.bool_)[ledger.shape]
+    chosen = np.flatnonzero(is_engine).tolist()
+    assert {int(ledger.line[at]): int(ledger.step[at]) for at in chosen} == expected
+    groups: dict[object, list[Row]] = defaultdict(list)
+    if not all(row.dialect == "engines" or row.axis for row in entries):  # lines of a log of engines alone are steps
+        for row in entries:
+            if row.dialect == "engines" and row.line in expected:
+                groups[row.file, row.origin, expected[row.line]].append(row)
+    places = {int(ledger.line[at]): at for at in chosen}
+    for group in groups.values():
+        for row, (weight, rate) in zip(group, weights_by_a_loop(group), strict=True):
+            at = places[row.line]
+            assert ledger.precedence[at] == weight
+            if rate is not None:
+                found = ledger.tables[int(ledger.shape[at])][2, ledger.at[at]]
+                assert np.isclose(found, rate, equal_nan=True)

@@ -219,17 +219,21 @@ def _filled(series: Series, other: Series) -> Series:
 
 def _named(series: Series, name: str, meaning: Meaning) -> Series:
     """Return a series under its name, in canonical units."""
-    scaled = meaning.scale != 1 or meaning.offset != 0
+    values, quanta, scale = series.values, series.quanta, meaning.scale
+    if scale != 1 or meaning.offset != 0 or np.signbit(values[values == 0]).any():  # `-0.000` is nothing but 0
+        values = values * scale + meaning.offset
+    if scale != 1 and quanta is not None:
+        quanta = quanta * abs(scale)
     return Series(
         name=name,
         steps=series.steps,
-        values=series.values * meaning.scale + meaning.offset if scaled else series.values,
+        values=values,
         raw_keys=series.raw_keys,
         unit=_unit(name),
         estimator=meaning.estimator,
         lines=series.lines,
         files=series.files,
-        quanta=series.quanta * abs(meaning.scale) if series.quanta is not None and scaled else series.quanta,
+        quanta=quanta,
     )
 
 
