@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["orz_monitor"]):
     from orz_monitor.reading import Reader
     from orz_monitor.stitch import stitch
     from orz_monitor.stores import open_store
-    from orz_monitor.tail.records import RecordsReader
+    from orz_monitor.tail.records_reader import RecordsReader
 
     DIALECTS = known_dialects()  # imported now, with everything else
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,11 +13,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+import psutil
 import pytest
 
 from orz_monitor.records import EventRecord, StepRecord, read_records
@@ -33,6 +35,24 @@ class Result(Protocol):
     stderr: str
 
 
+class Footprint(Protocol):
+    """What a run has on the machine, as far as it was seen: see conftest.py."""
+
+    processes: set[psutil.Process]
+
+    def look(self) -> None:
+        """Take in what is there now."""
+
+    def left(self) -> list[str]:
+        """Say what of it is there still."""
+
+    def alive(self) -> list[psutil.Process]:
+        """List its processes that live."""
+
+    def command(self, process: psutil.Process) -> list[str]:
+        """Return what a process runs."""
+
+
 Orz = Callable[..., Result]
 
 ORZ = Path(sysconfig.get_path("scripts")) / "orz"
@@ -47,7 +67,6 @@ SMALL = (
 ROLLOUTS_A_STEP = 4 * 4
 CLEAN_WITHIN_S = 30.0
 """Seconds after which nothing of a run may be left."""
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the kernel's
 LOOK_EVERY_S = 0.5
 
 
@@ -57,15 +76,12 @@ class Run:
 
     process: subprocess.Popen[str]
     run_dir: Path
-    mark: str
-    memory: set[Path] = field(default_factory=set)
-    """Files in shared memory that its processes have mapped, as far as they were seen: other tests have theirs."""
+    footprint: Footprint
 
     def watch(self) -> None:
-        """Look again and again at what is mapped, until the driver has ended."""
+        """Look again and again at what it has on the machine, until the driver has ended."""
         while self.process.poll() is None:
-            for pid, _ in processes(self.mark):
-                self.memory |= mapped(pid)
+            self.footprint.look()
             time.sleep(LOOK_EVERY_S)
 
     def wait_for_step(self, step: int, *, within_s: float = 300.0) -> None:
@@ -96,7 +112,12 @@ class Run:
 
     def pids(self, *words: str) -> list[int]:
         """List the processes of the run whose command line has all the words."""
-        return [pid for pid, command in processes(self.mark) if all(word in command for word in words)]
+        found = []
+        for process in self.footprint.alive():
+            command = " ".join([*self.footprint.command(process), ""])
+            if all(word in command for word in words):
+                found.append(process.pid)
+        return found
 
     def worker(self, name: str) -> int:
         """Find the process of a rank or engine: the child of the parent that is started with its name."""
@@ -107,15 +128,12 @@ class Run:
         pytest.fail(f"{name} doesn't run")
 
     def assert_nothing_left(self) -> None:
-        """Within 30 s no process and no shared memory of the run is left."""
+        """Within 30 s no process, no shared memory and no port of the run is left."""
+        assert self.footprint.processes, "nothing of the run was ever seen"
         deadline = time.monotonic() + CLEAN_WITHIN_S
-        while time.monotonic() < deadline and (processes(self.mark) or self._left_in_memory()):
+        while (left := self.footprint.left()) and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert [] == [command for _, command in processes(self.mark)]
-        assert [] == self._left_in_memory()
-
-    def _left_in_memory(self) -> list[Path]:
-        return [path for path in self.memory if path.exists()]
+        assert [] == left
 
 
 @dataclass(frozen=True)
@@ -125,35 +143,6 @@ class Ended:
     code: int
     stdout: str
     stderr: str
-
-
-def processes(mark: str) -> list[tuple[int, str]]:
-    """List pid and command line of the living processes that inherited an environment variable of this value."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            if f"ORZ_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if state != "Z":
-                    found.append((int(folder.name), command))
-        except OSError:
-            continue  # it ended while we looked
-    return found
-
-
-def mapped(pid: int) -> set[Path]:
-    """List the files in shared memory that a process has mapped."""
-    try:
-        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    except OSError:  # it ended while we looked
-        return set()
-    paths = (line.partition("/")[2] for line in lines)
-    return {
-        Path(f"/{path}") for path in paths if f"/{path}".startswith(f"{SHARED_MEMORY}/") and "(deleted)" not in path
-    }
 
 
 def step_records(run_dir: Path) -> list[StepRecord]:
@@ -179,7 +168,9 @@ def metrics(run_dir: Path) -> dict[int, str]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., Run]]:
+def start(
+    tmp_path: Path, environment: dict[str, str], footprint: Callable[[str], Footprint]
+) -> Iterator[Callable[..., Run]]:
     """Start `orz` in the test's folder without waiting for its end."""
     started: list[Run] = []
 
@@ -194,17 +185,15 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[...,
             text=True,
             start_new_session=True,
         )
-        started.append(Run(process, tmp_path / run_dir, mark))
+        started.append(Run(process, tmp_path / run_dir, footprint(mark)))
         threading.Thread(target=started[-1].watch, daemon=True).start()
         return started[-1]
 
     yield begin
     for run in started:
-        for pid, _ in processes(run.mark):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        for process in run.footprint.alive():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         run.process.communicate()
 
 

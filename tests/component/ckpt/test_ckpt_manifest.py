@@ -94,6 +94,11 @@ def test_broken_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     assert 1 == main(["ckpt", "manifest", str(model)])
     assert "file_missing" in capsys.readouterr().out
+    for form in ("json", "junit", "sarif", "github"):
+        assert 1 == main(["ckpt", "manifest", str(model), "--format", form])
+        document = capsys.readouterr().out
+        assert "file_missing" in document
+        assert form != "json" or "failed" == json.loads(document)["status"]
     assert not (model / "manifest.json").exists()
 
 

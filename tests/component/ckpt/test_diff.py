@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from orz_ckpt.diff import blocks
+from orz_ckpt.diff.picture import to_svg
 from orz_ckpt.diff.plot import heat_map
+from orz_ckpt.diff.png import to_png
 from orz_ckpt.diff.run import diff
 from orz_ckpt.diff.text import verdict
 from orz_ckpt.errors import NotComparableError
@@ -186,7 +189,7 @@ def test_plot(orz: Orz, tmp_path: Path) -> None:
     a = {name: np.ones(4, np.float32) for name in [*names, "norm.weight"]}
     b = {name: array + index for index, (name, array) in enumerate(a.items())}
     found = compare(tmp_path, a, b)
-    root = ET.fromstring(heat_map(found))  # noqa: S314  our own
+    root = ET.fromstring(to_svg(heat_map(found)))  # noqa: S314  our own
     titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
 
     assert len(a) == len(titles)
@@ -194,16 +197,59 @@ def test_plot(orz: Orz, tmp_path: Path) -> None:
     assert "0.00% of the numbers changed" in str(titles[0])
     run = orz(tmp_path / "a", tmp_path / "b", "--plot", tmp_path / "change.svg")
     assert 0 == run.returncode
-    assert heat_map(found) == (tmp_path / "change.svg").read_text(encoding="utf-8")
+    assert to_svg(heat_map(found)) == (tmp_path / "change.svg").read_text(encoding="utf-8")
+    assert 0 == orz(tmp_path / "a", tmp_path / "b", "--plot", tmp_path / "change.png").returncode
+    assert to_png(heat_map(found)) == (tmp_path / "change.png").read_bytes()
 
 
-def test_only_svg_is_drawn(orz: Orz, model: Path, tmp_path: Path) -> None:
-    """Another kind of picture is wrong usage, said before anything is read."""
-    run = orz(model, model, "--plot", tmp_path / "change.png")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("change.pdf", ["only SVG and PNG are drawn", "change.svg"]),
+        ("change", ["only SVG and PNG are drawn", "change.svg"]),
+        ("none/change.svg", ["there is no folder", "mkdir -p"]),
+    ],
+)
+def test_pictures_that_cannot_be_drawn(orz: Orz, tmp_path: Path, name: str, said: list[str]) -> None:
+    """Another kind of picture, or a folder that is not there, is wrong usage, said before anything is read."""
+    run = orz(tmp_path / "no model", tmp_path / "no model", "--plot", tmp_path / name)
 
     assert (2, "") == (run.returncode, run.stdout)
-    assert "only SVG" in run.stderr
-    assert "change.svg" in run.stderr
+    assert all(words in run.stderr for words in said), run.stderr
+
+
+def test_png_without_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where Pillow is not installed, PNG is refused before anything is read, and SVG is named."""
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "orz_ckpt.diff.png", raising=False)
+
+    missing = str(tmp_path / "no model")
+    assert 2 == main(["ckpt", "diff", missing, missing, "--plot", str(tmp_path / "change.png")])
+    said = capsys.readouterr().err
+    assert "change.svg, which needs no library" in said
+    assert "pip install 'orz-ckpt[png]'" in said
+
+
+def test_formats(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--format json` is what `--json` writes; the formats of judging commands are none of its own."""
+    assert 0 == main(["ckpt", "diff", str(model), str(model), "--json"])
+    short = capsys.readouterr().out
+    assert 0 == main(["ckpt", "diff", str(model), str(model), "--format", "json"])
+    assert short == capsys.readouterr().out
+    assert (1, "ok", True) == tuple(json.loads(short)[key] for key in ("v", "status", "same"))
+    assert 2 == main(["ckpt", "diff", str(model), str(model), "--format", "junit"])
+    assert "expected text or json" in capsys.readouterr().err
+
+    (model / "model-00002-of-00002.safetensors").unlink()
+    assert 3 == main(["ckpt", "diff", str(model), str(model), "--format", "json"])
+    assert ("inconclusive", ["not_judged"]) == _verdict(capsys.readouterr().out)
+
+
+def _verdict(document: str) -> tuple[str, list[str]]:
+    shape = json.loads(document)
+    return shape["status"], [entry["code"] for entry in shape["findings"]]
 
 
 @pytest.mark.parametrize(

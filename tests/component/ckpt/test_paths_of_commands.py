@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orz_ckpt.cluster.collect import collect
-from orz_ckpt.cluster.collect_text import collect_text
+from orz_ckpt.cluster.collect.run import collect
+from orz_ckpt.cluster.collect.text import collect_text
 from orz_ckpt.cluster.fleet import Here
 from orz_cli.main import main
 
@@ -163,7 +163,7 @@ def test_what_ends_a_command_is_told_to_programs(
     empty.mkdir()
     commands = [
         (("merge", empty, tmp_path / "o"), 3, "inconclusive"),
-        (("verify", tmp_path / "nothing-there", model), 2, "inconclusive"),
+        (("verify", tmp_path / "nothing-there"), 2, "inconclusive"),
         (("merge", model, model / "o"), 2, "inconclusive"),
         (("copy", "http://user:secret@127.0.0.1:9/x", tmp_path / "o"), 3, "inconclusive"),
     ]

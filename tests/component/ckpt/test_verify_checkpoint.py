@@ -21,6 +21,7 @@ from orz_ckpt.manifest import dumps, load
 from orz_ckpt.storage import stage
 from orz_ckpt.verify import verify, verify_all
 from orz_cli.findings import Severity, Status
+from orz_cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -382,6 +383,23 @@ def test_several_paths(run: Path) -> None:
     assert Status.FAILED is report.status()
     assert [Status.FAILED, Status.OK] == [part.status() for part in report.parts]
     assert 18 == report.files
+
+
+def test_one_of_several_is_missing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not there leaves the verdict open, and the others are judged and told in every format."""
+    good, missing = run / "checkpoints" / "step_000010", tmp_path / "nothing"
+    for words in ([good, missing], [missing, good]):
+        assert 3 == main(["ckpt", "verify", *map(str, words), "--json"])
+        document = json.loads(capsys.readouterr().out)
+        assert {str(good): "ok", str(missing): "inconclusive"} == {
+            part["path"]: part["status"] for part in document["parts"]
+        }
+        assert [("not_judged", str(missing))] == [(entry["code"], entry["path"]) for entry in document["findings"]]
+        assert 9 == document["files"]
+    assert 3 == main(["ckpt", "verify", str(good), str(missing)])
+    assert f"ok           {good}" in capsys.readouterr().out
+    assert 2 == main(["ckpt", "verify", str(good), str(good), "--against", str(missing)])
+    assert 2 == main(["ckpt", "verify", str(missing)])
 
 
 def test_forged_digest_does_not_help(step: Path) -> None:

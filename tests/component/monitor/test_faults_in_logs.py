@@ -8,7 +8,7 @@ import pytest
 
 from orz_cli.findings import Severity
 from orz_monitor.dialects.crashes import KINDS
-from orz_monitor.judging import Judge
+from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 
 pytestmark = pytest.mark.component

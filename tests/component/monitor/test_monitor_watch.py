@@ -17,9 +17,9 @@ from orz_cli.findings import Severity
 from orz_cli.main import main
 from orz_monitor.findings import Finding
 from orz_monitor.testing import healthy_metrics, step_records, write_run
-from orz_monitor.watch.following import Watch
 from orz_monitor.watch.memory import Memory
 from orz_monitor.watch.notify import notifier
+from orz_monitor.watch.watch import Watch
 
 pytestmark = pytest.mark.component
 

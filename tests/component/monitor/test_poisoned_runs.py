@@ -11,7 +11,7 @@ from torch import nn
 
 from orz_cli.findings import Severity
 from orz_monitor.engine import Verdict
-from orz_monitor.judging import Judge
+from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 from orz_train.backends.local.generator import LocalGenerator
 from orz_train.config.load import load

@@ -11,7 +11,7 @@ import pytest
 from orz_cli.findings import Severity
 from orz_cli.main import main
 from orz_monitor.engine import Verdict
-from orz_monitor.judging import Judge
+from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 
 pytestmark = pytest.mark.component

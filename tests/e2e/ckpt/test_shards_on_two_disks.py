@@ -86,10 +86,9 @@ def test_each_disk_has_its_ranks(cluster, saved: Saved) -> None:
     assert {("gpu-01", (0,)), ("gpu-02", (1,))} == {
         (piece["node"], tuple(piece["ranks"])) for piece in answer["pieces"] if piece["ranks"]
     }
-    # Padding in a partition is memory that nobody wrote: now and then it holds a NaN, which one rank cannot judge.
-    errors = {entry["code"] for entry in answer["findings"] if entry["severity"] == "error"}
-    assert (3 if errors else 0) == both.code, both
-    assert errors <= {"not_finite"}
+    # Padding in a partition is memory that nobody wrote: now and then it holds a NaN, which is nobody's.
+    assert [] == [entry for entry in answer["findings"] if entry["severity"] == "error"]
+    assert 0 == both.code, both
     assert "verified_apart" in {entry["code"] for entry in answer["findings"]}
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from orz_monitor.engine import judge
 from orz_monitor.tail.lines import LastLines
-from orz_monitor.tail.logs import LogReader
-from orz_monitor.tail.records import RecordsReader
+from orz_monitor.tail.log_reader import LogReader
+from orz_monitor.tail.records_reader import RecordsReader
 from orz_monitor.tail.view import View
 
 pytestmark = pytest.mark.property

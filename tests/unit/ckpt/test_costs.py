@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import pickle
@@ -12,10 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from orz_ckpt.errors import FormatError
 from orz_ckpt.formats import archive
 from orz_ckpt.formats.inert import BadPickleError, Limits
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.pickle_machine import Machine
+from orz_ckpt.formats.safetensors import parse_header
 from orz_ckpt.strict_json import MAX_MEMORY_BYTES, JsonError, parse
 from orz_ckpt.tensors import gather
 from orz_ckpt.tensors.gather import Files, Gatherer
@@ -109,6 +112,13 @@ def test_no_tensors_in_tuples_as_keys() -> None:
     with pytest.raises(BadPickleError, match="key of type Block"):
         load_pickle(data, persistent=lambda _: block)
     assert {block: None} == load_pickle(b"\x80\2}N\x85QNs.", persistent=lambda _: block).value
+
+
+def test_shapes_are_short() -> None:
+    """The product of a hundred thousand numbers is one of a million digits, and takes as long as their square."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [2**62] * 100_000, "data_offsets": [0, 4]}}).encode()
+    with pytest.raises(FormatError, match="100,000 dimensions; 64 are allowed"):
+        parse_header(io.BytesIO(struct.pack("<Q", len(header)) + header))
 
 
 # --- bytes ----------------------------------------------------------------------------------------------

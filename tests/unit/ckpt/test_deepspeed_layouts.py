@@ -31,6 +31,7 @@ def state(
         rank=rank,
         stage=2,
         groups=tuple(None if size is None else flat(rank, size) for size in sizes),
+        moments={},
         partitions=(world,),
         paddings=paddings,
         shapes=None,

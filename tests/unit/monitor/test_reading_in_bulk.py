@@ -17,7 +17,7 @@ from orz_monitor.log import Event, Log, Row
 from orz_monitor.reading import read_chunks
 from orz_monitor.readlog import read_log
 from orz_monitor.row_steps import numbered
-from orz_monitor.tail.logs import LogReader
+from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
 

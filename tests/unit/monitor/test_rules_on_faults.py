@@ -375,6 +375,14 @@ def test_a_healthy_log_that_was_kept_or_cut_is_no_error(
     assert ("stall", severity, title) == (finding.code, finding.severity, finding.title)
 
 
+def test_a_stall_before_the_first_step_says_nothing_of_steps(tmp_path: Path) -> None:
+    """There is no step time to compare the silence with."""
+    write_run(tmp_path, [], finished=False)
+    (finding,) = judge(load_run(tmp_path, now=START + 7200)).findings
+    assert "Nothing was recorded for 2 h 00 min before its first step, and the run has not finished." == finding.message
+    assert None is finding.evidence[0].baseline
+
+
 def test_a_failed_run_is_a_crash_not_a_stall(tmp_path: Path) -> None:
     """One finding, with the error's own words and the place of the traceback."""
     console = 'Traceback (most recent call last):\n  File "a.py", line 1\nOSError: [Errno 28] No space left\n'

@@ -29,6 +29,8 @@ STEPS = np.array([2, 3, 5, 8, 13])
         (-math.inf, 1, []),
         (14, math.inf, []),
         (9, 4, []),
+        (-math.inf, -math.inf, []),
+        (math.inf, math.inf, []),
     ],
 )
 def test_a_span_holds_its_ends(first: float, last: float, kept: list[int]) -> None:

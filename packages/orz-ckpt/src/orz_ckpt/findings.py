@@ -172,6 +172,7 @@ RULES: Final = {
     "pieces_incomplete": _error("What all nodes hold together is not a whole checkpoint."),
     "piece_in_ray_session": _warn("Weights lie in a folder that Ray removes when it likes."),
     "saves_mixed": _error("Pieces of one step come from different saves."),
+    "same_name": _info("Weights of another run lie in a folder of the same name."),
     "collect_conflict": _error("Two files of one name have different bytes."),
     "collect_differs": _error("What arrived is not what was sent, or not what the manifest says."),
     "collect_left": _info("Files that no record of the save names were left where they are."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -99,22 +100,35 @@ def verify_all(
     sample: float = 0.01,
     progress: Progress | None = None,
 ) -> Report:
-    """Verify several paths into one report, as `verify` does; of one path it is that path's own."""
-    reports = [
-        verify(
-            path,
-            level=level,
-            against=against,
-            require_manifest=require_manifest,
-            tag=tag,
-            inert=inert,
-            sample=sample,
-            progress=progress,
-        )
-        for path in paths
-    ]
-    if len(reports) == 1:
-        return reports[0]
+    """Verify several paths into one report, as `verify` does; of one path it is that path's own.
+
+    Of several, one that is not there is a finding, and the others are judged all the same.
+
+    Raises:
+        MissingPathError: there is nothing at the only path, or no such tag in it, or nothing at `against`.
+        UsageError: several models are at `against`, or a tag is given of what has none.
+    """
+    one = partial(
+        verify,
+        level=level,
+        against=against,
+        require_manifest=require_manifest,
+        tag=tag,
+        inert=inert,
+        sample=sample,
+        progress=progress,
+    )
+    if len(paths) == 1:
+        return one(paths[0])
+    if against is not None:
+        identify(against)  # or each path would be said to lack it
+    reports = []
+    for path in paths:
+        try:
+            reports.append(one(path))
+        except MissingPathError as error:
+            found = finding("not_judged", error.message, remedy=error.remedy, path=path)
+            reports.append(Report(path=str(path), kind="none", level=level, findings=(found,)))
     together = _together(", ".join(report.path for report in reports), "paths", level, reports)
     return replace(together, seconds=sum(report.seconds for report in reports))
 

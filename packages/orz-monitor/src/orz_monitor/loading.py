@@ -12,7 +12,7 @@ from orz_monitor.dialects import Dialect
 from orz_monitor.dialects.orz_train import FIRST_LINE
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.log import Log
-from orz_monitor.logfiles import log_files
+from orz_monitor.log_folder import log_files
 from orz_monitor.readlog import read_log
 from orz_monitor.records_run import CONSOLE_FILE, load_records
 from orz_monitor.run import Run

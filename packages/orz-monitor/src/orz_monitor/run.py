@@ -78,6 +78,7 @@ class Run:
         chosen_preset: the kind of run that the user named; empty where it is to be recognised.
         problems: parts of a store that could not be read, a line each.
         config: settings that the log or store itself holds, dotted name to value as text.
+        has_whole_steps: whether a step is written at once, and not piece by piece.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Run:
     chosen_preset: str = ""
     problems: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)
+    has_whole_steps: bool = False
     _finite: dict[str, Series] = field(default_factory=dict, init=False, repr=False)
     _largest: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 

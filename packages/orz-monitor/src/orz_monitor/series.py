@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,9 +70,9 @@ class Series:
 
     def between(self, first: float, last: float) -> Series:
         """Keep the steps from `first` to `last`, both included."""
-        start = 0 if first == -math.inf else int(np.searchsorted(self.steps, math.ceil(first)))
-        stop = len(self) if last == math.inf else int(np.searchsorted(self.steps, math.floor(last), side="right"))
-        return self._where(slice(start, max(start, stop)))  # by halving: rules ask for many spans of long runs
+        start = self._place(first if math.isinf(first) else math.ceil(first), "left")
+        stop = self._place(last if math.isinf(last) else math.floor(last), "right")
+        return self._where(slice(start, max(start, stop)))
 
     def last(self, count: int) -> Series:
         """Keep the last so many points."""
@@ -86,6 +86,12 @@ class Series:
             hit = self.steps[found] == steps
             out[hit] = self.values[found[hit]]
         return out
+
+    def _place(self, step: float, side: Literal["left", "right"]) -> int:
+        """Return how many steps are before a whole or infinite one, or up to it; rules ask for this often."""
+        if math.isinf(step):
+            return len(self) if step > 0 else 0
+        return int(np.searchsorted(self.steps, int(step), side))  # a float would make all steps floats
 
     def _where(self, keep: NDArray[np.bool_] | slice) -> Series:
         """Keep some of the points."""

@@ -87,6 +87,7 @@ def stitch(
         ),
         traceback=None,
         now=now,
+        has_whole_steps=framework in known and known[framework].has_whole_steps,
         framework=framework,
         files=tuple(facts.path for facts in log.files),
         folded=num_folded,

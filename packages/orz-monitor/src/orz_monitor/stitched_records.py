@@ -98,6 +98,7 @@ class StitchedRecords:
             traceback=traceback,
             now=now,
             files=(self.path,),
+            has_whole_steps=True,
         )
 
     def _series(self, name: str, points: list[tuple[int, float | None]]) -> Series:

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from orz_ckpt.cluster.collect import collect
+from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Here
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.verify import verify

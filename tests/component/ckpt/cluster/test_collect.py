@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from orz_ckpt.cluster.collect import collect
-from orz_ckpt.cluster.collect_journal import COLLECT_DIR
+from orz_ckpt.cluster.collect.journal import COLLECT_DIR
+from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Here, Node, NodeError
 from orz_ckpt.errors import StorageFullError
 from orz_ckpt.inventory import step_folder
@@ -295,7 +295,7 @@ def test_bytes_damaged_at_the_source(halves: list[str], tmp_path: Path) -> None:
 
 def test_too_little_room(halves: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is seen before anything is copied; a disk that fills up on the way is an error that keeps what came."""
-    monkeypatch.setattr("orz_ckpt.cluster.collect.free_bytes", lambda _: 100)
+    monkeypatch.setattr("orz_ckpt.cluster.collect.run.free_bytes", lambda _: 100)
     done = collect(Here(), halves, tmp_path / "out")
     assert ["low_space"] == errors(done)
     assert not (tmp_path / "out").exists()
@@ -304,7 +304,7 @@ def test_too_little_room(halves: list[str], tmp_path: Path, monkeypatch: pytest.
     def full(descriptor: int, data: object, offset: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("orz_ckpt.cluster.transfer.os.pwrite", full)
+    monkeypatch.setattr("orz_ckpt.cluster.collect.transfer.os.pwrite", full)
     with pytest.raises(StorageFullError, match="No space left"):
         collect(Here(), halves, tmp_path / "out")
     monkeypatch.undo()
@@ -352,7 +352,7 @@ def test_a_hostile_node(halves: list[str], tmp_path: Path, monkeypatch: pytest.M
 def test_two_at_once(halves: list[str], tmp_path: Path) -> None:
     """A second process that collects into the same folder is told so."""
     source = (
-        "import sys; from pathlib import Path; from orz_ckpt.cluster.collect_journal import CollectJournal\n"
+        "import sys; from pathlib import Path; from orz_ckpt.cluster.collect.journal import CollectJournal\n"
         "with CollectJournal(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -373,12 +373,12 @@ def test_a_nearly_full_disk_can_go_on(halves: list[str], tmp_path: Path, monkeyp
     total = sum(move.file.size for move in collect(Here(), halves, tmp_path / "out", dry_run=True).gathered[0].moves)
     assert 0 < staged < total
 
-    monkeypatch.setattr("orz_ckpt.cluster.collect.free_bytes", lambda _: total - staged - 1)
+    monkeypatch.setattr("orz_ckpt.cluster.collect.run.free_bytes", lambda _: total - staged - 1)
     short = collect(Here(), halves, tmp_path / "out")
     assert (["low_space"], 0) == (errors(short), short.copied_bytes)
     assert "collected" not in {entry.code for entry in short.findings}, "nothing came, so nothing is said to have come"
 
-    monkeypatch.setattr("orz_ckpt.cluster.collect.free_bytes", lambda _: total - staged)
+    monkeypatch.setattr("orz_ckpt.cluster.collect.run.free_bytes", lambda _: total - staged)
     assert Status.OK == collect(Here(), halves, tmp_path / "out").status()
     assert whole(tmp_path / "out")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from orz_ckpt.cluster.collect_url import collect_to_url
+from orz_ckpt.cluster.collect.url import collect_to_url
 from orz_ckpt.cluster.fleet import Here, Node, NodeError
 from orz_ckpt.copy.run import copy
 from orz_ckpt.inventory import step_folder

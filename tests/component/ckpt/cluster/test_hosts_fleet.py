@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orz_ckpt.cluster.collect import collect
+from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.connect import connected
 from orz_ckpt.cluster.fleet import NodeError, ask_all
 from orz_ckpt.cluster.hosts_fleet import HostsFleet, remote_command
@@ -115,7 +115,7 @@ def test_collect(step: Path, tmp_path: Path, ssh_log: Path, monkeypatch: pytest.
     """A run comes over whole, its large files through rsync where both sides have that and it understands the other."""
     if not shutil.which("rsync"):
         pytest.skip("needs rsync: apt-get install rsync")
-    monkeypatch.setattr("orz_ckpt.cluster.transfer.MIN_BYTES", 9000)
+    monkeypatch.setattr("orz_ckpt.cluster.collect.transfer.MIN_BYTES", 9000)
     large = [
         path
         for path in step.rglob("*")

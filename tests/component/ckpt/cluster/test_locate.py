@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ import torch.distributed.checkpoint as dcp
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from orz_ckpt.cluster.fleet import Here
+from orz_ckpt.cluster.fleet import Here, Node
 from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.locate_text import locate_text
+from orz_ckpt.node.processes import Process
 from orz_ckpt.node.scan import scan
 from orz_ckpt.storage import stage
 from orz_cli.findings import Status
@@ -76,6 +79,75 @@ def test_a_relative_path_that_landed_in_the_home_directory(alone: Path) -> None:
         found = find(spelled)
         assert (Status.OK, {str(there): "hf"}) == (found.status(), pieces(found))
         assert (10, "iter10/policy") == (found.groups[0].step, found.groups[0].rel)
+
+
+@pytest.fixture
+def raylet(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of a raylet that runs here."""
+    folder = alone / "raylet"
+    folder.mkdir()
+    process = Process(words=("/ray/core/src/ray/raylet/raylet", "--node_ip_address=127.0.0.1"), cwd=str(folder))
+    monkeypatch.setattr("orz_ckpt.node.roots.processes", lambda: iter([process]))
+    return folder
+
+
+def test_a_run_at_its_path_is_not_mixed_with_one_of_its_name(alone: Path, raylet: Path) -> None:
+    """Whatever lies in a raylet's working directory under the same name, newer or with what is missing here, too."""
+    here = weights(alone / "data" / "run" / "iter10" / "policy", "model-00001-of-00002.safetensors")
+    for step in (10, 20):
+        weights(raylet / "run" / f"iter{step}" / "policy", "model-00002-of-00002.safetensors")
+    weights(raylet / "data" / "run" / "iter30" / "policy")
+    found = find(alone / "data" / "run")
+
+    assert {str(here): "hf"} == pieces(found)
+    assert ["pieces_incomplete"] == errors(found)
+    assert [["model-00002-of-00002.safetensors"]] == [group.missing for group in found.groups]
+
+
+def test_a_relative_path_is_what_it_is_below_a_raylets_folder(alone: Path, raylet: Path) -> None:
+    """A relative path names no folder of its own: what landed in each folder that it may have meant is of the run."""
+    here = weights(alone / "work" / "runs" / "x" / "iter10" / "policy", "model-00001-of-00002.safetensors")
+    there = weights(raylet / "runs" / "x" / "iter10" / "policy", "model-00002-of-00002.safetensors")
+    found = find("runs/x")
+
+    assert {str(here): "hf", str(there): "hf"} == pieces(found)
+    assert (Status.OK, True) == (found.status(), found.groups[0].complete)
+
+
+def test_a_path_without_weights_is_looked_for_by_its_name(alone: Path, raylet: Path) -> None:
+    """The driver made its folder and wrote records into it; the weights landed where a raylet was started."""
+    (alone / "project" / "runs" / "x").mkdir(parents=True)
+    (alone / "project" / "runs" / "x" / "metrics.jsonl").write_text("{}\n")
+    there = weights(raylet / "runs" / "x" / "iter10" / "policy")
+    found = find(alone / "project" / "runs" / "x")
+
+    assert (Status.OK, {str(there): "hf"}) == (found.status(), pieces(found))
+
+
+class TwoNodes(Here):
+    """This machine twice; the second time there is nothing at `/data/`."""
+
+    def __init__(self) -> None:
+        self.nodes = (Node(name="n1"), Node(name="n2"))
+
+    def ask(self, call: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float = 1.0) -> Any:
+        moved = {
+            name: json.loads(json.dumps(one).replace("/data/", "/none/")) if name == "n2" else one
+            for name, one in arguments.items()
+        }
+        return super().ask(call, moved, timeout_s=timeout_s)
+
+
+def test_another_node_has_a_run_of_the_same_name(alone: Path, raylet: Path) -> None:
+    """It is told, and left out: the weights of the run that was asked for lie whole at its path on the first node."""
+    here = weights(alone / "data" / "run" / "iter10" / "policy")
+    weights(raylet / "run" / "iter20" / "policy")
+    found = locate(TwoNodes(), [str(alone / "data" / "run")])
+
+    assert (Status.OK, {str(here): "hf"}) == (found.status(), pieces(found))
+    (note,) = found.findings
+    assert ("same_name", "info", "n2") == (note.code, note.severity, note.node)
+    assert f"{raylet}/run has the same name" in note.message
 
 
 def test_weights_in_a_runtime_environment_of_ray(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

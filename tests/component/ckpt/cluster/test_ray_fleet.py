@@ -5,8 +5,10 @@ from __future__ import annotations
 import builtins
 import os
 import shutil
+import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 import ray
 
 from orz_ckpt.cluster import ray_fleet
-from orz_ckpt.cluster.collect import collect
+from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.connect import connected
 from orz_ckpt.cluster.fleet import NodeError
 from orz_ckpt.cluster.preflight import preflight
@@ -22,8 +24,11 @@ from orz_ckpt.cluster.ray_fleet import ClusterError, RayFleet
 from orz_ckpt.verify import verify
 from orz_cli.errors import UsageError
 from orz_cli.findings import Status
+from orz_cli.main import main
 
 pytestmark = [pytest.mark.component, pytest.mark.cluster]
+
+TRIES = "RAY_gcs_server_port_wait_time_s"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +94,7 @@ def test_a_node_without_orz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("address", "error", "said"),
     [
-        ("127.0.0.1:1", ClusterError, "nothing answers at 127.0.0.1:1"),
+        ("127.0.0.1:1", ClusterError, "no Ray cluster at .*:1: nothing answers"),
         ("ray://127.0.0.1:1", UsageError, "client protocol"),
     ],
 )
@@ -97,6 +102,60 @@ def test_a_wrong_address(address: str, error: type[Exception], said: str) -> Non
     """It is told at once; Ray itself would try for minutes."""
     with pytest.raises(error, match=said):
         ray_fleet._connect(address)
+
+
+@pytest.mark.parametrize(
+    "says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", None], ids=["closes", "HTTP/1", "is silent"]
+)
+def test_something_else_listens_there(
+    says: bytes | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is told at once, in our words alone: Ray writes to the terminal, and tries for a quarter of an hour."""
+    monkeypatch.setattr("orz_ckpt.cluster.reach.REACH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(ray_fleet, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(ray_fleet.ray, "is_initialized", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                if says is not None:
+                    connection.recv(1000)
+                    connection.sendall(says)
+                else:
+                    connection.recv(1000), connection.recv(1000)  # until the other side has had enough
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        code = main(["ckpt", "locate", "run", "--ray", f"127.0.0.1:{port}"])
+        thread.join(10)
+    said = capfd.readouterr()
+    assert (3, "") == (code, said.out)
+    assert said.err.startswith(f"error: --ray 127.0.0.1:{port}: no Ray cluster at 127.0.0.1:{port}: what listens")
+    assert 2 == len(said.err.splitlines()), said.err
+
+
+def test_what_ray_writes_while_it_connects_is_not_seen(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not even what its C++ writes; it tries once, and the terminal is ours again afterwards."""
+    tries = []
+
+    def init(**_: object) -> None:
+        tries.append(os.environ.get(TRIES))
+        os.write(2, b"rpc_client.h:153: Failed to connect to GCS\n")
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(ray_fleet, "why_not", lambda *_: "")
+    monkeypatch.setattr(ray_fleet.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_fleet.ray, "init", init)
+    monkeypatch.delenv(TRIES, raising=False)
+    assert 3 == main(["ckpt", "verify", "run", "--ray", "10.0.0.1:6379"])
+    assert ["1"] == tries
+    assert TRIES not in os.environ
+    lines = capfd.readouterr().err.splitlines()
+    assert ("error: --ray 10.0.0.1:6379: Ray", 2) == (lines[0][:31], len(lines)), lines
 
 
 def test_the_cluster_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

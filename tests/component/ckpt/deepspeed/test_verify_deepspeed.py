@@ -6,6 +6,7 @@ Covers F1, F10, F11, F13, F16, F28 and F37 of the failure modes: what happens to
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import struct
 from typing import TYPE_CHECKING, Any
@@ -144,20 +145,51 @@ def test_nan_by_name_and_place(
     assert ("first.weight", True) == (found.tensor, "first at [3, 4]" in found.message)
 
 
-def test_padding_is_nobodys(broken: Callable[[str], Path], overwrite: Callable[[Path, int, bytes], None]) -> None:
-    """What lies behind the last parameter of a rank is padding, which may hold anything."""
-    path = broken("zero3") / STEP
-    source = read(path)
-    ends = {}
-    for tensor in source.tensors.values():
-        for piece in tensor.pieces:
-            if tensor.numel % 2 and piece.start and piece.start[0]:
-                ends[tensor.name] = (piece.block.path, piece.block.offset + piece.block.nbytes)
-    file, end = ends["first.weight"]  # 35 elements: 18 are rank 0's, 17 rank 1's, then one of padding
-    overwrite(file, end, NAN)
-    report = verify(path)
+def padding(path: Path) -> tuple[Path, list[int]]:
+    """Return the file of rank 1, and where the padding behind first.weight is in it: weights, both Adam's averages."""
+    last = read(path).tensors["first.weight"].pieces[-1]
+    assert 17 == last.block.numel  # of 35 elements 18 are rank 0's, 17 rank 1's, then comes one of padding
+    file, end = last.block.path, last.block.offset + last.block.nbytes
+    state = load(file).value["optimizer_state_dict"]
+    groups = state["fp32_flat_groups"]
+    index = next(index for index, group in enumerate(groups) if group.offset <= end < group.offset + group.nbytes)
+    moments = state["optimizer_state_dict"]["state"][index]
+    behind = end - groups[index].offset
+    return file, [end, moments["exp_avg"].offset + behind, moments["exp_avg_sq"].offset + behind]
 
+
+def test_padding_is_nobodys(broken: Callable[[str], Path], overwrite: Callable[[Path, int, bytes], None]) -> None:
+    """What lies behind the last element of a parameter is padding, which may hold anything; before it, nothing may."""
+    path = broken("zero3") / STEP
+    file, places = padding(path)
+    for place in places:
+        overwrite(file, place, NAN)
+    report = verify(path)
     assert (Status.OK, set()) == (report.status(), codes(report))
+    assert all(math.isfinite(entry.statistics.norm) for entry in verify(path, level=Level.DEEP).statistics)
+
+    names = ("first.weight", "exp_avg of first.weight", "exp_avg_sq of first.weight")
+    for place, name in zip(places, names, strict=True):
+        before = file.read_bytes()
+        overwrite(file, place - 4, NAN)
+        assert the(verify(path), "not_finite").tensor.endswith(name)
+        file.write_bytes(before)
+
+
+def test_padding_is_known_without_the_other_ranks(
+    broken: Callable[[str], Path], overwrite: Callable[[Path, int, bytes], None]
+) -> None:
+    """Of ZeRO-3 a rank's own files say which elements are padding, and the numbers beside it are looked at."""
+    path = broken("zero3") / STEP
+    file, places = padding(path)
+    for rank_0 in path.glob("*zero_pp_rank_0_*"):
+        rank_0.unlink()
+    for place in places:
+        overwrite(file, place, NAN)
+    assert {"ranks_missing"} == codes(verify(path))
+
+    overwrite(file, places[0] - 4, NAN)
+    assert "first.weight" in the(verify(path), "not_finite").tensor
 
 
 def test_nan_of_the_optimizer(broken: Callable[[str], Path], overwrite: Callable[[Path, int, bytes], None]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,168 @@ def test_once_decides_nothing_without_metrics(
 
 
 def test_options_that_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two forms at once are no form."""
-    assert 2 == main(["monitor", "tail", "--once", "--plain", str(tmp_path)])
+    """Leaving and staying at once is neither."""
+    assert 2 == main(["monitor", "tail", "--once", "--stay", str(tmp_path)])
     assert "exclude each other" in capsys.readouterr().err
+
+
+def test_a_plain_snapshot(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last steps, the findings and the end as lines; 1 for a run that failed."""
+    assert 1 == main(["monitor", "tail", "--once", "--plain", str(sick)])
+    lines = capsys.readouterr().out.splitlines()
+    assert "steps 0 to 59; the last 10:" == lines[0]
+    assert ["step 50/120", "step 59/120"] == [lines[1].partition(" reward")[0], lines[10].partition(" reward")[0]]
+    assert ["error[crash]", "warn[nonfinite]"] == [line.split()[0] for line in lines[11:-1]]
+    assert "the run failed" == lines[-1]
+
+
+def test_a_plain_snapshot_of_a_run_that_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is there of the newest step, as such; when the run was last heard of."""
+    path = tmp_path / "train.log"
+    path.write_text("step: 1, loss: 0.5, entropy: 0.3\nstep: 2, loss: 0.25, entropy: 0.3\nstep: 3, loss: 0.125\n")
+    assert 0 == main(["monitor", "tail", "--once", "--plain", str(path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [
+        "step 1 pg=0.5 ent=0.3",
+        "step 2 pg=0.25 ent=0.3",
+        "step 3 pg=0.125 so far",
+        "the run has not ended",
+    ] == [line for line in lines if "[" not in line]
+
+
+class Tail:
+    """`orz monitor tail --plain` of a path, in another process."""
+
+    def __init__(self, path: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "orz_cli", "monitor", "tail", "--plain", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def line(self) -> str:
+        """Return the next line that it writes."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+
+@pytest.fixture
+def tail() -> Iterator[Callable[[Path], Tail]]:
+    """Start `tail` on paths; none of them outlives the test."""
+    opened: list[Tail] = []
+
+    def start(path: Path) -> Tail:
+        opened.append(Tail(path))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.process.kill()
+        one.process.wait()
+        if one.process.stdout is not None:
+            one.process.stdout.close()
+
+
+def append(path: Path, *lines: str) -> None:
+    with path.open("a") as log:
+        log.write("".join(f"{line}\n" for line in lines))
+
+
+def orz_step(step: int) -> list[str]:
+    """Return what ORZ prints in a step: generation, rollouts, and much later the dictionary of the update."""
+    rollouts = f"avg_raw_rewards: 0.{step}, avg_kl: 0.01, avg_response_length: 90{step}, avg_custom_rewards: 0.{step}"
+    status = f"{{'policy_loss': 0.0{step + 1}, 'actor_lr': 1e-06, 'clip_ratio': 0.0, 'entropy': 0.5, 'kl': 0.02}}"
+    said = {"make_experience:230": "Generate sequences via vllm engines, time cost: 60.00s"}
+    said |= {"make_experience:317": rollouts, "train:173": status}
+    return [f"2025-02-21 22:59:05.882 | INFO     | orz.ppo.trainer:{place} - {text}" for place, text in said.items()]
+
+
+def test_a_step_that_comes_in_pieces_is_written_when_it_is_complete(
+    tmp_path: Path, tail: Callable[[Path], Tail]
+) -> None:
+    """ORZ: each step once, with all its metrics; the second one at its last piece, before the third begins."""
+    path = tmp_path / "train.log"
+    path.touch()
+    followed = tail(path)
+    assert f"waiting for the first line of {path}" == followed.line()
+    written = []
+    for line in (*orz_step(0), *orz_step(1)):
+        append(path, line)
+        time.sleep(0.3)
+    assert f"following {path}" == followed.line()
+    while len(written) < 2:
+        line = followed.line()
+        written += [line] if line.startswith("step ") else []
+    assert [
+        "step 0 reward=0 pg=0.01 kl=0.02 ent=0.5 len=900 lr=1e-6 (1 min a step: generate 100 %)",
+        "step 1 reward=0.1 pg=0.02 kl=0.02 ent=0.5 len=901 lr=1e-6 (1 min a step: generate 100 %)",
+    ] == written
+
+
+def test_a_log_without_a_metric_is_waited_for_and_that_is_said(tmp_path: Path, tail: Callable[[Path], Tail]) -> None:
+    """What is there was read, and held none; again when there is ten times as much; then the first step."""
+    path = tmp_path / "train.log"
+    append(path, "loading the model")
+    followed = tail(path)
+    assert f"following {path}" == followed.line()
+    assert "no metric in 1 line of train.log yet; waiting" == followed.line()
+    append(path, *(["still loading"] * 8))
+    time.sleep(0.5)
+    append(path, "it takes its time")
+    assert "no metric in 10 lines of train.log yet; waiting" == followed.line()
+    append(path, "step:1 - actor/pg_loss:0.5")
+    assert "step 1 pg=0.5" == followed.line()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("train.log", b"\x00\xff\x01\x02" * 5000, "no metric recognised: binary data, not a log"),
+        ("train.log", "loss: 0.5\n".encode("utf-16"), "UTF-16 text"),
+        ("train.log", b"\x1f\x8b\x08" + bytes(500), "a compressed file does not grow"),
+        ("progress.csv", b"step,loss\n1,0.5\n2,0.25\n", "a table of metrics, which is not followed"),
+    ],
+)
+def test_what_can_not_be_followed_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, said: str
+) -> None:
+    """Exit code 3, why, and what to do instead."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert 3 == main(["monitor", "tail", "--plain", str(path)])
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"{path}: " in err
+    assert said in err
+    assert "-> " in err
+
+
+def test_it_ends_when_nobody_reads_it_any_more(tmp_path: Path, tail: Callable[[Path], Tail]) -> None:
+    """As in `orz monitor tail RUN | head -3`, also while there is nothing to write."""
+    followed = tail(write_run(tmp_path / "run", step_records(healthy_metrics(3)), finished=False))
+    while not followed.line().startswith("step 2"):
+        pass
+    assert followed.process.stdout is not None
+    followed.process.stdout.close()
+    assert 3 == followed.process.wait(60)
+
+
+def test_a_log_whose_clock_is_wrong_is_silent_once(tmp_path: Path, tail: Callable[[Path], Tail]) -> None:
+    """Each of its steps was long ago: one finding, not one a step; what is documented finds it."""
+    path = tmp_path / "train.log"
+    for step in range(3):
+        append(path, *orz_step(step))
+    followed = tail(path)
+    written = [followed.line()]
+    while not written[-1].startswith("warn[stall]"):
+        written.append(followed.line())
+    for step in range(3, 6):
+        append(path, *orz_step(step))
+        while not written[-1].startswith(f"step {step} "):
+            written.append(followed.line())
+        time.sleep(1.5)  # the next judgement
+    followed.process.terminate()
+    while line := followed.line():
+        written.append(line)
+    findings = [line for line in written if re.match(r"(error|warn|info)\[", line)]
+    assert ["warn[stall]"] == [line.split()[0] for line in findings]

@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import save_file
 
 from orz_ckpt.entries import entry_of
+from orz_ckpt.inventory import list_checkpoints
 from orz_ckpt.manifest import FileEntry
 from orz_ckpt.remote import Remote, RemoteError
 from orz_train.checkpoint import RunCheckpoints
@@ -181,6 +182,29 @@ def run_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def sink() -> MemorySink:
     return MemorySink()
+
+
+@pytest.fixture
+def save() -> Callable[[RunCheckpoints, Any, int], None]:
+    """Save a step, whose number is what the weights are."""
+
+    def call(checkpoints: RunCheckpoints, model: Any, step: int) -> None:
+        model.value = float(step)
+        checkpoints.save(step, skipped_in_a_row={})
+
+    return call
+
+
+@pytest.fixture
+def told(sink: MemorySink) -> Callable[[str], list[tuple[int | None, dict[str, object]]]]:
+    """Return step and data of all events of a name, in order."""
+    return lambda name: [(step, data) for event, step, data in sink.events if event == name]
+
+
+@pytest.fixture
+def here(run_dir: Path) -> Callable[[], list[int]]:
+    """Return the steps that are committed in the run folder."""
+    return lambda: [one.step for one in list_checkpoints(run_dir) if one.committed]
 
 
 @pytest.fixture

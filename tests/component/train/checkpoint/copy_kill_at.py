@@ -1,7 +1,8 @@
 """Save steps with copies to a store, killed in the middle of a copy. Run by test_copies_kill.py.
 
 Arguments: a run folder, the folder that stands in for the store `s3://bucket`, the step, how many of its writes to the
-store come through before the kill; -1 kills nothing.
+store come through before the kill; -1 kills nothing, `end` kills when the manifest is written and `.orz/copying` is to
+be removed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Bucket(LocalFileSystem):
     protocol = "s3"
     root_of_all = ""
     writes_left = -1
+    ends = False
+    """Whether the kill comes at the end of a copy."""
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -42,14 +45,20 @@ class Bucket(LocalFileSystem):
             Bucket.writes_left -= 1
         return super()._open(path, mode, **more)
 
+    def rm_file(self, path: str) -> None:
+        if Bucket.ends and path.endswith("/.orz/copying"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().rm_file(path)
 
-def main(run: Path, bucket: str, step: int, writes: int) -> None:
+
+def main(run: Path, bucket: str, step: int, writes: str) -> None:
     """Save one step as a run does."""
     Bucket.root_of_all = bucket
     fsspec.register_implementation("s3", Bucket, clobber=True)
     config, sink, model = make_config(copy_to="s3://bucket/runs", keep=1), MemorySink(), Ranks()
     check_copies(config, run, sink)
-    Bucket.writes_left = writes
+    Bucket.ends = writes == "end"
+    Bucket.writes_left = -1 if Bucket.ends else int(writes)
     model.value = float(step)
     with RunCheckpoints(run, {"policy": model}, config, sink) as saves:
         saves.save(step, skipped_in_a_row={})
@@ -58,4 +67,4 @@ def main(run: Path, bucket: str, step: int, writes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])

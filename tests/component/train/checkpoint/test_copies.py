@@ -12,13 +12,12 @@ import pytest
 
 from orz_ckpt.copy.place import steps_there
 from orz_ckpt.copy.run import copy
-from orz_ckpt.inventory import list_checkpoints, step_folder
+from orz_ckpt.inventory import step_folder
 from orz_ckpt.verify import verify
 from orz_cli.findings import Status
 from orz_train.checkpoint import RunCheckpoints
 from orz_train.checkpoint.copying import CopyJob
 from orz_train.errors import CheckpointError
-from orz_train.testing import MemorySink
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("memory")]
 
@@ -28,30 +27,17 @@ THERE = f"{URL}/run"
 PATIENCE_S = 60
 
 
-def save(checkpoints: RunCheckpoints, model: Any, step: int) -> None:
-    model.value = float(step)
-    checkpoints.save(step, skipped_in_a_row={})
-
-
-def told(sink: MemorySink, name: str) -> list[tuple[int | None, dict[str, object]]]:
-    return [(step, data) for event, step, data in sink.events if event == name]
-
-
-def here(run_dir: Path) -> list[int]:
-    return [one.step for one in list_checkpoints(run_dir) if one.committed]
-
-
 @pytest.mark.parametrize("background", [False, True])
 def test_every_checkpoint_is_copied_and_verifies(
-    run_dir: Path, tmp_path: Path, store: Store, ranks: Any, sink: Any, background: bool
+    run_dir: Path, tmp_path: Path, store: Store, ranks: Any, background: bool, save: Any, told: Any, here: Any
 ) -> None:
     """The copies are there when the run ends, more than `keep` keeps here; beginning and end are events."""
     model = ranks()
     with store(model, copy_to=URL, keep=1, asynchronous=background) as saves:
         for step in (1, 2, 3):
             save(saves, model, step)
-    assert ([3], [1, 2, 3]) == (here(run_dir), steps_there(THERE))
-    begun, copied = told(sink, "checkpoint_copy_started"), told(sink, "checkpoint_copied")
+    assert ([3], [1, 2, 3]) == (here(), steps_there(THERE))
+    begun, copied = told("checkpoint_copy_started"), told("checkpoint_copied")
     assert [1, 2, 3] == [step for step, _ in begun] == [step for step, _ in copied]
     size = sum(path.stat().st_size for path in step_folder(run_dir, 3).rglob("*") if path.is_file())
     manifest = (step_folder(run_dir, 3) / "manifest.json").stat().st_size
@@ -63,7 +49,7 @@ def test_every_checkpoint_is_copied_and_verifies(
 
 
 def test_training_goes_on_and_the_next_save_waits(
-    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, gate: Any
+    store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, gate: Any, save: Any, here: Any
 ) -> None:
     """`save` and `settle` return while the store is slow; the second save begins when the first copy is whole."""
     model = ranks()
@@ -73,21 +59,21 @@ def test_training_goes_on_and_the_next_save_waits(
         save(saves, model, 1)
         saves.settle()
         assert gate.entered.wait(PATIENCE_S)
-        assert ([1], []) == (here(run_dir), steps_there(THERE))
+        assert ([1], []) == (here(), steps_there(THERE))
         second = threading.Thread(target=save, args=(saves, model, 2))
         second.start()
         second.join(1.0)
         assert second.is_alive()
-        assert [1] == here(run_dir)
+        assert [1] == here()
         gate.open.set()
         second.join(PATIENCE_S)
         assert 1 in steps_there(THERE)
-    assert ([2], [1, 2]) == (here(run_dir), steps_there(THERE))
+    assert ([2], [1, 2]) == (here(), steps_there(THERE))
     assert {("save", 100)} == {(name, total) for name, _, total in shown}
 
 
 def test_a_failed_copy_ends_the_run_after_its_save(
-    run_dir: Path, store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any, save: Any, here: Any
 ) -> None:
     """By default, and the weights of the step that was due are kept; the next start copies all."""
     model = ranks()
@@ -101,14 +87,14 @@ def test_a_failed_copy_ends_the_run_after_its_save(
         down(patch)
         with pytest.raises(CheckpointError, match=r"step 1 was not copied: .*: the store is down"):
             run()
-    assert ([1, 2], []) == (here(run_dir), steps_there(THERE))
+    assert ([1, 2], []) == (here(), steps_there(THERE))
     with store(model, copy_to=URL, keep=1) as saves:
         save(saves, model, 3)
-    assert ([3], [1, 2, 3]) == (here(run_dir), steps_there(THERE))
+    assert ([3], [1, 2, 3]) == (here(), steps_there(THERE))
 
 
 def test_settling_raises_what_failed_meanwhile(
-    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any, save: Any
 ) -> None:
     """A run doesn't train for hours towards a save that will end it."""
     down(monkeypatch)
@@ -126,7 +112,7 @@ def test_settling_raises_what_failed_meanwhile(
 
 
 def test_warn_keeps_what_has_no_copy_and_tries_again(
-    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, down: Any
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any, save: Any, told: Any, here: Any
 ) -> None:
     """While the store is down nothing is removed here; when it is back all are copied, and old ones go."""
     model = ranks()
@@ -134,18 +120,20 @@ def test_warn_keeps_what_has_no_copy_and_tries_again(
         refusing = down(monkeypatch)
         for step in (1, 2, 3):
             save(saves, model, step)
-        assert [1, 2, 3] == here(run_dir)
+        assert [1, 2, 3] == here()
         saves._copies.wait()
         refusing.left = 0
         save(saves, model, 4)
         save(saves, model, 5)
-    assert ([5], [1, 2, 3, 4, 5]) == (here(run_dir), steps_there(THERE))
-    first = str(told(sink, "warning")[0][1]["message"])
+    assert ([5], [1, 2, 3, 4, 5]) == (here(), steps_there(THERE))
+    first = str(told("warning")[0][1]["message"])
     assert first.startswith("step 1 was not copied: memory://bucket/runs/run/checkpoints/step_000001/policy/model")
     assert first.endswith("the run goes on without it")
 
 
-def test_retry_copies_again(store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, down: Any) -> None:
+def test_retry_copies_again(
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any, save: Any, told: Any
+) -> None:
     """Twice it fails; the pauses double, and the third time it is whole."""
     pauses: list[float] = []
     monkeypatch.setattr(CopyJob, "_pause", lambda _, seconds: pauses.append(seconds))
@@ -154,12 +142,12 @@ def test_retry_copies_again(store: Store, ranks: Any, sink: Any, monkeypatch: py
     with store(model, copy_to=URL, on_failure="retry", retries=2) as saves:
         save(saves, model, 1)
     assert ([1.0, 2.0], [1]) == (pauses, steps_there(THERE))
-    assert 2 == len(told(sink, "warning"))
-    assert 1 == len(told(sink, "checkpoint_copied"))
+    assert 2 == len(told("warning"))
+    assert 1 == len(told("checkpoint_copied"))
 
 
 def test_one_step_that_cannot_be_copied_keeps_no_other_here(
-    run_dir: Path, store: Store, ranks: Any, memory: fsspec.AbstractFileSystem
+    run_dir: Path, store: Store, ranks: Any, memory: fsspec.AbstractFileSystem, save: Any
 ) -> None:
     """The first failure ends the run when the others are in the store, and says what to move."""
     model = ranks()
@@ -181,7 +169,7 @@ def test_one_step_that_cannot_be_copied_keeps_no_other_here(
 
 
 def test_in_the_background_a_save_waits_for_no_copy_of_the_last(
-    run_dir: Path, store: Store, ranks: Any, gate: Any
+    store: Store, ranks: Any, gate: Any, save: Any, here: Any
 ) -> None:
     """Step 1 is committed when step 2 is saved, and copied while step 3 is taken."""
     model = ranks()
@@ -191,12 +179,14 @@ def test_in_the_background_a_save_waits_for_no_copy_of_the_last(
         second.start()
         second.join(PATIENCE_S)
         assert gate.entered.wait(PATIENCE_S)
-        assert (False, [1], []) == (second.is_alive(), here(run_dir), steps_there(THERE))
+        assert (False, [1], []) == (second.is_alive(), here(), steps_there(THERE))
         gate.open.set()
     assert [1, 2] == steps_there(THERE)
 
 
-def test_what_another_run_left_there_stands(store: Store, ranks: Any, memory: fsspec.AbstractFileSystem) -> None:
+def test_what_another_run_left_there_stands(
+    store: Store, ranks: Any, memory: fsspec.AbstractFileSystem, save: Any
+) -> None:
     """Nothing there is replaced; the error names the place."""
     memory.pipe("/bucket/runs/run/checkpoints/step_000001/manifest.json", b"{}")
     model = ranks()
@@ -210,7 +200,7 @@ def test_what_another_run_left_there_stands(store: Store, ranks: Any, memory: fs
 
 
 def test_a_damaged_checkpoint_is_not_copied(
-    run_dir: Path, store: Store, ranks: Any, memory: fsspec.AbstractFileSystem
+    run_dir: Path, store: Store, ranks: Any, memory: fsspec.AbstractFileSystem, save: Any
 ) -> None:
     """Each byte is compared with the manifest on its way."""
     model = ranks()

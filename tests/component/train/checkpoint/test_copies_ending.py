@@ -11,11 +11,9 @@ import pytest
 
 from orz_ckpt.copy.place import steps_there
 from orz_ckpt.errors import StorageFullError
-from orz_ckpt.inventory import list_checkpoints
 from orz_train.checkpoint import RunCheckpoints, copies, copying, failures
 from orz_train.checkpoint.copying import CopyJob
 from orz_train.errors import CheckpointError
-from orz_train.testing import MemorySink
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("memory")]
 
@@ -25,21 +23,8 @@ THERE = f"{URL}/run"
 PATIENCE_S = 60
 
 
-def save(checkpoints: RunCheckpoints, model: Any, step: int) -> None:
-    model.value = float(step)
-    checkpoints.save(step, skipped_in_a_row={})
-
-
-def told(sink: MemorySink, name: str) -> list[tuple[int | None, dict[str, object]]]:
-    return [(step, data) for event, step, data in sink.events if event == name]
-
-
-def here(run_dir: Path) -> list[int]:
-    return [one.step for one in list_checkpoints(run_dir) if one.committed]
-
-
 def test_an_interrupted_run_gives_the_copy_up_and_the_next_goes_on(
-    run_dir: Path, store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, gate: Any
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, gate: Any, save: Any, told: Any, here: Any
 ) -> None:
     """Ctrl-C isn't held up, nothing there looks whole, and a warning says what is missing."""
     model = ranks()
@@ -53,19 +38,19 @@ def test_an_interrupted_run_gives_the_copy_up_and_the_next_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         run()
-    ((_, warning),) = told(sink, "warning")
+    ((_, warning),) = told("warning")
     assert f"step 1 is not copied to {THERE} yet; the next start of this run goes on" == warning["message"]
     (thread,) = [one for one in threading.enumerate() if one.name == "checkpoint-copies"]
     gate.open.set()
     thread.join(PATIENCE_S)
-    assert ([1], []) == (here(run_dir), steps_there(THERE)), "it ended at its next bytes"
+    assert ([1], []) == (here(), steps_there(THERE)), "it ended at its next bytes"
     with store(model, copy_to=URL):
         pass
     assert [1] == steps_there(THERE)
 
 
 def test_a_run_that_fails_waits_for_no_copy(
-    store: Store, ranks: Any, sink: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+    store: Store, ranks: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, save: Any, told: Any
 ) -> None:
     """Its ranks hold GPUs until the error is told; the next start goes on with the copy."""
     model = ranks()
@@ -79,7 +64,7 @@ def test_a_run_that_fails_waits_for_no_copy(
 
     with pytest.raises(StorageFullError):
         run()
-    ((_, warning),) = told(sink, "warning")
+    ((_, warning),) = told("warning")
     assert f"step 1 is not copied to {THERE} yet; the next start of this run goes on" == warning["message"]
     gate.end()
     with store(model, copy_to=URL):
@@ -88,7 +73,7 @@ def test_a_run_that_fails_waits_for_no_copy(
 
 
 def test_ctrl_c_while_a_failed_run_gives_its_copy_up(
-    store: Store, ranks: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+    store: Store, ranks: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, save: Any
 ) -> None:
     """The run ends as what it is, and not as interrupted."""
     model = ranks()
@@ -109,7 +94,7 @@ def test_ctrl_c_while_a_failed_run_gives_its_copy_up(
 
 
 def test_a_failed_copy_and_a_failed_save_are_both_told(
-    store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, down: Any
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any, save: Any, told: Any
 ) -> None:
     """The save's error ends the run; the copy's is a warning."""
     down(monkeypatch)
@@ -123,11 +108,11 @@ def test_a_failed_copy_and_a_failed_save_are_both_told(
 
     with pytest.raises(StorageFullError, match="no room"):
         run()
-    assert any("the store is down" in str(warning["message"]) for _, warning in told(sink, "warning"))
+    assert any("the store is down" in str(warning["message"]) for _, warning in told("warning"))
 
 
 def test_a_copy_that_failed_while_the_run_did_says_why(
-    store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, down: Any
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any, save: Any, told: Any
 ) -> None:
     """The warning of what has no copy holds the store's own words."""
     down(monkeypatch)
@@ -141,13 +126,13 @@ def test_a_copy_that_failed_while_the_run_did_says_why(
 
     with pytest.raises(KeyboardInterrupt):
         run()
-    ((_, warning),) = told(sink, "warning")
+    ((_, warning),) = told("warning")
     assert str(warning["message"]).startswith(f"step 1 is not copied to {THERE} yet (step 1 was not copied: ")
     assert "the store is down); the next start of this run goes on" in str(warning["message"])
 
 
 def test_what_was_copied_before_a_copy_is_given_up_is_not_called_missing(
-    store: Store, ranks: Any, sink: Any, monkeypatch: pytest.MonkeyPatch, gates: Any
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, gates: Any, save: Any, told: Any
 ) -> None:
     """Of two, the first is whole; the thread hangs in the second."""
     model = ranks()
@@ -165,11 +150,13 @@ def test_what_was_copied_before_a_copy_is_given_up_is_not_called_missing(
     with pytest.raises(KeyboardInterrupt):
         run()
     gate.end()
-    ((_, warning),) = told(sink, "warning")
+    ((_, warning),) = told("warning")
     assert f"step 2 is not copied to {THERE} yet; the next start of this run goes on" == warning["message"]
 
 
-def test_retries_are_not_made_twice(store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any) -> None:
+def test_retries_are_not_made_twice(
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any, save: Any
+) -> None:
     """After the last one the next save ends the run, without another copy."""
     refusing, model = down(monkeypatch, 100), ranks()
     monkeypatch.setattr(CopyJob, "_pause", lambda *_: None)
@@ -185,7 +172,7 @@ def test_retries_are_not_made_twice(store: Store, ranks: Any, monkeypatch: pytes
 
 
 def test_a_pause_between_two_tries_ends_with_the_run(
-    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any
+    store: Store, ranks: Any, monkeypatch: pytest.MonkeyPatch, down: Any, save: Any
 ) -> None:
     """Whoever gives up need not wait a minute for the thread."""
     down(monkeypatch)
@@ -215,7 +202,14 @@ def test_a_pause_between_two_tries_ends_with_the_run(
 
 @pytest.mark.parametrize("on_failure", ["raise", "retry", "warn"])
 def test_a_store_that_neither_answers_nor_fails(
-    run_dir: Path, store: Store, ranks: Any, sink: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, on_failure: str
+    store: Store,
+    ranks: Any,
+    gate: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    on_failure: str,
+    save: Any,
+    told: Any,
+    here: Any,
 ) -> None:
     """It is warned of, and is a failure in the end; nothing is begun beside a thread that still may write."""
     monkeypatch.setattr(copies, "SILENT_S", 0.5)
@@ -234,13 +228,13 @@ def test_a_store_that_neither_answers_nor_fails(
     else:
         with pytest.raises(CheckpointError, match=f"step 1 was not copied: {THERE}.* has taken no bytes for 0 minutes"):
             run()
-    said = [str(warning["message"]) for _, warning in told(sink, "warning")]
+    said = [str(warning["message"]) for _, warning in told("warning")]
     silent = f"{THERE}/checkpoints/step_000001 has taken no bytes for 0 minutes"
     assert [f"{silent}; the run waits for it"] * 3 == said[:3]
     if on_failure == "warn":
         assert f"step 1 was not copied: {silent}; the run goes on without it" == said[3]
         assert f"step 1, 2 is not copied to {THERE} yet: the store still doesn't answer" == said[4]
-    assert [1, 2] == here(run_dir)
+    assert [1, 2] == here()
     gate.end()
     with store(model, copy_to=URL):
         pass

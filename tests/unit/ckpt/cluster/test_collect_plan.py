@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from orz_ckpt.cluster.collect_plan import overlapping, plan_group
-from orz_ckpt.cluster.collect_records import merged_manifest, missing_nodes, read_records
+from orz_ckpt.cluster.collect.plan import overlapping, plan_group
+from orz_ckpt.cluster.collect.records import merged_manifest, missing_nodes, read_records
 from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.manifest import FileEntry, Manifest, UnsafePathError, dumps, loads
 from orz_ckpt.node.pieces import LocatedPiece

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, same_views
+from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, of_one_run, same_views
 from orz_ckpt.node.pieces import LocatedPiece, run_folder
 from orz_ckpt.node.signatures import deepspeed_names, recognise
 from orz_ckpt.steps import step_named
@@ -122,6 +122,50 @@ def test_different_runs_stay_apart_where_nobody_named_one() -> None:
     """Equal steps of two runs are one checkpoint only if the user said that both are his run."""
     members = [at(run, piece(f"/{run}/r/checkpoints/step_000050", f"/{run}/r")) for run in ("x", "y")]
     assert [1, 2] == [len(group_pieces(members)), len(group_pieces(members, by_base=True))]
+
+
+HALVES = ["m-1.safetensors", "m-2.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "kept"),
+    [
+        ({"files": {"m-1.safetensors": 3}, "wants": HALVES}, {"files": {"m-2.safetensors": 4}, "wants": HALVES}, True),
+        (
+            {"files": {"m-1.safetensors": 3}, "wants": HALVES, "attempt": "a"},
+            {"files": {"m-2.safetensors": 4}, "wants": HALVES, "attempt": "b"},
+            False,
+        ),
+        ({"files": {"m-1.safetensors": 3}, "wants": HALVES}, {"files": {"m-1.safetensors": 4}, "wants": HALVES}, False),
+        ({"files": dict.fromkeys(HALVES, 3), "wants": HALVES}, {"files": {"m-3.safetensors": 4}}, False),
+        ({"files": {"m.pt": 3}}, {"files": {"m.pt": 4}}, False),
+        ({"files": {"m.pt": 3}}, {"files": {"n.pt": 4}}, True),
+        ({"files": {"m.pt": 3}, "step": 40}, {"files": {"n.pt": 4}}, False),
+    ],
+    ids=[
+        "the other half",
+        "the other half of another save",
+        "the same half",
+        "nothing is missing",
+        "nothing tells what is missing, and a file is there twice",
+        "nothing tells what is missing",
+        "a step that is not at the path",
+    ],
+)
+def test_a_folder_of_the_same_name(own: dict[str, object], other: dict[str, object], kept: bool) -> None:
+    """It is of the run that lies at the path itself only if it has what a checkpoint there lacks, of the same save."""
+    step = own.get("step", 50)
+    first = at("n1", piece(f"/data/r/iter{step}", "/data/r", **{"kind": "hf", **own}))
+    second = at("n2", piece("/home/r/iter50", "/home/r", **{"kind": "hf", "by_name": True, **other}))
+    expected = ([first, second], []) if kept else ([first], [second])
+    assert expected == of_one_run([first, second])
+
+
+def test_a_name_is_all_there_is() -> None:
+    """Where the path itself holds records alone, on whatever node, folders of its name are the run."""
+    records = at("n1", piece("/data/r/checkpoints/step_000050", "/data/r", files={"policy/config.json": 2}))
+    named = at("n2", piece("/home/r/iter40", "/home/r", kind="hf", by_name=True, files={"m.safetensors": 4}))
+    assert ([records, named], []) == of_one_run([records, named])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from orz_monitor.errors import UnreadableRunError
+from orz_monitor.loading import load_run
 from orz_monitor.stores import open_store
 from orz_monitor.stores.base import Problem, Store
 from orz_monitor.stores.crc32c import crc32c
@@ -225,3 +226,25 @@ def test_runs_below_a_folder_must_be_named(tmp_path: Path) -> None:
     assert read(Path(f"{tmp_path}#b/c")).column("x").values.tolist() == [2.0]
     with pytest.raises(UnreadableRunError, match="no run 'd' in it; it has a, b/c"):
         open_store(Path(f"{tmp_path}#d"))
+
+
+def test_the_files_of_orz_have_names_of_their_own(tmp_path: Path) -> None:
+    """Entropy and the share of clipped tokens; the critic's loss, which is divided there, is no metric of ours."""
+    tags = {
+        "policy_entropy": 0.5,
+        "ppo_clip_count": 0.25,
+        "critic_loss": 0.125,
+        "avg_kl": 0.75,
+        "evals/gpqa/accuracy": 1,
+    }
+    write(tmp_path / NAME.format(1), [scalar(tag, 3, value) for tag, value in tags.items()])
+    run = load_run(tmp_path)
+    assert "orz" == run.framework
+    named = {name: float(series.values[0]) for name, series in run.metrics.items()}
+    assert {
+        "policy/entropy": 0.5,
+        "policy/clip_frac": 0.25,
+        "critic_loss": 0.125,
+        "policy/kl_ref": 0.75,
+        "eval/gpqa/accuracy": 1.0,
+    } == named

@@ -116,6 +116,7 @@ def test_history_config_console_and_exit(tmp_path: Path) -> None:
     assert store.console == ("step one", "torn line", "next")
     assert store.exit_code == 1
     assert store.keys == ("eval/acc", "kl", "loss")
+    assert store.unread == ("note", "table/_type")
     assert store.column("loss").steps.tolist() == [1, 2]
     assert repr(store.column("loss").values.tolist()) == "[0.5, nan]"
     assert store.column("loss").times.tolist() == [10.5, 11.5]

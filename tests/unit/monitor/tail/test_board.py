@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from orz_monitor.tail.board import (
     MOST_POINTS,
     more_rows,
     phase_split,
+    phases_at,
     planned_steps,
     rows,
     split_words,
+    step_end,
     step_time,
     time_left,
-    values_at,
 )
+from orz_monitor.tail.key_metrics import values_at
 from orz_monitor.tail.sparkline import sparkline
 from orz_monitor.testing import START, write_run
 
@@ -53,8 +56,8 @@ def test_rows_are_what_everybody_looks_for(run: Run) -> None:
     assert ("reward", "reward/mean") == (reward.label, reward.name)
     assert math.isnan(reward.last)
     assert [0.1, 0.2, 0.3] == pytest.approx(reward.curve[:3])
-    assert ("pg", 0.5) == (loss.short, loss.last)
-    assert ("tok/s", 40.0) == (speed.short, speed.last)  # 320 tokens in 8 s
+    assert ("policy loss (pg)", 0.5) == (loss.label, loss.last)
+    assert ("tokens per second", 40.0) == (speed.label, speed.last)  # 320 tokens in 8 s
 
 
 def test_long_curves_are_averaged(tmp_path: Path) -> None:
@@ -90,8 +93,21 @@ def test_without_a_plan_nothing_is_promised(tmp_path: Path) -> None:
 def test_the_phases_of_the_last_step(run: Run) -> None:
     """What no phase covers is `other`; words go from the largest down."""
     split = phase_split(run)
-    assert {"generate": 4.0, "sync": 2.0, "other": 2.0} == split
+    assert {"generate": 4.0, "sync": 2.0, "other": 2.0} == split == phases_at(run, 4)
+    assert {} == phases_at(run, 3)
     assert "8 s a step: generate 50 %, sync 25 %, other 25 %" == split_words(split)
+
+
+def test_a_step_that_is_under_way_counts_for_nothing(tmp_path: Path) -> None:
+    """Steps 1 to 3 of 10 planned took 10 s each, 4 of them for sampling; of step 4 only the sampling is done."""
+    done = [step(i, 10.0 * i, {"reward/mean": 0.5}, generate=4.0, total=10.0) for i in (1, 2, 3)]
+    begun = step(4, 31.0, {}, generate=1.0)
+    run = run_of(tmp_path, EventRecord(event="start", time=START, data={"steps": 10}), *done, begun)
+    run = replace(run, has_whole_steps=False)
+    assert START + 30 == step_end(run)
+    assert 69.0 == time_left(run, START + 31)  # 7 steps of 10 s, one of them begun a second ago
+    assert {"generate": 4.0, "other": 6.0} == phase_split(run)
+    assert {"generate": 1.0} == phases_at(run, 4)
 
 
 def test_values_at_one_step(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 from orz_cli.findings import Severity
 from orz_monitor.engine import Verdict
 from orz_monitor.findings import Finding
+from orz_monitor.log import Log
 from orz_monitor.records import dumps
 from orz_monitor.run import Run
+from orz_monitor.stitch import stitch
 from orz_monitor.tail.episodes import Episodes
 from orz_monitor.tail.judging import Judging
 from orz_monitor.tail.source import Source
-from orz_monitor.testing import healthy_metrics, step_records, write_run
+from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.unit
 
@@ -26,25 +29,55 @@ def finding(code: str, first: int | None, last: int | None, severity: Severity =
     return Finding(code=code, severity=severity, title="t", message="m", causes=(), first_step=first, last_step=last)
 
 
+def told_of(told: Episodes, *findings: Finding, newest: int = 1000) -> list[Finding]:
+    """Return what is news of a judgement at a step."""
+    run = stitch(Log(), name="run", path=Path("run.log"), folder=None, now=START, dialects=())
+    run = replace(run, steps=np.array([newest]))
+    return told.new(Verdict(run=run, findings=findings, passed=(), not_evaluated=()))
+
+
 def test_an_episode_that_goes_on_is_told_once() -> None:
     """It grows step by step, its beginning may move; a second one later is told again."""
     told = Episodes()
-    assert 1 == len(told.new((finding("kl", 10, 12),)))
-    assert [] == told.new((finding("kl", 10, 20),))
-    assert [] == told.new((finding("kl", 15, 30),))
-    assert [] == told.new((finding("kl", 28, 40),))
-    assert [(50, 52)] == [(f.first_step, f.last_step) for f in told.new((finding("kl", 28, 40), finding("kl", 50, 52)))]
-    assert ["entropy"] == [f.code for f in told.new((finding("kl", 50, 53), finding("entropy", 50, 53)))]
+    assert 1 == len(told_of(told, finding("kl", 10, 12)))
+    assert [] == told_of(told, finding("kl", 10, 20))
+    assert [] == told_of(told, finding("kl", 15, 30))
+    assert [] == told_of(told, finding("kl", 28, 40))
+    assert [(50, 52)] == [
+        (f.first_step, f.last_step) for f in told_of(told, finding("kl", 28, 40), finding("kl", 50, 52))
+    ]
+    assert ["entropy"] == [f.code for f in told_of(told, finding("kl", 50, 53), finding("entropy", 50, 53))]
 
 
 def test_an_episode_that_worsens_is_told_again() -> None:
     """A warning that becomes an error; back to a warning is no news."""
     told = Episodes()
-    told.new((finding("kl", 1, 2),))
-    assert 1 == len(told.new((finding("kl", 1, 3, Severity.ERROR),)))
-    assert [] == told.new((finding("kl", 1, 4, Severity.ERROR),))
-    assert [] == told.new((finding("crash", None, None),))[1:]
-    assert [] == told.new((finding("crash", None, None),))
+    told_of(told, finding("kl", 1, 2))
+    assert 1 == len(told_of(told, finding("kl", 1, 3, Severity.ERROR)))
+    assert [] == told_of(told, finding("kl", 1, 4, Severity.ERROR))
+    assert [] == told_of(told, finding("crash", None, None))[1:]
+    assert [] == told_of(told, finding("crash", None, None))
+
+
+def test_an_episode_at_the_newest_step_goes_on_with_the_run() -> None:
+    """A log whose clock is wrong is silent too long after each step; when the silence was over, another one is news."""
+    told = Episodes()
+    assert 1 == len(told_of(told, finding("stall", 5, 5), newest=5))
+    assert [] == told_of(told, finding("stall", 6, 6), newest=6)
+    assert [] == told_of(told, finding("stall", 9, 9), newest=9)
+    assert 1 == len(told_of(told, finding("stall", 10, 10, Severity.ERROR), newest=10))
+    assert [] == told_of(told, newest=11)
+    assert 1 == len(told_of(told, finding("stall", 12, 12), newest=12))
+    assert 1 == len(told_of(told, finding("stall", 12, 12), finding("kl", 13, 13), newest=13))
+
+
+def test_an_episode_without_a_step_ends_when_it_is_gone() -> None:
+    """Silence before the first step, and later after the third."""
+    told = Episodes()
+    assert 1 == len(told_of(told, finding("stall", None, None)))
+    assert [] == told_of(told, finding("stall", None, None))
+    assert [] == told_of(told)
+    assert 1 == len(told_of(told, finding("stall", 3, 3), newest=3))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from orz_monitor.loading import load_run
 from orz_monitor.tail.board import rows
-from orz_monitor.tail.logs import LogReader
+from orz_monitor.tail.log_reader import LogReader
 
 pytestmark = pytest.mark.unit
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orz_monitor.loading import load_run
-from orz_monitor.tail.records import RecordsReader
+from orz_monitor.tail.records_reader import RecordsReader
 from orz_monitor.testing import healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.unit

@@ -144,6 +144,63 @@ def test_damaged_lines_are_counted_and_stepped_over(tmp_path: Path, followed: Fo
     assert [2, 3] == [line.number for line in run.coverage.unreadable]
 
 
+def test_a_log_without_a_metric_is_counted(tmp_path: Path, followed: Followed) -> None:
+    """How many lines were read in vain, until one has a metric; a timer is one as well."""
+    path = tmp_path / "train.log"
+    path.write_text("one")
+    source = followed(path)
+    read_all(source)
+    assert 0 == source.num_lines_in_vain  # nothing was reckoned yet
+    source.refresh()
+    assert "no metric in 1 line of train.log yet" in source.notice
+    with path.open("a") as log:
+        log.write("\ntwo\n")
+    read_all(source)
+    assert 2 == source.num_lines_in_vain
+    assert "no metric in 2 lines of train.log yet" in source.notice
+    with path.open("a") as log:
+        log.write("step:1 - timing_s/gen:18.05\n")
+    read_all(source)
+    source.refresh()
+    assert 0 == source.num_lines_in_vain
+    assert "" == source.notice
+
+
+@pytest.mark.parametrize("given", ["-", "s3://bucket/train.log"])
+def test_what_never_comes_is_not_waited_for(given: str, followed: Followed) -> None:
+    """Standard input and URLs: an error, with what to do instead."""
+    with pytest.raises(UnreadableRunError, match="only files of this machine are followed") as caught:
+        followed(Path(given)).poll()
+    assert "tee" in caught.value.remedy
+
+
+def test_a_table_of_metrics_is_refused_every_time(tmp_path: Path, followed: Followed) -> None:
+    """JSON lines that no dialect reads: `serve` asks again and again."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 0.5}\n')
+    source = followed(path)
+    read_all(source)
+    source.refresh()
+    for _ in range(2):
+        with pytest.raises(UnreadableRunError, match="a table of metrics"):
+            source.poll()
+
+
+def test_a_run_that_begins_later_is_told(tmp_path: Path, followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the one that is followed, in a folder of runs; that one is followed still."""
+    monkeypatch.setattr("orz_monitor.tail.places._LOOK_AGAIN_S", 0.0)
+    write_run(tmp_path / "old", step_records(healthy_metrics(2)), finished=False)
+    source = followed(tmp_path)
+    read_all(source)
+    source.refresh()
+    assert None is source.newer_run
+    assert "" == source.notice
+    write_run(tmp_path / "new", step_records(healthy_metrics(2)), finished=False)
+    assert tmp_path / "new" == source.newer_run
+    assert f"a newer run has begun: {tmp_path / 'new'}" == source.notice
+    assert tmp_path / "old" == source.folder
+
+
 def test_an_unreadable_file_is_a_clear_error(
     tmp_path: Path, followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

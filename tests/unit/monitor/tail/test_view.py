@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from rich.console import Console
 
 from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
-from orz_monitor.records import EventRecord
+from orz_monitor.records import EventRecord, StepRecord
 from orz_monitor.tail.lines import LastLines
+from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.tail.view import View
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
@@ -60,6 +62,16 @@ def test_80_by_24_shows_what_matters(tmp_path: Path) -> None:
     assert "another line" in text
 
 
+def test_a_step_that_is_under_way_is_not_the_newest_one(tmp_path: Path) -> None:
+    """Where the run stands, since when, and what was spent on the last step: none of it of a step that has begun."""
+    begun = StepRecord(step=3, time=START + 7, metrics={}, seconds={"generate": 100.0})
+    run = load_run(write_run(tmp_path, [*step_records(healthy_metrics(3)), begun], finished=False))
+    run = replace(run, has_whole_steps=False)
+    head, split, *_ = drawn(View(title="my-run", now=START + 10, run=run), 80, coloured=False)
+    assert head.endswith("step 2  eta -  last step 4 s ago")
+    assert split.startswith("2 s a step: generate 45 %")
+
+
 def test_a_wide_terminal_shows_more_metrics_in_two_columns(tmp_path: Path) -> None:
     """What else changes: evaluations and the rest of the registry."""
     text = "\n".join(drawn(view_of(tmp_path, height=60), 200))
@@ -90,6 +102,12 @@ def test_plain_characters_where_blocks_can_not_be_shown(tmp_path: Path) -> None:
     """An ASCII terminal gets ASCII."""
     for line in drawn(view_of(tmp_path, height=24), 79, ascii_only=True):
         assert line.replace("…", "").isascii()
+
+
+def test_a_log_without_a_metric_is_not_said_to_be_well(tmp_path: Path) -> None:
+    """Rules that looked at nothing found nothing."""
+    run = LogReader(tmp_path / "train.log", None).snapshot()
+    assert "findings" not in "\n".join(drawn(View(title="x.log", now=0.0, run=run, verdict=judge(run), height=10), 60))
 
 
 def test_before_anything_is_read_the_log_and_the_wait_are_shown() -> None:

@@ -47,9 +47,9 @@ def collect(
     A DEST such as s3://BUCKET/RUN goes through fsspec: s3:// needs s3fs, gs:// gcsfs.
     """
     from orz_ckpt.cli.progress import shown_progress
-    from orz_ckpt.cluster.collect import collect as bring
-    from orz_ckpt.cluster.collect_text import collect_text
-    from orz_ckpt.cluster.collect_url import collect_to_url
+    from orz_ckpt.cluster.collect.run import collect as bring
+    from orz_ckpt.cluster.collect.text import collect_text
+    from orz_ckpt.cluster.collect.url import collect_to_url
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.terminal import wide_console
     from orz_ckpt.remote import Remote

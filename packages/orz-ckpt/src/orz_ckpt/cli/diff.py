@@ -6,16 +6,23 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from orz_ckpt.cli.options import InertOption, allowed
+from orz_ckpt.cli.options import Format, InertOption, PlainFormat, PlainFormatOption, allowed, chosen_format
 from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
 
-_SUFFIX = ".svg"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orz_ckpt.diff.picture import Picture
+
+_SVG, _PNG = ".svg", ".png"
+_WIDTH: Final = 160
+"""Characters of a line where no terminal says."""
 
 
 def diff(
@@ -29,12 +36,16 @@ def diff(
     plot: Annotated[
         Path | None,
         typer.Option(
-            parser=path_here, metavar="FILE.svg", help="Draw the change of each part of each layer.", show_default=False
+            parser=path_here,
+            metavar="FILE",
+            help="Draw the change of each part of each layer, as .svg; as .png with `orz-ckpt[png]`, which has Pillow.",
+            show_default=False,
         ),
     ] = None,
     inert: InertOption = None,
     *,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 if they differ.")] = False,
+    output: PlainFormatOption = PlainFormat.TEXT,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, with every tensor.")] = False,
 ) -> None:
     """Compare two checkpoints tensor by tensor: equal bits, changed share, relative norm, largest change.
@@ -45,30 +56,53 @@ def diff(
     from rich.console import Console
 
     from orz_ckpt.cli.progress import shown_progress
-    from orz_ckpt.diff.plot import heat_map
     from orz_ckpt.diff.run import diff as compare
     from orz_ckpt.diff.text import diff_tables
     from orz_ckpt.errors import FormatError, NotComparableError
     from orz_ckpt.sources import open_source
 
-    if plot is not None and plot.suffix != _SUFFIX:
-        raise UsageError(
-            f"--plot {plot.name}: only SVG is drawn",
-            remedy=f"give {plot.with_suffix(_SUFFIX)}; browsers turn SVG into PNG",
-        )
+    chosen = chosen_format(Format(output.value), as_json=as_json)
+    draw = _drawing(plot) if plot is not None else None
     try:
         sources = [open_source(path, inert=allowed(inert)) for path in (a, b)]
     except FormatError as error:
         raise NotComparableError(error.message, remedy=error.remedy) from error
     with shown_progress("comparing") as progress:
         found = compare(*sources, progress=progress)
-    if plot is not None:
-        plot.write_text(heat_map(found), encoding="utf-8")
-    if as_json:
+    if plot is not None and draw is not None:
+        from orz_ckpt.diff.plot import heat_map
+
+        plot.write_bytes(draw(heat_map(found)))
+    if chosen is Format.JSON:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
     else:
         console = Console(highlight=False)
         if not console.is_terminal:
-            console = Console(highlight=False, width=160)
+            console = Console(highlight=False, width=_WIDTH)
         console.print(diff_tables(found))
     raise typer.Exit(ExitCode.FAILED if exit_code and not found.same else ExitCode.OK)
+
+
+def _drawing(plot: Path) -> Callable[[Picture], bytes]:
+    """Return what draws the kind of picture that a file's name says.
+
+    Raises:
+        UsageError: nothing here draws that kind, or there is no folder for it.
+    """
+    if plot.suffix not in {_SVG, _PNG}:
+        remedy = f"give {plot.parent / (plot.stem or 'change')}{_SVG}"
+        raise UsageError(f"--plot {plot}: only SVG and PNG are drawn", remedy=remedy)
+    if not plot.parent.is_dir():
+        raise UsageError(f"--plot {plot}: there is no folder {plot.parent}", remedy=f"mkdir -p {plot.parent}")
+    if plot.suffix == _SVG:
+        from orz_ckpt.diff.picture import to_svg
+
+        return lambda picture: to_svg(picture).encode()
+    try:
+        from orz_ckpt.diff.png import to_png
+    except ImportError as error:
+        raise UsageError(
+            f"--plot {plot.name}: Pillow, which draws PNG, cannot be imported here: {error}",
+            remedy=f"give {plot.with_suffix(_SVG)}, which needs no library; or python -m pip install 'orz-ckpt[png]'",
+        ) from error
+    return to_png

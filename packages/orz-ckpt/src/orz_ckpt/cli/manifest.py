@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orz_ckpt.cli.options import InertOption, TagOption, allowed
+from orz_ckpt.cli.options import Format, FormatOption, InertOption, JsonOption, TagOption, allowed, chosen_format
+from orz_ckpt.cli.output import write_judged
 from orz_ckpt.urls import path_here
+from orz_cli.findings import Severity, Status
+
+if TYPE_CHECKING:
+    from orz_ckpt.describing import Described
 
 
 def manifest(
@@ -24,7 +28,8 @@ def manifest(
     sha256: Annotated[
         bool, typer.Option("--sha256", help="Add SHA-256 digests, as hubs state them, in the same pass.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write what was done as JSON.")] = False,
+    output: FormatOption = Format.TEXT,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a manifest for a folder that has none, so that `verify` can tell later whether a byte changed.
 
@@ -32,23 +37,34 @@ def manifest(
     `verify --level quick` first, and the archives of torch have to have the checksums that were written with them: a
     manifest of a broken checkpoint would vouch for it.
     """
-    from rich.console import Console
-
     from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.describing import describe_folder
-    from orz_ckpt.report.text import findings_text
-    from orz_ckpt.report.words import count, plain, size
-    from orz_cli.findings import Status
+    from orz_ckpt.report.judged import Verdict
 
+    chosen = chosen_format(output, as_json=as_json)
     with shown_progress("hashing") as progress:
         done = describe_folder(path, sha256=sha256, tag=tag, inert=allowed(inert), progress=progress)
-    if as_json:
-        sys.stdout.write(json.dumps(done.to_json(), indent=2) + "\n")
-    elif done.manifest is not None:
+    write_judged(
+        Verdict(command="manifest", kind="folder", path=str(path), findings=done.findings),
+        chosen,
+        Severity.ERROR,
+        document=lambda _: done.to_json(),
+        text=lambda _: _print(done),
+    )
+    raise typer.Exit((Status.OK if done.manifest is not None else done.status()).exit_code)
+
+
+def _print(done: Described) -> None:
+    """Print what was written, or why nothing was."""
+    from rich.console import Console
+
+    from orz_ckpt.report.text import findings_text
+    from orz_ckpt.report.words import count, plain, size
+
+    if done.manifest is not None:
         files = count(len(done.manifest.files), "file")
         sys.stdout.write(f"{plain(str(done.file))}: {files}, {size(done.manifest.total_bytes)}\n")
-    else:
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(f"nothing was written for {plain(str(path))}", end="", markup=False)
-        console.print(findings_text(done.findings, str(path)))
-    raise typer.Exit((Status.OK if done.manifest is not None else done.status()).exit_code)
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"nothing was written for {plain(str(done.path))}", end="", markup=False)
+    console.print(findings_text(done.findings, str(done.path)))

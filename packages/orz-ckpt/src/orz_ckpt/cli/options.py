@@ -23,6 +23,13 @@ class Format(StrEnum):
     GITHUB = "github"
 
 
+class PlainFormat(StrEnum):
+    """How a command writes what it shows where it judges nothing."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class FailOn(StrEnum):
     """From which severity on a finding fails the command."""
 
@@ -31,6 +38,7 @@ class FailOn(StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write the report.")]
+PlainFormatOption = Annotated[PlainFormat, typer.Option("--format", help="How to write it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
 FailOnOption = Annotated[FailOn, typer.Option(help="Fail from this severity on.")]
 TagOption = Annotated[

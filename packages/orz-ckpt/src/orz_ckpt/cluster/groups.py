@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orz_ckpt.node.pieces import STEP, LocatedPiece, is_weights, missing_names
+from orz_ckpt.node.pieces import LocatedPiece, missing_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +50,13 @@ class Group:
 
     @property
     def weights(self) -> bool:
-        """Whether a node has weights of it, or says that there are some: a step folder may hold records alone."""
-        names = [name for name in self.files if self.kind != STEP or is_weights(name)]
-        return bool(names) or self.complete is False
+        """Whether a node has weights of it, or says that there are some."""
+        return self.held or self.complete is False
+
+    @property
+    def held(self) -> bool:
+        """Whether a node has weights of it."""
+        return any(member.piece.weights for member in self.members)
 
     @property
     def attempts(self) -> list[str]:
@@ -79,6 +83,36 @@ def same_views(pieces: Mapping[str, Sequence[LocatedPiece]]) -> list[Located]:
             nodes = (node,) if earlier is None else (*earlier.nodes, node)
             seen[key] = Located(piece=piece, nodes=nodes)
     return list(seen.values())
+
+
+def of_one_run(located: Sequence[Located]) -> tuple[list[Located], list[Located]]:
+    """Tell the pieces of a run, which was asked for by its path, from those of others that have its name.
+
+    Where weights lie at the path itself, on any node, that is the run. A folder that only has its name may be where
+    another node wrote its part; it belongs to the run if it has what a checkpoint there lacks, of the same save.
+
+    Returns:
+        The pieces of the run, and those that were left out.
+    """
+    own = [member for member in located if not member.piece.by_name]
+    if not any(member.piece.weights for member in own):
+        return list(located), []
+    groups = {(group.rel, group.kind): group for group in group_pieces(own)}
+    left = [
+        member
+        for member in located
+        if member.piece.by_name and not _completes(member.piece, groups.get((member.piece.rel, member.piece.kind)))
+    ]
+    return [member for member in located if member not in left], left
+
+
+def _completes(piece: LocatedPiece, group: Group | None) -> bool:
+    """Return whether a piece has what a checkpoint lacks, and may be of the same save."""
+    if group is None or (group.attempts and piece.attempt and piece.attempt not in group.attempts):
+        return False
+    if group.complete is None:  # nothing tells what it lacks; two folders of one run have no file twice
+        return not group.held or not group.files.keys() & piece.files.keys()
+    return len(missing_names(group.missing, piece.files)) < len(group.missing)
 
 
 def group_pieces(located: Sequence[Located], *, by_base: bool = False) -> list[Group]:

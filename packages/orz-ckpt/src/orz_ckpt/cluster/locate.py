@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orz_ckpt.cluster.fleet import Answer, Fleet, Trouble, ask_all
-from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, same_views
+from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, of_one_run, same_views
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
 from orz_ckpt.disk.mounts import in_ray_session
 from orz_ckpt.findings import conclude
@@ -103,11 +103,13 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         answers |= _ask(fleet, runs, everywhere=True, budget_s=budget_s)
     said = {name: answer.value for name, answer in answers.items() if answer.trouble is None}
     pieces = {name: [from_wire(LocatedPiece, piece) for piece in value["pieces"]] for name, value in said.items()}
-    groups = group_pieces(same_views(pieces), by_base=everywhere)
+    located, left = (same_views(pieces), []) if everywhere else of_one_run(same_views(pieces))
+    groups = group_pieces(located, by_base=everywhere)
     subject = ", ".join(runs) or "all likely folders"
     findings = silent_nodes(answers, subject)
     cut = [f"{name}: {why}" for name, value in said.items() for why in value["cut"]]
     findings += _judge(groups, subject, looked_for=bool(runs), everywhere=everywhere, cut=cut, sure=not findings)
+    findings += _of_that_name(left, subject)
     return Location(
         runs=runs,
         everywhere=everywhere,
@@ -198,6 +200,14 @@ def _of_group(group: Group, *, decides: bool) -> Iterator[NodeFinding]:
         message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
         remedy = "take an older step; these pieces do not belong together"
         yield node_finding("saves_mixed", message, remedy=remedy, path=group.title)
+
+
+def _of_that_name(left: Sequence[Located], subject: str) -> Iterator[NodeFinding]:
+    """Say which folders of the run's name were left out."""
+    bases = dict.fromkeys((member.nodes[0], member.piece.base) for member in left)
+    for node, base in list(bases)[:_MAX_NAMES]:
+        message = f"on {node} {base} has the same name, and is not the run at that path: it was left out"
+        yield node_finding("same_name", message, remedy="name it to ask for it", path=subject, node=node)
 
 
 def _incomplete(group: Group) -> NodeFinding:

@@ -7,7 +7,6 @@ still answer: with its answer, or with what is missing. Facts used: ray 2.60.0.
 from __future__ import annotations
 
 import shlex
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +16,11 @@ from typing import Any, Final
 import numpy as np
 import ray
 from ray.exceptions import RayError
+from ray.util import get_node_ip_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orz_ckpt.cluster.fleet import ASK_TIMEOUT_S, Answer, Node, NodeError, Trouble, gone, to_answer
+from orz_ckpt.cluster.reach import LOCAL, hushed, one_try, why_not
 from orz_ckpt.errors import CkptError
 from orz_ckpt.node.files import Chunk
 from orz_ckpt.node.processes import raylets
@@ -27,7 +28,6 @@ from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
 
 AUTO: Final = "auto"
-REACH_TIMEOUT_S: Final = 5.0
 START_TIMEOUT_S: Final = 90.0
 CHUNK_TIMEOUT_S: Final = 300.0
 WINDOW: Final = 2
@@ -204,7 +204,8 @@ def _connect(address: str) -> None:
     resolved = _of_this_machine() if address == AUTO else _with_port(address)
     _reach(address, resolved)
     try:
-        ray.init(address=resolved, configure_logging=False, log_to_driver=False, namespace="orz-ckpt")
+        with hushed(), one_try():
+            ray.init(address=resolved, configure_logging=False, log_to_driver=False, namespace="orz-ckpt")
     except (RuntimeError, ValueError, OSError) as error:
         raise ClusterError(
             f"--ray {address}: Ray {ray.__version__} cannot join: {_first_line(error)}",
@@ -214,15 +215,21 @@ def _connect(address: str) -> None:
 
 
 def _reach(address: str, resolved: str) -> None:
-    """Make sure that something answers: Ray itself would wait for minutes."""
+    """Make sure that something answers that may be Ray: Ray itself would wait for minutes."""
     host, _, port = resolved.rpartition(":")
+    host = host.strip("[]")
+    if host in LOCAL:
+        host = get_node_ip_address()  # type: ignore[no-untyped-call]
+    cause: Exception | None = None
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT_S).close()
+        why = why_not(host, int(port))
     except (OSError, ValueError, OverflowError) as error:
+        why, cause = f"nothing answers: {error}", error
+    if why:
         raise ClusterError(
-            f"--ray {address}: nothing answers at {resolved}: {error}",
+            f"--ray {address}: no Ray cluster at {host}:{port}: {why}",
             remedy="give HOST:PORT of the head node, as `ray start --head` printed it (6379 by default)",
-        ) from error
+        ) from cause
 
 
 def _of_this_machine() -> str:

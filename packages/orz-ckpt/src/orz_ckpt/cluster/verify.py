@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from orz_ckpt.cluster.collect_check import check_plan, records_of
-from orz_ckpt.cluster.collect_plan import plan_group
-from orz_ckpt.cluster.collect_records import Records, read_records
+from orz_ckpt.cluster.collect.check import check_plan, records_of
+from orz_ckpt.cluster.collect.plan import plan_group
+from orz_ckpt.cluster.collect.records import Records, read_records
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
 from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.locate import locate

@@ -1,32 +1,35 @@
-"""How much each part of each layer changed, as a heat map in SVG; drawn by hand, it needs no library."""
+"""How much each part of each layer changed, as a heat map."""
 
 from __future__ import annotations
 
 import math
-from html import escape
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.diff.picture import Label, Picture, Rectangle
 from orz_ckpt.report.words import plain
 from orz_ckpt.tensors.names import OUTSIDE, layer_of, module_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from orz_ckpt.diff.summary import Diff, TensorDiff
 
 _CELL: Final = 18
 _LEFT, _TOP, _BOTTOM, _RIGHT = 250, 64, 70, 24
-_FONT: Final = 'font-family="system-ui, sans-serif" font-size="11"'
+_LEAST_RIGHT: Final = 220
+"""What the legend takes to the right of the names."""
 _COLOURS: Final = ("#f4f7fb", "#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
 """From least to most changed; equal steps of the logarithm."""
 _SAME: Final = "#ffffff"
 _STRANGE: Final = "#d62728"
 """Of changes from or to NaN or infinity, or from nothing but zeros."""
+_EDGE: Final = "#dddddd"
+_GREY: Final = "#555555"
 _MANY_LAYERS: Final = 12
 
 
-def heat_map(diff: Diff) -> str:
-    """Return an SVG document: a row for each kind of tensor, a column for each layer, darker for more change.
+def heat_map(diff: Diff) -> Picture:
+    """Return a picture: a row for each kind of tensor, a column for each layer, darker for more change.
 
     The colour is the norm of B - A relative to that of A, on a logarithmic scale between the smallest and the largest.
     """
@@ -36,38 +39,33 @@ def heat_map(diff: Diff) -> str:
     cells = {(module_of(tensor.name), layer_of(tensor.name)): tensor for tensor in diff.tensors}
     sizes = [tensor.relative for tensor in diff.changed if 0 < tensor.relative < math.inf]
     low, high = (min(sizes), max(sizes)) if sizes else (0.0, 0.0)
-    width = _LEFT + _CELL * len(columns) + _RIGHT
-    width = max(width, _LEFT + 220)
-    height = _TOP + _CELL * len(modules) + _BOTTOM
     title = f"Relative change, {len(diff.changed):,} of {len(diff.tensors):,} tensors changed"
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" {_FONT}>',
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text x="12" y="20" font-size="14" font-weight="600">{title}</text>',
-        f'<text x="12" y="38" fill="#555">{_text(f"A {diff.a.path}")}</text>',
-        f'<text x="12" y="52" fill="#555">{_text(f"B {diff.b.path}")}</text>',
+    shapes: list[Rectangle | Label] = [
+        Label(x=12, y=20, text=title, size=14),
+        Label(x=12, y=38, text=plain(f"A {diff.a.path}"), fill=_GREY),
+        Label(x=12, y=52, text=plain(f"B {diff.b.path}"), fill=_GREY),
     ]
     for row, module in enumerate(modules):
         y = _TOP + _CELL * row
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 13}" text-anchor="end">{_text(module)}</text>')
+        shapes.append(Label(x=_LEFT - 8, y=y + 13, text=plain(module), anchor="end"))
         for column, layer in enumerate(columns):
             tensor = cells.get((module, layer))
             if tensor is not None:
-                parts.append(_cell(_LEFT + _CELL * column, y, tensor, low, high))
-    parts += _layer_numbers(columns, _TOP + _CELL * len(modules) + 14)
-    parts += _legend(low, high, _TOP + _CELL * len(modules) + 34)
-    return "".join([*parts, "</svg>\n"])
+                shapes.append(_cell(_LEFT + _CELL * column, y, tensor, low, high))
+    below = _TOP + _CELL * len(modules)
+    shapes += _layer_numbers(columns, below + 14)
+    shapes += _legend(low, high, below + 34)
+    width = max(_LEFT + _CELL * len(columns) + _RIGHT, _LEFT + _LEAST_RIGHT)
+    return Picture(width=width, height=below + _BOTTOM, shapes=tuple(shapes))
 
 
-def _cell(x: int, y: int, tensor: TensorDiff, low: float, high: float) -> str:
+def _cell(x: int, y: int, tensor: TensorDiff, low: float, high: float) -> Rectangle:
     title = (
         f"{tensor.name}: {tensor.changed_share:.2%} of the numbers changed, relative norm {tensor.relative:.3g},"
         f" largest change {tensor.largest:.3g}"
     )
-    return (
-        f'<rect x="{x}" y="{y}" width="{_CELL - 1}" height="{_CELL - 1}" fill="{_colour(tensor, low, high)}"'
-        f' stroke="#ddd" stroke-width="0.5"><title>{_text(title)}</title></rect>'
-    )
+    fill = _colour(tensor, low, high)
+    return Rectangle(x=x, y=y, width=_CELL - 1, height=_CELL - 1, fill=fill, outline=_EDGE, title=plain(title))
 
 
 def _colour(tensor: TensorDiff, low: float, high: float) -> str:
@@ -79,28 +77,18 @@ def _colour(tensor: TensorDiff, low: float, high: float) -> str:
     return _COLOURS[min(int(share * len(_COLOURS)), len(_COLOURS) - 1)]
 
 
-def _layer_numbers(columns: Sequence[int], y: int) -> list[str]:
+def _layer_numbers(columns: Sequence[int], y: int) -> Iterator[Label]:
     every = max(1, len(columns) // _MANY_LAYERS)
-    return [
-        f'<text x="{_LEFT + _CELL * index + _CELL // 2}" y="{y}" text-anchor="middle" fill="#555">'
-        f"{'-' if layer == OUTSIDE else layer}</text>"
-        for index, layer in enumerate(columns)
-        if index % every == 0 or layer == OUTSIDE
-    ]
+    for index, layer in enumerate(columns):
+        if index % every == 0 or layer == OUTSIDE:
+            x = _LEFT + _CELL * index + _CELL // 2
+            yield Label(x=x, y=y, text="-" if layer == OUTSIDE else str(layer), anchor="middle", fill=_GREY)
 
 
-def _legend(low: float, high: float, y: int) -> list[str]:
-    parts = [f'<text x="{_LEFT - 8}" y="{y + 11}" text-anchor="end" fill="#555">norm of B - A / norm of A</text>']
+def _legend(low: float, high: float, y: int) -> Iterator[Rectangle | Label]:
+    yield Label(x=_LEFT - 8, y=y + 11, text="norm of B - A / norm of A", anchor="end", fill=_GREY)
     for index, colour in enumerate((_SAME, *_COLOURS)):
-        parts.append(
-            f'<rect x="{_LEFT + _CELL * index}" y="{y}" width="{_CELL - 1}" height="14" fill="{colour}" stroke="#ddd"/>'
-        )
-    for index, label in ((0, "0"), (1, f"{low:.1e}"), (len(_COLOURS), f"{high:.1e}")):
+        yield Rectangle(x=_LEFT + _CELL * index, y=y, width=_CELL - 1, height=14, fill=colour, outline=_EDGE)
+    for index, text in ((0, "0"), (1, f"{low:.1e}"), (len(_COLOURS), f"{high:.1e}")):
         x = _LEFT + _CELL * index + _CELL // 2
-        anchor = "start" if index == 1 else "middle"
-        parts.append(f'<text x="{x}" y="{y + 28}" text-anchor="{anchor}" fill="#555">{label}</text>')
-    return parts
-
-
-def _text(text: str) -> str:
-    return escape(plain(text))
+        yield Label(x=x, y=y + 28, text=text, anchor="start" if index == 1 else "middle", fill=_GREY)

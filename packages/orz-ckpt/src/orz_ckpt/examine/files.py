@@ -21,7 +21,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.examine.pool import read_all
 from orz_ckpt.examine.shards import check_shards, check_zeros
 from orz_ckpt.findings import CkptFinding, Level, finding
-from orz_ckpt.formats.cut_contents import cut, parts_of_header, pieces_by_file
+from orz_ckpt.formats.cut_contents import cut, packed_by_file, parts_of_header, pieces_by_file
 from orz_ckpt.formats.hf import read_config
 from orz_ckpt.formats.safetensors import SUFFIX, Header
 from orz_ckpt.formats.torch_contents import TorchContents, header_of
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.hf import HfFolder
     from orz_ckpt.manifest import FileEntry
     from orz_ckpt.readers.dcp.metadata import Archive
+    from orz_ckpt.tensors.source import Packed, Source
     from orz_ckpt.tensors.statistics import TensorStatistics
     from orz_ckpt.watch import Progress
 
@@ -68,7 +69,13 @@ class Examined:
 
 
 def examine(
-    path: Path, files: Mapping[Path, int], weights: Sequence[Weights], how: How, entries: Mapping[Path, FileEntry]
+    path: Path,
+    files: Mapping[Path, int],
+    weights: Sequence[Weights],
+    how: How,
+    entries: Mapping[Path, FileEntry],
+    *,
+    shards_of: Source | None = None,
 ) -> Examined:
     """Check headers, models and, where asked, the bytes of files.
 
@@ -78,8 +85,10 @@ def examine(
         weights: what the folders hold that they lie in.
         how: what was asked for.
         entries: what a manifest says of files.
+        shards_of: of files that are each looked at by itself: the checkpoint that they are a part of. It says which
+            bytes are padding, and is not judged.
     """
-    looked = _Look(files, weights, how, entries)
+    looked = _Look(files, weights, how, entries, packed=packed_by_file(shards_of) if shards_of else {})
     findings = [*looked.headers(), *looked.models()]
     jobs = looked.jobs({entry.path for entry in findings if entry.code == "unreadable"})
     vouched: set[Path] = set()
@@ -112,6 +121,7 @@ class _Look:
     safe: dict[Path, Header] = field(default_factory=dict)
     torches: dict[Path, TorchContents] = field(default_factory=dict)
     placed: dict[Path, list[Placed]] = field(default_factory=dict)
+    packed: dict[Path, list[Packed]] = field(default_factory=dict)
     archives: dict[Path, list[Archive]] = field(default_factory=dict)
     tied: dict[Path, tuple[str, str]] = field(default_factory=dict)
     """By model folder: two names of one weight that is stored twice."""
@@ -124,6 +134,7 @@ class _Look:
         for weights in self.weights:
             if weights.source is not None:
                 self.placed |= pieces_by_file(weights.source)
+                self.packed |= packed_by_file(weights.source)
                 self.tensors += len(weights.source.tensors)
                 if weights.source.format == "dcp":
                     self.archives |= archives_by_file(weights.path, inert=self.how.inert)
@@ -201,7 +212,7 @@ class _Look:
         header, torch = self.safe.get(path), self.torches.get(path)
         parts: Mapping[str, Placed] = {}
         if torch is not None:
-            torch, parts = cut(torch, placed)
+            torch, parts = cut(torch, placed, self.packed.get(path, ()))
         elif header is not None:
             parts = parts_of_header(header, placed)
         pair = set(self.tied.get(path.parent, ()))

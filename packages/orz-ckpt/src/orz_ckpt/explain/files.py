@@ -23,7 +23,7 @@ FILES: Final = {
     ),
     "not_judged": (
         "A path is missing, a file breaks its format, a store does not answer: the message says what.",
-        "Do what the finding says; the exit code is that of the error: 1, 2, 3 or 4.",
+        "Do what the finding says; the exit code is that of the error: 1, 2, 3 or 4. Other paths are judged as ever.",
     ),
     "weights_not_read": (
         "Tensors are sparse, quantised, or of a type of which several numbers share a byte.",

@@ -41,6 +41,10 @@ NODES: Final = {
     "pieces_incomplete": ("A node that holds the rest was not asked, or its disk is lost.", "Ask every node."),
     "piece_in_ray_session": ("A relative path in a runtime environment of Ray.", "Copy the weights away now."),
     "saves_mixed": ("Two attempts saved the same step.", "Collect one of them."),
+    "same_name": (
+        "Folders of Ray's processes and home directories are looked at, too; another run has the same name there.",
+        "Nothing; or name that folder.",
+    ),
     "collect_conflict": ("Nodes hold different files under one name.", "See which one is of the save."),
     "collect_differs": ("The network or a disk changed bytes, or a source changed meanwhile.", "Collect again."),
     "collect_left": ("Files lie beside the save that it does not name.", "Nothing."),

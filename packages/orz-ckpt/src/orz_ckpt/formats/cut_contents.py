@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from orz_ckpt.formats.safetensors import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from orz_ckpt.formats.safetensors import Header
-    from orz_ckpt.formats.torch_contents import TorchContents
-    from orz_ckpt.tensors.source import Piece, Source, SourceTensor
+    from orz_ckpt.formats.torch_contents import TorchContents, View
+    from orz_ckpt.tensors.source import Block, Packed, Piece, Source, SourceTensor
 
     Placed = tuple[SourceTensor, Piece]
     """A part of a tensor of a model, in a file."""
@@ -36,17 +36,30 @@ def pieces_by_file(source: Source) -> dict[Path, list[Placed]]:
     return found
 
 
-def cut(contents: TorchContents, placed: Sequence[Placed]) -> tuple[TorchContents, dict[str, Placed]]:
+def packed_by_file(source: Source) -> dict[Path, list[Packed]]:
+    """Return which blocks with padding lie in which file."""
+    found: dict[Path, list[Packed]] = {}
+    for packed in source.packed:
+        found.setdefault(packed.block.path, []).append(packed)
+    return found
+
+
+def cut(
+    contents: TorchContents, placed: Sequence[Placed], packed: Sequence[Packed] = ()
+) -> tuple[TorchContents, dict[str, Placed]]:
     """Cut the stretches of a torch file where tensors of the model begin and end.
 
     Args:
         contents: of the file.
         placed: what lies in it, in the order of its bytes.
+        packed: blocks in it with padding: the states of an optimizer, weights of which other shards are missing.
 
     Returns:
         The contents with a stretch for each part of a tensor, and which part each of these is. What lies between parts
-        in one stretch is padding, and is left out. Stretches without a part are as they were.
+        in one stretch is padding, and is left out. Stretches without a part are as they were, but for those that are
+        `packed`.
     """
+    by_place = {(entry.block.offset, entry.block.nbytes): entry for entry in packed}
     tensors: list[Tensor] = []
     views = {}
     parts: dict[str, Placed] = {}
@@ -54,7 +67,8 @@ def cut(contents: TorchContents, placed: Sequence[Placed]) -> tuple[TorchContent
     for stretch in contents.tensors:
         inside = placed[bisect_left(begins, stretch.offset) : bisect_left(begins, stretch.end)]
         whole = [entry for entry in inside if entry[1].block.contiguous]
-        if not inside:
+        known = by_place.get((stretch.offset, stretch.nbytes))
+        if not inside and known is None:
             tensors.append(stretch)
             views[stretch.name] = contents.views[stretch.name]
         elif len(whole) < len(inside):  # transposed: its numbers lie side by side all the same
@@ -62,14 +76,16 @@ def cut(contents: TorchContents, placed: Sequence[Placed]) -> tuple[TorchContent
             views[stretch.name] = ((inside[0][0].name, inside[0][1].block),)
             parts[stretch.name] = inside[0]
         else:
-            for part in _apart(whole):
-                block, name = part[1].block, str(part[1].block.offset)
-                shape = (block.numel,)
-                tensors.append(
-                    Tensor(name=name, dtype=block.dtype, shape=shape, offset=block.offset, nbytes=block.nbytes)
-                )
-                views[name] = ((part[0].name, block),)
-                parts[name] = part
+            mine = {str(part[1].block.offset): part for part in _apart(whole)}
+            named_parts = [(part[0].name, part[1].block) for part in mine.values()]
+            others = [] if known is None else _unpacked(contents.views[stretch.name][0][0], known)
+            # Where shards of others are missing, what is here of their tensors is no part of one that is whole.
+            named_parts += [view for view in others if str(view[1].offset) not in mine]
+            for view in sorted(named_parts, key=lambda view: view[1].offset):
+                tensor = _stretch(view[1])
+                tensors.append(tensor)
+                views[tensor.name] = (view,)
+            parts |= mine
     used = {part[1].block for part in placed}
     named = {name: block for name, block in contents.named.items() if block not in used}
     named |= {tensor.name: piece.block for tensor, piece in placed}
@@ -97,6 +113,20 @@ def _unravel(element: int, shape: Sequence[int]) -> list[int]:
         element, rest = divmod(element, size)
         index.append(rest)
     return index[::-1]
+
+
+def _unpacked(place: str, packed: Packed) -> Iterator[View]:
+    """Yield what lies in a block with padding, by its place in the file and the tensor that it belongs to."""
+    for name, begin, end in packed.held:
+        if begin < end:
+            yield f"{place} of {name}", packed.block.flat(begin, end)
+
+
+def _stretch(block: Block) -> Tensor:
+    """Return a contiguous block as a stretch of numbers."""
+    return Tensor(
+        name=str(block.offset), dtype=block.dtype, shape=(block.numel,), offset=block.offset, nbytes=block.nbytes
+    )
 
 
 def _apart(placed: Sequence[Placed]) -> list[Placed]:

@@ -18,6 +18,7 @@ from orz_ckpt.memory import memory_for
 from orz_ckpt.quoting import brief
 from orz_ckpt.strict_json import MAX_INTEGER, FieldError, JsonError, as_object, parse, sizes_field, text_field
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
+from orz_ckpt.tensors.source import MAX_DIMENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,6 +132,8 @@ def _tensor(name: str, value: object, data_offset: int) -> Tensor:
     if len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004  a begin and an end
         raise FieldError(f"{label}.data_offsets: expected [begin, end], got {brief(list(offsets))}")
     begin, end = offsets
+    if len(shape) > MAX_DIMENSIONS:
+        raise FieldError(f"{label}.shape: {len(shape):,} dimensions; {MAX_DIMENSIONS} are allowed")
     bits = math.prod(shape) * DTYPE_BITS[dtype]
     if bits > MAX_INTEGER:
         raise FieldError(f"{label}.shape: {brief(list(shape))} is larger than any file")

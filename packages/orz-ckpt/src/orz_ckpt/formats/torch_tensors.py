@@ -16,7 +16,7 @@ from orz_ckpt.formats.inert import BadPickleError, Global, Inert, shown
 from orz_ckpt.quoting import brief
 from orz_ckpt.strict_json import MAX_INTEGER, is_size
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
-from orz_ckpt.tensors.source import Block
+from orz_ckpt.tensors.source import MAX_DIMENSIONS, Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +73,6 @@ _UNSUPPORTED: Final = {
     "torch._utils._rebuild_xla_tensor": "a tensor of a device without storages",
     "torch.nested._internal.nested_tensor._rebuild_njt": "a nested tensor",
 }
-_MAX_DIMENSIONS: Final = 64
-"""torch's own."""
 _WIDE_BYTES: Final = 64 * 1024 * 1024
 _WIDE_FACTOR: Final = 64
 
@@ -212,7 +210,7 @@ def _refusal(kind: str) -> Call:
 
 
 def _sizes(value: object) -> tuple[int, ...]:
-    if not isinstance(value, tuple) or len(value) > _MAX_DIMENSIONS or not all(is_size(item) for item in value):
+    if not isinstance(value, tuple) or len(value) > MAX_DIMENSIONS or not all(is_size(item) for item in value):
         raise BadPickleError(f"a size or a stride of {shown(value)}")
     if math.prod(value) > MAX_INTEGER:
         raise BadPickleError(f"a size or a stride of {brief(value)}, larger than any file")

@@ -13,10 +13,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,7 +27,7 @@ from orz_ckpt.node import files
 from orz_ckpt.node.identity import identify
 from orz_ckpt.node.nonces import look
 from orz_ckpt.node.probe import clean, probe
-from orz_ckpt.node.roots import find_roots, find_run
+from orz_ckpt.node.roots import Root, find_roots, find_run
 from orz_ckpt.node.scan import BUDGET_S, Scan, scan
 from orz_ckpt.records import node_records
 from orz_cli.errors import OrzError
@@ -87,22 +88,21 @@ def locate(
     """
     begin = time.monotonic()
     roots = find_roots(driver_cwd=driver_cwd)
-    # Below the root of all lies everything: it is a place for a name, and none to search.
-    likely = [root for root in roots if root.path != "/"]
-    places = likely if everywhere else [place for run in runs for place in find_run(run, roots)]
-    found: list[Scan] = []
-    done: list[Path] = []
-    for place in dict.fromkeys(place.path for place in places):
-        path = Path(place)
-        if any(path.is_relative_to(earlier) for earlier in done):
-            continue
-        done.append(path)
-        base = "" if everywhere else place
-        found.append(scan(path, base=base, deadline=begin + budget_s))
+    search = _Search(deadline=begin + budget_s)
+    if everywhere:
+        # Below the root of all lies everything: it is a place for a name, and none to search.
+        search.look([root for root in roots if root.path != "/"], whole_runs=False)
+    for run in () if everywhere else runs:
+        places = find_run(run, roots)
+        own = [place for place in places if Path(run).is_absolute() and place.path == os.path.realpath(run)]
+        search.look(own)
+        if not search.has_weights(own):  # where the path itself holds some, other folders of its name are other runs
+            search.look([place for place in places if place not in own], by_name=Path(run).is_absolute())
+    found = search.found
     pieces = {piece.path: piece for result in found for piece in result.pieces}
     return {
         "roots": [asdict(root) for root in roots],
-        "places": [asdict(place) for place in places],
+        "places": [asdict(place) for place in search.places],
         "pieces": [asdict(piece) for piece in pieces.values()],
         "folders": sum(result.folders for result in found),
         "files": sum(result.files for result in found),
@@ -110,6 +110,37 @@ def locate(
         "left_out": [what for result in found for what in result.left_out],
         "seconds": time.monotonic() - begin,
     }
+
+
+@dataclass(slots=True)
+class _Search:
+    """One search, of several places."""
+
+    deadline: float
+    """On `time.monotonic`."""
+    places: list[Root] = field(default_factory=list)
+    found: list[Scan] = field(default_factory=list)
+
+    def look(self, places: Sequence[Root], *, whole_runs: bool = True, by_name: bool = False) -> None:
+        """Look below places, but below those that lie in one that was looked at.
+
+        Args:
+            places: where to look.
+            whole_runs: whether each of them is a run's folder.
+            by_name: see `LocatedPiece.by_name`.
+        """
+        self.places += places
+        for place in places:
+            if any(Path(place.path).is_relative_to(earlier.root) for earlier in self.found):
+                continue
+            result = scan(Path(place.path), base=place.path if whole_runs else "", deadline=self.deadline)
+            result.pieces = [replace(piece, by_name=by_name) for piece in result.pieces]
+            self.found.append(result)
+
+    def has_weights(self, places: Sequence[Root]) -> bool:
+        """Return whether there are weights in or below any of these places, as far as was looked."""
+        pieces = [piece for result in self.found for piece in result.pieces if piece.weights]
+        return any(Path(piece.path).is_relative_to(place.path) for piece in pieces for place in places)
 
 
 def records(folder: str) -> dict[str, Any]:

@@ -42,11 +42,18 @@ class LocatedPiece:
     """Of the folder: with path, time and files the same, two nodes look at one folder."""
     note: str = ""
     """What else is wrong with it."""
+    by_name: bool = False
+    """Whether the run was asked for by another path, and this one has only its last names."""
 
     @property
     def bytes(self) -> int:
         """Of its files together."""
         return sum(self.files.values())
+
+    @property
+    def weights(self) -> bool:
+        """Whether it holds some: a step folder may hold records alone."""
+        return any(self.kind != STEP or is_weights(name) for name in self.files)
 
     @property
     def rel(self) -> str:

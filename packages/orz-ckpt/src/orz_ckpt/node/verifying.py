@@ -19,6 +19,7 @@ from orz_ckpt.findings import CkptFinding, Level, finding
 from orz_ckpt.manifest import FileEntry
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.report.words import count
+from orz_ckpt.tensors.source import Source
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
@@ -60,7 +61,8 @@ def _entries(stated: Mapping[str, Sequence[Any]]) -> dict[str, FileEntry]:
 
 def _whole(path: Path, how: How, *, require_manifest: bool) -> dict[str, Any]:
     report = verify(path, level=how.level, require_manifest=require_manifest, inert=how.inert, sample=how.sample)
-    return _answer(path, report.findings, report.files, report.bytes, report.tensors, how)
+    source = weights_in(path, inert=how.inert).source
+    return _answer(source, report.findings, report.files, report.bytes, report.tensors)
 
 
 def _apart(path: Path, entries: Mapping[str, FileEntry], how: How) -> dict[str, Any]:
@@ -76,30 +78,31 @@ def _apart(path: Path, entries: Mapping[str, FileEntry], how: How) -> dict[str, 
         else:
             files[path / name] = size
     known = {path / name: entry for name, entry in entries.items() if path / name in files}
-    looked = examine(path, files, [], how, known)
+    source = weights_in(path, inert=how.inert).source
+    looked = examine(path, files, [], how, known, shards_of=source)
     unread = [file for file in files if file.suffix == DCP_SUFFIX and file not in known]
     if unread:
         message = f"{count(len(unread), 'file')} can be read only together with `.metadata`: {unread[0].name}"
         findings.append(finding("weights_not_read", message, remedy=_TOGETHER, path=path))
-    findings += [_maybe_padding(entry) for entry in looked.findings]
-    return _answer(path, findings, len(files), sum(files.values()), looked.tensors, how)
+    laid_out = {str(packed.block.path) for packed in source.packed} if source else set()
+    findings += [entry if entry.path in laid_out else _maybe_padding(entry) for entry in looked.findings]
+    return _answer(source, findings, len(files), sum(files.values()), looked.tensors)
 
 
 def _maybe_padding(entry: CkptFinding) -> CkptFinding:
-    """Leave open what a NaN in a partition of ZeRO is: a weight, or padding between weights, which nobody wrote.
+    """Leave open what a NaN in a partition of ZeRO is of which nothing here says whose elements it holds.
 
-    Which bytes are whose is told by the shards of all ranks together.
+    It is a weight, or padding, which nobody wrote. ZeRO-1 and ZeRO-2 leave the shapes to the node of rank 0.
     """
     if entry.code != "not_finite" or not entry.path.endswith(_PARTITION_SUFFIX):
         return entry
-    message = f"{entry.message}; or it is padding between weights, which nobody wrote"
+    message = f"{entry.message}; or it is padding, which nobody wrote: no file here says whose elements these are"
     return replace(entry, message=message, remedy=_TOGETHER, status=Status.INCONCLUSIVE)
 
 
 def _answer(
-    path: Path, findings: Sequence[CkptFinding], files: int, nbytes: int, tensors: int, how: How
+    source: Source | None, findings: Sequence[CkptFinding], files: int, nbytes: int, tensors: int
 ) -> dict[str, Any]:
-    source = weights_in(path, inert=how.inert).source
     return {
         "findings": [{**asdict(entry), "severity": entry.severity.value} for entry in findings],
         "files": files,

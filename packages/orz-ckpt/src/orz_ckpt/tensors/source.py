@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.findings import CkptFinding
+
+
+MAX_DIMENSIONS: Final = 64
+"""torch's own. The product of a shape is a number as long as the shape, and takes time by the square of that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +126,20 @@ class LowRank:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """A flat block that several tensors share, or what an optimizer keeps of them. Example: a partition of ZeRO.
+
+    It says whose numbers a shard holds where the other shards of those tensors are missing, too.
+    """
+
+    block: Block
+    """One dimension."""
+    held: tuple[tuple[str, int, int], ...]
+    """Name of a tensor, its first element in the block, and the one behind its last; in the order of the elements.
+    What lies between them is padding, which nobody wrote."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """A checkpoint of any format: its tensors, and what it says of itself."""
 
@@ -145,6 +163,8 @@ class Source:
     """What else is worth showing: ZeRO stage, partition counts, mesh, rank of an adapter."""
     frozen: tuple[str, ...] = ()
     """Names of tensors that were not trained, where it says so."""
+    packed: tuple[Packed, ...] = ()
+    """Blocks of its files with padding, where it is known which of their elements that is."""
     findings: tuple[CkptFinding, ...] = ()
     """What is wrong with it. With an error among them, `tensors` is what could be made of the rest."""
 

@@ -15,7 +15,7 @@ from typing import Final
 from orz_monitor.bundle.redaction import Redactor
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.formats.document import Checked, as_json
-from orz_monitor.judging import Judge
+from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 
 TAIL_BYTES: Final = 512 << 10

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from orz_monitor.dialects import Dialect
     from orz_monitor.formats.document import Checked
-    from orz_monitor.judging import Judge
+    from orz_monitor.judge import Judge
 
 
 class FailOn(StrEnum):
@@ -54,7 +54,7 @@ def check(
     if as_json and output not in {Format.TEXT, Format.JSON}:
         raise UsageError(f"--json and --format {output} exclude each other", remedy="give one of them")
     from orz_monitor.formats.document import overall
-    from orz_monitor.judging import Judge
+    from orz_monitor.judge import Judge
 
     severity = Severity(fail_on.value)
     judge = Judge.of(preset=preset, config=config, baseline=baseline, envelope=envelope, users=rule or ())

@@ -15,6 +15,6 @@ def explain(
     ],
 ) -> None:
     """Explain metrics and rules: meaning, unit, how values are reduced, and what looks at them."""
-    from orz_monitor.explaining import explained
+    from orz_monitor.glossary import explained
 
     typer.echo("\n\n".join(explained(name) for name in names))

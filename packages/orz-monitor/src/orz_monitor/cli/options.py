@@ -68,7 +68,7 @@ def judge_of(
 
     @cache
     def judge() -> Callable[[Run, Path], Verdict]:
-        from orz_monitor.judging import Judge
+        from orz_monitor.judge import Judge
 
         return Judge.of(preset=preset, config=config, users=users)
 

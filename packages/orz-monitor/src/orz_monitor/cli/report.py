@@ -35,7 +35,7 @@ def report(
     The page is one file and needs no network. Its path goes to stdout. Several runs have a page each, in the folder
     that --output names.
     """
-    from orz_monitor.judging import Judge
+    from orz_monitor.judge import Judge
     from orz_monitor.report.writing import targets_of, write_report
 
     judge = Judge.of(preset=preset, config=config, users=rule or ())

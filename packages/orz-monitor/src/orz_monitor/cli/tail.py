@@ -3,6 +3,8 @@
 # ruff: noqa: PLC0415  commands import what they need, so that `orz --help` loads no numpy
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,10 +46,8 @@ def tail(
     Waits for a file that is not there yet. Ends when the run ends, with exit code 0, or 1 where it failed; `q` leaves
     before that. What the findings mean for a build is what `orz monitor check` says.
     """
-    if once and (plain or stay):
-        raise UsageError(
-            f"--once and {'--plain' if plain else '--stay'} exclude each other", remedy="give one of them, or neither"
-        )
+    if once and stay:
+        raise UsageError("--once and --stay exclude each other", remedy="give one of them, or neither")
     from rich.console import Console
 
     from orz_monitor.tail.source import Source
@@ -57,11 +57,13 @@ def tail(
     run: Run | None
     with Source(path) as source:
         if once:
-            run = _snapshot(source, path, console, judge)
+            run = _snapshot(source, path, None if plain else console, judge)
         elif plain or not console.is_terminal or console.is_dumb_terminal:
+            from orz_monitor.tail.listener import is_heard
             from orz_monitor.tail.plain import PlainLines
 
-            run, _ = PlainLines(source, typer.echo, stay=stay, judge_run=judge).follow()
+            heard = partial(is_heard, sys.stdout)
+            run, _ = PlainLines(source, typer.echo, is_heard=heard, stay=stay, judge_run=judge).follow()
         else:
             from orz_monitor.tail.screen import Screen
 
@@ -70,8 +72,14 @@ def tail(
     raise typer.Exit(ExitCode.FAILED if failed else ExitCode.OK)
 
 
-def _snapshot(source: Source, path: Path, console: Console, judge: Callable[[Run], Verdict]) -> Run:
+def _snapshot(source: Source, path: Path, console: Console | None, judge: Callable[[Run], Verdict]) -> Run:
     """Read all there is, print one picture, and return the run.
+
+    Args:
+        source: what is shown; the log's last lines come from it.
+        path: where it is.
+        console: what the picture is drawn on; None for plain lines.
+        judge: judges the run.
 
     Raises:
         UnreadableRunError: there is nothing to read, or no metric in it.
@@ -80,11 +88,18 @@ def _snapshot(source: Source, path: Path, console: Console, judge: Callable[[Run
 
     from orz_monitor.loading import load_run
     from orz_monitor.tail.places import newest_run
-    from orz_monitor.tail.view import View
 
     newest = newest_run(path) if path.is_dir() else None
     run = load_run(newest if newest is not None and newest.is_dir() else path)  # logs of a folder are read together
-    source.poll(budget_s=0)
-    title = (run.folder or run.path).resolve().name
-    console.print(View(title=title, now=time.time(), run=run, verdict=judge(run), lines=source.lines))
+    if console is None:
+        from orz_monitor.tail.plain import snapshot_lines
+
+        for line in snapshot_lines(run, judge(run), time.time()):
+            typer.echo(line)
+        return run
+    from orz_monitor.tail.view import View
+
+    if path.exists():  # and is neither a URL nor standard input
+        source.poll(budget_s=0)
+    console.print(View(title=run.name, now=time.time(), run=run, verdict=judge(run), lines=source.lines))
     return run

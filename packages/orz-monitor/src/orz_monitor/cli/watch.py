@@ -45,10 +45,10 @@ def watch(
     import time
 
     from orz_cli.exits import ExitCode
-    from orz_monitor.judging import Judge
-    from orz_monitor.watch.following import Watch
+    from orz_monitor.judge import Judge
     from orz_monitor.watch.memory import Memory, default_file
     from orz_monitor.watch.notify import notifier
+    from orz_monitor.watch.watch import Watch
 
     judge = Judge.of(preset=preset, config=config, users=rule or ())
     tell = notifier(notify)

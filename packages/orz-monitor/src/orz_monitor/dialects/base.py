@@ -59,14 +59,15 @@ class Dialect:
     Attributes:
         name: short name, which `Run.framework` carries.
         title: the trainer's name as its authors write it.
-        gates: `read` gets the lines that hold one of these. Three at most, long and rare: each of them is
-            searched in every byte of a log. Colours must not cut them.
+        gates: `read` gets the lines that hold one of these. As few as its lines can be told by, long and rare: each
+            of them is one more search of every byte, at least of a log's first ones. Colours must not cut them.
         meanings: raw key to meaning; override `meaning` where keys have parts.
         missing: canonical name to how to have this trainer log it, one sentence.
         is_trainer: whether its lines are a training run's; engines and crashes are not.
         always: whether its gates are searched in every byte; those of others are searched now and then only, once
             the log was seen to be somebody else's.
         bulk: `scan` gets every batch of lines that holds this; for what makes up most of a log.
+        has_whole_steps: whether it prints a step at once, in one line, and not piece by piece.
         more_open: set by `read` to be given the lines that follow, whatever they hold, through `more`.
     """
 
@@ -78,6 +79,7 @@ class Dialect:
     is_trainer: ClassVar[bool] = True
     always: ClassVar[bool] = False
     bulk: ClassVar[bytes] = b""
+    has_whole_steps: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.more_open = False

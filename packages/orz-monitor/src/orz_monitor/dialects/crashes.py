@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.dialects.base import Dialect
 from orz_monitor.log import Entry, Event, Log
-from orz_monitor.transport.ansi import shown_safely
+from orz_monitor.printable import one_line
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import Origin
 
@@ -130,7 +130,7 @@ class Crashes(Dialect):
                 understood = True
             elif b"% full" in body and (match := _NEARLY_FULL.search(body)):
                 found = {
-                    "path": shown_safely(match["path"].decode("utf-8", "replace")),
+                    "path": one_line(match["path"].decode("utf-8", "replace"), 500),
                     "share": int(match["share"]) / 100,
                     "free_bytes": int(match["free"]),
                 }
@@ -186,7 +186,7 @@ class Crashes(Dialect):
             origin=segment.origin,
             data={
                 "kind": kind,
-                "message": shown_safely(segment.text.strip()),
+                "message": one_line(segment.text.strip(), 500),
                 "count": self._counts[kind],
                 **({"rank": segment.origin.rank} if segment.origin.rank is not None else {}),
                 **(data or {}),

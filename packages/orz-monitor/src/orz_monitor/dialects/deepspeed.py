@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.log import Entry, Log, Row
-from orz_monitor.transport.ansi import shown_safely
+from orz_monitor.printable import one_line
 from orz_monitor.transport.lines import Segment
 
 _AXIS: Final = "optimizer"
@@ -65,7 +65,7 @@ class DeepSpeed(Dialect):
                 data={
                     "kind": "memory_pressure",
                     "count": int(match["count"]),
-                    "message": shown_safely(segment.text.strip()),
+                    "message": one_line(segment.text.strip(), 500),
                 },
             )
             return True

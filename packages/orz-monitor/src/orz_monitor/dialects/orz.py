@@ -62,8 +62,10 @@ class Orz(Dialect):
         "actor_lr": Meaning("policy/lr"),
         "bar/act_lr": Meaning("policy/lr", rank=1),
         "clip_ratio": Meaning("policy/clip_frac"),
+        "ppo_clip_count": Meaning("policy/clip_frac", rank=1),  # what TensorBoard files call it: a share, no count
         "entropy": Meaning("policy/entropy"),
-        "bar/ent": Meaning("policy/entropy", rank=1),
+        "policy_entropy": Meaning("policy/entropy", rank=1),  # in TensorBoard files
+        "bar/ent": Meaning("policy/entropy", rank=2),
         "kl": Meaning("policy/kl_ref", estimator="k3"),
         "avg_kl": Meaning("policy/kl_ref", estimator="k3", rank=1),
         "bar/kl": Meaning("policy/kl_ref", estimator="k3", rank=2),
@@ -81,6 +83,8 @@ class Orz(Dialect):
         "bar/tlen": Meaning("rollout/total_tokens_mean", rank=1),
         "avg_non_stop_count": Meaning("rollout/truncated_frac"),
         "avg_repeat_score": Meaning("rollout/repetition"),
+        # `critic_loss` of TensorBoard files is divided by the micro-batches of an update, as `bar/critic_loss` is; how
+        # many they were stands on the bars alone, so that it can't be undone there.
         "bar/critic_loss": Meaning("critic/loss"),
         "bar/values": Meaning("critic/value_mean"),
         "bar/vals": Meaning("critic/value_mean", rank=1),

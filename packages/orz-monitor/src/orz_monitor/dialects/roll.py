@@ -22,6 +22,7 @@ class Roll(Dialect):
 
     name = "roll"
     title = "ROLL"
+    has_whole_steps = True
     gates = (b'"actor/', b"pipeline ")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "actor/pg_loss": Meaning("policy/loss"),

@@ -28,6 +28,7 @@ class Trl(Dialect):
 
     name = "trl"
     title = "TRL"
+    has_whole_steps = True
     gates: ClassVar[tuple[bytes, ...]] = (
         b"learning_rate': ",
         b"{'train_runtime': ",

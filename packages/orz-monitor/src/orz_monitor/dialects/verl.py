@@ -39,6 +39,7 @@ class Verl(Dialect):
 
     name = "verl"
     title = "verl"
+    has_whole_steps = True
     bulk = b"step:"
     gates = (b"step:", b"validation metrics", b"global step to ", b"grad_norm is not finite", b"Training Progress:")
     meanings: ClassVar[Mapping[str, Meaning]] = {

@@ -9,7 +9,7 @@ from typing import Final
 
 from orz_cli.errors import UsageError
 from orz_monitor.dialects import Dialect
-from orz_monitor.judging import Judge
+from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 from orz_monitor.report.content import Content, gather
 from orz_monitor.report.data import as_data

@@ -69,14 +69,14 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             code="stall",
             severity=Severity.ERROR if grave else Severity.WARN,
             title="The log ends unfinished" if past else "The run has stopped",
-            message=f"{message}; its steps took up to {duration(step_s)}.",
+            message=f"{message}; its steps took up to {duration(step_s)}." if step_s else f"{message}.",
             evidence=(
                 Evidence(
                     metric="seconds without a record",
                     observed=silence,
                     observed_is="now",
-                    baseline=step_s,
-                    baseline_is="95th percentile of the step time",
+                    baseline=step_s or None,
+                    baseline_is="95th percentile of the step time" if step_s else "",
                 ),
             ),
             causes=_CAUSES,

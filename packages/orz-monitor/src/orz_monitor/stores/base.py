@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -53,7 +53,7 @@ class Store:
         config: the run's configuration, where the store holds it.
         console: what the run printed, line by line, where the store holds it.
         exit_code: how the run ended; None where it has not, or the store does not say.
-        unread: columns of which no cell is a number.
+        unread: keys of which no value is a number.
     """
 
     kind: str
@@ -91,6 +91,7 @@ class Points:
         self.file = file
         self._points: dict[str, list[tuple[int, float, float]]] = {}
         self._restarts: set[int] = set()
+        self._unread: set[str] = set()
         self.left_out = 0
 
     def __bool__(self) -> bool:
@@ -109,6 +110,17 @@ class Points:
     def columns(self) -> tuple[Column, ...]:
         """Return a column for each key; a step that goes back undoes what was there from it on."""
         return tuple(self._column(key, points) for key, points in sorted(self._points.items()))
+
+    def add_unread(self, keys: Iterable[str]) -> None:
+        """Take keys of values that are no numbers; those beyond `MOST_KEYS` are forgotten."""
+        for key in keys:
+            if len(self._unread) < MOST_KEYS:
+                self._unread.add(key)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The keys of which no value was a number."""
+        return tuple(sorted(self._unread - self._points.keys()))
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -55,7 +55,6 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
     header = next(rows, (1, []))[1]
     keys, run = _keys(path, header, wanted)
     points, unnumbered, count = Points(path), 0, 0
-    unread: set[str] = set()
     for line, cells in rows:
         if len(cells) != len(header):
             _tell(problems, path, line, f"{len(cells)} cells where the header has {len(header)}")
@@ -69,7 +68,7 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
             if name in numbers and name not in beside:
                 points.add(key, step[1] if step else count, numbers[name], time[1] if time else float("nan"))
             elif row[name].strip() and name not in beside:
-                unread.add(key)
+                points.add_unread([key])
         count += 1
     if not points:
         raise UnreadableRunError(f"{path}: no column of numbers in {count} rows", remedy="give a table of metrics")
@@ -77,15 +76,14 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
         wanted_keys = ", ".join(STEP_KEYS[:3])
         message = f"{unnumbered} have no whole number under {wanted_keys} or the like, and are counted instead"
         problems.append(Problem(file=path, place="rows", message=message))
-    columns = points.columns()
     return Store(
         kind="csv",
         path=path,
         name=run or path.stem,
-        columns=columns,
+        columns=points.columns(),
         problems=(*problems, *points.problems),
-        unread=tuple(sorted(unread - {column.key for column in columns})),
         restarts=points.restarts,
+        unread=points.unread,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.stores.base import MOST_PROBLEMS, Points, Problem, Store
-from orz_monitor.stores.rows import flat_numbers, parsed, step_of, time_of
+from orz_monitor.stores.rows import flat_numbers, flat_values, parsed, step_of, time_of
 
 TRAINER_STATE: Final = "trainer_state.json"
 """The file of a transformers checkpoint that holds all rows so far."""
@@ -51,12 +51,14 @@ def read_file(path: Path) -> Store:
             continue
         data = row.get("data")
         inner = data if isinstance(data, dict) and "step" in row else row  # verl: {"step": 1, "data": {...}}
-        numbers = flat_numbers(inner)
+        numbers, others = flat_values(inner)
         outer = {**inner, **{key: value for key, value in row.items() if key != "data"}}
         step = step_of(outer, flat_numbers(outer))
         time = time_of(row, flat_numbers(row))
         unnumbered += step is None
-        for key in numbers.keys() - _bookkeeping(outer, numbers):
+        beside = _bookkeeping(outer, numbers)
+        points.add_unread(others - beside)
+        for key in numbers.keys() - beside:
             points.add(key, step[1] if step else count, numbers[key], time[1] if time else float("nan"))
         count += 1
     if not points:
@@ -71,6 +73,7 @@ def read_file(path: Path) -> Store:
         columns=points.columns(),
         problems=(*problems, *points.problems),
         restarts=points.restarts,
+        unread=points.unread,
     )
 
 

@@ -45,11 +45,12 @@ def read_folder(folder: Path, wanted: str | None = None) -> Store:
     runs = run_folders(folder)
     run = runs[choose(folder, list(runs), wanted, kind="MLflow")]
     problems: list[Problem] = []
-    columns, restarts = list[Column](), set[int]()
+    columns, restarts, unread = list[Column](), set[int](), list[str]()
     for file in sorted(path for path in (run / "metrics").rglob("*") if path.is_file()):
         points = Points(file)
         _read_metric(file, file.relative_to(run / "metrics").as_posix(), points, problems)
         columns += points.columns()
+        unread += points.unread
         restarts |= set(points.restarts)
     return Store(
         kind="mlflow",
@@ -59,6 +60,7 @@ def read_folder(folder: Path, wanted: str | None = None) -> Store:
         problems=tuple(problems[:MOST_PROBLEMS]),
         restarts=tuple(sorted(restarts)),
         config=_params(run / "params"),
+        unread=tuple(unread),
     )
 
 
@@ -77,6 +79,7 @@ def read_database(path: Path, wanted: str | None = None) -> Store:
         points, problems = Points(path), list[Problem]()
         for key, value, milliseconds, step, is_nan in database.execute(_QUERY, (run,)):
             if not isinstance(step, int) or not isinstance(value, int | float):
+                points.add_unread([str(key)])
                 if len(problems) < MOST_PROBLEMS:
                     problems.append(Problem(file=path, place=f"a value of {key}", message="not a number with a step"))
                 continue
@@ -91,6 +94,7 @@ def read_database(path: Path, wanted: str | None = None) -> Store:
             problems=(*problems, *points.problems),
             restarts=points.restarts,
             config=_params_of(database, run),
+            unread=points.unread,
         )
 
 
@@ -108,6 +112,7 @@ def _read_metric(file: Path, key: str, points: Points, problems: list[Problem]) 
             step = values[2] if len(values) > _PARTS[0] else float(number - 1)
             whole = raw.endswith(b"\n") and len(words) in _PARTS and None not in values
             if not whole or step is None or not abs(step) < _LARGEST_STEP:
+                points.add_unread([key])
                 if len(problems) < MOST_PROBLEMS:
                     torn = "cut off while it was written" if not raw.endswith(b"\n") else "not 'time value step'"
                     problems.append(Problem(file=file, place=f"line {number}", message=torn))

@@ -37,6 +37,14 @@ def open_store(path: Path) -> Store | None:
         ) from error
 
 
+def is_store(path: Path) -> bool:
+    """Tell whether a file or folder is a store of another tool; what can't be read is none."""
+    try:
+        return (_folder_reader(path) if path.is_dir() else _file_reader(path)) is not None
+    except (OSError, UnreadableRunError):
+        return False
+
+
 def _named(path: Path) -> tuple[Path, str | None]:
     """Split `PATH#RUN`; a file whose own name has a `#` is that file."""
     if _RUN_MARK not in str(path) or path.exists():

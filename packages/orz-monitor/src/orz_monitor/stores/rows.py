@@ -58,9 +58,18 @@ def number(value: object) -> float | None:
 
 def flat_numbers(row: Mapping[str, object]) -> dict[str, float]:
     """Return the numbers of a row; those of nested objects with their keys joined by slashes."""
+    return flat_values(row)[0]
+
+
+def flat_values(row: Mapping[str, object]) -> tuple[dict[str, float], set[str]]:
+    """Return the numbers of a row as `flat_numbers`, and the keys of all that is no number: text, lists, truth values.
+
+    What is null or empty is neither.
+    """
     numbers: dict[str, float] = {}
-    _flatten(row, "", numbers, 0)
-    return numbers
+    others: set[str] = set()
+    _flatten(row, "", numbers, others, 0)
+    return numbers, others
 
 
 def step_of(row: Mapping[str, object], numbers: Mapping[str, float]) -> tuple[str, int] | None:
@@ -100,17 +109,18 @@ def quoted_number(text: str) -> float | None:
         return printed_number(text.strip().encode("utf-8", "replace"))
 
 
-def _flatten(value: Mapping[str, object], before: str, numbers: dict[str, float], depth: int) -> None:
-    """Add the numbers of an object, and of the objects in it."""
+def _flatten(value: Mapping[str, object], before: str, numbers: dict[str, float], others: set[str], depth: int) -> None:
+    """Add the values of an object, and of the objects in it."""
     for key, item in value.items():
-        if len(numbers) >= _MOST_KEYS:
+        if len(numbers) + len(others) >= _MOST_KEYS:
             return
-        if isinstance(item, dict):
-            if depth < _DEEPEST:
-                _flatten(item, f"{before}{key}/", numbers, depth + 1)
-        else:
-            found = number(item)
-            if found is None and isinstance(item, str):
-                found = quoted_number(item)
-            if found is not None:
-                numbers[f"{before}{key}"] = found
+        if isinstance(item, dict) and depth < _DEEPEST:
+            _flatten(item, f"{before}{key}/", numbers, others, depth + 1)
+            continue
+        found = number(item)
+        if found is None and isinstance(item, str):
+            found = quoted_number(item)
+        if found is not None:
+            numbers[f"{before}{key}"] = found
+        elif item or item is False:
+            others.add(f"{before}{key}")

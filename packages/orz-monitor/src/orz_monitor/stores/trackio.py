@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orz_monitor.stores.base import MOST_PROBLEMS, Points, Problem, Store, choose
 from orz_monitor.stores.database import opened, tables
-from orz_monitor.stores.rows import flat_numbers, parsed, time_of
+from orz_monitor.stores.rows import flat_numbers, flat_values, parsed, time_of
 
 NEEDS = frozenset({"run_name", "step", "metrics", "timestamp"})
 """Columns of its table `metrics`, in all its versions."""
@@ -41,7 +41,9 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
                     problems.append(Problem(file=path, place=f"row {row} of metrics", message=message))
                 continue
             time = time_of({"timestamp": timestamp}, flat_numbers({"timestamp": timestamp}))
-            for key, value in flat_numbers(values).items():
+            numbers, others = flat_values(values)
+            points.add_unread(others)
+            for key, value in numbers.items():
                 points.add(key, step, value, time[1] if time else float("nan"))
         return Store(
             kind="trackio",
@@ -51,6 +53,7 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
             problems=(*problems, *points.problems),
             restarts=points.restarts,
             config=_config(database, run),
+            unread=points.unread,
         )
 
 

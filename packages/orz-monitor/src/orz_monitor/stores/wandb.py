@@ -10,7 +10,7 @@ from typing import Final
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.stores.base import MOST_PROBLEMS, Points, Problem, Store, choose
 from orz_monitor.stores.protobuf import BYTES, VARINT, Field, WireError, fields, signed, text, varint
-from orz_monitor.stores.rows import flat_numbers, parsed
+from orz_monitor.stores.rows import flat_values, parsed
 from orz_monitor.stores.wandb_log import read_records
 
 _ENDING: Final = ".wandb"
@@ -68,6 +68,7 @@ def read_file(path: Path) -> Store:
         config=run.config,
         console=tuple("".join(run.console).splitlines()[-_MOST_CONSOLE_LINES:]),
         exit_code=run.exit_code,
+        unread=run.points.unread,
     )
 
 
@@ -115,7 +116,8 @@ class _Run:
     def _history(self, record: bytes, found: Field) -> None:
         """Take one row of the history; its step is in the row, or beside it."""
         items = dict(_items(record, found, 1))
-        numbers = flat_numbers(items)
+        numbers, others = flat_values(items)
+        self.points.add_unread(key for key in others if key.partition("/")[0] not in _BOOKKEEPING)
         step = numbers.get("_step")
         for part in _parts(record, found, 2):
             step = float(_integer(record, part) or 0)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.logfiles import log_files
-from orz_monitor.tail.follow import FollowedFile
-from orz_monitor.tail.logs import LogReader
+from orz_monitor.log_folder import log_files
+from orz_monitor.tail.followed_file import FollowedFile
+from orz_monitor.tail.log_reader import LogReader
 
 _LOOK_AGAIN_S: Final = 1.0
 """Logs that appear later are looked for this often."""

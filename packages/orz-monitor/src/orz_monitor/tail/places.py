@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.logfiles import log_files
+from orz_monitor.log_folder import log_files
 
 RECORDS_FILE: Final = "metrics.jsonl"
 CONSOLE_FILE: Final = "console.log"
 _LOG_SUFFIXES: Final = {".log", ".out", ".err", ".txt"}
+_LOOK_AGAIN_S: Final = 2.0
+"""Runs that begin later are looked for this often."""
 
 
 def newest_run(folder: Path) -> Path | None:
@@ -24,14 +27,41 @@ def newest_run(folder: Path) -> Path | None:
     """
     if (folder / RECORDS_FILE).exists():
         return folder
-    runs = _by_change(folder.glob(f"*/{RECORDS_FILE}"))
-    if runs is not None:
-        return runs.parent
+    records = _by_change(folder.glob(f"*/{RECORDS_FILE}"))
+    if records is not None:
+        return records.parent
     logs = [path for path in folder.glob("*") if path.suffix in _LOG_SUFFIXES and path.is_file()]
     if not logs:
         with suppress(UnreadableRunError):  # there is none yet
             logs = [path for path in log_files(folder) if path.name != CONSOLE_FILE]
     return _by_change(logs)
+
+
+class NewRuns:
+    """Looks for run folders that begin while another one in the same folder is followed.
+
+    Which of them changed last says nothing: several may go on at once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known = self._there()
+        self._look_at = time.monotonic() + _LOOK_AGAIN_S
+        self._newest: Path | None = None
+
+    def newest(self) -> Path | None:
+        """Return the run that began last since; None where none did."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_AGAIN_S
+            new = self._there() - self._known
+            self._known |= new
+            records = _by_change(new)
+            self._newest = records.parent if records is not None else self._newest
+        return self._newest
+
+    def _there(self) -> set[Path]:
+        """Return the records files that are there."""
+        return set(self._folder.glob(f"*/{RECORDS_FILE}"))
 
 
 def _by_change(paths: Iterable[Path]) -> Path | None:

@@ -5,41 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.tail.follow import FollowedFile
+from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
-from orz_monitor.tail.places import CONSOLE_FILE, RECORDS_FILE, is_of_run_folder, newest_run
+from orz_monitor.tail.places import CONSOLE_FILE, RECORDS_FILE, NewRuns, is_of_run_folder, newest_run
+from orz_monitor.tail.readers import Reader, make_reader, refuse_store, refuse_what_never_comes
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
     from orz_monitor.tail.companions import Companions
-    from orz_monitor.tail.logs import LogReader
 
 FIRST_BYTES: Final = 8 << 20
 """Of a large file the last ones are read first."""
 _CHUNK_BYTES: Final = 1 << 18
 _MOST_UNREAD: Final = 128
 """Pieces that wait for the reader, 32 MB; more is left in the file."""
-_START_BYTES: Final = 256
-_RECORD: Final = b'{"v":'
-_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 _OVER: Final = ("finished", "failed", "interrupted")
-
-
-class Reader(Protocol):
-    """Turns the bytes of a log into a run."""
-
-    def feed(self, data: bytes) -> None:
-        """Take more of the log."""
-        ...
-
-    def snapshot(self, others: Sequence[LogReader] = ()) -> Run:
-        """Return the run as far as it was read, with what logs of other processes say of it."""
-        ...
 
 
 class Source:
@@ -67,6 +51,8 @@ class Source:
         self._beginning_read = 0
         self._unread: deque[bytes] = deque()
         self._arrived: deque[bytes] = deque()
+        self._may_be_store = True
+        self._new_runs: NewRuns | None = None
         self._reading = threading.Lock()
         self.run: Run | None = None
         """The run as it was last reckoned; None where nothing was."""
@@ -100,7 +86,29 @@ class Source:
             return f"waiting {time.monotonic() - self._began:.0f} s for {self.waiting_for}"
         if self._whole is not None:
             return f"the last steps; reading the file from its beginning: {100 * self.share_read:.0f} %"
-        return ""
+        if self.num_lines_in_vain:
+            return f"waiting {time.monotonic() - self._began:.0f} s: {self.waiting_for_metrics}"
+        return f"a newer run has begun: {self.newer_run}" if self.newer_run is not None else ""
+
+    @property
+    def newer_run(self) -> Path | None:
+        """The run that began last beside the one that is followed, in the folder that was given; None for none."""
+        return self._new_runs.newest() if self._new_runs is not None else None
+
+    @property
+    def waiting_for_metrics(self) -> str:
+        """That no line had a metric so far, in words."""
+        num = self.num_lines_in_vain
+        return f"no metric in {num} {'lines' if num != 1 else 'line'} of {self.title} yet"
+
+    @property
+    def num_lines_in_vain(self) -> int:
+        """How many lines were read so far, all of them without a metric; 0 where one had any."""
+        run = self.run
+        if self._reader is None or run is None or run.metrics or run.seconds or is_over(run):
+            return 0
+        others = self._others.readers if self._others is not None else ()
+        return self._reader.num_lines + sum(reader.num_lines for reader in others)
 
     @property
     def share_read(self) -> float:
@@ -132,8 +140,11 @@ class Source:
             budget_s: how long old parts of the file may be read for, seconds.
 
         Raises:
-            UnreadableRunError: what lies there can't be read.
+            UnreadableRunError: what lies there can't be read, or is not followed.
         """
+        if self._may_be_store and self.num_lines_in_vain:
+            refuse_store(self.path)
+            self._may_be_store = False
         try:
             if self._values is None:
                 self._values = self._locate()
@@ -184,12 +195,18 @@ class Source:
                 file.close()
 
     def _locate(self) -> FollowedFile | None:
-        """Find what to follow; None where there is nothing yet."""
+        """Find what to follow; None where there is nothing yet.
+
+        Raises:
+            UnreadableRunError: a URL or standard input, which nobody can wait for.
+        """
         path = newest_run(self.given) if self.given.is_dir() else self.given
         if path is None or not path.exists():
+            refuse_what_never_comes(self.given)
             return None
         if path.is_dir():
             self.folder, self.path = path, path / RECORDS_FILE
+            self._new_runs = NewRuns(self.given) if path != self.given else None
         elif is_of_run_folder(path):
             self.folder, self.path = path.parent, path.parent / RECORDS_FILE
         else:
@@ -275,24 +292,3 @@ class Source:
 def is_over(run: Run | None) -> bool:
     """Tell whether a run has said its last word; one that died without a word counts as going on."""
     return run is not None and str(run.state) in _OVER
-
-
-def make_reader(path: Path, folder: Path | None) -> Reader:
-    """Return a reader for a file; numpy is imported here, after the first picture.
-
-    Raises:
-        UnreadableRunError: the file is compressed.
-    """
-    with path.open("rb") as file:
-        start = file.read(_START_BYTES)
-    if start.startswith(_COMPRESSED):
-        raise UnreadableRunError(
-            f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
-        )
-    if path.name == RECORDS_FILE or start.lstrip().startswith(_RECORD):
-        from orz_monitor.tail.records import RecordsReader  # noqa: PLC0415 - see above
-
-        return RecordsReader(path, folder)
-    from orz_monitor.tail.logs import LogReader  # noqa: PLC0415 - see above
-
-    return LogReader(path, folder)

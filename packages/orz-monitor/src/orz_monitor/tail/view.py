@@ -112,9 +112,10 @@ class View:
         if run is None:
             return [Text(one_line(self.title, 200), "bold cyan"), Text("")]
         from orz_monitor.tail.board import phase_split, planned_steps, split_words, time_left  # noqa: PLC0415 - numpy
+        from orz_monitor.tail.key_metrics import last_complete  # noqa: PLC0415
 
         planned, left = planned_steps(run), time_left(run, self.now)
-        last = int(run.steps[-1]) if len(run.steps) else None
+        last = last_complete(run)
         stand = Text.assemble(("step ", "dim"), ("-" if last is None else str(last), "bold"))
         stand.append(f"/{planned}" if planned else "")
         over = str(run.state) in _STATES
@@ -134,11 +135,11 @@ class View:
         return [*lines, Text("")]
 
     def _age(self) -> str:
-        """Say how long ago the run last made progress."""
-        progress = self.run.last_progress if self.run is not None else None
-        if progress is None:
-            return "running"
-        return f"last step {duration(max(0.0, self.now - progress))} ago"
+        """Say how long ago the last complete step ended."""
+        from orz_monitor.tail.board import step_end  # noqa: PLC0415 - numpy
+
+        ended = step_end(self.run) if self.run is not None else None
+        return "running" if ended is None else f"last step {duration(max(0.0, self.now - ended))} ago"
 
     def _rows(self) -> tuple[list[Row], list[Row]]:
         """Return the metrics everybody looks for, and the others."""
@@ -151,8 +152,8 @@ class View:
     def _findings(self, width: int, most: int | None) -> list[Text]:
         """Draw the findings, worst first, in at most `most` lines."""
         verdict = self.verdict
-        if verdict is None:
-            return []
+        if verdict is None or not (verdict.findings or verdict.evaluated_metrics):
+            return []  # that nothing was found in nothing is no news
         from orz_monitor.formats.text import headline  # noqa: PLC0415 - the rules come with it
 
         found = list(verdict.findings)

@@ -1,4 +1,4 @@
-"""Escape sequences of terminals, off."""
+"""Escape sequences of terminals, off: for reading bytes. Text that is shown goes through `printable`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ _ESCAPES: Final = re.compile(
     rb")?"
 )
 _LONGEST_COLOUR: Final = 64
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def without_escapes(raw: bytes) -> bytes:
@@ -26,14 +25,3 @@ def without_escapes(raw: bytes) -> bytes:
     if raw[last + 1 : last + 2] == b"[" and end < len(raw):  # colours stand in front of a long line
         return _ESCAPES.sub(b"", raw[:end]) + raw[end:]
     return _ESCAPES.sub(b"", raw)
-
-
-def shown_safely(text: str, longest: int = 500) -> str:
-    """Return text of a log fit to be shown: no control characters, no bidirectional overrides, capped.
-
-    Example:
-        >>> shown_safely("a" + chr(27) + "[31mb" + chr(7))
-        'a[31mb'
-    """
-    clean = _CONTROLS.sub("", text[: 2 * longest])
-    return clean if len(clean) <= longest else clean[: longest - 3] + "..."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.transport.ansi import shown_safely
+from orz_monitor.printable import one_line
 
 CHUNK_BYTES: Final = 1 << 20
 _GZIP: Final = b"\x1f\x8b"
@@ -40,9 +40,7 @@ def opened(path: str | Path) -> Iterator[IO[bytes]]:
             yield _decompressed(raw)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableRunError(
-            f"{shown_safely(str(path))}: can't be read: {reason}", remedy=_remedy(error)
-        ) from error
+        raise UnreadableRunError(f"{one_line(str(path))}: can't be read: {reason}", remedy=_remedy(error)) from error
 
 
 def chunks(path: str | Path) -> Iterator[bytes]:
@@ -74,7 +72,7 @@ def refuse_binary(start: bytes, path: str | Path) -> None:
     if wide or (sample and controls / len(sample) > _BINARY_FRAC) or (start and not sample):
         what = "UTF-16 text" if wide else "binary data"
         raise UnreadableRunError(
-            f"{shown_safely(str(path))}: no metric recognised: {what}, not a log",
+            f"{one_line(str(path))}: no metric recognised: {what}, not a log",
             remedy="convert it with `iconv -f UTF-16 -t UTF-8`" if wide else "give a console log, or a run folder",
         )
 
@@ -108,7 +106,7 @@ def _raw(path: str) -> Iterator[IO[bytes]]:
             remote = fsspec.open(_repaired(path), "rb")
         except (ImportError, ValueError) as error:
             raise UnreadableRunError(
-                f"{shown_safely(path)}: {error}",
+                f"{one_line(path)}: {error}",
                 remedy="install the fsspec driver of this kind of URL, or copy the file",
             ) from error
         with remote as file:

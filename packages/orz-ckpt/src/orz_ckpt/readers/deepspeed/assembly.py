@@ -9,6 +9,7 @@ from orz_ckpt.findings import finding
 from orz_ckpt.readers.deepspeed import agreement, ties, zero0, zero3, zero12
 from orz_ckpt.readers.deepspeed.ends import check_ends
 from orz_ckpt.readers.deepspeed.names import Kind, Shard
+from orz_ckpt.readers.deepspeed.padding import packed_fragments, packed_partitions, packed_slices
 from orz_ckpt.report.words import spans
 from orz_ckpt.tensors.source import Source, SourceTensor, whole
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from orz_ckpt.findings import CkptFinding
     from orz_ckpt.readers.deepspeed.loading import Loaded
     from orz_ckpt.readers.deepspeed.states import ModelState, OptimizerState, Shapes
+    from orz_ckpt.tensors.source import Packed
 
     Tensors = dict[str, SourceTensor]
 
@@ -43,6 +45,7 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
     findings += _missing(folder, loaded, stage, world, module=prefer == "module" and model is not None)
     tensors: Tensors = {}
     aliases: dict[str, str] = {}
+    packed: tuple[Packed, ...] = ()
     if model is None:
         pattern = "zero_pp_rank_*_model_states.pt" if stage == _WEIGHTS_SHARDED else "mp_rank_00_model_states.pt"
         text = f"{pattern} is not here, or is broken; it names the weights"
@@ -53,7 +56,9 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
         if stage == _WEIGHTS_SHARDED:
             aliases = ties.as_stated(model, owned)
             tensors, wrong = _sharded(models, shapes, states, world)
+            packed = (*packed_slices(shapes, states, world), *packed_fragments(models, world))
         else:
+            packed = tuple(packed_partitions(shapes, states, world))
             aliases = ties.in_module(model, owned)
             tensors, wrong = _whole(model, shapes, states, world, prefer, aliases)
             if not any(entry.code == "steps_mixed" for entry in findings):  # else that is why they differ
@@ -72,6 +77,7 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
         writer=writer(models.values(), states.values()),
         facts=_facts(stage, states, tensors, model),
         frozen=() if model is None else tuple(model.frozen_shapes),
+        packed=packed,
         findings=tuple(findings),
     )
 

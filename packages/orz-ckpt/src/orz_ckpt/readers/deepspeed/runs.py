@@ -43,6 +43,11 @@ class Run:
             begin, index = stop, index + 1
 
 
+def divided_up(number: int, parts: int) -> int:
+    """Return `number / parts`, rounded up, of any number that a file states: a float cannot hold all of them."""
+    return -(-number // parts)
+
+
 def join(name: str, shape: tuple[int, ...], blocks: Iterable[Block]) -> SourceTensor | None:
     """Return the tensor whose elements, flattened, lie in `blocks`; None unless each is there exactly once."""
     pieces: list[Piece] = []

@@ -7,6 +7,7 @@ Until 0.5.3 `param_shapes` was one dictionary, and until 0.5.10 it lay in the op
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,10 +16,10 @@ from orz_ckpt.formats import torch_file
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.step_counts import count_of, optimizer_step, whole_number
 from orz_ckpt.strict_json import is_size
-from orz_ckpt.tensors.source import Block
+from orz_ckpt.tensors.source import MAX_DIMENSIONS, Block
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Shapes = dict[str, tuple[int, ...]]
@@ -67,6 +68,8 @@ class OptimizerState:
     """None for BF16_Optimizer, which does not say; its partitions are those of stage 1."""
     groups: tuple[Block | None, ...]
     """This rank's fp32 weights, one dimension a group (ZeRO-3: a sub-group); None where they were swapped out."""
+    moments: Mapping[int, Sequence[Block]]
+    """By the number of a group, what the optimizer keeps of each of its elements, one dimension: Adam's averages."""
     partitions: tuple[int, ...]
     """How many ranks share a group: for each group, or once for all."""
     paddings: tuple[tuple[int, ...], ...] | None
@@ -134,6 +137,7 @@ def read_optimizer(path: Path, rank: int, *, inert: frozenset[str] = frozenset()
         rank=rank,
         stage=3 if stage is None and key == "fp32_flat_groups" else stage,
         groups=tuple(_flat(path, f"{key}[{index}]", group) for index, group in enumerate(groups)),
+        moments=_moments(state),
         partitions=_partitions(path, state.require("partition_count")),
         paddings=None if paddings is None else _paddings(path, paddings),
         shapes=None if shapes is None else _all_shapes(path, shapes),
@@ -199,10 +203,10 @@ def _names(value: object) -> dict[str, str]:
 def _all_shapes(path: Path, value: object) -> tuple[Shapes, ...]:
     groups = value if isinstance(value, (list, tuple)) else [value]
     found = tuple(_shapes(path, f"param_shapes[{index}]", group) for index, group in enumerate(groups))
-    names = [name for group in found for name in group]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _wrong(path, "param_shapes", "each name once", twice)
+    times = Counter(name for group in found for name in group)
+    twice = [name for name, number in times.items() if number > 1]
+    if twice:
+        raise _wrong(path, "param_shapes", "each name once", twice[0])
     return found
 
 
@@ -212,8 +216,9 @@ def _shapes(path: Path, where: str, value: object) -> Shapes:
     for name, shape in value.items():
         if not isinstance(name, str):
             raise _wrong(path, where, "names of tensors", name)
-        if not isinstance(shape, (tuple, list)) or not all(is_size(size) for size in shape):
-            raise _wrong(path, f"{where}.{brief(name)}", "a shape", shape)
+        sound = isinstance(shape, (tuple, list)) and len(shape) <= MAX_DIMENSIONS and all(map(is_size, shape))
+        if not sound:
+            raise _wrong(path, f"{where}.{brief(name)}", f"a shape of at most {MAX_DIMENSIONS} dimensions", shape)
     return {name: tuple(shape) for name, shape in value.items()}
 
 
@@ -223,6 +228,21 @@ def _flat(path: Path, where: str, value: object) -> Block | None:
     if not isinstance(value, Block) or not value.contiguous:
         raise _wrong(path, where, "a contiguous tensor", value)
     return value.flat(0, value.numel)
+
+
+def _moments(state: _Fields) -> dict[int, list[Block]]:
+    """Return what the optimizer has of each group's elements; its parameters are the groups, numbered in order."""
+    inner = _inner(state)
+    by_group = _dictionary(_dictionary(inner).get("state")) or dict(enumerate(_items(inner)))
+    return {
+        group: [
+            value
+            for value in _dictionary(kept).values()
+            if isinstance(value, Block) and len(value.shape) == 1 and value.contiguous
+        ]
+        for group, kept in by_group.items()
+        if is_size(group)
+    }
 
 
 def _partitions(path: Path, value: object) -> tuple[int, ...]:
@@ -255,6 +275,10 @@ def _experts(state: _Fields) -> str:
 
 def _step(state: _Fields) -> int | None:
     """Return the optimizer's count of steps, wherever its kind keeps it; None where it has none (SGD, Muon)."""
-    inner = state.get("optimizer_state_dict") or state.get("base_optimizer_state")
-    counts = (count_of(state.get("base_optimizer_state_step")), optimizer_step(inner))
+    counts = (count_of(state.get("base_optimizer_state_step")), optimizer_step(_inner(state)))
     return max((count for count in counts if count is not None), default=None)
+
+
+def _inner(state: _Fields) -> object:
+    """Return the state of the optimizer that DeepSpeed's own wraps."""
+    return state.get("optimizer_state_dict") or state.get("base_optimizer_state")

@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import finding
-from orz_ckpt.readers.deepspeed.runs import join
+from orz_ckpt.readers.deepspeed.runs import divided_up, join
 from orz_ckpt.readers.remedies import OTHER_SHARDS
 from orz_ckpt.report.words import ranks as ranks_text
 
@@ -47,9 +47,9 @@ def masters(
     if findings:
         return tensors, findings
     for index, group in enumerate(shapes):
-        offsets, total = _layout(group, index, ranks)
+        offsets, total = layout(group, index, ranks)
         partitions = {rank: state.groups[index] for rank, state in ranks.items()}
-        size = _partition_size(total, partitions, world_size)
+        size = partition_size(total, partitions, world_size)
         if size is None:
             findings.append(_wrong_sizes(index, total, ranks, partitions, world_size))
             continue
@@ -60,7 +60,7 @@ def masters(
     return tensors, findings
 
 
-def _layout(group: Shapes, index: int, ranks: Mapping[int, OptimizerState]) -> tuple[dict[str, int], int]:
+def layout(group: Shapes, index: int, ranks: Mapping[int, OptimizerState]) -> tuple[dict[str, int], int]:
     """Return where each parameter begins, and how many elements the group has with the padding in it."""
     paddings = next((state.paddings for state in ranks.values() if state.paddings is not None), ())
     mine = paddings[index] if index < len(paddings) else ()
@@ -73,10 +73,10 @@ def _layout(group: Shapes, index: int, ranks: Mapping[int, OptimizerState]) -> t
     return offsets, end
 
 
-def _partition_size(total: int, partitions: Mapping[int, Block | None], world_size: int) -> int | None:
+def partition_size(total: int, partitions: Mapping[int, Block | None], world_size: int) -> int | None:
     """Return the elements of a whole partition; None where what is there fits no way of cutting."""
     for alignment in _ALIGNMENTS:
-        size = math.ceil(total / (alignment * world_size)) * alignment
+        size = divided_up(total, alignment * world_size) * alignment
         if all(
             block is not None and block.numel in {size, _stripped(total, size, rank)}
             for rank, block in partitions.items()
@@ -108,7 +108,7 @@ def _wrong_sizes(
     partitions: Mapping[int, Block | None],
     world_size: int,
 ) -> CkptFinding:
-    size = math.ceil(total / (_ALIGNMENTS[0] * world_size)) * _ALIGNMENTS[0]
+    size = divided_up(total, _ALIGNMENTS[0] * world_size) * _ALIGNMENTS[0]
     wrong = {
         rank: 0 if block is None else block.numel
         for rank, block in partitions.items()

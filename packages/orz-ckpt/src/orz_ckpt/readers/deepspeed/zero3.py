@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING
 
 from orz_ckpt.findings import finding
-from orz_ckpt.readers.deepspeed.runs import Run, join
+from orz_ckpt.readers.deepspeed.runs import Run, divided_up, join
 from orz_ckpt.readers.remedies import OTHER_SHARDS
 from orz_ckpt.report.words import ranks as ranks_text
 
@@ -49,7 +49,7 @@ def masters(
     begin = 0
     for group in shapes:
         for name, shape in group.items():
-            size = _slice_size(shape, world_size)
+            size = slice_size(shape, world_size)
             tensor = join(name, shape, _cut(runs, begin, size, math.prod(shape)))
             if tensor is not None:
                 tensors[name] = tensor
@@ -63,7 +63,7 @@ def frozen(ranks: Mapping[int, ModelState], world_size: int) -> tuple[dict[str, 
     tensors: dict[str, SourceTensor] = {}
     findings: list[CkptFinding] = []
     for name, shape in shapes.items():
-        size, numel = _slice_size(shape, world_size), math.prod(shape)
+        size, numel = slice_size(shape, world_size), math.prod(shape)
         slices = {
             rank: Run((fragment.flat(0, fragment.numel),))
             for rank, state in ranks.items()
@@ -90,8 +90,9 @@ def frozen(ranks: Mapping[int, ModelState], world_size: int) -> tuple[dict[str, 
     return tensors, findings
 
 
-def _slice_size(shape: tuple[int, ...], world_size: int) -> int:
-    return math.ceil(math.prod(shape) / world_size)
+def slice_size(shape: tuple[int, ...], world_size: int) -> int:
+    """Return how many elements of a parameter each rank holds, with padding."""
+    return divided_up(math.prod(shape), world_size)
 
 
 def _cut(runs: Mapping[int, Run], begin: int, size: int, numel: int) -> Iterator[Block]:
@@ -102,7 +103,7 @@ def _cut(runs: Mapping[int, Run], begin: int, size: int, numel: int) -> Iterator
 
 
 def _sizes(shapes: Sequence[Shapes], world_size: int) -> list[int]:
-    return [sum(_slice_size(shape, world_size) for shape in group.values()) for group in shapes]
+    return [sum(slice_size(shape, world_size) for shape in group.values()) for group in shapes]
 
 
 def _swapped(shapes: Sequence[Shapes], state: OptimizerState, world_size: int) -> bool:

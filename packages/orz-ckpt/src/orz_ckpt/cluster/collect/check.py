@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orz_ckpt.cluster.collect_outcome import Move
-from orz_ckpt.cluster.collect_plan import GroupPlan, Origin, PlannedFile
-from orz_ckpt.cluster.collect_records import Records, read_records
+from orz_ckpt.cluster.collect.outcome import Move
+from orz_ckpt.cluster.collect.plan import GroupPlan, Origin, PlannedFile
+from orz_ckpt.cluster.collect.records import Records, read_records
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
 from orz_ckpt.cluster.groups import Group
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes

@@ -38,6 +38,11 @@ class LogReader:
         self.reader = Reader(dialects=self._kinds, path=path)
         self.fallback: Reader | None = Reader(dialects=[find_dialect(GENERIC), *self._kinds], path=path)
 
+    @property
+    def num_lines(self) -> int:
+        """How many lines were read, one that has not ended yet with them."""
+        return self.reader.log.files[0].num_lines + bool(self.reader.pending)
+
     def feed(self, data: bytes) -> None:
         """Take more of the log."""
         self.reader.feed(data)

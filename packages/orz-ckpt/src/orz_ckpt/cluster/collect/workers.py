@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
-from orz_ckpt.cluster.collect_journal import CollectJournal
-from orz_ckpt.cluster.collect_outcome import Move
+from orz_ckpt.cluster.collect.journal import CollectJournal
+from orz_ckpt.cluster.collect.outcome import Move
+from orz_ckpt.cluster.collect.transfer import DiffersError, fetch
 from orz_ckpt.cluster.fleet import Fleet, NodeError
-from orz_ckpt.cluster.transfer import DiffersError, fetch
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.node.files import FileState
 from orz_ckpt.watch import Progress

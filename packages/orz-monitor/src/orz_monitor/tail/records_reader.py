@@ -12,7 +12,7 @@ from orz_monitor.run import Run
 from orz_monitor.stitched_records import StitchedRecords
 
 if TYPE_CHECKING:
-    from orz_monitor.tail.logs import LogReader
+    from orz_monitor.tail.log_reader import LogReader
 
 _LONGEST_LINE_BYTES: Final = 8 << 20
 
@@ -33,6 +33,11 @@ class RecordsReader:
         self._stitched = StitchedRecords(path)
         self._rest = b""
         self._number = 0
+
+    @property
+    def num_lines(self) -> int:
+        """How many lines were read, one that has not ended yet with them."""
+        return self._number + bool(self._rest)
 
     def feed(self, data: bytes) -> None:
         """Take more of the file; a line counts once it has ended."""

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orz_ckpt.cluster.collect_journal import COLLECT_DIR, STAGED, CollectJournal
-from orz_ckpt.cluster.collect_outcome import Collection
-from orz_ckpt.cluster.collect_plan import overlapping
-from orz_ckpt.cluster.collect_publish import commit_step, publish
-from orz_ckpt.cluster.collect_tasks import Task, gathered, key_of, lacking, plan_tasks, told
-from orz_ckpt.cluster.collect_workers import fetch_all
+from orz_ckpt.cluster.collect.journal import COLLECT_DIR, STAGED, CollectJournal
+from orz_ckpt.cluster.collect.outcome import Collection
+from orz_ckpt.cluster.collect.plan import overlapping
+from orz_ckpt.cluster.collect.publish import commit_step, publish
+from orz_ckpt.cluster.collect.tasks import Task, gathered, key_of, lacking, plan_tasks, told
+from orz_ckpt.cluster.collect.workers import fetch_all
 from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding

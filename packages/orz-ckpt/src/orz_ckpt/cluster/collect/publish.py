@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from orz_ckpt.cluster.collect_outcome import Move
-from orz_ckpt.cluster.collect_plan import GroupPlan
-from orz_ckpt.cluster.collect_records import Records, merged_manifest
+from orz_ckpt.cluster.collect.outcome import Move
+from orz_ckpt.cluster.collect.plan import GroupPlan
+from orz_ckpt.cluster.collect.records import Records, merged_manifest
 from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
 from orz_ckpt.disk.folder import folders, plain_files
 from orz_ckpt.disk.placing import place

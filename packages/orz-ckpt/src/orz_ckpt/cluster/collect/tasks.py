@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orz_ckpt.cluster.collect_check import Checked, check_plan, records_of
-from orz_ckpt.cluster.collect_outcome import Gathered, Move
-from orz_ckpt.cluster.collect_plan import GroupPlan, beside, plan_group
-from orz_ckpt.cluster.collect_records import Records, merged_manifest, missing_nodes, read_records
+from orz_ckpt.cluster.collect.check import Checked, check_plan, records_of
+from orz_ckpt.cluster.collect.outcome import Gathered, Move
+from orz_ckpt.cluster.collect.plan import GroupPlan, beside, plan_group
+from orz_ckpt.cluster.collect.records import Records, merged_manifest, missing_nodes, read_records
 from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location, is_here

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orz_monitor.transport.follow import Change, Follower
+from orz_monitor.transport.follower import Change, Follower
 
 pytestmark = pytest.mark.unit
 

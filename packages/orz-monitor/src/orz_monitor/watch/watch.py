@@ -14,7 +14,7 @@ from orz_monitor.engine import Verdict
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.findings import Finding, rank
 from orz_monitor.formats.document import finding_document
-from orz_monitor.judging import Judge
+from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 from orz_monitor.run import State
 from orz_monitor.watch.memory import Memory

@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 
 from blake3 import blake3
 
-from orz_ckpt.cluster.collect_journal import Begun, CollectJournal
-from orz_ckpt.cluster.collect_plan import Origin, PlannedFile
+from orz_ckpt.cluster.collect.journal import Begun, CollectJournal
+from orz_ckpt.cluster.collect.plan import Origin, PlannedFile
 from orz_ckpt.cluster.fleet import LONG_S, Fleet, NodeError
 from orz_ckpt.cluster.rsync import MIN_BYTES
 from orz_ckpt.disk.durable import make_folders, sync_file

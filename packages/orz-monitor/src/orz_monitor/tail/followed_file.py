@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Self
 
-from orz_monitor.transport.follow import Change, Follower
+from orz_monitor.transport.follower import Change, Follower
 
 _OTHER_FILE: Final = {Change.REPLACED, Change.TRUNCATED, Change.REWRITTEN}
 

@@ -8,7 +8,7 @@ from rich.console import Group as Block
 from rich.table import Table
 from rich.text import Text
 
-from orz_ckpt.cluster.collect_outcome import Collection, Gathered
+from orz_ckpt.cluster.collect.outcome import Collection, Gathered
 from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import plain, size, yes_no
 from orz_ckpt.urls import is_url

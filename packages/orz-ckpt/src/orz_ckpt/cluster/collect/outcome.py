@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orz_ckpt.cluster.collect_plan import Origin, PlannedFile
+from orz_ckpt.cluster.collect.plan import Origin, PlannedFile
 from orz_ckpt.findings import CkptFinding, conclude
 from orz_cli.findings import Severity, Status, to_json
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from blake3 import blake3
 
-from orz_ckpt.cluster.collect_outcome import Collection, Move
-from orz_ckpt.cluster.collect_records import merged_manifest
-from orz_ckpt.cluster.collect_tasks import Task, gathered, key_of, lacking, plan_tasks, told
+from orz_ckpt.cluster.collect.outcome import Collection, Move
+from orz_ckpt.cluster.collect.records import merged_manifest
+from orz_ckpt.cluster.collect.tasks import Task, gathered, key_of, lacking, plan_tasks, told
+from orz_ckpt.cluster.collect.transfer import ATTEMPTS
 from orz_ckpt.cluster.fleet import Fleet, NodeError
 from orz_ckpt.cluster.locate import locate
-from orz_ckpt.cluster.transfer import ATTEMPTS
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.copy.checked import DiffersError
 from orz_ckpt.copy.url import COPYING, put, there_digest

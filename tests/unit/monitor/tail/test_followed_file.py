@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orz_monitor.tail.follow import FollowedFile
+from orz_monitor.tail.followed_file import FollowedFile
 
 pytestmark = pytest.mark.unit
 
