@@ -118,12 +118,16 @@ class Passes:
             for counter, postfix, place in zip(counters, postfixes, places, strict=True):
                 self.take(counter, postfix, log, *line_and_offset(place))
             return
+        table = self._table(postfixes) if not self._held else None
         cuts = sorted({0, len(done), *np.flatnonzero(anew).tolist()})
         for start, stop in pairwise(cuts):
             if anew[start]:
                 self._begin(int(done[start]), int(of[start]), line_and_offset(places[start]), log)
-            self._held += filter(None, postfixes[start:stop])
             self._done = int(done[stop - 1])
+            if table is not None:
+                self._add(table[start:stop], postfixes[start:stop], log)
+            else:
+                self._held += filter(None, postfixes[start:stop])
         self._last = postfixes[-1]
 
     def _begin(self, done: int, total: int | None, at: tuple[int, int], log: Log) -> None:
@@ -148,7 +152,7 @@ class Passes:
         else:
             self._add(table, held, log)
 
-    def _add(self, table: NDArray[np.float64], held: list[bytes], log: Log) -> None:
+    def _add(self, table: NDArray[np.float64], held: Sequence[bytes], log: Log) -> None:
         """Take values, [M, K], into the mean of the pass."""
         names = tuple(self._prefix + head[:-1].strip() for head in self._heads)
         if not all(log.name_of(name) for name in names):
@@ -172,7 +176,7 @@ class Passes:
             row.values[index] += (summed - count * row.values[index]) / total
         row.count, row.bar = total, bar
 
-    def _table(self, held: list[bytes]) -> NDArray[np.float64] | None:
+    def _table(self, held: Sequence[bytes]) -> NDArray[np.float64] | None:
         """Read postfixes of the known keys together; None where one has others, or a value is no number.
 
         Returns:
