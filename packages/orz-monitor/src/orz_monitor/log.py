@@ -25,8 +25,6 @@ __all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "
 MOST_KEYS: Final = 10_000
 """Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
 _LONGEST_KEY: Final = 200
-_RECENT: Final = 200
-"""Entries among which the pass of a bar is looked for that the cut of a file went through."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -276,51 +274,3 @@ class Log:
             self._observe(dialect, key, token)
             settled = settled and self.precisions[dialect, key].settled
         return settled
-
-    def extend(self, other: Log) -> None:
-        """Append what was read from the rest of the last file: line numbers go on from here."""
-        facts, rest = self.files[-1], other.files[-1]
-        for entry in other.entries:
-            entry.line += facts.num_lines
-            entry.file = self._file
-        for rows in other.bulk:
-            rows.lines += facts.num_lines
-            rows.file = self._file
-        self.bulk += other.bulk
-        self.entries += self._without_rest_of_passes(other.entries)
-        facts.num_bytes += rest.num_bytes
-        facts.num_lines += rest.num_lines
-        facts.num_cut_lines += rest.num_cut_lines
-        facts.num_missed_lines += rest.num_missed_lines
-        self.votes.update(other.votes)
-        self.texts |= other.texts
-        self.late |= other.late
-        self.num_refused_keys += other.num_refused_keys
-        for key, precision in other.precisions.items():
-            if key in self.precisions:
-                self.precisions[key].merge(precision)
-            else:
-                self.precisions[key] = precision
-
-    def _without_rest_of_passes(self, entries: list[Entry]) -> list[Entry]:
-        """Join the passes of bars that go on in `entries` with their beginnings, and return what is left."""
-        begun = {entry.keys: entry for entry in self.entries[-_RECENT:] if isinstance(entry, Row) and entry.bar}
-        rest: list[Entry] = []
-        for entry in entries:
-            first = begun.pop(entry.keys, None) if isinstance(entry, Row) and entry.bar else None
-            if first is not None and isinstance(entry, Row) and _joined(first, entry):
-                continue
-            rest.append(entry)
-        return rest
-
-
-def _joined(row: Row, later: Row) -> bool:
-    """Join two parts of one pass that was read in two halves; tells whether they are one."""
-    if row.bar is None or later.bar is None or row.keys != later.keys or later.bar[0] < row.bar[1]:
-        return False
-    total = row.count + later.count
-    for index, value in enumerate(later.values):
-        row.values[index] += (value - row.values[index]) * later.count / total
-    row.count = total
-    row.bar = (row.bar[0], later.bar[1], later.bar[2])
-    return True
