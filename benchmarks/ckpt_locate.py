@@ -13,6 +13,7 @@ from pathlib import Path
 
 from arms import HEAD, ORZ, Arm, take_turns
 from result_page import Measured, made_by, table, today, write_measured
+from weights import write_weights
 
 LIMIT_S = 5.0
 PER_FOLDER = 1000
@@ -61,7 +62,7 @@ def make_run(run: Path, num_files: int) -> Path:
         (folder / f"sample_{index}.json").touch()
     weights = run / "iter100" / "policy"
     weights.mkdir(parents=True)
-    (weights / "model.safetensors").write_bytes(bytes(8))
+    write_weights(weights / "model.safetensors", 0, shape=(64, 64))
     return weights
 
 

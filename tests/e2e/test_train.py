@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import pytest
 
 from orz_ckpt.manifest import load as load_manifest
-from orz_monitor.records import StepRecord, read_records
+from orz_monitor.records import EventRecord, StepRecord, read_records
 
 pytestmark = pytest.mark.e2e
 
@@ -178,3 +179,23 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], time
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "the run is too slow"
         time.sleep(0.01)
+
+
+def test_a_finished_run_says_so_and_starts_nothing(orz: Orz, tmp_path: Path, whole: Path) -> None:
+    """The command again, or with fewer steps, tells where the run stands: no model is loaded, no step taken."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(whole, run_dir)
+    before = digests(run_dir, 6)
+    for steps in (6, 4):
+        again = orz("train", "quickstart", *SHORT, f"steps={steps}", "--run-dir", str(run_dir))
+        assert 0 == again.code, again.stderr
+        assert f"finished: all {steps} steps were done before" in again.stderr
+        assert "6 of 6 steps" in again.stdout
+        assert "training for" not in again.stderr
+    ends = [line.record for line in read_records(run_dir / "metrics.jsonl")][-2:]
+    assert [("resume", 6), ("finish", 6)] == [(end.event, end.step) for end in ends if isinstance(end, EventRecord)]
+    assert before == digests(run_dir, 6)
+    fewer = orz("train", "quickstart", *SHORT, "steps=4", "--resume", str(run_dir), "--run-dir", str(tmp_path / "new"))
+    assert 2 == fewer.code
+    assert "the new run is to have 4 steps: nothing would be trained" in fewer.stderr
+    assert not (tmp_path / "new").exists()

@@ -10,7 +10,9 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from orz_ckpt.checks import content
 from orz_cli.main import main
@@ -256,3 +258,13 @@ def test_no_torch() -> None:
     run = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
 
     assert "False" == run.stdout.strip()
+
+
+def test_a_program_waits_for_nothing_that_draws(tmp_path: Path) -> None:
+    """A report for a program, with no terminal to draw on, loads no rich."""
+    save_file({"w": np.ones((2, 2), np.float32)}, tmp_path / "model.safetensors")
+    command = [sys.executable, "-X", "importtime", "-m", "orz_cli", "ckpt", "verify", "--json", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert "orz_ckpt.verify" in run.stderr
+    assert "rich." not in run.stderr

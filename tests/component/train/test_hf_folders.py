@@ -16,6 +16,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     PreTrainedTokenizerFast,
@@ -24,6 +26,7 @@ from transformers import (
 from orz_train.backends import hf
 from orz_train.backends.local.models import LocalCritic, LocalPolicy
 from orz_train.config.schema import Config
+from orz_train.config.shipped import resolve
 from orz_train.data.packing import Packing, pack
 from orz_train.errors import DataError
 from orz_train.testing import write_tiny_model
@@ -140,6 +143,39 @@ def test_a_family_with_a_hard_coded_bias_keeps_it_at_zero(tmp_path: Path) -> Non
     again = hf.value_head(hf.load_critic(str(tmp_path / "critic"), dtype="float32"))
     assert torch.equal(head.weight, again.weight)
     assert 0.0 == float(again.bias.abs().max())
+
+
+@pytest.mark.parametrize(("model_type", "dropout"), [("qwen2", "attention_dropout"), ("gpt2", "attn_pdrop")])
+@pytest.mark.parametrize("load", [hf.load_causal_lm, hf.load_critic])
+def test_what_training_switches_off_is_in_the_saved_configuration(
+    tmp_path: Path, load: Callable[..., torch.nn.Module], model_type: str, dropout: str
+) -> None:
+    """Cache and dropout are the base's for whoever loads the folder, while this model goes on without; twice over."""
+    source = write_tiny_model(tmp_path / "source")
+    if model_type == "gpt2":
+        settings = GPT2Config(vocab_size=264, n_embd=16, n_layer=1, n_head=2, eos_token_id=1, bos_token_id=None)
+        GPT2LMHeadModel(settings).save_pretrained(source)
+    base = json.loads((source / "config.json").read_text()) | {"use_cache": True, dropout: 0.25}
+    (source / "config.json").write_text(json.dumps(base))
+    tokenizer = hf.load_tokenizer(str(source))
+    for round_trip in range(2):
+        model = load(str(source), dtype="float32")
+        source = tmp_path / f"saved-{round_trip}"
+        hf.save_model(model, tokenizer, source)
+        saved = json.loads((source / "config.json").read_text())
+        assert (True, 0.25) == (saved["use_cache"], saved[dropout])
+        assert (False, 0.0) == (model.config.use_cache, getattr(model.config, dropout))
+        assert {0.0} >= {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+        if load is hf.load_causal_lm:
+            assert base == {name: saved.get(name) for name in base}
+
+
+def test_a_saved_policy_has_the_configuration_of_its_base(tmp_path: Path) -> None:
+    """Every setting of the model that comes with orz-train, and of its generation config."""
+    base = resolve("shipped:sums-base")
+    hf.save_model(hf.load_causal_lm(str(base), dtype="float32"), hf.load_tokenizer(str(base)), tmp_path)
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((base / name).read_text()) == json.loads((tmp_path / name).read_text())
 
 
 @contextmanager

@@ -44,6 +44,24 @@ def test_a_missing_backend_is_named_with_the_line_to_type(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_backend_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray without the names that are asked of it: its place and version are named, no run folder is made."""
+    monkeypatch.delitem(sys.modules, "orz_train.cluster.run", raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ray"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "__init__.py").write_text("__version__ = '1.0'\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(needs, "installed_versions", lambda _: {"ray": "1.0", "vllm": None, "deepspeed": "0.19.8+x"})
+    monkeypatch.setattr(needs, "pinned_versions", lambda: {"ray": "2.60.0", "vllm": "0.32.0", "deepspeed": "0.19.8"})
+    with pytest.raises(BackendMissingError, match=r"backend: cluster can't be imported: .*[Rr]ay") as caught:
+        launch.run(load("quickstart").config, run_dir=tmp_path / "run")
+    assert f"ray is {tmp_path}/ray/__init__.py" in caught.value.message
+    assert caught.value.message.endswith("made for: ray 1.0 (expected 2.60.0)")
+    assert "orz-train[cpu]" in str(caught.value.remedy)
+    assert not (tmp_path / "run").exists()
+
+
 def test_workers_are_told_absolute_model_folders(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -270,6 +270,31 @@ def test_a_run_without_any_score_ends(build: Build, tmp_path: Path) -> None:
     assert [1] == [report.step for report in sink.reports]
 
 
+def test_steps_without_a_score_are_counted_across_a_resume(build: Build, tmp_path: Path) -> None:
+    """A run that is restarted often reaches the limit as one that is not."""
+    (tmp_path / "broken.py").write_text(
+        "def reward(prompt, rollout):\n    raise LookupError('no answer key')\n", encoding="utf-8"
+    )
+    settings = {"function": "broken:reward", "only_if_stopped": False, "max_unscored_steps": 3}
+    first, _ = build(reward=settings, steps=2)
+    first.run()
+    second, _ = build(start=resume_point(newest(first)), reward=settings, steps=9)
+    with pytest.raises(RewardError, match="for 3 steps in a row"):
+        second.run(after_step=2)
+
+
+def test_a_resume_knows_that_sampler_and_trainer_have_agreed(build: Build) -> None:
+    """So a push that fails afterwards isn't taken for a model that was never loaded right, nor a streak told twice."""
+    first, sink = build(steps=2, checkpoint={"every_steps": 1})
+    first.run()
+    start = resume_point(newest(first))
+    gaps = [report.metrics["mismatch/logprob_abs_mean"] for report in sink.reports]
+    assert {"usual": gaps, "disagrees": False, "behind": False} == start.watches["mismatch"]
+    second, _ = build(start=start, steps=3)
+    assert (gaps, False) == (second.mismatch.usual, second.mismatch.disagrees)
+    assert second.mismatch.usual is not first.mismatch.usual
+
+
 class DeadLink(LocalWeightLink):
     """Pushes nothing, and may say that it did."""
 
@@ -282,16 +307,17 @@ class DeadLink(LocalWeightLink):
         return super().push(version=version) if self.lies else []
 
 
+@pytest.mark.parametrize("lr", [1e-2, 1e-6])
 @pytest.mark.parametrize(("lies", "said"), [(False, "after step 0, expected those after step 1"), (True, "stale")])
-def test_a_push_that_does_not_arrive_is_noticed(build: Build, lies: bool, said: str) -> None:
-    """The gap rises from the first update on, and the run says so, once."""
-    trainer, sink = build(steps=4, policy={"optimizer": {"lr": 1e-2}})
+def test_a_push_that_does_not_arrive_is_noticed(build: Build, lies: bool, said: str, lr: float) -> None:
+    """The gap rises from the first update on, and the run says so, once; at the learning rate of ORZ, too."""
+    trainer, sink = build(steps=4, policy={"optimizer": {"lr": lr}})
     policy = trainer.policy
     stale = LocalGenerator(copy.deepcopy(policy.model), policy.tokenizer, max_sequences=64)  # type: ignore[attr-defined]
     trainer.collect.generator, trainer.weights = stale, DeadLink(stale, lies=lies)
     trainer.run()
     gaps = [report.metrics["mismatch/logprob_abs_mean"] for report in sink.reports]
     assert gaps[0] < 1e-5
-    assert min(gaps[1:]) > 1e-2
+    assert min(gaps[1:]) > lr
     ((step, message),) = [(step, str(data["message"])) for name, step, data in sink.events if name == "warning"]
     assert (2, True) == (step, said in message)

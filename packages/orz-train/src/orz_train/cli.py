@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orz_train.errors import UsageError
+from orz_train.signals import ENDING
 
 if TYPE_CHECKING:
     from orz_train.config.load import Loaded
@@ -110,9 +111,8 @@ def plan(
 
 def _end_as_by_ctrl_c() -> None:
     """Let a scheduler's signal and a closed terminal end a run as Ctrl-C does; what `nohup` ignores stays ignored."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+    for number in ENDING:
+        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
 
 

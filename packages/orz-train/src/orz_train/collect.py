@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 
 from orz_train.errors import RewardError
 from orz_train.ports import Generator, MetricSink, PromptSource, RewardModel, Sampling
 from orz_train.stopwatch import Stopwatch
 from orz_train.types import Prompt, Rollout, Score, ScoreStatus
+
+CHECK_EVERY_S = 1.0
 
 
 class Collector:
@@ -22,6 +24,8 @@ class Collector:
         sink: is told of the progress.
         clock: counts the seconds of `generate` and of `reward`, the wait for the last scores.
         max_unscored_steps: training steps in a row without a single score that end the run.
+        check: looks, while scores are waited for, whether the models are well; raises if they aren't.
+        unscored_steps: how many of those there were last, where a run goes on.
     """
 
     def __init__(
@@ -34,6 +38,8 @@ class Collector:
         sink: MetricSink,
         clock: Stopwatch,
         max_unscored_steps: int,
+        check: Callable[[], None] = lambda: None,
+        unscored_steps: int = 0,
     ) -> None:
         self.prompts = prompts
         self.generator = generator
@@ -42,7 +48,9 @@ class Collector:
         self.sink = sink
         self.clock = clock
         self.max_unscored_steps = max_unscored_steps
-        self._unscored_steps = 0
+        self._check = check
+        self.unscored_steps = unscored_steps
+        """Training steps in a row without a single score; part of a checkpoint."""
 
     def __call__(self, step: int) -> tuple[list[Rollout], list[Score]]:
         """Return the N rollouts of a training step and their scores, in rollout order: by prompt, then sample.
@@ -73,21 +81,23 @@ class Collector:
         pending.sort(key=lambda pair: _sample_order(pair[0]))
         with self.clock.phase("reward"):
             self.sink.phase("reward", 0, total)
+            while wait([future for _, future in pending], timeout=CHECK_EVERY_S).not_done:
+                self._check()
             scores = [future.result() for _, future in pending]
         return [rollout for rollout, _ in pending], scores
 
     def _watch(self, step: int, scores: Sequence[Score]) -> None:
         """Warn of a step without a single score; stop the run after several in a row."""
         if any(score.status is ScoreStatus.OK for score in scores):
-            self._unscored_steps = 0
+            self.unscored_steps = 0
             return
-        self._unscored_steps += 1
+        self.unscored_steps += 1
         reason = scores[0].facts.get("error", scores[0].status.value)
         message = f"no response of step {step} has a score: {reason}"
         self.sink.event("warning", step=step, message=message)
-        if self._unscored_steps >= self.max_unscored_steps:
+        if self.unscored_steps >= self.max_unscored_steps:
             raise RewardError(
-                f"{message}; so it was for {self._unscored_steps} steps in a row",
+                f"{message}; so it was for {self.unscored_steps} steps in a row",
                 remedy="mend the reward function or the answers in the data, and start again;"
                 " orz_train.testing.check_reward tests a function without a run",
             )

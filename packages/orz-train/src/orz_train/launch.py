@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orz_train.algorithm import Algorithm, load_algorithm
 from orz_train.backends import hf
 from orz_train.backends.local.load import LocalBackend
-from orz_train.backends.needs import check_backend
+from orz_train.backends.needs import check_backend, not_importable, other_versions
 from orz_train.backends.saved_state import require_fitting_state
 from orz_train.checkpoint import ResumePoint, RunCheckpoints, check_copies, check_storage, require_whole, starting_point
 from orz_train.collect import Collector
@@ -23,12 +25,16 @@ from orz_train.data import LoadedPrompts, PromptSet, load_eval_sets, load_prompt
 from orz_train.data.packing import Packing
 from orz_train.errors import ConfigError, RunFolderError
 from orz_train.evaluation import Evaluator
+from orz_train.mismatch import MismatchWatch
 from orz_train.ports import Backend, MetricSink, Models, Sampling, Saved
 from orz_train.rewards.pool import RewardPool
 from orz_train.rewards.registry import load_reward
 from orz_train.runlog import RunFolder, RunLog
 from orz_train.stopwatch import Stopwatch
 from orz_train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from orz_train.cluster.run import Cluster
 
 
 def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") -> int:
@@ -59,6 +65,11 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         require_fitting_state(start.path, config)
     inputs = load_inputs(config, start)
     folder = run_dir if run_dir is not None or start is None else start.run_dir
+    if start is not None and start.step >= inputs.num_steps:
+        _settle_finished(config, inputs, start, folder)
+        return 0
+    if config.backend == "cluster":
+        _cluster(config)  # here, too, so that no run folder is made in vain
     with (
         RunFolder(config, folder, must_be_new=resume == "never") as run_folder,
         RunLog(
@@ -74,7 +85,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         models = load_models(backend, inputs)
         log.environment(models.ran_on)
         trainer = build_trainer(config, inputs, models, run_folder.path, rewards, log)
-        _announce(log, inputs)
+        _announce(log, inputs, other_versions(config))
         trainer.weights.push(version=inputs.after_step)
         trainer.run(after_step=inputs.after_step)
         log.event("finish", step=inputs.num_steps, reason="all steps done")
@@ -160,6 +171,7 @@ def build_trainer(
 ) -> Trainer:
     """Wire a trainer from its parts."""
     clock = Stopwatch()
+    watches = inputs.start.watches if inputs.start is not None else {}
     collector = Collector(
         prompts=inputs.prompts,
         generator=models.generator,
@@ -168,6 +180,8 @@ def build_trainer(
         sink=sink,
         clock=clock,
         max_unscored_steps=config.reward.max_unscored_steps,
+        check=models.check,
+        unscored_steps=int(watches.get("unscored_steps", 0)),
     )
     saved: dict[str, Saved] = {"policy": models.policy}
     if models.critic is not None:
@@ -183,7 +197,13 @@ def build_trainer(
         weights=models.weights,
         sink=sink,
         checkpoints=RunCheckpoints(
-            run_dir, saved, config, sink, nodes=models.nodes, prompts_sha256=inputs.prompts.sha256
+            run_dir,
+            saved,
+            config,
+            sink,
+            nodes=models.nodes,
+            prompts_sha256=inputs.prompts.sha256,
+            check=models.check,
         ),
         clock=clock,
         packing=Packing(
@@ -192,6 +212,7 @@ def build_trainer(
         ),
         num_steps=inputs.num_steps,
         skipped_in_a_row=dict(inputs.start.skipped_in_a_row) if inputs.start is not None else {},
+        mismatch=MismatchWatch.restored(watches.get("mismatch", {})),
     )
 
 
@@ -214,9 +235,20 @@ def _backend(config: Config, inputs: Inputs, run_dir: Path, sink: MetricSink) ->
     """Choose where the models will live."""
     if config.backend == "local":
         return nullcontext(LocalBackend(config, inputs.tokenizer, inputs.algorithm))
-    from orz_train.cluster.run import Cluster  # noqa: PLC0415  only this backend needs Ray, vLLM and DeepSpeed
+    return _cluster(config).start(with_absolute_models(config), run_dir=run_dir, sink=sink)
 
-    return Cluster.start(with_absolute_models(config), run_dir=run_dir, sink=sink)
+
+def _cluster(config: Config) -> type[Cluster]:
+    """Import what only this backend needs: Ray here, vLLM and DeepSpeed in its workers.
+
+    Raises:
+        BackendMissingError: it is there, but can't be imported, such as a Ray of another version.
+    """
+    try:
+        from orz_train.cluster.run import Cluster  # noqa: PLC0415
+    except Exception as error:  # whatever a package that isn't the one expected raises
+        raise not_importable(config, error) from error
+    return Cluster
 
 
 def with_absolute_models(config: Config) -> Config:
@@ -237,7 +269,31 @@ def with_absolute_models(config: Config) -> Config:
     )
 
 
-def _announce(log: RunLog, inputs: Inputs) -> None:
+def _settle_finished(config: Config, inputs: Inputs, start: ResumePoint, folder: Path | None) -> None:
+    """Say where a run stands that has no step left, and make the copies that it still owes; no model is loaded.
+
+    Raises:
+        RunFolderError: the checkpoint is to start a run in another folder, which would have nothing to do.
+    """
+    if folder is None or os.path.realpath(folder) != os.path.realpath(start.run_dir):
+        raise RunFolderError(
+            f"{start.path} is from after step {start.step}, and the new run is to have {inputs.num_steps} steps:"
+            " nothing would be trained",
+            remedy=f"set steps to more than {start.step}",
+        )
+    with (
+        RunFolder(config, folder) as run_folder,
+        RunLog(run_folder, num_steps=start.step) as log,
+    ):
+        _announce(log, inputs, ())
+        if config.checkpoint.storage == "shared":  # else other nodes hold parts, and none is asked
+            check_copies(config, run_folder.path, log)
+            with RunCheckpoints(run_folder.path, {}, config, log):
+                pass  # entering and leaving settles what was left
+        log.event("finish", step=start.step, reason=f"all {inputs.num_steps} steps were done before")
+
+
+def _announce(log: RunLog, inputs: Inputs, others: Sequence[str]) -> None:
     """Record how the run begins."""
     start = inputs.start
     if start is None:
@@ -246,3 +302,5 @@ def _announce(log: RunLog, inputs: Inputs) -> None:
         log.event("resume", step=start.step, path=start.path, steps=inputs.num_steps)
     if inputs.num_too_long:
         log.event("prompts_too_long", count=inputs.num_too_long)
+    if others:
+        log.event("warning", message=f"orz-train is made for other versions than are installed: {', '.join(others)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -122,10 +122,24 @@ class Saved(Protocol):
         """Begin to write the snapshot in the background: the Hugging Face folder, and into the state's folder."""
         ...
 
-    def finish_snapshot(self) -> dict[str, FileEntry]:
+    def finish_snapshot(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
         """Wait for it; return the files, flushed and hashed, by path relative to the step folder.
 
-        After a failure the snapshot can be written again, elsewhere; else its memory is free.
+        The snapshot stays, so that it can be written again, elsewhere.
+
+        Raises:
+            OrzError: it could not be written, or `timeout_s` has passed.
+        """
+        ...
+
+    def drop_snapshot(self) -> None:
+        """Free the snapshot's memory: it is committed, or given up."""
+        ...
+
+    def end_writing(self, timeout_s: float) -> Sequence[str]:
+        """Wait until nothing of a save that failed is written any more; name what still writes when time is up.
+
+        What still writes never makes the step folder again.
         """
         ...
 
@@ -213,6 +227,9 @@ class Models:
     """Those that write checkpoints."""
     ran_on: Mapping[str, str]
     """Part of the run to what really runs it, for `environment.json`."""
+    check: Callable[[], None] = lambda: None
+    """Looks at once whether all their processes are well, and raises the error of one that ended. To be called while
+    the run waits for anything else."""
 
 
 class Backend(Protocol):
@@ -250,7 +267,7 @@ class MetricSink(Protocol):
 class CheckpointStore(AbstractContextManager["CheckpointStore"], Protocol):
     """Keeps checkpoints of a run; within its context nothing is left half written."""
 
-    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> None:
+    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int], watches: Mapping[str, Any] | None = None) -> None:
         """Commit a checkpoint of the models and of the trainer after `step` steps, or begin to in the background."""
         ...
 

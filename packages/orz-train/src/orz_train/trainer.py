@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -54,6 +55,7 @@ class Trainer:
     skipped_in_a_row: dict[str, int] = field(default_factory=dict)
     """By role, updates in a row that weren't finite; part of a checkpoint."""
     mismatch: MismatchWatch = field(default_factory=MismatchWatch)
+    """Part of a checkpoint, too."""
 
     def run(self, *, after_step: int = 0) -> None:
         """Train from where `after_step` steps left off to the last step, evaluating and saving on the way.
@@ -83,7 +85,7 @@ class Trainer:
             with self.clock.phase("save"):
                 self.sink.phase("save", 0, 1)
                 if due:
-                    self.checkpoints.save(step, skipped_in_a_row=self.skipped_in_a_row)
+                    self.checkpoints.save(step, skipped_in_a_row=self.skipped_in_a_row, watches=self._watches())
                 else:
                     self.checkpoints.settle()
 
@@ -211,6 +213,10 @@ class Trainer:
         warning = self.mismatch.warning(report, self.config)
         if warning is not None:
             self.sink.event("warning", step=report.step, **warning)
+
+    def _watches(self) -> dict[str, Any]:
+        """Return what the watches have seen, for JSON."""
+        return {"mismatch": self.mismatch.state(), "unscored_steps": self.collect.unscored_steps}
 
     def _evaluated(self, report: StepReport) -> StepReport:
         """Add held-out accuracy to a report."""

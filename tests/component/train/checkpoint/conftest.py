@@ -17,6 +17,7 @@ from orz_ckpt.entries import entry_of
 from orz_ckpt.inventory import list_checkpoints
 from orz_ckpt.manifest import FileEntry
 from orz_ckpt.remote import Remote, RemoteError
+from orz_train.backends.step_folder import make_part
 from orz_train.checkpoint import RunCheckpoints
 from orz_train.checkpoint.nodes import call
 from orz_train.config.schema import Config
@@ -46,11 +47,13 @@ class TwoNodes:
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
         self.asked: list[tuple[str, str]] = []
+        self.limits: dict[str, float | None] = {}
 
     def run(
         self, function: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float | None = None
     ) -> dict[str, Any]:
         self.asked += [(name, function.partition(":")[2]) for name in arguments]
+        self.limits[function.partition(":")[2]] = timeout_s
         return {name: call(function, self._there(own) if name == "b" else own) for name, own in arguments.items()}
 
     def _there(self, value: Any) -> Any:
@@ -93,21 +96,27 @@ class Ranks:
         files = [path for path in folder.parent.rglob("*") if path.is_file() and path.name != "trainer.json"]
         self.written = {path.relative_to(folder.parent).as_posix(): entry_of(path) for path in files}
 
-    def finish_snapshot(self) -> dict[str, FileEntry]:
+    def finish_snapshot(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
         if self.failures:
             raise self.failures.pop(0)
         return self.written
+
+    def drop_snapshot(self) -> None:
+        self.copy = -1.0
+
+    def end_writing(self, timeout_s: float) -> list[str]:
+        return []
 
     def _weights(self, folder: Path, value: float) -> None:
         if self.failures:
             raise self.failures.pop(0)
         for each in [folder, self.disk.there(folder)] if self.disk and self.replicated else [folder]:
-            each.mkdir(parents=True, exist_ok=True)
+            make_part(each)
             save_file({"w": np.full(1000, value, "<f4")}, each / "model.safetensors")
 
     def _state(self, folder: Path, value: float) -> None:
         for rank, each in enumerate([folder, self.disk.there(folder) if self.disk else folder]):
-            each.mkdir(parents=True, exist_ok=True)
+            make_part(each)
             torch.save({"rank": rank, "value": value}, each / f"policy-rank-{rank}-of-2.pt")
 
 
@@ -226,8 +235,10 @@ def ranks() -> type[Ranks]:
 def store(run_dir: Path, sink: MemorySink) -> Callable[..., RunCheckpoints]:
     """Make the store of a run; keyword arguments are the configuration's checkpoint's."""
 
-    def make(model: Ranks, nodes: TwoNodes | None = None, **checkpoint: object) -> RunCheckpoints:
-        return RunCheckpoints(run_dir, {"policy": model}, make_config(**checkpoint), sink, nodes=nodes)
+    def make(
+        model: Ranks, nodes: TwoNodes | None = None, check: Callable[[], None] = lambda: None, **checkpoint: object
+    ) -> RunCheckpoints:
+        return RunCheckpoints(run_dir, {"policy": model}, make_config(**checkpoint), sink, nodes=nodes, check=check)
 
     return make
 

@@ -253,3 +253,25 @@ def test_a_store_that_refuses_is_not_silent(
     assert 2000.0 == job.silence_s()
     job.count(0)
     assert 1000.0 == job.silence_s()
+
+
+def test_a_worker_that_ends_while_a_copy_is_waited_for_ends_the_run(
+    store: Store, ranks: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, save: Any, here: Any
+) -> None:
+    """The next save waits for the copy of the one before; a dead engine doesn't wait with it."""
+    monkeypatch.setattr(copies, "GIVE_UP_S", 0.1)
+    model, looks = ranks(), iter([None, None, StorageFullError("engine 0 ended by signal 9")])
+
+    def check() -> None:
+        if (error := next(looks)) is not None:
+            raise error
+
+    def run() -> None:
+        with store(model, copy_to=URL, check=check) as saves:
+            save(saves, model, 1)
+            assert gate.entered.wait(PATIENCE_S)
+            save(saves, model, 2)
+
+    with pytest.raises(StorageFullError, match="engine 0 ended by signal 9"):
+        run()
+    assert [1] == here()

@@ -17,7 +17,15 @@ from orz_ckpt.node import saving
 from orz_ckpt.records import holders
 from orz_ckpt.verify import verify
 from orz_cli.findings import Status
-from orz_train.checkpoint import RunCheckpoints, check_storage, failures, require_parts, require_whole, resume_point
+from orz_train.checkpoint import (
+    RunCheckpoints,
+    check_storage,
+    commit,
+    failures,
+    require_parts,
+    require_whole,
+    resume_point,
+)
 from orz_train.config.schema import Config
 from orz_train.errors import CheckpointError, NotSharedError, StorageCheckError
 from orz_train.testing import MemorySink
@@ -300,6 +308,7 @@ def test_a_failure_on_one_node_leaves_nothing_on_any(
     with pytest.raises(StorageFullError):
         run()
     assert ("b", "publish") in two_nodes.asked
+    assert commit.WITHDRAW_S == two_nodes.limits["withdraw"], "a disk that hangs there doesn't hold up the error"
     for folder in (run_dir / "checkpoints", disk.there(run_dir / "checkpoints")):
         assert ["step_000001"] == [path.name for path in folder.iterdir()]
     assert step_folder(run_dir, 1) == newest_committed(run_dir)

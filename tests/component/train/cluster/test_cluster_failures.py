@@ -41,6 +41,19 @@ def test_the_rank_that_died_is_named_not_the_one_that_lost_it(open_cluster: Call
     assert "| about to die" in caught.value.message
 
 
+def test_the_process_that_an_engine_lost_is_named(open_cluster: Callable[..., None]) -> None:
+    """What vLLM itself says of it is that it was cancelled; this comes first, and isn't believed."""
+    with pytest.raises(
+        WorkerDiedError,
+        match=r"^engine 0 on this machine lost its process VllmWorker-1 \(\d+\): it ended by signal 9 \(SIGKILL\)",
+    ) as caught:
+        open_cluster(
+            lambda models: models.generator.group.results([models.generator.group.submit_to(0, "lose_process")]),
+            factories={"engine": "load_parallel_engine"},
+        )
+    assert "logs/engine-0.log; then go on from the last checkpoint" in caught.value.remedy
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_start(open_cluster: Callable[..., None]) -> None:
     """The error of the loading function comes out as it is."""
     with pytest.raises(NonFiniteError, match="the model is broken"):
@@ -113,6 +126,22 @@ def test_a_node_with_other_versions_is_refused(monkeypatch: pytest.MonkeyPatch) 
         preflight.check_nodes(NODES)
 
 
+def test_a_version_that_only_one_side_names_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another orz-train may name more things than this one, or fewer: the table says so."""
+    own = dict(preflight.here().versions)
+    said = {"1": {**own, "torch": "9.0"}, "2": {"orz-train": own["orz-train"]}}
+    monkeypatch.setattr(
+        preflight, "_ask", lambda node: replace(preflight.here(), versions=tuple(said[node.node_id].items()))
+    )
+    monkeypatch.setattr(preflight, "_answer", lambda _node, facts, _end: facts)
+    with pytest.raises(ClusterError) as caught:
+        preflight.check_nodes(NODES)
+    assert [
+        "  10.0.0.1: torch 9.0, here it is missing",
+        f"  10.0.0.2: python missing, here it is {own['python']}",
+    ] == caught.value.message.splitlines()[1:]
+
+
 def test_a_node_says_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     """It finds each of its own addresses on an interface that the system knows by that name."""
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "VLLM_HOST_IP"):
@@ -149,6 +178,13 @@ def test_a_node_is_asked_with_its_address(monkeypatch: pytest.MonkeyPatch) -> No
     assert ("facts", node.address) == preflight._ask(node)
     monkeypatch.setattr(preflight, "here", lambda: "facts of another version")
     assert "facts of another version" == preflight._ask(node)
+
+    def broken(address: str) -> Any:
+        raise TypeError(f"a fault of its own at {address}")
+
+    monkeypatch.setattr(preflight, "here", broken)
+    with pytest.raises(TypeError, match="a fault of its own"):
+        preflight._ask(node)
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -34,9 +34,10 @@ class Driver:
         self.tmp = TMP / f"orz-t{os.getpid()}-{time.monotonic_ns() % 10**6}"
         self.tmp.mkdir()
         self.errors = (run_dir / "stderr").open("w+")
+        path = os.pathsep.join([str(FAKES), *filter(None, [os.environ.get("PYTHONPATH")])])  # the sources under test
         self.process = subprocess.Popen(
             [sys.executable, FAKES / "driver.py", run_dir, address, what],
-            env=os.environ | {"PYTHONPATH": str(FAKES), "TMPDIR": str(self.tmp), "OMP_NUM_THREADS": "1"} | environment,
+            env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(self.tmp), "OMP_NUM_THREADS": "1"} | environment,
             stdout=subprocess.DEVNULL,
             stderr=self.errors,
             start_new_session=True,

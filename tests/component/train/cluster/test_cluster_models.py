@@ -80,6 +80,20 @@ def test_ranks_write_and_read_the_staged_folder(started: Any, tmp_path: Path) ->
     assert ["critic-rank-0", "critic-rank-1", "model"] == sorted(path.name for path in tmp_path.iterdir())
 
 
+def test_a_rank_that_still_writes_is_named(started: Any) -> None:
+    """Whatever it is at; nothing is raised, and once it is done nobody is named."""
+    critic = started.models.critic
+    busy = critic.group.submit_to(1, "collective", 2.0)
+    assert ["critic rank 1"] == critic.end_writing(0.5)
+    critic.group.results([busy])
+    assert [] == critic.end_writing(60.0)
+
+
+def test_a_file_that_ranks_wrote_with_other_bytes_is_not_known(started: Any) -> None:
+    """As on disks of their own: the commit reads it again, and finds the difference."""
+    assert {"config.json", "rank-0", "rank-1"} == started.models.critic.finish_snapshot().keys()
+
+
 def test_groups_of_samples_come_from_one_engine_each(started: Any) -> None:
     """Prompts are dealt round; all samples of a prompt come from the same engine, whatever the order of arrival."""
     started.models.weights.push(version=7)

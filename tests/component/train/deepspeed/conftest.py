@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForSequenceClassification
 
-from orz_train.algo.losses import token_weights
+from orz_train.algo.losses import LossReduction, token_weights
 from orz_train.algo.segments import action_index
 from orz_train.algorithm import load_algorithm
 from orz_train.backends import hf
@@ -64,7 +64,14 @@ class Cases:
         self.experience = self._experience()
 
     def config(
-        self, *, stage: int, policy: str = "untied", lr: float = 1e-3, offload: str = "none", **trained: Any
+        self,
+        *,
+        stage: int,
+        policy: str = "untied",
+        lr: float = 1e-3,
+        offload: str = "none",
+        reduction: str = "token_mean",
+        **trained: Any,
     ) -> Config:
         """Configure a run with a critic; `trained` are settings of both models."""
         settings = {"optimizer": {"lr": lr, "weight_decay": 0.1}, **trained}
@@ -80,20 +87,23 @@ class Cases:
                 "critic": {"model": str(self.models["critic"]), **settings},
                 "packing": {"max_tokens_per_row": PACKING.max_tokens},
                 "kl": {"loss_coef": 0.1},
+                "loss": {"reduction": reduction},
                 "cluster": {"num_gpus": 0, "zero_stage": stage, "offload": offload},
             }
         )
 
-    def case(self, name: str, role: str, config: Config, *, num_ranks: int, num_updates: int) -> Case:
-        """Write a case down: a pass over the experience in so many updates."""
-        parts = minibatches(self.experience.samples, num_updates, seed=1, step=1)
+    def case(
+        self, name: str, role: str, config: Config, *, num_ranks: int, num_updates: int, num_samples: int | None = None
+    ) -> Case:
+        """Write a case down: a pass over the experience, or its first samples, in so many updates."""
+        parts = minibatches(self.experience.samples[:num_samples], num_updates, seed=1, step=1)
         rows = pack(self.rollouts, PACKING)
         rows += rows[: -len(rows) % num_ranks]
         return {
             "name": name,
             "role": role,
             "config": config,
-            "updates": [self._deal(samples, num_ranks) for samples in parts],
+            "updates": [self._deal(samples, num_ranks, config.loss.reduction) for samples in parts],
             "score_rows": [rows[rank::num_ranks] for rank in range(num_ranks)],
         }
 
@@ -112,11 +122,11 @@ class Cases:
         with torch.no_grad():
             return torch.cat([self.reward(ids[None]).logits[0] for ids in row.token_ids_T.split(row.seq_lens_S)])
 
-    def _deal(self, samples: Sequence[Any], num_ranks: int) -> Shards:
+    def _deal(self, samples: Sequence[Any], num_ranks: int, reduction: LossReduction) -> Shards:
         """Deal the rows of an update to ranks, with the token weights of a mean over all of them."""
         shards = balance(self.experience.pack(samples), num_ranks)
         segments = [row.row.segment_ids_T[action_index(row.row.action_mask_T)] for shard in shards for row in shard]
-        weights = iter(token_weights(segments, "token_mean"))
+        weights = iter(token_weights(segments, reduction))
         return [(shard, [next(weights) for _ in shard]) for shard in shards]
 
     def _experience(self) -> Experience:

@@ -10,6 +10,7 @@ written, from which the rest is then played once more by a model loaded anew. A 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import Tensor
 from orz_train.backends.deepspeed.load import load_critic, load_policy, load_reference, load_reward_model
 from orz_train.backends.deepspeed.models import DeepSpeedCritic, DeepSpeedPolicy
 from orz_train.backends.deepspeed.process import join, leave
+from orz_train.backends.deepspeed.settings import WEIGHTS_SHARDED
 from orz_train.errors import BackendMissingError, CheckpointError
 
 GROUP_BYTES = 20_000
@@ -69,6 +71,24 @@ def snapshot(model: Model) -> dict[str, Any]:
     }
 
 
+def spoil_padding(model: Model) -> int:
+    """Put a NaN wherever ZeRO-3 pads this rank's masters and moments, as memory may hold one; return how many."""
+    engine, spoiled = model.engine, 0
+    if engine.cluster.zero_stage < WEIGHTS_SHARDED:
+        return spoiled
+    for master, group in zip(engine.masters(), engine.module.optimizer.fp16_groups, strict=True):
+        begin = 0
+        for parameter in group:
+            end = begin + parameter.ds_tensor.numel()
+            own = max(parameter.ds_numel - engine.rank * (end - begin), 0)
+            for tensor in (master.data, *engine.adamw.state[master].values()):
+                if tensor.shape == master.shape:
+                    spoiled += len(tensor[begin + own : end])
+                    tensor[begin + own : end] = math.nan
+            begin = end
+    return spoiled
+
+
 def train(case: Case, rank: int, folder: Path) -> dict[str, Any]:
     """Play a policy's or critic's case."""
     model = load(case, None)
@@ -83,8 +103,10 @@ def train(case: Case, rank: int, folder: Path) -> dict[str, Any]:
             for name in (case["role"], "state"):
                 (checkpoint / name).mkdir(parents=True, exist_ok=True)
             model.save(checkpoint / case["role"])
+            record["padding"] = spoil_padding(model)
             model.save_state(checkpoint / "state")
             background = checkpoint.with_name(f"{checkpoint.name}-background")
+            background.mkdir(exist_ok=True)
             model.snapshot()
             model.write_snapshot(background / case["role"], background / "state")  # during the next update
     if "resume_after" in case:

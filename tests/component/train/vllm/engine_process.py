@@ -7,12 +7,17 @@ outside the main thread.
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Client
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
 from orz_train.backends.vllm.engine import VLLMEngine, load_engine
+from orz_train.backends.vllm.processes import EndedProcess
 
 
 def _first_batch(engine: VLLMEngine, *args: Any, **kwargs: Any) -> list[Any]:
@@ -41,6 +46,22 @@ def _cached_tokens(engine: VLLMEngine, *args: Any, **kwargs: Any) -> list[int]:
     return counts
 
 
+def _lose_worker(engine: VLLMEngine, rank: int) -> tuple[int, EndedProcess]:
+    """Kill a worker process; return its id and what is reported."""
+    reports: SimpleQueue[EndedProcess] = SimpleQueue()
+    engine.watch_processes(reports.put)
+    process = engine.llm.llm_engine.model_executor.workers[rank].proc
+    os.kill(process.pid, signal.SIGKILL)
+    return process.pid, reports.get(timeout=60)
+
+
+HELPERS: dict[str, Callable[..., Any]] = {
+    "first_batch": _first_batch,
+    "cached_tokens": _cached_tokens,
+    "lose_worker": _lose_worker,
+}
+
+
 def _serve(address: str) -> None:
     engine: VLLMEngine | None = None
     with Client(address) as connection:
@@ -55,10 +76,8 @@ def _serve(address: str) -> None:
                     engine = load_engine(*args, **kwargs)
                 elif name == "generate":
                     result = list(engine.generate(*args, **kwargs))
-                elif name == "first_batch":
-                    result = _first_batch(engine, *args, **kwargs)
-                elif name == "cached_tokens":
-                    result = _cached_tokens(engine, *args, **kwargs)
+                elif name in HELPERS:
+                    result = HELPERS[name](engine, *args, **kwargs)
                 elif name == "policy_version":
                     result = engine.policy_version
                 else:

@@ -7,6 +7,10 @@ from typing import Any
 import psutil
 import pytest
 
+from orz_train.cluster.placement import Slot
+from orz_train.cluster.watch import _is_echo
+from orz_train.cluster.worker import Failure
+
 pytestmark = [pytest.mark.component, pytest.mark.full]
 
 
@@ -25,3 +29,14 @@ def test_two_processes_serve_one_model(write_model: Any, engine_config: Any, sta
     assert engine.process.wait(timeout=120) == 0
     assert not psutil.wait_procs(family, timeout=10)[1]
     assert not any(path.exists() for path in shared)
+
+
+def test_a_killed_worker_process_is_named(write_model: Any, engine_config: Any, start_engine: Any, shake: Any) -> None:
+    """At once, while the engine is idle; what the engine itself says at its next call names nobody."""
+    engine = start_engine(engine_config(write_model(tied=True), tensor_parallel=2))
+    pid, ended = engine.call("lose_worker", 1)
+    assert (pid, -9) == (ended.pid, ended.exit_code)
+    with pytest.raises(Exception, match=r"(?i)cancelled|executor failed") as caught:
+        engine.push(shake(engine.model(), 0), version=0)
+    failure = Failure(slot=Slot(role="engine", rank=0), at=0.0, line=str(caught.value), error=None)
+    assert _is_echo(failure), "the driver waits for the one who has the name"

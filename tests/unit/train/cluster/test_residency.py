@@ -17,7 +17,7 @@ class Recorder:
         self.calls = calls
 
     def __getattr__(self, method: str):
-        return lambda: self.calls.append(f"{self.name}.{method}")
+        return lambda *, limit: self.calls.append(f"{self.name}.{method}")
 
 
 @pytest.fixture

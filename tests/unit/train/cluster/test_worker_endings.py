@@ -17,6 +17,7 @@ pytestmark = pytest.mark.unit
         (signal.SIGKILL, False, "by signal 9 (SIGKILL)"),
         (signal.SIGKILL, True, "by signal 9 (SIGKILL); its node ran out of memory at that time"),
         (signal.SIGSEGV, True, "by signal 11 (SIGSEGV)"),
+        (40, False, "by signal 40 (a real-time signal)"),
         (3 << 8, False, "with exit status 3"),
     ],
 )

@@ -64,6 +64,14 @@ def problem_of(sound: str, *arguments: str) -> str:
             ["cluster.offload=optimizer", "cluster.zero_stage=0"],
             "cluster.offload: got optimizer, expected cluster.zero_stage of at least 1",
         ),
+        (
+            ["cluster.zero_stage=0", "policy.dtype=bfloat16"],
+            "cluster.zero_stage: got 0, expected at least 1 with policy.dtype bfloat16",
+        ),
+        (
+            ["cluster.zero_stage=0", "policy.dtype=float32", "critic.dtype=bfloat16"],
+            "set cluster.zero_stage=1 (one rank loses nothing by it) or critic.dtype=float32",
+        ),
         ([*NO_GPUS, "cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which needs GPUs"),
         (["cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which is for layout split"),
         (

@@ -33,17 +33,19 @@ def write_judged(
         document: returns the JSON object of the command's result.
         text: prints the result for people.
     """
-    from orz_ckpt.report.github import to_github
-    from orz_ckpt.report.junit import to_junit
-    from orz_ckpt.report.sarif import to_sarif
-
     if output is Format.TEXT:
         text(fail_on)
     elif output is Format.JSON:
         sys.stdout.write(json.dumps(document(fail_on), indent=2) + "\n")
     elif output is Format.SARIF:
+        from orz_ckpt.report.sarif import to_sarif
+
         sys.stdout.write(json.dumps(to_sarif(judged, fail_on), indent=2) + "\n")
     elif output is Format.JUNIT:
+        from orz_ckpt.report.junit import to_junit
+
         sys.stdout.write(to_junit(judged, fail_on))
     else:
+        from orz_ckpt.report.github import to_github
+
         sys.stdout.write(to_github(judged, fail_on))

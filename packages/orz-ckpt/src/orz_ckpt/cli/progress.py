@@ -1,18 +1,19 @@
 """How far a command is, on a terminal: bytes and bytes a second."""
+# ruff: noqa: PLC0415  what draws a bar takes longer to load than a small checkpoint to read
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from orz_ckpt.watch import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.progress import Progress
 
     from orz_ckpt import watch
 
@@ -44,6 +45,12 @@ def shown_progress(doing: str = "reading") -> Iterator[watch.Progress]:
     Args:
         doing: what the bar says it is about.
     """
+    if not sys.stderr.isatty():
+        yield Silent()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield Silent()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,9 @@ from orz_ckpt.findings import Level
 from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status
+
+if TYPE_CHECKING:
+    from orz_ckpt.findings import Report
 
 
 def verify(
@@ -112,10 +115,7 @@ def _here(
     paths: list[Path], asked: _Asked, against: Path | None, tag: str, output: Format, fail_on: Severity
 ) -> Status:
     """Verify what is on this machine, and write what was found."""
-    from rich.console import Console
-
     from orz_ckpt.cli.progress import shown_progress
-    from orz_ckpt.report.text import to_text
     from orz_ckpt.verify import verify_all
 
     with shown_progress() as progress:
@@ -129,15 +129,17 @@ def _here(
             inert=asked.inert,
             progress=progress,
         )
-    console = Console(highlight=False, soft_wrap=True)
-    write_judged(
-        report,
-        output,
-        fail_on,
-        document=report.to_json,
-        text=lambda severity: console.print(to_text(report, severity), end=""),
-    )
+    write_judged(report, output, fail_on, document=report.to_json, text=lambda severity: _print(report, severity))
     return report.status(fail_on)
+
+
+def _print(report: Report, fail_on: Severity) -> None:
+    """Write a report for people; for programs, what this takes is not even loaded."""
+    from rich.console import Console
+
+    from orz_ckpt.report.text import to_text
+
+    Console(highlight=False, soft_wrap=True).print(to_text(report, fail_on), end="")
 
 
 def _on_nodes(

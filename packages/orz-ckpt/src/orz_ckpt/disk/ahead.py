@@ -1,20 +1,31 @@
-"""A file read one piece ahead: while a piece is worked on, a thread reads the next one into a second buffer.
+"""A file read some pieces ahead: while one is worked on, threads read the next ones into other buffers.
 
-So the disk does not wait for the processor, nor the processor for the disk. A file of one piece needs no thread.
+So the disk does not wait for the processor, nor the processor for the disk. A file of one piece needs no thread. What
+is not in memory is read past the page cache, several pieces at once.
 """
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
+from orz_ckpt.disk.direct import ALIGNMENT, bypass_cache, read_direct
+from orz_ckpt.tensors.gather import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from io import FileIO
+
+    Span = tuple[int, int, int]
+    """Number of a piece, its first byte, and how many there are."""
+
+_BUFFERS: Final = 4
+_READERS: Final = 3
+"""Of a file that is read past the page cache: they keep a disk busy. The kernel reads ahead for whoever does not."""
 
 
 def read_ahead(stream: FileIO, lengths: Iterable[int], *, piece_bytes: int) -> Generator[memoryview]:
@@ -23,9 +34,9 @@ def read_ahead(stream: FileIO, lengths: Iterable[int], *, piece_bytes: int) -> G
     Close the generator before the file: it may still be read.
 
     Args:
-        stream: the file, read from where it stands; nobody else reads it meanwhile.
+        stream: the file, read from where it stands; nobody else reads it meanwhile or afterwards.
         lengths: bytes of each piece, at most `piece_bytes`.
-        piece_bytes: of each of the two buffers.
+        piece_bytes: of each of the four buffers.
 
     Yields:
         The bytes of each piece, until the next one is asked for. One that is shorter than its length is where the file
@@ -34,24 +45,53 @@ def read_ahead(stream: FileIO, lengths: Iterable[int], *, piece_bytes: int) -> G
     Raises:
         OSError: it cannot be read.
     """
+    read, readers = _way_to_read(stream, piece_bytes)
+    spans = _spans(stream.tell(), lengths)
+    span = next(spans, None)
+    if span is None:
+        return
+    data = read(span)
+    coming: deque[tuple[Span, Future[memoryview]]] = deque()
+    with ExitStack() as stack:
+        pool: ThreadPoolExecutor | None = None
+        while len(data) == span[-1]:
+            for following in islice(spans, _BUFFERS - 1 - len(coming)):
+                if pool is None:
+                    pool = ThreadPoolExecutor(readers, "read ahead")
+                    stack.callback(pool.shutdown, cancel_futures=True)
+                coming.append((following, pool.submit(read, following)))
+            if not coming:
+                break
+            yield data
+            span, future = coming.popleft()
+            data = future.result()
+        yield data
+
+
+def _spans(begin: int, lengths: Iterable[int]) -> Iterator[Span]:
+    for number, nbytes in enumerate(takewhile(bool, lengths)):
+        yield number, begin, nbytes
+        begin += nbytes
+
+
+def _way_to_read(stream: FileIO, piece_bytes: int) -> tuple[Callable[[Span], memoryview], int]:
+    """Return what reads a piece into one of the buffers in turn, and how many threads may do so at once."""
+    # Memory that nobody has touched takes no room: a small file fills only a part of one buffer.
+    buffers = [aligned(piece_bytes + 2 * ALIGNMENT) for _ in range(_BUFFERS)]
+
+    def past_the_cache(span: Span) -> memoryview:
+        number, offset, nbytes = span
+        return read_direct(stream.fileno(), buffers[number % _BUFFERS], offset, nbytes)
+
+    def through_the_cache(span: Span) -> memoryview:
+        number, _, nbytes = span
+        return _fill(stream, buffers[number % _BUFFERS][:nbytes])
+
+    if bypass_cache(stream):
+        return past_the_cache, _READERS
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    remaining = iter(lengths)
-    wanted = next(remaining, 0)
-    if not wanted:
-        return
-    # Memory that nobody has touched takes no room: a small file fills only a part of one buffer.
-    buffer, other = (np.empty(piece_bytes, dtype=np.uint8).data for _ in range(2))
-    data = _fill(stream, buffer[:wanted])
-    with ExitStack() as stack:
-        reader: ThreadPoolExecutor | None = None
-        while len(data) == wanted and (following := next(remaining, 0)):
-            reader = reader or stack.enter_context(ThreadPoolExecutor(1, "read ahead"))
-            coming = reader.submit(_fill, stream, other[:following])
-            yield data
-            wanted, data = following, coming.result()
-            buffer, other = other, buffer
-        yield data
+    return through_the_cache, 1
 
 
 def _fill(stream: FileIO, buffer: memoryview) -> memoryview:

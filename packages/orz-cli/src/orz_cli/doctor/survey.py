@@ -60,7 +60,7 @@ def survey() -> Machine:
         architecture=platform.machine(),
         num_cores=os.cpu_count() or 1,
         packages=_packages(),
-        pins=_pins(),
+        pins=pinned_versions(),
         broken_commands=_broken_commands(),
         gpus=gpus,
         driver_problem=driver_problem,
@@ -102,7 +102,7 @@ def build_in(version_file: str) -> str:
     return match.group(1) if match else ""
 
 
-def _pins() -> dict[str, str]:
+def pinned_versions() -> dict[str, str]:
     """Return the versions that orz-train's extras pin, empty where it is not installed."""
     try:
         return pins_in(metadata.requires("orz-train") or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,13 @@ from orz_train.types import PackedRow
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 """One of these makes a folder a tokenizer's."""
+_OFF: Mapping[str, float | bool] = {
+    **dict.fromkeys(("attention_dropout", "attn_pdrop", "hidden_dropout", "resid_pdrop", "embd_pdrop"), 0.0),
+    "use_cache": False,
+}
+"""Settings of a model's configuration while it is trained."""
+_SWITCHED_OFF = "orz_switched_off"
+"""Attribute of a model: those settings as its folder has them."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -241,15 +249,18 @@ def save_model(
 ) -> None:
     """Write a Hugging Face folder: weights, config, generation config, tokenizer; whatever the rank of this process.
 
+    The configuration is the one that the model was loaded with: what training switches off is on again for others.
+
     Args:
         model: whose weights, unless `weights` are given.
         tokenizer: saved beside them.
         folder: where.
         weights: by name, where the model itself holds only shards of them.
     """
+    tokenizer.save(folder)  # first: transformers makes the folder if need be, and while weights are written it may go
     with _written_by_any_rank(model):
         model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]  # a PreTrainedModel
-    tokenizer.save(folder)
+    _restored_config(model).to_json_file(folder / "config.json")
 
 
 @contextmanager
@@ -263,6 +274,14 @@ def _written_by_any_rank(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         del model.should_save_on_this_rank
+
+
+def _restored_config(model: Any) -> Any:
+    """Return a copy of the configuration with what `_prepared` has switched off; the model itself stays as it is."""
+    config = copy.deepcopy(model.config)
+    for name, value in getattr(model, _SWITCHED_OFF, {}).items():
+        setattr(config, name, value)
+    return config
 
 
 @contextmanager
@@ -348,12 +367,11 @@ def _prepared(model: Any) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    for name in ("attention_dropout", "attn_pdrop", "hidden_dropout", "resid_pdrop", "embd_pdrop"):
-        if hasattr(model.config, name):
-            setattr(model.config, name, 0.0)
+    setattr(model, _SWITCHED_OFF, {name: getattr(model.config, name) for name in _OFF if hasattr(model.config, name)})
+    for name in getattr(model, _SWITCHED_OFF):
+        setattr(model.config, name, _OFF[name])
     for module in model.modules():
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
-    model.config.use_cache = False
     prepared: nn.Module = model.eval()
     return prepared

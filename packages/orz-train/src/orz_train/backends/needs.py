@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from orz_cli.doctor.probes import TORCH_CPU_INDEX
+from orz_cli.doctor.survey import pinned_versions
+from orz_cli.installing import install_line
+from orz_cli.versions import installed_versions
 from orz_train.backends.vllm.options import engine_options
 from orz_train.config.schema import Config
 from orz_train.errors import BackendMissingError
@@ -25,10 +27,37 @@ def check_backend(config: Config) -> None:
     engine_options(config, model=config.policy.model)
     missing = [name for name in CLUSTER_PACKAGES if find_spec(name) is None]
     if missing:
-        extra = (
-            "'orz-train[cuda]'" if config.cluster.num_gpus else f"--extra-index-url {TORCH_CPU_INDEX} 'orz-train[cpu]'"
-        )
         raise BackendMissingError(
             f"backend: cluster needs {', '.join(CLUSTER_PACKAGES)}; not installed: {', '.join(missing)}",
-            remedy=f"pip install {extra}; or train a small model in one process: backend=local",
+            remedy=_remedy(config),
         )
+
+
+def other_versions(config: Config) -> list[str]:
+    """Name the installed packages of the run's backend that aren't of the version that orz-train is made for."""
+    if config.backend == "local":
+        return []
+    pins = pinned_versions()
+    return [
+        f"{name} {version} (expected {pins[name]})"
+        for name, version in installed_versions(pins).items()
+        if version is not None and version.partition("+")[0] != pins[name]
+    ]
+
+
+def not_importable(config: Config, error: Exception) -> BackendMissingError:
+    """Return the error of a backend whose packages are there and can't be imported."""
+    others = other_versions(config)
+    found = f"; of other versions than orz-train is made for: {', '.join(others)}" if others else ""
+    spec = find_spec("ray")
+    place = f"; ray is {spec.origin}" if spec is not None and spec.origin is not None else ""
+    reason = str(error).strip().partition("\n")[0]
+    return BackendMissingError(
+        f"backend: cluster can't be imported: {type(error).__name__}: {reason}{place}{found}",
+        remedy=f"see `orz doctor`; {_remedy(config)}",
+    )
+
+
+def _remedy(config: Config) -> str:
+    line = install_line(cuda=config.cluster.num_gpus > 0)
+    return f"{line}; or train a small model in one process: backend=local"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from orz_ckpt.manifest import MANIFEST_NAME, load
 from orz_ckpt.records import holders
+from orz_train.checkpoint.state_names import STATE, in_state_folder, process_state, rank_state, ranks_among
 from orz_train.config.schema import Config
 from orz_train.errors import RunFolderError
 
@@ -42,7 +42,7 @@ def require_fitting_state(checkpoint: Path, config: Config) -> None:
     ranks = {"policy": config.policy_ranks} | ({"critic": config.critic_ranks} if config.critic is not None else {})
     for role, num_ranks in ranks.items():
         wanted = _wanted(config, num_ranks)
-        saved = _saved(checkpoint / "state", role) or _elsewhere(checkpoint, role, wanted.zero_stage)
+        saved = _saved(checkpoint / STATE, role) or _elsewhere(checkpoint, role, wanted.zero_stage)
         if saved != wanted:
             weights = " ".join(f"{each}.model={checkpoint / each}" for each in ranks if (checkpoint / each).is_dir())
             raise RunFolderError(
@@ -58,11 +58,12 @@ def _wanted(config: Config, num_ranks: int) -> Cut:
 
 def _saved(state: Path, role: str) -> Cut | None:
     """Return how a model's state is cut; None if there is none."""
-    if (state / f"{role}-optimizer.pt").is_file():
+    if (state / process_state(role)).is_file():
         return Cut("local", 1, 0)
-    for file in sorted(state.glob(f"{role}-rank-*-of-*.pt")):
+    for one in ranks_among((path.name for path in state.glob("*")), role):
+        file = state / rank_state(role, rank=one.rank, num_ranks=one.num_ranks)
         head = torch.load(file, weights_only=True, map_location="cpu", mmap=True)  # reads no tensor
-        return Cut("cluster", int(file.stem.rsplit("-", 1)[1]), head["zero_stage"])
+        return Cut("cluster", one.num_ranks, head["zero_stage"])
     return None
 
 
@@ -73,6 +74,5 @@ def _elsewhere(checkpoint: Path, role: str, zero_stage: int) -> Cut | None:
     """
     path = checkpoint / MANIFEST_NAME
     held = holders(load(path)) if path.is_file() and path.stat().st_size else {}
-    pattern = re.compile(rf"state/{re.escape(role)}-rank-\d+-of-(\d+)\.pt")
-    found = [match for names in held.values() for name in names if (match := pattern.fullmatch(name))]
-    return Cut("cluster", int(found[0][1]), zero_stage) if found else None
+    found = ranks_among(in_state_folder(name for names in held.values() for name in names), role)
+    return Cut("cluster", found[0].num_ranks, zero_stage) if found else None

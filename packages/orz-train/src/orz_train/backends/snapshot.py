@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,53 +14,128 @@ from torch import Tensor
 from orz_ckpt.entries import entry_of
 from orz_ckpt.failing import explained
 from orz_ckpt.manifest import FileEntry
+from orz_train.backends.step_folder import make_part
+from orz_train.errors import CheckpointError
+
+SaveModel = Callable[[Path], None]
+SaveState = Callable[[Path], Path]
 
 
 class Snapshot:
     """What one rank contributes to a checkpoint, apart from what training goes on to change.
+
+    The functions hold the copies as arguments, by `functools.partial`: a failure's traceback keeps closures in memory.
 
     Args:
         save: writes the model's folder; None where another rank does.
         save_state: writes this rank's state into a folder and returns the file.
     """
 
-    def __init__(self, save: Callable[[Path], None] | None, save_state: Callable[[Path], Path]) -> None:
-        self._save = save
-        self._save_state = save_state
+    def __init__(self, save: SaveModel | None, save_state: SaveState) -> None:
+        self._copies: tuple[SaveModel | None, SaveState] | None = (save, save_state)
         self._written: Future[dict[str, FileEntry]] | None = None
+        self._thread: threading.Thread | None = None
 
     def write(self, folder: Path, state: Path) -> None:
-        """Begin to write, to the model's folder and to the state's, both in one step folder."""
-        written: Future[dict[str, FileEntry]] = Future()
+        """Begin to write, to the model's folder and to the state's, both in one step folder, which is there.
 
-        def work() -> None:
-            try:
-                written.set_result(self._files(folder, state))
-            except BaseException as error:  # noqa: BLE001  whoever waits raises it
-                written.set_exception(error)
-
-        self._written = written
+        The thread of an earlier attempt ends first: two would write the same copies at once.
+        """
+        self.ended()
+        assert self._copies is not None  # noqa: S101  # whoever writes has not dropped them
+        self._written = Future()
         # a daemon: a disk that hangs must not keep a process that has been told to end
-        threading.Thread(target=work, name="snapshot", daemon=True).start()
+        self._thread = threading.Thread(
+            target=_write, args=(self._written, *self._copies, folder, state), name="snapshot", daemon=True
+        )
+        self._thread.start()
 
-    def finish(self) -> dict[str, FileEntry]:
+    def finish(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
         """Wait; return what was written, flushed and hashed, by path relative to the step folder.
 
         Raises:
             StorageError: the disk is full or refuses. `write` may be called again.
+            CheckpointError: `timeout_s` has passed.
         """
         assert self._written is not None  # noqa: S101  # whoever waits has begun
+        if not self.ended(timeout_s):
+            raise CheckpointError(f"it was not written within {timeout_s:g} s", remedy="see how fast the disk is")
         return self._written.result()
 
-    def _files(self, folder: Path, state: Path) -> dict[str, FileEntry]:
-        with explained(folder.parent):
-            state.mkdir(parents=True, exist_ok=True)
-            files = [self._save_state(state)]
-            if self._save is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._save(folder)
-                files += [path for path in sorted(folder.rglob("*")) if path.is_file()]
-            return {path.relative_to(folder.parent).as_posix(): entry_of(path) for path in files}
+    def ended(self, timeout_s: float | None = None) -> bool:
+        """Wait until nothing is written any more, whatever has become of it; say whether that is so."""
+        if self._thread is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def drop(self) -> None:
+        """Let the copies go; a thread that still writes them keeps them until it ends."""
+        self._copies = None
+
+
+class WritesSnapshots:
+    """What models share whose snapshots are written in the background. Each takes its own, after `_make_room`."""
+
+    _snapshot: Snapshot | None = None
+
+    def write_snapshot(self, folder: Path, state: Path) -> None:
+        """Begin to write the copies in the background."""
+        assert self._snapshot is not None  # noqa: S101  # whoever writes has taken it
+        self._snapshot.write(folder, state)
+
+    def finish_snapshot(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
+        """Wait for the files of the copies; return them by path relative to the step folder.
+
+        Raises:
+            StorageError: the disk is full or refuses; the copies can be written again.
+            CheckpointError: `timeout_s` has passed.
+        """
+        assert self._snapshot is not None  # noqa: S101  # whoever waits has begun
+        return self._snapshot.finish(timeout_s)
+
+    def writing_ended(self, timeout_s: float) -> bool:
+        """Wait until nothing is written any more; say whether that is so."""
+        return self._snapshot is None or self._snapshot.ended(timeout_s)
+
+    def drop_snapshot(self) -> None:
+        """Free the copies."""
+        if self._snapshot is not None:
+            self._snapshot.drop()
+
+    def _make_room(self) -> None:
+        """Let the last copies go before new ones are taken: host memory may not hold both."""
+        if self._snapshot is not None:
+            self._snapshot.drop()
+            self._snapshot.ended()
+            self._snapshot = None
+
+
+def _write(
+    written: Future[dict[str, FileEntry]], save: SaveModel | None, save_state: SaveState, folder: Path, state: Path
+) -> None:
+    """Write copies; what becomes of it goes to `written`."""
+    try:
+        written.set_result(_files(save, save_state, folder, state))
+    except BaseException as error:  # noqa: BLE001  whoever waits raises it
+        del save, save_state  # else its traceback would keep the copies in memory, as would the frames below
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        written.set_exception(error)
+
+
+def _files(save: SaveModel | None, save_state: SaveState, folder: Path, state: Path) -> dict[str, FileEntry]:
+    """Write copies, and flush and hash the files."""
+    with explained(folder.parent):
+        make_part(state)
+        files = [save_state(state)]
+        if save is not None:
+            make_part(folder)
+            save(folder)
+            files += [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {path.relative_to(folder.parent).as_posix(): entry_of(path) for path in files}
 
 
 def host_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from orz_train.checkpoint.copy_preflight import check_copies
 from orz_train.checkpoint.nodes import OneNode
 from orz_train.checkpoint.parts_needed import require_parts
 from orz_train.checkpoint.preflight import check_storage
-from orz_train.checkpoint.resume import STATE, ResumePoint, require_whole, resume_point, starting_point
+from orz_train.checkpoint.resume import ResumePoint, require_whole, resume_point, starting_point
+from orz_train.checkpoint.state_names import STATE
 from orz_train.checkpoint.store import RunCheckpoints
 
 __all__ = [

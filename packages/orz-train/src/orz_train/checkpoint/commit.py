@@ -21,6 +21,9 @@ from orz_train.ports import Nodes
 
 SAVING = "orz_ckpt.node.saving"
 WRITER = f"orz-train {__version__}"
+WITHDRAW_S = 10.0
+"""Seconds that other nodes have to remove what they wrote: ranks and engines hold their GPUs meanwhile, and the next
+start of the run removes the rest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +81,16 @@ def commit_shared(
     return staged.commit(node=nodes.names[0], known=known, **facts.for_commit())
 
 
-def commit_per_node(staged: StagedCheckpoint, nodes: Nodes, facts: Facts) -> Manifest:
+def commit_per_node(
+    staged: StagedCheckpoint, nodes: Nodes, facts: Facts, *, known: Mapping[str, FileEntry] | None = None
+) -> Manifest:
     """Commit what each node wrote to a disk of its own: the others' parts first, the manifest here last.
+
+    Args:
+        staged: the folder in flight.
+        nodes: those that wrote.
+        facts: of the save.
+        known: what was hashed and flushed while it was written, the same bytes on each node that has the file.
 
     Raises:
         CheckpointError: a part is missing on all nodes, or weights on one that needs them.
@@ -89,12 +100,12 @@ def commit_per_node(staged: StagedCheckpoint, nodes: Nodes, facts: Facts) -> Man
         raise CheckpointExistsError(
             f"{staged.final} holds a committed checkpoint", remedy="save to another run folder, or move it away"
         )
-    records = _prepared(staged, nodes, facts, nodes.names[1:])
+    records = _prepared(staged, nodes, facts, nodes.names[1:], known=known)
     of_nodes = {nodes.names[0]: set(sizes(staged.path))} | {name: set(one.files) for name, one in records.items()}
     require_complete(set().union(*of_nodes.values()), facts.roles, where=f"{staged.path} on {', '.join(nodes.names)}")
     require_own_weights(of_nodes, facts.roles)
     _publish(staged, nodes, records)
-    return staged.commit(node=nodes.names[0], others=records, **facts.for_commit())
+    return staged.commit(node=nodes.names[0], others=records, known=known, **facts.for_commit())
 
 
 def withdraw(staged: StagedCheckpoint, nodes: Nodes) -> None:
@@ -105,7 +116,7 @@ def withdraw(staged: StagedCheckpoint, nodes: Nodes) -> None:
     }
     with suppress(OrzError):  # on the way out with another error
         if asked:
-            nodes.run(f"{SAVING}:withdraw", asked)
+            nodes.run(f"{SAVING}:withdraw", asked, timeout_s=WITHDRAW_S)
 
 
 def _leave_apart(staged: StagedCheckpoint, nodes: Nodes, facts: Facts, apart: Mapping[str, Mapping[str, int]]) -> None:
@@ -129,10 +140,22 @@ def _leave_apart(staged: StagedCheckpoint, nodes: Nodes, facts: Facts, apart: Ma
     )
 
 
-def _prepared(staged: StagedCheckpoint, nodes: Nodes, facts: Facts, names: Iterable[str]) -> dict[str, Manifest]:
+def _prepared(
+    staged: StagedCheckpoint,
+    nodes: Nodes,
+    facts: Facts,
+    names: Iterable[str],
+    *,
+    known: Mapping[str, FileEntry] | None = None,
+) -> dict[str, Manifest]:
     """Let nodes flush, hash and record their parts."""
-    template = facts.template(staged.attempt)
-    asked = {name: {"staged": staged.path, "final": staged.final, "manifest": template, "node": name} for name in names}
+    save = {
+        "staged": staged.path,
+        "final": staged.final,
+        "manifest": facts.template(staged.attempt),
+        "known": dict(known or {}),
+    }
+    asked = {name: {**save, "node": name} for name in names}
     return nodes.run(f"{SAVING}:prepare", asked) if asked else {}
 
 

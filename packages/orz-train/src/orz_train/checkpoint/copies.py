@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from orz_ckpt.urls import redacted
@@ -33,9 +33,13 @@ class Copies:
         run_dir: the run folder, absolute.
         settings: of checkpoints; without `copy_to` nothing is ever done.
         sink: is told of every copy and of every failure.
+        check: looks, while a copy is waited for, whether the models are well; raises if they aren't.
     """
 
-    def __init__(self, run_dir: Path, settings: Checkpoint, sink: MetricSink) -> None:
+    def __init__(
+        self, run_dir: Path, settings: Checkpoint, sink: MetricSink, *, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self.check = check
         self.run_dir = run_dir
         self.settings = settings
         self.sink = sink
@@ -80,6 +84,9 @@ class Copies:
         """Wait for what is under way, showing how far it is; return as `look`.
 
         A store that neither answers nor fails is warned of, and is a failure at last.
+
+        Raises:
+            OrzError: meanwhile a process of the models has ended; the copy is given up.
         """
         warned = 0
         try:
@@ -94,7 +101,8 @@ class Copies:
                     self.sink.event("warning", step=self._job.step, message=message)
                 warned = int(silence // SILENT_S)
                 self._job.thread.join(LOOK_EVERY_S)
-        except BaseException:  # Ctrl-C: at the end of a run nobody else would stop the copy
+                self.check()
+        except BaseException:  # Ctrl-C or a dead worker: at the end of a run nobody else would stop the copy
             self.give_up()
             raise
         return self.look()

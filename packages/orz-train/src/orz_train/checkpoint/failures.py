@@ -1,16 +1,18 @@
-"""What happens when a save fails: stop, go on without it, or try again."""
+"""What happens when a save fails: ranks end what they write; then stop, go on without it, or try again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from orz_ckpt.errors import CkptError
 from orz_train.config.checkpoint import Checkpoint
 from orz_train.errors import CheckpointError, NotSharedError, OrzError
-from orz_train.ports import MetricSink
+from orz_train.ports import MetricSink, Saved
 
 LONGEST_PAUSE_S = 60.0
+END_WRITING_S = 5.0
+"""How long ranks may go on with what they write once the save has failed: then it is removed under their hands."""
 
 
 def message_and_remedy(error: OrzError | OSError) -> tuple[str, str]:
@@ -60,3 +62,22 @@ def by_policy(
         else:
             return True
     raise AssertionError  # the last attempt returns or raises
+
+
+def end_writing(models: Iterable[Saved], sink: MetricSink, *, step: int) -> None:
+    """Wait until no rank writes any more for a save that failed, for as long as the end of a run may take.
+
+    Args:
+        models: that were to be saved.
+        sink: is told who still writes then.
+        step: that was to be saved.
+    """
+    end = time.monotonic() + END_WRITING_S
+    for model in models:
+        for name in model.end_writing(max(0.0, end - time.monotonic())):
+            sink.event(
+                "warning",
+                step=step,
+                message=f"{name} still writes step {step}, which is given up: its files are removed all the same",
+                remedy="what comes late the next start of this run removes",
+            )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from orz_train.checkpoint.state_names import STATE, in_state_folder, process_state, rank_state, ranks_among
 from orz_train.errors import CheckpointError
 
 
@@ -42,7 +42,7 @@ def require_own_weights(of_nodes: Mapping[str, Iterable[str]], roles: Sequence[s
     for node, names in of_nodes.items():
         files = set(names)
         for role in roles:
-            if any(name.startswith(f"state/{role}-") for name in files) and role in _missing(role, files):
+            if _has_state(role, files) and role in _missing(role, files):
                 raise CheckpointError(
                     f"node {node} saved the state of {role}, but not its weights, without which its ranks couldn't go"
                     " on; nothing was committed",
@@ -52,11 +52,17 @@ def require_own_weights(of_nodes: Mapping[str, Iterable[str]], roles: Sequence[s
 
 def _missing(role: str, files: set[str]) -> list[str]:
     missing = [] if any(name.startswith(f"{role}/") and name.endswith(".safetensors") for name in files) else [role]
-    if f"state/{role}-optimizer.pt" in files:
+    states = in_state_folder(files)
+    if process_state(role) in states:
         return missing
-    pattern = re.compile(rf"state/{re.escape(role)}-rank-(\d+)-of-(\d+)\.pt")
-    ranks = [(int(found[1]), int(found[2])) for name in files if (found := pattern.fullmatch(name))]
+    ranks = ranks_among(states, role)
     if not ranks:
-        return [*missing, f"state/{role}-*.pt"]
-    there, total = {rank for rank, _ in ranks}, max(count for _, count in ranks)
-    return missing + [f"state/{role}-rank-{rank}-of-{total}.pt" for rank in range(total) if rank not in there]
+        return [*missing, f"{STATE}/{role}-*.pt"]
+    total = ranks[-1].num_ranks
+    wanted = [rank_state(role, rank=rank, num_ranks=total) for rank in range(total)]
+    return missing + [f"{STATE}/{name}" for name in wanted if name not in states]
+
+
+def _has_state(role: str, files: set[str]) -> bool:
+    states = in_state_folder(files)
+    return process_state(role) in states or bool(ranks_among(states, role))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orz_ckpt.findings import CkptFinding, Level
 from orz_ckpt.inventory import list_checkpoints, newest_committed
@@ -15,10 +16,8 @@ from orz_ckpt.records import holders
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity
 from orz_train.checkpoint.copy_preflight import where_copies_are
+from orz_train.checkpoint.state_names import STATE
 from orz_train.errors import CheckpointError, RunFolderError
-
-STATE = "state"
-"""Folder of a checkpoint that only a resume reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,8 @@ class ResumePoint:
     """By role, updates in a row that weren't finite."""
     prompts_sha256: str
     """Of the training prompts; empty if unknown."""
+    watches: Mapping[str, Any] = field(default_factory=dict)
+    """What the trainer's watches had seen, by watch."""
 
     @property
     def run_dir(self) -> Path:
@@ -69,7 +70,11 @@ def resume_point(path: Path) -> ResumePoint:
     try:
         state = json.loads((folder / STATE / "trainer.json").read_text(encoding="utf-8"))
         return ResumePoint(
-            folder, int(state["step"]), dict(state.get("skipped_in_a_row", {})), str(state.get("prompts_sha256", ""))
+            path=folder,
+            step=int(state["step"]),
+            skipped_in_a_row=dict(state.get("skipped_in_a_row", {})),
+            prompts_sha256=str(state.get("prompts_sha256", "")),
+            watches=dict(state.get("watches", {})),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

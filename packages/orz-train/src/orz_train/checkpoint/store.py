@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +16,18 @@ from orz_ckpt.manifest import FileEntry, Manifest
 from orz_ckpt.storage import StagedCheckpoint, stage
 from orz_train.checkpoint.commit import SAVING, Facts, commit_per_node, commit_shared, withdraw
 from orz_train.checkpoint.copies import Copies
-from orz_train.checkpoint.disks import Disks
-from orz_train.checkpoint.failures import by_policy
+from orz_train.checkpoint.disks import TIMEOUT_S, Disks
+from orz_train.checkpoint.failures import by_policy, end_writing
 from orz_train.checkpoint.nodes import OneNode
-from orz_train.checkpoint.resume import STATE
+from orz_train.checkpoint.state_names import STATE
 from orz_train.config.checkpoint_size import expected_bytes
 from orz_train.config.dump import config_sha256
 from orz_train.config.schema import Config
 from orz_train.errors import NotSharedError, OrzError
 from orz_train.ports import MetricSink, Nodes, Saved
+
+LAST_COMMIT_S = 15.0
+"""How long a run that fails waits for the save in flight: nothing of it is left 30 s after."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,7 +46,8 @@ class RunCheckpoints:
     """Writes `checkpoints/step_NNNNNN/` in a run folder; its manifest comes last and is the commit.
 
     A context manager: entering removes what a killed run left in flight; leaving commits a checkpoint that is still
-    being written in the background, or gives it up where the run was interrupted. A run that fails waits for no copy.
+    being written in the background. A run that fails gives it up where that takes more than `LAST_COMMIT_S`, and waits
+    for no copy; one that is interrupted gives it up at once.
 
     Args:
         run_dir: the run folder, absolute.
@@ -52,6 +56,7 @@ class RunCheckpoints:
         sink: is told of every checkpoint, once it is committed.
         nodes: those whose disks are written to, the driver's first; by default this machine.
         prompts_sha256: of the training prompts, so that a resume notices other ones.
+        check: looks, while a copy is waited for, whether the models are well; raises if they aren't.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class RunCheckpoints:
         *,
         nodes: Nodes | None = None,
         prompts_sha256: str = "",
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.run_dir = run_dir
         self.prompts_sha256 = prompts_sha256
@@ -75,7 +81,7 @@ class RunCheckpoints:
         self._size = 0
         """Bytes of one checkpoint, as far as known: of the newest, else an estimate."""
         self._in_flight: _InFlight | None = None
-        self._copies = Copies(run_dir, self.settings, sink)
+        self._copies = Copies(run_dir, self.settings, sink, check=check)
 
     def __enter__(self) -> Self:
         committed = [one for one in list_checkpoints(self.run_dir) if one.manifest is not None]
@@ -109,7 +115,7 @@ class RunCheckpoints:
         with suppress(KeyboardInterrupt):
             self._copies.give_up()
 
-    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int]) -> None:
+    def save(self, step: int, *, skipped_in_a_row: Mapping[str, int], watches: Mapping[str, Any] | None = None) -> None:
         """Save the weights after `step` steps, and what the trainer keeps between steps.
 
         With `checkpoint.asynchronous` this only takes the snapshots and begins to write them; `settle` commits.
@@ -126,14 +132,17 @@ class RunCheckpoints:
             "v": 1,
             "step": step,
             "skipped_in_a_row": dict(skipped_in_a_row),
+            "watches": dict(watches or {}),
             "prompts_sha256": self.prompts_sha256,
         }
         begin = self._begin if self.settings.asynchronous else self._save
         try:
-            by_policy(lambda: begin(step, trainer), self.settings, self.sink, step=step)
+            begun = by_policy(lambda: begin(step, trainer), self.settings, self.sink, step=step)
         except BaseException:
             self._warn(failed)
             raise
+        if not begun:
+            self._drop_snapshots()
         self._raise(failed)
         self._copies.start()  # of this step, or of the one that was in flight: made while the next steps are taken
 
@@ -155,6 +164,13 @@ class RunCheckpoints:
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None:
             by_policy(lambda: self._finish(in_flight), self.settings, self.sink, step=in_flight.step)
+            self._drop_snapshots()  # committed, or given up
+
+    def _drop_snapshots(self) -> None:
+        """Free the memory of what is written no more."""
+        if self.settings.asynchronous:
+            for model in self.models.values():
+                model.drop_snapshot()
 
     def _save(self, step: int, trainer: dict[str, Any]) -> None:
         """Write and commit."""
@@ -185,8 +201,9 @@ class RunCheckpoints:
             in_flight.staged = staged
             in_flight.opened = stack.pop_all()
 
-    def _finish(self, in_flight: _InFlight) -> None:
+    def _finish(self, in_flight: _InFlight, *, timeout_s: float | None = None) -> None:
         """Wait for the snapshots' files and commit them; the snapshots of a failed attempt are written again."""
+        limit = None if timeout_s is None else time.monotonic() + timeout_s
         started = time.perf_counter()
         if in_flight.staged is None:
             self._write(in_flight)
@@ -195,12 +212,13 @@ class RunCheckpoints:
         with in_flight.opened:
             known: dict[str, FileEntry] = {}
             for model in self.models.values():
-                known |= model.finish_snapshot()
+                left = None if limit is None else max(0.0, round(limit - time.monotonic(), 1))
+                known |= model.finish_snapshot(left)
             manifest = self._commit(staged, in_flight.step, known=known)
         self._committed(in_flight.step, manifest, seconds=time.perf_counter() - started)
 
     def _end_early(self, in_flight: _InFlight, error: BaseException) -> None:
-        """Commit what is being written if the run failed by itself; give it up if it was interrupted."""
+        """Commit what is being written if the run failed by itself and it is soon there; else give it up."""
         self._in_flight = None
         if not isinstance(error, Exception):
             with suppress(type(error)), in_flight.opened:
@@ -208,7 +226,7 @@ class RunCheckpoints:
             self.sink.event("warning", step=in_flight.step, message=f"the save of step {in_flight.step} was given up")
             return
         try:
-            self._finish(in_flight)
+            self._finish(in_flight, timeout_s=LAST_COMMIT_S)
         except (OrzError, OSError) as second:  # the error that ends the run is on its way
             reason = str(second).partition("\n")[0]
             self.sink.event("warning", step=in_flight.step, message=f"step {in_flight.step} was not saved: {reason}")
@@ -224,18 +242,25 @@ class RunCheckpoints:
 
     @contextmanager
     def _staged(self, step: int, trainer: Mapping[str, Any]) -> Iterator[StagedCheckpoint]:
-        """Open the folder of a save, with the trainer's own state in it; a failure leaves nothing on any node."""
+        """Open the folder of a save on every node, with the trainer's own state in it.
+
+        A failure leaves nothing on any: all ranks end before what they wrote is removed.
+        """
         with stage(step_folder(self.run_dir, step)) as staged:
             staged.needed_bytes = self._size
+            parts = [*self.models, STATE]
             try:
-                for name in (*self.models, STATE):
-                    (staged.path / name).mkdir()
+                asked = {name: {"staged": staged.path, "parts": parts} for name in self.nodes.names}
+                self.nodes.run(f"{SAVING}:begin", asked, timeout_s=TIMEOUT_S)
                 (staged.path / STATE / "trainer.json").write_text(json.dumps(trainer) + "\n", encoding="utf-8")
                 yield staged
             except NotSharedError:
                 raise  # what is elsewhere is kept
             except BaseException:
-                withdraw(staged, self.nodes)
+                try:
+                    end_writing(self.models.values(), self.sink, step=step)
+                finally:  # Ctrl-C ends the waiting alone
+                    withdraw(staged, self.nodes)
                 raise
 
     def _commit(self, staged: StagedCheckpoint, step: int, *, known: Mapping[str, FileEntry] | None = None) -> Manifest:
@@ -246,7 +271,7 @@ class RunCheckpoints:
             name=self.config.name,
         )
         if self.settings.storage == "per_node" and len(self.nodes.names) > 1:
-            return commit_per_node(staged, self.nodes, facts)
+            return commit_per_node(staged, self.nodes, facts, known=known)
         return commit_shared(staged, self.nodes, facts, known=known)
 
     def _committed(self, step: int, manifest: Manifest, *, seconds: float) -> None:

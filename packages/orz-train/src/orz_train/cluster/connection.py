@@ -26,6 +26,7 @@ from orz_train.cluster import guard
 from orz_train.cluster.errors import ClusterError
 from orz_train.cluster.placement import Node
 from orz_train.config.schema import Config
+from orz_train.signals import ENDING
 
 LOOPBACK = "127.0.0.1"
 REACH_TIMEOUT_S = 5.0
@@ -270,11 +271,14 @@ def _init(**options: Any) -> None:
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Keep Ctrl-C and SIGTERM for after the context: half a Ray has nobody who would stop it."""
+    """Keep what ends a run for after the context: half a Ray has nobody who would stop it.
+
+    What is ignored, as SIGHUP is under `nohup`, stays so: Ray's processes are to inherit that.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [one for one in ENDING if signal.getsignal(one) is not signal.SIG_IGN]
     arrived: list[int] = []
     before = {one: signal.signal(one, lambda number, _frame: arrived.append(number)) for one in numbers}
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from orz_train.cluster.group import Group
 from orz_train.cluster.residency import AllResident, ColocatedResidency
+from orz_train.cluster.watch import NO_LIMIT, Deadline
 from orz_train.ports import Sampling
 from orz_train.types import Prompt, Rollout
 
@@ -29,18 +30,18 @@ class ClusterGenerator:
             for batch in self.group.streams("generate", [(share, sampling) for share in shares], step=step):
                 yield from batch
 
-    def offload(self) -> None:
+    def offload(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Leave the devices' memory."""
-        self.group.call("sleep")
+        self.group.call("sleep", limit=limit)
 
-    def onload(self) -> None:
+    def onload(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Come back."""
-        self.group.call("wake")
+        self.group.call("wake", limit=limit)
 
-    def onload_weights(self) -> None:
+    def onload_weights(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Come back without the key-value cache."""
-        self.group.call("wake", ["weights"])
+        self.group.call("wake", ["weights"], limit=limit)
 
-    def onload_cache(self) -> None:
+    def onload_cache(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Come back with the rest."""
-        self.group.call("wake", ["kv_cache"])
+        self.group.call("wake", ["kv_cache"], limit=limit)

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from orz_train.cluster.errors import WorkerTimeoutError
-from orz_train.cluster.watch import Deadline, Member, Watch, tail
+from orz_train.cluster.watch import NO_LIMIT, QUIET_S, Deadline, Member, Watch, tails
 from orz_train.ports import MetricSink
 
-NO_LIMIT = Deadline(None)
 STREAM_AHEAD = 8
 """Batches that a stream's worker may be ahead of the driver."""
-QUIET_S = 600.0
-"""Without anything from any worker, after which the user is told, each time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +124,16 @@ class Group:
                 member = waiting.pop(ref)
                 self._tell(member, self.watch.get(ref, waiting))
 
+    def unsettled(self, method: str, *common: Any, seconds: float) -> list[Member]:
+        """Ask every rank whether something has ended, by a method that says so; return those where it has not.
+
+        For the way out of a failure: nothing is raised. A rank that fails, or is gone, has nothing under way; one that
+        doesn't answer within `seconds` is still at work.
+        """
+        pending = {one.value: one.member for one in self.submit(method, *common)}
+        answered, _ = ray.wait([*pending], num_returns=len(pending), timeout=seconds, fetch_local=False)
+        return [member for ref, member in pending.items() if ref not in answered or not _ended(ref)]
+
     def streams(
         self, method: str, arguments: Sequence[tuple[Any, ...]], *, limit: Deadline = NO_LIMIT, **named: Any
     ) -> Iterator[Any]:
@@ -169,12 +177,12 @@ class Group:
 
     def _tell_silence(self, method: str, members: Sequence[Member]) -> None:
         """Say who has been at work for long, with the tails of their logs."""
-        names = ", ".join(str(member.slot) for member in members)
+        names, folder = ", ".join(str(member.slot) for member in members), members[0].log.path.parent
         self.sink.event(
             "warning",
             role=self.role,
-            message=f"nothing came of {method} for {QUIET_S:g} s; still at work: {names}; see {members[0].log.parent}",
-            logs={str(member.slot): tail(member) for member in members},
+            message=f"nothing came of {method} for {QUIET_S:g} s; still at work: {names}; see {folder}",
+            logs={str(member.slot): tail for member, tail in tails(members).items()},
         )
 
     def _tell(self, member: Member, notes: Sequence[str]) -> None:
@@ -186,6 +194,14 @@ class Group:
 def _submit(member: Member, how: str, *positional: Any, **named: Any) -> Pending:
     value, notes = getattr(member.actor, how).options(num_returns=2).remote(*positional, **named)
     return Pending(member, value, notes, doing=str(positional[0]))
+
+
+def _ended(answer: Any) -> bool:
+    """Read the answer of a rank, which is there."""
+    try:
+        return bool(ray.get(answer))
+    except RayError:
+        return True
 
 
 def end(members: Sequence[Member], *, timeout_s: float) -> None:

@@ -13,6 +13,7 @@ from orz_train.algo.losses import LossReduction, token_weights
 from orz_train.algo.segments import action_index
 from orz_train.cluster.group import Group
 from orz_train.cluster.residency import AllResident, ColocatedResidency
+from orz_train.cluster.watch import NO_LIMIT, Deadline
 from orz_train.data.balancing import deal, filled, masked
 from orz_train.types import Metric, PackedRow, TrainRow
 
@@ -28,26 +29,28 @@ class ClusterReference:
         self.group = group
         self.on_device: AllResident | ColocatedResidency = AllResident()
 
-    def logprobs(self, rows: Sequence[PackedRow]) -> list[Tensor]:
+    def logprobs(self, rows: Sequence[PackedRow], *, limit: Deadline = NO_LIMIT) -> list[Tensor]:
         """Return B tensors [T] f32."""
-        return self._score("logprobs", rows)
+        return self._score("logprobs", rows, limit)
 
-    def offload(self) -> None:
+    def offload(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Leave the devices' memory."""
-        self.group.call("offload")
+        self.group.call("offload", limit=limit)
 
-    def onload(self) -> None:
+    def onload(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Come back."""
-        self.group.call("onload")
+        self.group.call("onload", limit=limit)
 
-    def _score(self, method: Literal["logprobs", "values"], rows: Sequence[PackedRow]) -> list[Any]:
+    def _score(
+        self, method: Literal["logprobs", "values"], rows: Sequence[PackedRow], limit: Deadline = NO_LIMIT
+    ) -> list[Any]:
         """Deal rows to ranks, equally many each, and put the results back in order."""
         if not rows:
             return []
         dealt = deal([len(row.token_ids_T) for row in rows], len(self.group))
         shards = filled(rows, dealt, masked(min(rows, key=lambda row: len(row.token_ids_T))))
-        with self.on_device(self):
-            answers = self.group.scatter(method, [(shard,) for shard in shards])
+        with self.on_device(self, limit=limit):
+            answers = self.group.scatter(method, [(shard,) for shard in shards], limit=limit)
         scored = {
             index: answer
             for indices, of_rank in zip(dealt, answers, strict=True)
@@ -100,11 +103,27 @@ class _Trained(ClusterReference):
         """Let each rank begin to write its copies in the background."""
         self.group.call("write_snapshot", folder, state)
 
-    def finish_snapshot(self) -> dict[str, FileEntry]:
-        """Wait for all ranks; their copies stay until every one of them is written."""
-        of_ranks: list[dict[str, FileEntry]] = self.group.call("finish_snapshot")
+    def finish_snapshot(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
+        """Wait for the files of all ranks; their copies stay, as all must be written again if one fails.
+
+        A file that two ranks wrote with other bytes, each to its own node's disk, is left out: the commit looks at it.
+        """
+        limit = Deadline(timeout_s, "writing the checkpoint in flight", remedy="see how fast the disk is")
+        of_ranks: list[dict[str, FileEntry]] = self.group.call("finish_snapshot", timeout_s, limit=limit)
+        known: dict[str, FileEntry] = {}
+        for files in of_ranks:
+            known |= files
+        return {
+            name: entry for name, entry in known.items() if all(files.get(name, entry) == entry for files in of_ranks)
+        }
+
+    def drop_snapshot(self) -> None:
+        """Free the copies of all ranks."""
         self.group.call("drop_snapshot")
-        return {name: entry for files in of_ranks for name, entry in files.items()}
+
+    def end_writing(self, timeout_s: float) -> list[str]:
+        """Wait until no rank writes any more, at once or in the background; name those that still do."""
+        return [str(member.slot) for member in self.group.unsettled("writing_ended", timeout_s, seconds=timeout_s)]
 
     def save_state(self, folder: Path) -> None:
         """Write each rank's optimizer state."""

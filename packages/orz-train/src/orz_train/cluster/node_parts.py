@@ -6,21 +6,25 @@ from collections.abc import Mapping
 
 import ray
 
+from orz_train.checkpoint.state_names import STATE, rank_state
 from orz_train.cluster.group import Group
 from orz_train.cluster.nodes import ClusterNodes
 from orz_train.cluster.placement import Assignment, Slot
+from orz_train.cluster.watch import Watch
+from orz_train.ports import MetricSink
 
 TRAINED = ("policy", "critic")
 
 
-def writing_nodes(assignment: Assignment, *, address: str) -> ClusterNodes:
-    """Return the driver's node and those of the ranks whose models are saved."""
+def writing_nodes(assignment: Assignment, *, address: str, watch: Watch, sink: MetricSink) -> ClusterNodes:
+    """Return the driver's node and those of the ranks whose models are saved; arguments as of `ClusterNodes`."""
     nodes = [
         node
         for bundle, node in zip(assignment.bundles, assignment.nodes, strict=True)
         if any(slot.role in TRAINED for slot in bundle.slots)
     ]
-    return ClusterNodes(ray.get_runtime_context().get_node_id(), nodes, address=address)
+    here = ray.get_runtime_context().get_node_id()
+    return ClusterNodes(here, nodes, address=address, watch=watch, sink=sink)
 
 
 def first_on_each_node(group: Group, assignment: Assignment) -> set[int]:
@@ -46,5 +50,5 @@ def needed_parts(nodes: ClusterNodes, assignment: Assignment, counts: Mapping[st
         for rank in range(counts.get(role, 0)):
             node = assignment.nodes[assignment.bundle_of(Slot(role=role, rank=rank))]
             parts = needed.setdefault(names.get(node.node_id, nodes.names[0]), set())
-            parts |= {f"{role}/", f"state/{role}-rank-{rank}-of-{counts[role]}.pt"}
+            parts |= {f"{role}/", f"{STATE}/{rank_state(role, rank=rank, num_ranks=counts[role])}"}
     return needed

@@ -7,14 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from orz_train.checkpoint.nodes import call
-from orz_train.cluster.errors import ClusterError
+from orz_train.cluster.ask import answer, ask
 from orz_train.cluster.placement import Node
-from orz_train.errors import OrzError
+from orz_train.cluster.watch import QUIET_S, Watch
+from orz_train.ports import MetricSink
 
 NAME = "orz_ckpt.node.identity:identify"
 NAME_TIMEOUT_S = 90.0
@@ -27,12 +24,16 @@ class ClusterNodes:
         here: the driver's node id.
         nodes: those that write; the driver's is among them, or is added.
         address: of the cluster, as `orz ckpt --ray` takes it.
+        watch: over the workers of the run, while a node is waited for without a limit.
+        sink: is told of nodes that are silent for long.
 
     Raises:
         ClusterError: a node doesn't answer.
     """
 
-    def __init__(self, here: str, nodes: Sequence[Node], *, address: str) -> None:
+    def __init__(self, here: str, nodes: Sequence[Node], *, address: str, watch: Watch, sink: MetricSink) -> None:
+        self._watch = watch
+        self._sink = sink
         others = {node.address: node.node_id for node in nodes if node.node_id != here}
         asked: dict[str, dict[str, Any]] = {name: {} for name in others}
         self._ids: dict[str, str] = others
@@ -50,48 +51,36 @@ class ClusterNodes:
     ) -> dict[str, Any]:
         """Run the function on each node that has arguments, all at once.
 
+        Without a limit a disk may take as long as it likes, but the user hears of a long silence, and a worker of the
+        run that ends meanwhile ends the wait.
+
         Raises:
             ClusterError: a node doesn't answer.
-            OrzError: what the function raised there.
+            OrzError: what the function raised there; or, without a limit, a worker has ended.
         """
-        asked = {name: _start(self._ids[name], function, own) for name, own in arguments.items() if name in self._ids}
+        asked = {name: ask(self._ids[name], function, own) for name, own in arguments.items() if name in self._ids}
         end = None if timeout_s is None else time.monotonic() + timeout_s
         here = {name: call(function, own) for name, own in arguments.items() if name not in self._ids}
-        return {name: here[name] if name in here else _answer(name, asked[name], end) for name in arguments}
+        if end is None:
+            self._wait(function, asked)
+        return {name: here[name] if name in here else answer(name, asked[name], end) for name in arguments}
+
+    def _wait(self, function: str, asked: Mapping[str, Any]) -> None:
+        """Wait until every node has answered or failed.
+
+        Raises:
+            OrzError: a worker of the run has ended.
+        """
+        waiting = {ref: name for name, ref in asked.items()}
+        while waiting:
+            done = self._watch.any_of([*waiting], QUIET_S)
+            for ref in done:
+                del waiting[ref]
+            if not done:
+                late = ", ".join(waiting.values())
+                message = f"no answer to {function} for {QUIET_S:g} s; still at work: node {late}; does its disk hang?"
+                self._sink.event("warning", message=message)
 
     def node_id(self, name: str) -> str | None:
         """Return Ray's id of a node, None of the driver's own."""
         return self._ids.get(name)
-
-
-def _start(node_id: str, function: str, arguments: Mapping[str, Any]) -> Any:
-    def there(name: str, named: Mapping[str, Any]) -> Any:  # nested, so that it travels by value
-        from orz_train.checkpoint.nodes import call as call_named  # noqa: PLC0415  it is looked for over there
-
-        return call_named(name, named)
-
-    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return (
-        ray.remote(there)
-        .options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
-        .remote(function, dict(arguments))
-    )
-
-
-def _answer(name: str, ref: Any, end: float | None) -> Any:
-    """Fetch what a node answered, until `end` of the monotonic clock."""
-    try:
-        return ray.get(ref, timeout=None if end is None else max(0.0, end - time.monotonic()))
-    except RayTaskError as error:
-        if isinstance(error.cause, OrzError):
-            raise error.cause from None
-        raise ClusterError(
-            f"node {name}: {type(error.cause).__name__}: {error.cause}", remedy="look at that node and its disk"
-        ) from error
-    except GetTimeoutError as error:
-        raise ClusterError(f"node {name} doesn't answer", remedy="see `ray status`") from error
-    except RayError as error:
-        raise ClusterError(
-            f"node {name} is gone: {str(error).strip().splitlines()[0]}",
-            remedy="see `ray status`; then go on from the last checkpoint: the same command with --run-dir of this run",
-        ) from error

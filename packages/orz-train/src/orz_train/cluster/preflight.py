@@ -16,6 +16,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import orz_train
+from orz_cli.installing import install_line
 from orz_train.cluster import reaper
 from orz_train.cluster.errors import ClusterError
 from orz_train.cluster.network import network_environment
@@ -66,12 +67,7 @@ def check_nodes(nodes: Sequence[Node]) -> dict[str, NodeFacts]:
     asked = [(node, _ask(node)) for node in nodes]  # all at once
     end = time.monotonic() + PROBE_TIMEOUT_S
     found = {node.node_id: _answer(node, ref, end) for node, ref in asked}
-    wrong = [
-        f"  {node.address}: {name} {there}, here it is {own}"
-        for node in nodes
-        for (name, own), (_, there) in zip(wanted.versions, found[node.node_id].versions, strict=True)
-        if own != there
-    ]
+    wrong = [line for node in nodes for line in _differences(node, wanted, found[node.node_id])]
     if wrong:
         raise ClusterError(
             "the nodes run other versions than the driver\n" + "\n".join(wrong),
@@ -80,17 +76,27 @@ def check_nodes(nodes: Sequence[Node]) -> dict[str, NodeFacts]:
     return found
 
 
+def _differences(node: Node, here: NodeFacts, there: NodeFacts) -> list[str]:
+    """Name what has another version there; another orz-train may name more or fewer things than this one."""
+    own, found = dict(here.versions), dict(there.versions)
+    return [
+        f"  {node.address}: {name} {found.get(name, 'missing')}, here it is {own.get(name, 'missing')}"
+        for name in {**own, **found}
+        if own.get(name) != found.get(name)
+    ]
+
+
 def _ask(node: Node) -> Any:
     """Ask one node; return the ref of its facts."""
     address = node.address
 
     def facts() -> Any:  # nested, so that it travels by value: the node may have no orz_train
+        from inspect import signature  # noqa: PLC0415
+
         from orz_train.cluster.preflight import here as there  # noqa: PLC0415
 
-        try:
-            return there(address)
-        except TypeError:  # another version's, which takes no address: that it is another is what matters
-            return there()
+        # another version's takes no address: that it is another is what matters
+        return there(address) if signature(there).parameters else there()
 
     task = ray.remote(facts).options(
         num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)
@@ -113,6 +119,6 @@ def _answer(node: Node, ref: Any, end: float) -> NodeFacts:
     except (RayError, ImportError) as error:
         raise ClusterError(
             f"node {node.address} can't run orz-train {orz_train.__version__}: {str(error).strip().splitlines()[-1]}",
-            remedy="install orz-train[cluster] in the environment that `ray start` runs in there",
+            remedy=f"in the environment that `ray start` runs in there: {install_line(cuda=node.gpus > 0)}",
         ) from error
     return found

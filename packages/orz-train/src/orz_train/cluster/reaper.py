@@ -27,6 +27,7 @@ GRACE_S = 2.0
 """Seconds in which a dead worker's own children may clean up, as multiprocessing's resource tracker does."""
 OOM_COUNTERS = ("/proc/vmstat", "/sys/fs/cgroup/memory.events")
 """Where Linux counts processes that it killed for lack of memory: of the machine, of the container."""
+_NAMES = {one.value: one.name for one in signal.Signals}
 _ENDED = re.compile(
     r"^orz-train: (?P<name>.+), process (?P<pid>\d+), ended at (?P<at>[\d.]+) (?P<how>.+)$", re.MULTILINE
 )
@@ -61,7 +62,7 @@ def describe(status: int, *, out_of_memory: bool) -> str:
     """Say what a wait status means."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        text = f"by signal {number} ({signal.Signals(number).name})"
+        text = f"by signal {number} ({_NAMES.get(number, 'a real-time signal')})"
         if out_of_memory and number == signal.SIGKILL:
             text += "; its node ran out of memory at that time"
         return text

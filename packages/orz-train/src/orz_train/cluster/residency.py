@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from orz_train.cluster.watch import NO_LIMIT, Deadline
+
 
 class Resident(Protocol):
     """A model, or the engines, that can leave its devices' memory and come back."""
 
-    def onload(self) -> None:
+    def onload(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Come back."""
         ...
 
-    def offload(self) -> None:
+    def offload(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Make room."""
         ...
 
@@ -22,11 +24,11 @@ class Resident(Protocol):
 class ResidentEngines(Resident, Protocol):
     """The engines, which come back in two parts."""
 
-    def onload_weights(self) -> None:
+    def onload_weights(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Come back without the key-value cache, which takes the most room."""
         ...
 
-    def onload_cache(self) -> None:
+    def onload_cache(self, *, limit: Deadline = NO_LIMIT) -> None:
         """Come back with the rest."""
         ...
 
@@ -35,12 +37,12 @@ class AllResident:
     """Every model stays where it is: each has its own GPUs, or all run on CPUs."""
 
     @contextmanager
-    def __call__(self, model: object) -> Iterator[None]:  # noqa: ARG002  # the port's signature
+    def __call__(self, model: object, *, limit: Deadline = NO_LIMIT) -> Iterator[None]:  # noqa: ARG002  # as the other's
         """Do nothing."""
         yield
 
     @contextmanager
-    def transfer(self) -> Iterator[None]:
+    def transfer(self, *, limit: Deadline = NO_LIMIT) -> Iterator[None]:  # noqa: ARG002  # as the other's
         """Do nothing."""
         yield
 
@@ -61,28 +63,38 @@ class ColocatedResidency:
         self.awake: list[Resident] = []
 
     @contextmanager
-    def __call__(self, model: object) -> Iterator[None]:
-        """Keep `model` alone on the devices inside the context."""
-        self._put_away_all_but(model)
+    def __call__(self, model: object, *, limit: Deadline = NO_LIMIT) -> Iterator[None]:
+        """Keep `model` alone on the devices inside the context.
+
+        Raises:
+            WorkerTimeoutError: the moves took longer than the limit.
+        """
+        self._put_away_all_but(model, limit)
         if all(one is not model for one in self.awake):
-            model.onload()  # type: ignore[attr-defined]  # only residents are asked for
+            model.onload(limit=limit)  # type: ignore[attr-defined]  # only residents are asked for
             self.awake.append(model)  # type: ignore[arg-type]
         yield
 
     @contextmanager
-    def transfer(self) -> Iterator[None]:
-        """Keep the policy and the engines' weights on the devices; afterwards the engines alone, ready to sample."""
-        self._put_away_all_but(self.policy)
+    def transfer(self, *, limit: Deadline = NO_LIMIT) -> Iterator[None]:
+        """Keep the policy and the engines' weights on the devices; afterwards the engines alone, ready to sample.
+
+        After a failure inside, nothing moves: it ends the run, and who failed may not answer any more.
+
+        Raises:
+            WorkerTimeoutError: the moves took longer than the limit.
+        """
+        self._put_away_all_but(self.policy, limit)
         if not self.awake:
-            self.policy.onload()
+            self.policy.onload(limit=limit)
             self.awake.append(self.policy)
-        self.engines.onload_weights()
+        self.engines.onload_weights(limit=limit)
         self.awake.append(self.engines)
         yield
-        self._put_away_all_but(self.engines)
-        self.engines.onload_cache()
+        self._put_away_all_but(self.engines, limit)
+        self.engines.onload_cache(limit=limit)
 
-    def _put_away_all_but(self, model: object) -> None:
+    def _put_away_all_but(self, model: object, limit: Deadline) -> None:
         for other in [one for one in self.awake if one is not model]:
-            other.offload()
+            other.offload(limit=limit)
             self.awake.remove(other)

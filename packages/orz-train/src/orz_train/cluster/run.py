@@ -25,6 +25,7 @@ from orz_train.cluster.errors import ClusterError
 from orz_train.cluster.generator import ClusterGenerator
 from orz_train.cluster.group import Group, Pending, end
 from orz_train.cluster.host_transfer import HostTransfer
+from orz_train.cluster.logs import Logs
 from orz_train.cluster.models import ClusterCritic, ClusterPolicy, ClusterReference
 from orz_train.cluster.node_parts import first_on_each_node, needed_parts, writing_nodes
 from orz_train.cluster.nodes import ClusterNodes
@@ -36,6 +37,7 @@ from orz_train.cluster.weight_link import ClusterWeightLink, Transfer
 from orz_train.cluster.worker import Worker
 from orz_train.config.schema import Config
 from orz_train.ports import MetricSink, Models, Nodes
+from orz_train.signals import ENDING
 from orz_train.types import Prompt
 
 RESERVE_TIMEOUT_S = 20.0
@@ -81,6 +83,7 @@ class Cluster:
         self.nodes: Nodes = OneNode()
         """Those that write checkpoints."""
         self._facts: Mapping[str, NodeFacts] = {}
+        self.logs = Logs(run_dir / "logs")
 
     @classmethod
     @contextmanager
@@ -114,13 +117,16 @@ class Cluster:
     def _open(self, stack: ExitStack) -> None:
         """Connect, plan and reserve."""
         self.sink.phase("starting Ray", 0, 1)
-        nodes = stack.enter_context(connected(self.config, log=self.run_dir / "logs" / "ray.log"))
+        nodes = stack.enter_context(connected(self.config, log=self.logs.folder / "ray.log"))
         self.assignment = place(plan_bundles(self.config), nodes)
         if self.config.cluster.address == "local":
             self._facts = {node.node_id: here() for node in nodes}
         else:
             self._facts = check_nodes(list(dict.fromkeys(self.assignment.nodes)))
-            self.nodes = writing_nodes(self.assignment, address=self.config.cluster.address)
+            self.nodes = writing_nodes(
+                self.assignment, address=self.config.cluster.address, watch=self.watch, sink=self.sink
+            )
+        self.logs.begin(dict.fromkeys(self.assignment.nodes), here=ray.get_runtime_context().get_node_id())
         self._reserved = _reserve(self.assignment)
         stack.callback(remove_placement_group, self._reserved)
         stack.callback(self._end_workers)
@@ -210,6 +216,7 @@ class Cluster:
                 on_device=on_device,
             ),
             ran_on=_ran_on(groups),
+            check=self.watch.check,
         )
 
     def _transfer(self, policy: Group, engines: Group) -> Transfer:
@@ -244,12 +251,11 @@ class Cluster:
         index = self.assignment.bundle_of(slot)
         bundle, node = self.assignment.bundles[index], self.assignment.nodes[index]
         facts = self._facts[node.node_id]
-        log = self.run_dir / "logs" / f"{slot.file_name}.log"
+        log = self.logs.of(slot, node)
         environment = worker_environment(config, slot.role, network=facts.network)
         if devices is not None:
             environment |= {"CUDA_VISIBLE_DEVICES": devices, "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
-        command = [facts.python, "-I", "-S", facts.reaper, str(slot), str(log), facts.python]
-        began_at = log.stat().st_size if log.exists() else 0
+        command = [facts.python, "-I", "-S", facts.reaper, str(slot), str(log.path), facts.python]
         actor = (
             ray.remote(concurrency_groups={"watch": 1})(Worker)  # type: ignore[call-overload]  # not in Ray's stubs
             .options(
@@ -262,7 +268,7 @@ class Cluster:
             )
             .remote(
                 slot,
-                log=log,
+                log=log.path,
                 num_threads=config.cluster.num_threads,
                 address=node.address,
                 import_path=[str(Path(folder).absolute()) for folder in sys.path],
@@ -274,7 +280,6 @@ class Cluster:
             ended=actor.watch.options(concurrency_group="watch").remote(),
             address=node.address,
             log=log,
-            log_start=began_at,
         )
         self.watch.members.append(member)
         return member
@@ -357,16 +362,15 @@ def _leaving_undisturbed() -> Iterator[Callable[[], None]]:
 
     Leaving takes seconds; interrupted, it would leave processes behind.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in ENDING}
     ours = threading.current_thread() is threading.main_thread()
 
     def ignore() -> None:
-        for number in numbers if ours else ():
+        for number in ENDING if ours else ():
             signal.signal(number, signal.SIG_IGN)
 
     try:
         yield ignore
     finally:
-        for number in numbers if ours else ():
+        for number in ENDING if ours else ():
             signal.signal(number, before[number])

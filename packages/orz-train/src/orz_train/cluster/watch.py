@@ -5,28 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from orz_train.cluster.errors import ClusterError, WorkerDiedError, WorkerError, WorkerTimeoutError
+from orz_train.cluster.logs import ENDING_S, Log, LogEnd, indented, read_ends
 from orz_train.cluster.placement import Slot
-from orz_train.cluster.reaper import Ending, find_ending
 from orz_train.cluster.worker import Failure, WorkerFailure
 from orz_train.errors import OrzError
 
 SEE_RAY = "see logs/ray/ and logs/ray.log in the run folder; of a cluster that was there before, `ray status`"
+QUIET_S = 600.0
+"""Without anything from whatever is waited for, after which the user is told, each time."""
 GRACE_S = 3.0
 """Seconds to wait for the cause after a worker lost touch with another one."""
-ENDING_S = 1.0
-"""Seconds to wait for a dead worker's parent to write how it ended."""
-TAIL_LINES = 8
-TAIL_BYTES = 16_384
-_LINE_WIDTH = 160
-_LOST_TOUCH = ("connection", "gloo", "nccl", "peer", "timed out", "timeout", "socket")
-"""Words of an exception that is likely the echo of another worker's end."""
+_LOST_TOUCH = ("connection", "gloo", "nccl", "peer", "timed out", "timeout", "socket", "cancelled", "executor failed")
+"""Words of an exception that is likely the echo of another process's end; the last two are vLLM's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,9 +36,7 @@ class Member:
     """Ref that is ready once its process is gone, or holds the failure of a call that another worker made."""
     address: str
     """Of its node, for people."""
-    log: Path
-    log_start: int
-    """Bytes of the log that earlier processes wrote."""
+    log: Log
 
 
 class Deadline:
@@ -67,10 +61,14 @@ class Deadline:
     def error(self, late: Sequence[Member]) -> WorkerTimeoutError:
         """Name who is late, with the tails of their logs."""
         names = ", ".join(str(member.slot) for member in late)
-        shown = "".join(f"\n{member.slot}, the last lines of {member.log}:{tail(member)}" for member in late)
+        said = tails(late).items()
+        shown = "".join(f"\n{member.slot}, the last lines of {member.log}:{tail}" for member, tail in said)
         return WorkerTimeoutError(
             f"{self.doing} took longer than {self.seconds:g} s; not done: {names}{shown}", remedy=self.remedy
         )
+
+
+NO_LIMIT = Deadline(None)
 
 
 class Watch:
@@ -89,13 +87,34 @@ class Watch:
         Raises:
             OrzError: a worker has ended or failed another one, or the deadline has passed.
         """
-        ended = {member.ended: member for member in self.members}
-        done, _ = ray.wait([*ended, *refs], num_returns=1, timeout=deadline.left(), fetch_local=False)
+        done = self.any_of([*refs], deadline.left(), others=refs)
         if not done:
             raise deadline.error(list(dict.fromkeys(refs.values())))
-        if any(ref in ended for ref in done):
-            raise self.explain(None, refs)
         return done
+
+    def any_of(
+        self, refs: Sequence[Any], timeout_s: float | None, *, others: dict[Any, Member] | None = None
+    ) -> list[Any]:
+        """Wait until one of `refs` is ready, whoever makes them; return those that are, none if the time has passed.
+
+        Raises:
+            OrzError: a worker has ended or failed another one.
+        """
+        ended = {member.ended for member in self.members}
+        if not ended and not refs:
+            return []
+        done, _ = ray.wait([*ended, *refs], num_returns=1, timeout=timeout_s, fetch_local=False)
+        if any(ref in ended for ref in done):
+            raise self.explain(None, others or {})
+        return done
+
+    def check(self) -> None:
+        """Look, without waiting, whether all workers are well.
+
+        Raises:
+            OrzError: a worker has ended or failed another one.
+        """
+        self.any_of([], 0)
 
     def get(self, ref: Any, others: dict[Any, Member]) -> Any:
         """Fetch a result that is ready.
@@ -126,12 +145,13 @@ class Watch:
         if first is not None and not _is_echo(first):
             return self._failed(first)
         failures = [first] if first is not None else []
-        failures += [failure for member in self.members for failure in _failure_of(member.ended)]
         died: list[Member] = []
         end = time.monotonic() + GRACE_S
         waiting = dict(others)
         while not died and time.monotonic() < end:
             died = self._died()
+            told = [failure for member in self.members for failure in _failure_of(member.ended)]
+            failures += [failure for failure in told if failure not in failures]
             for ref in ray.wait([*waiting], num_returns=len(waiting), timeout=0.05)[0] if waiting else ():
                 del waiting[ref]
                 failures += _failure_of(ref)
@@ -161,28 +181,58 @@ class Watch:
         )
 
 
-def tail(member: Member) -> str:
-    """Return the last lines of a worker's log, indented, each on a line of its own."""
-    lines = [line for line in _log_end(member).splitlines() if line.strip() and not line.startswith("orz-train: ")]
-    return "".join(f"\n  | {line[:_LINE_WIDTH]}" for line in lines[-TAIL_LINES:]) or " it is empty"
+def tails(members: Sequence[Member]) -> dict[Member, str]:
+    """Return the last lines of each worker's log, indented, each on a line of its own."""
+    return {member: end.tail() for member, end in zip(members, read_ends([m.log for m in members]), strict=True)}
 
 
-def _death(died: Sequence[Member]) -> WorkerDiedError:
+def _death(died: Sequence[Member]) -> OrzError:
     """Make the error of the worker that ended first."""
-    endings: dict[Member, Ending | None] = dict.fromkeys(died)
-    end = time.monotonic() + ENDING_S
-    while None in endings.values() and time.monotonic() < end:
-        endings = {member: find_ending(_log_end(member)) for member in died}
-        time.sleep(0.02)
-    member, ending = min(endings.items(), key=lambda item: item[1].at if item[1] is not None else float("inf"))
-    process = f"process {ending.pid} on {member.address}" if ending is not None else f"on {member.address}"
-    how = ending.how if ending is not None else f"without a trace: {_ray_says(member.ended)}"
-    also = ", ".join(str(other.slot) for other in died if other is not member)
+    for member in died:
+        if (reason := _start_failure(member.ended)) is not None:
+            return WorkerError(
+                f"{member.slot} on {member.address} couldn't start: {_last_line(reason)}; the last lines of its"
+                f" traceback:{indented(str(reason))}",
+                remedy=f"install on all nodes what the driver's environment has; see {member.log}, if it got so far",
+            )
+    ends = dict(zip(died, read_ends([member.log for member in died], ending_s=ENDING_S), strict=True))
+    member = min(died, key=lambda one: _order(one, ends[one]))
+    known = [one for one in died if ends[one].ending is not None]
+    later = ", ".join(str(one.slot) for one in died if one is not member and (one in known or member not in known))
+    unknown = ", ".join(str(one.slot) for one in died if member in known and one not in known)
     return WorkerDiedError(
-        f"{member.slot} ({process}) ended {how}"
-        f"{f'; then so did {also}' if also else ''}; the last lines of its log:{tail(member)}",
+        f"{_how(member, ends[member])}{f'; then so did {later}' if later else ''}"
+        f"{f'; so did {unknown}, without a trace and perhaps before' if unknown else ''}; the last lines of its log:"
+        f"{ends[member].tail()}",
         remedy=f"see {member.log}; then go on from the last checkpoint: the same command with --run-dir of this run",
     )
+
+
+def _order(member: Member, end: LogEnd) -> float:
+    """Return when a worker ended; a node that doesn't answer is likely to have been first of all."""
+    if end.ending is not None:
+        return end.ending.at
+    return float("-inf") if member.log.node_id is not None and end.text is None else float("inf")
+
+
+def _how(member: Member, end: LogEnd) -> str:
+    """Say which worker ended, where and how."""
+    if end.ending is not None:
+        return f"{member.slot} (process {end.ending.pid} on {member.address}) ended {end.ending.how}"
+    asked = member.log.node_id is not None and end.text is not None
+    guess = "its node is up, so its parent process was perhaps killed, too" if asked else "perhaps its node is down"
+    return f"{member.slot} (on {member.address}) ended without a trace: {_ray_says(member.ended) or guess}"
+
+
+def _start_failure(ended: Any) -> RayActorError | None:
+    """Return Ray's error of a worker that was never made, with the traceback; None if it was."""
+    try:
+        ray.get(ended, timeout=0)
+    except RayActorError as error:
+        return error if error.actor_init_failed else None
+    except (RayError, GetTimeoutError):
+        pass
+    return None
 
 
 def _failure_of(ref: Any) -> list[Failure]:
@@ -197,30 +247,19 @@ def _failure_of(ref: Any) -> list[Failure]:
 
 
 def _ray_says(ended: Any) -> str:
-    """Return why a worker that left no trace ended, as far as Ray knows."""
+    """Return why a worker that left no trace ended, if Ray knows more than that it is gone."""
     try:
         ray.get(ended, timeout=0)
-    except RayActorError:  # only that it is gone
+    except RayActorError:
         pass
     except RayError as error:
         return _words_of(error)
-    return "perhaps its node is down"
+    return ""
 
 
 def _is_echo(failure: Failure) -> bool:
     """Say whether an exception looks like the consequence of another worker's."""
     return failure.error is None and any(word in failure.line.lower() for word in _LOST_TOUCH)
-
-
-def _log_end(member: Member) -> str:
-    """Read the last part of what a worker logged; empty if there is nothing."""
-    try:
-        with member.log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(member.log_start, file.tell() - TAIL_BYTES))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def _words_of(error: BaseException) -> str:

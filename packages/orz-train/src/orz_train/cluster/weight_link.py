@@ -15,13 +15,12 @@ from orz_train.cluster.watch import Deadline
 from orz_train.config.schema import Config
 from orz_train.data.packing import Packing, pack
 from orz_train.errors import WeightTransferError
+from orz_train.mismatch import GAPS
 from orz_train.ports import Sampling
 from orz_train.types import Metric, Prompt, Sum
 
 _log = logging.getLogger(__name__)
 PROBE_TOKENS = 16
-PROBE_GAP = {"float32": 1e-3, "bfloat16": 0.3}
-"""Nats, by precision of the policy: a mean log-prob gap of the same weights stays far below, of others far above."""
 
 
 class Transfer(Protocol):
@@ -65,6 +64,8 @@ class ClusterWeightLink:
         self.probe = probe
         self.on_device = on_device
         self._model_bytes: int | None = None
+        self._usual: list[float] = []
+        """Gaps of the first probe by engine, in nats a token."""
 
     def push(self, *, version: int) -> list[Metric]:
         """Load the present weights into every engine, as `version`.
@@ -81,7 +82,7 @@ class ClusterWeightLink:
             remedy="raise cluster.weights.timeout_s, or see what keeps the worker busy in its log",
         )
         first = self._model_bytes is None
-        with self.on_device.transfer():
+        with self.on_device.transfer(limit=limit):
             if self._model_bytes is None:
                 params: Sequence[ParamMeta] = self.policy.group.call("params", limit=limit)[0]
                 self.transfer.connect(params, limit)
@@ -106,6 +107,9 @@ class ClusterWeightLink:
     def _compare(self, version: int, limit: Deadline) -> None:
         """Let each engine answer the probe and the policy score the answers.
 
+        What is too far apart depends on the precision and on the first probe. In bfloat16 this finds weights that are
+        wrong; weights that are a step old differ by less than rounding, there the version tells.
+
         Raises:
             WeightTransferError: the log-probabilities differ.
             WorkerTimeoutError: the limit has passed.
@@ -123,14 +127,17 @@ class ClusterWeightLink:
         )
         engines = self.generator.group
         shares = [([(engine, self.probe)], sampling) for engine in range(len(engines))]
-        with self.on_device(self.generator):
+        with self.on_device(self.generator, limit=limit):
             batches = engines.streams("generate", shares, limit=limit, step=version)
             answers = [answer for batch in batches for answer in batch]
         answers.sort(key=lambda answer: answer.group_index)
         rows = [pack([answer], Packing(max_tokens=len(answer.token_ids)))[0] for answer in answers]
-        largest = PROBE_GAP[self.config.policy.dtype]
-        for answer, row, logprobs_T in zip(answers, rows, self.policy.logprobs(rows), strict=True):
+        largest = GAPS[self.config.policy.dtype].probe.limit(self._usual)
+        gaps: list[float] = []
+        scored = self.policy.logprobs(rows, limit=limit)
+        for answer, row, logprobs_T in zip(answers, rows, scored, strict=True):
             gap = float((logprobs_T - row.sampler_logprobs_T)[row.action_mask_T].abs().mean())
+            gaps.append(gap)
             if not gap <= largest or answer.policy_version != version:
                 raise WeightTransferError(
                     f"engine {answer.group_index} doesn't hold the policy's weights of version {version}: over"
@@ -139,3 +146,4 @@ class ClusterWeightLink:
                     remedy="vLLM may not load this model's weights as transformers names them: look at"
                     f" logs/engine-{answer.group_index}.log, and at versions with `orz doctor`",
                 )
+        self._usual = self._usual or gaps

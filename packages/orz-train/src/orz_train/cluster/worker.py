@@ -18,8 +18,10 @@ from queue import SimpleQueue
 from typing import Any
 
 import orz_train
+from orz_train.backends.vllm.processes import EndedProcess
+from orz_train.cluster.errors import WorkerDiedError
 from orz_train.cluster.placement import Slot
-from orz_train.cluster.reaper import leave_group
+from orz_train.cluster.reaper import count_oom_kills, describe, leave_group
 from orz_train.errors import OrzError
 
 _PACKAGE = Path(orz_train.__file__).parent
@@ -63,6 +65,9 @@ class Worker:
         self, slot: Slot, *, log: Path, num_threads: int, address: str, import_path: Sequence[str] = ()
     ) -> None:
         self.slot = slot
+        self.log = log
+        self.address = address
+        self._oom_kills = count_oom_kills()
         self.num_threads = num_threads
         self.hosted: Any = None
         self.warnings: list[str] = []
@@ -80,13 +85,16 @@ class Worker:
         """Wait for as long as the process lives: to the driver, the end of this call is the end of the process.
 
         Raises:
-            WorkerFailure: `serve` failed; the driver would learn it late, or never, from whoever called that.
+            WorkerFailure: `serve` failed, or a process that the object depends on ended; the driver would learn it
+                late, or never, from whoever waits for that.
         """
         raise WorkerFailure(self._failed.get())
 
     def make(self, factory: str, arguments: Mapping[str, Any]) -> tuple[None, list[str]]:
         """Make the object, by a function named `module:function`."""
         self.hosted, notes = self.run(factory, arguments)
+        if hasattr(self.hosted, "watch_processes"):
+            self.hosted.watch_processes(self._lost)
         return None, notes
 
     def run(self, function: str, arguments: Mapping[str, Any], *positional: Any) -> tuple[Any, list[str]]:
@@ -127,6 +135,21 @@ class Worker:
         if hasattr(self.hosted, "close"):
             with _Explained(self.slot):
                 self.hosted.close()
+
+    def _lost(self, process: EndedProcess) -> None:
+        """Tell the driver, by `watch`, of a process that the object depends on."""
+        code = process.exit_code
+        how = (
+            "in an unknown way"
+            if code is None
+            else describe(-code if code < 0 else code << 8, out_of_memory=count_oom_kills() > self._oom_kills)
+        )
+        error = WorkerDiedError(
+            f"{self.slot} on {self.address} lost its process {process.name} ({process.pid}): it ended {how}",
+            remedy=f"see {self.log}; then go on from the last checkpoint: the same command with --run-dir of this run",
+        )
+        sys.stderr.write(f"{error.message}\n")
+        self._failed.put(Failure(slot=self.slot, at=time.time(), line=error.message, error=error))
 
     def _take_warnings(self) -> list[str]:
         taken = self.warnings.copy()

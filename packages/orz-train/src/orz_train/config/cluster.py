@@ -46,7 +46,7 @@ class Cluster(Section):
     start_timeout_s: float = Field(default=600.0, gt=0)
     """Seconds within which all ranks and engines have to be up."""
     zero_stage: Literal[0, 1, 2, 3] = 3
-    """What DeepSpeed shards over the ranks: nothing, optimizer states, gradients too, weights too."""
+    """What DeepSpeed shards over the ranks: nothing (`float32` only), optimizer states, gradients too, weights too."""
     offload: Literal["none", "optimizer", "all"] = "none"
     """What DeepSpeed keeps in the memory of the CPU: the optimizer's states, or with `zero_stage: 3` weights too."""
     num_engines: int = Field(default=1, gt=0)

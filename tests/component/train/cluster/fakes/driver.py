@@ -1,4 +1,4 @@
-"""A driver process for tests of what it leaves behind: `python driver.py RUN_DIR ADDRESS WHAT`."""
+"""A driver process for tests of what it leaves behind: `python driver.py RUN_DIR ADDRESS WHAT [CPUS]`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Sink:
         return
 
 
-def main(run_dir: Path, address: str, what: str) -> None:
+def main(run_dir: Path, address: str, what: str, cpus: float = 0) -> None:
+    """Start workers that want so many CPUs each, or the usual share, and do WHAT."""
     config = Config.model_validate(
         {
             "name": "test",
@@ -36,7 +37,8 @@ def main(run_dir: Path, address: str, what: str) -> None:
             "generation": {"max_response_tokens": 12},
             "policy": {"model": "unused", "optimizer": {"lr": 1e-3}},
             "packing": {"max_tokens_per_row": 64},
-            "cluster": {"num_gpus": 0, "num_ranks": 2, "num_engines": 1, "address": address},
+            "cluster": {"num_gpus": 0, "num_ranks": 2, "num_engines": 1, "address": address}
+            | ({"cpus_per_worker": cpus} if cpus else {}),
         }
     )
     with ExitStack() as children:
@@ -77,7 +79,7 @@ def train(config: Config, run_dir: Path, what: str, children: ExitStack) -> None
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+        main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], *map(float, sys.argv[4:]))
     except OrzError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(int(error.exit_code))

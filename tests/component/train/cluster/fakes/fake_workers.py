@@ -8,8 +8,10 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 import warnings
+from dataclasses import replace
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from orz_ckpt.manifest import FileEntry
+from orz_train.backends.vllm.processes import EndedProcess
 from orz_train.backends.weights.bucket import Bucket, ParamMeta, checksum, pack_bucket, unpack_bucket
 from orz_train.errors import NonFiniteError
 from orz_train.types import FinishReason, Last, Mean, Metric, Rollout, Sum
@@ -56,6 +60,14 @@ class FakeModel:
 
     def save_state(self, folder: Path) -> None:
         (folder / f"{self.role}-rank-{self.rank}").write_text("state")
+
+    def finish_snapshot(self, timeout_s: float | None) -> dict[str, FileEntry]:
+        """Say that weights differ from rank to rank, and the configuration does not."""
+        entry = FileEntry(size=1, digest="0" * 64)
+        return {"config.json": entry, "model": replace(entry, size=2 + self.rank), f"rank-{self.rank}": entry}
+
+    def writing_ended(self, timeout_s: float) -> bool:
+        return True
 
     def load_state(self, folder: Path) -> None:
         assert (folder / f"{self.role}-rank-{self.rank}").read_text() == "state"
@@ -212,6 +224,28 @@ class DeafEngine(FakeEngine):
 
     def load(self, bucket: Bucket) -> None:
         self.weights = {"p0": torch.from_numpy(np.full(4, 9.0, dtype=np.float32))}
+
+
+class ParallelEngine(FakeEngine):
+    """Has a process besides, as an engine with tensor parallelism has."""
+
+    def watch_processes(self, report: Any) -> None:
+        self.child = subprocess.Popen(["sleep", "600"])
+
+        def wait() -> None:
+            code = self.child.wait()
+            report(EndedProcess(name="VllmWorker-1", pid=self.child.pid, exit_code=code))
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def lose_process(self) -> None:
+        """Lose it, and say what vLLM then says."""
+        self.child.kill()
+        raise RuntimeError("cancelled")
+
+
+def load_parallel_engine(config: Any, *, index: int) -> ParallelEngine:
+    return ParallelEngine(index)
 
 
 def load_engine(config: Any, *, index: int) -> FakeEngine:

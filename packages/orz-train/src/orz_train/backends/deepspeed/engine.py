@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from orz_train.backends.deepspeed.adamw import make_adamw
 from orz_train.backends.deepspeed.settings import WEIGHTS_SHARDED, clips_itself, training_settings
-from orz_train.backends.deepspeed.shards import longest_vector, shard
+from orz_train.backends.deepspeed.shards import longest_vector, padding, shard
 from orz_train.backends.optimizer import StepOutcome, learning_rate
 from orz_train.backends.precision import precision_note
 from orz_train.config.cluster import Cluster
@@ -60,6 +60,7 @@ class TrainingEngine:
         self.module, *_ = deepspeed.initialize(model=model, optimizer=self.adamw, config=config)
         self.module.eval()
         self.adamw.state.clear()  # of the step that DeepSpeed took to allocate
+        self.clear_padding()
         note = precision_note(settings.dtype, self.module.device.type)
         if note and self.rank == 0:
             _log.warning(note)
@@ -94,6 +95,22 @@ class TrainingEngine:
         if self.cluster.zero_stage == WEIGHTS_SHARDED:  # DeepSpeed lends them to the optimizer only while it steps
             return list(self.module.optimizer.fp32_partitioned_groups_flat)
         return [parameter for group in self.adamw.param_groups for parameter in group["params"]]
+
+    def clear_padding(self) -> None:
+        """Set what ZeRO-3 pads slices of parameters with to 0, in masters and moments.
+
+        DeepSpeed 0.19.8 leaves there what was in memory. A NaN among it harms no weight, and in a checkpoint looks like
+        one that does.
+        """
+        if self.cluster.zero_stage < WEIGHTS_SHARDED:
+            return
+        with torch.no_grad():
+            for master, parameters in zip(self.masters(), self.module.optimizer.fp16_groups, strict=True):
+                padded = (master, *self.adamw.state.get(master, {}).values())
+                for begin, end in padding(parameters, self.rank):
+                    for tensor in padded:
+                        if tensor.shape == master.shape:  # a count of steps has no padding
+                            tensor[begin:end] = 0
 
     # --- weights ----------------------------------------------------------------------------------
 

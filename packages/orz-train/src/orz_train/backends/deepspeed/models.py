@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from deepspeed import DeepSpeedEngine
@@ -12,14 +13,14 @@ from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 
 from orz_ckpt.failing import explained
-from orz_ckpt.manifest import FileEntry
 from orz_train.algo.segments import scatter_actions
 from orz_train.algorithm import Algorithm, LossOutput
 from orz_train.backends import hf
 from orz_train.backends.deepspeed.engine import GATHER_BYTES, TrainingEngine
 from orz_train.backends.deepspeed.state import load_state, save_state, state_file, state_of
 from orz_train.backends.memory import peak_memory
-from orz_train.backends.snapshot import Snapshot, host_copy_of
+from orz_train.backends.snapshot import Snapshot, WritesSnapshots
+from orz_train.backends.step_folder import make_part
 from orz_train.backends.weights.bucket import Bucket, ParamMeta, pack_bucket, plan_buckets
 from orz_train.backends.weights.sender import WeightSender
 from orz_train.types import Last, Mean, Metric, PackedRow, Sum, TrainRow
@@ -71,7 +72,10 @@ class DeepSpeedReference(_Frozen):
 
 
 class DeepSpeedRewardModel(_Frozen):
-    """A frozen network that scores responses: a token classifier with one label."""
+    """A frozen network that scores responses: a token classifier with one label.
+
+    No run has one yet: rewards are functions (`rewards/`), and no role of the cluster hosts this.
+    """
 
     def scores(self, rows: Sequence[PackedRow]) -> list[Tensor]:
         """Return tensors [S] f32, a score of each sequence of this rank's rows, read at its last token.
@@ -82,14 +86,13 @@ class DeepSpeedRewardModel(_Frozen):
             return [hf.critic_values(self.model, row)[1] for row in rows]
 
 
-class _Trained:
+class _Trained(WritesSnapshots):
     """What policy and critic share: accumulate a gradient over rows, take a guarded step, save, resume."""
 
     def __init__(self, role: str, engine: TrainingEngine, tokenizer: hf.HFTokenizer) -> None:
         self.role = role
         self.engine = engine
         self.tokenizer = tokenizer
-        self._snapshot: Snapshot | None = None
 
     def ran_on(self) -> str:
         """Say what runs the model: `deepspeed 0.19.8, ZeRO-2, float32, gloo on cpu`."""
@@ -144,7 +147,7 @@ class _Trained:
         """Write a Hugging Face folder; all ranks take part.
 
         Args:
-            folder: where; made if it is missing, as on another node's disk.
+            folder: where, in a step folder that is there.
             writes: whether this rank writes; by default rank 0 alone does.
         """
         weights = self._gathered_weights(writes=self.engine.rank == 0 if writes is None else writes)
@@ -155,7 +158,7 @@ class _Trained:
     def save_state(self, folder: Path) -> None:
         """Write this rank's optimizer state."""
         with explained(folder.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_part(folder)
             save_state(self.engine, self.role, folder)
 
     def snapshot(self, *, writes: bool | None = None) -> None:
@@ -164,30 +167,10 @@ class _Trained:
         Args:
             writes: as of `save`.
         """
+        self._make_room()
         weights = self._gathered_weights(writes=self.engine.rank == 0 if writes is None else writes)
-        state = host_copy_of(state_of(self.engine))
-
-        def save_copy(folder: Path) -> Path:
-            path = state_file(folder, self.role, self.engine.rank, self.engine.num_ranks)
-            torch.save(state, path)
-            return path
-
         save = None if weights is None else partial(self._save_weights, weights)
-        self._snapshot = Snapshot(save, save_copy)
-
-    def write_snapshot(self, folder: Path, state: Path) -> None:
-        """Begin to write the copies in the background."""
-        assert self._snapshot is not None  # noqa: S101  # whoever writes has taken it
-        self._snapshot.write(folder, state)
-
-    def finish_snapshot(self) -> dict[str, FileEntry]:
-        """Wait for the files of this rank's copies."""
-        assert self._snapshot is not None  # noqa: S101  # whoever waits has begun
-        return self._snapshot.finish()
-
-    def drop_snapshot(self) -> None:
-        """Free the copies, once those of all ranks are written."""
-        self._snapshot = None
+        self._snapshot = Snapshot(save, partial(self._save_state_copy, state_of(self.engine, copy=True)))
 
     def load_state(self, folder: Path) -> None:
         """Read this rank's optimizer state; the weights come with the model folder."""
@@ -220,9 +203,14 @@ class _Trained:
         }
 
     def _save_weights(self, weights: dict[str, Tensor], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_part(folder)
         with hf.quiet():
             hf.save_model(self.engine.module.module, self.tokenizer, folder, weights=weights)
+
+    def _save_state_copy(self, state: dict[str, Any], folder: Path) -> Path:
+        path = state_file(folder, self.role, self.engine.rank, self.engine.num_ranks)
+        torch.save(state, path)
+        return path
 
 
 class DeepSpeedPolicy(_Trained):

@@ -53,7 +53,7 @@ def training_settings(
         "communication_data_type": "fp32",
         "steps_per_print": None,
     }
-    if bf16 and stage > 0:  # without ZeRO, DeepSpeed has no optimizer that adds up in more bits
+    if bf16 and stage > 0:  # without ZeRO, DeepSpeed has no optimizer that adds up in more bits, so no run does that
         config["data_types"] = {"grad_accum_dtype": "fp32"}
     return config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import deepspeed
@@ -37,6 +38,22 @@ def freeze(model: nn.Module, cluster: Cluster, *, dtype: str) -> nn.Module:
     frozen, *_ = deepspeed.initialize(model=model, config=settings)
     frozen.eval()
     return frozen
+
+
+def padding(parameters: Sequence[nn.Parameter], rank: int) -> Iterator[tuple[int, int]]:
+    """Yield where in the slices of a rank, one behind the other, elements lie that are no parameter's: begin and end.
+
+    Args:
+        parameters: of one sub-group, as ZeRO-3 cut them.
+        rank: whose slices; the last ranks' are longer than what is left for them.
+    """
+    begin = 0
+    for parameter in parameters:
+        size: int = parameter.partition_numel()  # type: ignore[attr-defined]  # DeepSpeed's
+        held = min(max(parameter.ds_numel - rank * size, 0), size)  # type: ignore[attr-defined]
+        if held < size:
+            yield begin + held, begin + size
+        begin += size
 
 
 def longest_vector(model: nn.Module) -> int:

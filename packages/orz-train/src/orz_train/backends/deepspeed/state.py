@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from orz_train.backends.deepspeed.engine import TrainingEngine
+from orz_train.checkpoint.state_names import rank_state, ranks_among
 from orz_train.errors import CheckpointError
 
 
 def state_file(folder: Path, role: str, rank: int, num_ranks: int) -> Path:
     """Return the path of a rank's state."""
-    return folder / f"{role}-rank-{rank}-of-{num_ranks}.pt"
+    return folder / rank_state(role, rank=rank, num_ranks=num_ranks)
 
 
 def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
@@ -21,16 +22,23 @@ def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
     torch.save(state_of(engine), state_file(folder, role, engine.rank, engine.num_ranks))
 
 
-def state_of(engine: TrainingEngine) -> dict[str, Any]:
-    """Return that state; tensors that are on the host already are the engine's own."""
+def state_of(engine: TrainingEngine, *, copy: bool = False) -> dict[str, Any]:
+    """Return that state on the host.
+
+    Args:
+        engine: whose.
+        copy: copy tensors that are on the host already, too; else those are the engine's own.
+    """
+    engine.clear_padding()
     masters = engine.masters()
     return {
         **_layout(engine),
         "updates": engine.updates,
         "moments": [
-            {key: value.cpu() for key, value in engine.adamw.state.get(master, {}).items()} for master in masters
+            {key: value.to("cpu", copy=copy) for key, value in engine.adamw.state.get(master, {}).items()}
+            for master in masters
         ],
-        "masters": [master.detach().cpu() for master in masters] if _has_masters(engine) else [],
+        "masters": [master.detach().to("cpu", copy=copy) for master in masters] if _has_masters(engine) else [],
     }
 
 
@@ -81,10 +89,11 @@ def _shown(layout: dict[str, Any]) -> str:
 
 def _missing(path: Path, role: str, num_ranks: int) -> CheckpointError:
     """Explain a missing file by what is there instead."""
-    others = sorted({file.stem.rsplit("-", 1)[1] for file in path.parent.glob(f"{role}-rank-*-of-*.pt")})
-    if others and str(num_ranks) not in others:
+    others = sorted({one.num_ranks for one in ranks_among((file.name for file in path.parent.glob("*")), role)})
+    if others and num_ranks not in others:
         return CheckpointError(
-            f"{path.parent}: the {role}'s state was saved by {' and '.join(others)} ranks, this run has {num_ranks}",
+            f"{path.parent}: the {role}'s state was saved by {' and '.join(map(str, others))} ranks, this run has"
+            f" {num_ranks}",
             remedy=f"resume on {others[0]} ranks, or start a new run from the checkpoint's model folder",
         )
     return CheckpointError(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from orz_ckpt.manifest import FileEntry
 from orz_train.algo.losses import token_weights
 from orz_train.algo.segments import action_index, scatter_actions
 from orz_train.algorithm import Algorithm, LossOutput
 from orz_train.backends import hf
 from orz_train.backends.memory import peak_memory
 from orz_train.backends.optimizer import GuardedAdamW
-from orz_train.backends.snapshot import Snapshot, host_copy, host_copy_of
+from orz_train.backends.snapshot import Snapshot, WritesSnapshots, host_copy, host_copy_of
+from orz_train.checkpoint.state_names import process_state
 from orz_train.config.schema import Config
 from orz_train.config.training import TrainedModel
 from orz_train.types import Last, Mean, Metric, PackedRow, Sum, TrainRow
@@ -40,7 +42,7 @@ class LocalReference:
         return [hf.policy_logprobs(self.model, row, temperature=self.temperature, num_ids=self.num_ids) for row in rows]
 
 
-class _Trained:
+class _Trained(WritesSnapshots):
     """What local policy and critic share: accumulate a gradient over rows, take a guarded step, save, resume."""
 
     num_ranks = 1
@@ -60,7 +62,6 @@ class _Trained:
         self.tokenizer = tokenizer
         self.reduction = config.loss.reduction
         self.optimizer = GuardedAdamW(model, settings.optimizer, total_updates=updates)
-        self._snapshot: Snapshot | None = None
         if settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]  # a PreTrainedModel
 
@@ -96,8 +97,7 @@ class _Trained:
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face folder."""
-        with hf.quiet():
-            hf.save_model(self.model, self.tokenizer, folder)
+        self._save_weights(None, folder)
 
     def save_state(self, folder: Path) -> None:
         """Write the optimizer's state."""
@@ -105,36 +105,29 @@ class _Trained:
 
     def snapshot(self) -> None:
         """Copy weights and optimizer state."""
+        self._make_room()
         weights, state = host_copy(self.model.state_dict()), host_copy_of(self.optimizer.state())
+        self._snapshot = Snapshot(partial(self._save_weights, weights), partial(self._save_state_copy, state))
 
-        def save(folder: Path) -> None:
-            with hf.quiet():
-                hf.save_model(self.model, self.tokenizer, folder, weights=weights)
-
-        def save_state(folder: Path) -> Path:
-            torch.save(state, self._state_file(folder))
-            return self._state_file(folder)
-
-        self._snapshot = Snapshot(save, save_state)
-
-    def write_snapshot(self, folder: Path, state: Path) -> None:
-        """Begin to write the copies in the background."""
-        assert self._snapshot is not None  # noqa: S101  # whoever writes has taken it
-        self._snapshot.write(folder, state)
-
-    def finish_snapshot(self) -> dict[str, FileEntry]:
-        """Wait for the files of the copies."""
-        assert self._snapshot is not None  # noqa: S101  # whoever waits has begun
-        files = self._snapshot.finish()
-        self._snapshot = None
-        return files
+    def end_writing(self, timeout_s: float) -> list[str]:
+        """Wait until nothing is written in the background any more; name this model if something still is."""
+        return [] if self.writing_ended(timeout_s) else [self.role]
 
     def load_state(self, folder: Path) -> None:
         """Read the optimizer's state; the weights come with the model folder."""
         self.optimizer.load(self._state_file(folder))
 
+    def _save_weights(self, weights: dict[str, Tensor] | None, folder: Path) -> None:
+        """Write a Hugging Face folder; None are the weights of now."""
+        with hf.quiet():
+            hf.save_model(self.model, self.tokenizer, folder, weights=weights)
+
+    def _save_state_copy(self, state: dict[str, Any], folder: Path) -> Path:
+        torch.save(state, self._state_file(folder))
+        return self._state_file(folder)
+
     def _state_file(self, folder: Path) -> Path:
-        return folder / f"{self.role}-optimizer.pt"
+        return folder / process_state(self.role)
 
 
 class LocalPolicy(_Trained):

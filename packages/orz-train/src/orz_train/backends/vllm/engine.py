@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from threading import Event
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ from vllm.inputs import tokens_input
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
+from orz_cli.installing import install_line
 from orz_train.backends import hf
 from orz_train.backends.vllm import known_ids
 from orz_train.backends.vllm.options import engine_options, transfer_backend
+from orz_train.backends.vllm.processes import EndedProcess, watch_processes
 from orz_train.backends.vllm.seeds import request_seed
 from orz_train.backends.weights import host
 from orz_train.backends.weights.bucket import Bucket, ParamMeta, verify
@@ -52,6 +55,7 @@ class VLLMEngine:
         self.policy_version = -1
         """Of the weights; -1 before the first update."""
         self._delivery = Delivery(shapes)
+        self._closing = Event()
 
     # --- generation -------------------------------------------------------------------------------
 
@@ -209,8 +213,14 @@ class VLLMEngine:
         dtype = str(config.model_config.dtype).removeprefix("torch.")
         return f"vllm {vllm.__version__}, {dtype} on {config.device_config.device_type}"
 
+    def watch_processes(self, report: Callable[[EndedProcess], None]) -> None:
+        """Report, from another thread, the first worker process that ends before `close`; without any do nothing."""
+        workers = getattr(self.llm.llm_engine.model_executor, "workers", ())
+        watch_processes([worker.proc for worker in workers], self._closing, report)
+
     def close(self) -> None:
         """End the engine and its workers; free what they held. A second time does nothing."""
+        self._closing.set()
         if hasattr(self, "llm"):
             self.llm.llm_engine.engine_core.shutdown()
             del self.llm
@@ -268,8 +278,8 @@ def _check_device(*, wanted: str) -> None:
         raise BackendMissingError(
             f"the engine is to run on {wanted}, but vLLM {vllm.__version__} as it is installed runs on"
             f" {found or 'no device that is here'}",
-            remedy=f"pip install '{'orz-train[cuda]' if wanted == 'cuda' else 'orz-train[cpu]'}' in an environment of"
-            " its own, or set cluster.num_gpus to 0 for CPUs, to at least 1 for GPUs; see `orz doctor`",
+            remedy=f"in an environment of its own: {install_line(cuda=wanted == 'cuda')}; or set cluster.num_gpus to 0"
+            " for CPUs, to at least 1 for GPUs; see `orz doctor`",
         )
 
 

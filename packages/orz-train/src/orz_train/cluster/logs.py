@@ -1,0 +1,205 @@
+"""The logs of workers, on whichever node's disk they are: begun before the workers start, read when something breaks.
+
+Where nodes have disks of their own, the driver has no log of a worker on another node. That node is asked, then.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+
+from orz_train.cluster.ask import answer, ask
+from orz_train.cluster.errors import ClusterError
+from orz_train.cluster.placement import Node, Slot
+from orz_train.cluster.reaper import Ending, find_ending
+
+ENDING_S = 1.0
+"""Seconds to wait for a dead worker's parent to write how it ended."""
+ASK_S = 8.0
+"""Seconds in which another node has to answer; it may have gone with the worker."""
+BEGIN_S = 60.0
+TAIL_LINES = 8
+TAIL_BYTES = 16_384
+_LINE_WIDTH = 160
+_BEGIN = "orz_train.cluster.logs:begin"
+_READ = "orz_train.cluster.logs:read"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Log:
+    """A worker's log."""
+
+    path: Path
+    start: int = 0
+    """Bytes that earlier processes wrote."""
+    node_id: str | None = None
+    """Of the node that has to be asked; None where the driver can read it."""
+    address: str = ""
+    """Of that node, for people."""
+
+    def __str__(self) -> str:
+        return f"{self.path} on {self.address}" if self.node_id is not None else str(self.path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogEnd:
+    """The last part of a log."""
+
+    text: str | None
+    """At most TAIL_BYTES; None if the log, or its node, can't be reached."""
+    ending: Ending | None = None
+    """How the process ended, by the driver's clock; None if its parent hasn't said."""
+
+    def tail(self) -> str:
+        """Return the last lines, indented, each on a line of its own."""
+        return " it can't be read" if self.text is None else indented(self.text) or " it is empty"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """What a node says of the folder of logs."""
+
+    sizes: Mapping[str, int]
+    """Bytes by file name."""
+    shared: bool
+    """It is on the driver's disk, too."""
+    problem: str = ""
+    """Why no log can be written there; empty if one can."""
+
+
+class Logs:
+    """The folder of logs, on every node of a run.
+
+    Args:
+        folder: absolute.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._begun: dict[str, Begun] = {}
+
+    def begin(self, nodes: Iterable[Node], *, here: str) -> None:
+        """Make the folder on each node, and see whose disk it is.
+
+        Args:
+            nodes: of the run.
+            here: the id of the driver's.
+
+        Raises:
+            ClusterError: no log can be written on a node, or it doesn't answer.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mark = self.folder / f".driver-{secrets.token_hex(8)}"
+        mark.touch()
+        try:
+            arguments = {"folder": self.folder, "mark": mark.name}
+            asked = {node: ask(node.node_id, _BEGIN, arguments) for node in nodes if node.node_id != here}
+            end = time.monotonic() + BEGIN_S
+            self._begun[here] = begin(self.folder, mark.name)
+            self._begun |= {node.node_id: answer(node.address, ref, end) for node, ref in asked.items()}
+        finally:
+            mark.unlink()
+        wrong = {node.address: begun.problem for node in asked if (begun := self._begun[node.node_id]).problem}
+        if wrong:
+            listed = "".join(f"\n  {self.folder} on {address}: {problem}" for address, problem in wrong.items())
+            raise ClusterError(
+                f"the logs of workers can't be written{listed}",
+                remedy="every node with a rank or an engine needs the run folder's path, writable: mount it there,"
+                " or give another --run-dir",
+            )
+
+    def of(self, slot: Slot, node: Node) -> Log:
+        """Return the log of a worker on a node, as far as earlier processes have written it."""
+        path, begun = self.folder / f"{slot.file_name}.log", self._begun[node.node_id]
+        start = begun.sizes.get(path.name, 0)
+        if begun.shared:
+            return Log(path=path, start=start)
+        return Log(path=path, start=start, node_id=node.node_id, address=node.address)
+
+
+def begin(folder: Path, mark: str) -> Begun:
+    """Make the folder of logs on this node, see that it can be written, and whether the driver's mark is in it."""
+    probe = folder / f".{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+        sizes = {path.name: path.stat().st_size for path in folder.glob("*.log")}
+    except OSError as error:
+        return Begun(sizes={}, shared=False, problem=f"{type(error).__name__}: {error.strerror}")
+    return Begun(sizes=sizes, shared=(folder / mark).exists())
+
+
+def read(path: Path, start: int, ending_s: float) -> tuple[str | None, float]:
+    """Read the last part of a log on this node.
+
+    Args:
+        path: of the log.
+        start: bytes at its beginning that don't count.
+        ending_s: how long to wait for the line that says how the process ended.
+
+    Returns:
+        The text, None if there is no log; and what this node's clock says, in seconds since the Unix epoch.
+    """
+    end = time.monotonic() + ending_s
+    while True:
+        text = _last_part(path, start)
+        if time.monotonic() >= end or find_ending(text or "") is not None:
+            return text, time.time()
+        time.sleep(0.02)
+
+
+def read_ends(logs: Sequence[Log], *, ending_s: float = 0.0) -> list[LogEnd]:
+    """Read the last part of each log, wherever it is; wait for the endings at most `ending_s`."""
+    asked = {
+        ask(log.node_id, _READ, {"path": log.path, "start": log.start, "ending_s": ending_s}): log
+        for log in logs
+        if log.node_id is not None
+    }
+    end = time.monotonic() + ending_s
+    found: dict[Log, LogEnd] = {}
+    for log in logs:
+        if log.node_id is None:
+            text, _ = read(log.path, log.start, max(0.0, end - time.monotonic()))
+            found[log] = LogEnd(text=text, ending=find_ending(text or ""))
+    end = time.monotonic() + ASK_S
+    waiting = list(asked)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, end - time.monotonic()))
+        if not ready:
+            break
+        found |= {asked[ref]: answered for ref in ready if (answered := _answered(ref)) is not None}
+    return [found.get(log, LogEnd(text=None)) for log in logs]
+
+
+def indented(text: str) -> str:
+    """Return the last lines of a text, indented, each on a line of its own; not what a worker's parent wrote."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("orz-train: ")]
+    return "".join(f"\n  | {line[:_LINE_WIDTH]}" for line in lines[-TAIL_LINES:])
+
+
+def _answered(ref: object) -> LogEnd | None:
+    """Fetch what a node has just answered, None if it is gone; the ending is put into the time of this clock."""
+    now = time.time()
+    try:
+        text, clock = ray.get(ref)  # type: ignore[call-overload]  # a ref of ours
+    except RayError:
+        return None
+    ending = find_ending(text or "")
+    return LogEnd(text=text, ending=replace(ending, at=ending.at + now - clock) if ending is not None else None)
+
+
+def _last_part(path: Path, start: int) -> str | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(start, file.tell() - TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return None

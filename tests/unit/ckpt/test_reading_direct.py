@@ -1,0 +1,127 @@
+"""A file read past the page cache: the same bytes at any offset, and only where the file is not in memory."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from io import FileIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from blake3 import blake3
+
+from orz_ckpt.disk import ahead, direct
+from orz_ckpt.disk.ahead import read_ahead
+from orz_ckpt.disk.direct import ALIGNMENT, bypass_cache, read_direct
+from orz_ckpt.disk.reading import read_once
+from orz_ckpt.tensors.gather import aligned
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+NBYTES = direct._LEAST_BYTES + 4321
+"""Enough, and no multiple of anything that disks are read by."""
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return np.random.default_rng(0).bytes(NBYTES)
+
+
+@pytest.fixture
+def path(data: bytes, tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(data)
+    return tmp_path / "file"
+
+
+@pytest.fixture
+def cold(path: Path) -> Path:
+    """The same file out of memory; skips where it stays there, or where nothing can be read past the cache."""
+    with FileIO(path) as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if not bypass_cache(stream):
+            pytest.skip("the file system of the temporary folder has no reads past the page cache")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("offset", "nbytes", "expected"),
+    [
+        (0, ALIGNMENT, ALIGNMENT),
+        (1, ALIGNMENT, ALIGNMENT),
+        (ALIGNMENT - 1, 2, 2),
+        (5 * ALIGNMENT + 8, 3, 3),
+        (NBYTES - 10, 10, 10),
+        (NBYTES - 10, 5000, 10),
+        (NBYTES, 100, 0),
+        (NBYTES + 3 * ALIGNMENT, 100, 0),
+    ],
+)
+def test_any_offset(cold: Path, data: bytes, offset: int, nbytes: int, expected: int) -> None:
+    """The bytes are those of the file from there on, and fewer where it ends."""
+    buffer = aligned(nbytes + 2 * ALIGNMENT)
+    with FileIO(cold) as stream:
+        assert bypass_cache(stream)
+        read = bytes(read_direct(stream.fileno(), buffer, offset, nbytes))
+
+    assert (expected, data[offset : offset + nbytes]) == (len(read), read)
+
+
+def test_pieces(cold: Path, data: bytes) -> None:
+    """Pieces of odd lengths, read by several threads, are the file in order."""
+    lengths = [100_003, 7, 64 * 1024] * (NBYTES // 165_546 + 1)
+    with FileIO(cold) as stream, closing(read_ahead(stream, lengths, piece_bytes=128 * 1024)) as pieces:
+        whole = b"".join(map(bytes, pieces))
+
+    assert data == whole
+
+
+def test_one_digest_either_way(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a file is read changes nothing of what is read."""
+    expected = blake3(data).hexdigest()
+    for cached in (True, False):
+        monkeypatch.setattr(direct, "_mostly_cached", lambda *_, cached=cached: cached)
+        reading = read_once(path)
+        assert (NBYTES, expected) == (reading.size, reading.digest)
+
+
+def test_what_is_in_memory_is_read_there(path: Path) -> None:
+    """A file that was just written is in memory, and so it is copied from there."""
+    with FileIO(path) as stream:
+        assert not bypass_cache(stream)
+
+
+def test_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file is not looked for in memory at all."""
+    (tmp_path / "small").write_bytes(bytes(1000))
+    monkeypatch.setattr(direct, "_mostly_cached", pytest.fail)
+    with FileIO(tmp_path / "small") as stream:
+        assert not bypass_cache(stream)
+
+
+def test_file_systems_without(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where such a read is refused, the file is read as any other, from its first byte."""
+    monkeypatch.setattr(direct, "_mostly_cached", lambda *_: False)
+
+    def refuses(*_: object) -> int:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "preadv", refuses)
+    with FileIO(path) as stream, closing(read_ahead(stream, [NBYTES, 1], piece_bytes=NBYTES)) as pieces:
+        assert [data, b""] == [bytes(piece) for piece in pieces]
+
+
+def test_where_nobody_can_say(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that cannot say what is in memory, such as a network's, is read as ever."""
+
+    def cannot_say(*_: object) -> int:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "preadv", cannot_say)
+    with FileIO(path) as stream:
+        assert not bypass_cache(stream)
+        assert ahead._way_to_read(stream, 1)[1] == 1
