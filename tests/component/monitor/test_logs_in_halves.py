@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,29 @@ def test_two_halves_are_the_whole(tmp_path: Path, num_steps: int) -> None:
     assert facts(log) == facts(whole)
     assert log.votes.total() >= num_steps
     assert [(f.num_lines, f.num_bytes) for f in log.files] == [(f.num_lines, f.num_bytes) for f in whole.files]
+
+
+def test_columns_of_two_halves_are_those_of_the_whole(tmp_path: Path) -> None:
+    """Lines, steps, times and processes of rows in bulk, of metric lines and of engines."""
+    path = tmp_path / "train.log"
+    engine = b"(LLMActor pid=%d) INFO 02-24 10:13:50 a.py:455] Avg prompt throughput: %d.5 tokens/s, Running: 2 reqs\n"
+    path.write_bytes(
+        b"".join(
+            b"(TaskRunner pid=3) step:%d - actor/pg_loss:%d.5 - actor/lr:1e-06\n" % (step, step)
+            + engine % (step % 4, step)
+            for step in range(18_000)
+        )
+    )
+    log = Log()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(halves, "CHUNK_BYTES", 1 << 18)  # of this half; the other has whole ones
+        halves.read_in_halves(path, log, known_dialects())
+    assert sum(len(rows) for rows in log.bulk) > 20_000
+    whole = read_chunks([path.read_bytes()], path=path)
+    expected = [repr(replace(row, offset=0)) for row in whole.rows()]  # in bulk a line is one whole
+    assert [repr(replace(row, offset=0)) for row in log.rows()] == expected
+    assert [repr(replace(row, offset=0)) for row in unpacked(packed(log)).rows()] == expected
+    assert log.votes == whole.votes
 
 
 def test_a_block_that_the_cut_goes_through_is_read_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orz_monitor.dialects import GENERIC, Dialect, find_dialect, known_dialects
 from orz_monitor.log import Log, Row
 from orz_monitor.reading import read_chunks
+from orz_monitor.row_steps import numbered
 from orz_monitor.transport.lines import Line, Splitter
 
 pytestmark = pytest.mark.property
@@ -46,8 +47,7 @@ def every_dialect() -> list[type[Dialect]]:
 
 
 def said(log: Log) -> list[tuple[object, ...]]:
-    rows = [entry for entry in log.entries if isinstance(entry, Row)]
-    found = [(row.line, row.dialect, row.keys, [f"{value:.9g}" for value in row.values]) for row in rows]
+    found = [(row.line, row.dialect, row.keys, [f"{value:.9g}" for value in row.values]) for row in log.rows()]
     others = [(entry.line, entry.dialect, type(entry).__name__) for entry in log.entries if not isinstance(entry, Row)]
     return sorted(map(repr, [*found, *others]))
 
@@ -58,9 +58,8 @@ def test_no_bytes_raise(data: bytes) -> None:
     """Whatever a log holds, reading and numbering its entries ends well, and numbers are numbers."""
     kinds = every_dialect()
     log = read_chunks([data], dialects=kinds)
-    for kind in kinds:
-        kind().number([entry for entry in log.entries if entry.dialect == kind.name], log)
-    assert all(len(entry.keys) == len(entry.values) for entry in log.entries if isinstance(entry, Row))
+    numbered(log, [kind() for kind in kinds])
+    assert all(len(row.keys) == len(row.values) for row in log.rows())
 
 
 @given(LOGS, st.lists(st.integers(min_value=0, max_value=400), max_size=6))

@@ -85,12 +85,13 @@ def place_of(row: Row) -> tuple[int, tuple[str, ...], int]:
 def test_any_log_is_read(data: bytes, size: int) -> None:
     """Rows hold as many values as keys and steps that are whole numbers, and chunks don't matter."""
     log = read([data])
-    found = [entry for entry in log.entries if isinstance(entry, Row)]
+    found = log.rows()
     assert all(len(row.keys) == len(row.values) for row in found)
     assert all(row.step is None or isinstance(row.step, int) for row in found)
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    again = [entry for entry in read(pieces).entries if isinstance(entry, Row)]
-    assert sorted(map(place_of, again)) == sorted(map(place_of, found))  # frames of bars are added batch by batch
+    assert sorted(map(place_of, read(pieces).rows())) == sorted(
+        map(place_of, found)
+    )  # frames of bars are added batch by batch
 
 
 @settings(max_examples=40, deadline=None)

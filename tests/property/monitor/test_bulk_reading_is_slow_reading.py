@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from orz_monitor.dialects import KNOWN, Dialect, find_dialect, orz_bars
 from orz_monitor.dialects.engines import Engines
 from orz_monitor.dialects.passes import Passes
-from orz_monitor.log import Event, Log, Row
+from orz_monitor.dialects.verl import Verl
+from orz_monitor.log import Event, Log
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.needles import Needles
@@ -67,7 +69,7 @@ def damaged(seed: int, num_parts: int, num_hurt: int) -> bytes:
 
 
 def facts(log: Log) -> list[tuple[object, ...]]:
-    rows = [entry for entry in log.entries if isinstance(entry, Row)]
+    rows = log.rows()
     found: list[tuple[object, ...]] = []
     for row in rows:
         values = [str(round(value, 9)) for value in row.values]
@@ -99,18 +101,35 @@ def test_engine_lines_by_their_form_are_those_read_one_by_one(seed: int, num_par
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 6))
+def test_metric_lines_of_one_layout_are_those_read_one_by_one(seed: int, num_parts: int, num_hurt: int) -> None:
+    """Also among sound lines, so many that most are read together."""
+
+    class OneByOne(Verl):
+        bulk = b""
+
+    sound = "".join(metrics(random.Random(at)) for at in range(100)).encode()  # noqa: S311
+    data = damaged(seed, num_parts, num_hurt) + sound[:5000]
+    together = read_chunks([sound, sound, data], dialects=[Verl])
+    assert sum(len(rows) for rows in together.bulk) >= 100
+    assert facts(together) == facts(read_chunks([sound, sound, data], dialects=[OneByOne]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 6))
 def test_frames_are_the_same_by_the_loose_and_the_strict_pattern(seed: int, num_parts: int, num_hurt: int) -> None:
     """And all of a batch at once are what one after the other are."""
     data = damaged(seed, num_parts, num_hurt)
-    frames, between = orz_bars.find_frames(data)
+    frames = orz_bars.find_frames(data)
     strict = list(orz_bars.STRICT.finditer(data))
-    assert [frame.span() for frame in frames] == [frame.span() for frame in strict]
-    assert [frame.groups() for frame in frames] == [frame.groups() for frame in strict]
-    assert all(data[: frame.start()].endswith(piece) for frame, piece in zip(frames, between, strict=True))
+    assert list(zip(*frames[1:], strict=True)) == [frame.groups() for frame in strict]
+    starts = list(accumulate(map(len, frames.texts), initial=0))
+    begun = accumulate(map(len, frames.between))
+    assert [start + at for start, at in zip(starts, begun, strict=True)][:-1] == [frame.start() for frame in strict]
+    assert b"".join(b"".join(pair) for pair in zip(frames.between, [*frames.texts, b""], strict=True)) == data
     together, alone = Log(), Log()
     batch = Batch(data)
     at_once, one_by_one = (Passes("orz", b"", b"bar/") for _ in range(2))
-    taken = [(frame["counter"], frame["postfix"], frame.start()) for frame in strict if frame[4]]
+    taken = [(frame["counter"], frame["postfix"], frame.start()) for frame in strict if frame[5]]
     if taken:
         counters, postfixes, places = (list(column) for column in zip(*taken, strict=True))
         at_once.take_all(counters, postfixes, places, batch.line_and_offset, together)

@@ -12,9 +12,12 @@ from orz_monitor.dialects.engines import Engines
 from orz_monitor.dialects.orz import Orz
 from orz_monitor.dialects.verl import Verl
 from orz_monitor.lanes import without_other_ranks
+from orz_monitor.ledger import ledger_of
 from orz_monitor.log import Event, Log, Row
 from orz_monitor.reading import read_chunks
 from orz_monitor.readlog import read_log
+from orz_monitor.row_steps import numbered
+from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
 
@@ -24,7 +27,7 @@ RAY = "\x1b[36m(TaskRunner pid=12)\x1b[0m "
 
 
 def rows(log: Log) -> list[Row]:
-    return [entry for entry in log.entries if isinstance(entry, Row)]
+    return log.rows()
 
 
 def bar(done: int, value: str, role: str = "Actor") -> str:
@@ -42,6 +45,48 @@ def test_places_in_the_rest_are_places_in_the_text() -> None:
     assert all(rest[at] == text[batch.place(at)] for at in range(len(rest)))
     assert [batch.line_at(place) for place in (17, 4, 0, 5, 16, 9)] == [6, 3, 3, 4, 5, 5]
     assert batch.num_lines == 4
+
+
+def test_lines_that_begin_alike_are_found_with_their_numbers() -> None:
+    """The first and the last, not one within a line, nor one that is shorter."""
+    batch = Batch(b"step:1\nx step:2\n\nstep\nstep:\nstep:3 y\n", first_line=10)
+    assert batch.lines_beginning(b"step:") == [(0, 6, 10), (22, 27, 14), (28, 36, 15)]
+    assert batch.lines_beginning(b"a line that is longer than all of the text together is") == []
+
+
+def metric_lines(steps: range, value: float = 0.5) -> str:
+    return "".join(f"{RAY}step:{step} - actor/pg_loss:{step + value} - actor/lr:1e-06\n" for step in steps)
+
+
+def test_an_event_among_rows_in_bulk_is_of_the_step_before_it() -> None:
+    """Though no row in bulk is an entry of the log."""
+    skipped = f"{RAY}WARN: rank 0 grad_norm is not finite: nan\n"
+    text = metric_lines(range(1, 151)) + skipped + metric_lines(range(151, 200)) + skipped + skipped
+    log = read_chunks(
+        [metric_lines(range(-200, 1)).replace("step:-", "step:0").encode(), text.encode()], dialects=[Verl]
+    )
+    assert sum(len(found) for found in log.bulk) >= 199
+    ledger = numbered(log, [Verl()])
+    assert [entry.step for entry in log.entries if isinstance(entry, Event)] == [150, 199, 199]
+    assert ledger.step[-199:].tolist() == list(range(1, 200))
+
+
+def test_a_run_of_rows_in_bulk_can_be_told_again_and_again() -> None:
+    """As `tail` does while a log grows: what a snapshot does to its copy leaves the log as it was."""
+    throughput = "Avg prompt throughput: 1.5 tokens/s, Avg generation throughput: {}.0 tokens/s"
+    engine = f"(LLMActor pid=1) {throughput}, Running: 2 reqs\n"
+    reader = LogReader(Path("train.log"), None)
+    for start in (0, 100, 200):
+        for step in range(start, start + 100, 10):
+            lines = "".join(engine.format(step + at) for at in range(20)) + metric_lines(range(step, step + 10))
+            reader.feed(lines.encode())
+    assert {found.dialect for found in reader.reader.log.bulk} == {"engines"}  # ten lines of verl at once are too few
+    first, second = reader.snapshot(), reader.snapshot()
+    rates = first.metrics["engine/generation_tokens_per_second"]
+    assert rates.steps.tolist() == list(range(0, 300, 10))
+    assert rates.values.tolist() == [step + 9.5 for step in range(0, 300, 10)]  # the mean of 20 lines
+    assert first.metrics["policy/loss"].values.tolist() == [step + 0.5 for step in range(300)]
+    assert second.metrics["engine/generation_tokens_per_second"].values.tolist() == rates.values.tolist()
 
 
 def test_a_validation_among_metric_lines_is_of_the_step_before_it() -> None:
@@ -102,8 +147,9 @@ def test_processes_count_as_ranks_only_where_their_steps_meet() -> None:
     found = rows(log)
     for row, (_, step) in zip(found, lines, strict=True):
         row.step = step
-    kept, num_left_out = without_other_ranks(found, log)
-    assert [(row.origin.pid, row.step) for row in kept] == [("1", 1), ("1", 2), ("2", 3), ("1", 4), ("3", 4)]
+    kept, num_left_out = without_other_ranks(ledger_of(log), log.files)
+    pids = [kept.processes[number].pid for number in kept.process.tolist()]
+    assert list(zip(pids, kept.step.tolist(), strict=True)) == [("1", 1), ("1", 2), ("2", 3), ("1", 4), ("3", 4)]
     assert num_left_out == 1
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.transport.prefixes import NOWHERE, Origin
+
+NO_STEP: Final = int(np.iinfo(np.int64).min)
+"""In an array of steps: none."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -31,7 +35,6 @@ class Row:
         origin: the process that printed it.
         count: frames that `values` are the mean of; 1 for a line.
         bar: first and last counter and the total of a bar's frames, or None for a line.
-        precedence: of several rows of a step the one with the highest counts, and of those the last.
     """
 
     dialect: str
@@ -46,7 +49,53 @@ class Row:
     origin: Origin = NOWHERE
     count: int = 1
     bar: tuple[int, int, int | None] | None = None
-    precedence: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Rows:
+    """Many metric lines with the same keys as columns: an object for each would cost more than its numbers.
+
+    Attributes:
+        dialect: name of the dialect that read them.
+        keys: raw keys, [K].
+        values: f64, [K, M], a key's values side by side; in base units, as in `Row`.
+        lines: i64, [M], line numbers in the file, increasing; each row has its line for itself.
+        steps: i64, [M], the step that each belongs to; `NO_STEP` until the dialect's `number_rows` finds it.
+        times: f64, [M], seconds since the Unix epoch; NaN where the line has none.
+        processes: the processes that printed them.
+        origins: i64, [M], who of `processes` printed each.
+        file: index into `Log.files`.
+        axis: what is counted, where that is not the training step.
+    """
+
+    dialect: str
+    keys: tuple[str, ...]
+    values: NDArray[np.float64]
+    lines: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    processes: tuple[Origin, ...]
+    origins: NDArray[np.int64]
+    file: int = 0
+    axis: str = ""
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def row(self, index: int) -> Row:
+        """Return one of them on its own."""
+        step, time = int(self.steps[index]), float(self.times[index])
+        return Row(
+            dialect=self.dialect,
+            keys=self.keys,
+            values=array("d", self.values[:, index].tobytes()),
+            line=int(self.lines[index]),
+            file=self.file,
+            step=step if step != NO_STEP else None,
+            axis=self.axis,
+            time=None if math.isnan(time) else time,
+            origin=self.processes[int(self.origins[index])],
+        )
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

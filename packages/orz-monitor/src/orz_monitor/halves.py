@@ -15,6 +15,7 @@ from typing import Final
 
 from orz_monitor.dialects import Dialect, find_dialect
 from orz_monitor.log import Log
+from orz_monitor.log_rest import add_rest
 from orz_monitor.packing import packed, unpacked
 from orz_monitor.reading import Reader
 from orz_monitor.transport.opening import CHUNK_BYTES
@@ -54,7 +55,7 @@ def read_in_halves(path: Path, log: Log, kinds: Sequence[type[Dialect]]) -> None
         reader.finish_block(_range(path, cut, cut + _LONGEST_LINE))
         reader.close()
         answer = child.stdout.read() if child.stdout is not None else b""
-    log.extend(unpacked(answer) if child.returncode == 0 else _rest(path, cut, kinds))
+    add_rest(log, unpacked(answer) if child.returncode == 0 else _rest(path, cut, kinds))
 
 
 def _rest(path: Path, cut: int, kinds: Sequence[type[Dialect]]) -> Log:

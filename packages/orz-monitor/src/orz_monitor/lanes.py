@@ -8,14 +8,15 @@ stand there several times in a row.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from itertools import pairwise
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
-from orz_monitor.log import Log, Row
-from orz_monitor.transport.prefixes import Origin
+import numpy as np
+from numpy.typing import NDArray
 
-_Source: TypeAlias = tuple[int, Origin]
+from orz_monitor.entries import FileFacts
+from orz_monitor.ledger import Ledger
+
 _FEWEST_STEPS: Final = 5
 """Fewer steps that stand there twice may be restarts."""
 _RANKED: Final = re.compile(
@@ -23,24 +24,26 @@ _RANKED: Final = re.compile(
 )
 
 
-def without_other_ranks(rows: list[Row], log: Log) -> tuple[list[Row], int]:
+def without_other_ranks(ledger: Ledger, files: Sequence[FileFacts]) -> tuple[Ledger, int]:
     """Leave out rows that another process had printed with the same keys for the same step.
+
+    Args:
+        ledger: rows, each with a step.
+        files: those of the log.
 
     Returns:
         The rows that count, in order, and how many were left out.
     """
-    groups: dict[tuple[str, tuple[str, ...]], dict[_Source, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, row in enumerate(rows):
-        groups[row.dialect, row.keys][row.file, row.origin].append(index)
-    parallel = _parallel_files(rows, log)
-    left_out: set[int] = set()
-    for sources in groups.values():
-        if len(sources) > 1:
-            left_out |= _others(sources, rows, parallel)
-    return [row for index, row in enumerate(rows) if index not in left_out], len(left_out)
+    parallel = _parallel_files(ledger, files)
+    left_out = np.zeros(len(ledger), dtype=np.bool_)
+    for rows in ledger.groups(ledger.shape):
+        source = ledger.file[rows] * len(ledger.processes) + ledger.process[rows]
+        if (source != source[0]).any():
+            left_out[rows] = _of_others(ledger, rows, source, parallel)
+    return ledger.only(~left_out), int(left_out.sum())
 
 
-def without_unnamed_others(rows: list[Row]) -> tuple[list[Row], int]:
+def without_unnamed_others(ledger: Ledger) -> tuple[Ledger, int]:
     """Leave out rows that another process without a name has printed for the same step, with other values.
 
     Of each step the row that was printed first counts, so the series may be of one process here and of another there.
@@ -48,63 +51,67 @@ def without_unnamed_others(rows: list[Row]) -> tuple[list[Row], int]:
     Returns:
         The rows that count, in order, and how many were left out.
     """
-    streams: dict[tuple[str, tuple[str, ...], int], list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        if row.bar is None and not row.axis and len(row.keys) > 1:
-            streams[row.dialect, row.keys, row.file].append(index)
-    left_out: set[int] = set()
-    for indices in streams.values():
-        again = {late for early, late in pairwise(indices) if rows[early].step == rows[late].step}
-        others = {late for early, late in pairwise(indices) if late in again and not are_alike(rows[early], rows[late])}
-        num_steps = len({rows[index].step for index in indices})
-        doubled = len({rows[index].step for index in others})
-        if doubled >= _FEWEST_STEPS and 2 * doubled > num_steps:
-            left_out |= again
-    return [row for index, row in enumerate(rows) if index not in left_out], len(left_out)
+    left_out = np.zeros(len(ledger), dtype=np.bool_)
+    for rows in ledger.groups(ledger.shape, ledger.file):
+        if len(ledger.shapes[int(ledger.shape[rows[0]])][1]) == 1:
+            continue
+        stream = rows[~ledger.is_bar[rows] & (ledger.axis[rows] == 0)]
+        again = np.diff(ledger.step[stream]) == 0
+        early, late = stream[:-1][again], stream[1:][again]
+        others = late[~ledger.alike(early, late)]
+        num_doubled = len(np.unique(ledger.step[others]))
+        if num_doubled >= _FEWEST_STEPS and 2 * num_doubled > len(np.unique(ledger.step[stream])):
+            left_out[late] = True
+    return ledger.only(~left_out), int(left_out.sum())
 
 
-def are_alike(row: Row, other: Row) -> bool:
-    """Tell whether two rows hold the same numbers."""
-    return row.values.tobytes() == other.values.tobytes()  # bytes, since NaN is not equal to itself
+def _of_others(
+    ledger: Ledger, rows: NDArray[np.int64], source: NDArray[np.int64], parallel: set[int]
+) -> NDArray[np.bool_]:
+    """Tell which rows of one shape are not of the first of those processes that print at the same time.
+
+    Args:
+        ledger: has the rows.
+        rows: their places, [M].
+        source: a number for the file and process of each, [M].
+        parallel: files that were written side by side.
+    """
+    _, first, of_row = np.unique(source, return_index=True, return_inverse=True)
+    last = len(rows) - 1 - np.unique(source[::-1], return_index=True)[1]
+    rank = np.array([process.rank or 0 for process in ledger.processes])[ledger.process[rows[first]]]
+    file = ledger.file[rows[first]]
+    beside = np.isin(file, list(parallel))
+    turn = np.empty(len(first), dtype=np.int64)
+    turn[np.lexsort((first, rank))] = np.arange(len(first))  # who says nothing of a rank counts as rank 0
+    step = ledger.step[rows]
+    order = np.lexsort((turn[of_row], step))
+    step, who = step[order], of_row[order]
+    is_new = np.r_[True, (np.diff(step) != 0) | (np.diff(who) != 0)]
+    step, who = step[is_new], who[is_new]
+    out = np.zeros(len(step), dtype=np.bool_)  # of who prints at a step, by turns
+    left, distance = np.arange(len(step)), 1
+    while len(left := left[left >= distance]):
+        left = left[step[left] == step[left - distance]]
+        ours, theirs = who[left], who[left - distance]
+        meet = (first[ours] <= last[theirs]) & (first[theirs] <= last[ours])
+        meet = np.where(file[ours] == file[theirs], meet, beside[ours] & beside[theirs])
+        out[left[meet]] = True
+        left, distance = left[~meet], distance + 1
+    of_rows = np.empty(len(rows), dtype=np.bool_)
+    of_rows[order] = out[np.cumsum(is_new) - 1]
+    return of_rows
 
 
-def _others(sources: dict[_Source, list[int]], rows: list[Row], parallel: set[int]) -> set[int]:
-    """Return the rows of all but the first of those processes that print at the same time."""
-    taken: dict[int | None, dict[_Source, list[int]]] = defaultdict(dict)  # by step, since processes may be many
-    left_out: set[int] = set()
-    for source, indices in sorted(sources.items(), key=lambda item: (_rank(item[0]), item[1][0])):
-        for index in indices:
-            seen = taken[rows[index].step]
-            if any(
-                other != source and _overlap(source, indices, other, theirs, parallel) for other, theirs in seen.items()
-            ):
-                left_out.add(index)
-            seen[source] = indices
-    return left_out
-
-
-def _rank(source: _Source) -> int:
-    """Return what a process says its rank is; one that says nothing counts as rank 0."""
-    return source[1].rank or 0
-
-
-def _overlap(one: _Source, ours: list[int], other: _Source, theirs: list[int], parallel: set[int]) -> bool:
-    """Tell whether two processes printed at the same time."""
-    if one[0] != other[0]:
-        return one[0] in parallel and other[0] in parallel
-    return ours[0] <= theirs[-1] and theirs[0] <= ours[-1]
-
-
-def _parallel_files(rows: list[Row], log: Log) -> set[int]:
+def _parallel_files(ledger: Ledger, files: Sequence[FileFacts]) -> set[int]:
     """Return the files that were written side by side: by their times, else by their names."""
-    spans: dict[int, tuple[float, float]] = {}
-    for row in rows:
-        if row.time is not None:
-            first, last = spans.get(row.file, (row.time, row.time))
-            spans[row.file] = (min(first, row.time), max(last, row.time))
+    timed = ledger.only(~np.isnan(ledger.time))
+    spans = {
+        int(timed.file[rows[0]]): (float(timed.time[rows].min()), float(timed.time[rows].max()))
+        for rows in timed.groups(timed.file)
+    }
     found: set[int] = set()
     for file, (first, last) in spans.items():
         if any(other != file and begins < last and first < ends for other, (begins, ends) in spans.items()):
             found.add(file)
-    untimed = [i for i in range(len(log.files)) if i not in spans and _RANKED.search(log.files[i].path.stem)]
+    untimed = [i for i in range(len(files)) if i not in spans and _RANKED.search(files[i].path.stem)]
     return found | set(untimed if len(untimed) > 1 else [])

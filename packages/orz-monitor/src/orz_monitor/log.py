@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from orz_monitor.entries import Column, Entry, Event, FileFacts, Row, Tick, place
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.entries import NO_STEP, Column, Entry, Event, FileFacts, Row, Rows, Tick, place
 from orz_monitor.numbers import Precision, number
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
-__all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "Tick", "place"]
+__all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "Rows", "Tick", "place"]
 
 MOST_KEYS: Final = 10_000
 """Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
 _LONGEST_KEY: Final = 200
-_RECENT: Final = 200
-"""Entries among which the pass of a bar is looked for that the cut of a file went through."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,6 +33,7 @@ class Log:
 
     Attributes:
         entries: rows, ticks and events in the order of the files.
+        bulk: rows that were read many at once, in no order; they are not among the entries.
         columns: metrics of stores.
         files: the files.
         votes: dialect name to the number of lines that it understood.
@@ -43,6 +45,7 @@ class Log:
     """
 
     entries: list[Entry] = field(default_factory=list)
+    bulk: list[Rows] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
     files: list[FileFacts] = field(default_factory=list)
     votes: Counter[str] = field(default_factory=Counter)
@@ -131,6 +134,53 @@ class Log:
         self.entries.append(row)
         self.votes[dialect] += 1
         return row
+
+    def add_rows(
+        self,
+        dialect: str,
+        keys: tuple[str, ...],
+        values: NDArray[np.float64],
+        *,
+        lines: Sequence[int],
+        steps: Sequence[int] | None = None,
+        times: Sequence[float] | None = None,
+        origins: Sequence[Origin],
+        axis: str = "",
+    ) -> None:
+        """Add many rows, each of which has its line for itself.
+
+        Args:
+            dialect: of all of them.
+            keys: from `shape`, [K].
+            values: f64, [M, K].
+            lines: line numbers, increasing, [M].
+            steps: the step of each, [M]; None where the dialect's `number_rows` finds them.
+            times: seconds since the Unix epoch or NaN, [M]; None where the lines have none.
+            origins: the process that printed each, [M].
+            axis: of all of them.
+        """
+        processes: dict[Origin, int] = {}
+        number = len(lines)
+        self.bulk.append(
+            Rows(
+                dialect=dialect,
+                keys=keys,
+                values=np.ascontiguousarray(values.T),
+                lines=np.array(lines, dtype=np.int64),
+                steps=np.full(number, NO_STEP) if steps is None else np.array(steps, dtype=np.int64),
+                times=np.full(number, np.nan) if times is None else np.array(times, dtype=np.float64),
+                origins=np.array([processes.setdefault(origin, len(processes)) for origin in origins], dtype=np.int64),
+                processes=tuple(processes),
+                file=self._file,
+                axis=axis,
+            )
+        )
+        self.votes[dialect] += number
+
+    def rows(self) -> list[Row]:
+        """Return all rows in the order of the files, those in bulk one by one: for a look at a few of them."""
+        alone = [entry for entry in self.entries if isinstance(entry, Row)]
+        return sorted([*alone, *(rows.row(index) for rows in self.bulk for index in range(len(rows)))], key=place)
 
     def add_tick(
         self,
@@ -224,47 +274,3 @@ class Log:
             self._observe(dialect, key, token)
             settled = settled and self.precisions[dialect, key].settled
         return settled
-
-    def extend(self, other: Log) -> None:
-        """Append what was read from the rest of the last file: line numbers go on from here."""
-        facts, rest = self.files[-1], other.files[-1]
-        for entry in other.entries:
-            entry.line += facts.num_lines
-            entry.file = self._file
-        self.entries += self._without_rest_of_passes(other.entries)
-        facts.num_bytes += rest.num_bytes
-        facts.num_lines += rest.num_lines
-        facts.num_cut_lines += rest.num_cut_lines
-        facts.num_missed_lines += rest.num_missed_lines
-        self.votes.update(other.votes)
-        self.texts |= other.texts
-        self.late |= other.late
-        self.num_refused_keys += other.num_refused_keys
-        for key, precision in other.precisions.items():
-            if key in self.precisions:
-                self.precisions[key].merge(precision)
-            else:
-                self.precisions[key] = precision
-
-    def _without_rest_of_passes(self, entries: list[Entry]) -> list[Entry]:
-        """Join the passes of bars that go on in `entries` with their beginnings, and return what is left."""
-        begun = {entry.keys: entry for entry in self.entries[-_RECENT:] if isinstance(entry, Row) and entry.bar}
-        rest: list[Entry] = []
-        for entry in entries:
-            first = begun.pop(entry.keys, None) if isinstance(entry, Row) and entry.bar else None
-            if first is not None and isinstance(entry, Row) and _joined(first, entry):
-                continue
-            rest.append(entry)
-        return rest
-
-
-def _joined(row: Row, later: Row) -> bool:
-    """Join two parts of one pass that was read in two halves; tells whether they are one."""
-    if row.bar is None or later.bar is None or row.keys != later.keys or later.bar[0] < row.bar[1]:
-        return False
-    total = row.count + later.count
-    for index, value in enumerate(later.values):
-        row.values[index] += (value - row.values[index]) * later.count / total
-    row.count = total
-    row.bar = (row.bar[0], later.bar[1], later.bar[2])
-    return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.log import Column, Log, Row
+from orz_monitor.ledger import Ledger
+from orz_monitor.log import Column, Log
 from orz_monitor.series import Series
 
 
@@ -23,7 +25,9 @@ class _Places:
         files: i64, [M].
         precedences: of several values of a step the one with the highest counts, [M].
         unique: the different steps, [K].
-        last: where the value of each step stands that counts: of the highest precedence the last, [K].
+        last: where the value of each step stands that counts: of the highest precedence the last, [K]; or all of them.
+        last_lines: i64, the lines of these, [K].
+        last_files: i64, the files of these, [K].
     """
 
     steps: NDArray[np.int64]
@@ -32,7 +36,9 @@ class _Places:
     files: NDArray[np.int64]
     precedences: NDArray[np.float64]
     unique: NDArray[np.int64]
-    last: NDArray[np.intp]
+    last: NDArray[np.intp] | slice
+    last_lines: NDArray[np.int64]
+    last_files: NDArray[np.int64]
 
 
 def _places(
@@ -43,9 +49,12 @@ def _places(
     precedences: NDArray[np.float64],
 ) -> _Places:
     """Find the different steps, and what counts of each."""
-    order = np.lexsort((lines, files, precedences, steps))
-    unique, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
-    last = order[first + counts - 1]
+    last: NDArray[np.intp] | slice = slice(None)
+    unique = steps
+    if (np.diff(steps) <= 0).any():
+        order = np.lexsort((lines, files, precedences, steps))
+        unique, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
+        last = order[first + counts - 1]
     return _Places(
         steps=steps,
         weights=weights,
@@ -54,32 +63,46 @@ def _places(
         precedences=precedences,
         unique=unique,
         last=last,
+        last_lines=lines[last],
+        last_files=files[last],
     )
 
 
-def raw_series(log: Log, rows: list[Row]) -> dict[tuple[str, str], Series]:
-    """Collect the values of each raw key."""
-    shapes: dict[tuple[str, tuple[str, ...]], list[Row]] = defaultdict(list)
-    for row in rows:
-        shapes[row.dialect, row.keys].append(row)
-    parts: dict[tuple[str, str], list[tuple[_Places, NDArray[np.float64]]]] = defaultdict(list)
-    for (dialect, keys), alike in shapes.items():
-        table = np.frombuffer(b"".join(row.values for row in alike)).reshape(len(alike), len(keys))
-        places = _places(
-            steps=np.array([row.step for row in alike], dtype=np.int64),
-            weights=np.array([row.count for row in alike], dtype=np.int64),
-            lines=np.array([row.line for row in alike], dtype=np.int64),
-            files=np.array([row.file for row in alike], dtype=np.int64),
-            precedences=np.array([row.precedence for row in alike], dtype=np.float64),
+def raw_series(log: Log, ledger: Ledger) -> dict[tuple[str, str], Series]:
+    """Collect the values of each raw key.
+
+    Args:
+        log: knows how precisely they were printed.
+        ledger: the rows that count, each with a step.
+    """
+    parts: dict[tuple[str, str], list[tuple[int, NDArray[np.float64]]]] = defaultdict(list)
+    places: dict[tuple[int, ...], _Places] = {}
+    for number, rows in enumerate(ledger.groups(ledger.shape)):
+        shape = int(ledger.shape[rows[0]])
+        dialect, keys = ledger.shapes[shape]
+        places[number,] = _places(
+            steps=ledger.step[rows],
+            weights=ledger.count[rows],
+            lines=ledger.line[rows],
+            files=ledger.file[rows],
+            precedences=ledger.precedence[rows],
         )
-        for column, key in enumerate(keys):
-            parts[dialect, key].append((places, table[:, column]))
-    return {place: _series(place, found, log) for place, found in parts.items()}
+        table, at = ledger.tables[shape], ledger.at[rows]
+        chosen = slice(None) if np.array_equal(at, np.arange(table.shape[1])) else at
+        for key, values in zip(keys, table, strict=True):
+            parts[dialect, key].append((number, values[chosen]))
+    found: dict[tuple[str, str], Series] = {}
+    for place, values_of in parts.items():
+        numbers = tuple(number for number, _ in values_of)
+        if numbers not in places:
+            places[numbers] = _joined([places[number,] for number in numbers])
+        values = values_of[0][1] if len(values_of) == 1 else np.concatenate([values for _, values in values_of])
+        found[place] = _series(place, places[numbers], values, log)
+    return found
 
 
-def _series(place: tuple[str, str], parts: list[tuple[_Places, NDArray[np.float64]]], log: Log) -> Series:
+def _series(place: tuple[str, str], places: _Places, values: NDArray[np.float64], log: Log) -> Series:
     """Make a series: of several values in a step, parts of a bar are averaged, and of lines one counts."""
-    places, values = parts[0] if len(parts) == 1 else _joined(parts)
     unique, last = places.unique, places.last
     kept = values[last]
     if len(unique) < len(values) and places.weights.max() > 1:
@@ -92,19 +115,16 @@ def _series(place: tuple[str, str], parts: list[tuple[_Places, NDArray[np.float6
         steps=unique,
         values=kept,
         raw_keys=(place[1],),
-        lines=places.lines[last],
-        files=places.files[last],
+        lines=places.last_lines,
+        files=places.last_files,
         quanta=precision.quanta(kept) if precision is not None else None,
     )
 
 
-def _joined(parts: list[tuple[_Places, NDArray[np.float64]]]) -> tuple[_Places, NDArray[np.float64]]:
-    """Put the values of a key from rows of several shapes together."""
-    columns = {
-        name: np.concatenate([getattr(places, name) for places, _ in parts])
-        for name in ("steps", "weights", "lines", "files", "precedences")
-    }
-    return _places(**columns), np.concatenate([values for _, values in parts])
+def _joined(parts: Sequence[_Places]) -> _Places:
+    """Put the places of rows of several shapes together."""
+    names = ("steps", "weights", "lines", "files", "precedences")
+    return _places(**{name: np.concatenate([getattr(places, name) for places in parts]) for name in names})
 
 
 def column_series(columns: list[Column], log: Log, framework: str) -> dict[tuple[str, str], Series]:

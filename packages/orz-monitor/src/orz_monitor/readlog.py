@@ -38,7 +38,7 @@ def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = No
     for path in paths:
         _read_file(path, log, kinds)
     trainers = {kind.name for kind in kinds if kind.is_trainer}  # an engine may run below a trainer we don't know
-    found = any(isinstance(entry, Row) and entry.dialect in trainers for entry in log.entries)
+    found = any(log.votes[name] for name in trainers)
     if dialects is None and not found and "-" not in paths:
         again = Log()
         kinds = [find_dialect(GENERIC), *kinds]
@@ -71,10 +71,13 @@ def _read_again(path: str, log: Log, late: type[Dialect]) -> None:
     again = read_chunks(unwrapped(chunks(path)), dialects=[late])
     file = len(log.files) - 1
     log.entries = [entry for entry in log.entries if (entry.file, entry.dialect) != (file, late.name)]
-    for entry in again.entries:
+    log.bulk = [rows for rows in log.bulk if (rows.file, rows.dialect) != (file, late.name)]
+    for entry in (*again.entries, *again.bulk):
         entry.file = file
     log.entries += again.entries
+    log.bulk += again.bulk
     log.votes[late.name] = sum(entry.dialect == late.name and isinstance(entry, Row) for entry in log.entries)
+    log.votes[late.name] += sum(len(rows) for rows in log.bulk if rows.dialect == late.name)
 
 
 def _chosen(start: bytes, kinds: Sequence[type[Dialect]]) -> Sequence[type[Dialect]]:

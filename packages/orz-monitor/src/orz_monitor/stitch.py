@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,14 +17,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from orz_monitor.attempts import Attempts
 from orz_monitor.dialects import Dialect, Meaning
 from orz_monitor.dialects.crashes import ended_by, verdict
 from orz_monitor.frameworks import OURS
-from orz_monitor.lanes import are_alike, without_other_ranks, without_unnamed_others
-from orz_monitor.log import Column, Entry, Event, Log, Row, Tick, place
+from orz_monitor.lanes import without_other_ranks, without_unnamed_others
+from orz_monitor.ledger import Ledger
+from orz_monitor.log import Column, Event, Log, place
 from orz_monitor.metrics.peers import spec_of
 from orz_monitor.raw import column_series, raw_series
 from orz_monitor.records import PHASES, EventRecord, describe
+from orz_monitor.row_steps import numbered
 from orz_monitor.run import Run, coverage_of
 from orz_monitor.series import Series
 
@@ -55,12 +58,12 @@ def stitch(
     known = {kind.name: kind() for kind in dialects}
     log.entries.sort(key=place)  # what was collected came when it was complete
     framework = _framework(log, known)
-    for dialect in known.values():
-        entries = [entry for entry in log.entries if entry.dialect == dialect.name]
-        if entries:
-            dialect.number(entries, log)
-    attempt = _Attempt(log)
-    rows = attempt.rows
+    ledger = numbered(log, known.values())
+    events = [entry for entry in log.entries if isinstance(entry, Event)]
+    rows, num_folded = without_other_ranks(ledger, log.files)
+    rows, num_mixed = without_unnamed_others(rows)
+    attempts = Attempts(rows, [event for event in events if event.event == "resume"])
+    rows = attempts.rows
     raw = raw_series(log, rows)
     raw |= column_series(log.columns, log, framework)
     metrics, seconds, mapped = _canonical(raw, known, framework) if canonical else (_as_logged(raw), {}, set())
@@ -73,8 +76,8 @@ def stitch(
         metrics=metrics,
         seconds=seconds,
         times=times,
-        events=_events(log),
-        restarts=tuple(attempt.restarts),
+        events=_events(events, ledger, log),
+        restarts=tuple(attempts.restarts),
         lines={step: line for step, (_, line) in places.items()},
         step_files={step: file for step, (file, _) in places.items()},
         coverage=replace(
@@ -87,59 +90,14 @@ def stitch(
         has_whole_steps=framework in known and known[framework].has_whole_steps,
         framework=framework,
         files=tuple(facts.path for facts in log.files),
-        folded=attempt.num_folded,
-        mixed=attempt.num_mixed,
+        folded=num_folded,
+        mixed=num_mixed,
     )
 
 
 def _unread(log: Log) -> tuple[str, ...]:
     """Return the keys of metric lines of which no value could be read as a number."""
     return tuple(sorted({name for dialect, name in log.texts if (dialect, name) not in log.precisions}))
-
-
-class _Attempt:
-    """The rows that count: those of the last attempt, and of one process."""
-
-    def __init__(self, log: Log) -> None:
-        rows = [entry for entry in log.entries if isinstance(entry, Row) and entry.step is not None]
-        kept, self.num_folded = without_other_ranks(rows, log)
-        kept, self.num_mixed = without_unnamed_others(kept)
-        self.rows: list[Row] = []
-        self.restarts: list[int] = []
-        self._last: dict[tuple[str, tuple[str, ...], str], Row] = {}
-        resumes = [entry for entry in log.entries if isinstance(entry, Event) and entry.event == "resume"]
-        at = 0
-        for row in kept:
-            while at < len(resumes) and place(resumes[at]) < place(row):
-                step = resumes[at].step
-                if step is not None and self.rows and any((old.step or 0) > step for old in self.rows[-50:]):
-                    self._restart(step + 1)
-                at += 1
-            self._add(row)
-
-    def _add(self, row: Row) -> None:
-        """Take a row; a step that goes back undoes what was done from there on."""
-        stream = (row.dialect, row.keys, row.axis)
-        last = self._last.get(stream)
-        step = row.step or 0
-        if last is not None and last.step is not None and row.bar is None and not row.axis:
-            if step < last.step or (step == last.step and not are_alike(row, last) and _is_main(row, last)):
-                self._restart(step)
-            elif step == last.step and are_alike(row, last):
-                return
-        self._last[stream] = row
-        self.rows.append(row)
-
-    def _restart(self, step: int) -> None:
-        """Undo all steps from one on."""
-        self.rows = [row for row in self.rows if (row.step or 0) < step]
-        self._last = {}
-        self.restarts.append(step)
-
-
-def _is_main(row: Row, last: Row) -> bool:
-    """Tell whether a repeated step is a new attempt: only lines that print their own step once can tell."""
-    return len(row.keys) > 1 and row.file == last.file and row.axis == ""
 
 
 def _framework(log: Log, known: Mapping[str, Dialect]) -> str:
@@ -262,16 +220,21 @@ def _filled(series: Series, other: Series) -> Series:
 
 def _named(series: Series, name: str, meaning: Meaning) -> Series:
     """Return a series under its name, in canonical units."""
+    values, quanta, scale = series.values, series.quanta, meaning.scale
+    if scale != 1 or meaning.offset != 0 or np.signbit(values[values == 0]).any():  # `-0.000` is nothing but 0
+        values = values * scale + meaning.offset
+    if scale != 1 and quanta is not None:
+        quanta = quanta * abs(scale)
     return Series(
         name=name,
         steps=series.steps,
-        values=series.values * meaning.scale + meaning.offset,
+        values=values,
         raw_keys=series.raw_keys,
         unit=_unit(name),
         estimator=meaning.estimator,
         lines=series.lines,
         files=series.files,
-        quanta=series.quanta * abs(meaning.scale) if series.quanta is not None else None,
+        quanta=quanta,
     )
 
 
@@ -281,24 +244,22 @@ def _unit(name: str) -> str:
     return spec.unit if spec is not None else ""
 
 
-def _steps(rows: list[Row], columns: list[Column]) -> tuple[NDArray[np.int64], dict[int, tuple[int, int]], Series]:
+def _steps(rows: Ledger, columns: list[Column]) -> tuple[NDArray[np.int64], dict[int, tuple[int, int]], Series]:
     """Return the steps of training, file and line of each, and when each ended."""
-    places: dict[int, tuple[int, int]] = {}
-    times: dict[int, float] = {}
-    for row in rows:
-        step = row.step or 0
-        if row.axis:
-            continue
-        places.setdefault(step, (row.file, row.line))
-        if row.time is not None:
-            times[step] = max(times.get(step, -math.inf), row.time)
+    rows = rows.only(rows.axis == 0)
+    steps, first = np.unique(rows.step, return_index=True)
+    places = dict(
+        zip(steps.tolist(), zip(rows.file[first].tolist(), rows.line[first].tolist(), strict=True), strict=True)
+    )
+    timed = rows.only(~np.isnan(rows.time))
+    timed = timed.only(np.lexsort((timed.time, timed.step)))
+    times = dict(zip(timed.step.tolist(), timed.time.tolist(), strict=True))  # of each step the latest
     for column in columns:
         stamped_at = ~np.isnan(column.times)
         times |= dict(zip(column.steps[stamped_at].tolist(), column.times[stamped_at].tolist(), strict=True))
-    known = set(places) | {int(step) for column in columns for step in column.steps.tolist()}
     stamped = sorted(times)
     return (
-        np.array(sorted(known), dtype=np.int64),
+        np.unique(np.concatenate([steps, *(column.steps for column in columns)])),
         places,
         Series(
             name="time",
@@ -308,18 +269,19 @@ def _steps(rows: list[Row], columns: list[Column]) -> tuple[NDArray[np.int64], d
     )
 
 
-def _events(log: Log) -> tuple[EventRecord, ...]:
+def _events(events: Sequence[Event], ledger: Ledger, log: Log) -> tuple[EventRecord, ...]:
     """Return what happened as records, with the place of each in its data; how the run ended comes last."""
-    step = None
-    found: list[EventRecord] = []
-    for entry in _in_order(log.entries):
-        if isinstance(entry, Row):
-            step = entry.step if entry.step is not None and not entry.axis else step
-        elif isinstance(entry, Event):
-            found.append(_record(entry, entry.event, entry.step if entry.step is not None else step, log))
-    end = verdict(log.entries)
+    trained = np.flatnonzero(ledger.axis == 0)
+    num_before = [ledger.num_before(event) for event in events]
+    last = np.searchsorted(trained, [*num_before, len(ledger)]) - 1
+    steps = [int(ledger.step[trained[at]]) if at >= 0 else None for at in last.tolist()]
+    found = [
+        _record(event, event.event, event.step if event.step is not None else step, log)
+        for event, step in zip(events, steps, strict=False)
+    ]
+    end = verdict(events, num_before, ledger.step)
     if end is not None:
-        found.append(_record(end, ended_by(end), step, log))
+        found.append(_record(end, ended_by(end), steps[-1], log))
     return tuple(found)
 
 
@@ -334,8 +296,3 @@ def _record(event: Event, name: str, step: int | None, log: Log) -> EventRecord:
         step=step,
         data={**event.data, **place},
     )
-
-
-def _in_order(entries: list[Entry]) -> list[Row | Event]:
-    """Return rows and events in the order of the files."""
-    return sorted((entry for entry in entries if not isinstance(entry, Tick)), key=place)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import logging
 from functools import lru_cache
-from importlib import metadata
 from typing import Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
@@ -55,6 +54,8 @@ def known_dialects() -> list[type[Dialect]]:
 @lru_cache(maxsize=1)
 def _of_packages() -> tuple[type[Dialect], ...]:
     """Import the dialects of installed packages."""
+    from importlib import metadata  # noqa: PLC0415 - slow to import, and a second process needs none of it
+
     found: list[type[Dialect]] = []
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         try:

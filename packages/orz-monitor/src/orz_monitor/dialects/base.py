@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
+from orz_monitor.ledger import Ledger
 from orz_monitor.log import Entry, Log
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
@@ -150,7 +151,8 @@ class Dialect:
         without a step the step of the row before it.
 
         Args:
-            entries: rows, ticks and events of this dialect; set `step` in place.
+            entries: rows, ticks and events of this dialect; set `step` in place. Of its rows in bulk (`Log.add_rows`),
+                those are among them that stand right before another entry.
             log: all that was read.
         """
         step: int | None = None
@@ -160,3 +162,10 @@ class Dialect:
                     entry.step = step
                 elif getattr(entry, "axis", "") == "":
                     step = entry.step
+
+    def number_rows(self, ledger: Ledger) -> None:
+        """Give a step to rows in bulk that were added without one; called once all dialects have had their `number`.
+
+        Args:
+            ledger: the rows of all dialects; set `step` in place.
+        """

@@ -8,13 +8,12 @@ and requests that waited while it was empty, are no fault.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from orz_monitor.log import Row
-from orz_monitor.transport.prefixes import Origin
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.ledger import Ledger
 
 _USAGE, _RUNNING, _WAITING, _RATE = (
     "engine/kv_cache_usage",
@@ -24,58 +23,54 @@ _USAGE, _RUNNING, _WAITING, _RATE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Places:
-    """Where the values of a shape of rows stand; None for one that it has not."""
-
-    usage: int | None
-    running: int | None
-    waiting: int | None
-    rate: int | None
-
-
-def weigh_lines(rows: Sequence[Row], name_of: Callable[[str], str]) -> None:
+def weigh_lines(ledger: Ledger, lines: NDArray[np.int64], name_of: Callable[[str], str]) -> None:
     """Let the busiest line of each step of an engine count, and its rate be the mean of the lines with requests.
 
     Busiest is the line with the fullest cache of those with requests that wait; where none waits, of those with
-    requests that run; of equal ones the last. Sets `Row.precedence`, and the rate in the lines with requests.
+    requests that run; of equal ones the last. Sets `Ledger.precedence`, and the rate in the lines with requests.
 
     Args:
-        rows: lines of engines, with their steps.
+        ledger: all rows.
+        lines: places of the lines of engines, each with its step, [M].
         name_of: gives the canonical name of a raw key, or an empty one.
     """
-    groups: dict[tuple[int, Origin, int | None], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.file, row.origin, row.step].append(row)
-    shapes: dict[tuple[str, ...], _Places] = {}
-    for group in groups.values():
-        if len(group) == 1 or group[0].step is None:
-            continue
-        rates: list[tuple[Row, int]] = []
-        for row in group:
-            places = shapes.get(row.keys)
-            if places is None:
-                places = shapes[row.keys] = _places(row.keys, name_of)
-            running, waiting = _value(row, places.running), _value(row, places.waiting)
-            usage = min(_value(row, places.usage), 1.0)
-            row.precedence = usage + (2 if waiting > 0 else 1 if running > 0 else 0)
-            if places.rate is not None and (running > 0 or waiting > 0):
-                rates.append((row, places.rate))
-        mean = sum(row.values[place] for row, place in rates) / max(len(rates), 1)
-        for row, place in rates:
-            row.values[place] = mean
-
-
-def _places(keys: tuple[str, ...], name_of: Callable[[str], str]) -> _Places:
-    """Find the values of a shape of rows by their meanings."""
-    names = [name_of(key) for key in keys]
-    usage, running, waiting, rate = (
-        names.index(name) if name in names else None for name in (_USAGE, _RUNNING, _WAITING, _RATE)
+    if not len(lines):
+        return
+    order = np.lexsort((ledger.step[lines], ledger.process[lines], ledger.file[lines]))
+    lines = lines[order]
+    keys = (ledger.file[lines], ledger.process[lines], ledger.step[lines])
+    group = np.cumsum(np.r_[False, np.any([np.diff(key) != 0 for key in keys], axis=0)])
+    several = np.bincount(group)[group] > 1
+    lines, group = lines[several], group[several]
+    usage, running, waiting = (
+        np.nan_to_num(_values(ledger, lines, name_of, name)[0], posinf=0.0, neginf=0.0)
+        for name in (_USAGE, _RUNNING, _WAITING)
     )
-    return _Places(usage=usage, running=running, waiting=waiting, rate=rate)
+    ledger.precedence[lines] = np.minimum(usage, 1.0) + np.where(waiting > 0, 2, np.where(running > 0, 1, 0))
+    rate, has_rate = _values(ledger, lines, name_of, _RATE)
+    busy = has_rate & ((running > 0) | (waiting > 0))
+    lines, group, rate = lines[busy], group[busy], rate[busy]
+    means = np.bincount(group, rate) / np.maximum(np.bincount(group), 1)
+    for shape in np.unique(ledger.shape[lines]).tolist():
+        chosen = ledger.shape[lines] == shape
+        key = _names(ledger, shape, name_of).index(_RATE)
+        ledger.tables[shape][key, ledger.at[lines[chosen]]] = means[group[chosen]]
 
 
-def _value(row: Row, place: int | None) -> float:
-    """Return a value of a row; 0 for one that it has not, or that is none."""
-    value = row.values[place] if place is not None else 0.0
-    return value if math.isfinite(value) else 0.0
+def _values(
+    ledger: Ledger, lines: NDArray[np.int64], name_of: Callable[[str], str], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return a metric of lines, [M], 0 for those that have it not, and which have it, [M]."""
+    values, has = np.zeros(len(lines)), np.zeros(len(lines), dtype=np.bool_)
+    for shape in np.unique(ledger.shape[lines]).tolist():
+        names = _names(ledger, shape, name_of)
+        if name in names:
+            chosen = ledger.shape[lines] == shape
+            values[chosen] = ledger.tables[shape][names.index(name), ledger.at[lines[chosen]]]
+            has |= chosen
+    return values, has
+
+
+def _names(ledger: Ledger, shape: int, name_of: Callable[[str], str]) -> list[str]:
+    """Return what the keys of a shape mean."""
+    return [name_of(key) for key in ledger.shapes[shape][1]]

@@ -10,8 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from orz_monitor.dialects.base import Dialect
-from orz_monitor.log import Entry, Event, Log, Row
+from orz_monitor.log import Entry, Event, Log
 from orz_monitor.printable import one_line
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import Origin
@@ -191,25 +194,31 @@ class Crashes(Dialect):
         )
 
 
-def verdict(entries: Sequence[Entry]) -> Event | None:
+def verdict(events: Sequence[Event], num_before: Sequence[int], steps: NDArray[np.int64]) -> Event | None:
     """Return the fault that ended the run: the first cause among those after its last steps, or None.
 
     What comes after a finish is the noise of taking things down.
+
+    Args:
+        events: in order, [M].
+        num_before: how many rows stand before each event, [M].
+        steps: the step of each row, in order.
     """
-    last_finish = max((i for i, e in enumerate(entries) if isinstance(e, Event) and e.event == "finish"), default=-1)
-    steps: set[int] = set()
-    ends: list[Event] = []
-    for entry in reversed(entries[last_finish + 1 :]):
-        if isinstance(entry, Row) and entry.step is not None:
-            steps.add(entry.step)
-            if len(steps) > _FOLLOWED_BY_STEPS:
-                break
-        elif isinstance(entry, Event) and entry.event == "fault" and entry.data.get("kind") not in _WAITS:
-            ends.append(entry)
-    if last_finish >= 0 and not steps:
+    last_finish = max((i for i, event in enumerate(events) if event.event == "finish"), default=-1)
+    after = steps[num_before[last_finish] :] if last_finish >= 0 else steps
+    if last_finish >= 0 and not len(after):
         return None
+    others = np.arange(len(after))
+    for _ in range(_FOLLOWED_BY_STEPS):
+        others = others[after[others] != after[others[-1]]] if len(others) else others
+    most = len(steps) - len(after) + int(others[-1]) if len(others) else -1
+    ends = [
+        event
+        for event, before in zip(events[last_finish + 1 :], num_before[last_finish + 1 :], strict=True)
+        if before > most and event.event == "fault" and event.data.get("kind") not in _WAITS
+    ]
     order = list(KINDS)
-    return min(reversed(ends), key=lambda end: order.index(str(end.data["kind"])), default=None)
+    return min(ends, key=lambda end: order.index(str(end.data["kind"])), default=None)
 
 
 def ended_by(fault: Event) -> str:

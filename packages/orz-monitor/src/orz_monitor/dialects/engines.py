@@ -6,14 +6,20 @@ counts.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.busiest import weigh_lines
-from orz_monitor.log import Entry, Log, Row
+from orz_monitor.entries import NO_STEP
+from orz_monitor.ledger import Ledger
+from orz_monitor.log import Entry, Log
 from orz_monitor.numbers import UNITS, floats
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
@@ -34,7 +40,7 @@ _MOST_PREFIXES: Final = 4096
 _MOST_FORMS: Final = 256
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Form:
     """Records that differ in their numbers only.
 
@@ -44,7 +50,22 @@ class _Form:
     """
 
     keys: tuple[str, ...]
-    percentages: tuple[int, ...]
+    percentages: list[int]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Found:
+    """Records of one form.
+
+    Attributes:
+        indices: of their lines, [M].
+        numbers: their numbers, with commas between them, [M].
+        known: what their prefixes say, process and time, [M].
+    """
+
+    indices: list[int] = field(default_factory=list)
+    numbers: list[bytes] = field(default_factory=list)
+    known: list[tuple[Origin, float | None]] = field(default_factory=list)
 
 
 class Engines(Dialect):
@@ -82,29 +103,43 @@ class Engines(Dialect):
         """Read vLLM's lines that differ from earlier ones in their numbers only, without taking them apart."""
         text, rest = batch.text, batch.rest()
         spans: list[tuple[int, int, int]] = []
-        found = rest.find(_VLLM)
-        while found >= 0:
-            at = batch.place(found)
+        hit = rest.find(_VLLM)
+        while hit >= 0:
+            at = batch.place(hit)
             spans.append((text.rfind(b"\n", 0, at) + 1, at, text.find(b"\n", at)))
-            found = rest.find(_VLLM, rest.find(b"\n", found))
-        for (start, at, end), number in zip(spans, batch.lines_at([span[0] for span in spans]), strict=True):
-            if self._read_whole(text[start:at], text[at:end], number, log):
-                batch.take(start, end)
+            hit = rest.find(_VLLM, rest.find(b"\n", hit))
+        found_of: dict[_Form, _Found] = {}
+        for index, (start, at, end) in enumerate(spans):
+            known = self._origins.get(text[start:at]) or self._origin(text[start:at], text[at:end])
+            pieces = _NUMBER.split(text[at:end])
+            form = self._form(tuple(pieces[::2]), text[at:end], log) if known is not None else None
+            if known is not None and form is not None:
+                found = found_of.setdefault(form, _Found())
+                found.indices.append(index)
+                found.numbers.append(b",".join(pieces[1::2]))
+                found.known.append(known)
+        lines = batch.lines_at([start for start, _, _ in spans])
+        for form, found in found_of.items():
+            if self._add_all(form, found, lines, log):
+                for index in found.indices:
+                    batch.take(spans[index][0], spans[index][2])
 
-    def _read_whole(self, prefix: bytes, record: bytes, number: int, log: Log) -> bool:
-        """Read a line of a known prefix and form; tells whether it is one."""
-        known = self._origins.get(prefix)
-        if known is None:
-            known = self._origin(prefix, record)
-        pieces = _NUMBER.split(record)
-        form = self._form(tuple(pieces[::2]), record, log) if known is not None else None
-        values = floats(b",".join(pieces[1::2])) if form is not None else None
-        if known is None or form is None or values is None:
+    def _add_all(self, form: _Form, found: _Found, lines: Sequence[int], log: Log) -> bool:
+        """Add the records of one form; tells whether their numbers could be read, one for each key."""
+        values = floats(b",".join(found.numbers))
+        if values is None or len(values) != len(found.numbers) * len(form.keys):
             return False
-        for index in form.percentages:
-            values[index] *= UNITS[b"%"]
-        origin, time = known
-        log.add_values(self.name, form.keys, values, line=number, axis=_AXIS, time=time, origin=origin)
+        table = np.array(values).reshape(-1, len(form.keys))
+        table[:, form.percentages] *= UNITS[b"%"]
+        log.add_rows(
+            self.name,
+            form.keys,
+            table,
+            lines=[lines[index] for index in found.indices],
+            times=[math.nan if time is None else time for _, time in found.known],
+            origins=[origin for origin, _ in found.known],
+            axis=_AXIS,
+        )
         return True
 
     def _origin(self, prefix: bytes, record: bytes) -> tuple[Origin, float | None] | None:
@@ -132,7 +167,7 @@ class Engines(Dialect):
             return None
         whole = [value.removesuffix(b"%") for _, value in pairs] == _NUMBER.findall(record)
         regular = whole and record.count(_VLLM) == 1 and len(Line(record).segments) == 1
-        percentages = tuple(index for index, (_, value) in enumerate(pairs) if value.endswith(b"%"))
+        percentages = [index for index, (_, value) in enumerate(pairs) if value.endswith(b"%")]
         form = _Form(keys=log.shape(tuple(key for key, _ in pairs)), percentages=percentages) if regular else None
         if len(self._forms) < _MOST_FORMS:
             self._forms[text] = form
@@ -158,31 +193,26 @@ class Engines(Dialect):
         return row is not None
 
     def number(self, entries: Sequence[Entry], log: Log) -> None:
+        """Leave it to `number_rows`, since most of the lines are in bulk."""
+
+    def number_rows(self, ledger: Ledger) -> None:
         """Give lines the step that the trainer ends next in the same file; of a log of engines alone, count them.
 
         Lines of a file without a trainer go by time where both have one; else they get no step.
         """
-        ours = [entry for entry in entries if isinstance(entry, Row)]
-        steps = [
-            row
-            for row in log.entries
-            if isinstance(row, Row) and row.step is not None and not row.axis and row.dialect != self.name
-        ]
-        if not steps:
-            for count, row in enumerate(ours):
-                row.step = count
+        ours = np.array([dialect == self.name for dialect, _ in ledger.shapes], dtype=np.bool_)[ledger.shape]
+        lines = np.flatnonzero(ours)
+        steps = np.flatnonzero(~ours & (ledger.axis == 0) & (ledger.step != NO_STEP))
+        if not len(steps):
+            ledger.step[lines] = np.arange(len(lines))
             return
-        last = {row.file: row.step for row in steps}
-        following: dict[int, int | None] = {}
-        for entry in reversed(log.entries):
-            if not isinstance(entry, Row):
-                continue
-            if entry.dialect == self.name:
-                entry.step = following.get(entry.file, last.get(entry.file))
-            elif entry.step is not None and not entry.axis:
-                following[entry.file] = entry.step
-        _number_by_time([row for row in ours if row.step is None], steps)
-        weigh_lines(ours, self._name_of)
+        following = np.searchsorted(steps, lines)
+        for nearest in (following - 1, following):  # after the last step of a file, that one
+            step = steps[np.clip(nearest, 0, len(steps) - 1)]
+            there = ledger.file[step] == ledger.file[lines]
+            ledger.step[lines[there]] = ledger.step[step[there]]
+        _number_by_time(ledger, lines[ledger.step[lines] == NO_STEP], steps)
+        weigh_lines(ledger, lines[ledger.step[lines] != NO_STEP], self._name_of)
 
     def _name_of(self, key: str) -> str:
         """Return the canonical name of a raw key, or an empty one."""
@@ -190,11 +220,10 @@ class Engines(Dialect):
         return meaning.name if meaning is not None else ""
 
 
-def _number_by_time(rows: Sequence[Row], steps: Sequence[Row]) -> None:
-    """Give rows the step that ended next by the clock, or the last one."""
-    ends = sorted((row.time, row.step) for row in steps if row.time is not None and row.step is not None)
-    at = 0
-    for row in sorted((row for row in rows if row.time is not None and ends), key=lambda row: row.time or 0.0):
-        while at < len(ends) - 1 and ends[at][0] < (row.time or 0.0):
-            at += 1
-        row.step = ends[at][1]
+def _number_by_time(ledger: Ledger, lines: NDArray[np.int64], steps: NDArray[np.int64]) -> None:
+    """Give lines the step that ended next by the clock, or the last one."""
+    lines, steps = (rows[~np.isnan(ledger.time[rows])] for rows in (lines, steps))
+    if len(steps):
+        steps = steps[np.lexsort((ledger.step[steps], ledger.time[steps]))]
+        following = np.searchsorted(ledger.time[steps], ledger.time[lines])
+        ledger.step[lines] = ledger.step[steps[np.minimum(following, len(steps) - 1)]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from orz_monitor.log import Log, Row
 from orz_monitor.numbers import floats
@@ -13,6 +15,8 @@ from orz_monitor.transport.prefixes import NOWHERE, Origin
 _NUMPY: Final = (b"np.float64(", b"np.float32(", b"np.int64(", b"np.int32(")
 _MOST_LAYOUTS: Final = 256
 _MOST_ITEMS: Final = 1000
+_FEWEST_ALIKE: Final = 16
+"""Fewer lines are read as fast one by one."""
 
 
 class Layout:
@@ -35,6 +39,22 @@ class Layout:
         ]
         self.pattern = re.compile(re.escape(between).join(items) + rb"\s*$")
         self.settled = False
+
+
+class StepLine(NamedTuple):
+    """A line of metrics with its step.
+
+    Attributes:
+        body: the line.
+        start: where its items begin.
+        number: line number in its file.
+        step: what it says that its step is.
+    """
+
+    body: bytes
+    start: int
+    number: int
+    step: int
 
 
 class Layouts:
@@ -66,15 +86,12 @@ class Layouts:
         origin: Origin = NOWHERE,
     ) -> Row | None:
         """Add the items of a line from `start` on as a row; None where no value is a number."""
-        layout = self._last
-        match = layout.pattern.match(body, start) if layout is not None else None
-        if layout is None or match is None:
-            items = body[start:].rstrip().split(self._between)[:_MOST_ITEMS]
-            layout = self._last = self._layout(items, log)
-            match = layout.pattern.match(body, start) if layout is not None else None
-            if layout is None or match is None:
-                return self._add_oddly(items, log, line=line, step=step, axis=axis, time=time, origin=origin)
-        tokens = match.groups()
+        found = self._match(body, start, log)
+        if found is None:
+            return self._add_oddly(
+                self._items(body, start), log, line=line, step=step, axis=axis, time=time, origin=origin
+            )
+        layout, tokens = found
         values = floats(b",".join(tokens))
         if values is None or len(values) != len(tokens):  # a comma within a token
             pairs = [(name.encode(), token) for name, token in zip(layout.names, tokens, strict=True)]
@@ -84,6 +101,62 @@ class Layouts:
         return log.add_values(
             self._dialect, layout.names, values, line=line, step=step, axis=axis, time=time, origin=origin
         )
+
+    def add_all(self, lines: Sequence[StepLine], log: Log, origin: Origin) -> list[bool]:
+        """Add lines as `add` would, but many of one layout together.
+
+        Args:
+            lines: in their order, [M].
+            log: where the rows go.
+            origin: the process that printed all of them.
+
+        Returns:
+            Whether a row was made of each, [M].
+        """
+        added = [False] * len(lines)
+        alone: list[int] = []
+        alike: dict[Layout, tuple[list[int], list[bytes]]] = {}
+        for index, line in enumerate(lines):
+            found = self._match(line.body, line.start, log)
+            if found is None or not found[0].settled:
+                alone.append(index)
+                continue
+            indices, texts = alike.setdefault(found[0], ([], []))
+            indices.append(index)
+            texts.append(b",".join(found[1]))
+        for layout, (indices, texts) in alike.items():
+            values = floats(b",".join(texts)) if len(indices) >= _FEWEST_ALIKE else None
+            if values is None or len(values) != len(indices) * len(layout.names):
+                alone += indices
+                continue
+            log.add_rows(
+                self._dialect,
+                layout.names,
+                np.frombuffer(values).reshape(len(indices), -1),
+                lines=[lines[index].number for index in indices],
+                steps=[lines[index].step for index in indices],
+                origins=[origin] * len(indices),
+            )
+            for index in indices:
+                added[index] = True
+        for index in sorted(alone):
+            line = lines[index]
+            row = self.add(line.body, line.start, log, line=line.number, step=line.step, origin=origin)
+            added[index] = row is not None
+        return added
+
+    def _match(self, body: bytes, start: int, log: Log) -> tuple[Layout, Sequence[bytes]] | None:
+        """Return the layout of a line, most likely that of the line before, and its values; None where it has none."""
+        layout = self._last
+        match = layout.pattern.match(body, start) if layout is not None else None
+        if layout is None or match is None:
+            layout = self._last = self._layout(self._items(body, start), log)
+            match = layout.pattern.match(body, start) if layout is not None else None
+        return (layout, match.groups()) if layout is not None and match is not None else None
+
+    def _items(self, body: bytes, start: int) -> Sequence[bytes]:
+        """Split a line into items."""
+        return body[start:].rstrip().split(self._between)[:_MOST_ITEMS]
 
     def _add_oddly(
         self,

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from operator import methodcaller, not_
-from typing import Final
+from operator import not_
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -48,13 +48,13 @@ def _frame(breaks: bytes) -> re.Pattern[bytes]:
         rb" \[[^,%b]{1,40}+, [^,%b]{1,40}+(?<=it|/s), "
     ).replace(b"%b", breaks)
     return re.compile(
-        rb"Train epoch \[(?<=(Actor|ritic)"  # OpenRLHF's have neither word
+        rb"(Train epoch \[(?<=(Actor|ritic)"  # OpenRLHF's have neither word
         b" Train epoch \\[)"
         + bar.removeprefix(rb" Train epoch \[")
         + rb"(?P<postfix>[^\]%b]{0,4000}+)(\]?)".replace(b"%b", breaks)
         + rb"(?:(\r)(?:Actor|Critic)"
         + bar.replace(b"?P<counter>", b"?:")
-        + rb"(?P=postfix)\])?"
+        + rb"(?P=postfix)\])?)"
     )
 
 
@@ -65,40 +65,58 @@ _BETWEEN: Final = re.compile(
     rb"\r?\n?(?:\x1b\[[\d;]{1,8}m)?(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\))?(?:\x1b\[[\d;]{1,8}m)? ?\r?"
     rb"(?:Actor|Critic) "
 )
-_GROUPS: Final = methodcaller("groups")
-_START: Final = methodcaller("start")
-_END: Final = methodcaller("end")
-_SPAN: Final = methodcaller("span")
-_REPEATED: Final = 5
-"""The last group of a frame that is followed by its repetition."""
+_STRIDE: Final = STRICT.groups + 1
 
 
 def bars_in(batch: Batch) -> Bars | None:
     """Find the frames in a batch, and take them out of it; None where there are none."""
-    frames, between = find_frames(batch.text)
-    if not frames:
+    frames = find_frames(batch.text)
+    if not frames.texts:
         return None
-    roles, counters, postfixes, ends, _ = zip(*map(_GROUPS, frames), strict=True)
-    if b"" in ends:
-        postfixes = tuple(postfix + (b"" if end else b"\n") for postfix, end in zip(postfixes, ends, strict=True))
-    starts = tuple(map(_START, frames))
-    _take_out(batch, starts, tuple(map(_END, frames)), between)
-    return Bars(roles=roles, counters=counters, postfixes=postfixes, starts=starts)
+    lengths = np.fromiter(map(len, frames.texts), np.int64)
+    ends = np.cumsum(lengths + np.fromiter(map(len, frames.between), np.int64, len(lengths)))
+    starts = (ends - lengths).tolist()
+    postfixes = frames.postfixes
+    if b"" in frames.ends:
+        postfixes = [postfix + (b"" if end else b"\n") for postfix, end in zip(postfixes, frames.ends, strict=True)]
+    _take_out(batch, starts, ends.tolist(), frames.between[:-1])
+    return Bars(roles=frames.roles, counters=frames.counters, postfixes=postfixes, starts=starts)
 
 
-def find_frames(text: bytes) -> tuple[list[re.Match[bytes]], list[bytes]]:
-    """Find the frames of bars, and what stands before each of them, behind the one before."""
+class Frames(NamedTuple):
+    """A text in pieces, [M] each: the frames in it, with their repetitions, and their parts.
+
+    Attributes:
+        between: what stands before each frame, behind the one before, and behind the last, [M + 1].
+        texts: the frames.
+        roles: `ACTOR` or `CRITIC`.
+        counters: `17/18`.
+        postfixes: `pg=0.033, kl=0.0827`.
+        ends: the bracket at the end, empty where it is missing.
+        refreshes: what a repetition begins with, None where there is none.
+    """
+
+    between: Sequence[bytes]
+    texts: Sequence[bytes]
+    roles: Sequence[bytes]
+    counters: Sequence[bytes]
+    postfixes: Sequence[bytes]
+    ends: Sequence[bytes]
+    refreshes: Sequence[bytes | None]
+
+
+def find_frames(text: bytes) -> Frames:
+    """Find the frames of bars."""
     data = np.frombuffer(text, np.uint8)
     num_newlines, num_refreshes = (np.count_nonzero(data == byte) for byte in b"\n\r")
     for pattern in (_LOOSE, STRICT):
-        frames = list(pattern.finditer(text))
-        spans = list(map(_SPAN, frames))
-        between = [text[end:start] for (_, end), (start, _) in zip([(0, 0), *spans], spans, strict=False)]
-        outside = b"".join([*between, text[spans[-1][1] :] if spans else text])
-        repeated = sum(match.lastindex == _REPEATED for match in frames)
-        if num_newlines == outside.count(b"\n") and num_refreshes == outside.count(b"\r") + repeated:
+        pieces = pattern.split(text)
+        frames = Frames(*(pieces[part::_STRIDE] for part in range(_STRIDE)))
+        outside = b"".join(frames.between)
+        num_repeated = len(frames.texts) - frames.refreshes.count(None)
+        if num_newlines == outside.count(b"\n") and num_refreshes == outside.count(b"\r") + num_repeated:
             break
-    return frames, between
+    return frames
 
 
 def _take_out(batch: Batch, starts: Sequence[int], ends: Sequence[int], between: Sequence[bytes]) -> None:

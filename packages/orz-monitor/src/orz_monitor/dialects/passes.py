@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.log import Log, Row
 from orz_monitor.numbers import floats
+from orz_monitor.transport.pieces import are_all, pieces
 
 _MOST_KEYS: Final = 64
 _SLASHES: Final = methodcaller("count", b"/")
@@ -117,12 +118,16 @@ class Passes:
             for counter, postfix, place in zip(counters, postfixes, places, strict=True):
                 self.take(counter, postfix, log, *line_and_offset(place))
             return
+        table = self._table(postfixes) if not self._held else None
         cuts = sorted({0, len(done), *np.flatnonzero(anew).tolist()})
         for start, stop in pairwise(cuts):
             if anew[start]:
                 self._begin(int(done[start]), int(of[start]), line_and_offset(places[start]), log)
-            self._held += filter(None, postfixes[start:stop])
             self._done = int(done[stop - 1])
+            if table is not None:
+                self._add(table[start:stop], postfixes[start:stop], log)
+            else:
+                self._held += filter(None, postfixes[start:stop])
         self._last = postfixes[-1]
 
     def _begin(self, done: int, total: int | None, at: tuple[int, int], log: Log) -> None:
@@ -147,7 +152,7 @@ class Passes:
         else:
             self._add(table, held, log)
 
-    def _add(self, table: NDArray[np.float64], held: list[bytes], log: Log) -> None:
+    def _add(self, table: NDArray[np.float64], held: Sequence[bytes], log: Log) -> None:
         """Take values, [M, K], into the mean of the pass."""
         names = tuple(self._prefix + head[:-1].strip() for head in self._heads)
         if not all(log.name_of(name) for name in names):
@@ -171,7 +176,7 @@ class Passes:
             row.values[index] += (summed - count * row.values[index]) / total
         row.count, row.bar = total, bar
 
-    def _table(self, held: list[bytes]) -> NDArray[np.float64] | None:
+    def _table(self, held: Sequence[bytes]) -> NDArray[np.float64] | None:
         """Read postfixes of the known keys together; None where one has others, or a value is no number.
 
         Returns:
@@ -180,13 +185,20 @@ class Passes:
         heads = self._heads
         if not heads:
             return None
-        joined = b", " + b", ".join(held)
-        if b"\r" in joined or b"\n" in joined:
+        text = bytearray(b", ".join([b"", *held]))
+        if b"\r" in text or b"\n" in text:
             return None
-        for head in heads:
-            joined = joined.replace(b", " + head, b",")
-        values = floats(joined[1:])
-        if values is None or len(values) != len(heads) * len(held):
+        marks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("="))
+        if len(marks) != len(heads) * len(held):
+            return None
+        for head, ends in zip(heads, marks.reshape(-1, len(heads)).T, strict=True):
+            key = b", " + head
+            places = ends - (len(key) - 1)
+            if places[0] < 0 or not are_all(text, key, places):
+                return None
+            pieces(text, len(key))[places] = np.void(b",".ljust(len(key)))
+        values = floats(bytes(text[1:]))
+        if values is None or len(values) != len(marks):
             return None
         return np.frombuffer(values).reshape(len(held), len(heads))
 

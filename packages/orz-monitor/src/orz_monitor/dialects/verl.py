@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Mapping
+from itertools import compress
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs, is_closed
-from orz_monitor.dialects.layout import Layouts
+from orz_monitor.dialects.layout import Layouts, StepLine
 from orz_monitor.log import Log
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
@@ -28,7 +29,7 @@ _EVALUATED: Final = re.compile(r"val(?:-core|-aux)?/(?P<set>.+)/(?:acc|reward|sc
 _TEST_SCORE: Final = re.compile(r"(?:val/)?test_score/(?P<set>.+)$")
 _NO_PREFIX: Final = b"\n"
 """No line begins so."""
-_SUFFIXES: Final = (b"]", b"m", b"\r", b"options.)")
+_SUFFIXES: Final = (b"]", b"options.)")
 """How a line ends on which more may stand than the metrics."""
 _MOST_BLOCK_BYTES: Final = 1 << 18
 
@@ -139,20 +140,19 @@ class Verl(Dialect):
         at = text.find(b"step:")
         self._learn_prefix(Line(text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]))
         prefix, origin = self._prefix
-        mark = b"\n" + prefix + b"step:"
-        spans: list[tuple[int, int]] = []
-        start = 0 if text.startswith(mark[1:]) else _after_newline(text, mark, 0)
-        while start >= 0:
-            spans.append((start, text.find(b"\n", start)))
-            start = _after_newline(text, mark, spans[-1][1])
-        for (start, end), number in zip(spans, batch.lines_at([start for start, _ in spans]), strict=True):
-            line = text[start:end]
+        lines: list[StepLine] = []
+        places: list[tuple[int, int]] = []
+        for begin, end, number in batch.lines_beginning(prefix + b"step:"):
+            line = text[begin:end]
             match = _STEP.match(line, len(prefix))
-            if match is not None and not line.endswith(_SUFFIXES):
+            plain = b"\r" not in line and line.find(b"\x1b", len(prefix)) < 0 and not line.endswith(_SUFFIXES)
+            if match is not None and plain:
                 step = int(match[1])
                 self._steps.append((number, step))
-                if self._layouts.add(line, match.end(), log, line=number, step=step, origin=origin) is not None:
-                    batch.take(start, end)
+                lines.append(StepLine(body=line, start=match.end(), number=number, step=step))
+                places.append((begin, end))
+        for place in compress(places, self._layouts.add_all(lines, log, origin)):
+            batch.take(*place)
 
     def _learn_prefix(self, line: Line) -> None:
         """Remember what stands before a metric line, if that is all that may vary."""
@@ -277,12 +277,6 @@ class Verl(Dialect):
         if key.startswith("actor/perf/"):
             return self.meanings.get(key.removeprefix("actor/"))
         return None
-
-
-def _after_newline(text: bytes, mark: bytes, start: int) -> int:
-    """Return where the next line begins that follows a newline as `mark` does; -1 where none does."""
-    found = text.find(mark, start)
-    return found + 1 if found >= 0 else -1
 
 
 def _unquoted(piece: bytes) -> bytes:

@@ -6,6 +6,7 @@ import copy
 import time
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orz_monitor.dialects import GENERIC, ORZ_TRAIN, find_dialect, known_dialects
@@ -68,12 +69,13 @@ class LogReader:
 def joined(logs: Sequence[Log]) -> Log:
     """Return one log of several files, copied as far as stitching changes it: it numbers rows and converts values."""
     whole = copy.copy(logs[0])
-    whole.files, whole.entries, whole.votes = [], [], logs[0].votes.copy()
+    whole.files, whole.entries, whole.bulk, whole.votes = [], [], [], logs[0].votes.copy()
     whole.texts = set(logs[0].texts)
     whole.precisions = {key: copy.copy(precision) for key, precision in logs[0].precisions.items()}
     for index, log in enumerate(logs):
         whole.files += log.files
         whole.entries += [_entry_copy(entry, index) for entry in log.entries]
+        whole.bulk += [replace(rows, file=index) for rows in log.bulk]
         if index:
             whole.votes.update(log.votes)
             whole.texts |= log.texts

@@ -1,0 +1,61 @@
+"""A log of which the rest was read by somebody else, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from orz_monitor.log import Entry, Log, Row
+
+_RECENT: Final = 200
+"""Entries among which the pass of a bar is looked for that the cut of a file went through."""
+
+
+def add_rest(log: Log, rest: Log) -> None:
+    """Append what was read from the rest of the last file, which is used up: line numbers go on from here."""
+    file, facts, more = len(log.files) - 1, log.files[-1], rest.files[-1]
+    for entry in rest.entries:
+        entry.line += facts.num_lines
+        entry.file = file
+    for rows in rest.bulk:
+        rows.lines += facts.num_lines
+        rows.file = file
+    log.bulk += rest.bulk
+    log.entries += _without_rest_of_passes(log.entries[-_RECENT:], rest.entries)
+    facts.num_bytes += more.num_bytes
+    facts.num_lines += more.num_lines
+    facts.num_cut_lines += more.num_cut_lines
+    facts.num_missed_lines += more.num_missed_lines
+    log.votes.update(rest.votes)
+    log.texts |= rest.texts
+    log.late |= rest.late
+    log.num_refused_keys += rest.num_refused_keys
+    for key, precision in rest.precisions.items():
+        if key in log.precisions:
+            log.precisions[key].merge(precision)
+        else:
+            log.precisions[key] = precision
+
+
+def _without_rest_of_passes(last: Sequence[Entry], entries: Iterable[Entry]) -> list[Entry]:
+    """Join the passes of bars that go on in `entries` with their beginnings, and return what is left."""
+    begun = {entry.keys: entry for entry in last if isinstance(entry, Row) and entry.bar}
+    left: list[Entry] = []
+    for entry in entries:
+        first = begun.pop(entry.keys, None) if isinstance(entry, Row) and entry.bar else None
+        if first is not None and isinstance(entry, Row) and _joined(first, entry):
+            continue
+        left.append(entry)
+    return left
+
+
+def _joined(row: Row, later: Row) -> bool:
+    """Join two parts of one pass that was read in two halves; tells whether they are one."""
+    if row.bar is None or later.bar is None or row.keys != later.keys or later.bar[0] < row.bar[1]:
+        return False
+    total = row.count + later.count
+    for index, value in enumerate(later.values):
+        row.values[index] += (value - row.values[index]) * later.count / total
+    row.count = total
+    row.bar = (row.bar[0], later.bar[1], later.bar[2])
+    return True
