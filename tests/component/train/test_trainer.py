@@ -144,6 +144,7 @@ def test_saving_in_the_background_changes_no_bit(build: Build, tmp_path: Path, t
 
     start = resume_point(tmp_path / "run-True" / "checkpoints" / "step_000002")
     resumed, _ = build(start=start, steps=3, checkpoint={"every_steps": 1, "asynchronous": True}, **over)
+    resumed.weights.push(version=2)
     resumed.run(after_step=2)
     (last,) = list_checkpoints(tmp_path / "run")
     assert last.manifest is not None
@@ -172,13 +173,25 @@ def test_updates_that_are_not_finite_are_skipped_then_stop_the_run(build: Build)
     assert [(1, 1), (2, 2), (3, 3)] == skipped
 
 
+class CountingLink:
+    """Tells a scripted generator which version it would have."""
+
+    def __init__(self, generator: ScriptedGenerator) -> None:
+        self.generator = generator
+
+    def push(self, *, version: int) -> list[Metric]:
+        self.generator.policy_version = version
+        return []
+
+
 def test_scripted_rollouts_train_the_same_weights(build: Build) -> None:
     """Rollouts played back give the weights that sampling them gave: training reads rollouts alone."""
     sampled, sink = build()
     sampled.run()
     script = {report.step: [rollout for _, rollout, _ in report.samples] for report in sink.reports}
     replayed, _ = build()
-    replayed.collect.generator = ScriptedGenerator(script)
+    scripted = ScriptedGenerator(script)
+    replayed.collect.generator, replayed.weights = scripted, CountingLink(scripted)
     replayed.run()
     models = [trainer.policy.model for trainer in (sampled, replayed)]  # type: ignore[attr-defined]
     assert all(map(torch.equal, models[0].parameters(), models[1].parameters()))

@@ -110,6 +110,7 @@ class ScriptedGenerator:
     def __init__(self, script: Mapping[int, Sequence[Rollout]]) -> None:
         self.script = script
         self.policy_version = 0
+        """That rollouts carry; a weight link sets it, for a run warns of steps that old weights sampled."""
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> Iterator[Rollout]:
         """Yield the step's rollouts under the present policy version.

@@ -38,9 +38,13 @@ Script = Mapping[int, Sequence[Rollout]]
 
 
 class NoLink:
-    """Pushes nothing: nobody samples."""
+    """Pushes nothing but the version: nobody samples."""
+
+    def __init__(self, generator: ScriptedGenerator) -> None:
+        self.generator = generator
 
     def push(self, *, version: int) -> list[Metric]:
+        self.generator.policy_version = version
         return []
 
 
@@ -56,7 +60,9 @@ def train(
     inputs = load_inputs(config, resume_point(start) if start is not None else None)
     loaded = models(inputs)
     if script is not None:
-        loaded = dataclasses.replace(loaded, generator=ScriptedGenerator(script), weights=NoLink())
+        scripted = ScriptedGenerator(script)
+        loaded = dataclasses.replace(loaded, generator=scripted, weights=NoLink(scripted))
+        loaded.weights.push(version=inputs.after_step)
     with RewardPool.from_config(config.reward) as rewards:
         build_trainer(config, inputs, loaded, run_dir, rewards, sink).run(after_step=inputs.after_step)
     return sink
