@@ -8,6 +8,8 @@ from orz_train.checkpoint.parts import require_complete, require_own_weights
 from orz_train.checkpoint.state_names import SavedBy, in_state_folder, process_state, rank_state, ranks_among
 from orz_train.errors import CheckpointError
 
+pytestmark = pytest.mark.unit
+
 
 def test_the_names_of_runs_that_are_out_there() -> None:
     """Checkpoints of older versions are read by these names: they stay as they are."""
