@@ -130,7 +130,7 @@ def test_engines_without_the_policys_weights_are_found_out(started: Any, monkeyp
     monkeypatch.setattr(
         type(started.models.policy),
         "logprobs",
-        lambda _self, rows: [torch.full(r.token_ids_T.shape, -1e4) for r in rows],
+        lambda _self, rows, **_: [torch.full(r.token_ids_T.shape, -1e4) for r in rows],
     )
     with pytest.raises(WeightTransferError, match=r"engine 0 doesn't hold the policy's weights of version 10"):
         link._compare(10, group.NO_LIMIT)
