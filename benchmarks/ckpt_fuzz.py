@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import atheris
+from fuzzing import fuzz
 
 with atheris.instrument_imports(include=["orz_ckpt"]):
     from orz_ckpt.errors import FormatError, HostileError
@@ -163,19 +163,11 @@ def _saved() -> list[bytes]:
     return found
 
 
-def main() -> None:
-    """Fuzz until the time is over or something is wrong."""
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:  # noqa: PLR2004 - the program and the target
-        raise SystemExit((__doc__ or "").partition("\n\n")[2])
-    name = sys.argv.pop(1)
-    corpus = _FOLDER / "corpus"
-    corpus.mkdir()
-    for index, seed in enumerate(seeds(name)):
-        (corpus / str(index)).write_bytes(seed)
-    limits = [f"-timeout={SLOWEST_S}", f"-rss_limit_mb={MEMORY_MB}", f"-max_len={LONGEST}"]
-    atheris.Setup([sys.argv[0], *limits, *sys.argv[1:], str(corpus)], TARGETS[name])
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(
+        TARGETS,
+        seeds,
+        folder=_FOLDER,
+        limits=(f"-timeout={SLOWEST_S}", f"-rss_limit_mb={MEMORY_MB}", f"-max_len={LONGEST}"),
+        usage=(__doc__ or "").partition("\n\n")[2],
+    )

@@ -8,12 +8,12 @@ PYTHONPATH=FOLDER). Exceptions stop it and leave the bytes in `crash-*`; so does
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import atheris
+from fuzzing import fuzz
 
 with atheris.instrument_imports(include=["orz_monitor"]):
     from orz_cli.errors import OrzError
@@ -77,19 +77,11 @@ def read_store(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {"log": read_log, "records": read_records, "store": read_store}
 
 
-def main() -> None:
-    """Fuzz until the time is over or something is wrong."""
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:  # noqa: PLR2004 - the program and the target
-        raise SystemExit((__doc__ or "").partition("\n\n")[2])
-    name = sys.argv.pop(1)
-    corpus = _FOLDER / "corpus"
-    corpus.mkdir()
-    for index, seed in enumerate(_SEEDS[name]):
-        (corpus / str(index)).write_bytes(seed)
-    options = [f"-timeout={SLOWEST_S}", f"-max_len={LONGEST}", *sys.argv[1:], str(corpus)]
-    atheris.Setup([sys.argv[0], *options], TARGETS[name])
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(
+        TARGETS,
+        _SEEDS.__getitem__,
+        folder=_FOLDER,
+        limits=(f"-timeout={SLOWEST_S}", f"-max_len={LONGEST}"),
+        usage=(__doc__ or "").partition("\n\n")[2],
+    )

@@ -219,7 +219,7 @@ def _reach(address: str, resolved: str) -> None:
     host, _, port = resolved.rpartition(":")
     host = host.strip("[]")
     if host in LOCAL:
-        host = get_node_ip_address()  # type: ignore[no-untyped-call]
+        host = get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's has no types
     cause: Exception | None = None
     try:
         why = why_not(host, int(port))

@@ -49,13 +49,13 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
             f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
         )
     if path.name == RECORDS_FILE or start.lstrip().startswith(_RECORD):
-        from orz_monitor.tail.records_reader import RecordsReader  # noqa: PLC0415 - see above
+        from orz_monitor.tail.records_reader import RecordsReader  # noqa: PLC0415 - numpy
 
         return RecordsReader(path, folder)
-    from orz_monitor.transport.opening import refuse_binary  # noqa: PLC0415 - see above
+    from orz_monitor.transport.opening import refuse_binary  # noqa: PLC0415 - gzip
 
     refuse_binary(start, path)
-    from orz_monitor.tail.log_reader import LogReader  # noqa: PLC0415 - see above
+    from orz_monitor.tail.log_reader import LogReader  # noqa: PLC0415 - numpy
 
     return LogReader(path, folder)
 

@@ -112,7 +112,7 @@ class View:
         if run is None:
             return [Text(one_line(self.title, 200), "bold cyan"), Text("")]
         from orz_monitor.tail.board import phase_split, planned_steps, split_words, time_left  # noqa: PLC0415 - numpy
-        from orz_monitor.tail.key_metrics import last_complete  # noqa: PLC0415
+        from orz_monitor.tail.key_metrics import last_complete  # noqa: PLC0415 - numpy
 
         planned, left = planned_steps(run), time_left(run, self.now)
         last = last_complete(run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -28,12 +28,19 @@ def ask(node_id: str, function: str, arguments: Mapping[str, Any]) -> Any:
 
         return call(name, named)
 
+    return begin(node_id, there, function, dict(arguments))
+
+
+def begin(node_id: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Begin to run a function on a node that need not have orz_train; return the ref of its answer.
+
+    Args:
+        node_id: Ray's.
+        function: nested in another, so that it travels by value.
+        arguments: its own.
+    """
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return (
-        ray.remote(there)
-        .options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
-        .remote(function, dict(arguments))
-    )
+    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(*arguments)
 
 
 def answer(name: str, ref: Any, end: float | None = None) -> Any:

@@ -13,11 +13,11 @@ from typing import Any
 import ray
 from ray._private import services
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import orz_train
 from orz_cli.installing import install_line
 from orz_train.cluster import reaper
+from orz_train.cluster.ask import begin
 from orz_train.cluster.errors import ClusterError
 from orz_train.cluster.network import network_environment
 from orz_train.cluster.placement import Node
@@ -98,10 +98,7 @@ def _ask(node: Node) -> Any:
         # another version's takes no address: that it is another is what matters
         return there(address) if signature(there).parameters else there()
 
-    task = ray.remote(facts).options(
-        num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-    )
-    return task.remote()
+    return begin(node.node_id, facts)
 
 
 def _answer(node: Node, ref: Any, end: float) -> NodeFacts:

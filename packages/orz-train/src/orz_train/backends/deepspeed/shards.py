@@ -50,7 +50,7 @@ def padding(parameters: Sequence[nn.Parameter], rank: int) -> Iterator[tuple[int
     begin = 0
     for parameter in parameters:
         size: int = parameter.partition_numel()  # type: ignore[attr-defined]  # DeepSpeed's
-        held = min(max(parameter.ds_numel - rank * size, 0), size)  # type: ignore[attr-defined]
+        held = min(max(parameter.ds_numel - rank * size, 0), size)  # type: ignore[attr-defined]  # DeepSpeed's
         if held < size:
             yield begin + held, begin + size
         begin += size
