@@ -485,7 +485,7 @@ def test_nothing_to_merge(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("jobs", "memory", "expected"),
-    [(2, 64 << 20, (2, 4, 4 << 20)), (8, 16 << 20, (5, 7, 1 << 20)), (4, 0, (1, 2, 1 << 20))],
+    [(2, 64 << 20, (2, 4, 4 << 20)), (8, 16 << 20, (3, 5, 1 << 20)), (4, 0, (1, 2, 1 << 20))],
 )
 def test_memory_is_divided(jobs: int, memory: int, expected: tuple[int, int, int]) -> None:
     """Buffers shrink first, then threads; one thread with two buffers of 1 MiB always remains."""

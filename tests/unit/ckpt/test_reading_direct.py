@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from io import FileIO
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from orz_ckpt.disk import ahead, direct
 from orz_ckpt.disk.ahead import read_ahead
 from orz_ckpt.disk.direct import ALIGNMENT, bypass_cache, read_direct
 from orz_ckpt.disk.reading import read_once
-from orz_ckpt.tensors.gather import aligned
+from orz_ckpt.disk.uncached import UncachedFiles
+from orz_ckpt.tensors.gather import ChangedError, aligned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +45,7 @@ def cold(path: Path) -> Path:
     with FileIO(path) as stream:
         os.fsync(stream.fileno())
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        if not bypass_cache(stream):
+        if not bypass_cache(stream.fileno()):
             pytest.skip("the file system of the temporary folder has no reads past the page cache")
     return path
 
@@ -65,7 +67,7 @@ def test_any_offset(cold: Path, data: bytes, offset: int, nbytes: int, expected:
     """The bytes are those of the file from there on, and fewer where it ends."""
     buffer = aligned(nbytes + 2 * ALIGNMENT)
     with FileIO(cold) as stream:
-        assert bypass_cache(stream)
+        assert bypass_cache(stream.fileno())
         read = bytes(read_direct(stream.fileno(), buffer, offset, nbytes))
 
     assert (expected, data[offset : offset + nbytes]) == (len(read), read)
@@ -80,6 +82,26 @@ def test_pieces(cold: Path, data: bytes) -> None:
     assert data == whole
 
 
+@pytest.mark.parametrize(
+    ("offset", "nbytes"), [(0, 1), (4095, 4098), (4096, 4096), (7, 3 * 1024 * 1024), (NBYTES - 5, 5)]
+)
+def test_pieces_of_any_place(cold: Path, data: bytes, offset: int, nbytes: int) -> None:
+    """A reader of tensors gets its bytes, also where they are more than are read at once, and from several threads."""
+    with UncachedFiles() as files, ThreadPoolExecutor(2) as pool:
+        out = [memoryview(bytearray(nbytes)) for _ in range(4)]
+        for done in [pool.submit(files.read_into, cold, into, offset) for into in out]:
+            done.result()
+        assert files._past_cache
+
+    assert all(into == data[offset : offset + nbytes] for into in out)
+
+
+def test_past_the_end(cold: Path) -> None:
+    """Who asks for more than there is hears where the file ends."""
+    with UncachedFiles() as files, pytest.raises(ChangedError, match=f"ends at byte {NBYTES:,}, expected 3 more"):
+        files.read_into(cold, memoryview(bytearray(10)), NBYTES - 7)
+
+
 def test_one_digest_either_way(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """How a file is read changes nothing of what is read."""
     expected = blake3(data).hexdigest()
@@ -92,7 +114,7 @@ def test_one_digest_either_way(path: Path, data: bytes, monkeypatch: pytest.Monk
 def test_what_is_in_memory_is_read_there(path: Path) -> None:
     """A file that was just written is in memory, and so it is copied from there."""
     with FileIO(path) as stream:
-        assert not bypass_cache(stream)
+        assert not bypass_cache(stream.fileno())
 
 
 def test_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +122,7 @@ def test_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small").write_bytes(bytes(1000))
     monkeypatch.setattr(direct, "_mostly_cached", pytest.fail)
     with FileIO(tmp_path / "small") as stream:
-        assert not bypass_cache(stream)
+        assert not bypass_cache(stream.fileno())
 
 
 def test_file_systems_without(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,5 +145,5 @@ def test_where_nobody_can_say(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(os, "preadv", cannot_say)
     with FileIO(path) as stream:
-        assert not bypass_cache(stream)
+        assert not bypass_cache(stream.fileno())
         assert ahead._way_to_read(stream, 1)[1] == 1

@@ -92,7 +92,7 @@ def merge(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="Threads; the processors by default, at most 4.", show_default=False),
+        typer.Option(min=1, max=64, help="Threads; two a processor by default, at most 4.", show_default=False),
     ] = None,
     max_memory: Annotated[
         str, typer.Option("--max-memory", metavar="SIZE", help="Bytes of all buffers together.")
@@ -127,7 +127,7 @@ def merge(
     memory_bytes = parse_bytes(max_memory, "--max-memory")
     if memory_bytes < LEAST_BYTES:
         message = f"--max-memory {max_memory}: a merge needs {LEAST_BYTES:,} bytes at least"
-        raise UsageError(message, remedy="--max-memory 4MiB")
+        raise UsageError(message, remedy="--max-memory 5MiB")
     options = Options(
         dtype=STORED[dtype],
         max_shard_bytes=shard_bytes,

@@ -87,7 +87,7 @@ def _way_to_read(stream: FileIO, piece_bytes: int) -> tuple[Callable[[Span], mem
         number, _, nbytes = span
         return _fill(stream, buffers[number % _BUFFERS][:nbytes])
 
-    if bypass_cache(stream):
+    if bypass_cache(stream.fileno()):
         return past_the_cache, _READERS
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)

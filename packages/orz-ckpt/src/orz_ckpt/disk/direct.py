@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from orz_ckpt.tensors.gather import aligned
-
-if TYPE_CHECKING:
-    from io import FileIO
 
 ALIGNMENT: Final = 4096
 """The largest block that disks are read by."""
@@ -23,12 +20,11 @@ _LEAST_BYTES: Final = 16 * 1024 * 1024
 _PROBES: Final = 16
 
 
-def bypass_cache(stream: FileIO) -> bool:
-    """Let a file be read past the page cache where that is faster, and return whether it is.
+def bypass_cache(descriptor: int) -> bool:
+    """Let an open file be read past the page cache where that is faster, and return whether it is.
 
     It is not where most of the file is in memory, nor where the file system knows no such reads: networks, memory.
     """
-    descriptor = stream.fileno()
     size = os.fstat(descriptor).st_size
     if not hasattr(os, "O_DIRECT") or size < _LEAST_BYTES or _mostly_cached(descriptor, size):
         return False

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
+from orz_ckpt.disk.uncached import WINDOW_BYTES
 from orz_ckpt.memory import memory_for
 from orz_ckpt.merge.chunks import Chunk, Part, cut
 from orz_ckpt.merge.in_order import InOrder
@@ -39,7 +40,9 @@ _SPARE: Final = 2
 """Buffers beyond one a worker: filled chunks that wait to be hashed."""
 _TILE_BYTES: Final = 512 * 1024
 """Read and cast at once; it stays in a core's own cache."""
-LEAST_BYTES: Final = SCRATCH_BYTES + _TILE_BYTES + 2 * _LEAST_CHUNK
+_WORKER_BYTES: Final = SCRATCH_BYTES + _TILE_BYTES + WINDOW_BYTES
+"""Of each worker, beside the buffers that all share."""
+LEAST_BYTES: Final = _WORKER_BYTES + 2 * _LEAST_CHUNK
 """Of one worker with two buffers: less memory is not enough."""
 _SCATTERED_BYTES: Final = 4 * 1024 * 1024
 """Read at once of a tensor whose elements do not lie in order: larger reads are fewer. Only such tensors need it."""
@@ -68,7 +71,7 @@ class Budget:
 def budget(*, jobs: int, max_memory_bytes: int) -> Budget:
     """Divide memory among workers and buffers; where it is short, one worker with two buffers of 1 MiB."""
     for workers in range(max(1, jobs), 0, -1):
-        left = max_memory_bytes - workers * (SCRATCH_BYTES + _TILE_BYTES)
+        left = max_memory_bytes - workers * _WORKER_BYTES
         chunk_bytes = min(CHUNK_BYTES, left // (workers + _SPARE)) // _LEAST_CHUNK * _LEAST_CHUNK
         if chunk_bytes >= _LEAST_CHUNK:
             return Budget(workers=workers, buffers=workers + _SPARE, chunk_bytes=chunk_bytes)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.crc32 import joined
-from orz_ckpt.tensors.gather import Files
+from orz_ckpt.disk.uncached import UncachedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -33,7 +33,7 @@ class _Range:
     crc: int
 
 
-class SummedFiles(Files):
+class SummedFiles(UncachedFiles):
     """Open files that sum up what is read of those that were named.
 
     Args:
@@ -43,22 +43,22 @@ class SummedFiles(Files):
     def __init__(self, paths: Collection[Path]) -> None:
         super().__init__()
         self._ranges: dict[Path, list[_Range]] = {path: [] for path in paths}
-        self._thread = threading.local()
+        self._last = threading.local()
 
     def read_into(self, path: Path, buffer: memoryview, offset: int) -> None:
-        """Fill `buffer` as `Files` does, and sum up what was read."""
+        """Fill `buffer` as every reader of files does, and sum up what was read."""
         super().read_into(path, buffer, offset)
         ranges = self._ranges.get(path)
         if ranges is None:
             return
-        before: tuple[Path, _Range] | None = getattr(self._thread, "before", None)
+        before: tuple[Path, _Range] | None = getattr(self._last, "range", None)
         if before is not None and before[0] == path and before[1].end == offset:
             before[1].crc = zlib.crc32(buffer, before[1].crc)
             before[1].end += len(buffer)
             return
         read = _Range(offset, offset + len(buffer), zlib.crc32(buffer))
         ranges.append(read)
-        self._thread.before = (path, read)
+        self._last.range = (path, read)
 
     def crc32s(self, path: Path, records: Iterable[Record]) -> dict[str, int]:
         """Return the CRC-32 of each record; call it once no thread reads any more.

@@ -83,9 +83,7 @@ class Files:
         """
         try:
             with self._descriptor(path) as descriptor:
-                done = 0
-                while done < len(buffer) and (count := os.preadv(descriptor, [buffer[done:]], offset + done)):
-                    done += count
+                done = self._fill(descriptor, buffer, offset)
         except CkptError:
             raise
         except OSError as error:
@@ -99,12 +97,23 @@ class Files:
                 remedy="something changed it meanwhile; wait until nobody writes there, then try again",
             )
 
+    def _opened(self, descriptor: int) -> None:
+        """Do what has to be done once with a file that stays open."""
+
+    def _fill(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Read into `buffer`; return how many bytes, fewer where the file ends."""
+        done = 0
+        while done < len(buffer) and (count := os.preadv(descriptor, [buffer[done:]], offset + done)):
+            done += count
+        return done
+
     @contextmanager
     def _descriptor(self, path: Path) -> Iterator[int]:
         with self._lock:
             kept = self._open.get(path)
             if kept is None and len(self._open) < _MAX_OPEN:
                 kept = self._open[path] = _open(path)
+                self._opened(kept)
         if kept is not None:
             yield kept
             return

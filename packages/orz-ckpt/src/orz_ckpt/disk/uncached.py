@@ -1,0 +1,42 @@
+"""The files of a checkpoint, read in pieces of any size and place, past the page cache where that is faster."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from orz_ckpt.disk.direct import ALIGNMENT, bypass_cache, read_direct
+from orz_ckpt.tensors.gather import Files, aligned
+
+_WINDOW_BYTES: Final = 1024 * 1024
+"""Read at once, and copied from while it is in a core's own cache."""
+WINDOW_BYTES: Final = _WINDOW_BYTES + 2 * ALIGNMENT
+"""Memory of each thread that reads."""
+
+
+class UncachedFiles(Files):
+    """Open files, each of which is read past the page cache unless most of it is in there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._past_cache: set[int] = set()
+        self._thread = threading.local()
+
+    def _opened(self, descriptor: int) -> None:
+        if bypass_cache(descriptor):
+            self._past_cache.add(descriptor)
+
+    def _fill(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        if descriptor not in self._past_cache:
+            return super()._fill(descriptor, buffer, offset)
+        window: memoryview | None = getattr(self._thread, "window", None)
+        if window is None:
+            window = self._thread.window = aligned(WINDOW_BYTES)
+        done = 0
+        while done < len(buffer):
+            read = read_direct(descriptor, window, offset + done, min(_WINDOW_BYTES, len(buffer) - done))
+            if not read:
+                break
+            buffer[done : done + len(read)] = read
+            done += len(read)
+        return done
