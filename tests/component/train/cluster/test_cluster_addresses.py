@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
-from orz_train.cluster import connection
+from orz_train.cluster import addresses, connection
 from orz_train.cluster.errors import ClusterError
 
 pytestmark = pytest.mark.component
@@ -34,7 +35,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
             for address, folder in clusters
         ]
         processes = [SimpleNamespace(info={"cmdline": line}) for line in lines]
-        monkeypatch.setattr(connection.services.psutil, "process_iter", lambda _: iter(processes))
+        monkeypatch.setattr(addresses.services.psutil, "process_iter", lambda _: iter(processes))
 
     return install
 
@@ -42,10 +43,10 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
 @pytest.fixture
 def joined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record which cluster is joined: somebody answers everywhere."""
-    addresses: list[str] = []
-    monkeypatch.setattr(connection.socket, "create_connection", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(connection, "_init", lambda *, address: addresses.append(address))
-    return addresses
+    asked: list[str] = []
+    monkeypatch.setattr(addresses.socket, "create_connection", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(connection, "init", lambda *, address: asked.append(address))
+    return asked
 
 
 def attach(address: str) -> None:
@@ -105,7 +106,7 @@ def test_an_address_that_ray_cannot_read_is_no_traceback(monkeypatch: pytest.Mon
     def fail(_: str) -> str:
         raise raised
 
-    monkeypatch.setattr(connection.services, "canonicalize_bootstrap_address", fail)
+    monkeypatch.setattr(addresses.services, "canonicalize_bootstrap_address", fail)
     assert f"cluster.address=x:1: Ray can't read it: {raised}" == refusal("x:1").message
 
 
@@ -132,10 +133,10 @@ def test_a_ray_that_does_not_start_says_where_its_logs_are(
         (logs / "raylet.out").write_text("no room")
         raise raised
 
-    monkeypatch.setattr(connection.ray, "init", fail)
+    monkeypatch.setattr("ray.init", fail)
     with pytest.raises(ClusterError) as caught, connection.connected(fake_config(), log=tmp_path / "logs" / "ray.log"):
         pass
-    assert f"Ray {connection.ray.__version__} doesn't start on this machine: {LATE}" == caught.value.message
+    assert f"Ray {ray.__version__} doesn't start on this machine: {LATE}" == caught.value.message
     kept = tmp_path / "logs" / "ray"
     assert f"see Ray's logs in {kept}; " in str(caught.value.remedy)
     assert "no room" == (kept / "raylet.out").read_text()
@@ -152,7 +153,7 @@ def test_a_cluster_that_cannot_be_joined_is_named(joined: list[str], monkeypatch
         def fail(*, address: str, raised: Exception = raised) -> None:
             raise raised
 
-        monkeypatch.setattr(connection, "_init", fail)
+        monkeypatch.setattr(connection, "init", fail)
         error = refusal("10.0.0.3:6379")
         assert message in error.message
         assert (error is raised) == isinstance(raised, ClusterError)

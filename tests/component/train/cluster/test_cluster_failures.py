@@ -13,10 +13,10 @@ import pytest
 from ray._private import services
 
 from orz_train.cluster import preflight, run
-from orz_train.cluster.connection import MIB, object_store_bytes
 from orz_train.cluster.errors import ClusterError, WorkerDiedError, WorkerTimeoutError
 from orz_train.cluster.placement import Node
 from orz_train.cluster.run import Cluster
+from orz_train.cluster.session import MIB, object_store_bytes
 from orz_train.errors import NonFiniteError, WeightTransferError
 
 pytestmark = pytest.mark.component

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from orz_train.cluster.connection import shared_clusters
+from orz_train.cluster.addresses import shared_clusters
 
 pytestmark = pytest.mark.component
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orz_train.cluster.connection import _interrupts_later
+from orz_train.cluster.ray_init import _interrupts_later
 from orz_train.signals import ENDING
 
 pytestmark = pytest.mark.unit

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orz_train.backends.vllm.options import transfer_backend
 from orz_train.checkpoint import OneNode, require_parts
-from orz_train.cluster.connection import LOOPBACK, connected
+from orz_train.cluster.connection import connected
 from orz_train.cluster.device_transfer import DeviceTransfer
 from orz_train.cluster.environment import worker_environment
 from orz_train.cluster.errors import ClusterError
@@ -32,6 +32,7 @@ from orz_train.cluster.nodes import ClusterNodes
 from orz_train.cluster.placement import Assignment, Slot, place, plan_bundles, ranks_of
 from orz_train.cluster.preflight import NodeFacts, check_nodes, here
 from orz_train.cluster.residency import AllResident, ColocatedResidency
+from orz_train.cluster.session import LOOPBACK
 from orz_train.cluster.watch import Deadline, Member, Watch
 from orz_train.cluster.weight_link import ClusterWeightLink, Transfer
 from orz_train.cluster.worker import Worker
