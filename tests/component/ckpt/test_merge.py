@@ -494,6 +494,15 @@ def test_memory_is_divided(jobs: int, memory: int, expected: tuple[int, int, int
     assert expected == (limits.workers, limits.buffers, limits.chunk_bytes)
 
 
+@pytest.mark.parametrize(("dtype", "remedy"), [("float32", "dtype='F32'"), ("int8", "dtype='keep'")])
+def test_a_type_that_nothing_is_cast_to(dtype: str, remedy: str) -> None:
+    """It is refused where it is given, with the name that is meant."""
+    with pytest.raises(UsageError, match=f"dtype='{dtype}': expected keep, F64, F32, F16 or BF16") as caught:
+        Options(dtype=dtype)
+
+    assert remedy == caught.value.remedy
+
+
 def test_a_step_folder(step: Path, tmp_path: Path, make_model: Callable[..., Path]) -> None:
     """A role of one of our step folders is merged with its step; the step itself names its roles."""
     merged = merge(open_source(step / "critic"), tmp_path / "out")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt.findings import CkptFinding, conclude
+from orz_ckpt.tensors.cast import CASTABLE, TORCH_NAMES
+from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status, to_json
 
 if TYPE_CHECKING:
@@ -23,7 +25,11 @@ DEFAULT_JOBS: Final = min(4, 2 * (os.cpu_count() or 1))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What a merge writes, and with how much."""
+    """What a merge writes, and with how much.
+
+    Raises:
+        UsageError: `dtype` is none that tensors are cast to.
+    """
 
     dtype: str = "keep"
     """`keep`, or a name of `cast.CASTABLE`: `BF16`."""
@@ -35,6 +41,14 @@ class Options:
     """Of all buffers together."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Laid over `config.json`; None removes a key."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in {"keep", *CASTABLE}:
+            names = [name for name, torch_name in TORCH_NAMES.items() if torch_name == self.dtype]
+            raise UsageError(
+                f"dtype={self.dtype!r}: expected keep, {', '.join(CASTABLE[:-1])} or {CASTABLE[-1]}",
+                remedy=f"dtype={names[0]!r}" if names else "dtype='keep'",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
