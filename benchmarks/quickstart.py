@@ -66,9 +66,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--recipes", nargs="+", default=["quickstart", "quickstart-grpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--out", type=Path, default=today("quickstart"))
+    parser.add_argument("--out", type=Path, help="the page; by default one of today for each backend")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of every run")
     arguments = parser.parse_intermixed_args()
+    if arguments.out is None:
+        arguments.out = today("quickstart-local" if "backend=local" in arguments.settings else "quickstart")
     arguments.out.parent.mkdir(exist_ok=True)
     tree, rows = commit(), list[Row]()
     folder = Path(tempfile.mkdtemp(prefix="orz-quickstart-"))

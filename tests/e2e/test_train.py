@@ -185,7 +185,7 @@ def test_a_finished_run_says_so_and_starts_nothing(orz: Orz, tmp_path: Path, who
     """The command again, or with fewer steps, tells where the run stands: no model is loaded, no step taken."""
     run_dir = tmp_path / "run"
     shutil.copytree(whole, run_dir)
-    before = digests(run_dir, 6)
+    before, settings = digests(run_dir, 6), (run_dir / "config.yaml").read_bytes()
     for steps in (6, 4):
         again = orz("train", "quickstart", *SHORT, f"steps={steps}", "--run-dir", str(run_dir))
         assert 0 == again.code, again.stderr
@@ -195,6 +195,7 @@ def test_a_finished_run_says_so_and_starts_nothing(orz: Orz, tmp_path: Path, who
     ends = [line.record for line in read_records(run_dir / "metrics.jsonl")][-2:]
     assert [("resume", 6), ("finish", 6)] == [(end.event, end.step) for end in ends if isinstance(end, EventRecord)]
     assert before == digests(run_dir, 6)
+    assert [settings] == [path.read_bytes() for path in run_dir.glob("config*.yaml")]
     fewer = orz("train", "quickstart", *SHORT, "steps=4", "--resume", str(run_dir), "--run-dir", str(tmp_path / "new"))
     assert 2 == fewer.code
     assert "the new run is to have 4 steps: nothing would be trained" in fewer.stderr

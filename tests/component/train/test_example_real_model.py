@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,15 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "examples" / "real_model", folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    return folder
+
+
+@pytest.fixture
+def chat_model(tmp_path: Path, tiny_model: Path) -> Path:
+    """A model whose tokenizer has a chat template."""
+    folder = tmp_path / "chat"
+    shutil.copytree(tiny_model, folder)
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
     return folder
 
 
@@ -69,6 +79,22 @@ def test_the_last_number_is_the_answer() -> None:
     cases = {"82": 1.0, "37 + 45 = 82.<|im_end|>": 1.0, "82 - no, 81": 0.0, "It is 182.": 0.0, "many": 0.0, "": 0.0}
     function = load_reward("last_number:reward")
     check_reward(function, [(prompt, make_rollout([1], [2], text=text), reward) for text, reward in cases.items()])
+
+
+@pytest.mark.usefixtures("example")
+def test_rows_of_gsm8k_become_prompts(chat_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without GSM8K's own files rows of their shape are read, and the verdict says so; an empty folder fails."""
+    script = runpy.run_path("check.py")
+
+    assert [] == list(script["check_gsm8k"](None, chat_model))
+    said = capsys.readouterr().out
+    assert "SKIPPED: GSM8K's own files" in said
+    assert "train.jsonl: 2 prompts of at most" in said
+    assert "test.jsonl: 1 prompts of at most" in said
+    assert "All checks passed, GSM8K by rows of its shape" == script["verdict"]([])
+    assert ["empty: there is no *train.jsonl", "empty: there is no *test.jsonl"] == list(
+        script["check_gsm8k"](Path("empty"), chat_model)
+    )
 
 
 def test_the_packages_of_the_real_model_are_pinned_and_stay_apart() -> None:

@@ -81,3 +81,17 @@ def test_scores_are_waited_for_while_all_is_well(monkeypatch: pytest.MonkeyPatch
 
     rollouts, scores = make(slow, check).scored([PROMPT], SAMPLING, step=1)
     assert ([ROLLOUT], [0.25], 3) == (rollouts, [score.reward for score in scores], len(looks))
+
+
+def test_a_reward_that_raises_is_heard_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first score never comes; the second one's error ends the wait at once."""
+    monkeypatch.setattr(collect, "CHECK_EVERY_S", 0.01)
+    slow, failed = Slow(), Future[Score]()
+    failed.set_exception(OSError("no such judge"))
+    futures = iter([slow.future, failed])
+    monkeypatch.setattr(slow, "generate", lambda *_, **__: [ROLLOUT, ROLLOUT])
+    monkeypatch.setattr(slow, "submit", lambda *_: next(futures))
+    looks = iter(range(3))
+
+    with pytest.raises(OSError, match="no such judge"):
+        make(slow, lambda: next(looks)).scored([PROMPT], SAMPLING, step=1)

@@ -49,6 +49,15 @@ def test_one_warning_for_each_streak(make_config: MakeConfig) -> None:
     assert [3, 7] == list(watched(make_config(), [1e-6, 1e-6, 0.4, nan, 0.4, 1e-6, math.inf]))
 
 
+def test_a_gap_that_outlives_old_weights_is_told(make_config: MakeConfig) -> None:
+    """Step 2 is sampled with old weights; from step 3 on their number is right again, and they are still others."""
+    said = watched(make_config(), [1e-7, 0.4, 0.4, 0.4, 0.4], versions=[0, 0, 2, 3, 4])
+
+    assert [2, 3] == list(said)
+    assert "expected those after step 1" in said[2]
+    assert "sampler and trainer differ by 0.4 nats a token" in said[3]
+
+
 def test_a_gap_within_the_precision_is_no_news(make_config: MakeConfig) -> None:
     """bfloat16 explains what float32 does not."""
     gaps = [0.02, 0.1]

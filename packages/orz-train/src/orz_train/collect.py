@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 
 from orz_train.errors import RewardError
 from orz_train.ports import Generator, MetricSink, PromptSource, RewardModel, Sampling
@@ -81,10 +81,23 @@ class Collector:
         pending.sort(key=lambda pair: _sample_order(pair[0]))
         with self.clock.phase("reward"):
             self.sink.phase("reward", 0, total)
-            while wait([future for _, future in pending], timeout=CHECK_EVERY_S).not_done:
-                self._check()
-            scores = [future.result() for _, future in pending]
+            scores = self._results([future for _, future in pending])
         return [rollout for rollout, _ in pending], scores
+
+    def _results(self, futures: Sequence[Future[Score]]) -> list[Score]:
+        """Wait for all scores, with a look at the processes of the models now and then.
+
+        Raises:
+            Exception: what one of them raises, at once.
+        """
+        while True:
+            done, waiting = wait(futures, timeout=CHECK_EVERY_S, return_when=FIRST_EXCEPTION)
+            for future in done:
+                if future.exception() is not None:
+                    future.result()
+            if not waiting:
+                return [future.result() for future in futures]
+            self._check()
 
     def _watch(self, step: int, scores: Sequence[Score]) -> None:
         """Warn of a step without a single score; stop the run after several in a row."""

@@ -65,7 +65,7 @@ def run(config: Config, *, run_dir: Path | None = None, resume: str = "auto") ->
         require_fitting_state(start.path, config)
     inputs = load_inputs(config, start)
     folder = run_dir if run_dir is not None or start is None else start.run_dir
-    if start is not None and start.step >= inputs.num_steps:
+    if folder is not None and start is not None and start.step >= inputs.num_steps:
         _settle_finished(config, inputs, start, folder)
         return 0
     if config.backend == "cluster":
@@ -269,20 +269,20 @@ def with_absolute_models(config: Config) -> Config:
     )
 
 
-def _settle_finished(config: Config, inputs: Inputs, start: ResumePoint, folder: Path | None) -> None:
+def _settle_finished(config: Config, inputs: Inputs, start: ResumePoint, folder: Path) -> None:
     """Say where a run stands that has no step left, and make the copies that it still owes; no model is loaded.
 
     Raises:
         RunFolderError: the checkpoint is to start a run in another folder, which would have nothing to do.
     """
-    if folder is None or os.path.realpath(folder) != os.path.realpath(start.run_dir):
+    if os.path.realpath(folder) != os.path.realpath(start.run_dir):
         raise RunFolderError(
             f"{start.path} is from after step {start.step}, and the new run is to have {inputs.num_steps} steps:"
             " nothing would be trained",
             remedy=f"set steps to more than {start.step}",
         )
     with (
-        RunFolder(config, folder) as run_folder,
+        RunFolder(config, folder, looks_only=True) as run_folder,
         RunLog(run_folder, num_steps=start.step) as log,
     ):
         _announce(log, inputs, ())

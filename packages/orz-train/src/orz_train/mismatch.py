@@ -74,7 +74,7 @@ class MismatchWatch:
     usual: list[float] = field(default_factory=list)
     """Gaps of the first `FIRST_STEPS` steps that were within the limit."""
     disagrees: bool = False
-    """Whether the gap of the last step was beyond the limit."""
+    """Whether the gap of the last step with the newest weights was beyond the limit, which was told."""
     behind: bool = False
     """Whether the last step was sampled with weights of another number."""
 
@@ -98,15 +98,14 @@ class MismatchWatch:
         """
         gap, limit = report.metrics.get(METRIC, math.nan), explained_gap(config, self.usual)
         was_behind, self.behind = self.behind, report.policy_version != report.step - 1
-        begins = False
-        if not math.isnan(gap):
-            begins = gap > limit and not self.disagrees
-            self.disagrees = gap > limit
-        if self.behind:
+        message = None
+        if self.behind:  # a gap says nothing then, and a streak that goes on afterwards is still to be told
             message = None if was_behind else _behind(report, gap)
-        else:
-            message = f"{self._beyond(report, config, limit)}: {self._reason()}" if begins else None
-            if not (self.disagrees or math.isnan(gap) or len(self.usual) == FIRST_STEPS):
+        elif not math.isnan(gap):
+            if gap > limit and not self.disagrees:
+                message = f"{self._beyond(report, config, limit)}: {self._reason()}"
+            self.disagrees = gap > limit
+            if not self.disagrees and len(self.usual) < FIRST_STEPS:
                 self.usual.append(gap)
         if message is None:
             return None
@@ -124,7 +123,7 @@ class MismatchWatch:
         if self.usual:
             return (
                 "they have agreed before, so the generator may have stale weights; see whether sync/bytes has fallen;"
-                " cluster.weights.probe=every, with policy.dtype=float32, finds a push that failed"
+                " cluster.weights.probe=every compares them after each push"
             )
         return (
             "they have never agreed, so the generator may have loaded the weights wrongly, such as a head tied to the "

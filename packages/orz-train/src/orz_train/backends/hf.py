@@ -312,7 +312,7 @@ def _token_classifier(model: str, what: str, *, dtype: str, trust_remote_code: b
         config = AutoConfig.from_pretrained(
             model, num_labels=1, trust_remote_code=trust_remote_code, local_files_only=True
         )
-        config.classifier_dropout = 0.0
+        config.classifier_dropout = 0.0  # of the head, as is the bias: a value is one product with a hidden state
         config.token_classification_bias = False
         loaded, info = AutoModelForTokenClassification.from_pretrained(
             model,

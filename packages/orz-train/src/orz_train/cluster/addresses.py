@@ -9,8 +9,7 @@ from pathlib import Path
 from ray._private import services
 
 from orz_train.cluster.errors import ClusterError
-from orz_train.cluster.ray_init import first_line
-from orz_train.cluster.session import PREFIX
+from orz_train.cluster.ray_init import PREFIX, first_line
 
 REACH_TIMEOUT_S = 5.0
 

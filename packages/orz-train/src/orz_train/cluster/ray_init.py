@@ -17,6 +17,8 @@ from ray._private import worker as ray_worker
 from orz_train.cluster.errors import ClusterError
 from orz_train.signals import ENDING
 
+PREFIX = "orz-ray-"
+"""How the folder of a Ray begins that belongs to one run."""
 _LOGGERS = ("ray", "ray._private", "ray.actor", "ray.util")
 """`ray.init` takes the handlers of the first one away."""
 

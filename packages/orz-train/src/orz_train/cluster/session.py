@@ -18,12 +18,10 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined] 
 
 from orz_train.cluster import guard
 from orz_train.cluster.errors import ClusterError
-from orz_train.cluster.ray_init import environment, explained, init
+from orz_train.cluster.ray_init import PREFIX, environment, explained, init
 from orz_train.config.schema import Config
 
 LOOPBACK = "127.0.0.1"
-PREFIX = "orz-ray-"
-"""How the folder of such a Ray begins."""
 MIB = 2**20
 MIN_STORE_BYTES = 128 * MIB
 BYTES_PER_TOKEN = 256

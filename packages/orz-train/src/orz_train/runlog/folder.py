@@ -40,13 +40,16 @@ class RunFolder:
         config: of the run.
         path: where; `./runs/<name>-<UTC>-<id>` by default. Fixed once, whatever the working directory becomes.
         must_be_new: refuse a folder that holds a run already.
+        looks_only: leave the settings of the run that is here as they are: nothing is trained with these.
 
     Raises:
         RunFolderError: the folder holds another run, or something else; another process writes there; it can't
             be created, or the disk is full. Nothing new is left behind.
     """
 
-    def __init__(self, config: Config, path: Path | None = None, *, must_be_new: bool = False) -> None:
+    def __init__(
+        self, config: Config, path: Path | None = None, *, must_be_new: bool = False, looks_only: bool = False
+    ) -> None:
         self.config = config
         self.path = Path(os.path.abspath(path or Path("runs") / default_name(config.name)))  # noqa: PTH100  keeps links
         self.config_sha256 = config_sha256(config)
@@ -61,7 +64,7 @@ class RunFolder:
                 self._make_folders(self.path)
                 self._refuse_strangers()
                 self._lock = FolderLock(self.path)
-                self._settle(must_be_new=must_be_new)
+                self._settle(must_be_new=must_be_new, looks_only=looks_only)
         except BaseException:
             self._undo()
             raise
@@ -152,7 +155,7 @@ class RunFolder:
                 remedy="give a new or empty folder as --run-dir",
             )
 
-    def _settle(self, *, must_be_new: bool) -> None:
+    def _settle(self, *, must_be_new: bool, looks_only: bool) -> None:
         """Write the layout of a new run, `config.yaml` last, or agree with the run that is here."""
         written = self.path / _CONFIG
         if written.exists():
@@ -161,7 +164,10 @@ class RunFolder:
                 raise RunFolderError(
                     f"{self.path}: holds a run already", remedy="give another --run-dir, or --resume auto to go on"
                 )
-            self._agree(written)
+            changes = self._agree(written)
+            if looks_only:
+                return
+            self.changes = changes
         self._make_layout()
         if self.is_new or self.changes:
             if self.changes:
@@ -176,8 +182,8 @@ class RunFolder:
                 folder.mkdir()
                 self._made.append(folder)
 
-    def _agree(self, written: Path) -> None:
-        """Compare the configuration with the one that the folder was made for.
+    def _agree(self, written: Path) -> tuple[Difference, ...]:
+        """Compare the configuration with the one that the folder was made for, and return what differs.
 
         Raises:
             RunFolderError: a setting differs that can't change on the way; or the file isn't readable.
@@ -199,7 +205,7 @@ class RunFolder:
                 f"{self.path}: holds a run of another configuration:\n" + "\n".join(shown),
                 remedy="give another --run-dir, or make these settings equal to go on with that run",
             )
-        self.changes = tuple(changes)
+        return tuple(changes)
 
     def _undo(self) -> None:
         """Remove what this object has made, and nothing that came from elsewhere."""
