@@ -52,7 +52,7 @@ def main() -> None:
     for failure in failures:
         say(f"FAILED: {failure}")
     if arguments.out:
-        arguments.out.write_text(page(run_dir, verdict(failures)), encoding="utf-8")
+        arguments.out.write_text(page(run_dir, config, verdict(failures)), encoding="utf-8")
     sys.exit(1 if failures else 0)
 
 
@@ -146,14 +146,15 @@ def verdict(failures: list[str]) -> str:
     return "All checks passed, GSM8K by rows of its shape" if skipped else "All checks passed"
 
 
-def page(run_dir: Path, summed_up: str) -> str:
+def page(run_dir: Path, config: Config, summed_up: str) -> str:
     """Write what was said as a page, with where and on what it was found."""
     found = json.loads((run_dir / "environment.json").read_text())
     ran_on = "\n".join(f"- {part}: {what}" for part, what in found["backends"].items())
     tree = found["git"]["commit"][:7] + (", changed" if found["git"]["dirty"] else "") if found["git"] else "unknown"
     return (
         f"# Ten steps of GRPO on SmolLM2-135M\n\nMade by `nox -s real_model` on {datetime.now(UTC):%Y-%m-%d}, commit"
-        f" {tree}, {os.cpu_count()} cores. {summed_up}. Gaps are to be below {GAP_LIMIT} nats a token.\n\n"
+        f" {tree}, {os.cpu_count()} cores, {config.rollouts_per_step} rollouts a step. {summed_up}. Gaps are to be below"
+        f" {GAP_LIMIT} nats a token.\n\n"
         f"{ran_on}\n\n```\n" + "\n".join(SAID) + "\n```\n"
     )
 
