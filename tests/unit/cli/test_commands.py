@@ -75,6 +75,33 @@ def test_an_app_with_one_command_keeps_its_level(declare, module):
     assert ["polish"] == list(group.commands)
 
 
+@pytest.mark.parametrize(
+    ("asked", "chain", "expected"),
+    [
+        ("look-up", False, ["look-up"]),
+        ("named", False, ["named"]),
+        ("", False, ["look-up", "named"]),
+        ("--help", False, ["look-up", "named"]),
+        ("look_up", False, ["look-up", "named"]),
+        ("named", True, ["look-up", "named"]),
+    ],
+)
+def test_only_the_command_that_is_asked_for_is_made(declare, module, asked: str, chain: bool, expected: list[str]):
+    """The others cost time; a word that is none of them, or an app that takes several at once, gets them all."""
+    source = f"""
+import typer
+app = typer.Typer(chain={chain})
+@app.command()
+def look_up(): 'Look.'
+@app.command('named')
+def other(): 'Other.'
+"""
+    module("plug_many", source)
+    command = discover([declare("many", "plug_many:app")])[0]["many"]
+    assert expected == list(command.load(None, asked).commands)
+    assert ["look-up", "named"] == list(command.load(None).commands), "the app itself stays as it is"
+
+
 def test_exit_codes_close_every_help(declare, module):
     """An app, its commands, and the commands below these end with the exit codes, unless they have an epilog."""
     source = """
