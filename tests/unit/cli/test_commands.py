@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from importlib.metadata import Distribution, EntryPoint
+import sys
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -190,6 +191,21 @@ def test_a_stranger_cannot_take_our_command(declare):
         found, warnings = discover(order)
         assert "orz-train" == found["train"].package
         assert ["acme 1.2.0 also brings `orz train`; the one of orz-train is used"] == warnings
+
+
+def test_installed_packages_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same as Python's own search finds; of a package that lies on the path twice, the first counts."""
+    for place, version in (("first", "2.0"), ("second", "1.0")):
+        info = tmp_path / place / f"acme-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text("[console_scripts]\nacme = m:f\n[orz.commands]\nacme = m:f\n")
+        monkeypatch.syspath_prepend(tmp_path / place)
+    monkeypatch.setattr("sys.path", [str(tmp_path / "first"), *sys.path])
+    found, warnings = discover()
+    assert {point.name for point in entry_points(group=commands.ENTRY_POINT_GROUP)} == set(found)
+    assert ("acme", "2.0") == (found["acme"].package, found["acme"].version)
+    assert [] == warnings
 
 
 def test_two_strangers_with_one_name(declare):

@@ -89,7 +89,7 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> tuple
     Returns:
         The commands by name, sorted, and one warning for each claim that lost.
     """
-    found = metadata.entry_points(group=ENTRY_POINT_GROUP) if entry_points is None else entry_points
+    found = _declared() if entry_points is None else entry_points
     commands: dict[str, Command] = {}
     warnings = []
     for candidate in sorted(map(_describe, found), key=_precedence):
@@ -100,6 +100,18 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> tuple
                 f"the one of {winner.package} is used"
             )
     return commands, warnings
+
+
+def _declared() -> list[metadata.EntryPoint]:
+    """Return our entry points of all installed packages; of a package that is found twice, the first counts.
+
+    `metadata.entry_points` takes twice as long: it parses those of every package, for whatever they are.
+    """
+    packages: dict[str, metadata.Distribution] = {}
+    for package in metadata.distributions():
+        if f"[{ENTRY_POINT_GROUP}]" in (package.read_text("entry_points.txt") or ""):
+            packages.setdefault(package.name, package)
+    return [point for package in packages.values() for point in package.entry_points.select(group=ENTRY_POINT_GROUP)]
 
 
 def unavailable(command: Command, error: CommandError, markup: MarkupMode) -> Any:
