@@ -31,8 +31,7 @@ from orz_monitor.stores import open_store
 INTRODUCTION = """\
 An event file of {scalars:,} scalars of {tags} tags, {size:.0f} MB, an event a value as trainers write them, in the
 page cache. Times are of the wall clock, orz monitor's the best of {repeats}; every value that it reads is compared with
-what was written. TensorBoard's reader is its `EventAccumulator` in Python, without TensorFlow, which keeps every value
-here."""
+what was written. TensorBoard's reader is its `EventAccumulator`, in Python, without TensorFlow and without sampling."""
 WITH_TBPARSE = "tbparse, version {version}, makes a table of pandas of what TensorBoard's reader returns."
 WITHOUT_TBPARSE = "tbparse, which reads through TensorBoard's reader, is not installed here and was not compared with."
 LEAST_RATIO = 10.0
