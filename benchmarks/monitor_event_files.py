@@ -1,17 +1,20 @@
 """How long event files take to read, beside TensorBoard's own reader in Python, on which tbparse is built.
 
-    python benchmarks/monitor_event_files.py [--scalars 1000000] [--tags 100] [--out FILE.md]
+    python benchmarks/monitor_event_files.py [--scalars 1000000] [--tags 100] [--tbparse FOLDER] [--out FILE.md]
 
-Every value is compared with what the generator wrote. Where tbparse is installed, it is timed, too.
+Every value is compared with what the generator wrote. tbparse is timed, too, where it is installed or lies in a folder,
+as `pip install --target FOLDER --no-deps tbparse pandas pytz python-dateutil` leaves it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,9 @@ from orz_monitor.stores import open_store
 INTRODUCTION = """\
 An event file of {scalars:,} scalars of {tags} tags, {size:.0f} MB, an event a value as trainers write them, in the
 page cache. Times are of the wall clock, orz monitor's the best of {repeats}; every value that it reads is compared with
-what was written."""
+what was written. TensorBoard's reader is its `EventAccumulator`, in Python, without TensorFlow and without sampling."""
+WITH_TBPARSE = "tbparse, version {version}, makes a table of pandas of what TensorBoard's reader returns."
+WITHOUT_TBPARSE = "tbparse, which reads through TensorBoard's reader, is not installed here and was not compared with."
 LEAST_RATIO = 10.0
 REPEATS = 3
 
@@ -38,20 +43,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scalars", type=int, default=1_000_000)
     parser.add_argument("--tags", type=int, default=100)
+    parser.add_argument("--tbparse", type=Path, metavar="FOLDER", help="where tbparse and what it needs lie")
     parser.add_argument("--out", type=Path, help="a Markdown file; by default stdout")
     arguments = parser.parse_args()
+    if arguments.tbparse is not None:
+        sys.path.append(str(arguments.tbparse))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         truth = generate(folder, arguments.scalars // arguments.tags, arguments.tags)
         size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         ours = min(timed(lambda: ours_reads(folder, truth)) for _ in range(REPEATS))
         theirs = timed(lambda: tensorboard_reads(folder, truth))
-        try:
-            from tbparse import SummaryReader  # noqa: PLC0415 - not a dependency of ours
-        except ImportError:
-            parsed = None
-        else:
-            parsed = timed(lambda: tbparse_reads(SummaryReader, folder, truth))
+        parsed = timed(lambda: tbparse_reads(folder, truth)) if has_tbparse(arguments.tbparse) else None
     measured = [
         Measured(what="orz monitor", value=ours, unit="s"),
         Measured(what="TensorBoard's reader", value=theirs, unit="s"),
@@ -61,9 +64,8 @@ def main() -> int:
         measured.append(Measured(what="tbparse", value=parsed, unit="s"))
         measured.append(Measured(what="as fast as tbparse", value=parsed / ours, unit="times", least=LEAST_RATIO))
     about = INTRODUCTION.format(scalars=truth.size, tags=arguments.tags, size=size, repeats=REPEATS)
-    if parsed is None:
-        about += "\ntbparse, which reads through TensorBoard's reader, is not installed here."
-    packages = ["tensorboard", *(["tbparse"] if parsed is not None else [])]
+    about += "\n" + (WITHOUT_TBPARSE if parsed is None else WITH_TBPARSE.format(version=version("tbparse")))
+    packages = ["tensorboard", *(["tbparse", "pandas"] if parsed is not None else [])]
     made = made_by("python benchmarks/monitor_event_files.py", *packages)
     return write_measured("How fast orz monitor reads event files", f"{made}\n\n{about}", measured, arguments.out)
 
@@ -103,8 +105,24 @@ def ours_reads(folder: Path, truth: NDArray[np.float32]) -> None:
             raise SystemExit(f"void: {tag_name(index)} differs from what was written")
 
 
-def tbparse_reads(reader: Callable[[str], Any], folder: Path, truth: NDArray[np.float32]) -> None:
+def has_tbparse(folder: Path | None) -> bool:
+    """Tell whether tbparse can be imported, which is no dependency of ours.
+
+    Raises:
+        SystemExit: it can't, although a folder was named for it.
+    """
+    try:
+        importlib.import_module("tbparse")
+    except ImportError as error:
+        if folder is not None:
+            raise SystemExit(f"void: --tbparse {folder}: {error}") from error
+        return False
+    return True
+
+
+def tbparse_reads(folder: Path, truth: NDArray[np.float32]) -> None:
     """Read with tbparse, which makes a table of all values."""
+    reader: Any = importlib.import_module("tbparse").SummaryReader
     if len(reader(str(folder)).scalars) != truth.size:
         raise SystemExit("void: tbparse did not read the file whole")
 

@@ -9,7 +9,6 @@ import io
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,11 @@ from orz_monitor.report.html import as_html
 from orz_monitor.run import Run
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.view import View
-from orz_monitor.testing import healthy_metrics, step_records, write_run
+from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
 HERE = Path(__file__).parent
+NOW = START + 220
+"""When the pictures are taken, by the clock of the run: the same run makes the same picture, to the bit."""
 COLORS = 64
 """Of a picture; a page of few colours looks the same with them and is a quarter of the size."""
 
@@ -58,12 +59,12 @@ def sick_run(folder: Path) -> Run:
     metrics["reward/mean"] *= 1 - 0.6 * fall
     metrics["policy/kl_ref"] *= 1 + 8 * fall
     metrics["rollout/truncated_frac"] = np.clip(metrics["rollout/truncated_frac"] + 0.5 * fall, 0, 1)
-    began = time.time() - 205
+    began = NOW - 213
     records = step_records(metrics, start=began)
     saved = [EventRecord(event="checkpoint_saved", step=step, time=began + 2 * step) for step in (20, 40, 60, 80)]
     start = EventRecord(event="start", time=began, data={"recipe": "quickstart", "steps": 120})
     restart = EventRecord(event="resume", step=39, time=began + 80)
-    return load_run(write_run(folder, [start, *records[:40], restart, *records[40:], *saved], finished=False))
+    return load_run(write_run(folder, [start, *records[:40], restart, *records[40:], *saved], finished=False), now=NOW)
 
 
 def terminal(run: Run) -> str:
@@ -72,7 +73,7 @@ def terminal(run: Run) -> str:
     for step in range(95, 100):
         lines.feed(f"Actor model training, time cost: 0.3{step % 10}s\nstep {step} done\n".encode())
     console = Console(record=True, width=100, height=28, force_terminal=True, file=io.StringIO())
-    console.print(View(title="quickstart", now=time.time(), run=run, verdict=judge(run), lines=lines, height=27))
+    console.print(View(title="quickstart", now=NOW, run=run, verdict=judge(run), lines=lines, height=27))
     return console.export_html(
         theme=MONOKAI,
         inline_styles=True,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from importlib.metadata import Distribution, EntryPoint
+import sys
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,6 +74,33 @@ def test_an_app_with_one_command_keeps_its_level(declare, module):
     module("plug_app", "import typer\napp = typer.Typer()\n@app.command()\ndef polish():\n    'Polish.'\n")
     group = discover([declare("shiny", "plug_app:app")])[0]["shiny"].load(None)
     assert ["polish"] == list(group.commands)
+
+
+@pytest.mark.parametrize(
+    ("asked", "chain", "expected"),
+    [
+        ("look-up", False, ["look-up"]),
+        ("named", False, ["named"]),
+        ("", False, ["look-up", "named"]),
+        ("--help", False, ["look-up", "named"]),
+        ("look_up", False, ["look-up", "named"]),
+        ("named", True, ["look-up", "named"]),
+    ],
+)
+def test_only_the_command_that_is_asked_for_is_made(declare, module, asked: str, chain: bool, expected: list[str]):
+    """The others cost time; a word that is none of them, or an app that takes several at once, gets them all."""
+    source = f"""
+import typer
+app = typer.Typer(chain={chain})
+@app.command()
+def look_up(): 'Look.'
+@app.command('named')
+def other(): 'Other.'
+"""
+    module("plug_many", source)
+    command = discover([declare("many", "plug_many:app")])[0]["many"]
+    assert expected == list(command.load(None, asked).commands)
+    assert ["look-up", "named"] == list(command.load(None).commands), "the app itself stays as it is"
 
 
 def test_exit_codes_close_every_help(declare, module):
@@ -163,6 +191,21 @@ def test_a_stranger_cannot_take_our_command(declare):
         found, warnings = discover(order)
         assert "orz-train" == found["train"].package
         assert ["acme 1.2.0 also brings `orz train`; the one of orz-train is used"] == warnings
+
+
+def test_installed_packages_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same as Python's own search finds; of a package that lies on the path twice, the first counts."""
+    for place, version in (("first", "2.0"), ("second", "1.0")):
+        info = tmp_path / place / f"acme-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text("[console_scripts]\nacme = m:f\n[orz.commands]\nacme = m:f\n")
+        monkeypatch.syspath_prepend(tmp_path / place)
+    monkeypatch.setattr("sys.path", [str(tmp_path / "first"), *sys.path])
+    found, warnings = discover()
+    assert {point.name for point in entry_points(group=commands.ENTRY_POINT_GROUP)} == set(found)
+    assert ("acme", "2.0") == (found["acme"].package, found["acme"].version)
+    assert [] == warnings
 
 
 def test_two_strangers_with_one_name(declare):

@@ -8,6 +8,7 @@ import pytest
 from orz_monitor.stats import (
     episodes,
     local_median,
+    median,
     persistent,
     smooth,
     step_noise,
@@ -18,6 +19,22 @@ from orz_monitor.stats import (
 pytestmark = pytest.mark.unit
 
 NAN = float("nan")
+
+
+def test_median_by_hand() -> None:
+    """The middle value, or the mean of the two in the middle; the order of the array stays."""
+    values = np.array([9.0, 1, 4])
+    assert median(values) == 4
+    assert values.tolist() == [9, 1, 4]
+    assert median(np.array([9.0, 1, 4, 2])) == 3
+    assert median(np.array([7.0])) == 7
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 999, 1000])
+def test_median_is_numpys(count: int) -> None:
+    """To the last bit."""
+    values = np.random.default_rng(count).standard_normal(count)
+    assert median(values) == np.median(values)
 
 
 def test_trailing_median_by_hand() -> None:

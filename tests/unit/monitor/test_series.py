@@ -46,6 +46,12 @@ def test_a_span_holds_its_ends(first: float, last: float, kept: list[int]) -> No
     assert len(series.quanta) == len(kept)
 
 
+@pytest.mark.parametrize(("step", "count"), [(1, 0), (2, 1), (4, 2), (13, 5), (99, 5)])
+def test_points_are_counted_up_to_a_step(step: int, count: int) -> None:
+    """Of the steps 2, 3, 5, 8 and 13, the step itself included."""
+    assert Series(name="x", steps=STEPS, values=STEPS / 10).count_until(step) == count
+
+
 def run_with(folder: Path, *values: float) -> Run:
     path = folder / "metrics.jsonl"
     records = [StepRecord(step=step, time=0.0, metrics={"reward/mean": value}) for step, value in enumerate(values)]
@@ -58,6 +64,13 @@ def test_the_largest_value_is_by_size(tmp_path: Path) -> None:
     run = run_with(tmp_path, 3.0, -4.0, math.nan)
     assert run.largest("reward/mean") == 4.0
     assert run.largest("reward/none") == 0.0
+
+
+def test_the_extent_of_a_metric(tmp_path: Path) -> None:
+    """From -4 to 3, twice the same with one value; what was not logged has none."""
+    assert run_with(tmp_path, 3.0, -4.0, math.nan, math.inf).extent("reward/mean") == (-4.0, 3.0)
+    assert run_with(tmp_path, 3.0).extent("reward/mean") == (3.0, 3.0)
+    assert run_with(tmp_path, 3.0).extent("reward/none") == (0.0, 0.0)
 
 
 def test_a_changed_copy_of_a_run_remembers_nothing(tmp_path: Path) -> None:

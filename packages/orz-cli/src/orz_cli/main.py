@@ -98,7 +98,8 @@ def _root_for(args: Sequence[str], commands: Mapping[str, Command]) -> Any:
     root = get_group(app)
     if args and not args[0].startswith("-"):
         command = _find(args[0], commands)
-        root.add_command(command.load(markup), command.name)
+        asked = args[1] if len(args) > 1 else ""
+        root.add_command(command.load(markup, asked), command.name)
         return root
     listed = commands.values() if not args or args[0] in HELP_OPTIONS else ()
     for command in listed:

@@ -91,7 +91,7 @@ def judge(run: Run, rules: Sequence[Rule] = RULES, configuration: Configuration 
         if reason:
             not_evaluated.append(_not_evaluated(rule, reason, run))
             continue
-        findings = _most(rule, [_capped(finding, rule) for finding in rule.judge(run)])
+        findings = rule.judge(run)
         found += findings
         if not findings:
             passed.append(rule)
@@ -115,21 +115,6 @@ def _not_evaluated(rule: Rule, reason: str, run: Run) -> NotEvaluated:
     missing = [name for name in (*rule.needs, *rule.needs_any) if name not in run.metrics]
     remedy = how_to_log(missing[0], framework_of(run)) if missing else ""
     return NotEvaluated(code=rule.code, title=rule.title, reason=reason, remedy=remedy)
-
-
-def _capped(finding: Finding, rule: Rule) -> Finding:
-    """Make a finding no more severe than its rule may be."""
-    return finding if rank(finding.severity) >= rank(rule.worst) else replace(finding, severity=rule.worst)
-
-
-def _most(rule: Rule, findings: list[Finding]) -> list[Finding]:
-    """Keep the most severe findings of a rule, and say how many are left out."""
-    if len(findings) <= rule.most:
-        return findings
-    worst = sorted(findings, key=lambda finding: rank(finding.severity))  # stable: earlier ones first
-    last = worst[rule.most - 1]
-    more = f" {len(findings) - rule.most} more such episodes are not shown."
-    return [*worst[: rule.most - 1], replace(last, message=last.message + more)]
 
 
 def _placed(finding: Finding, run: Run) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,3 +81,16 @@ class Finding:
     def remedy(self) -> str:
         """What to try, likeliest first, as one text."""
         return "; ".join(cause.try_ for cause in self.causes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sighting:
+    """An episode that a rule has graded and not yet described: of thousands, only the few that are shown will be.
+
+    Attributes:
+        severity: how bad it is.
+        describe: makes the finding, given its severity, which the rule may have capped.
+    """
+
+    severity: Severity
+    describe: Callable[[Severity], Finding]

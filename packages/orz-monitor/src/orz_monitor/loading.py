@@ -58,7 +58,7 @@ def load_run(
 
 def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, canonical: bool) -> Run:
     """Read a run from a file or folder of this machine."""
-    if not os.path.lexists(path) and "#" not in path.name:  # `mlruns#run` names one of several runs
+    if not os.path.lexists(path) and "#" not in str(path):  # `mlruns#run` names one of several runs
         raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
     if path.is_dir() and (path / RECORDS_FILE).is_file():
         if _is_records(path / RECORDS_FILE):

@@ -104,7 +104,7 @@ class Run:
     config: Mapping[str, str] = field(default_factory=dict)
     has_whole_steps: bool = False
     _finite: dict[str, Series] = field(default_factory=dict, init=False, repr=False)
-    _largest: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    _extents: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
 
     def series(self, name: str) -> Series:
         """Return a metric's finite values; an empty series if it was not logged."""
@@ -115,13 +115,18 @@ class Run:
             self._finite[name] = known
         return known
 
-    def largest(self, name: str) -> float:
-        """Return a metric's largest absolute value; 0 if it was not logged."""
-        known = self._largest.get(name)
+    def extent(self, name: str) -> tuple[float, float]:
+        """Return a metric's smallest and largest value; twice 0 if it was not logged."""
+        known = self._extents.get(name)
         if known is None:
             values = self.series(name).values
-            known = self._largest[name] = float(np.max(np.abs(values), initial=0.0))
+            known = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+            self._extents[name] = known
         return known
+
+    def largest(self, name: str) -> float:
+        """Return a metric's largest absolute value; 0 if it was not logged."""
+        return max(abs(value) for value in self.extent(name))
 
     def logged(self, name: str) -> bool:
         """Tell whether a metric has any finite value."""

@@ -78,6 +78,10 @@ class Series:
         """Keep the last so many points."""
         return self._where(slice(max(len(self) - count, 0), len(self)))
 
+    def count_until(self, step: int) -> int:
+        """Return how many points there are up to a step, itself included."""
+        return self._place(step, "right")
+
     def at(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the values at `steps`, NaN where the metric was not logged."""
         out = np.full(len(steps), np.nan)

@@ -28,6 +28,12 @@ class Trend(NamedTuple):
         return self.p_value < _SIGNIFICANT
 
 
+def median(values: Array) -> float:
+    """Return the median of at least one finite value: NumPy's, which takes ten times as long for ten values."""
+    ordered = np.sort(values)
+    return float((ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2)
+
+
 def trailing_median(values: Array, window: int) -> Array:
     """Return the median of each value and the up to `window - 1` before it. Shape [K] -> [K]."""
     padded = np.concatenate([np.full(window - 1, np.nan), values])

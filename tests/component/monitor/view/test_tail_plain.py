@@ -258,7 +258,7 @@ def test_a_log_without_a_metric_is_waited_for_and_that_is_said(tmp_path: Path, t
         ("train.log", b"\x00\xff\x01\x02" * 5000, "no metric recognised: binary data, not a log"),
         ("train.log", "loss: 0.5\n".encode("utf-16"), "UTF-16 text"),
         ("train.log", b"\x1f\x8b\x08" + bytes(500), "a compressed file does not grow"),
-        ("progress.csv", b"step,loss\n1,0.5\n2,0.25\n", "a table of metrics, which is not followed"),
+        ("progress.csv", b"step,loss\n1,0.5\n2,0.25\n", "a table of metrics, not followed"),
     ],
 )
 def test_what_can_not_be_followed_is_an_error(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orz_monitor.errors import UnreadableRunError
+from orz_monitor.loading import load_run
 from orz_monitor.records import StepRecord, dumps
 from orz_monitor.stores import open_store
 from orz_monitor.stores.base import Store
@@ -52,6 +53,18 @@ def test_mlflow_files(tmp_path: Path) -> None:
         assert points(store, "reward") == [(0, 1.0), (1, 2.0)]
         assert store.config == {"lr": "1e-6"}
         assert ["line 3"] == [problem.place for problem in store.problems]
+
+
+def test_one_of_several_runs_is_named_as_the_error_says(tmp_path: Path) -> None:
+    """A run of MLflow is called by its folder, with a slash in it."""
+    for run in ("abc", "xyz"):
+        lines(tmp_path / "mlruns" / "0" / run / "meta.yaml", f"run_id: {run}")
+        lines(tmp_path / "mlruns" / "0" / run / "metrics" / "loss", "1000 0.5 1")
+    with pytest.raises(UnreadableRunError, match="holds 2 runs: 0/abc, 0/xyz") as caught:
+        load_run(tmp_path / "mlruns")
+    named = caught.value.remedy.partition(": ")[2].strip("'")
+    assert named.startswith(f"{tmp_path / 'mlruns'}#0/")
+    assert load_run(named).metrics
 
 
 def mlflow_database(path: Path, runs: int = 1) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding
+from orz_monitor.findings import Cause, Finding, Sighting
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during
 from orz_monitor.run import Run
@@ -36,7 +37,7 @@ class Limits:
     window: int = limit(5, "among so many steps")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find spans in which rewards differ and advantages do not, although not all groups agree."""
     size = run.series("advantage/abs_mean").resolved()
     spread = run.series("reward/std").at(size.steps)
@@ -45,19 +46,22 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     found = []
     for first, last in episodes(persistent(wrong, limits.hits, limits.window)):
         begins, ends = int(size.steps[max(0, first - limits.hits + 1)]), int(size.steps[last])
-        found.append(
-            Finding(
-                code="advantage_zero",
-                severity=Severity.ERROR,
-                title="Rewards differ, advantages do not",
-                message=f"The advantages were all 0 in the steps {begins} to {ends} although the rewards differ.",
-                evidence=tuple(before_and_during(run.series(name), begins, ends) for name in RULE.needs),
-                causes=_CAUSES,
-                first_step=begins,
-                last_step=ends,
-            )
-        )
+        found.append(Sighting(severity=Severity.ERROR, describe=partial(_finding, run, begins, ends)))
     return found
+
+
+def _finding(run: Run, begins: int, ends: int, severity: Severity) -> Finding:
+    """Describe one span."""
+    return Finding(
+        code="advantage_zero",
+        severity=severity,
+        title="Rewards differ, advantages do not",
+        message=f"The advantages were all 0 in the steps {begins} to {ends} although the rewards differ.",
+        evidence=tuple(before_and_during(run.series(name), begins, ends) for name in RULE.needs),
+        causes=_CAUSES,
+        first_step=begins,
+        last_step=ends,
+    )
 
 
 RULE = Rule(

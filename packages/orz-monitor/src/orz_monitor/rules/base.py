@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Finding
+from orz_monitor.findings import Finding, Sighting, rank
 from orz_monitor.presets import ALL, PPO_LIKE
 from orz_monitor.run import Run
 
@@ -35,7 +35,7 @@ class Rule:
     Attributes:
         code: its name, which its findings carry.
         title: what it looks for, in a few words.
-        check: returns a finding for each episode, given a run and the thresholds; pure.
+        check: returns a finding or a sighting for each episode, given a run and the thresholds; pure.
         limits: its thresholds: a dataclass of numbers, each made by `limit`.
         needs: metrics that must all be logged.
         needs_any: metrics of which one must be logged.
@@ -49,7 +49,7 @@ class Rule:
 
     code: str
     title: str
-    check: Callable[[Run, Any], list[Finding]]
+    check: Callable[[Run, Any], Sequence[Finding | Sighting]]
     limits: Any = NoLimits()
     needs: tuple[str, ...] = ()
     needs_any: tuple[str, ...] = ()
@@ -61,8 +61,25 @@ class Rule:
     source: str = ""
 
     def judge(self, run: Run) -> list[Finding]:
-        """Return what the rule finds in a run, with its thresholds."""
-        return self.check(run, self.limits)
+        """Return what is shown of what the rule finds in a run: the most severe, and how many more there are."""
+        seen = self.check(run, self.limits)
+        worst = sorted(seen, key=lambda one: rank(self._capped(one.severity)))  # stable: earlier ones first
+        found = [self._described(one) for one in worst[: self.most]]
+        if len(seen) > self.most:
+            more = f" {len(seen) - self.most} more such episodes are not shown."
+            found[-1] = replace(found[-1], message=found[-1].message + more)
+        return found
+
+    def _capped(self, severity: Severity) -> Severity:
+        """Make a severity no worse than the rule may be."""
+        return max(severity, self.worst, key=rank)
+
+    def _described(self, one: Finding | Sighting) -> Finding:
+        """Return the finding, no more severe than the rule may be."""
+        severity = self._capped(one.severity)
+        if isinstance(one, Sighting):
+            return one.describe(severity)
+        return one if one.severity is severity else replace(one, severity=severity)
 
     @property
     def thresholds(self) -> dict[str, tuple[float, str]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.findings import Cause, Evidence, Finding, Sighting
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import warmup_end
-from orz_monitor.rules.progress import progress
+from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import Array, episodes, trailing_median
 from orz_monitor.units import shown
@@ -38,8 +39,8 @@ class Limits:
     smallest: float = limit(0.02, "nats; halving less than this is noise")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find the spans in which entropy halves within ten steps, after the warm-up."""
+def check(run: Run, limits: Limits) -> list[Sighting]:
+    """Find the spans in which entropy halves within ten steps, after the warm-up, unless the reward rises with it."""
     entropy = run.series("policy/entropy")
     recent = trailing_median(entropy.values, 3)
     halved = np.zeros(len(recent), dtype=bool)
@@ -47,25 +48,25 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         recent[: -limits.span] > limits.smallest
     )
     halved &= entropy.steps - limits.span >= warmup_end(run)
-    return [
-        finding
-        for first, last in episodes(halved)
-        if (finding := _finding(run, recent, max(0, first - limits.span), last)) is not None
-    ]
+    found = []
+    for halfway, last in episodes(halved):
+        first, settled = max(0, halfway - limits.span), min(last + 5, len(recent) - 1)
+        outcome = progress(run, int(entropy.steps[first]), int(entropy.steps[settled]))
+        if not outcome.healthy:
+            describe = partial(_finding, run, recent, (first, last), outcome)
+            found.append(Sighting(severity=Severity.WARN, describe=describe))
+    return found
 
 
-def _finding(run: Run, recent: Array, first: int, last: int) -> Finding | None:
-    """Describe one fall, unless the reward rose with it."""
+def _finding(run: Run, recent: Array, span: tuple[int, int], outcome: Progress, severity: Severity) -> Finding:
+    """Describe one fall."""
+    first, last = span
     steps = run.series("policy/entropy").steps
     begins, ends = int(steps[first]), int(steps[last])
-    settled = int(steps[min(last + 5, len(steps) - 1)])
-    outcome = progress(run, begins, settled)
-    if outcome.healthy:
-        return None
     before, after = float(recent[first]), float(recent[last])
     return Finding(
         code="entropy_fast",
-        severity=Severity.WARN,
+        severity=severity,
         title="Entropy falls fast",
         message=f"Entropy fell from {shown(before)} to {shown(after)} nats in the steps {begins} to {ends} "
         f"while the reward is {outcome}.",

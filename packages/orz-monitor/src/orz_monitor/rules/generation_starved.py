@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding
+from orz_monitor.findings import Cause, Finding, Sighting
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during
 from orz_monitor.run import Run
+from orz_monitor.series import Series
 from orz_monitor.stats import episodes, persistent
 from orz_monitor.units import shown
 
@@ -33,7 +35,7 @@ class Limits:
     window: int = limit(6, "among so many of them")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find spans of a rate far below the run's own while requests wait."""
     rate = run.series("engine/generation_tokens_per_second")
     waiting = run.series("engine/requests_waiting").at(rate.steps)
@@ -43,20 +45,25 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     found = []
     for first, last in episodes(persistent(slow, limits.hits, limits.window), join=20):
         begins, ends = int(rate.steps[max(0, first - limits.hits + 1)]), int(rate.steps[last])
-        found.append(
-            Finding(
-                code="generation_starved",
-                severity=Severity.WARN,
-                title="Generation has all but stopped",
-                message=f"The engine generated less than {shown(limits.share * usual)} tokens a second while requests "
-                f"waited, in the steps {begins} to {ends}; {shown(usual)} is usual.",
-                evidence=(before_and_during(rate, begins, ends),),
-                causes=_CAUSES,
-                first_step=begins,
-                last_step=ends,
-            )
-        )
+        describe = partial(_finding, rate, begins, ends, (limits.share * usual, usual))
+        found.append(Sighting(severity=Severity.WARN, describe=describe))
     return found
+
+
+def _finding(rate: Series, begins: int, ends: int, levels: tuple[float, float], severity: Severity) -> Finding:
+    """Describe one span; `levels` are the rate that is too low and the usual one."""
+    low, usual = levels
+    return Finding(
+        code="generation_starved",
+        severity=severity,
+        title="Generation has all but stopped",
+        message=f"The engine generated less than {shown(low)} tokens a second while requests waited, "
+        f"in the steps {begins} to {ends}; {shown(usual)} is usual.",
+        evidence=(before_and_during(rate, begins, ends),),
+        causes=_CAUSES,
+        first_step=begins,
+        last_step=ends,
+    )
 
 
 RULE = Rule(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, milder
+from orz_monitor.findings import Cause, Evidence, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.bursts import leaps
 from orz_monitor.rules.levels import recovered
 from orz_monitor.run import Run
-from orz_monitor.stats import episodes, persistent
+from orz_monitor.series import Series
+from orz_monitor.stats import Array, Mask, episodes, persistent
 from orz_monitor.units import shown
 
 _CAUSES: Final = (
@@ -46,13 +48,13 @@ class Limits:
     many: float = limit(5.0, "single leaps in 100 steps from which on they are a warning")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find leaps of the policy's and the critic's gradient norm: several in a row, or many single ones."""
     names = ("policy/grad_norm", "critic/grad_norm")
-    return [finding for name in names if run.logged(name) for finding in _of(run, name, limits)]
+    return [sighting for name in names if run.logged(name) for sighting in _of(run, name, limits)]
 
 
-def _of(run: Run, name: str, limits: Limits) -> list[Finding]:
+def _of(run: Run, name: str, limits: Limits) -> list[Sighting]:
     """Find the leaps of one norm."""
     norm = run.series(name)
     high, level = leaps(norm, sigmas=limits.sigmas, factor=limits.factor)
@@ -63,18 +65,21 @@ def _of(run: Run, name: str, limits: Limits) -> list[Finding]:
     if not spans:
         first, last = int(np.flatnonzero(high)[0]), int(np.flatnonzero(high)[-1])
         many = int(high.sum()) > max(2.0, limits.many * len(norm) / 100)
-        return [_finding(run, name, level, first, last, Severity.WARN if many else Severity.INFO, int(high.sum()))]
+        describe = partial(_finding, norm, level, high, (first, last))
+        return [Sighting(severity=Severity.WARN if many else Severity.INFO, describe=describe)]
     found = []
     for first, last in spans:
-        start = int(np.flatnonzero(high[: last + 1] & (np.arange(last + 1) > first - limits.window))[0])
+        start = max(0, first - limits.window + 1)
+        start += int(np.argmax(high[start : first + 1]))
         severity = Severity.WARN if not recovered(run, int(norm.steps[last])) else milder(Severity.WARN)
-        found.append(_finding(run, name, level, start, last, severity, int(high[start : last + 1].sum())))
+        found.append(Sighting(severity=severity, describe=partial(_finding, norm, level, high, (start, last))))
     return found
 
 
-def _finding(run: Run, name: str, level: np.ndarray, first: int, last: int, severity: Severity, count: int) -> Finding:
+def _finding(norm: Series, level: Array, high: Mask, span: tuple[int, int], severity: Severity) -> Finding:
     """Describe one span of leaps."""
-    norm = run.series(name)
+    first, last = span
+    count = int(high[first : last + 1].sum())
     top = first + int(np.argmax(norm.values[first : last + 1] / level[first : last + 1]))
     begins, ends = int(norm.steps[first]), int(norm.steps[last])
     where = f"at step {begins}" if begins == ends else f"between steps {begins} and {ends}"
@@ -83,10 +88,11 @@ def _finding(run: Run, name: str, level: np.ndarray, first: int, last: int, seve
         code="grad_spike",
         severity=severity,
         title="The gradient norm leaps",
-        message=f"{name} leapt {times} {where}, to {shown(float(norm.values[top]))} at step {int(norm.steps[top])}.",
+        message=f"{norm.name} leapt {times} {where}, to {shown(float(norm.values[top]))} at step "
+        f"{int(norm.steps[top])}.",
         evidence=(
             Evidence(
-                metric=name,
+                metric=norm.name,
                 observed=float(norm.values[top]),
                 observed_is=f"step {int(norm.steps[top])}",
                 baseline=float(level[top]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding, milder
+from orz_monitor.findings import Cause, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, recovered
 from orz_monitor.run import Run
@@ -42,7 +43,7 @@ class Limits:
     window: int = limit(5, "among so many steps")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find spans without a gradient in steps whose rewards differ and whose learning rate is not 0."""
     norm = run.series("policy/grad_norm").resolved()
     spread = run.series("reward/std").resolved().at(norm.steps)
@@ -50,25 +51,29 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     frozen = run.series("policy/frozen").at(norm.steps)
     to_learn = ~(spread <= 0) & ~(rate <= 0) & ~(frozen >= 1)
     none = persistent((norm.values < limits.smallest) & to_learn, limits.hits, limits.window)
+    differ = "differ" if np.isfinite(spread).any() else "may differ"
     found = []
     for first, last in episodes(none):
         begins, ends = int(norm.steps[max(0, first - limits.hits + 1)]), int(norm.steps[last])
-        names = ("policy/grad_norm", "reward/std", "advantage/abs_mean")
-        found.append(
-            Finding(
-                code="grad_zero",
-                severity=milder(Severity.ERROR) if recovered(run, ends) else Severity.ERROR,
-                title="The policy gets no gradient",
-                message=f"The gradient norm was 0 in the steps {begins} to {ends} although the rewards "
-                f"{'differ' if np.isfinite(spread).any() else 'may differ'}.",
-                evidence=tuple(before_and_during(run.series(name), begins, ends) for name in names if run.logged(name)),
-                causes=_CAUSES,
-                caveat="Where all groups have the same reward there is rightly no gradient.",
-                first_step=begins,
-                last_step=ends,
-            )
-        )
+        severity = milder(Severity.ERROR) if recovered(run, ends) else Severity.ERROR
+        found.append(Sighting(severity=severity, describe=partial(_finding, run, begins, ends, differ)))
     return found
+
+
+def _finding(run: Run, begins: int, ends: int, differ: str, severity: Severity) -> Finding:
+    """Describe one span."""
+    names = ("policy/grad_norm", "reward/std", "advantage/abs_mean")
+    return Finding(
+        code="grad_zero",
+        severity=severity,
+        title="The policy gets no gradient",
+        message=f"The gradient norm was 0 in the steps {begins} to {ends} although the rewards {differ}.",
+        evidence=tuple(before_and_during(run.series(name), begins, ends) for name in names if run.logged(name)),
+        causes=_CAUSES,
+        caveat="Where all groups have the same reward there is rightly no gradient.",
+        first_step=begins,
+        last_step=ends,
+    )
 
 
 RULE = Rule(

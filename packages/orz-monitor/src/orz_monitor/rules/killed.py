@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
 from orz_monitor.records import EventRecord
@@ -48,7 +50,10 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
 
 def _survived(run: Run, fault: EventRecord) -> bool:
     """Tell whether steps were done after a fault, so that it ended nothing: a response may read `Killed`."""
-    return fault.step is not None and int((run.steps > fault.step).sum()) > _FOLLOWED_BY_STEPS
+    if fault.step is None:
+        return False
+    until = int(np.searchsorted(run.steps, fault.step, side="right"))
+    return len(run.steps) - until > _FOLLOWED_BY_STEPS
 
 
 def _finding(run: Run, title: str, events: list[EventRecord], causes: tuple[Cause, ...]) -> Finding:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding, milder
+from orz_monitor.findings import Cause, Evidence, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.rules.progress import Progress, progress
@@ -53,12 +54,22 @@ class Limits:
     doubling_steps: int = limit(20, "steps; KL that doubles within them is said to")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+class _Growth(NamedTuple):
+    """How KL grew before a span: the places where it was still low and was high, its value there, its peak."""
+
+    low: int
+    high: int
+    before: float
+    peak: float
+    outcome: Progress
+
+
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find KL that is very large, or has grown far beyond its own early level while the reward gained nothing.
 
     A reference that becomes the policy, or a restart with another one, begins a new level.
     """
-    found: list[Finding | None] = []
+    found: list[Sighting | None] = []
     baseline = limits.smallest_baseline
     for kl in stretches(run.series("policy/kl_ref"), resets=run.marks("ref_update"), restarts=run.restarts, falls=True):
         if len(kl) >= _OWN_LEVEL:
@@ -67,18 +78,17 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         recent = trailing_median(kl.values, 5)
         far = (recent > limits.factor * baseline) | (recent > limits.warn_nats)
         found += [
-            _finding(run, kl, baseline, recent, span, limits)
+            _graded(run, kl, baseline, recent, span, limits)
             for span in episodes(persistent(far, 3, 5), join=pause(len(kl)))
         ]
-    return [finding for finding in found if finding is not None]
+    return [sighting for sighting in found if sighting is not None]
 
 
-def _finding(
+def _graded(
     run: Run, kl: Series, baseline: float, recent: Array, span: tuple[int, int], limits: Limits
-) -> Finding | None:
-    """Describe one span, graded by its size and by what the reward did while KL grew."""
+) -> Sighting | None:
+    """Grade one span by its size and by what the reward did while KL grew; None for what is not worth a line."""
     first, last = span
-    begins, ends = int(kl.steps[first]), int(kl.steps[last])
     peak = float(recent[first : last + 1].max())
     high = int(np.argmax(recent[: last + 1] > 0.8 * peak))
     small = np.flatnonzero(recent[:high] <= peak / limits.factor)
@@ -90,18 +100,36 @@ def _finding(
         return None
     else:
         severity = Severity.ERROR if outcome is Progress.FALLING and peak > limits.warn_nats else Severity.WARN
-    doubling = _doubling_steps(kl, high)
-    growth = f", doubling every {shown(doubling)} steps" if doubling < limits.doubling_steps else ""
+    growth = _Growth(low=low, high=high, before=float(recent[low]), peak=peak, outcome=outcome)
+    return Sighting(
+        severity=milder(severity) if recovered(run, int(kl.steps[last])) else severity,
+        describe=partial(_finding, run, kl, baseline, span, growth, limits),
+    )
+
+
+def _finding(
+    run: Run,
+    kl: Series,
+    baseline: float,
+    span: tuple[int, int],
+    growth: _Growth,
+    limits: Limits,
+    severity: Severity,
+) -> Finding:
+    """Describe one span."""
+    begins, ends = int(kl.steps[span[0]]), int(kl.steps[span[1]])
+    doubling = _doubling_steps(kl, growth.high)
+    pace = f", doubling every {shown(doubling)} steps" if doubling < limits.doubling_steps else ""
     return Finding(
         code="kl_drift",
-        severity=milder(severity) if recovered(run, ends) else severity,
+        severity=severity,
         title="The policy drifts far from the reference",
-        message=f"KL to the reference grew from {shown(float(recent[low]))} at step {int(kl.steps[low])} to "
-        f"{shown(peak)} nats a token{growth}, while the reward is {outcome}.",
+        message=f"KL to the reference grew from {shown(growth.before)} at step {int(kl.steps[growth.low])} to "
+        f"{shown(growth.peak)} nats a token{pace}, while the reward is {growth.outcome}.",
         evidence=(
             Evidence(
                 metric="policy/kl_ref",
-                observed=peak,
+                observed=growth.peak,
                 observed_is=f"largest median of 5 steps, {begins} to {ends}",
                 baseline=baseline,
                 baseline_is="median of the early steps, at least 0.01",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
@@ -42,7 +44,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     if not spikes:
         return []
     first, last = spikes[0][0], spikes[-1][1]
-    worst = max(range(len(kl)), key=lambda index: float(kl.values[index]) if high[index] else 0.0)
+    worst = int(np.argmax(np.where(high, kl.values, 0.0)))
     many = len(spikes) > max(limits.many_per_100_steps, limits.many_per_100_steps * len(kl) / 100)
     times = "once" if len(spikes) == 1 else f"{len(spikes)} times"
     return [

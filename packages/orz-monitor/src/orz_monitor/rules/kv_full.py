@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding
+from orz_monitor.findings import Cause, Finding, Sighting
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during
 from orz_monitor.run import Run
@@ -38,7 +39,7 @@ class Limits:
     window: int = limit(5, "among so many of them")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find spans of a full cache with requests that wait."""
     usage = run.series("engine/kv_cache_usage")
     waiting = run.series("engine/requests_waiting").at(usage.steps)
@@ -46,22 +47,26 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     found = []
     for first, last in episodes(persistent(full, limits.hits, limits.window), join=20):
         begins, ends = int(usage.steps[max(0, first - limits.hits + 1)]), int(usage.steps[last])
-        names = ("engine/kv_cache_usage", "engine/requests_waiting", "engine/preemptions")
-        found.append(
-            Finding(
-                code="kv_full",
-                severity=Severity.WARN,
-                title="The key-value cache is full",
-                message=f"The key-value cache was more than {shown(100 * limits.usage)} % full while requests waited, "
-                f"in the steps {begins} to {ends}.",
-                evidence=tuple(before_and_during(run.series(name), begins, ends) for name in names if run.logged(name)),
-                causes=_CAUSES,
-                caveat="A full cache without requests that are put back is good use of it.",
-                first_step=begins,
-                last_step=ends,
-            )
-        )
+        describe = partial(_finding, run, begins, ends, limits)
+        found.append(Sighting(severity=Severity.WARN, describe=describe))
     return found
+
+
+def _finding(run: Run, begins: int, ends: int, limits: Limits, severity: Severity) -> Finding:
+    """Describe one span."""
+    names = ("engine/kv_cache_usage", "engine/requests_waiting", "engine/preemptions")
+    return Finding(
+        code="kv_full",
+        severity=severity,
+        title="The key-value cache is full",
+        message=f"The key-value cache was more than {shown(100 * limits.usage)} % full while requests waited, "
+        f"in the steps {begins} to {ends}.",
+        evidence=tuple(before_and_during(run.series(name), begins, ends) for name in names if run.logged(name)),
+        causes=_CAUSES,
+        caveat="A full cache without requests that are put back is good use of it.",
+        first_step=begins,
+        last_step=ends,
+    )
 
 
 RULE = Rule(

@@ -92,10 +92,11 @@ def _leaps(run: Run, rate: Series, limits: Limits) -> list[Finding]:
         change = np.where(known, np.abs(np.log(after) - np.log(before)), 0.0)
     grows_from_start = np.maximum.accumulate(rate.values)[:-1] <= before  # a warm-up begins anywhere
     quiet = ~(grows_from_start & (after > before) & (rate.steps[1:] - rate.steps[0] <= 20))  # noqa: PLR2004 - warm-up
+    restarts = set(run.restarts)
     leap = [
         int(index) + 1
         for index in np.flatnonzero((change > np.log(limits.leap)) & quiet)
-        if int(rate.steps[index + 1]) not in run.restarts and after[index] > before[index]
+        if int(rate.steps[index + 1]) not in restarts and after[index] > before[index]
     ]
     if not leap:
         return []

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.findings import Cause, Evidence, Finding, Sighting
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import recovered
 from orz_monitor.run import Run
+from orz_monitor.series import Series
 from orz_monitor.stats import episodes, local_median, persistent
 from orz_monitor.units import shown
 
@@ -39,7 +41,7 @@ class Limits:
     window: int = limit(3, "among so many steps")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find spans in which the loss is far out of its own range. Its level says nothing, only a leap does."""
     loss = run.series("policy/loss")
     distance = np.abs(loss.values - local_median(loss.values, 40))
@@ -49,31 +51,34 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     far[:10] = False
     found = []
     for first, last in episodes(persistent(far, limits.hits, limits.window), join=20):
-        begins, ends = int(loss.steps[max(0, first - 1)]), int(loss.steps[last])
-        top = max(0, first - 1) + int(np.argmax(np.abs(loss.values[max(0, first - 1) : last + 1])))
-        found.append(
-            Finding(
-                code="loss_spike",
-                severity=Severity.INFO if recovered(run, ends) else Severity.WARN,
-                title="The policy loss leaps",
-                message=f"The policy loss was {shown(float(loss.values[top]))} at step {int(loss.steps[top])}, far out "
-                "of its range.",
-                evidence=(
-                    Evidence(
-                        metric="policy/loss",
-                        observed=float(loss.values[top]),
-                        observed_is=f"step {int(loss.steps[top])}",
-                        baseline=float(np.median(loss.values)),
-                        baseline_is="median of the run",
-                    ),
-                ),
-                causes=_CAUSES,
-                caveat="The level of this loss has no meaning; only its gradient has.",
-                first_step=begins,
-                last_step=ends,
-            )
-        )
+        severity = Severity.INFO if recovered(run, int(loss.steps[last])) else Severity.WARN
+        found.append(Sighting(severity=severity, describe=partial(_finding, loss, max(0, first - 1), last)))
     return found
+
+
+def _finding(loss: Series, first: int, last: int, severity: Severity) -> Finding:
+    """Describe one span."""
+    top = first + int(np.argmax(np.abs(loss.values[first : last + 1])))
+    return Finding(
+        code="loss_spike",
+        severity=severity,
+        title="The policy loss leaps",
+        message=f"The policy loss was {shown(float(loss.values[top]))} at step {int(loss.steps[top])}, far out "
+        "of its range.",
+        evidence=(
+            Evidence(
+                metric="policy/loss",
+                observed=float(loss.values[top]),
+                observed_is=f"step {int(loss.steps[top])}",
+                baseline=float(np.median(loss.values)),
+                baseline_is="median of the run",
+            ),
+        ),
+        causes=_CAUSES,
+        caveat="The level of this loss has no meaning; only its gradient has.",
+        first_step=int(loss.steps[first]),
+        last_step=int(loss.steps[last]),
+    )
 
 
 RULE = Rule(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.findings import Cause, Evidence, Finding, Sighting
 from orz_monitor.records import METRICS, describe
 from orz_monitor.rules.base import NoLimits, Rule
 from orz_monitor.run import Run
@@ -46,9 +47,10 @@ _NUMERICS: Final = (
         try_="set `policy.dtype=float32` (and `critic.dtype=float32`)",
     ),
 )
+_CAVEAT: Final = "A single step that recovers does little harm; watch whether it comes back."
 
 
-def check(run: Run, _: NoLimits) -> list[Finding]:
+def check(run: Run, _: NoLimits) -> list[Sighting]:
     """Find spans of steps with non-finite values."""
     bad = {name: np.isin(run.steps, series.steps[~is_usable(series.values)]) for name, series in _watched(run)}
     unscored = run.series("reward/unscored_frac").at(run.steps) >= 1
@@ -62,7 +64,18 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
     if not bad:
         return []
     anywhere = np.any(list(bad.values()), axis=0)
-    return [_finding(run, bad, first, last) for first, last in episodes(anywhere)]
+    return [
+        Sighting(
+            severity=Severity.ERROR if _lasts(run, first, last) else Severity.WARN,
+            describe=partial(_finding, run, bad, first, last),
+        )
+        for first, last in episodes(anywhere)
+    ]
+
+
+def _lasts(run: Run, first: int, last: int) -> bool:
+    """Tell whether a span has more than one bad step, or is where the run stands."""
+    return last > first or last == len(run.steps) - 1
 
 
 def _watched(run: Run) -> list[tuple[str, Series]]:
@@ -76,20 +89,19 @@ def _order(name: str, bad: Mask) -> tuple[int, int]:
     return int(np.argmax(bad)), list(METRICS).index(spec.name) if spec else len(METRICS)
 
 
-def _finding(run: Run, bad: dict[str, Mask], first: int, last: int) -> Finding:
+def _finding(run: Run, bad: dict[str, Mask], first: int, last: int, severity: Severity) -> Finding:
     """Describe one span."""
     span = slice(first, last + 1)
     names = sorted((name for name in bad if bad[name][span].any()), key=lambda name: _order(name, bad[name][span]))
     num_steps = int(np.any([bad[name][span] for name in names], axis=0).sum())
     begins, ends = int(run.steps[first]), int(run.steps[last])
-    lasting = num_steps > 1 or last == len(run.steps) - 1
     where = f"at step {begins}" if begins == ends else f"in {num_steps} steps from {begins} to {ends}"
     others = f" (then {', '.join(names[1:MOST_NAMED])}{', ...' if names[MOST_NAMED:] else ''})" if names[1:] else ""
     before = run.series(names[0]).between(-np.inf, begins - 1).values
     value = float(run.metrics[names[0]].at(run.steps[first : first + 1])[0])
     return Finding(
         code="nonfinite",
-        severity=Severity.ERROR if lasting else Severity.WARN,
+        severity=severity,
         title="Non-finite values",
         message=f"{names[0]} was {shown(value)} {where}{others}.",
         evidence=(
@@ -102,7 +114,7 @@ def _finding(run: Run, bad: dict[str, Mask], first: int, last: int) -> Finding:
             ),
         ),
         causes=(_REWARD,) if names[0].startswith("reward/") else _NUMERICS,
-        caveat="" if lasting else "A single step that recovers does little harm; watch whether it comes back.",
+        caveat="" if _lasts(run, first, last) else _CAVEAT,
         first_step=begins,
         last_step=ends,
     )

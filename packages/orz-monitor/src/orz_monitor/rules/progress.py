@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from orz_monitor.run import Run
-from orz_monitor.stats import Array, step_noise
+from orz_monitor.stats import Array, median, step_noise
 
 SOLVED_FRAC: Final = 0.9
 """From this share of the highest reward on, there is nothing left to learn from."""
@@ -41,21 +41,23 @@ def progress(run: Run, first: int, last: int) -> Progress:
     highest absolute reward; errors are of the noise in the last 1,000 steps.
     """
     reward = run.series("reward/mean")
-    upto_last = reward.between(-np.inf, last).values
+    upto_last = reward.values[: reward.count_until(last)]
     if len(upto_last) < 4:  # noqa: PLR2004 - no level without a few points
         return Progress.UNKNOWN
     after = upto_last[-WINDOW:]
-    upto_first = reward.between(-np.inf, first).values
+    upto_first = reward.values[: reward.count_until(first)]
     before = upto_first[-WINDOW:] if len(upto_first) >= min(WINDOW, 3) else reward.values[:3]
-    if _is_solved(run, last, float(np.median(after))):
+    now = median(after)
+    if _is_solved(run, last, now):
         return Progress.SOLVED
-    gain = float(np.median(after) - np.median(before))
+    gain = now - median(before)
+    if abs(gain) <= 0.03 * run.largest("reward/mean"):
+        return Progress.FLAT
     noise = step_noise(upto_last[-_NOISE_WINDOW:])
     error = 1.25 * noise * np.sqrt(1 / len(after) + 1 / len(before))
-    smallest = max(4 * error, 0.03 * run.largest("reward/mean"))
-    if gain > smallest:
-        return Progress.RISING
-    return Progress.FALLING if gain < -smallest else Progress.FLAT
+    if abs(gain) <= 4 * error:
+        return Progress.FLAT
+    return Progress.RISING if gain > 0 else Progress.FALLING
 
 
 def level(values: Array, *, at_end: bool) -> float:
@@ -65,8 +67,9 @@ def level(values: Array, *, at_end: bool) -> float:
 
 def _is_solved(run: Run, last: int, reward: float) -> bool:
     """Tell whether nearly all samples get the full reward."""
-    solved = run.series("reward/solved_frac").between(-np.inf, last).values
-    if len(solved):
-        return float(np.median(solved[-WINDOW:])) >= SOLVED_FRAC
-    rewards = run.series("reward/mean").values
-    return reward >= SOLVED_FRAC and bool(rewards.min() >= 0 and rewards.max() <= 1)
+    solved = run.series("reward/solved_frac")
+    known = solved.count_until(last)
+    if known:
+        return median(solved.values[max(0, known - WINDOW) : known]) >= SOLVED_FRAC
+    lowest, highest = run.extent("reward/mean")
+    return reward >= SOLVED_FRAC and lowest >= 0 and highest <= 1

@@ -106,7 +106,8 @@ def _of(run: Run, watched: Watched, limits: Limits) -> list[Finding]:
     series = run.series(watched.metric).between(warmup_end(run), np.inf)
     resets = run.marks("ref_update") if watched.metric == "policy/kl_ref" else ()
     parts = stretches(series, resets=resets, restarts=run.restarts)
-    return [finding for part in parts for finding in _in_part(run, part, watched, limits)]
+    last = [part for part in parts if not recovered(run, int(part.steps[-1]))]
+    return [finding for part in last for finding in _in_part(run, part, watched, limits)]
 
 
 def _in_part(run: Run, series: Series, watched: Watched, limits: Limits) -> list[Finding]:

@@ -85,7 +85,8 @@ def _clock(run: Run) -> list[Finding]:
     """Note where the time of a record lies before that of the step before."""
     times = run.times.finite()
     back = [int(times.steps[i + 1]) for i in np.flatnonzero(np.diff(times.values) < -1)]
-    back = [step for step in back if step not in run.restarts]
+    restarts = set(run.restarts)
+    back = [step for step in back if step not in restarts]
     if not back:
         return []
     return [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding, milder
+from orz_monitor.findings import Cause, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, recovered
 from orz_monitor.run import Run
@@ -39,12 +40,18 @@ class Limits:
     error_frac: float = limit(0.5, "of the responses that are an error")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find spans in which more than one response in twenty has no score, and steps in which none has one."""
     logged = [name for name in METRICS if run.logged(name)]
     # the first metric that shows it covers the others
     spans = next((found for name in logged if (found := _spans(run.series(name), limits))), [])
-    return [_finding(run, span, logged, limits) for span in spans]
+    return [
+        Sighting(
+            severity=milder(span.severity) if recovered(run, span.last_step) else span.severity,
+            describe=partial(_finding, run, span, logged, limits),
+        )
+        for span in spans
+    ]
 
 
 def _spans(series: Series, limits: Limits) -> list[Exceedance]:
@@ -59,13 +66,13 @@ def _spans(series: Series, limits: Limits) -> list[Exceedance]:
     return sorted([*lasting, *lone])
 
 
-def _finding(run: Run, span: Exceedance, logged: list[str], limits: Limits) -> Finding:
+def _finding(run: Run, span: Exceedance, logged: list[str], limits: Limits, severity: Severity) -> Finding:
     """Describe one span."""
     first, last = span.first_step, span.last_step
     where = f"in the steps {first} to {last}" if last > first else f"in step {first}"
     return Finding(
         code="reward_unscored",
-        severity=milder(span.severity) if recovered(run, last) else span.severity,
+        severity=severity,
         title="Responses without a score",
         message=f"{shown(100 * span.typical)} % of the responses got no score {where}.",
         evidence=tuple(before_and_during(run.series(name), first, last) for name in logged),

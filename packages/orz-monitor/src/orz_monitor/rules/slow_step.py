@@ -48,10 +48,11 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     if not len(gaps):
         return []
     usual = float(np.median(gaps))
+    restarts = set(run.restarts)
     slow = [
         index
         for index in np.flatnonzero((gaps > limits.factor * usual) & (gaps > limits.shortest_s))
-        if int(times.steps[index + 1]) not in run.restarts
+        if int(times.steps[index + 1]) not in restarts
     ]
     if not slow:
         return []

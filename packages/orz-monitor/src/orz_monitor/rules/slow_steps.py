@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.findings import Cause, Evidence, Finding, Sighting
 from orz_monitor.records import PHASES
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import recovered
@@ -43,7 +44,7 @@ class Limits:
     shortest_s: float = limit(5.0, "seconds lost a step; less is of no consequence")
 
 
-def check(run: Run, limits: Limits) -> list[Finding]:
+def check(run: Run, limits: Limits) -> list[Sighting]:
     """Find spans of slow steps; what evaluation and saving take is left out, since only some steps have them.
 
     A step that is slower because its responses are longer is not slow: time is compared by token where both are known.
@@ -61,32 +62,38 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     for first, last in episodes(persistent(slow, limits.hits, limits.window), join=20):
         start = max(0, first - limits.window + 1)
         start += int(np.argmax(slow[start : first + 1]))
-        begins, ends = int(taken.steps[start]), int(taken.steps[last])
-        now, before = float(np.median(taken.values[start : last + 1])), float(usual[start])
-        phase = _grown_phase(run, begins, ends)
-        found.append(
-            Finding(
-                code="slow_steps",
-                severity=Severity.INFO if recovered(run, ends) else Severity.WARN,
-                title="Steps have become slow",
-                message=f"Steps took {duration(now)} in the steps {begins} to {ends}, {shown(now / before)} times as "
-                f"long as before{f', most of it in {phase}' if phase else ''}.",
-                evidence=(
-                    Evidence(
-                        metric="seconds.total",
-                        observed=now,
-                        observed_is=f"median of steps {begins} to {ends}",
-                        baseline=before,
-                        baseline_is="median of 40 steps before",
-                    ),
-                ),
-                causes=_CAUSES,
-                caveat="It costs time, not quality.",
-                first_step=begins,
-                last_step=ends,
-            )
-        )
+        severity = Severity.INFO if recovered(run, int(taken.steps[last])) else Severity.WARN
+        describe = partial(_finding, run, taken, float(usual[start]), (start, last))
+        found.append(Sighting(severity=severity, describe=describe))
     return found
+
+
+def _finding(run: Run, taken: Series, before: float, span: tuple[int, int], severity: Severity) -> Finding:
+    """Describe one span; `before` is what a step took until then."""
+    start, last = span
+    begins, ends = int(taken.steps[start]), int(taken.steps[last])
+    now = float(np.median(taken.values[start : last + 1]))
+    phase = _grown_phase(run, begins, ends)
+    return Finding(
+        code="slow_steps",
+        severity=severity,
+        title="Steps have become slow",
+        message=f"Steps took {duration(now)} in the steps {begins} to {ends}, {shown(now / before)} times as "
+        f"long as before{f', most of it in {phase}' if phase else ''}.",
+        evidence=(
+            Evidence(
+                metric="seconds.total",
+                observed=now,
+                observed_is=f"median of steps {begins} to {ends}",
+                baseline=before,
+                baseline_is="median of 40 steps before",
+            ),
+        ),
+        causes=_CAUSES,
+        caveat="It costs time, not quality.",
+        first_step=begins,
+        last_step=ends,
+    )
 
 
 def _plain_seconds(run: Run) -> Series:

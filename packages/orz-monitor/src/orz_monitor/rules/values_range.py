@@ -12,6 +12,7 @@ from orz_monitor.findings import Cause, Finding
 from orz_monitor.rules.base import PPO_LIKE, Rule, limit
 from orz_monitor.rules.levels import before_and_during, recovered, warmup_end
 from orz_monitor.run import Run
+from orz_monitor.series import Series
 from orz_monitor.stats import episodes, persistent
 from orz_monitor.units import shown
 
@@ -40,32 +41,37 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find spans of predicted values far beyond the rewards seen."""
+    """Find the first span of predicted values far beyond the rewards seen."""
     seen = [run.series(name).values for name in ("reward/mean", "reward/max", "reward/min", "return/mean")]
     largest = max((float(np.abs(values).max()) for values in seen if len(values)), default=0.0)
     if run.logged("reward/std"):  # a mean hides how large single rewards are
         largest += 3 * float(np.median(run.series("reward/std").values))
     bound = limits.factor * max(largest, 0.1)
-    found = []
     for name in _VALUES:
         values = run.series(name).between(warmup_end(run), np.inf)
-        for first, last in episodes(persistent(np.abs(values.values) > bound, limits.hits, limits.window), join=20):
-            begins, ends = int(values.steps[max(0, first - limits.hits + 1)]), int(values.steps[last])
-            part = values.values[max(0, first - limits.hits + 1) : last + 1]
-            found.append(
-                Finding(
-                    code="values_range",
-                    severity=Severity.INFO if recovered(run, ends) else Severity.WARN,
-                    title="Values beyond any reward",
-                    message=f"{name} was {shown(float(part[int(np.argmax(np.abs(part)))]))} in the steps {begins} to "
-                    f"{ends}; rewards went up to {shown(largest)}.",
-                    evidence=(before_and_during(values, begins, ends),),
-                    causes=_CAUSES,
-                    first_step=begins,
-                    last_step=ends,
-                )
-            )
-    return found[:1]
+        spans = episodes(persistent(np.abs(values.values) > bound, limits.hits, limits.window), join=20)
+        if spans:
+            first, last = spans[0]
+            return [_finding(run, values, (max(0, first - limits.hits + 1), last), largest)]
+    return []
+
+
+def _finding(run: Run, values: Series, span: tuple[int, int], largest: float) -> Finding:
+    """Describe one span; `largest` is what rewards went up to."""
+    first, last = span
+    begins, ends = int(values.steps[first]), int(values.steps[last])
+    part = values.values[first : last + 1]
+    return Finding(
+        code="values_range",
+        severity=Severity.INFO if recovered(run, ends) else Severity.WARN,
+        title="Values beyond any reward",
+        message=f"{values.name} was {shown(float(part[int(np.argmax(np.abs(part)))]))} in the steps {begins} to "
+        f"{ends}; rewards went up to {shown(largest)}.",
+        evidence=(before_and_during(values, begins, ends),),
+        causes=_CAUSES,
+        first_step=begins,
+        last_step=ends,
+    )
 
 
 RULE = Rule(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.stores import csv_table, jsonl, mlflow, tensorboard, trackio, wandb
@@ -15,6 +15,14 @@ _OUR_RECORDS: Final = "metrics.jsonl"
 _JSON_LINES: Final = (".jsonl", ".ndjson")
 _TABLES: Final = (".csv", ".tsv")
 _RUN_MARK: Final = "#"
+_TABLE: Final = "a table of metrics"
+
+
+class _Kind(NamedTuple):
+    """What a path is: in words, and what reads it, given the run that was named."""
+
+    words: str
+    read: Callable[[Path, str | None], Store]
 
 
 def open_store(path: Path) -> Store | None:
@@ -28,8 +36,8 @@ def open_store(path: Path) -> Store | None:
     """
     place, wanted = _named(path)
     try:
-        read = _folder_reader(place) if place.is_dir() else _file_reader(place) if place.is_file() else None
-        return read(place, wanted) if read is not None else None
+        kind = _kind_of_folder(place) if place.is_dir() else _kind_of_file(place) if place.is_file() else None
+        return kind.read(place, wanted) if kind is not None else None
     except OSError as error:
         raise UnreadableRunError(
             f"{error.filename or place}: can't be read: {error.strerror or error}",
@@ -37,12 +45,18 @@ def open_store(path: Path) -> Store | None:
         ) from error
 
 
-def is_store(path: Path) -> bool:
-    """Tell whether a file or folder is a store of another tool; what can't be read is none."""
+def kind_of(path: Path) -> str:
+    """Say what store of another tool a path is, in words; empty where it is none, or can't be read.
+
+    Args:
+        path: as `open_store` takes it.
+    """
+    place, _ = _named(path)
     try:
-        return (_folder_reader(path) if path.is_dir() else _file_reader(path)) is not None
+        kind = _kind_of_folder(place) if place.is_dir() else _kind_of_file(place) if place.is_file() else None
     except (OSError, UnreadableRunError):
-        return False
+        return ""
+    return kind.words if kind is not None else ""
 
 
 def _named(path: Path) -> tuple[Path, str | None]:
@@ -53,46 +67,51 @@ def _named(path: Path) -> tuple[Path, str | None]:
     return Path(place), run
 
 
-def _file_reader(path: Path) -> Callable[[Path, str | None], Store] | None:
-    """Return the reader of a file."""
+def _kind_of_file(path: Path) -> _Kind | None:
+    """Tell what a file is."""
     with path.open("rb") as file:
         head = file.read(16)
     ending = path.suffix.lower()
     if ending == ".wandb" or head.startswith(b":W&B"):
-        return _of_one_run(wandb.read_file)
+        return _Kind("an offline run of W&B", _of_one_run(wandb.read_file))
     if "tfevents" in path.name:
-        return _of_one_run(lambda found: tensorboard.read_files([found], path=found, name=found.resolve().parent.name))
+        return _Kind("a TensorBoard event file", _of_one_run(_read_event_file))
     if head == MAGIC:
-        return _database_reader(path)
+        return _kind_of_database(path)
     if ending in _TABLES:
-        return csv_table.read_file if csv_table.is_metrics(path) else None
+        return _Kind(_TABLE, csv_table.read_file) if csv_table.is_metrics(path) else None
     if ending in _JSON_LINES or path.name == jsonl.TRAINER_STATE:
-        return _of_one_run(jsonl.read_file) if jsonl.is_metrics(path) else None
+        return _Kind(_TABLE, _of_one_run(jsonl.read_file)) if jsonl.is_metrics(path) else None
     return None
 
 
-def _folder_reader(folder: Path) -> Callable[[Path, str | None], Store] | None:
-    """Return the reader of a folder; records of ours go before whatever lies beside them."""
+def _kind_of_folder(folder: Path) -> _Kind | None:
+    """Tell what a folder is; records of ours go before whatever lies beside them."""
     records = folder / _OUR_RECORDS
     if records.is_file():
-        return _other(jsonl.read_file, records) if jsonl.is_metrics(records) else None
+        return _Kind(_TABLE, _other(jsonl.read_file, records)) if jsonl.is_metrics(records) else None
     if wandb.wandb_files(folder):
-        return wandb.read_folder
+        return _Kind("offline runs of W&B", wandb.read_folder)
     if mlflow.run_folders(folder):
-        return mlflow.read_folder
+        return _Kind("runs of MLflow", mlflow.read_folder)
     table = folder / "progress.csv"
     if table.is_file() and csv_table.is_metrics(table):
-        return _other(csv_table.read_file, table)
-    return tensorboard.read_folder if tensorboard.runs_below(folder) else None
+        return _Kind(_TABLE, _other(csv_table.read_file, table))
+    return _Kind("TensorBoard event files", tensorboard.read_folder) if tensorboard.runs_below(folder) else None
 
 
-def _database_reader(path: Path) -> Callable[[Path, str | None], Store] | None:
-    """Return the reader of a SQLite file."""
+def _kind_of_database(path: Path) -> _Kind | None:
+    """Tell what a SQLite file is."""
     with opened(path) as database:
         layout = tables(database)
     if mlflow.is_mlflow(layout):
-        return mlflow.read_database
-    return trackio.read_file if trackio.is_trackio(layout) else None
+        return _Kind("a database of MLflow", mlflow.read_database)
+    return _Kind("a database of trackio", trackio.read_file) if trackio.is_trackio(layout) else None
+
+
+def _read_event_file(path: Path) -> Store:
+    """Read one event file, which is called by its folder."""
+    return tensorboard.read_files([path], path=path, name=path.resolve().parent.name)
 
 
 def _of_one_run(read: Callable[[Path], Store]) -> Callable[[Path, str | None], Store]:

@@ -14,6 +14,7 @@ from orz_monitor.log_folder import log_files
 RECORDS_FILE: Final = "metrics.jsonl"
 CONSOLE_FILE: Final = "console.log"
 _LOG_SUFFIXES: Final = {".log", ".out", ".err", ".txt"}
+_LOGS_OF_WANDB: Final = {"debug.log", "debug-internal.log", "debug-core.log"}
 _LOOK_AGAIN_S: Final = 2.0
 """Runs that begin later are looked for this often."""
 
@@ -33,7 +34,7 @@ def newest_run(folder: Path) -> Path | None:
     logs = [path for path in folder.glob("*") if path.suffix in _LOG_SUFFIXES and path.is_file()]
     if not logs:
         with suppress(UnreadableRunError):  # there is none yet
-            logs = [path for path in log_files(folder) if path.name != CONSOLE_FILE]
+            logs = [path for path in log_files(folder) if path.name != CONSOLE_FILE and not _is_of_wandb(path)]
     return _by_change(logs)
 
 
@@ -71,6 +72,12 @@ def _by_change(paths: Iterable[Path]) -> Path | None:
         with suppress(FileNotFoundError):  # removed since it was listed
             changed.append((path.stat().st_mtime, path))
     return max(changed)[1] if changed else None
+
+
+def _is_of_wandb(path: Path) -> bool:
+    """Tell whether a log is of W&B itself, in which there is never a metric."""
+    own = path.name in _LOGS_OF_WANDB and path.parent.name == "logs"
+    return own and any(path.parent.parent.glob("*.wandb"))
 
 
 def is_of_run_folder(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What turns the bytes of a file that grows into a run, and what files are refused."""
+"""What turns the bytes of a file that grows into a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.tail.places import RECORDS_FILE
+from orz_monitor.tail.refusals import refuse_store
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
@@ -40,7 +41,7 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
     """Return a reader for a file; numpy is imported here, after the first picture.
 
     Raises:
-        UnreadableRunError: the file is compressed, or no text.
+        UnreadableRunError: the file is compressed, a store of another tool, or no text.
     """
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
@@ -54,37 +55,11 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
         return RecordsReader(path, folder)
     from orz_monitor.transport.opening import refuse_binary  # noqa: PLC0415 - gzip
 
-    refuse_binary(start, path)
+    try:
+        refuse_binary(start, path)
+    except UnreadableRunError:
+        refuse_store(path)  # says better what it is
+        raise
     from orz_monitor.tail.log_reader import LogReader  # noqa: PLC0415 - numpy
 
     return LogReader(path, folder)
-
-
-def refuse_what_never_comes(path: Path) -> None:
-    """Refuse what is not there and need not be waited for.
-
-    Raises:
-        UnreadableRunError: it is a URL or standard input.
-    """
-    from orz_monitor.transport.opening import is_url  # noqa: PLC0415 - gzip, after the first picture
-
-    if is_url(path) or str(path) == "-":
-        raise UnreadableRunError(
-            f"{'standard input' if str(path) == '-' else path}: only files of this machine are followed",
-            remedy="write it to a file as well (`... | tee train.log`), or read it once: orz monitor check",
-        )
-
-
-def refuse_store(path: Path) -> None:
-    """Refuse a table of metrics: no dialect reads it line by line.
-
-    Raises:
-        UnreadableRunError: the file is one.
-    """
-    from orz_monitor.stores.recognise import is_store  # noqa: PLC0415 - numpy, after the first picture
-
-    if is_store(path):
-        raise UnreadableRunError(
-            f"{path}: a table of metrics, which is not followed line by line",
-            remedy="orz monitor tail --once shows how it stands; orz monitor watch judges it again and again",
-        )

@@ -12,7 +12,8 @@ from orz_monitor.errors import UnreadableRunError
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.places import CONSOLE_FILE, RECORDS_FILE, NewRuns, is_of_run_folder, newest_run
-from orz_monitor.tail.readers import Reader, make_reader, refuse_store, refuse_what_never_comes
+from orz_monitor.tail.readers import Reader, make_reader
+from orz_monitor.tail.refusals import Stores, refuse_what_never_comes
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
@@ -51,7 +52,7 @@ class Source:
         self._beginning_read = 0
         self._unread: deque[bytes] = deque()
         self._arrived: deque[bytes] = deque()
-        self._may_be_store = True
+        self._stores = Stores(path)
         self._new_runs: NewRuns | None = None
         self._reading = threading.Lock()
         self.run: Run | None = None
@@ -99,7 +100,7 @@ class Source:
     def waiting_for_metrics(self) -> str:
         """That no line had a metric so far, in words."""
         num = self.num_lines_in_vain
-        return f"no metric in {num} {'lines' if num != 1 else 'line'} of {self.title} yet"
+        return f"no metric in {num} {'lines' if num != 1 else 'line'} of {self.title} yet{self._stores.hint}"
 
     @property
     def num_lines_in_vain(self) -> int:
@@ -142,9 +143,8 @@ class Source:
         Raises:
             UnreadableRunError: what lies there can't be read, or is not followed.
         """
-        if self._may_be_store and self.num_lines_in_vain:
-            refuse_store(self.path)
-            self._may_be_store = False
+        if self.num_lines_in_vain:
+            self._stores.look_beside(self.path)
         try:
             if self._values is None:
                 self._values = self._locate()
@@ -198,11 +198,14 @@ class Source:
         """Find what to follow; None where there is nothing yet.
 
         Raises:
-            UnreadableRunError: a URL or standard input, which nobody can wait for.
+            UnreadableRunError: a URL or standard input, which nobody can wait for, or a store of another tool.
         """
         path = newest_run(self.given) if self.given.is_dir() else self.given
-        if path is None or not path.exists():
-            refuse_what_never_comes(self.given)
+        if path is None:
+            self._stores.look_in_folder()
+            return None
+        if not path.exists():
+            refuse_what_never_comes(path)
             return None
         if path.is_dir():
             self.folder, self.path = path, path / RECORDS_FILE
