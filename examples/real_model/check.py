@@ -153,8 +153,8 @@ def page(run_dir: Path, config: Config, summed_up: str) -> str:
     tree = found["git"]["commit"][:7] + (", changed" if found["git"]["dirty"] else "") if found["git"] else "unknown"
     return (
         f"# Ten steps of GRPO on SmolLM2-135M\n\nMade by `nox -s real_model` on {datetime.now(UTC):%Y-%m-%d}, commit"
-        f" {tree}, {os.cpu_count()} cores, {config.rollouts_per_step} rollouts a step. {summed_up}. Gaps are to be below"
-        f" {GAP_LIMIT} nats a token.\n\n"
+        f" {tree}, {os.cpu_count()} cores, {config.rollouts_per_step} rollouts a step. {summed_up}. Gaps are to be"
+        f" below {GAP_LIMIT} nats a token.\n\n"
         f"{ran_on}\n\n```\n" + "\n".join(SAID) + "\n```\n"
     )
 
