@@ -204,12 +204,20 @@ class Nodes(Protocol):
         ...
 
     def run(
-        self, function: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float | None = None
+        self,
+        function: str,
+        arguments: Mapping[str, Mapping[str, Any]],
+        *,
+        timeout_s: float | None = None,
+        watched: bool = True,
     ) -> dict[str, Any]:
         """Run a function, named `module:function`, on each node that has arguments, all at once.
 
+        A process of the models that ends meanwhile ends the wait, if it is `watched`: on the way out, because one has
+        ended, it isn't.
+
         Raises:
-            OrzError: a node can't be asked, or what the function raised there.
+            OrzError: a node can't be asked, what the function raised there, or the error of a process that ended.
         """
         ...
 

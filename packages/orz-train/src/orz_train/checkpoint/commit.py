@@ -116,7 +116,7 @@ def withdraw(staged: StagedCheckpoint, nodes: Nodes) -> None:
     }
     with suppress(OrzError):  # on the way out with another error
         if asked:
-            nodes.run(f"{SAVING}:withdraw", asked, timeout_s=WITHDRAW_S)
+            nodes.run(f"{SAVING}:withdraw", asked, timeout_s=WITHDRAW_S, watched=False)
 
 
 def _leave_apart(staged: StagedCheckpoint, nodes: Nodes, facts: Facts, apart: Mapping[str, Mapping[str, int]]) -> None:
