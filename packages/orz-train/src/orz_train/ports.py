@@ -137,9 +137,10 @@ class Saved(Protocol):
         ...
 
     def end_writing(self, timeout_s: float) -> Sequence[str]:
-        """Wait until nothing of a save that failed is written any more; name what still writes when time is up.
+        """Wait until nothing of a save that failed is written any more; say what still writes when time is up.
 
-        What still writes never makes the step folder again.
+        Each is the beginning of a sentence that goes on with the step: `critic rank 1 still writes`. What still writes
+        never makes the step folder again.
         """
         ...
 

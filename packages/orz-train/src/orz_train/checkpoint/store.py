@@ -17,7 +17,7 @@ from orz_ckpt.storage import StagedCheckpoint, stage
 from orz_train.checkpoint.commit import SAVING, Facts, commit_per_node, commit_shared, withdraw
 from orz_train.checkpoint.copies import Copies
 from orz_train.checkpoint.disks import TIMEOUT_S, Disks
-from orz_train.checkpoint.failures import by_policy, end_writing
+from orz_train.checkpoint.failures import by_policy, end_writing, is_of_the_save
 from orz_train.checkpoint.nodes import OneNode
 from orz_train.checkpoint.state_names import STATE
 from orz_train.config.checkpoint_size import expected_bytes
@@ -82,6 +82,9 @@ class RunCheckpoints:
         """Bytes of one checkpoint, as far as known: of the newest, else an estimate."""
         self._in_flight: _InFlight | None = None
         self._copies = Copies(run_dir, self.settings, sink, check=check)
+        self._check = check
+        self._goes_on = False
+        """Whether the run goes on if the save that is under way fails as saves do."""
 
     def __enter__(self) -> Self:
         committed = [one for one in list_checkpoints(self.run_dir) if one.manifest is not None]
@@ -137,7 +140,7 @@ class RunCheckpoints:
         }
         begin = self._begin if self.settings.asynchronous else self._save
         try:
-            begun = by_policy(lambda: begin(step, trainer), self.settings, self.sink, step=step)
+            begun = self._by_policy(lambda: begin(step, trainer), step)
         except BaseException:
             self._warn(failed)
             raise
@@ -163,8 +166,20 @@ class RunCheckpoints:
         """Commit what is being written in the background."""
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None:
-            by_policy(lambda: self._finish(in_flight), self.settings, self.sink, step=in_flight.step)
+            self._by_policy(lambda: self._finish(in_flight), in_flight.step)
             self._drop_snapshots()  # committed, or given up
+
+    def _by_policy(self, save: Callable[[], None], step: int) -> bool:
+        """Save as `checkpoint.on_failure` says; return whether it was saved."""
+
+        def attempt(tries_left: int) -> None:
+            self._goes_on = tries_left > 0 or self.settings.on_failure == "warn"
+            save()
+
+        try:
+            return by_policy(attempt, self.settings, self.sink, step=step)
+        finally:
+            self._goes_on = False
 
     def _drop_snapshots(self) -> None:
         """Free the memory of what is written no more."""
@@ -256,9 +271,11 @@ class RunCheckpoints:
                 yield staged
             except NotSharedError:
                 raise  # what is elsewhere is kept
-            except BaseException:
+            except BaseException as error:
+                goes_on = self._goes_on and is_of_the_save(error, staged.final.parent)
+                check = self._check if goes_on else None
                 try:
-                    end_writing(self.models.values(), self.sink, step=step)
+                    end_writing(self.models.values(), self.sink, step=step, check=check)
                 finally:  # Ctrl-C ends the waiting alone
                     withdraw(staged, self.nodes)
                 raise

@@ -17,6 +17,9 @@ from orz_train.cluster.watch import NO_LIMIT, Deadline
 from orz_train.data.balancing import deal, filled, masked
 from orz_train.types import Metric, PackedRow, TrainRow
 
+ANSWER_S = 1.0
+"""How much longer than a rank the driver waits where both have a limit: so that the rank's own words arrive."""
+
 
 class ClusterReference:
     """A frozen language model.
@@ -122,8 +125,12 @@ class _Trained(ClusterReference):
         self.group.call("drop_snapshot")
 
     def end_writing(self, timeout_s: float) -> list[str]:
-        """Wait until no rank writes any more, at once or in the background; name those that still do."""
-        return [str(member.slot) for member in self.group.unsettled("writing_ended", timeout_s, seconds=timeout_s)]
+        """Wait until no rank writes any more, at once or in the background; say which still do, or may."""
+        unsettled = self.group.unsettled("writing_ended", timeout_s, seconds=timeout_s + ANSWER_S)
+        return [
+            f"{member.slot} still writes" if answered else f"{member.slot} didn't answer; it may still write"
+            for member, answered in unsettled.items()
+        ]
 
     def save_state(self, folder: Path) -> None:
         """Write each rank's optimizer state."""
