@@ -18,6 +18,7 @@ from orz_train.checkpoint.commit import SAVING, Facts, commit_per_node, commit_s
 from orz_train.checkpoint.copies import Copies
 from orz_train.checkpoint.disks import TIMEOUT_S, Disks
 from orz_train.checkpoint.failures import by_policy, end_writing, is_of_the_save
+from orz_train.checkpoint.limits import Limit
 from orz_train.checkpoint.nodes import OneNode
 from orz_train.checkpoint.state_names import STATE
 from orz_train.config.checkpoint_size import expected_bytes
@@ -218,7 +219,7 @@ class RunCheckpoints:
 
     def _finish(self, in_flight: _InFlight, *, timeout_s: float | None = None) -> None:
         """Wait for the snapshots' files and commit them; the snapshots of a failed attempt are written again."""
-        limit = None if timeout_s is None else time.monotonic() + timeout_s
+        limit = Limit(timeout_s)
         started = time.perf_counter()
         if in_flight.staged is None:
             self._write(in_flight)
@@ -226,9 +227,8 @@ class RunCheckpoints:
         assert staged is not None  # noqa: S101  # `_write` has set it
         with in_flight.opened:
             known: dict[str, FileEntry] = {}
-            for model in self.models.values():
-                left = None if limit is None else max(0.0, round(limit - time.monotonic(), 1))
-                known |= model.finish_snapshot(left)
+            for model in self.models.values():  # each is heard, also when the one before it has used all of the time
+                known |= model.finish_snapshot(limit.left())
             manifest = self._commit(staged, in_flight.step, known=known)
         self._committed(in_flight.step, manifest, seconds=time.perf_counter() - started)
 
@@ -244,7 +244,9 @@ class RunCheckpoints:
             self._finish(in_flight, timeout_s=LAST_COMMIT_S)
         except (OrzError, OSError) as second:  # the error that ends the run is on its way
             reason = str(second).partition("\n")[0]
-            self.sink.event("warning", step=in_flight.step, message=f"step {in_flight.step} was not saved: {reason}")
+            waited = f"a run that fails waits {LAST_COMMIT_S:g} s for it"
+            message = f"step {in_flight.step} was not saved ({waited}): {reason}"
+            self.sink.event("warning", step=in_flight.step, message=message)
 
     def _raise(self, failed: Exception | None) -> None:
         if failed is not None:

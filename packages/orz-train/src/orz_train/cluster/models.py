@@ -111,7 +111,10 @@ class _Trained(ClusterReference):
 
         A file that two ranks wrote with other bytes, each to its own node's disk, is left out: the commit looks at it.
         """
-        limit = Deadline(timeout_s, "writing the checkpoint in flight", remedy="see how fast the disk is")
+        limit = NO_LIMIT
+        if timeout_s is not None:
+            doing = "the answer whether the checkpoint in flight is written"
+            limit = Deadline(round(timeout_s + ANSWER_S, 1), doing, remedy="see how fast the disk is")
         of_ranks: list[dict[str, FileEntry]] = self.group.call("finish_snapshot", timeout_s, limit=limit)
         known: dict[str, FileEntry] = {}
         for files in of_ranks:
