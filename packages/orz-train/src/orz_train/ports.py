@@ -137,9 +137,10 @@ class Saved(Protocol):
         ...
 
     def end_writing(self, timeout_s: float) -> Sequence[str]:
-        """Wait until nothing of a save that failed is written any more; name what still writes when time is up.
+        """Wait until nothing of a save that failed is written any more; say what still writes when time is up.
 
-        What still writes never makes the step folder again.
+        Each is the beginning of a sentence that goes on with the step: `critic rank 1 still writes`. What still writes
+        never makes the step folder again.
         """
         ...
 
@@ -204,12 +205,20 @@ class Nodes(Protocol):
         ...
 
     def run(
-        self, function: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float | None = None
+        self,
+        function: str,
+        arguments: Mapping[str, Mapping[str, Any]],
+        *,
+        timeout_s: float | None = None,
+        watched: bool = True,
     ) -> dict[str, Any]:
         """Run a function, named `module:function`, on each node that has arguments, all at once.
 
+        A process of the models that ends meanwhile ends the wait, if it is `watched`: on the way out, because one has
+        ended, it isn't.
+
         Raises:
-            OrzError: a node can't be asked, or what the function raised there.
+            OrzError: a node can't be asked, what the function raised there, or the error of a process that ended.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from orz_ckpt.errors import StorageFullError
 from orz_ckpt.inventory import newest_committed, step_folder
 from orz_ckpt.manifest import FileEntry
 from orz_train.backends.snapshot import Snapshot, WritesSnapshots
@@ -95,7 +97,9 @@ class Model:
             rank.drop_snapshot()
 
     def end_writing(self, timeout_s: float) -> list[str]:
-        return [f"{self.role} rank {rank.number}" for rank in self.ranks if not rank.writing_ended(timeout_s)]
+        return [
+            f"{self.role} rank {rank.number} still writes" for rank in self.ranks if not rank.writing_ended(timeout_s)
+        ]
 
     def join(self) -> None:
         """Wait for every thread that there ever was."""
@@ -149,9 +153,17 @@ def warnings(sink: MemorySink) -> list[str]:
 
 
 def test_all_ranks_end_before_a_failed_save_is_removed(
-    run_dir: Path, make: Callable[..., RunCheckpoints], sink: MemorySink, slow: Slow
+    run_dir: Path,
+    make: Callable[..., RunCheckpoints],
+    sink: MemorySink,
+    slow: Slow,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The slow one writes its files a moment after the other has failed; none of them is left, and none is told of."""
+    """The slow one writes its files a moment after the other has failed; none of them is left, and none is told of.
+
+    The run goes on, so it has longer than at the end of a run.
+    """
+    monkeypatch.setattr(failures, "END_WRITING_S", 0.05)
     model = Model(slow)
     with make(model, on_failure="warn") as saves:
         saves.save(1, skipped_in_a_row={})
@@ -175,7 +187,7 @@ def test_a_rank_that_comes_too_late_brings_nothing_back(
     interrupted: bool,
 ) -> None:
     """It is named, and when it writes at last its step folder is gone; so it is after Ctrl-C."""
-    monkeypatch.setattr(failures, "END_WRITING_S", 0.05)
+    monkeypatch.setattr(failures, "END_WRITING_S" if interrupted else "END_WRITING_GOES_ON_S", 0.05)
     slow.failures = 0 if interrupted else 1
     model = Model(slow)
     with suppress(KeyboardInterrupt), make(model, on_failure="warn") as saves:
@@ -190,11 +202,92 @@ def test_a_rank_that_comes_too_late_brings_nothing_back(
     assert [] == list((run_dir / "checkpoints").iterdir())
 
 
+def test_a_worker_that_ends_while_ranks_are_waited_for_ends_the_run(
+    run_dir: Path,
+    sink: MemorySink,
+    config: Callable[..., Config],
+    slow: Slow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run would go on without the save that failed, and one rank hangs in it: that isn't waited out."""
+    monkeypatch.setattr(failures, "LOOK_EVERY_S", 0.05)
+
+    def check() -> None:
+        raise RewardError("engine 0 ended by signal 9 (SIGKILL)")
+
+    def run() -> None:
+        settings = config(asynchronous=True, on_failure="warn")
+        with RunCheckpoints(run_dir, {"policy": Model(slow)}, settings, sink, check=check) as saves:
+            saves.save(1, skipped_in_a_row={})
+            saves.settle()
+
+    with pytest.raises(RewardError, match="engine 0 ended"):
+        run()
+    assert [] == list((run_dir / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("on_failure", ["raise", "retry"])
+def test_a_save_that_ends_the_run_waits_for_no_rank_for_long(
+    run_dir: Path,
+    make: Callable[..., RunCheckpoints],
+    sink: MemorySink,
+    slow: Slow,
+    monkeypatch: pytest.MonkeyPatch,
+    on_failure: str,
+) -> None:
+    """Nor does the last of several tries; while there are others, ranks have time."""
+    monkeypatch.setattr(failures, "END_WRITING_S", 0.05)
+    monkeypatch.setattr("orz_train.checkpoint.failures.time.sleep", lambda _: None)
+    first_try = threading.Event()
+    slow.failures = 2 if on_failure == "retry" else 1
+
+    def write(rank: int) -> None:
+        if rank == 0 and on_failure == "retry" and not first_try.is_set():
+            first_try.set()
+            time.sleep(0.3)
+            return
+        slow(rank)
+
+    model = Model(write)
+
+    def run() -> None:
+        with make(model, on_failure=on_failure, retries=1) as saves:
+            saves.save(1, skipped_in_a_row={})
+            saves.settle()
+
+    with pytest.raises(StorageFullError):
+        run()
+    named = [said for said in warnings(sink) if "still writes" in said]
+    assert ["policy rank 0 still writes step 1, which is given up: its files are removed all the same"] == named
+    slow.go_on.set()
+    model.join()
+    assert [] == list((run_dir / "checkpoints").iterdir())
+
+
+def test_a_sink_that_fails_replaces_no_failure_of_a_save(
+    make: Callable[..., RunCheckpoints], sink: MemorySink, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes to the same full disk."""
+    monkeypatch.setattr(failures, "END_WRITING_S", 0.05)
+
+    def event(*_: object, **__: object) -> None:
+        raise RuntimeError("the sink's disk is full, too")
+
+    def run() -> None:
+        with make(Model(slow)) as saves:
+            saves.save(1, skipped_in_a_row={})
+            monkeypatch.setattr(sink, "event", event)
+            saves.settle()
+
+    with pytest.raises(StorageFullError):
+        run()
+
+
 def test_a_second_attempt_waits_for_the_thread_of_the_first(
     run_dir: Path, make: Callable[..., RunCheckpoints], slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never are two threads of one rank at work."""
-    monkeypatch.setattr(failures, "END_WRITING_S", 0.05)
+    monkeypatch.setattr(failures, "END_WRITING_GOES_ON_S", 0.05)
     monkeypatch.setattr(
         "orz_train.checkpoint.failures.time.sleep", lambda _: threading.Timer(0.3, slow.go_on.set).start()
     )
@@ -275,7 +368,8 @@ def test_a_run_that_fails_waits_so_long_and_no_longer(
         run()
     assert newest_committed(run_dir) is None
     assert [] == list((run_dir / "checkpoints").iterdir())
-    assert "step 1 was not saved: it was not written within 0.2 s" in warnings(sink)
+    said = "step 1 was not saved (a run that fails waits 0.2 s for it): it was not written in time"
+    assert said in warnings(sink)
     slow.go_on.set()
     model.join()
     assert [] == list((run_dir / "checkpoints").iterdir())

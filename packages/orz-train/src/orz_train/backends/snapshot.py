@@ -59,7 +59,7 @@ class Snapshot:
         """
         assert self._written is not None  # noqa: S101  # whoever waits has begun
         if not self.ended(timeout_s):
-            raise CheckpointError(f"it was not written within {timeout_s:g} s", remedy="see how fast the disk is")
+            raise CheckpointError("it was not written in time", remedy="see how fast the disk is")
         return self._written.result()
 
     def ended(self, timeout_s: float | None = None) -> bool:

@@ -15,6 +15,7 @@ from orz_ckpt.node.saving import sizes
 from orz_ckpt.report.words import count, size
 from orz_ckpt.storage import StagedCheckpoint
 from orz_train import __version__
+from orz_train.checkpoint.limits import NO_LIMIT, Limit
 from orz_train.checkpoint.parts import require_complete, require_own_weights
 from orz_train.errors import NotSharedError, OrzError
 from orz_train.ports import Nodes
@@ -53,7 +54,12 @@ class Facts:
 
 
 def commit_shared(
-    staged: StagedCheckpoint, nodes: Nodes, facts: Facts, *, known: Mapping[str, FileEntry] | None = None
+    staged: StagedCheckpoint,
+    nodes: Nodes,
+    facts: Facts,
+    *,
+    known: Mapping[str, FileEntry] | None = None,
+    limit: Limit = NO_LIMIT,
 ) -> Manifest:
     """Commit what all nodes wrote to one disk, after making sure that it is one.
 
@@ -65,6 +71,7 @@ def commit_shared(
         nodes: those that wrote.
         facts: of the save.
         known: what was hashed and flushed while it was written.
+        limit: for what the other nodes do.
 
     Raises:
         NotSharedError: files that a node wrote are not on this node's disk.
@@ -72,17 +79,22 @@ def commit_shared(
         CkptError: the disk failed.
     """
     asked = {name: {"staged": staged.path} for name in nodes.names[1:]}
-    seen: dict[str, dict[str, int]] = nodes.run(f"{SAVING}:sizes", asked) if asked else {}
+    seen: dict[str, dict[str, int]] = nodes.run(f"{SAVING}:sizes", asked, timeout_s=limit.left()) if asked else {}
     own = sizes(staged.path)
     apart = {node: files for node, files in seen.items() if any(own.get(name) != files[name] for name in files)}
     if apart:
-        _leave_apart(staged, nodes, facts, apart)
+        _leave_apart(staged, nodes, facts, apart, limit=limit)
     require_complete(own, facts.roles, where=str(staged.path))
     return staged.commit(node=nodes.names[0], known=known, **facts.for_commit())
 
 
 def commit_per_node(
-    staged: StagedCheckpoint, nodes: Nodes, facts: Facts, *, known: Mapping[str, FileEntry] | None = None
+    staged: StagedCheckpoint,
+    nodes: Nodes,
+    facts: Facts,
+    *,
+    known: Mapping[str, FileEntry] | None = None,
+    limit: Limit = NO_LIMIT,
 ) -> Manifest:
     """Commit what each node wrote to a disk of its own: the others' parts first, the manifest here last.
 
@@ -91,6 +103,7 @@ def commit_per_node(
         nodes: those that wrote.
         facts: of the save.
         known: what was hashed and flushed while it was written, the same bytes on each node that has the file.
+        limit: for what the other nodes do.
 
     Raises:
         CheckpointError: a part is missing on all nodes, or weights on one that needs them.
@@ -100,33 +113,38 @@ def commit_per_node(
         raise CheckpointExistsError(
             f"{staged.final} holds a committed checkpoint", remedy="save to another run folder, or move it away"
         )
-    records = _prepared(staged, nodes, facts, nodes.names[1:], known=known)
+    records = _prepared(staged, nodes, facts, nodes.names[1:], known=known, limit=limit)
     of_nodes = {nodes.names[0]: set(sizes(staged.path))} | {name: set(one.files) for name, one in records.items()}
     require_complete(set().union(*of_nodes.values()), facts.roles, where=f"{staged.path} on {', '.join(nodes.names)}")
     require_own_weights(of_nodes, facts.roles)
-    _publish(staged, nodes, records)
+    _publish(staged, nodes, records, limit=limit)
     return staged.commit(node=nodes.names[0], others=records, known=known, **facts.for_commit())
 
 
-def withdraw(staged: StagedCheckpoint, nodes: Nodes) -> None:
-    """Remove what other nodes wrote for a save that failed, as far as they can still be asked."""
+def withdraw(staged: StagedCheckpoint, nodes: Nodes, *, limit: Limit = NO_LIMIT) -> None:
+    """Remove what other nodes wrote for a save that failed, as far as they can still be asked.
+
+    They are asked in any case, and waited for within `limit`, and not for long.
+    """
     asked = {
         name: {"staged": _path_in_flight(staged), "final": staged.final, "attempt": staged.attempt, "node": name}
         for name in nodes.names[1:]
     }
     with suppress(OrzError):  # on the way out with another error
         if asked:
-            nodes.run(f"{SAVING}:withdraw", asked, timeout_s=WITHDRAW_S)
+            nodes.run(f"{SAVING}:withdraw", asked, timeout_s=limit.at_most(WITHDRAW_S), watched=False)
 
 
-def _leave_apart(staged: StagedCheckpoint, nodes: Nodes, facts: Facts, apart: Mapping[str, Mapping[str, int]]) -> None:
+def _leave_apart(
+    staged: StagedCheckpoint, nodes: Nodes, facts: Facts, apart: Mapping[str, Mapping[str, int]], *, limit: Limit
+) -> None:
     """Keep the parts where they are, uncommitted and recorded, and say so.
 
     Raises:
         NotSharedError: always.
     """
-    records = _prepared(staged, nodes, facts, apart)
-    _publish(staged, nodes, records)
+    records = _prepared(staged, nodes, facts, apart, limit=limit)
+    _publish(staged, nodes, records, limit=limit)
     staged.commit(node=nodes.names[0], others=records, complete=False, **facts.for_commit())
     listed = "; ".join(
         f"{node} wrote {count(len(files), 'file')}, {size(sum(files.values()))}, to {staged.final}"
@@ -147,6 +165,7 @@ def _prepared(
     names: Iterable[str],
     *,
     known: Mapping[str, FileEntry] | None = None,
+    limit: Limit,
 ) -> dict[str, Manifest]:
     """Let nodes flush, hash and record their parts."""
     save = {
@@ -156,13 +175,13 @@ def _prepared(
         "known": dict(known or {}),
     }
     asked = {name: {**save, "node": name} for name in names}
-    return nodes.run(f"{SAVING}:prepare", asked) if asked else {}
+    return nodes.run(f"{SAVING}:prepare", asked, timeout_s=limit.left()) if asked else {}
 
 
-def _publish(staged: StagedCheckpoint, nodes: Nodes, names: Iterable[str]) -> None:
+def _publish(staged: StagedCheckpoint, nodes: Nodes, names: Iterable[str], *, limit: Limit) -> None:
     asked = {name: {"staged": staged.path, "final": staged.final, "attempt": staged.attempt} for name in names}
     if asked:
-        nodes.run(f"{SAVING}:publish", asked)
+        nodes.run(f"{SAVING}:publish", asked, timeout_s=limit.left())
 
 
 def _path_in_flight(staged: StagedCheckpoint) -> Path:

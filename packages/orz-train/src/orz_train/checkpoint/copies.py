@@ -8,6 +8,7 @@ from pathlib import Path
 from orz_ckpt.urls import redacted
 from orz_train.checkpoint.copy_places import copies_url, copy_url
 from orz_train.checkpoint.copying import CopyJob
+from orz_train.checkpoint.limits import NO_LIMIT, Limit
 from orz_train.config.checkpoint import Checkpoint
 from orz_train.errors import CheckpointError
 from orz_train.ports import MetricSink
@@ -86,38 +87,39 @@ class Copies:
         A store that neither answers nor fails is warned of, and is a failure at last.
 
         Raises:
-            OrzError: meanwhile a process of the models has ended; the copy is given up.
+            OrzError: meanwhile a process of the models has ended; whoever ends the run gives the copy up.
         """
         warned = 0
-        try:
-            while self._job is not None and self._job.thread.is_alive():
-                self.sink.phase("save", self._job.percent(), 100)
-                self._job.told.pass_on(self.sink)
-                silence = self._job.silence_s()
-                if silence >= LONGEST_SILENCE_S:
-                    return self._abandon(self._job, silence)
-                if silence // SILENT_S > warned:
-                    message = f"{_unanswered(self._job, silence)}; the run waits for it"
-                    self.sink.event("warning", step=self._job.step, message=message)
-                warned = int(silence // SILENT_S)
-                self._job.thread.join(LOOK_EVERY_S)
-                self.check()
-        except BaseException:  # Ctrl-C or a dead worker: at the end of a run nobody else would stop the copy
-            self.give_up()
-            raise
+        while self._job is not None and self._job.thread.is_alive():
+            self.sink.phase("save", self._job.percent(), 100)
+            self._job.told.pass_on(self.sink)
+            silence = self._job.silence_s()
+            if silence >= LONGEST_SILENCE_S:
+                return self._abandon(self._job, silence)
+            if silence // SILENT_S > warned:
+                message = f"{_unanswered(self._job, silence)}; the run waits for it"
+                self.sink.event("warning", step=self._job.step, message=message)
+            warned = int(silence // SILENT_S)
+            self._job.thread.join(LOOK_EVERY_S)
+            self.check()
         return self.look()
 
     def close(self) -> None:
-        """Begin no more copies: the run is about to end."""
+        """Begin no more copies, and let the one under way stop: the run is about to end."""
         self._closed = True
+        if self._job is not None:
+            self._job.stop.set()
 
-    def give_up(self) -> None:
-        """Stop what is under way, and say so; the next start of the run goes on with it."""
+    def give_up(self, limit: Limit = NO_LIMIT) -> None:
+        """Stop what is under way, and say so; the next start of the run goes on with it.
+
+        Args:
+            limit: of a run that ends, for all that it has still to do.
+        """
         self.close()
         job, failed = self._job, None
         if job is not None:
-            job.stop.set()
-            job.thread.join(GIVE_UP_S)
+            job.thread.join(limit.at_most(GIVE_UP_S))
             failed = self.look()
             self._let_go(job)
         if self.waiting:

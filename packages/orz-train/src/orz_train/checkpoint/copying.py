@@ -82,7 +82,7 @@ class CopyJob:
             settings = settings.model_copy(update={"on_failure": "raise"})
         self.step = step
         try:
-            if by_policy(lambda: self._copy(step), settings, self.told, step=step, pause=self._pause):
+            if by_policy(lambda _left: self._copy(step), settings, self.told, step=step, pause=self._pause):
                 self.copied.add(step)
         except Exception as error:  # noqa: BLE001  the training loop raises it
             if self.failure is None:

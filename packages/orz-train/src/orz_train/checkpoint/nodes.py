@@ -27,6 +27,7 @@ class OneNode:
         arguments: Mapping[str, Mapping[str, Any]],
         *,
         timeout_s: float | None = None,  # noqa: ARG002  this machine is always in time
+        watched: bool = True,  # noqa: ARG002  nothing is waited for
     ) -> dict[str, Any]:
         """Run the function here."""
         return {name: call(function, own) for name, own in arguments.items()}

@@ -17,17 +17,22 @@ from orz_ckpt.storage import StagedCheckpoint, stage
 from orz_train.checkpoint.commit import SAVING, Facts, commit_per_node, commit_shared, withdraw
 from orz_train.checkpoint.copies import Copies
 from orz_train.checkpoint.disks import TIMEOUT_S, Disks
-from orz_train.checkpoint.failures import by_policy, end_writing
+from orz_train.checkpoint.failures import by_policy, end_writing, is_of_the_save
+from orz_train.checkpoint.limits import NO_LIMIT, Limit
 from orz_train.checkpoint.nodes import OneNode
+from orz_train.checkpoint.retention import remove_old, sweep
 from orz_train.checkpoint.state_names import STATE
 from orz_train.config.checkpoint_size import expected_bytes
 from orz_train.config.dump import config_sha256
 from orz_train.config.schema import Config
-from orz_train.errors import NotSharedError, OrzError
+from orz_train.errors import NotSharedError
 from orz_train.ports import MetricSink, Nodes, Saved
 
-LAST_COMMIT_S = 10.0
-"""How long a run that fails waits for the save in flight: nothing of the run is left 30 s after its failure."""
+LEAVE_S = 15.0
+"""How long a run that ends early has for all that it still does about checkpoints; its processes end after that, and
+nothing of the run is left 30 s after its failure."""
+LAST_COMMIT_S = 8.0
+"""How much of it goes to the save in flight."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -47,7 +52,8 @@ class RunCheckpoints:
 
     A context manager: entering removes what a killed run left in flight; leaving commits a checkpoint that is still
     being written in the background. A run that fails gives it up where that takes more than `LAST_COMMIT_S`, and waits
-    for no copy; one that is interrupted gives it up at once.
+    for no copy; one that is interrupted gives it up at once. Neither needs more than about `LEAVE_S` for it, whatever
+    hangs.
 
     Args:
         run_dir: the run folder, absolute.
@@ -82,16 +88,17 @@ class RunCheckpoints:
         """Bytes of one checkpoint, as far as known: of the newest, else an estimate."""
         self._in_flight: _InFlight | None = None
         self._copies = Copies(run_dir, self.settings, sink, check=check)
+        self._check = check
+        self._leaving = NO_LIMIT
+        """What is left of `LEAVE_S`, once something has ended the run."""
+        self._goes_on = False
+        """Whether the run goes on if the save that is under way fails as saves do."""
 
     def __enter__(self) -> Self:
         committed = [one for one in list_checkpoints(self.run_dir) if one.manifest is not None]
         newest = [one.manifest for one in committed[-1:] if one.manifest is not None]
         self._size = newest[0].total_bytes if newest else expected_bytes(self.config)
-        own = self.nodes.names[:1] if self.settings.storage == "shared" else self.nodes.names
-        swept = self.nodes.run(f"{SAVING}:sweep", {name: {"checkpoints": self.disks.folder} for name in own})
-        for node, names in swept.items():
-            for name in names:
-                self.sink.event("unfinished_save_removed", path=self.disks.folder / name, node=node)
+        sweep(self.run_dir, self.settings, self.nodes, self.sink)
         self._copies.add(one.step for one in committed)  # those whose copies are whole take no time
         self._copies.start()
         return self
@@ -99,21 +106,37 @@ class RunCheckpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is not None:
+            self._leave_early(error)
+            return
+        try:
             self._finish_begun()
             self._raise(self._copies.wait())
             self._copies.start()
             self._raise(self._copies.wait())
             self._remove_old()
-            return
-        # Ranks and engines hold their GPUs until this returns, and the next start goes on with a copy: none is waited
-        # for. What ends the run is told before Ctrl-C is, which only ends the waiting here.
+        except BaseException as last:
+            self._leave_early(last)
+            raise
+
+    def _leave_early(self, error: BaseException) -> None:
+        """Do what can soon be done about the save in flight and about copies.
+
+        Ranks and engines hold their GPUs until this returns, and the next start goes on with a copy: none is waited
+        for. What ends the run is told before all that fails here, also before Ctrl-C, which only ends the waiting.
+        """
+        self._begin_leaving()
         self._copies.close()
-        with suppress(KeyboardInterrupt):
+        with suppress(Exception, KeyboardInterrupt):
             if self._in_flight is not None:
                 self._end_early(self._in_flight, error)
-        with suppress(KeyboardInterrupt):
-            self._copies.give_up()
+        with suppress(Exception, KeyboardInterrupt):
+            self._copies.give_up(self._leaving)
+
+    def _begin_leaving(self) -> None:
+        """Let the time run that the end of the run may take; whatever ends it first begins it."""
+        if self._leaving is NO_LIMIT:
+            self._leaving = Limit(LEAVE_S)
 
     def save(self, step: int, *, skipped_in_a_row: Mapping[str, int], watches: Mapping[str, Any] | None = None) -> None:
         """Save the weights after `step` steps, and what the trainer keeps between steps.
@@ -137,7 +160,7 @@ class RunCheckpoints:
         }
         begin = self._begin if self.settings.asynchronous else self._save
         try:
-            begun = by_policy(lambda: begin(step, trainer), self.settings, self.sink, step=step)
+            begun = self._by_policy(lambda: begin(step, trainer), step)
         except BaseException:
             self._warn(failed)
             raise
@@ -163,8 +186,20 @@ class RunCheckpoints:
         """Commit what is being written in the background."""
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None:
-            by_policy(lambda: self._finish(in_flight), self.settings, self.sink, step=in_flight.step)
+            self._by_policy(lambda: self._finish(in_flight), in_flight.step)
             self._drop_snapshots()  # committed, or given up
+
+    def _by_policy(self, save: Callable[[], None], step: int) -> bool:
+        """Save as `checkpoint.on_failure` says; return whether it was saved."""
+
+        def attempt(tries_left: int) -> None:
+            self._goes_on = tries_left > 0 or self.settings.on_failure == "warn"
+            save()
+
+        try:
+            return by_policy(attempt, self.settings, self.sink, step=step)
+        finally:
+            self._goes_on = False
 
     def _drop_snapshots(self) -> None:
         """Free the memory of what is written no more."""
@@ -201,9 +236,8 @@ class RunCheckpoints:
             in_flight.staged = staged
             in_flight.opened = stack.pop_all()
 
-    def _finish(self, in_flight: _InFlight, *, timeout_s: float | None = None) -> None:
+    def _finish(self, in_flight: _InFlight, limit: Limit = NO_LIMIT) -> None:
         """Wait for the snapshots' files and commit them; the snapshots of a failed attempt are written again."""
-        limit = None if timeout_s is None else time.monotonic() + timeout_s
         started = time.perf_counter()
         if in_flight.staged is None:
             self._write(in_flight)
@@ -211,10 +245,9 @@ class RunCheckpoints:
         assert staged is not None  # noqa: S101  # `_write` has set it
         with in_flight.opened:
             known: dict[str, FileEntry] = {}
-            for model in self.models.values():
-                left = None if limit is None else max(0.0, round(limit - time.monotonic(), 1))
-                known |= model.finish_snapshot(left)
-            manifest = self._commit(staged, in_flight.step, known=known)
+            for model in self.models.values():  # each is heard, also when the one before it has used all of the time
+                known |= model.finish_snapshot(limit.left())
+            manifest = self._commit(staged, in_flight.step, known=known, limit=limit)
         self._committed(in_flight.step, manifest, seconds=time.perf_counter() - started)
 
     def _end_early(self, in_flight: _InFlight, error: BaseException) -> None:
@@ -226,10 +259,12 @@ class RunCheckpoints:
             self.sink.event("warning", step=in_flight.step, message=f"the save of step {in_flight.step} was given up")
             return
         try:
-            self._finish(in_flight, timeout_s=LAST_COMMIT_S)
-        except (OrzError, OSError) as second:  # the error that ends the run is on its way
+            self._finish(in_flight, Limit(self._leaving.at_most(LAST_COMMIT_S)))
+        except Exception as second:  # noqa: BLE001  the error that ends the run is on its way, whatever this one is
             reason = str(second).partition("\n")[0]
-            self.sink.event("warning", step=in_flight.step, message=f"step {in_flight.step} was not saved: {reason}")
+            waited = f"a run that fails waits {LAST_COMMIT_S:g} s for it"
+            message = f"step {in_flight.step} was not saved ({waited}): {reason}"
+            self.sink.event("warning", step=in_flight.step, message=message)
 
     def _raise(self, failed: Exception | None) -> None:
         if failed is not None:
@@ -256,23 +291,30 @@ class RunCheckpoints:
                 yield staged
             except NotSharedError:
                 raise  # what is elsewhere is kept
-            except BaseException:
+            except BaseException as error:
+                goes_on = self._goes_on and is_of_the_save(error, staged.final.parent)
+                if not goes_on:
+                    self._begin_leaving()
+                check, limit = self._check if goes_on else None, self._leaving
                 try:
-                    end_writing(self.models.values(), self.sink, step=step)
+                    end_writing(self.models.values(), self.sink, step=step, limit=limit, check=check)
                 finally:  # Ctrl-C ends the waiting alone
-                    withdraw(staged, self.nodes)
+                    withdraw(staged, self.nodes, limit=limit)
                 raise
 
-    def _commit(self, staged: StagedCheckpoint, step: int, *, known: Mapping[str, FileEntry] | None = None) -> Manifest:
-        facts = Facts(
-            step=step,
-            roles=tuple(self.models),
-            config_sha256=config_sha256(self.config),
-            name=self.config.name,
-        )
-        if self.settings.storage == "per_node" and len(self.nodes.names) > 1:
-            return commit_per_node(staged, self.nodes, facts, known=known)
-        return commit_shared(staged, self.nodes, facts, known=known)
+    def _commit(
+        self,
+        staged: StagedCheckpoint,
+        step: int,
+        *,
+        known: Mapping[str, FileEntry] | None = None,
+        limit: Limit = NO_LIMIT,
+    ) -> Manifest:
+        roles, sha256 = tuple(self.models), config_sha256(self.config)
+        facts = Facts(step=step, roles=roles, config_sha256=sha256, name=self.config.name)
+        per_node = self.settings.storage == "per_node" and len(self.nodes.names) > 1
+        commit = commit_per_node if per_node else commit_shared
+        return commit(staged, self.nodes, facts, known=known, limit=limit)
 
     def _committed(self, step: int, manifest: Manifest, *, seconds: float) -> None:
         """Say that a checkpoint is there, and remove those that are no longer kept."""
@@ -280,18 +322,10 @@ class RunCheckpoints:
         path = step_folder(self.run_dir, step)
         self.sink.event("checkpoint_saved", step=step, path=path, bytes=self._size, seconds=seconds)
         self._copies.add([step])
-        self._remove_old()
+        if self._leaving is NO_LIMIT:  # else another node's disk could hold the run up; the next start's saves do it
+            self._remove_old()
 
     def _remove_old(self) -> None:
         """Remove the checkpoints that are no longer kept and wait for no copy."""
-        if self.settings.keep is None:
-            return
-        committed = [checkpoint for checkpoint in list_checkpoints(self.run_dir) if checkpoint.committed]
-        for checkpoint in committed[: -self.settings.keep]:
-            if checkpoint.step in self._copies.waiting:
-                continue  # it goes when its copy is whole
-            holding = self.nodes.names[:1] if self.settings.storage == "shared" else self.nodes.names
-            # the driver's own first: its manifest is the commit, and half a checkpoint must not look committed
-            for name in holding:
-                self.nodes.run(f"{SAVING}:forget", {name: {"final": checkpoint.path}})
-            self.sink.event("checkpoint_removed", step=checkpoint.step, path=checkpoint.path)
+        # those that wait for their copies go when these are whole
+        remove_old(self.run_dir, self.settings, self.nodes, self.sink, waiting=self._copies.waiting)

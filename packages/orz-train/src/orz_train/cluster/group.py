@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,8 @@ class Group:
         self.members = list(members)
         self.watch = watch
         self.sink = sink
+        self._untold: dict[Any, Member] = {}
+        """Warnings to come of calls that aren't waited for any more, as another one failed."""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -118,21 +121,31 @@ class Group:
         """
         waiting = {one.notes: one.member for one in pending}
         doing = ", ".join(dict.fromkeys(one.doing for one in pending))
-        while waiting:
-            progress(len(pending) - len(waiting))
-            for ref in self._ready(waiting, limit, doing):
-                member = waiting.pop(ref)
-                self._tell(member, self.watch.get(ref, waiting))
+        try:
+            while waiting:
+                progress(len(pending) - len(waiting))
+                for ref in self._ready(waiting, limit, doing):
+                    member = waiting.pop(ref)
+                    self._tell(member, self.watch.get(ref, waiting))
+        except BaseException:
+            self._untold |= waiting
+            self._tell_late()
+            raise
 
-    def unsettled(self, method: str, *common: Any, seconds: float) -> list[Member]:
-        """Ask every rank whether something has ended, by a method that says so; return those where it has not.
+    def unsettled(self, method: str, *common: Any, seconds: float) -> dict[Member, bool]:
+        """Ask every rank whether something has ended, by a method that says so.
 
-        For the way out of a failure: nothing is raised. A rank that fails, or is gone, has nothing under way; one that
-        doesn't answer within `seconds` is still at work.
+        For the way out of a failure: nothing is raised. A rank that fails, or is gone, has nothing under way.
+
+        Returns:
+            The ranks where it has not, or may not: whether each answered within `seconds`.
         """
-        pending = {one.value: one.member for one in self.submit(method, *common)}
-        answered, _ = ray.wait([*pending], num_returns=len(pending), timeout=seconds, fetch_local=False)
-        return [member for ref, member in pending.items() if ref not in answered or not _ended(ref)]
+        pending = self.submit(method, *common)
+        refs = [one.value for one in pending]
+        answered, _ = ray.wait(refs, num_returns=len(refs), timeout=seconds, fetch_local=False)
+        self._untold |= {one.notes: one.member for one in pending if one.value in answered}
+        self._tell_late()
+        return {one.member: one.value in answered for one in pending if one.value not in answered or not _ended(one)}
 
     def streams(
         self, method: str, arguments: Sequence[tuple[Any, ...]], *, limit: Deadline = NO_LIMIT, **named: Any
@@ -190,16 +203,24 @@ class Group:
         for note in notes:
             self.sink.event("warning", role=str(member.slot), message=f"{member.slot}: {note}")
 
+    def _tell_late(self) -> None:
+        """Pass on what has come of calls beside one that failed; what isn't there yet stays for the next time."""
+        waiting = [*self._untold]
+        for ref in ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)[0] if waiting else ():
+            member = self._untold.pop(ref)
+            with suppress(Exception):  # whatever fails here, the first failure is what the user has to see
+                self._tell(member, ray.get(ref))
+
 
 def _submit(member: Member, how: str, *positional: Any, **named: Any) -> Pending:
     value, notes = getattr(member.actor, how).options(num_returns=2).remote(*positional, **named)
     return Pending(member, value, notes, doing=str(positional[0]))
 
 
-def _ended(answer: Any) -> bool:
+def _ended(answered: Pending) -> bool:
     """Read the answer of a rank, which is there."""
     try:
-        return bool(ray.get(answer))
+        return bool(ray.get(answered.value))
     except RayError:
         return True
 

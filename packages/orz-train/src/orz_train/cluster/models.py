@@ -17,6 +17,9 @@ from orz_train.cluster.watch import NO_LIMIT, Deadline
 from orz_train.data.balancing import deal, filled, masked
 from orz_train.types import Metric, PackedRow, TrainRow
 
+ANSWER_S = 1.0
+"""How much longer than a rank the driver waits where both have a limit: so that the rank's own words arrive."""
+
 
 class ClusterReference:
     """A frozen language model.
@@ -108,7 +111,10 @@ class _Trained(ClusterReference):
 
         A file that two ranks wrote with other bytes, each to its own node's disk, is left out: the commit looks at it.
         """
-        limit = Deadline(timeout_s, "writing the checkpoint in flight", remedy="see how fast the disk is")
+        limit = NO_LIMIT
+        if timeout_s is not None:
+            doing = "the answer whether the checkpoint in flight is written"
+            limit = Deadline(round(timeout_s + ANSWER_S, 1), doing, remedy="see how fast the disk is")
         of_ranks: list[dict[str, FileEntry]] = self.group.call("finish_snapshot", timeout_s, limit=limit)
         known: dict[str, FileEntry] = {}
         for files in of_ranks:
@@ -122,8 +128,12 @@ class _Trained(ClusterReference):
         self.group.call("drop_snapshot")
 
     def end_writing(self, timeout_s: float) -> list[str]:
-        """Wait until no rank writes any more, at once or in the background; name those that still do."""
-        return [str(member.slot) for member in self.group.unsettled("writing_ended", timeout_s, seconds=timeout_s)]
+        """Wait until no rank writes any more, at once or in the background; say which still do, or may."""
+        unsettled = self.group.unsettled("writing_ended", timeout_s, seconds=timeout_s + ANSWER_S)
+        return [
+            f"{member.slot} still writes" if answered else f"{member.slot} didn't answer; it may still write"
+            for member, answered in unsettled.items()
+        ]
 
     def save_state(self, folder: Path) -> None:
         """Write each rank's optimizer state."""

@@ -24,7 +24,7 @@ class ClusterNodes:
         here: the driver's node id.
         nodes: those that write; the driver's is among them, or is added.
         address: of the cluster, as `orz ckpt --ray` takes it.
-        watch: over the workers of the run, while a node is waited for without a limit.
+        watch: over the workers of the run, while a node is waited for.
         sink: is told of nodes that are silent for long.
 
     Raises:
@@ -47,35 +47,43 @@ class ClusterNodes:
         self.flags = "--ray" if address == "auto" else f"--ray {shlex.quote(address)}"
 
     def run(
-        self, function: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float | None = None
+        self,
+        function: str,
+        arguments: Mapping[str, Mapping[str, Any]],
+        *,
+        timeout_s: float | None = None,
+        watched: bool = True,
     ) -> dict[str, Any]:
         """Run the function on each node that has arguments, all at once.
 
-        Without a limit a disk may take as long as it likes, but the user hears of a long silence, and a worker of the
-        run that ends meanwhile ends the wait.
+        Without a limit a disk may take as long as it likes, but the user hears of a long silence. A worker of the run
+        that ends meanwhile ends the wait if it is `watched`.
 
         Raises:
             ClusterError: a node doesn't answer.
-            OrzError: what the function raised there; or, without a limit, a worker has ended.
+            OrzError: what the function raised there; or a worker has ended.
         """
         asked = {name: ask(self._ids[name], function, own) for name, own in arguments.items() if name in self._ids}
         end = None if timeout_s is None else time.monotonic() + timeout_s
         here = {name: call(function, own) for name, own in arguments.items() if name not in self._ids}
-        if end is None:
-            self._wait(function, asked)
+        if watched:
+            self._wait(function, asked, end)
         return {name: here[name] if name in here else answer(name, asked[name], end) for name in arguments}
 
-    def _wait(self, function: str, asked: Mapping[str, Any]) -> None:
-        """Wait until every node has answered or failed.
+    def _wait(self, function: str, asked: Mapping[str, Any], end: float | None) -> None:
+        """Wait until every node has answered or failed, or until `end` of the monotonic clock.
 
         Raises:
             OrzError: a worker of the run has ended.
         """
         waiting = {ref: name for name, ref in asked.items()}
         while waiting:
-            done = self._watch.any_of([*waiting], QUIET_S)
+            left = QUIET_S if end is None else max(0.0, end - time.monotonic())
+            done = self._watch.any_of([*waiting], min(left, QUIET_S))
             for ref in done:
                 del waiting[ref]
+            if not done and left <= QUIET_S and end is not None:
+                return  # those that are late are named by `answer`
             if not done:
                 late = ", ".join(waiting.values())
                 message = f"no answer to {function} for {QUIET_S:g} s; still at work: node {late}; does its disk hang?"

@@ -110,8 +110,8 @@ class _Trained(WritesSnapshots):
         self._snapshot = Snapshot(partial(self._save_weights, weights), partial(self._save_state_copy, state))
 
     def end_writing(self, timeout_s: float) -> list[str]:
-        """Wait until nothing is written in the background any more; name this model if something still is."""
-        return [] if self.writing_ended(timeout_s) else [self.role]
+        """Wait until nothing is written in the background any more; say so of this model if something still is."""
+        return [] if self.writing_ended(timeout_s) else [f"{self.role} still writes"]
 
     def load_state(self, folder: Path) -> None:
         """Read the optimizer's state; the weights come with the model folder."""
