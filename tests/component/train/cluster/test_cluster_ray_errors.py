@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,21 +77,46 @@ def test_a_worker_that_never_was(tmp_path: Path, error: Exception, message: str)
         watched.ready({}, watch.Deadline(None))
 
 
-def test_a_worker_that_could_not_be_made_says_why(tmp_path: Path) -> None:
+INSTALL = r"install on all nodes what the driver's environment has \(`orz doctor` names what doesn't fit\); "
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("PermissionError: [Errno 13] Permission denied: '/runs/first/logs'", ""),
+        ("OSError: [Errno 28] No space left on device", ""),
+        ("ModuleNotFoundError: No module named 'orz_train.cluster.worker'", INSTALL),
+        ("ImportError: cannot import name 'Tensor' from 'torch'", INSTALL),
+    ],
+)
+def test_a_worker_that_could_not_be_made_says_why(tmp_path: Path, line: str, remedy: str) -> None:
     """Its constructor raised: that is no end without a trace, and there may be no log."""
     error = watch.RayActorError(
         error_msg="The actor died because of an error raised in its creation task, ray::Worker.__init__()\n"
-        '  File "worker.py", line 60, in __init__\n    _redirect(log)\n'
-        "PermissionError: [Errno 13] Permission denied: '/runs/first/logs'\n",
+        f'  File "worker.py", line 60, in __init__\n    _redirect(log)\n{line}\n',
         actor_init_failed=True,
     )
     watched = watch.Watch()
     watched.members.append(member(tmp_path / "critic-1.log", error))
     with pytest.raises(
         WorkerError,
-        match=r"^critic rank 1 on 10.0.0.1 couldn't start: PermissionError: \[Errno 13\] Permission denied: "
-        r"'/runs/first/logs'; the last lines of its traceback:\n[\s\S]*  \|     _redirect\(log\)\n[\s\S]*-> ",
+        match=rf"^critic rank 1 on 10.0.0.1 couldn't start: {re.escape(line)}; the last lines of its traceback:\n"
+        r"[\s\S]*  \|     _redirect\(log\)\n[\s\S]*\n"
+        rf"  -> {remedy}the traceback is in .*critic-1.log, if it got so far$",
     ):
+        watched.ready({}, watch.Deadline(None))
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"), [("ValueError: 3", ""), ("ModuleNotFoundError: No module named 'vllm._C'", INSTALL)]
+)
+def test_what_a_worker_cannot_import_is_to_be_installed(tmp_path: Path, line: str, remedy: str) -> None:
+    """Only then; whatever else it raised is in its log."""
+    slot = Slot(role="critic", rank=1)
+    failure = WorkerFailure(Failure(slot=slot, at=1.0, line=line, error=None))
+    watched = watch.Watch()
+    watched.members.append(member(tmp_path / "critic-1.log", RayTaskError("watch", "", failure)))
+    with pytest.raises(WorkerError, match=rf"failed: {line}\n  -> {remedy}the traceback is in .*critic-1.log$"):
         watched.ready({}, watch.Deadline(None))
 
 

@@ -182,7 +182,8 @@ class Watch:
             return failure.error
         member = next(member for member in self.members if member.slot == failure.slot)
         return WorkerError(
-            f"{failure.slot} on {member.address} failed: {failure.line}", remedy=f"the traceback is in {member.log}"
+            f"{failure.slot} on {member.address} failed: {failure.line}",
+            remedy=f"{_remedy_of(failure.line)}the traceback is in {member.log}",
         )
 
 
@@ -195,10 +196,11 @@ def _death(died: Sequence[Member]) -> OrzError:
     """Make the error of the worker that ended first."""
     for member in died:
         if (reason := _start_failure(member.ended)) is not None:
+            line = _last_line(reason)
             return WorkerError(
-                f"{member.slot} on {member.address} couldn't start: {_last_line(reason)}; the last lines of its"
+                f"{member.slot} on {member.address} couldn't start: {line}; the last lines of its"
                 f" traceback:{indented(str(reason))}",
-                remedy=f"install on all nodes what the driver's environment has; see {member.log}, if it got so far",
+                remedy=f"{_remedy_of(line)}the traceback is in {member.log}, if it got so far",
             )
     ends = dict(zip(died, read_ends([member.log for member in died], ending_s=ENDING_S), strict=True))
     member = min(died, key=lambda one: _order(ends[one]))
@@ -262,6 +264,13 @@ def _ray_says(ended: Any) -> str:
         pass
     except RayError as error:
         return _words_of(error)
+    return ""
+
+
+def _remedy_of(line: str) -> str:
+    """Return what to do about an exception of a worker beside reading its traceback, by its name; perhaps nothing."""
+    if line.startswith(("ImportError:", "ModuleNotFoundError:")):
+        return "install on all nodes what the driver's environment has (`orz doctor` names what doesn't fit); "
     return ""
 
 
