@@ -28,7 +28,7 @@ from orz_train.backends.local.models import LocalCritic, LocalPolicy
 from orz_train.config.schema import Config
 from orz_train.config.shipped import resolve
 from orz_train.data.packing import Packing, pack
-from orz_train.errors import DataError
+from orz_train.errors import BackendMissingError, DataError
 from orz_train.testing import write_tiny_model
 from orz_train.types import Rollout
 
@@ -203,3 +203,19 @@ def test_a_folder_is_written_by_any_rank(rank: int, tmp_path: Path) -> None:
     assert weights.keys() == saved.keys()
     assert all(torch.equal(weights[name], saved[name]) for name in weights)
     assert (rank == 0) == (tmp_path / "alone" / "model.safetensors").exists()
+
+
+def test_code_that_cannot_be_imported_is_no_broken_folder(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What transformers hides behind its own error is named, with what to do; the folder isn't blamed."""
+
+    def from_pretrained(*_: object, **__: object) -> None:
+        hidden = RuntimeError("operator torchvision::nms does not exist\nmore")
+        raise ModuleNotFoundError("Could not import module 'Qwen2ForCausalLM'.") from hidden
+
+    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    with pytest.raises(
+        BackendMissingError,
+        match=r"^model .* can't import what it needs: RuntimeError: operator torchvision::nms does not exist\n"
+        r"  -> .*`orz doctor`.*pip install ",
+    ):
+        hf.load_causal_lm(str(tiny_model), dtype="float32")

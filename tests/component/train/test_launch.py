@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from orz_cli.doctor.machine import Package
 from orz_train import launch
 from orz_train.backends import needs
 from orz_train.backends.saved_state import require_fitting_state
@@ -41,6 +42,21 @@ def test_a_missing_backend_is_named_with_the_line_to_type(
         launch.run(config, run_dir=tmp_path / "run")
     assert caught.value.remedy is not None
     assert re.search(expected, caught.value.remedy)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("backend", ["local", "cluster"])
+def test_a_torchvision_for_another_torch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """No model could be imported beside it; that is said before anything starts, with the line to type."""
+    found = {"torch": Package(version="2.13.0", build="cpu"), "torchvision": Package(version="0.28.0", build="cu130")}
+    monkeypatch.setattr(needs, "packages", lambda: found)
+    with pytest.raises(
+        BackendMissingError, match=r"^torchvision 0.28.0 \(cu130\) beside torch 2.13.0 \(cpu\)"
+    ) as caught:
+        launch.run(load("quickstart", [f"backend={backend}"]).config, run_dir=tmp_path / "run")
+    assert "pip uninstall -y torchvision" in str(caught.value.remedy)
     assert not (tmp_path / "run").exists()
 
 

@@ -136,10 +136,16 @@ class TestTorch:
 
     @pytest.mark.parametrize(
         ("torch", "companion"),
-        [(CPU_TORCH, "cpu"), (CUDA_TORCH, "cu130"), (CPU_TORCH, ""), (Package(version="2.13.0"), "cu130")],
+        [
+            (CPU_TORCH, "cpu"),
+            (CUDA_TORCH, "cu130"),
+            (CPU_TORCH, ""),
+            (Package(version="2.13.0"), "cu130"),
+            (Package(version="2.13.0a0+34c6371d24.nv26.8", build="34c6371d24.nv26.8"), "428a54c"),
+        ],
     )
     def test_companion_that_fits_or_does_not_say(self, torch, companion):
-        """A companion of the same build is fine; one that does not say its build is not accused."""
+        """A companion of the same build is fine; one that does not say its build, or says a commit, is not accused."""
         packages = {**CPU_STACK, "torch": torch, "torchvision": Package(version="0.28.0", build=companion)}
         assert [] == found(probes.torch_companions, packages=packages)
 

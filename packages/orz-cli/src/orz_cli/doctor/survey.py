@@ -59,7 +59,7 @@ def survey() -> Machine:
         platform=sys.platform,
         architecture=platform.machine(),
         num_cores=os.cpu_count() or 1,
-        packages=_packages(),
+        packages=packages(),
         pins=pinned_versions(),
         broken_commands=_broken_commands(),
         gpus=gpus,
@@ -75,7 +75,8 @@ def survey() -> Machine:
     )
 
 
-def _packages() -> dict[str, Package]:
+def packages() -> dict[str, Package]:
+    """Return the installed packages of those that are looked up, read from their files alone."""
     found = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -18,11 +18,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClas
 from transformers.utils import logging as hf_logging
 from transformers.utils.hub import cached_file
 
+from orz_cli.installing import install_line
 from orz_train.algo.logprobs import action_logprobs, predictor_index
 from orz_train.algo.segments import action_index, scatter_actions
 from orz_train.backends.precision import multiply_bfloat16_in_float32
 from orz_train.config import shipped
-from orz_train.errors import DataError
+from orz_train.errors import BackendMissingError, DataError
 from orz_train.types import PackedRow
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -86,6 +87,7 @@ def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> HFTokenize
     """Load a model's tokenizer, with the end-of-sequence ids of its generation config.
 
     Raises:
+        BackendMissingError: the code for it can't be imported.
         DataError: the folder or name can't be loaded, or the tokenizer has no end-of-sequence token.
     """
     if Path(model).is_dir() and not any((Path(model) / name).is_file() for name in TOKENIZER_FILES):
@@ -103,6 +105,7 @@ def load_causal_lm(model: str, *, dtype: str, trust_remote_code: bool = False) -
     """Load a language model for packed rows: SDPA, no dropout, eval mode.
 
     Raises:
+        BackendMissingError: the code for it can't be imported.
         DataError: the folder or name can't be loaded.
     """
     with _explained(model, "model"):
@@ -122,6 +125,7 @@ def load_critic(model: str, *, dtype: str, trust_remote_code: bool = False) -> n
     From a language model the head is new and 0, so values start at 0; from a saved critic it is the saved one.
 
     Raises:
+        BackendMissingError: the code for it can't be imported.
         DataError: the folder or name can't be loaded.
     """
     loaded, _ = _token_classifier(model, "critic", dtype=dtype, trust_remote_code=trust_remote_code)
@@ -149,6 +153,7 @@ def load_skeleton(model: str, *, trust_remote_code: bool = False) -> Skeleton:
     """Read a language model's names and shapes from its configuration alone.
 
     Raises:
+        BackendMissingError: the code for it can't be imported.
         DataError: the folder or name can't be loaded.
     """
     with _explained(model, "model"):
@@ -178,6 +183,7 @@ def load_reward_model(model: str, *, dtype: str, trust_remote_code: bool = False
     """Load a classifier with one label, of sequences or tokens, to score the last token of each packed sequence.
 
     Raises:
+        BackendMissingError: the code for it can't be imported.
         DataError: the folder or name can't be loaded, or has no such head.
     """
     loaded, missing = _token_classifier(model, "reward model", dtype=dtype, trust_remote_code=trust_remote_code)
@@ -334,7 +340,12 @@ def _device(model: Any) -> torch.device:
 
 @contextmanager
 def _explained(model: str, what: str) -> Iterator[None]:
-    """Turn what transformers raises about a missing or broken folder into a DataError."""
+    """Turn what transformers raises about a missing or broken folder into a DataError.
+
+    Raises:
+        BackendMissingError: the model's code can't be imported, whatever the folder holds.
+        DataError: the folder or name can't be loaded.
+    """
     looks_local = model.startswith((".", "/", "~")) or Path(model).is_dir()
     if looks_local and not (Path(model) / "config.json").is_file():
         found = "a folder without config.json" if Path(model).is_dir() else "nothing there"
@@ -345,12 +356,25 @@ def _explained(model: str, what: str) -> Iterator[None]:
     try:
         with quiet():
             yield
+    except ImportError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # transformers' own error names its class, and only the first one why
+            cause = cause.__cause__
+        raise BackendMissingError(
+            f"{what} {model}: transformers {transformers.__version__} can't import what it needs:"
+            f" {type(cause).__name__}: {_first_line(cause)}",
+            remedy="install the package that is named, or see `orz doctor` for those that don't fit each other;"
+            f" orz's own: {install_line(cuda=torch.version.cuda is not None)}",
+        ) from error
     except (OSError, ValueError, KeyError, RuntimeError, AssertionError, TypeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"{what} {model}: transformers {transformers.__version__} can't load it: {first_line}",
+            f"{what} {model}: transformers {transformers.__version__} can't load it: {_first_line(error)}",
             remedy="check the path; a model of the hub has to be in the local cache: hf download NAME",
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _generation_eos(model: str) -> list[int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from orz_cli.doctor.survey import pinned_versions
+from orz_cli.doctor.machine import Machine
+from orz_cli.doctor.probes import torch_companions
+from orz_cli.doctor.survey import packages, pinned_versions
 from orz_cli.installing import install_line
 from orz_cli.versions import installed_versions
 from orz_train.backends.vllm.options import engine_options
@@ -19,9 +21,11 @@ def check_backend(config: Config) -> None:
     """Check that the packages of the run's backend are here, and what it tells them; another is never taken instead.
 
     Raises:
-        BackendMissingError: a package isn't installed.
+        BackendMissingError: a package isn't installed, or beside torch is one that models can't be imported with.
         ConfigError: an engine option isn't the user's to set.
     """
+    for finding in torch_companions(Machine(packages=packages())):
+        raise BackendMissingError(finding.message, remedy=finding.remedy)
     if config.backend == "local":
         return
     engine_options(config, model=config.policy.model)

@@ -10,37 +10,41 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orz_train.checkpoint.nodes import call
 from orz_train.cluster.errors import ClusterError
 from orz_train.errors import OrzError
 
+_CALL = ray.remote(call)
+"""Of a module, so that it travels by name, and made once: Ray keeps each for as long as the driver lives."""
+
 
 def ask(node_id: str, function: str, arguments: Mapping[str, Any]) -> Any:
-    """Begin to run a function, named `module:function`, on a node; return the ref of its answer.
+    """Begin to run a function, named `module:function`, on a node that has orz_train; return the ref of its answer.
 
     Args:
         node_id: Ray's.
-        function: that orz_train, which the node has, can import.
+        function: that can be imported there.
         arguments: by name.
     """
-
-    def there(name: str, named: Mapping[str, Any]) -> Any:  # nested, so that it travels by value
-        from orz_train.checkpoint.nodes import call  # noqa: PLC0415  it is looked for over there
-
-        return call(name, named)
-
-    return begin(node_id, there, function, dict(arguments))
+    return _begin(_CALL, node_id, function, dict(arguments))
 
 
 def begin(node_id: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Begin to run a function on a node that need not have orz_train; return the ref of its answer.
+
+    Each time Ray keeps the function for as long as the driver lives.
 
     Args:
         node_id: Ray's.
         function: nested in another, so that it travels by value.
         arguments: its own.
     """
+    return _begin(ray.remote(function), node_id, *arguments)
+
+
+def _begin(remote: Any, node_id: str, *arguments: Any) -> Any:
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(*arguments)
+    return remote.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(*arguments)
 
 
 def answer(name: str, ref: Any, end: float | None = None) -> Any:

@@ -190,11 +190,12 @@ class Group:
 
     def _tell_silence(self, method: str, members: Sequence[Member]) -> None:
         """Say who has been at work for long, with the tails of their logs."""
-        names, folder = ", ".join(str(member.slot) for member in members), members[0].log.path.parent
+        names = ", ".join(str(member.slot) for member in members)
+        logs = ", ".join(str(member.log) for member in members)
         self.sink.event(
             "warning",
             role=self.role,
-            message=f"nothing came of {method} for {QUIET_S:g} s; still at work: {names}; see {folder}",
+            message=f"nothing came of {method} for {QUIET_S:g} s; still at work: {names}; see {logs}",
             logs={str(member.slot): tail for member, tail in tails(members).items()},
         )
 

@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from orz_train.cluster.errors import ClusterError, WorkerDiedError, WorkerError, WorkerTimeoutError
-from orz_train.cluster.logs import ENDING_S, Log, LogEnd, indented, read_ends
+from orz_train.cluster.logs import ASK_S, ENDING_S, Log, LogEnd, indented, read_ends
 from orz_train.cluster.placement import Slot
 from orz_train.cluster.worker import Failure, WorkerFailure
 from orz_train.errors import OrzError
@@ -157,19 +157,24 @@ class Watch:
                 failures += _failure_of(ref)
             causes = [failure for failure in failures if not _is_echo(failure)]
             if causes:
-                return self._failed(min(causes, key=lambda failure: failure.at))
+                return self._failed(min(causes, key=self._at))
             time.sleep(0.02)
         if died:
             time.sleep(0.2)  # a second one may have died of the same, or have been first
             return _death(self._died())
         if not failures:
             return ClusterError(f"Ray: {otherwise}", remedy=SEE_RAY)
-        return self._failed(min(failures, key=lambda failure: failure.at))
+        return self._failed(min(failures, key=self._at))
 
     def _died(self) -> list[Member]:
         """Return the members whose process is gone."""
         ended = [m for m in self.members if ray.wait([m.ended], timeout=0, fetch_local=False)[0]]
         return [member for member in ended if not _failure_of(member.ended)]
+
+    def _at(self, failure: Failure) -> float:
+        """Return when a worker failed, in seconds since the Unix epoch, by the driver's clock."""
+        ahead_s = {member.slot: member.log.ahead_s for member in self.members}
+        return failure.at - ahead_s.get(failure.slot, 0.0)
 
     def _failed(self, failure: Failure) -> OrzError:
         """Make the error of a worker's exception."""
@@ -177,7 +182,8 @@ class Watch:
             return failure.error
         member = next(member for member in self.members if member.slot == failure.slot)
         return WorkerError(
-            f"{failure.slot} on {member.address} failed: {failure.line}", remedy=f"the traceback is in {member.log}"
+            f"{failure.slot} on {member.address} failed: {failure.line}",
+            remedy=f"{_remedy_of(failure.line)}the traceback is in {member.log}",
         )
 
 
@@ -190,13 +196,14 @@ def _death(died: Sequence[Member]) -> OrzError:
     """Make the error of the worker that ended first."""
     for member in died:
         if (reason := _start_failure(member.ended)) is not None:
+            line = _last_line(reason)
             return WorkerError(
-                f"{member.slot} on {member.address} couldn't start: {_last_line(reason)}; the last lines of its"
+                f"{member.slot} on {member.address} couldn't start: {line}; the last lines of its"
                 f" traceback:{indented(str(reason))}",
-                remedy=f"install on all nodes what the driver's environment has; see {member.log}, if it got so far",
+                remedy=f"{_remedy_of(line)}the traceback is in {member.log}, if it got so far",
             )
     ends = dict(zip(died, read_ends([member.log for member in died], ending_s=ENDING_S), strict=True))
-    member = min(died, key=lambda one: _order(one, ends[one]))
+    member = min(died, key=lambda one: _order(ends[one]))
     known = [one for one in died if ends[one].ending is not None]
     later = ", ".join(str(one.slot) for one in died if one is not member and (one in known or member not in known))
     unknown = ", ".join(str(one.slot) for one in died if member in known and one not in known)
@@ -208,19 +215,22 @@ def _death(died: Sequence[Member]) -> OrzError:
     )
 
 
-def _order(member: Member, end: LogEnd) -> float:
-    """Return when a worker ended; a node that doesn't answer is likely to have been first of all."""
+def _order(end: LogEnd) -> float:
+    """Return when a worker ended; a node that is gone is likely to have been first of all."""
     if end.ending is not None:
         return end.ending.at
-    return float("-inf") if member.log.node_id is not None and end.text is None else float("inf")
+    return float("-inf") if end.node == "gone" else float("inf")
 
 
 def _how(member: Member, end: LogEnd) -> str:
     """Say which worker ended, where and how."""
     if end.ending is not None:
         return f"{member.slot} (process {end.ending.pid} on {member.address}) ended {end.ending.how}"
-    asked = member.log.node_id is not None and end.text is not None
-    guess = "its node is up, so its parent process was perhaps killed, too" if asked else "perhaps its node is down"
+    guess = "perhaps its node is down"
+    if end.node == "up":
+        guess = "its node is up, so its parent process was perhaps killed, too"
+    elif end.node == "slow":
+        guess = f"its node didn't answer within {ASK_S:g} s"
     return f"{member.slot} (on {member.address}) ended without a trace: {_ray_says(member.ended) or guess}"
 
 
@@ -254,6 +264,13 @@ def _ray_says(ended: Any) -> str:
         pass
     except RayError as error:
         return _words_of(error)
+    return ""
+
+
+def _remedy_of(line: str) -> str:
+    """Return what to do about an exception of a worker beside reading its traceback, by its name; perhaps nothing."""
+    if line.startswith(("ImportError:", "ModuleNotFoundError:")):
+        return "install on all nodes what the driver's environment has (`orz doctor` names what doesn't fit); "
     return ""
 
 
