@@ -13,6 +13,7 @@ from orz_ckpt.copy.place import steps_there
 from orz_ckpt.errors import StorageFullError
 from orz_train.checkpoint import RunCheckpoints, copies, copying, failures
 from orz_train.checkpoint.copying import CopyJob
+from orz_train.cluster.errors import WorkerDiedError
 from orz_train.errors import CheckpointError
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("memory")]
@@ -152,6 +153,30 @@ def test_what_was_copied_before_a_copy_is_given_up_is_not_called_missing(
     gate.end()
     ((_, warning),) = told("warning")
     assert f"step 2 is not copied to {THERE} yet; the next start of this run goes on" == warning["message"]
+
+
+def test_a_worker_that_dies_while_a_copy_is_waited_for_gives_it_up_once(
+    store: Store, ranks: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, save: Any, told: Any
+) -> None:
+    """The wait gives it up, and so does the run on its way out: one warning."""
+    model = ranks()
+    monkeypatch.setattr(copies, "GIVE_UP_S", 0.1)
+    monkeypatch.setattr(copies, "LOOK_EVERY_S", 0.01)
+
+    def died() -> None:
+        raise WorkerDiedError("engine 0 ended by signal 9 (SIGKILL)")
+
+    def run() -> None:
+        with store(model, copy_to=URL) as saves:
+            save(saves, model, 1)
+            assert gate.entered.wait(PATIENCE_S)
+            saves._copies.check = died
+            save(saves, model, 2)
+
+    with pytest.raises(WorkerDiedError):
+        run()
+    gate.end()
+    assert 1 == len([warning for _, warning in told("warning") if "not copied" in str(warning["message"])])
 
 
 def test_retries_are_not_made_twice(
