@@ -31,6 +31,7 @@ pytestmark = pytest.mark.component
 
 UNNOTICED_S = 60.0
 """After which a wait that nobody ends fails."""
+UNNOTICED = "nobody noticed the engine's end"
 NONE: Any = None
 PROMPTS = [Prompt(prompt_id=f"p{index}", text="", token_ids=(index + 1,), answer="") for index in range(2)]
 ENGINE_1 = r"engine 1 \(process \d+ on this machine\) ended by signal 9 \(SIGKILL\)"
@@ -41,7 +42,7 @@ class Never:
 
     def __init__(self) -> None:
         self.score: Future[Score] = Future()
-        unnoticed = AssertionError("nobody noticed the engine's end")
+        unnoticed = AssertionError(UNNOTICED)
         self.timer = threading.Timer(UNNOTICED_S, self.score.set_exception, [unnoticed])
 
     def submit(self, *_: object) -> Future[Score]:
@@ -73,7 +74,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     gate = threading.Event()
 
     def copy(*_: object, **__: object) -> None:
-        assert gate.wait(UNNOTICED_S), "nobody noticed the engine's end"
+        assert gate.wait(UNNOTICED_S), UNNOTICED
         raise copying.StoppedError
 
     monkeypatch.setattr(copying, "copy", copy)
@@ -109,6 +110,7 @@ def test_a_killed_engine_ends_the_wait_for_rewards_and_for_copies(
 
     with pytest.raises(WorkerDiedError, match=ENGINE_1):
         go()
+    assert not [data for _, _, data in sink.events if UNNOTICED in str(data)], "the save itself found it, not the wait"
 
 
 def trainer_of(config: Config, models: Models, run_dir: Path, rewards: Any, sink: MemorySink) -> Trainer:
