@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import psutil
 import pytest
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the kernel's
+LISTEN = "0A"
+"""The state of a socket in /proc/net/tcp."""
 ORZ = Path(sysconfig.get_path("scripts")) / ("orz.exe" if sys.platform == "win32" else "orz")
 
 
@@ -26,35 +29,55 @@ class Result:
     stderr: str
 
 
+def _shared_memory() -> set[Path]:
+    """List this user's files in shared memory."""
+    found = set()
+    for path in SHARED_MEMORY.iterdir():
+        with suppress(FileNotFoundError):  # it went while we looked
+            if path.stat().st_uid == os.getuid():
+                found.add(path)
+    return found
+
+
 @dataclass
 class Footprint:
-    """What a run has on the machine: processes, files in shared memory, ports; as far as it was seen.
+    """What a run has on the machine: processes, files in shared memory, sockets; as far as it was seen.
 
-    A process is the run's if it inherited the mark, or descends from one that is: some overwrite their environment.
+    Made before the run starts. A process is the run's if it inherited the mark, or descends from one that is: some
+    overwrite their environment. A file in shared memory tells nobody who made it, and other tests run beside this one:
+    it is the run's if it is new, unless somebody else was seen to hold it, and the run was not.
     """
 
     mark: str
     processes: set[psutil.Process] = field(default_factory=set)
     memory: set[Path] = field(default_factory=set)
-    ports: set[int] = field(default_factory=set)
+    sockets: set[int] = field(default_factory=set)
+    foreign: set[Path] = field(default_factory=set)
+    """New files in shared memory that others hold."""
+    before: set[Path] = field(default_factory=_shared_memory)
 
     def look(self) -> None:
         """Take in what is there now."""
+        unknown = _shared_memory() - self.before - self.memory - self.foreign
+        holders = _holders(unknown)  # before the processes, so that a new one of the run is among these
         alive = {process.pid for process in self.alive()}
         for process in psutil.process_iter(["ppid"]):  # by pid: parents mostly before their children
             if process.info["ppid"] in alive:
                 self.processes.add(process)
                 alive.add(process.pid)
-        self.memory |= {path for pid in alive for path in _mapped(pid)}
-        self.ports |= {one.laddr.port for one in _listening() if one.pid in alive}
+        pids = {process.pid for process in self.processes}
+        self.memory |= {path for path in holders if holders[path] & pids}
+        self.foreign |= holders.keys() - self.memory
+        self.sockets |= _listening().keys() & {inode for pid in alive for inode in _sockets(pid)}
 
     def left(self) -> list[str]:
         """Say what of it is there still."""
-        listening = {one.laddr.port for one in _listening()}
+        self.look()
+        listening = _listening()
         return [
             *(" ".join(self.command(process)) for process in self.alive()),
-            *(str(path) for path in list(self.memory) if path.exists()),
-            *(f"port {port}" for port in self.ports & listening),
+            *(str(path) for path in _shared_memory() - self.before - self.foreign),
+            *(f"port {listening[inode]}" for inode in self.sockets & listening.keys()),
         ]
 
     def alive(self) -> list[psutil.Process]:
@@ -84,21 +107,41 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
+def _holders(paths: set[Path]) -> dict[Path, set[int]]:
+    """Find the processes that have mapped files; a file that nobody has mapped is left out."""
+    holders: dict[Path, set[int]] = {}
+    for pid in psutil.pids() if paths else ():
+        for path in paths & _mapped(pid):
+            holders.setdefault(path, set()).add(pid)
+    return holders
+
+
 def _mapped(pid: int) -> set[Path]:
-    """List the files in shared memory that a process has mapped."""
+    """List the files that a process has mapped."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    except OSError:  # it ended while we looked
+    except OSError:  # it ended while we looked, or is another user's
         return set()
-    paths = (line.partition("/")[2] for line in lines)
-    return {
-        Path(f"/{path}") for path in paths if f"/{path}".startswith(f"{SHARED_MEMORY}/") and "(deleted)" not in path
-    }
+    return {Path(f"/{path}") for line in lines if (path := line.partition("/")[2])}
 
 
-def _listening() -> list[psutil._common.sconn]:
-    """List the ports that somebody listens on."""
-    return [one for one in psutil.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+def _listening() -> dict[int, int]:
+    """Return the port of each socket that somebody listens on, by inode: a port may be another socket's later."""
+    tables = [path for name in ("tcp", "tcp6") if (path := Path("/proc/net", name)).exists()]
+    rows = [line.split() for path in tables for line in path.read_text().splitlines()[1:]]
+    return {int(row[9]): int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTEN}
+
+
+def _sockets(pid: int) -> set[int]:
+    """List the inodes of the sockets that a process has open."""
+    found = set()
+    with suppress(OSError):  # it ended while we looked
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # it closed one
+                kind, _, inode = str(entry.readlink()).partition(":")
+                if kind == "socket":
+                    found.add(int(inode.strip("[]")))
+    return found
 
 
 @pytest.fixture(scope="session")

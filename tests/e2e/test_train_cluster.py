@@ -177,6 +177,7 @@ def start(
 
     def begin(*arguments: str, run_dir: str = "run", command: tuple[str, ...] = (str(ORZ),)) -> Run:
         mark = uuid.uuid4().hex
+        seen = footprint(mark)
         process = subprocess.Popen(
             [*command, *arguments, "--run-dir", run_dir],
             cwd=tmp_path,
@@ -186,7 +187,7 @@ def start(
             text=True,
             start_new_session=True,
         )
-        started.append(Run(process, tmp_path / run_dir, footprint(mark)))
+        started.append(Run(process, tmp_path / run_dir, seen))
         threading.Thread(target=started[-1].watch, daemon=True).start()
         return started[-1]
 
