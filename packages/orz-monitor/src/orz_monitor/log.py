@@ -160,6 +160,10 @@ class Log:
             axis: of all of them.
         """
         processes: dict[Origin, int] = {}
+        number_of = {
+            at: processes.setdefault(origin, len(processes))
+            for at, origin in {id(origin): origin for origin in origins}.items()  # hashing each would take longest
+        }
         number = len(lines)
         self.bulk.append(
             Rows(
@@ -169,7 +173,7 @@ class Log:
                 lines=np.array(lines, dtype=np.int64),
                 steps=np.full(number, NO_STEP) if steps is None else np.array(steps, dtype=np.int64),
                 times=np.full(number, np.nan) if times is None else np.array(times, dtype=np.float64),
-                origins=np.array([processes.setdefault(origin, len(processes)) for origin in origins], dtype=np.int64),
+                origins=np.array([number_of[id(origin)] for origin in origins], dtype=np.int64),
                 processes=tuple(processes),
                 file=self._file,
                 axis=axis,
