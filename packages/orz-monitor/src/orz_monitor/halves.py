@@ -1,4 +1,4 @@
-"""Read a big local file in two processes, each one half, cut at a newline.
+"""Read a big local file in two processes, each about one half, cut at a newline.
 
 The second half is read by `python -m orz_monitor.halves FILE OFFSET DIALECT...`, which writes its `Log` to standard
 output: an ordinary child process works from threads, from scripts without a main guard, and on every system.
@@ -16,12 +16,14 @@ from typing import Final
 from orz_monitor.dialects import Dialect, find_dialect
 from orz_monitor.log import Log
 from orz_monitor.log_rest import add_rest
-from orz_monitor.packing import packed, unpacked
+from orz_monitor.packing import pack, unpack
 from orz_monitor.reading import Reader
 from orz_monitor.transport.opening import CHUNK_BYTES
 
 SMALLEST_BYTES: Final = 64 << 20
 """A smaller file is read sooner than a second process has started."""
+_HEAD_START_BYTES: Final = 20 << 20
+"""What is read while a second process starts."""
 _LONGEST_LINE: Final = 1 << 20
 
 
@@ -54,8 +56,8 @@ def read_in_halves(path: Path, log: Log, kinds: Sequence[type[Dialect]]) -> None
             reader.feed(chunk)
         reader.finish_block(_range(path, cut, cut + _LONGEST_LINE))
         reader.close()
-        answer = child.stdout.read() if child.stdout is not None else b""
-    add_rest(log, unpacked(answer) if child.returncode == 0 else _rest(path, cut, kinds))
+        rest = unpack(child.stdout) if child.stdout is not None else None
+    add_rest(log, rest if rest is not None and child.returncode == 0 else _rest(path, cut, kinds))
 
 
 def _rest(path: Path, cut: int, kinds: Sequence[type[Dialect]]) -> Log:
@@ -67,9 +69,9 @@ def _rest(path: Path, cut: int, kinds: Sequence[type[Dialect]]) -> Log:
 
 
 def _cut(path: Path) -> int:
-    """Return the offset of the line that begins after the middle of a file."""
+    """Return the offset of the line at which both processes are done at the same time."""
     with path.open("rb") as file:
-        middle = path.stat().st_size // 2
+        middle = (path.stat().st_size + _HEAD_START_BYTES) // 2
         file.seek(middle)
         return middle + len(file.readline(_LONGEST_LINE))
 
@@ -87,4 +89,4 @@ def _range(path: Path, start: int, stop: int) -> Iterator[bytes]:
 if __name__ == "__main__":
     _path, _offset, *_places = sys.argv[1:]
     _log = _rest(Path(_path), int(_offset), [find_dialect(place) for place in _places])
-    sys.stdout.buffer.write(packed(_log))
+    pack(_log, sys.stdout.buffer)

@@ -8,6 +8,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import IO
 
 import numpy as np
 
@@ -46,8 +47,8 @@ class _Block:
     values: bytes
 
 
-def packed(log: Log) -> bytes:
-    """Return a log as bytes, for `unpacked`."""
+def pack(log: Log, file: IO[bytes]) -> None:
+    """Write a log, for `unpack`."""
     shapes: dict[tuple[str, tuple[str, ...], str], list[tuple[int, Row]]] = defaultdict(list)
     others: list[tuple[int, Entry]] = []
     for index, entry in enumerate(log.entries):
@@ -73,13 +74,16 @@ def packed(log: Log) -> bytes:
     ]
     bare = copy.copy(log)
     bare.entries, bare.bulk = [], _joined(log.bulk)
-    return pickle.dumps((bare, len(log.entries), others, blocks), protocol=pickle.HIGHEST_PROTOCOL)
+    pickle.dump((bare, len(log.entries), others, blocks), file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def unpacked(data: bytes) -> Log:
-    """Return the log that `packed` made these bytes of; only for bytes of a process of our own."""
+def unpack(file: IO[bytes]) -> Log | None:
+    """Read the log that `pack` has written, None where it is torn; only from a process of our own."""
     log: Log
-    log, num_entries, others, blocks = pickle.loads(data)  # noqa: S301  from our own child process
+    try:
+        log, num_entries, others, blocks = pickle.load(file)  # noqa: S301  from our own child process
+    except (EOFError, pickle.UnpicklingError):
+        return None
     placed: dict[int, Entry] = dict(others)
     for block in blocks:
         placed |= _rows(block)
