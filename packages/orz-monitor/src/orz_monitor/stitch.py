@@ -249,19 +249,19 @@ def _steps(
     rows: Ledger, columns: list[Column]
 ) -> tuple[NDArray[np.int64], Mapping[int, int], Mapping[int, int], Series]:
     """Return the steps of training, the line of each, the file of each, and when each ended."""
-    rows = rows.only(rows.axis == 0)
-    steps, first = np.unique(rows.step, return_index=True)
-    timed = rows.only(~np.isnan(rows.time))
-    timed = timed.only(np.lexsort((timed.time, timed.step)))  # of each step the latest comes last
+    training = np.flatnonzero(rows.axis == 0)
+    steps, first = np.unique(rows.step[training], return_index=True)
+    timed = training[~np.isnan(rows.time[training])]
+    timed = timed[np.lexsort((rows.time[timed], rows.step[timed]))]  # of each step the latest comes last
     stamped = [~np.isnan(column.times) for column in columns]
     stamped_steps = [column.steps[has] for column, has in zip(columns, stamped, strict=True)]
     stamps = [column.times[has] for column, has in zip(columns, stamped, strict=True)]
-    ended, last = np.unique(np.concatenate([timed.step, *stamped_steps])[::-1], return_index=True)
+    ended, last = np.unique(np.concatenate([rows.step[timed], *stamped_steps])[::-1], return_index=True)
     return (
         np.unique(np.concatenate([steps, *(column.steps for column in columns)])),
-        ByStep(steps, rows.line[first]),
-        ByStep(steps, rows.file[first]),
-        Series(name="time", steps=ended, values=np.concatenate([timed.time, *stamps])[::-1][last]),
+        ByStep(steps, rows.line[training[first]]),
+        ByStep(steps, rows.file[training[first]]),
+        Series(name="time", steps=ended, values=np.concatenate([rows.time[timed], *stamps])[::-1][last]),
     )
 
 
