@@ -3,10 +3,10 @@
     python benchmarks/monitor_parse.py [--mebibytes 1024] [--folder DIR] [--seed 0] [--out FILE.md]
 
 Three readers take turns on one file, warm: ours, a per-line `re` parser as people write it, and `rg -c` (ripgrep) on
-the commonest metric, where it is installed. Ours reads in two processes, as every command does; the others are of one.
-Values are compared with the generator's truth, so a fast wrong reader loses. Then `orz monitor check` judges the whole
-log as a command of its own, and a log of a quarter of the size: what it takes in memory should hardly differ, but for
-the values themselves, of which four times the log has four times as many.
+the commonest metric, where it is installed. Ours reads in a process a processor, as every command does; the others are
+one process. Values are compared with the generator's truth, so a fast wrong reader loses. Then `orz monitor check`
+judges the whole log as a command of its own, and a log of a quarter of the size: what it takes in memory should hardly
+differ, but for the values themselves, of which four times the log has four times as many.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from orz_monitor.series import Series
 INTRODUCTION = """\
 Logs are generated, {size} each, and in the page cache. Times are of the wall clock; all of a log are taken in one
 run, one after the other, ours and ripgrep's as the best of {rounds} turns. Orz monitor is imported before it reads, and
-reads in two processes. Every value that it reads is compared with what the generator wrote. The parser of regular
-expressions reads a line at a time, in Python; `rg -c` counts the lines of one metric, and is one process."""
+reads in a process a processor. Every value that it reads is compared with what the generator wrote. The parser of
+regular expressions reads a line at a time, in Python; `rg -c` counts the lines of one metric, and is one process."""
 ROUNDS = 3
 LEAST_TIMES_NAIVE = 3.0
 LEAST_OF_RG = 1 / 8
