@@ -48,6 +48,16 @@ def test_local_median_leaves_the_value_itself_out() -> None:
     assert local_median(np.array([1.0, 1, 100, 1, 1]), 4)[2] == 1
 
 
+def test_medians_of_a_long_series_are_those_of_each_window() -> None:
+    """Also where windows are taken in several lots."""
+    values = np.random.default_rng(0).normal(size=9000)
+    values[4000:4200:7] = NAN
+    expected = [np.nanmedian(np.r_[values[max(at - 3, 0) : at], values[at + 1 : at + 4]]) for at in range(len(values))]
+    np.testing.assert_array_equal(expected, local_median(values, 6))
+    expected = [np.nanmedian(values[max(at - 4, 0) : at + 1]) for at in range(len(values))]
+    np.testing.assert_array_equal(expected, trailing_median(values, 5))
+
+
 def test_medians_of_nothing() -> None:
     """An empty series stays empty."""
     assert len(trailing_median(np.empty(0), 5)) == 0

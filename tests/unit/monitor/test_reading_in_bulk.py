@@ -20,6 +20,7 @@ from orz_monitor.row_steps import numbered
 from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.pieces import places_of
 
 pytestmark = pytest.mark.unit
 
@@ -52,6 +53,27 @@ def test_lines_that_begin_alike_are_found_with_their_numbers() -> None:
     batch = Batch(b"step:1\nx step:2\n\nstep\nstep:\nstep:3 y\n", first_line=10)
     assert batch.lines_beginning(b"step:") == [(0, 6, 10), (22, 27, 14), (28, 36, 15)]
     assert batch.lines_beginning(b"a line that is longer than all of the text together is") == []
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"a", b"a\n\nb\n", b"1234567\n", b"12345678\n", b"\n" * 17, b"ab" * 40])
+def test_a_byte_is_found_at_all_its_places(text: bytes) -> None:
+    """Whatever the length of the text."""
+    assert places_of(text, b"\n").tolist() == [at for at, byte in enumerate(text) if byte == ord("\n")]
+
+
+def test_rows_of_lines_that_alternate_are_in_the_order_of_the_lines() -> None:
+    """Two forms of an engine's record have the same keys, so that no part of the rows stands in one piece."""
+    throughput = "(LLMActor pid=1) Avg prompt throughput: {}.5 tokens/s, Running: 2 reqs"
+    lines = [throughput.format(at) + ", Swapped of late" * (at % 2) for at in range(4000)]
+    chunks = [("\n".join(lines[at : at + 50]) + "\n").encode() for at in range(0, len(lines), 50)]
+    log = read_chunks(chunks, dialects=[Engines])
+    assert 2 <= len(log.bulk) < 80, "parts were put together"
+    assert [row.values.tolist() for row in rows(log)] == [[at + 0.5, 2.0] for at in range(4000)]
+    ledger = ledger_of(log)
+    assert ledger.line.tolist() == list(range(1, 4001))
+    assert ledger.tables[0][0, ledger.at].tolist() == [at + 0.5 for at in range(4000)]
+    for found in log.bulk:
+        assert found.values[0].tolist() == [line - 0.5 for line in found.lines.tolist()], "after the ledger took them"
 
 
 def metric_lines(steps: range, value: float = 0.5) -> str:

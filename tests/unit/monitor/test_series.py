@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orz_monitor.by_step import ByStep
 from orz_monitor.loading import load_run
 from orz_monitor.records import StepRecord, dumps
 from orz_monitor.run import Run
@@ -81,3 +82,14 @@ def test_a_changed_copy_of_a_run_remembers_nothing(tmp_path: Path) -> None:
     other = replace(run, metrics={"reward/mean": Series(name="reward/mean", steps=STEPS, values=STEPS * 1.0)})
     assert len(other.series("reward/mean")) == 5
     assert other.largest("reward/mean") == 13.0
+
+
+def test_numbers_by_step_are_a_mapping() -> None:
+    """That says of a step it has not that it has not, whether before, between or behind those it has."""
+    lines = ByStep(np.array([2, 5]), np.array([20, 50]))
+    assert (lines[2], lines[5], len(lines), list(lines)) == (20, 50, 2, [2, 5])
+    assert lines == {2: 20, 5: 50}
+    assert [lines.get(step) for step in (1, 3, 6)] == [None, None, None]
+    assert 3 not in lines
+    with pytest.raises(KeyError):
+        lines[6]

@@ -36,6 +36,7 @@ class Attempts:
         self._runs: list[NDArray[np.int64]] = []
         self._since = self._counted = 0
         self._repeated: dict[int, int] = {}
+        self._is_new = np.ones(len(ledger), dtype=np.bool_)
         before = _before_in_stream(ledger)
         back = (before >= 0) & (ledger.step <= ledger.step[before]) & ~ledger.is_bar & (ledger.axis == 0)
         marks = [(ledger.num_before(event), event.step) for event in resumes if event.step is not None]
@@ -46,7 +47,8 @@ class Attempts:
             else:
                 self._go_back(index, int(before[index]))
         self._count(len(ledger))
-        self.rows = ledger.only(np.concatenate(self._runs)) if self._runs else ledger
+        counted = np.concatenate([*self._runs, np.empty(0, dtype=np.int64)])
+        self.rows = ledger.only(counted) if len(counted) < len(ledger) else ledger
 
     def _resume(self, index: int, step: int) -> None:
         """Go on from a step before a row, where the last rows are of later ones."""
@@ -71,6 +73,7 @@ class Attempts:
             self._restart(index, step)
         elif ledger.alike(np.array([index]), np.array([last])).all():
             self._repeated[index] = last
+            self._is_new[index] = False
         elif len(ledger.shapes[int(ledger.shape[index])][1]) > 1 and ledger.file[index] == ledger.file[last]:
             self._restart(index, step)  # only lines that print their own step once can tell
 
@@ -84,9 +87,9 @@ class Attempts:
 
     def _count(self, index: int) -> None:
         """Count the rows up to one, without those that were repetitions."""
-        new = [at for at in range(self._counted, index) if at not in self._repeated]
-        if new:
-            self._runs.append(np.array(new, dtype=np.int64))
+        new = self._counted + np.flatnonzero(self._is_new[self._counted : index])
+        if len(new):
+            self._runs.append(new)
         self._counted = index
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -96,7 +96,7 @@ class Ledger:
 
 
 def ledger_of(log: Log) -> Ledger:
-    """Return all rows of a log as columns; its rows in bulk have their values in the ledger's tables from then on."""
+    """Return all rows of a log as columns; rows in bulk may have their values in the ledger's tables from then on."""
     alone = [entry for entry in log.entries if isinstance(entry, Row)]
     bulk, sizes = log.bulk, [len(rows) for rows in log.bulk]
     shapes: dict[Shape, int] = {}
@@ -106,7 +106,6 @@ def ledger_of(log: Log) -> Ledger:
     numbered = [shapes.setdefault((rows.dialect, rows.keys), len(shapes)) for rows in every]
     shape = np.array(numbered, dtype=np.int64).repeat([1] * len(alone) + sizes)
     origins = [_numbers(processes, rows.processes)[rows.origins] for rows in bulk]
-    tables, at = _tables(alone, bulk, numbered, list(shapes))
 
     def column(ours: Iterable[float], *others: NDArray[Any], dtype: type = np.int64) -> NDArray[Any]:
         return np.concatenate([np.array(list(ours), dtype=dtype), *others])
@@ -114,14 +113,19 @@ def ledger_of(log: Log) -> Ledger:
     def whole(value: float, dtype: type = np.int64) -> NDArray[Any]:
         return np.full(sum(sizes), value, dtype=dtype)
 
+    file = column((row.file for row in alone), np.array([rows.file for rows in bulk], dtype=np.int64).repeat(sizes))
+    line = column((row.line for row in alone), *(rows.lines for rows in bulk))
+    offset = column((row.offset for row in alone), whole(0))
+    order = np.lexsort((offset, line, file))
+    at = _ranks(shape, order)
     ledger = Ledger(
         shapes=list(shapes),
-        tables=tables,
+        tables=_tables(alone, bulk, shapes, at),
         shape=shape,
         at=at,
-        file=column((row.file for row in alone), np.array([rows.file for rows in bulk], dtype=np.int64).repeat(sizes)),
-        line=column((row.line for row in alone), *(rows.lines for rows in bulk)),
-        offset=column((row.offset for row in alone), whole(0)),
+        file=file,
+        line=line,
+        offset=offset,
         step=column((NO_STEP if row.step is None else row.step for row in alone), *(rows.steps for rows in bulk)),
         time=column(
             (math.nan if row.time is None else row.time for row in alone),
@@ -138,7 +142,7 @@ def ledger_of(log: Log) -> Ledger:
         is_bar=column((row.bar is not None for row in alone), whole(0, np.bool_), dtype=np.bool_),
         precedence=np.zeros(len(shape)),
     )
-    return ledger.only(np.lexsort((ledger.offset, ledger.line, ledger.file)))
+    return ledger.only(order)
 
 
 def _numbers(known: dict[_Named, int], names: Iterable[_Named]) -> NDArray[np.int64]:
@@ -146,30 +150,38 @@ def _numbers(known: dict[_Named, int], names: Iterable[_Named]) -> NDArray[np.in
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 
 
-def _tables(
-    alone: Sequence[Row], bulk: Sequence[Rows], numbered: Sequence[int], shapes: Sequence[Shape]
-) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
-    """Put the values of each shape together.
+def _ranks(shape: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which of its shape each row is, in an order of all rows."""
+    ranks = np.empty_like(order)
+    by_shape = order[np.argsort(shape[order], kind="stable")]
+    ranks[by_shape] = np.arange(len(order)) - np.searchsorted(shape[by_shape], shape[by_shape])
+    return ranks
 
-    Returns:
-        A table a shape, and where in its table each row is.
-    """
-    lone: list[list[array[float]]] = [[] for _ in shapes]
-    at: list[int] = []
-    for number, row in zip(numbered, alone, strict=False):
-        at.append(len(lone[number]))
-        lone[number].append(row.values)
-    sizes = [len(found) for found in lone]
-    starts: list[int] = []
-    for number, rows in zip(numbered[len(alone) :], bulk, strict=True):
-        starts.append(sizes[number])
-        sizes[number] += len(rows)
+
+def _tables(
+    alone: Sequence[Row], bulk: Sequence[Rows], shapes: Mapping[Shape, int], at: NDArray[np.int64]
+) -> list[NDArray[np.float64]]:
+    """Put the values of each shape together, at the places that are given for all rows, first those alone."""
+    lone: list[tuple[list[int], list[array[float]]]] = [([], []) for _ in shapes]
+    sizes = [0] * len(shapes)
+    for rank, row in zip(at.tolist(), alone, strict=False):
+        number = shapes[row.dialect, row.keys]
+        lone[number][0].append(rank)
+        lone[number][1].append(row.values)
+        sizes[number] += 1
+    for rows in bulk:
+        sizes[shapes[rows.dialect, rows.keys]] += len(rows)
     tables = [np.empty((len(keys), size)) for (_, keys), size in zip(shapes, sizes, strict=True)]
-    for table, found in zip(tables, lone, strict=True):
-        table[:, : len(found)] = np.frombuffer(b"".join(found)).reshape(len(found), len(table)).T
-    for number, start, rows in zip(numbered[len(alone) :], starts, bulk, strict=True):
-        part = tables[number][:, start : start + len(rows)]
-        part[:] = rows.values
-        rows.values = part  # a copy of what is most of a log would double its memory
-    places = [np.arange(start, start + len(rows)) for start, rows in zip(starts, bulk, strict=True)]
-    return tables, np.concatenate([np.array(at, dtype=np.int64), *places])
+    for table, (ranks, values) in zip(tables, lone, strict=True):
+        table[:, ranks] = np.frombuffer(b"".join(values)).reshape(len(ranks), len(table)).T
+    start = len(alone)
+    for rows in bulk:
+        table, places = tables[shapes[rows.dialect, rows.keys]], at[start : start + len(rows)]
+        start += len(rows)
+        if len(rows) and bool((np.diff(places) == 1).all()):  # no other row is between them
+            part = table[:, places[0] : places[0] + len(rows)]
+            part[:] = rows.values
+            rows.values = part  # a copy of what is most of a log would double its memory
+        else:
+            table[:, places] = rows.values
+    return tables

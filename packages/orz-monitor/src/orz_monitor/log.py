@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from orz_monitor.bulk import together
 from orz_monitor.entries import NO_STEP, Column, Entry, Event, FileFacts, Row, Rows, Tick, place
 from orz_monitor.numbers import Precision, number
 from orz_monitor.transport.prefixes import NOWHERE, Origin
@@ -25,6 +26,8 @@ __all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "
 MOST_KEYS: Final = 10_000
 """Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
 _LONGEST_KEY: Final = 200
+_PARTS: Final = 32
+"""Of rows in bulk, of which larger ones are made."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,6 +60,7 @@ class Log:
     _names: dict[bytes, str] = field(default_factory=dict)
     _shapes: dict[tuple[bytes, ...], tuple[str, ...]] = field(default_factory=dict)
     _file: int = 0
+    _num_parts: int = 0
 
     def begin(self, path: Path) -> FileFacts:
         """Say that what follows is from another file."""
@@ -160,6 +164,10 @@ class Log:
             axis: of all of them.
         """
         processes: dict[Origin, int] = {}
+        number_of = {
+            at: processes.setdefault(origin, len(processes))
+            for at, origin in {id(origin): origin for origin in origins}.items()  # hashing each would take longest
+        }
         number = len(lines)
         self.bulk.append(
             Rows(
@@ -169,13 +177,16 @@ class Log:
                 lines=np.array(lines, dtype=np.int64),
                 steps=np.full(number, NO_STEP) if steps is None else np.array(steps, dtype=np.int64),
                 times=np.full(number, np.nan) if times is None else np.array(times, dtype=np.float64),
-                origins=np.array([processes.setdefault(origin, len(processes)) for origin in origins], dtype=np.int64),
+                origins=np.array([number_of[id(origin)] for origin in origins], dtype=np.int64),
                 processes=tuple(processes),
                 file=self._file,
                 axis=axis,
             )
         )
         self.votes[dialect] += number
+        self._num_parts += 1
+        if self._num_parts % _PARTS == 0:
+            self.bulk[-_PARTS:] = together(self.bulk[-_PARTS:])
 
     def rows(self) -> list[Row]:
         """Return all rows in the order of the files, those in bulk one by one: for a look at a few of them."""

@@ -50,7 +50,7 @@ def _without_rest_of_passes(last: Sequence[Entry], entries: Iterable[Entry]) -> 
 
 
 def _joined(row: Row, later: Row) -> bool:
-    """Join two parts of one pass that was read in two halves; tells whether they are one."""
+    """Join two parts of one pass that a cut went through; tells whether they are one."""
     if row.bar is None or later.bar is None or row.keys != later.keys or later.bar[0] < row.bar[1]:
         return False
     total = row.count + later.count

@@ -228,9 +228,9 @@ class Precision:
         """
         match self.kind:
             case "exact":
-                return np.zeros(len(values))
+                return np.broadcast_to(0.0, len(values))  # one number, however many values there are
             case "fixed":
-                return np.full(len(values), self.unit * 10.0 ** -self.decimals[1])
+                return np.broadcast_to(self.unit * 10.0 ** -self.decimals[1], len(values))
             case "significant":
                 size = np.abs(values)
                 usable = (size > 0) & np.isfinite(size)

@@ -6,12 +6,11 @@ import copy
 import pickle
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import IO
 
-import numpy as np
-
-from orz_monitor.log import Entry, Log, Row, Rows
+from orz_monitor.bulk import together
+from orz_monitor.log import Entry, Log, Row
 from orz_monitor.transport.prefixes import Origin
 
 
@@ -46,8 +45,8 @@ class _Block:
     values: bytes
 
 
-def packed(log: Log) -> bytes:
-    """Return a log as bytes, for `unpacked`."""
+def pack(log: Log, file: IO[bytes]) -> None:
+    """Write a log, for `unpack`."""
     shapes: dict[tuple[str, tuple[str, ...], str], list[tuple[int, Row]]] = defaultdict(list)
     others: list[tuple[int, Entry]] = []
     for index, entry in enumerate(log.entries):
@@ -72,14 +71,17 @@ def packed(log: Log) -> bytes:
         for (dialect, keys, axis), rows in shapes.items()
     ]
     bare = copy.copy(log)
-    bare.entries, bare.bulk = [], _joined(log.bulk)
-    return pickle.dumps((bare, len(log.entries), others, blocks), protocol=pickle.HIGHEST_PROTOCOL)
+    bare.entries, bare.bulk = [], together(log.bulk)
+    pickle.dump((bare, len(log.entries), others, blocks), file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def unpacked(data: bytes) -> Log:
-    """Return the log that `packed` made these bytes of; only for bytes of a process of our own."""
+def unpack(file: IO[bytes]) -> Log | None:
+    """Read the log that `pack` has written, None where it is torn; only from a process of our own."""
     log: Log
-    log, num_entries, others, blocks = pickle.loads(data)  # noqa: S301  from our own child process
+    try:
+        log, num_entries, others, blocks = pickle.load(file)  # noqa: S301  from our own child process
+    except (EOFError, pickle.UnpicklingError):
+        return None
     placed: dict[int, Entry] = dict(others)
     for block in blocks:
         placed |= _rows(block)
@@ -108,28 +110,3 @@ def _rows(block: _Block) -> dict[int, Entry]:
         )
         for at, (index, line, file, offset, step, time, origin) in enumerate(columns)
     }
-
-
-def _joined(bulk: Sequence[Rows]) -> list[Rows]:
-    """Put rows in bulk together where they have the same keys."""
-    shapes: dict[tuple[str, tuple[str, ...], str, int], list[Rows]] = defaultdict(list)
-    for rows in bulk:
-        shapes[rows.dialect, rows.keys, rows.axis, rows.file].append(rows)
-    joined: list[Rows] = []
-    for parts in shapes.values():
-        processes: dict[Origin, int] = {}
-        numbers = [
-            np.array([processes.setdefault(origin, len(processes)) for origin in part.processes]) for part in parts
-        ]
-        joined.append(
-            replace(
-                parts[0],
-                values=np.concatenate([part.values for part in parts], axis=1),
-                lines=np.concatenate([part.lines for part in parts]),
-                steps=np.concatenate([part.steps for part in parts]),
-                times=np.concatenate([part.times for part in parts]),
-                processes=tuple(processes),
-                origins=np.concatenate([number[part.origins] for number, part in zip(numbers, parts, strict=True)]),
-            )
-        )
-    return joined

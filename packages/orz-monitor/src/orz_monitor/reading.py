@@ -20,6 +20,9 @@ from orz_monitor.transport.needles import Needles
 _ALL_GATES_BYTES: Final = 4 << 20
 _NOW_AND_THEN: Final = 16
 """Batches of lines of which one is searched for dialects that have not shown up yet."""
+_KEPT_BYTES: Final = 2 << 20
+"""glibc keeps for later what is freed in blocks up to the largest that ever was, and twice that in all. As long as that
+is less than a batch needs, each batch gets new memory from the system, which clears it first."""
 _LONGEST_BLOCK: Final = 1000
 """Lines that a dialect may claim after its own."""
 
@@ -55,6 +58,7 @@ class Reader:
         self._open: Dialect | None = None
         self._claimed = 0
         self._unfinished: bytes | None = None
+        bytes(_KEPT_BYTES)  # freed at once
 
     @property
     def is_open(self) -> bool:

@@ -8,8 +8,8 @@ from typing import Final
 
 from orz_monitor.dialects import GENERIC, KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects
 from orz_monitor.dialects.orz_train import FIRST_LINE
-from orz_monitor.halves import can_be_halved, read_in_halves
 from orz_monitor.log import Log, Row
+from orz_monitor.parts import num_parts, read_in_parts
 from orz_monitor.reading import Reader, read_chunks
 from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.opening import chunks, is_url
@@ -54,8 +54,8 @@ def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
     for chunk in unwrapped(chunks(path)):
         if reader is None:
             chosen = _chosen(chunk, kinds)
-            if path != "-" and not is_url(path) and can_be_halved(Path(path)):
-                read_in_halves(Path(path), log, chosen)
+            if path != "-" and not is_url(path) and (number := num_parts(Path(path))) > 1:
+                read_in_parts(Path(path), log, chosen, number)
                 break
             reader = Reader(log, chosen, Path(path))
         reader.feed(chunk)

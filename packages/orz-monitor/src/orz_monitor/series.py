@@ -49,7 +49,8 @@ class Series:
 
     def finite(self) -> Series:
         """Leave out the values that are not finite, or as good as infinite."""
-        return self._where(is_usable(self.values))
+        usable = is_usable(self.values)
+        return self if usable.all() else self._where(usable)
 
     @property
     def below_quantum(self) -> NDArray[np.bool_]:

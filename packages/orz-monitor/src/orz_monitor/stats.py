@@ -14,6 +14,8 @@ Mask = NDArray[np.bool_]
 _MAD_TO_SIGMA = 1.4826
 """Ratio of a normal distribution's standard deviation to its median absolute deviation."""
 _SIGNIFICANT = 0.01
+_WINDOWS = 4096
+"""Of which medians are taken together."""
 
 
 class Trend(NamedTuple):
@@ -36,19 +38,14 @@ def median(values: Array) -> float:
 
 def trailing_median(values: Array, window: int) -> Array:
     """Return the median of each value and the up to `window - 1` before it. Shape [K] -> [K]."""
-    padded = np.concatenate([np.full(window - 1, np.nan), values])
-    return _nanmedian_rows(np.lib.stride_tricks.sliding_window_view(padded, window)) if len(values) else values
+    return _medians(np.concatenate([np.full(window - 1, np.nan), values]), window) if len(values) else values
 
 
 def local_median(values: Array, window: int) -> Array:
     """Return the median of the up to `window` values around each one, the value itself left out."""
     half = window // 2
     padded = np.concatenate([np.full(half, np.nan), values, np.full(half, np.nan)])
-    if not len(values):
-        return values
-    rows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).copy()
-    rows[:, half] = np.nan
-    return _nanmedian_rows(rows)
+    return _medians(padded, 2 * half + 1, left_out=half) if len(values) else values
 
 
 def ends(values: Array, count: int = 5) -> tuple[float, float]:
@@ -129,6 +126,21 @@ def _moving_average(values: Array, weight: float) -> Array:
         level += weight * (value - level)
         out[index] = level
     return out
+
+
+def _medians(padded: Array, window: int, left_out: int | None = None) -> Array:
+    """Return the median of each window without its NaNs, and without one of its places.
+
+    All windows at once would be `window` times the series.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window)
+    found = []
+    for start in range(0, len(windows), _WINDOWS):
+        rows = windows[start : start + _WINDOWS].copy()
+        if left_out is not None:
+            rows[:, left_out] = np.nan
+        found.append(_nanmedian_rows(rows))
+    return np.concatenate(found)
 
 
 def _nanmedian_rows(rows: Array) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.attempts import Attempts
+from orz_monitor.by_step import ByStep
 from orz_monitor.dialects import Dialect, Meaning
 from orz_monitor.dialects.crashes import ended_by, verdict
 from orz_monitor.frameworks import OURS
@@ -67,7 +68,7 @@ def stitch(
     raw = raw_series(log, rows)
     raw |= column_series(log.columns, log, framework)
     metrics, seconds, mapped = _canonical(raw, known, framework) if canonical else (_as_logged(raw), {}, set())
-    steps, places, times = _steps(rows, log.columns)
+    steps, lines, files, times = _steps(rows, log.columns)
     return Run(
         name=name,
         path=path,
@@ -78,8 +79,8 @@ def stitch(
         times=times,
         events=_events(events, ledger, log),
         restarts=tuple(attempts.restarts),
-        lines={step: line for step, (_, line) in places.items()},
-        step_files={step: file for step, (file, _) in places.items()},
+        lines=lines,
+        step_files=files,
         coverage=replace(
             coverage_of(set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)),
             unread=_unread(log),
@@ -244,28 +245,23 @@ def _unit(name: str) -> str:
     return spec.unit if spec is not None else ""
 
 
-def _steps(rows: Ledger, columns: list[Column]) -> tuple[NDArray[np.int64], dict[int, tuple[int, int]], Series]:
-    """Return the steps of training, file and line of each, and when each ended."""
-    rows = rows.only(rows.axis == 0)
-    steps, first = np.unique(rows.step, return_index=True)
-    places = dict(
-        zip(steps.tolist(), zip(rows.file[first].tolist(), rows.line[first].tolist(), strict=True), strict=True)
-    )
-    timed = rows.only(~np.isnan(rows.time))
-    timed = timed.only(np.lexsort((timed.time, timed.step)))
-    times = dict(zip(timed.step.tolist(), timed.time.tolist(), strict=True))  # of each step the latest
-    for column in columns:
-        stamped_at = ~np.isnan(column.times)
-        times |= dict(zip(column.steps[stamped_at].tolist(), column.times[stamped_at].tolist(), strict=True))
-    stamped = sorted(times)
+def _steps(
+    rows: Ledger, columns: list[Column]
+) -> tuple[NDArray[np.int64], Mapping[int, int], Mapping[int, int], Series]:
+    """Return the steps of training, the line of each, the file of each, and when each ended."""
+    training = np.flatnonzero(rows.axis == 0)
+    steps, first = np.unique(rows.step[training], return_index=True)
+    timed = training[~np.isnan(rows.time[training])]
+    timed = timed[np.lexsort((rows.time[timed], rows.step[timed]))]  # of each step the latest comes last
+    stamped = [~np.isnan(column.times) for column in columns]
+    stamped_steps = [column.steps[has] for column, has in zip(columns, stamped, strict=True)]
+    stamps = [column.times[has] for column, has in zip(columns, stamped, strict=True)]
+    ended, last = np.unique(np.concatenate([rows.step[timed], *stamped_steps])[::-1], return_index=True)
     return (
         np.unique(np.concatenate([steps, *(column.steps for column in columns)])),
-        places,
-        Series(
-            name="time",
-            steps=np.array(stamped, dtype=np.int64),
-            values=np.array([times[step] for step in stamped], dtype=np.float64),
-        ),
+        ByStep(steps, rows.line[training[first]]),
+        ByStep(steps, rows.file[training[first]]),
+        Series(name="time", steps=ended, values=np.concatenate([rows.time[timed], *stamps])[::-1][last]),
     )
 
 

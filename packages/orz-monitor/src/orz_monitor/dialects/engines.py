@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
@@ -59,13 +59,43 @@ class _Found:
 
     Attributes:
         indices: of their lines, [M].
-        numbers: their numbers, with commas between them, [M].
+        numbers: their numbers, with commas between them or one by one.
         known: what their prefixes say, process and time, [M].
     """
 
     indices: list[int] = field(default_factory=list)
     numbers: list[bytes] = field(default_factory=list)
     known: list[tuple[Origin, float | None]] = field(default_factory=list)
+
+
+def _spans(batch: Batch) -> Iterator[tuple[int, int, int]]:
+    """Yield where vLLM's lines begin, where the first record on each begins, and where the line ends."""
+    text, rest = batch.text, batch.rest()
+    hit = rest.find(_VLLM)
+    while hit >= 0:
+        at = batch.place(hit)
+        yield text.rfind(b"\n", 0, at) + 1, at, text.find(b"\n", at)
+        hit = rest.find(_VLLM, rest.find(b"\n", hit))
+
+
+def _alike(records: Sequence[bytes]) -> tuple[tuple[bytes, ...], list[bytes]] | None:
+    """Split records that differ in their numbers only, all at once.
+
+    Returns:
+        The text between the numbers of each, and the numbers of all; None where one has another text.
+
+    Example:
+        >>> _alike([b"Running: 1 reqs", b"Running: 16 reqs"])
+        ((b'Running: ', b' reqs'), [b'1', b'16'])
+    """
+    texts = tuple(_NUMBER.split(records[0])[::2]) if records else ()
+    if len(texts) < 2:  # noqa: PLR2004 - no number between
+        return None
+    first, *between, last = texts
+    pieces = _NUMBER.split(b"\n".join(records))
+    expected = [first, *([*between, last + b"\n" + first] * len(records))]
+    expected[-1] = last
+    return (texts, pieces[1::2]) if pieces[::2] == expected else None
 
 
 class Engines(Dialect):
@@ -101,33 +131,41 @@ class Engines(Dialect):
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read vLLM's lines that differ from earlier ones in their numbers only, without taking them apart."""
-        text, rest = batch.text, batch.rest()
-        spans: list[tuple[int, int, int]] = []
-        hit = rest.find(_VLLM)
-        while hit >= 0:
-            at = batch.place(hit)
-            spans.append((text.rfind(b"\n", 0, at) + 1, at, text.find(b"\n", at)))
-            hit = rest.find(_VLLM, rest.find(b"\n", hit))
-        found_of: dict[_Form, _Found] = {}
-        for index, (start, at, end) in enumerate(spans):
-            known = self._origins.get(text[start:at]) or self._origin(text[start:at], text[at:end])
-            pieces = _NUMBER.split(text[at:end])
-            form = self._form(tuple(pieces[::2]), text[at:end], log) if known is not None else None
-            if known is not None and form is not None:
-                found = found_of.setdefault(form, _Found())
-                found.indices.append(index)
-                found.numbers.append(b",".join(pieces[1::2]))
-                found.known.append(known)
-        lines = batch.lines_at([start for start, _, _ in spans])
-        for form, found in found_of.items():
-            if self._add_all(form, found, lines, log):
+        spans = list(_spans(batch))
+        for form, found in self._found(batch.text, spans, log).items():
+            if self._add_all(form, found, batch.lines_at([spans[index][0] for index in found.indices]), log):
                 for index in found.indices:
                     batch.take(spans[index][0], spans[index][2])
 
+    def _found(self, text: bytes, spans: Sequence[tuple[int, int, int]], log: Log) -> Mapping[_Form, _Found]:
+        """Read the records of spans of a text, those of one form together."""
+        records = [text[at:end] for _, at, end in spans]
+        prefixes = [text[start:at] for start, at, _ in spans]
+        known = [
+            self._origins.get(prefix) or self._origin(prefix, record)
+            for prefix, record in zip(prefixes, records, strict=True)
+        ]
+        found_of: dict[_Form, _Found] = {}
+        processes = [process for process in known if process is not None]
+        alike = _alike(records) if len(processes) == len(records) else None
+        if alike is not None:
+            form = self._form(alike[0], records[0], log)
+            found = _Found(indices=[*range(len(records))], numbers=alike[1], known=processes)
+            return {form: found} if form is not None else {}
+        for index, (record, process) in enumerate(zip(records, known, strict=True)):
+            pieces = _NUMBER.split(record)
+            form = self._form(tuple(pieces[::2]), record, log) if process is not None else None
+            if process is not None and form is not None:
+                found = found_of.setdefault(form, _Found())
+                found.indices.append(index)
+                found.numbers.append(b",".join(pieces[1::2]))
+                found.known.append(process)
+        return found_of
+
     def _add_all(self, form: _Form, found: _Found, lines: Sequence[int], log: Log) -> bool:
-        """Add the records of one form; tells whether their numbers could be read, one for each key."""
+        """Add the records of one form, on their lines; tells whether their numbers could be read, one for each key."""
         values = floats(b",".join(found.numbers))
-        if values is None or len(values) != len(found.numbers) * len(form.keys):
+        if values is None or len(values) != len(lines) * len(form.keys):
             return False
         table = np.array(values).reshape(-1, len(form.keys))
         table[:, form.percentages] *= UNITS[b"%"]
@@ -135,7 +173,7 @@ class Engines(Dialect):
             self.name,
             form.keys,
             table,
-            lines=[lines[index] for index in found.indices],
+            lines=lines,
             times=[math.nan if time is None else time for _, time in found.known],
             origins=[origin for origin, _ in found.known],
             axis=_AXIS,

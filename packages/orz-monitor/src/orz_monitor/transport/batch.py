@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.transport.ansi import without_escapes
-from orz_monitor.transport.pieces import pieces
+from orz_monitor.transport.pieces import pieces, places_of
 
 
 class Batch:
@@ -47,9 +47,9 @@ class Batch:
         self._measured = (0, 0, 0)
 
     @cached_property
-    def _newlines(self) -> NDArray[np.intp]:
+    def _newlines(self) -> NDArray[np.int64]:
         """Where the newlines stand."""
-        return np.flatnonzero(np.frombuffer(self.text, np.uint8) == ord("\n"))
+        return places_of(self.text, b"\n")
 
     @property
     def num_lines(self) -> int:
