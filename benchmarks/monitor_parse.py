@@ -67,8 +67,9 @@ _NAIVE_ENGINE: Final = re.compile(
 
 
 def read_ours(path: Path) -> Mapping[str, Series]:
-    """Read with orz-monitor."""
-    return load_run(path).metrics
+    """Read with orz-monitor: metrics, and phases as `seconds/<phase>`."""
+    run = load_run(path)
+    return {**run.metrics, **{f"seconds/{name}": series for name, series in run.seconds.items()}}
 
 
 def read_naively(path: Path) -> dict[str, list[float]]:
