@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".nox" / "orz"
 SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
-SIDE_BY_SIDE = (f"--numprocesses={min(4, 1 + (os.cpu_count() or 1))}", "--dist=loadscope", "--no-loadscope-reorder")
-"""Tests that start Ray wait for much of their time: one process more than there are processors. Each takes a few GB."""
+SIDE_BY_SIDE = (f"--numprocesses={max(2, min(4, (os.cpu_count() or 1) // 2))}", "--dist=loadscope")
+"""One process takes the tests that start ranks and engines, the others take the rest: see tests/conftest.py."""
 PYTHONS = ("3.11", "3.12", "3.13")
 REAL_MODEL = ROOT / ".nox" / "real_model"
 """What `nox -s real_model` makes: packages of its own, the model, the data."""

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-LONGEST_FIRST = ("tests/e2e/test_train_cluster.py", "tests/e2e/test_train.py", "tests/e2e", "tests/component/train")
-"""Files that take minutes: of several processes, none should be left alone with one of them at the end."""
+CLUSTER = (
+    "tests/e2e/test_train_cluster.py",
+    "tests/e2e/ckpt/",
+    "tests/component/train/cluster/",
+    "tests/component/train/deepspeed/",
+    "tests/component/train/vllm/",
+    "tests/component/ckpt/cluster/test_ray_fleet.py",
+)
+"""Where ranks and engines are started. One such test alone keeps two processors busy, and some have time limits."""
+LONGEST_FIRST = (*CLUSTER, "tests/e2e/", "tests/component/train/")
+"""Of several processes, none should be left alone with these at the end."""
 
 for variable in ("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(variable, None)  # outputs are compared as text
@@ -19,6 +29,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts what 
 
 settings.register_profile("orz", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("orz")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Let several processes take a file at a time, and one of them all that is in `CLUSTER`."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415  who needs no processes need not have it
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return CLUSTER[0] if nodeid.startswith(CLUSTER) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -270,7 +270,8 @@ sys.exit(main())
 def test_stale_weights_show(start: Callable[..., Run], dtype: str, lr: float, drift: float) -> None:
     """Without the pushes after steps the run says so, also where rounding hides what they would have changed."""
     settings = (f"policy.dtype={dtype}", f"policy.optimizer.lr={lr}", "steps=3", "eval.every_steps=0")
-    run = start("train", "quickstart-grpo", *SMALL[:2], *settings, command=(sys.executable, "-c", WITHOUT_PUSH))
+    settings = (*SMALL[:2], "cluster.num_engines=1", *settings)
+    run = start("train", "quickstart-grpo", *settings, command=(sys.executable, "-c", WITHOUT_PUSH))
     ended = run.finish()
     assert 0 == ended.code, ended.stderr
     gaps = [record.metrics["mismatch/logprob_abs_mean"] for record in step_records(run.run_dir)]
@@ -282,6 +283,8 @@ def test_stale_weights_show(start: Callable[..., Run], dtype: str, lr: float, dr
 
 
 LONG = ("train", "quickstart", *SMALL, "steps=1000")
+LEAN = ("train", "quickstart-grpo", *SMALL[:2], *SMALL[3:], "cluster.num_engines=1", "steps=1000")
+"""Half as many processes, where a test needs no more."""
 
 
 @pytest.mark.parametrize("victim", ["engine 0", "policy rank 1"])
@@ -304,12 +307,12 @@ def test_a_killed_worker_is_named(start: Callable[..., Run], orz: Orz, victim: s
 
 def test_a_killed_driver_leaves_nothing_and_the_run_goes_on(start: Callable[..., Run], orz: Orz) -> None:
     """A kill -9 of the driver ends all that it started; the next command on the folder says where the run stands."""
-    run = start(*LONG)
+    run = start(*LEAN)
     run.wait_for_checkpoint(2)
     run.process.kill()
     run.assert_nothing_left()
     committed = max(path.parent for path in run.run_dir.glob("checkpoints/step_*/manifest.json"))
-    on = start(*LONG)
+    on = start(*LEAN)
     on.wait_for_step(step_records(run.run_dir)[-1].step + 1)
     (resume, *_) = events(run.run_dir, "resume")
     assert int(committed.name.removeprefix("step_")) == resume.step
@@ -323,7 +326,7 @@ def test_a_killed_driver_leaves_nothing_and_the_run_goes_on(start: Callable[...,
 
 def test_a_killed_reward_worker_costs_one_score(start: Callable[..., Run]) -> None:
     """A kill -9 of a reward worker loses no more than what it scored; another comes, and the run goes on."""
-    run = start(*LONG)
+    run = start(*LEAN)
     run.wait_for_step(1)
     workers = run.pids("spawn_main")
     victim = workers[0]
