@@ -15,7 +15,6 @@ CLUSTER = (
     "tests/component/train/cluster/",
     "tests/component/train/deepspeed/",
     "tests/component/train/vllm/",
-    "tests/component/ckpt/cluster/test_ray_fleet.py",
 )
 """Where ranks and engines are started. One such test alone keeps two processors busy, and some have time limits."""
 LONGEST_FIRST = (*CLUSTER, "tests/e2e/", "tests/component/train/")
