@@ -37,7 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return CLUSTER[0] if nodeid.startswith(CLUSTER) else nodeid.partition("::")[0]
+            return "cluster" if nodeid.startswith(CLUSTER) else nodeid.partition("::")[0]
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)

@@ -79,7 +79,9 @@ def _reading(path: Path, start: int, stop: int, kinds: Sequence[type[Dialect]]) 
     places = [f"{kind.__module__}:{kind.__qualname__}" for kind in kinds]
     command = [sys.executable, "-m", "orz_monitor.parts", str(path), str(start), str(stop), *places]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)  # noqa: S603
+    return subprocess.Popen(  # noqa: S603  our own module, and no shell
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
 
 
 def _read(reader: Reader, path: Path, start: int, stop: int) -> Log:

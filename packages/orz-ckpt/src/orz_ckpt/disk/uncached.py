@@ -15,7 +15,10 @@ WINDOW_BYTES: Final = _WINDOW_BYTES + 2 * ALIGNMENT
 
 
 class UncachedFiles(Files):
-    """Open files, each of which is read past the page cache unless most of it is in there."""
+    """Open files, each of which is read past the page cache unless most of it is in there.
+
+    Of more files than stay open at once, those that are opened for each read are read through the cache.
+    """
 
     def __init__(self) -> None:
         super().__init__()
