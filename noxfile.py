@@ -3,7 +3,7 @@
 nox -s quickstart                       install, train a small model, verify its checkpoint, report on the run
 nox -s tests                            install, lint, check types and imports, run the tests
 nox -s tests -- tests/unit -k gae       what follows -- goes to pytest
-nox -s tests -- -n2 --dist=loadscope    two processes share the tests; what has time limits may miss them
+nox -s tests -- -n0 --pdb tests/unit    in this process; by default several share the tests, a file at a time
 nox -s tests -- --cuda -m gpu           with the lock for NVIDIA GPUs: what needs one
 nox -s real_model                       the same with SmolLM2-135M, a real pretrained model
 nox -s full-learn                       the quickstart recipes on three seeds each: half an hour
@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".nox" / "orz"
 SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
+SIDE_BY_SIDE = (f"--numprocesses={max(2, min(4, (os.cpu_count() or 1) // 2))}", "--dist=loadscope")
+"""One process takes the tests that start ranks and engines, the others take the rest: see tests/conftest.py."""
 PYTHONS = ("3.11", "3.12", "3.13")
 REAL_MODEL = ROOT / ".nox" / "real_model"
 """What `nox -s real_model` makes: packages of its own, the model, the data."""
@@ -116,7 +118,7 @@ def tests(session: nox.Session) -> None:
     check_lint(session)
     check_types(session)
     check_imports(session)
-    run(session, "pytest", *arguments)
+    run(session, "pytest", *SIDE_BY_SIDE, *arguments)
 
 
 @nox.session(name="full-learn", python=False, default=False)

@@ -15,12 +15,13 @@ CLUSTER = (
     "tests/component/train/cluster/",
     "tests/component/train/deepspeed/",
     "tests/component/train/vllm/",
+    "tests/component/ckpt/cluster/test_ray_fleet.py",
 )
 """Where ranks and engines are started. One such test alone keeps two processors busy, and some have time limits."""
 LONGEST_FIRST = (*CLUSTER, "tests/e2e/", "tests/component/train/")
 """Of several processes, none should be left alone with these at the end."""
 
-for variable in ("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
+for variable in ("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"):
     os.environ.pop(variable, None)  # outputs are compared as text
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts what it puts in the background

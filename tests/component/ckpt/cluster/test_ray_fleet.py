@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray._raylet import AuthenticationTokenLoader
 
 from orz_ckpt.cluster import ray_fleet
 from orz_ckpt.cluster.collect.run import collect
@@ -36,7 +38,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Connect to a Ray of our own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        patch.setenv("RAY_AUTH_MODE", "disabled")
+        # With a token, as Ray starts by default: a process that had one once answers nobody without.
+        patch.setenv("RAY_AUTH_MODE", "what `ray.init` sets goes again")
+        patch.delenv("RAY_AUTH_MODE")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
+        AuthenticationTokenLoader.instance().reset_cache()
         patch.setenv("RAY_enable_metrics_collection", "0")
         folder = Path(tempfile.mkdtemp(prefix="orz-rf-", dir="/tmp"))  # short: sockets lie below it
         ray.init(
