@@ -10,11 +10,12 @@ import pytest
 
 from orz_ckpt.errors import StorageFullError
 from orz_ckpt.inventory import newest_committed, step_folder
-from orz_train.checkpoint import RunCheckpoints, limits
+from orz_train import limits
+from orz_train.checkpoint import RunCheckpoints
 from orz_train.checkpoint.copies import GIVE_UP_S, Copies
-from orz_train.checkpoint.limits import NO_LIMIT, Limit
 from orz_train.checkpoint.store import LEAVE_S
 from orz_train.errors import CheckpointError, RewardError
+from orz_train.limits import NO_LIMIT, Limit
 
 pytestmark = pytest.mark.component
 

@@ -15,9 +15,9 @@ from orz_ckpt.node.saving import sizes
 from orz_ckpt.report.words import count, size
 from orz_ckpt.storage import StagedCheckpoint
 from orz_train import __version__
-from orz_train.checkpoint.limits import NO_LIMIT, Limit
 from orz_train.checkpoint.parts import require_complete, require_own_weights
 from orz_train.errors import NotSharedError, OrzError
+from orz_train.limits import NO_LIMIT, Limit
 from orz_train.ports import Nodes
 
 SAVING = "orz_ckpt.node.saving"

@@ -8,9 +8,9 @@ from pathlib import Path
 from orz_ckpt.urls import redacted
 from orz_train.checkpoint.copy_places import copies_url, copy_url
 from orz_train.checkpoint.copying import CopyJob
-from orz_train.checkpoint.limits import NO_LIMIT, Limit
 from orz_train.config.checkpoint import Checkpoint
 from orz_train.errors import CheckpointError
+from orz_train.limits import NO_LIMIT, Limit
 from orz_train.ports import MetricSink
 
 LOOK_EVERY_S = 0.2

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from orz_ckpt.errors import CkptError
 from orz_ckpt.failing import is_storage
-from orz_train.checkpoint.limits import NO_LIMIT, Limit
 from orz_train.config.checkpoint import Checkpoint
 from orz_train.errors import CheckpointError, NotSharedError, OrzError
+from orz_train.limits import NO_LIMIT, Limit
 from orz_train.ports import MetricSink, Saved
 
 LONGEST_PAUSE_S = 60.0

@@ -18,7 +18,6 @@ from orz_train.checkpoint.commit import SAVING, Facts, commit_per_node, commit_s
 from orz_train.checkpoint.copies import Copies
 from orz_train.checkpoint.disks import TIMEOUT_S, Disks
 from orz_train.checkpoint.failures import by_policy, end_writing, is_of_the_save
-from orz_train.checkpoint.limits import NO_LIMIT, Limit
 from orz_train.checkpoint.nodes import OneNode
 from orz_train.checkpoint.retention import remove_old, sweep
 from orz_train.checkpoint.state_names import STATE
@@ -26,6 +25,7 @@ from orz_train.config.checkpoint_size import expected_bytes
 from orz_train.config.dump import config_sha256
 from orz_train.config.schema import Config
 from orz_train.errors import NotSharedError
+from orz_train.limits import NO_LIMIT, Limit
 from orz_train.ports import MetricSink, Nodes, Saved
 
 LEAVE_S = 15.0

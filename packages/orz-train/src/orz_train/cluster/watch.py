@@ -15,6 +15,7 @@ from orz_train.cluster.logs import ASK_S, ENDING_S, Log, LogEnd, indented, read_
 from orz_train.cluster.placement import Slot
 from orz_train.cluster.worker import Failure, WorkerFailure
 from orz_train.errors import OrzError
+from orz_train.limits import Limit
 
 SEE_RAY = "see logs/ray/ and logs/ray.log in the run folder; of a cluster that was there before, `ray status`"
 QUIET_S = 600.0
@@ -39,7 +40,7 @@ class Member:
     log: Log
 
 
-class Deadline:
+class Deadline(Limit):
     """A time limit, and what to say when it has passed.
 
     Args:
@@ -49,14 +50,10 @@ class Deadline:
     """
 
     def __init__(self, seconds: float | None, doing: str = "", *, remedy: str = "") -> None:
+        super().__init__(seconds)
         self.seconds = seconds
         self.doing = doing
         self.remedy = remedy
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    def left(self) -> float | None:
-        """Return the seconds left, at least 0; None if there is no limit."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def error(self, late: Sequence[Member]) -> WorkerTimeoutError:
         """Name who is late, with the tails of their logs."""
