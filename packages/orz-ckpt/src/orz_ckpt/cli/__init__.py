@@ -20,6 +20,7 @@ from orz_ckpt.cli.nodes import NodesCommand
 from orz_ckpt.cli.preflight import preflight
 from orz_ckpt.cli.prune import prune
 from orz_ckpt.cli.verify import verify
+from orz_cli.blas import one_thread
 
 app = typer.Typer(
     name="ckpt",
@@ -32,6 +33,7 @@ app = typer.Typer(
 @app.callback()
 def _ckpt() -> None:
     """Look after model weights: find them, prove that they are whole, merge, compare and copy them."""
+    one_thread()
 
 
 # In the order in which `orz ckpt --help` lists them.

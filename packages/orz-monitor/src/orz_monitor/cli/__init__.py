@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from orz_cli.blas import one_thread
 from orz_monitor.cli.bundle import bundle
 from orz_monitor.cli.check import check
 from orz_monitor.cli.compare import compare
@@ -28,6 +29,7 @@ app = typer.Typer(
 @app.callback()
 def _monitor() -> None:
     """Read training logs: is the run healthy, and what does it look like."""
+    one_thread()
 
 
 # In the order in which `orz monitor --help` lists them.
