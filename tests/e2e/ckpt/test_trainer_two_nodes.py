@@ -25,14 +25,16 @@ SMALL = (
 )
 
 
-def test_each_node_keeps_its_part_and_goes_on_from_it(training_nodes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asynchronous", ["false", "true"])
+def test_each_node_keeps_its_part_and_goes_on_from_it(training_nodes, tmp_path: Path, asynchronous: str) -> None:
     """Saved, told apart, brought together and verified; a resume reads each node's own state."""
     head, address = training_nodes.head, training_nodes.address
     orz = functools.partial(head.run, sys.executable, "-m", "orz_cli", timeout_s=TIMEOUT_S)
     run, home = tmp_path / "ckpt" / "run", tmp_path / "ckpt" / "home"
 
     def train(steps: int) -> None:
-        settings = (*SMALL, f"cluster.address={address}", f"steps={steps}")
+        saving = f"checkpoint.asynchronous={asynchronous}"
+        settings = (*SMALL, saving, f"cluster.address={address}", f"steps={steps}")
         done = orz("train", "quickstart-grpo", *settings, "--run-dir", run)
         assert 0 == done.code, f"{done.stdout}\n{done.stderr}"
 
