@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import pytest
 import typer
@@ -156,6 +156,21 @@ def test_wrong_usage_is_2(install, capsys, arguments, message, remedy):
     assert out == ""
     assert err.startswith(f"error: {message}")
     assert err.endswith(f"\n  -> {remedy}\n")
+
+
+def parse_folder(text: str) -> str:
+    raise UsageError(f"{text} is a URL", remedy="give a folder")
+
+
+def read(folder: Annotated[str, typer.Argument(parser=parse_folder)]) -> None:
+    """Read a folder."""
+
+
+def test_what_a_parser_refuses_is_said_as_it_says(install, capsys):
+    """With its own next step, not wrapped in what typer and pydantic add."""
+    install(read=read)
+    assert ExitCode.USAGE == main(["read", "s3://weights"])
+    assert ("", "error: s3://weights is a URL\n  -> give a folder\n") == capsys.readouterr()
 
 
 def test_only_the_command_asked_for_is_loaded(install):

@@ -143,8 +143,19 @@ def _show_usage_error(error: typer.TyperException) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message(), err=True)
         return
+    refused = _raised_by_parser(error)
+    if refused is not None:
+        show_error(refused.message, refused.remedy)
+        return
     command = context.command_path if context is not None else "orz"
     show_error(error.format_message(), f"{command} --help")
+
+
+def _raised_by_parser(error: typer.TyperException) -> UsageError | None:
+    """Return our own error that a parameter's parser raised: typer lets pydantic call it, which wraps a ValueError."""
+    problems = getattr(error.__cause__, "errors", list)()
+    causes = (problem.get("ctx", {}).get("error") for problem in problems)
+    return next((cause for cause in causes if isinstance(cause, UsageError)), None)
 
 
 def _unforeseen(error: Exception, command: Command | None) -> ExitCode:
