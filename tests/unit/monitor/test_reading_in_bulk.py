@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orz_monitor import reading
@@ -20,7 +21,7 @@ from orz_monitor.row_steps import numbered
 from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
-from orz_monitor.transport.pieces import places_of
+from orz_monitor.transport.pieces import are, are_all, places_of
 
 pytestmark = pytest.mark.unit
 
@@ -51,14 +52,25 @@ def test_places_in_the_rest_are_places_in_the_text() -> None:
 def test_lines_that_begin_alike_are_found_with_their_numbers() -> None:
     """The first and the last, not one within a line, nor one that is shorter."""
     batch = Batch(b"step:1\nx step:2\n\nstep\nstep:\nstep:3 y\n", first_line=10)
-    assert batch.lines_beginning(b"step:") == [(0, 6, 10), (22, 27, 14), (28, 36, 15)]
-    assert batch.lines_beginning(b"a line that is longer than all of the text together is") == []
+    begins, ends, numbers = batch.lines_beginning(b"step:")
+    assert (begins.tolist(), ends.tolist(), numbers.tolist()) == ([0, 22, 28], [6, 27, 36], [10, 14, 15])
+    assert not any(map(len, batch.lines_beginning(b"a line that is longer than all of the text together is")))
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"a", b"a\n\nb\n", b"1234567\n", b"12345678\n", b"\n" * 17, b"ab" * 40])
 def test_a_byte_is_found_at_all_its_places(text: bytes) -> None:
     """Whatever the length of the text."""
     assert places_of(text, b"\n").tolist() == [at for at, byte in enumerate(text) if byte == ord("\n")]
+
+
+def test_a_piece_is_found_at_some_of_its_places() -> None:
+    """All its bytes count, those of a NUL at its end, too."""
+    text = b"kl:1 kl\0 lr:kl:"
+    places = np.array([0, 5, 12, 0])
+    assert are(text, b"kl:", places).tolist() == [True, False, True, True]
+    assert are(text, b"kl\0", places).tolist() == [False, True, False, False]
+    assert are_all(text, b"kl:", places[[0, 2]])
+    assert not are_all(text, b"kl:", places)
 
 
 def test_rows_of_lines_that_alternate_are_in_the_order_of_the_lines() -> None:

@@ -89,10 +89,36 @@ def floats(text: bytes) -> array[float] | None:
         return array("d", _FLOATS.decode(b"[" + text + b"]"))
     except msgspec.MsgspecError:
         pass  # NaN, infinity, and what Python writes otherwise than JSON
+    if b"_" in text:
+        return None  # `1_000` is a number in Python's source only
     try:
         return array("d", map(float, text.split(b",")))
     except ValueError:
         return None
+
+
+def integers_at(text: bytes, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Read the digits from some places of a text on, [M], up to a byte that is none.
+
+    Returns:
+        The numbers and how many digits each has, [M] each; digits beyond the sixteenth are left out of both.
+
+    Example:
+        >>> [found.tolist() for found in integers_at(b"step:12 - loss:05", np.array([5, 15, 0]))]
+        [[12, 5, 0], [2, 2, 0]]
+    """
+    characters = np.frombuffer(text, np.uint8)
+    values, counts = np.zeros_like(places), np.zeros_like(places)
+    inside = np.ones(len(places), dtype=np.bool_)
+    for offset in range(16):
+        at = np.minimum(places + offset, len(text) - 1)
+        digits = characters[at] - np.uint8(ord("0"))  # what is below "0" becomes large
+        inside &= (digits < 10) & (at == places + offset)  # noqa: PLR2004
+        if not inside.any():
+            break
+        values = np.where(inside, 10 * values + digits, values)
+        counts += inside
+    return values, counts
 
 
 def number(token: bytes) -> float | None:

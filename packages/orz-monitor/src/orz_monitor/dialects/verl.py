@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from itertools import compress
 from typing import ClassVar, Final
+
+import numpy as np
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs, is_closed
-from orz_monitor.dialects.layout import Layouts, StepLine
+from orz_monitor.dialects.layout import Layouts
 from orz_monitor.log import Log
+from orz_monitor.numbers import integers_at
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
@@ -29,8 +31,7 @@ _EVALUATED: Final = re.compile(r"val(?:-core|-aux)?/(?P<set>.+)/(?:acc|reward|sc
 _TEST_SCORE: Final = re.compile(r"(?:val/)?test_score/(?P<set>.+)$")
 _NO_PREFIX: Final = b"\n"
 """No line begins so."""
-_SUFFIXES: Final = (b"]", b"options.)")
-"""How a line ends on which more may stand than the metrics."""
+_MOST_DIGITS: Final = 15
 _MOST_BLOCK_BYTES: Final = 1 << 18
 
 
@@ -140,18 +141,14 @@ class Verl(Dialect):
         at = text.find(b"step:")
         self._learn_prefix(Line(text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]))
         prefix, origin = self._prefix
-        lines: list[StepLine] = []
-        places: list[tuple[int, int]] = []
-        for begin, end, number in batch.lines_beginning(prefix + b"step:"):
-            line = text[begin:end]
-            match = _STEP.match(line, len(prefix))
-            plain = b"\r" not in line and line.find(b"\x1b", len(prefix)) < 0 and not line.endswith(_SUFFIXES)
-            if match is not None and plain:
-                step = int(match[1])
-                self._steps.append((number, step))
-                lines.append(StepLine(body=line, start=match.end(), number=number, step=step))
-                places.append((begin, end))
-        for place in compress(places, self._layouts.add_all(lines, log, origin)):
+        begins, ends, numbers = batch.lines_beginning(prefix + b"step:")
+        steps, num_digits = integers_at(text, begins + len(prefix) + len(b"step:"))
+        counted = np.flatnonzero((num_digits > 0) & (num_digits <= _MOST_DIGITS))
+        begins, ends, numbers, steps = begins[counted], ends[counted], numbers[counted], steps[counted]
+        starts = begins + len(prefix) + len(b"step:") + num_digits[counted]
+        added = self._layouts.add_all(text, starts, ends, log, lines=numbers, steps=steps, origin=origin)
+        self._steps += zip(numbers[added].tolist(), steps[added].tolist(), strict=True)
+        for place in zip(begins[added].tolist(), ends[added].tolist(), strict=True):
             batch.take(*place)
 
     def _learn_prefix(self, line: Line) -> None:

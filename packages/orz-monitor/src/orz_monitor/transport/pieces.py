@@ -23,6 +23,17 @@ def pieces(text: bytes | bytearray, length: int) -> NDArray[np.void]:
     return np.ndarray(count, dtype=f"V{length}", buffer=text if count else b"", strides=(1,))
 
 
+def are(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell at which of some places, [M], a piece stands; from each on, the text is at least as long as the piece.
+
+    Example:
+        >>> are(b"pg=1, kl=2", b"kl=", np.array([0, 6])).tolist()
+        [False, True]
+    """
+    found: NDArray[np.bool_] = pieces(text, len(piece))[places] == np.void(piece)
+    return found
+
+
 def are_all(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) -> bool:
     """Tell whether a piece stands at each of some places, [M], none of which is negative."""
     if not len(places):
@@ -31,7 +42,7 @@ def are_all(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) ->
     return inside and pieces(text, len(piece))[places].tobytes() == piece * len(places)
 
 
-def places_of(text: bytes, byte: bytes) -> NDArray[np.int64]:
+def places_of(text: bytes | bytearray, byte: bytes) -> NDArray[np.int64]:
     r"""Return where a byte stands; eight places are looked at together, for one that is rare.
 
     Example:
