@@ -15,12 +15,14 @@ from orz_monitor.dialects.verl import Verl
 from orz_monitor.lanes import without_other_ranks
 from orz_monitor.ledger import ledger_of
 from orz_monitor.log import Event, Log, Row
+from orz_monitor.numbers import floats
 from orz_monitor.reading import read_chunks
 from orz_monitor.readlog import read_log
 from orz_monitor.row_steps import numbered
 from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.needles import Needles
 from orz_monitor.transport.pieces import are, are_all, places_of
 
 pytestmark = pytest.mark.unit
@@ -57,7 +59,9 @@ def test_lines_that_begin_alike_are_found_with_their_numbers() -> None:
     assert not any(map(len, batch.lines_beginning(b"a line that is longer than all of the text together is")))
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b"a", b"a\n\nb\n", b"1234567\n", b"12345678\n", b"\n" * 17, b"ab" * 40])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"a", b"a\n\nb\n", b"1234567\n", b"12345678\n", b"\n" * 17, b"ab" * 40, b"a\n\nb" * 9]
+)
 def test_a_byte_is_found_at_all_its_places(text: bytes) -> None:
     """Whatever the length of the text."""
     assert places_of(text, b"\n").tolist() == [at for at, byte in enumerate(text) if byte == ord("\n")]
@@ -71,6 +75,27 @@ def test_a_piece_is_found_at_some_of_its_places() -> None:
     assert are(text, b"kl\0", places).tolist() == [False, True, False, False]
     assert are_all(text, b"kl:", places[[0, 2]])
     assert not are_all(text, b"kl:", places)
+
+
+def test_many_numbers_are_read_as_few_are() -> None:
+    """Many are put together another way: every bit of each is what Python reads."""
+    texts = [repr(value) for value in (0.1, -0.0, 1e-320, 1.7976931348623157e308, 12345678901234567890, -7, 5e-324)]
+    for repeated in (1, 14, 15, 10_000):  # seven each
+        found = floats(",".join(texts * repeated).encode())
+        assert found is not None
+        assert found.tobytes() == np.array([float(text) for text in texts * repeated]).tobytes()
+    assert floats(b"") is not None
+    assert floats(b",".join([b"1"] * 200 + [b"x"])) is None
+    many = floats(b",".join([b"1"] * 200 + [b"inf"]))
+    assert many is not None
+    assert many.tolist() == [1.0] * 200 + [float("inf")]
+
+
+def test_needles_without_a_byte_that_is_there_are_not_in_the_text() -> None:
+    """However short they are, and whatever word of them is there."""
+    needles = Needles([b"Killed", b"step:", b"RuntimeError"])
+    assert needles.possible(b"step by step, the time Error") == set()
+    assert {b"step:", b"RuntimeError"} <= needles.possible(b"xRuntimeError at step:1")
 
 
 def test_rows_of_lines_that_alternate_are_in_the_order_of_the_lines() -> None:
