@@ -63,6 +63,7 @@ class Layouts:
         self._separator = separator
         self._between = between
         self._last: Layout | None = None
+        self._usual: Layout | None = None
         self._known: dict[tuple[bytes, ...], Layout] = {}
 
     def add(
@@ -126,7 +127,9 @@ class Layouts:
         for _ in range(MOST_TRIES):
             if len(left) < FEWEST_LINES:
                 break
-            layout = self._settled(text[starts[left[0]] + len(self._between) : ends[left[0]]])
+            layout = self._usual  # at first that of most lines of the batch before
+            if layout is None or layout in tried:
+                layout = self._settled(text[starts[left[0]] + len(self._between) : ends[left[0]]])
             read = (
                 layout.table.read(text, starts[left], ends[left], marks)
                 if layout is not None and layout not in tried
@@ -145,6 +148,7 @@ class Layouts:
                     origins=[origin] * len(read[1]),
                 )
                 left = np.delete(left, read[0])
+                self._usual = layout if len(read[0]) > len(left) else self._usual
             if layout is not None:
                 tried.add(layout)
         return np.sort(np.concatenate(added))

@@ -148,8 +148,7 @@ class Verl(Dialect):
         starts = begins + len(prefix) + len(b"step:") + num_digits[counted]
         added = self._layouts.add_all(text, starts, ends, log, lines=numbers, steps=steps, origin=origin)
         self._steps += zip(numbers[added].tolist(), steps[added].tolist(), strict=True)
-        for place in zip(begins[added].tolist(), ends[added].tolist(), strict=True):
-            batch.take(*place)
+        batch.take_all(begins[added], ends[added])
 
     def _learn_prefix(self, line: Line) -> None:
         """Remember what stands before a metric line, if that is all that may vary."""

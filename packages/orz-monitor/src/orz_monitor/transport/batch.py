@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,11 @@ class Batch:
         self._taken.append((start, stop))
         self._rest = None
 
+    def take_all(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        """Take out what stands between some places and others, [M] each."""
+        self._taken += zip(starts.tolist(), stops.tolist(), strict=True)
+        self._rest = None
+
     def rest(self) -> bytes:
         """Return what was not taken out, in one piece."""
         if self._rest is None:
@@ -103,9 +109,9 @@ class Batch:
 
     def _without_taken(self) -> bytes:
         """Put together what was not taken out, and note where it is from."""
-        text = self.text
+        text = memoryview(self.text)
         self._taken.sort()
-        taken = np.array(self._taken)
+        taken = np.fromiter(chain.from_iterable(self._taken), np.int64, 2 * len(self._taken)).reshape(-1, 2)
         begins = np.concatenate([[0], np.maximum.accumulate(taken[:, 1])])
         ends = np.concatenate([taken[:, 0], [len(text)]])
         left = ends > begins
