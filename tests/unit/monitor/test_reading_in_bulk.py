@@ -165,6 +165,25 @@ def test_a_validation_among_metric_lines_is_of_the_step_before_it() -> None:
     ]
 
 
+def test_a_validation_among_rows_in_bulk_is_of_the_step_before_it() -> None:
+    """Though the rows of all steps of the batch are there before it is read."""
+    validation = f"{RAY}Initial validation metrics: {{'val/test_score/gsm8k': 0.25}}\n"
+    text = metric_lines(range(100, 170)) + validation + metric_lines(range(170, 240)) + validation
+    log = read_chunks([metric_lines(range(100)).encode(), text.encode()], dialects=[Verl])
+    assert sum(len(found) for found in log.bulk) == 140
+    assert [(row.line, row.step) for row in rows(log) if row.axis == "eval"] == [(171, 169), (242, 239)]
+
+
+def test_dialects_have_learnt_from_the_beginning_of_a_first_chunk() -> None:
+    """What follows in it is read in bulk already."""
+    lines = [f"{RAY}step:{step} - actor/pg_loss:{step}.5 - actor/lr:1e-06\n" for step in range(20_000)]
+    log = read_chunks(["".join(lines).encode()], dialects=[Verl])
+    assert sum(len(found) for found in log.bulk) > 15_000
+    assert [(row.line, row.step, row.values[0]) for row in rows(log)] == [
+        (at + 1, at, at + 0.5) for at in range(20_000)
+    ]
+
+
 def test_a_process_that_takes_over_within_a_batch_is_read_too() -> None:
     """A restarted driver has another process id, so another prefix."""
     lines = [f"(TaskRunner pid={pid}) step:{step} - actor/pg_loss:{step}.5" for pid, step in ((1, 1), (1, 2), (2, 2))]

@@ -18,6 +18,8 @@ from orz_monitor.transport.lines import Line, Splitter, without_torn_number
 from orz_monitor.transport.needles import Needles
 
 _ALL_GATES_BYTES: Final = 4 << 20
+_FIRST_BYTES: Final = 256 << 10
+"""Dialects learn from them what they read in bulk from then on."""
 _NOW_AND_THEN: Final = 16
 """Batches of lines of which one is searched for dialects that have not shown up yet."""
 _KEPT_BYTES: Final = 4 << 20
@@ -73,6 +75,9 @@ class Reader:
 
     def feed(self, chunk: bytes) -> None:
         """Read the lines that a chunk completes."""
+        if not self._splitter.num_bytes and len(chunk) > _FIRST_BYTES:
+            self._take(self._splitter.feed(chunk[:_FIRST_BYTES]))
+            chunk = chunk[_FIRST_BYTES:]
         self._take(self._splitter.feed(chunk))
 
     def close(self) -> Log:

@@ -145,8 +145,8 @@ def test_a_value_with_a_separator_belongs_to_a_key_with_one() -> None:
     assert first.values.tolist() == second.values.tolist() == [5.0, 1e-6]
 
 
-def test_a_batch_of_many_layouts_is_looked_at_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look reads all lines that are left, so that their number may not grow with that of the layouts."""
+def looks_at(sound: list[str], lines: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
+    """Return how often lines are looked at behind others, from which layouts are known, and the first values of all."""
     looks = 0
     read_table = LayoutTable.read
 
@@ -156,10 +156,21 @@ def test_a_batch_of_many_layouts_is_looked_at_a_few_times(monkeypatch: pytest.Mo
         return read_table(self, *arguments)
 
     monkeypatch.setattr(LayoutTable, "read", counted)
+    log = read_chunks([text_of(sound), text_of(lines)], dialects=[Verl])
+    return looks, [row.values[0] for row in log.rows()]
+
+
+def test_a_batch_of_many_layouts_is_looked_at_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look reads all lines that are left, so that their number may not grow with that of the layouts."""
     lines = [f"key{at % 50}:{at} - lr:0.5" for at in range(50 * 70)]
-    log = read_chunks([text_of(lines), text_of(lines)], dialects=[Verl])
-    assert [row.values[0] for row in log.rows()] == [*range(3500), *range(3500)]
-    assert looks == layout.MOST_TRIES
+    assert looks_at(lines, lines, monkeypatch) == (layout.MOST_TRIES, [*range(3500), *range(3500)])
+
+
+def test_lines_with_a_value_that_is_no_number_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same layout would not fit them a second time."""
+    sound = [f"tokens:{at} - lr:0.5" for at in range(1, 100)]
+    lines = [f"tokens:{at},{at:03} - lr:0.5" for at in range(1, 100)]
+    assert looks_at(sound, lines, monkeypatch) == (1, [*range(1, 100), *(at * 1001.0 for at in range(1, 100))])
 
 
 @pytest.mark.parametrize("end", [b"", b"\r", b" ", b"\t ", b"\x1b[0m", b" [repeated 2x across cluster]"])
