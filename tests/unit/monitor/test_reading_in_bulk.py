@@ -95,6 +95,7 @@ def test_needles_without_a_byte_that_is_there_are_not_in_the_text() -> None:
     """However short they are, and whatever word of them is there."""
     needles = Needles([b"Killed", b"step:", b"RuntimeError"])
     assert needles.possible(b"step by step, the time Error") == set()
+    assert Needles([b""]).possible(b"any text") == {b""}
     assert {b"step:", b"RuntimeError"} <= needles.possible(b"xRuntimeError at step:1")
 
 

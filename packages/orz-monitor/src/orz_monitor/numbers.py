@@ -220,9 +220,11 @@ class Precision:
         if self.num_samples >= _SAMPLES:
             return
         token = token.strip().strip(b"'\"")
-        if match := _UNIT.match(token):
-            self.unit = _scale(match["unit"]) or 1.0
-        match = _PLAIN.match(_naked(token))
+        match = _PLAIN.match(token)
+        if match is None:
+            if found := _UNIT.match(token):
+                self.unit = _scale(found["unit"]) or 1.0
+            match = _PLAIN.match(_naked(token))
         if match is None or not (match[1] or match[2]):
             return
         after = len(match[2])

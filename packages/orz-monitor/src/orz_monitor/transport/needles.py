@@ -36,9 +36,10 @@ class Needles:
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:
+        self._rarest = {needle: bytes(sorted(needle, key=_commonness)[:1]) for needle in needles}
         self._always: set[bytes] = set()
         self._by_word: dict[int, set[bytes]] = defaultdict(set)
-        for needle in needles:
+        for needle in self._rarest:
             if len(needle) < _SHORTEST:
                 self._always.add(needle)
                 continue
@@ -54,7 +55,7 @@ class Needles:
         possible = set(self._always)
         for word in set(found.tolist()) & self._by_word.keys():
             possible |= self._by_word[word]
-        return {needle for needle in possible if min(needle, key=_commonness) in text}
+        return {needle for needle in possible if self._rarest[needle] in text}
 
 
 def _rarest_word(needle: bytes, shift: int) -> int:
