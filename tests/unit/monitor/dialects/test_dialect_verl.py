@@ -22,7 +22,7 @@ def read(*lines: str) -> Log:
 
 
 def rows(log: Log) -> list[Row]:
-    return [entry for entry in log.entries if isinstance(entry, Row)]
+    return log.rows()
 
 
 def values(row: Row) -> dict[str, float]:

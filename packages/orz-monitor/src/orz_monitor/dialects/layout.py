@@ -18,7 +18,7 @@ from orz_monitor.transport.prefixes import NOWHERE, Origin
 _NUMPY: Final = (b"np.float64(", b"np.float32(", b"np.int64(", b"np.int32(")
 _MOST_LAYOUTS: Final = 256
 _MOST_ITEMS: Final = 1000
-MOST_TRIES: Final = 4
+MOST_TRIES: Final = 16
 """Layouts that are looked for in the lines of a batch, each in all that are left."""
 
 

@@ -31,6 +31,9 @@ _EVALUATED: Final = re.compile(r"val(?:-core|-aux)?/(?P<set>.+)/(?:acc|reward|sc
 _TEST_SCORE: Final = re.compile(r"(?:val/)?test_score/(?P<set>.+)$")
 _NO_PREFIX: Final = b"\n"
 """No line begins so."""
+_SUFFIXES: Final = (b"]", b"options.)")
+"""How a line ends on which more may stand than the metrics."""
+_BETWEEN: Final = b" - "
 _MOST_DIGITS: Final = 15
 _MOST_BLOCK_BYTES: Final = 1 << 18
 
@@ -130,7 +133,7 @@ class Verl(Dialect):
     def __init__(self) -> None:
         super().__init__()
         self._prefix: tuple[bytes, Origin] = (_NO_PREFIX, NOWHERE)
-        self._layouts = Layouts(self.name, b":", b" - ")
+        self._layouts = Layouts(self.name, b":", _BETWEEN)
         self._block = b""
         self._block_at: tuple[int, Segment] | None = None
         self._steps: list[tuple[int, int]] = []
@@ -147,8 +150,16 @@ class Verl(Dialect):
         begins, ends, numbers, steps = begins[counted], ends[counted], numbers[counted], steps[counted]
         starts = begins + len(prefix) + len(b"step:") + num_digits[counted]
         added = self._layouts.add_all(text, starts, ends, log, lines=numbers, steps=steps, origin=origin)
-        self._steps += zip(numbers[added].tolist(), steps[added].tolist(), strict=True)
-        batch.take_all(begins[added], ends[added])
+        alone: list[int] = []
+        for index in np.delete(np.arange(len(begins)), added).tolist():
+            body = text[starts[index] : ends[index]]
+            if body.startswith(_BETWEEN) and b"\r" not in body and b"\x1b" not in body and not body.endswith(_SUFFIXES):
+                line, step = int(numbers[index]), int(steps[index])
+                if self._layouts.add(body, len(_BETWEEN), log, line=line, step=step, origin=origin) is not None:
+                    alone.append(index)
+        read = np.sort(np.concatenate([added, np.array(alone, dtype=np.intp)]))
+        self._steps += zip(numbers[read].tolist(), steps[read].tolist(), strict=True)
+        batch.take_all(begins[read], ends[read])
 
     def _learn_prefix(self, line: Line) -> None:
         """Remember what stands before a metric line, if that is all that may vary."""
