@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -63,7 +63,7 @@ class Layouts:
         self._separator = separator
         self._between = between
         self._last: Layout | None = None
-        self._usual: Layout | None = None
+        self._usual: Layout | None = None  # of most lines of the batch before
         self._known: dict[tuple[bytes, ...], Layout] = {}
 
     def add(
@@ -120,38 +120,46 @@ class Layouts:
         Returns:
             The indices of those that were added, in order.
         """
-        marks = places_of(text, self._separator)
+        added = [np.arange(0)]
+        for layout, indices, values in self._tables(text, starts, ends):
+            log.add_rows(
+                self._dialect,
+                layout.names,
+                values,
+                lines=lines[indices].tolist(),
+                steps=steps[indices].tolist(),
+                origins=[origin] * len(indices),
+            )
+            added.append(indices)
+        return np.sort(np.concatenate(added))
+
+    def _tables(
+        self, text: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> Iterator[tuple[Layout, NDArray[np.intp], NDArray[np.float64]]]:
+        """Yield layouts, the indices of the lines that have each, [L], and the values of these, [L, K]."""
         left = np.arange(len(starts))
-        added = [left[:0]]
-        tried: set[Layout] = set()
+        if len(left) < FEWEST_LINES:
+            return
+        marks = places_of(text, self._separator)
+        tried: set[Layout | None] = {None}
         for _ in range(MOST_TRIES):
             if len(left) < FEWEST_LINES:
-                break
-            layout = self._usual  # at first that of most lines of the batch before
-            if layout is None or layout in tried:
+                return
+            layout = self._usual
+            if layout in tried:
                 layout = self._settled(text[starts[left[0]] + len(self._between) : ends[left[0]]])
-            read = (
-                layout.table.read(text, starts[left], ends[left], marks)
-                if layout is not None and layout not in tried
-                else None
-            )
+            read = None
+            if layout is not None and layout not in tried:
+                read = layout.table.read(text, starts[left], ends[left], marks)
+            tried.add(layout)
             if layout is None or read is None:
                 left = left[1:]
-            else:
-                added.append(left[read[0]])
-                log.add_rows(
-                    self._dialect,
-                    layout.names,
-                    read[1],
-                    lines=lines[added[-1]].tolist(),
-                    steps=steps[added[-1]].tolist(),
-                    origins=[origin] * len(read[1]),
-                )
-                left = np.delete(left, read[0])
-                self._usual = layout if len(read[0]) > len(left) else self._usual
-            if layout is not None:
-                tried.add(layout)
-        return np.sort(np.concatenate(added))
+                continue
+            fitting, values = read
+            yield layout, left[fitting], values
+            left = np.delete(left, fitting)
+            if len(fitting) > len(left):
+                self._usual = layout
 
     def _settled(self, body: bytes) -> Layout | None:
         """Return the layout of items, where it is known well."""
