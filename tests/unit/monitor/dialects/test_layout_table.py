@@ -137,6 +137,14 @@ def test_layouts_that_take_turns_are_each_a_table() -> None:
     ]
 
 
+def test_lines_whose_values_are_not_known_well_are_in_no_table() -> None:
+    """How values are printed is learnt from 64 of them, so lines of a layout that was seen less often count, too."""
+    log = read_chunks([text_of(["kl:0.5"] * 30), text_of(["kl:0.125"] * 100)], dialects=[Verl])
+    assert len(log.rows()) == 130
+    precision = log.precisions["verl", "kl"]
+    assert (precision.num_samples, precision.decimals) == (64, (1, 3))
+
+
 def test_a_value_with_a_separator_belongs_to_a_key_with_one() -> None:
     """Whatever the layout of the line before; the last separator ends the key."""
     lines = ["time:5 - actor/lr:1e-06", "time:12:5 - actor/lr:1e-06"]
