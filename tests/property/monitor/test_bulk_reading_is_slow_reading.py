@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import pytest
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.property
 
 RAY = "\x1b[36m({role} pid={pid})\x1b[0m "
 DAMAGE = (b"", b"\n", b"\r", b"]", b"|", b", ", b"nan", b"\xff", b"0", b"CUDA error: x\n", b"\nTraceback (most recent")
+DAMAGE_OF_ITEMS = (b":", b" - ", b")", b"_", b",", b" ", b"np.float64(", b"\x1b[0m", b"step:3 - ", b"0" * 70, b"\0")
 
 
 def bars(rng: random.Random) -> str:
@@ -62,9 +63,14 @@ def damaged(seed: int, num_parts: int, num_hurt: int) -> bytes:
     rng = random.Random(seed)  # noqa: S311 - test data
     parts: tuple[Callable[[random.Random], str], ...] = (bars, metrics, engine, engine, lambda _: "so the sum is 3\n")
     data = "".join(rng.choice(parts)(rng) for _ in range(num_parts)).encode()
+    return hurt(data, rng, num_hurt, DAMAGE)
+
+
+def hurt(data: bytes, rng: random.Random, num_hurt: int, damage: Sequence[bytes]) -> bytes:
+    """Replace a few bytes here and there."""
     for _ in range(num_hurt):
         at = rng.randrange(len(data) + 1)
-        data = data[:at] + rng.choice(DAMAGE) + data[at + rng.choice([0, 0, 1, 7, 60]) :]
+        data = data[:at] + rng.choice(damage) + data[at + rng.choice([0, 0, 1, 7, 60]) :]
     return data
 
 
@@ -112,6 +118,30 @@ def test_metric_lines_of_one_layout_are_those_read_one_by_one(seed: int, num_par
     together = read_chunks([sound, sound, data], dialects=[Verl])
     assert sum(len(rows) for rows in together.bulk) >= 100
     assert facts(together) == facts(read_chunks([sound, sound, data], dialects=[OneByOne]))
+
+
+def of_one_layout(rng: random.Random) -> str:
+    """A line of verl, mostly with the same keys; one of them holds the separator, and values are not always wrapped."""
+    step, value = rng.randrange(9), rng.choice([rng.random(), -1e-6, 852, 0.0])
+    loss = f"np.float64({value})" if rng.random() < 0.9 else f"{value}"
+    lr = rng.choice(["1e-06", "0.000", "1E-6", "5e-324"]) if rng.random() < 0.99 else rng.choice(["nan", "inf"])
+    more = " - timing_s/a:b:0.5" if rng.random() < 0.2 else ""
+    return RAY.format(role="TaskRunner", pid=3) + f"step:{step} - actor/pg_loss:{loss} - lr(1e-4):{lr}{more}\n"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 12))
+def test_damaged_lines_among_those_of_one_layout_are_those_read_one_by_one(seed: int, num_hurt: int) -> None:
+    """The layouts are known from a sound batch, and the damaged one holds enough of each to be a table."""
+
+    class OneByOne(Verl):
+        bulk = b""
+
+    rng = random.Random(seed)  # noqa: S311 - test data
+    sound = "".join(of_one_layout(rng) for _ in range(200)).encode()
+    data = hurt("".join(of_one_layout(rng) for _ in range(400)).encode(), rng, num_hurt, (*DAMAGE, *DAMAGE_OF_ITEMS))
+    together = read_chunks([sound, data], dialects=[Verl])
+    assert facts(together) == facts(read_chunks([sound, data], dialects=[OneByOne]))
 
 
 @settings(max_examples=60, deadline=None)

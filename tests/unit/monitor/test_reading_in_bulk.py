@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orz_monitor import reading
@@ -14,13 +15,15 @@ from orz_monitor.dialects.verl import Verl
 from orz_monitor.lanes import without_other_ranks
 from orz_monitor.ledger import ledger_of
 from orz_monitor.log import Event, Log, Row
+from orz_monitor.numbers import floats
 from orz_monitor.reading import read_chunks
 from orz_monitor.readlog import read_log
 from orz_monitor.row_steps import numbered
 from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
-from orz_monitor.transport.pieces import places_of
+from orz_monitor.transport.needles import Needles
+from orz_monitor.transport.pieces import are, are_all, places_of
 
 pytestmark = pytest.mark.unit
 
@@ -51,14 +54,49 @@ def test_places_in_the_rest_are_places_in_the_text() -> None:
 def test_lines_that_begin_alike_are_found_with_their_numbers() -> None:
     """The first and the last, not one within a line, nor one that is shorter."""
     batch = Batch(b"step:1\nx step:2\n\nstep\nstep:\nstep:3 y\n", first_line=10)
-    assert batch.lines_beginning(b"step:") == [(0, 6, 10), (22, 27, 14), (28, 36, 15)]
-    assert batch.lines_beginning(b"a line that is longer than all of the text together is") == []
+    begins, ends, numbers = batch.lines_beginning(b"step:")
+    assert (begins.tolist(), ends.tolist(), numbers.tolist()) == ([0, 22, 28], [6, 27, 36], [10, 14, 15])
+    assert not any(map(len, batch.lines_beginning(b"a line that is longer than all of the text together is")))
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b"a", b"a\n\nb\n", b"1234567\n", b"12345678\n", b"\n" * 17, b"ab" * 40])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"a", b"a\n\nb\n", b"1234567\n", b"12345678\n", b"\n" * 17, b"ab" * 40, b"a\n\nb" * 9]
+)
 def test_a_byte_is_found_at_all_its_places(text: bytes) -> None:
     """Whatever the length of the text."""
     assert places_of(text, b"\n").tolist() == [at for at, byte in enumerate(text) if byte == ord("\n")]
+
+
+def test_a_piece_is_found_at_some_of_its_places() -> None:
+    """All its bytes count, those of a NUL at its end, too."""
+    text = b"kl:1 kl\0 lr:kl:"
+    places = np.array([0, 5, 12, 0])
+    assert are(text, b"kl:", places).tolist() == [True, False, True, True]
+    assert are(text, b"kl\0", places).tolist() == [False, True, False, False]
+    assert are_all(text, b"kl:", places[[0, 2]])
+    assert not are_all(text, b"kl:", places)
+
+
+def test_many_numbers_are_read_as_few_are() -> None:
+    """Many are put together another way: every bit of each is what Python reads."""
+    texts = [repr(value) for value in (0.1, -0.0, 1e-320, 1.7976931348623157e308, 12345678901234567890, -7, 5e-324)]
+    for repeated in (1, 14, 15, 10_000):  # seven each
+        found = floats(",".join(texts * repeated).encode())
+        assert found is not None
+        assert found.tobytes() == np.array([float(text) for text in texts * repeated]).tobytes()
+    assert floats(b"") is not None
+    assert floats(b",".join([b"1"] * 200 + [b"x"])) is None
+    many = floats(b",".join([b"1"] * 200 + [b"inf"]))
+    assert many is not None
+    assert many.tolist() == [1.0] * 200 + [float("inf")]
+
+
+def test_needles_without_a_byte_that_is_there_are_not_in_the_text() -> None:
+    """However short they are, and whatever word of them is there."""
+    needles = Needles([b"Killed", b"step:", b"RuntimeError"])
+    assert needles.possible(b"step by step, the time Error") == set()
+    assert Needles([b""]).possible(b"any text") == {b""}
+    assert {b"step:", b"RuntimeError"} <= needles.possible(b"xRuntimeError at step:1")
 
 
 def test_rows_of_lines_that_alternate_are_in_the_order_of_the_lines() -> None:
@@ -125,6 +163,25 @@ def test_a_validation_among_metric_lines_is_of_the_step_before_it() -> None:
         (2, 1, "eval", [0.25]),
         (3, 2, "", [0.25]),
         (4, 3, "", [0.125]),
+    ]
+
+
+def test_a_validation_among_rows_in_bulk_is_of_the_step_before_it() -> None:
+    """Though the rows of all steps of the batch are there before it is read."""
+    validation = f"{RAY}Initial validation metrics: {{'val/test_score/gsm8k': 0.25}}\n"
+    text = metric_lines(range(100, 170)) + validation + metric_lines(range(170, 240)) + validation
+    log = read_chunks([metric_lines(range(100)).encode(), text.encode()], dialects=[Verl])
+    assert sum(len(found) for found in log.bulk) == 140
+    assert [(row.line, row.step) for row in rows(log) if row.axis == "eval"] == [(171, 169), (242, 239)]
+
+
+def test_dialects_have_learnt_from_the_beginning_of_a_first_chunk() -> None:
+    """What follows in it is read in bulk already."""
+    lines = [f"{RAY}step:{step} - actor/pg_loss:{step}.5 - actor/lr:1e-06\n" for step in range(20_000)]
+    log = read_chunks(["".join(lines).encode()], dialects=[Verl])
+    assert sum(len(found) for found in log.bulk) > 15_000
+    assert [(row.line, row.step, row.values[0]) for row in rows(log)] == [
+        (at + 1, at, at + 0.5) for at in range(20_000)
     ]
 
 

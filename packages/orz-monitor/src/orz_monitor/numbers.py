@@ -76,6 +76,8 @@ _WORDS: Final = {b"True": 1.0, b"False": 0.0, b"NaN": math.nan, b"Infinity": mat
 
 _FLOATS: Final = msgspec.json.Decoder(list[float])
 """Reads a list of numbers four times as fast as `float` does, where all of them are as JSON writes them."""
+_MESSAGES: Final = msgspec.msgpack.Encoder()
+_FEW: Final = 100
 
 
 def floats(text: bytes) -> array[float] | None:
@@ -86,13 +88,49 @@ def floats(text: bytes) -> array[float] | None:
         [1e-06, nan, 2.0]
     """
     try:
-        return array("d", _FLOATS.decode(b"[" + text + b"]"))
+        return _as_array(_FLOATS.decode(b"[" + text + b"]"))
     except msgspec.MsgspecError:
         pass  # NaN, infinity, and what Python writes otherwise than JSON
+    if b"_" in text:
+        return None  # `1_000` is a number in Python's source only
     try:
         return array("d", map(float, text.split(b",")))
     except ValueError:
         return None
+
+
+def _as_array(values: list[float]) -> array[float]:
+    """Return numbers as an array, by way of MessagePack: `array` takes eight times as long to look at each."""
+    if len(values) < _FEW:
+        return array("d", values)
+    packed = _MESSAGES.encode(values)  # a head, and for each a byte that says what follows, and the number
+    size = 1 + np.dtype(np.float64).itemsize
+    numbers = np.ndarray(len(values), ">f8", packed, offset=len(packed) - size * len(values) + 1, strides=(size,))
+    return array("d", numbers.astype(np.float64).tobytes())
+
+
+def integers_at(text: bytes, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Read the digits from some places of a text on, [M], up to a byte that is none.
+
+    Returns:
+        The numbers and how many digits each has, [M] each; digits beyond the sixteenth are left out of both.
+
+    Example:
+        >>> [found.tolist() for found in integers_at(b"step:12 - loss:05", np.array([5, 15, 0]))]
+        [[12, 5, 0], [2, 2, 0]]
+    """
+    characters = np.frombuffer(text, np.uint8)
+    values, counts = np.zeros_like(places), np.zeros_like(places)
+    inside = np.ones(len(places), dtype=np.bool_)
+    for offset in range(16):
+        at = np.minimum(places + offset, len(text) - 1)
+        digits = characters[at] - np.uint8(ord("0"))  # what is below "0" becomes large
+        inside &= (digits < 10) & (at == places + offset)  # noqa: PLR2004
+        if not inside.any():
+            break
+        values = np.where(inside, 10 * values + digits, values)
+        counts += inside
+    return values, counts
 
 
 def number(token: bytes) -> float | None:
@@ -182,9 +220,11 @@ class Precision:
         if self.num_samples >= _SAMPLES:
             return
         token = token.strip().strip(b"'\"")
-        if match := _UNIT.match(token):
-            self.unit = _scale(match["unit"]) or 1.0
-        match = _PLAIN.match(_naked(token))
+        match = _PLAIN.match(token)
+        if match is None:
+            if found := _UNIT.match(token):
+                self.unit = _scale(found["unit"]) or 1.0
+            match = _PLAIN.match(_naked(token))
         if match is None or not (match[1] or match[2]):
             return
         after = len(match[2])

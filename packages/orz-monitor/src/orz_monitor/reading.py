@@ -18,9 +18,11 @@ from orz_monitor.transport.lines import Line, Splitter, without_torn_number
 from orz_monitor.transport.needles import Needles
 
 _ALL_GATES_BYTES: Final = 4 << 20
+_FIRST_BYTES: Final = 256 << 10
+"""Dialects learn from them what they read in bulk from then on."""
 _NOW_AND_THEN: Final = 16
 """Batches of lines of which one is searched for dialects that have not shown up yet."""
-_KEPT_BYTES: Final = 2 << 20
+_KEPT_BYTES: Final = 4 << 20
 """glibc keeps for later what is freed in blocks up to the largest that ever was, and twice that in all. As long as that
 is less than a batch needs, each batch gets new memory from the system, which clears it first."""
 _LONGEST_BLOCK: Final = 1000
@@ -50,6 +52,7 @@ class Reader:
         self._facts = self.log.begin(path)
         self._splitter = Splitter()
         self._dialects = [kind() for kind in (known_dialects() if dialects is None else dialects)]
+        self._in_bulk = [dialect for dialect in self._dialects if dialect.bulk]
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
         self._awake = self._gates
         self._all_needles = self._awake_needles = Needles(gate for gate, _ in self._gates)
@@ -72,6 +75,9 @@ class Reader:
 
     def feed(self, chunk: bytes) -> None:
         """Read the lines that a chunk completes."""
+        if not self._splitter.num_bytes and len(chunk) > _FIRST_BYTES:
+            self._take(self._splitter.feed(chunk[:_FIRST_BYTES]))
+            chunk = chunk[_FIRST_BYTES:]
         self._take(self._splitter.feed(chunk))
 
     def close(self) -> Log:
@@ -103,8 +109,8 @@ class Reader:
         batch = Batch(text, self._facts.num_lines + 1, self._before)
         entries, begun = self.log.entries, len(self.log.entries)
         self.log.offset = 0
-        for dialect in self._dialects:
-            if dialect.bulk and dialect.bulk in batch.rest():
+        for dialect in sorted(self._in_bulk, key=lambda dialect: -self.log.votes[dialect.name]):
+            if dialect.bulk in batch.rest():  # of which there is less, once whose most lines are has taken them
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
         self.log.offset = 0

@@ -22,7 +22,7 @@ def read(*lines: str) -> Log:
 
 
 def rows(log: Log) -> list[Row]:
-    return [entry for entry in log.entries if isinstance(entry, Row)]
+    return log.rows()
 
 
 def values(row: Row) -> dict[str, float]:
@@ -43,6 +43,12 @@ def test_numpys_wrappers_are_values_too() -> None:
     assert values(row)["critic/score/mean"] == 0.5
     assert values(row)["timing_s/step"] == 12
     assert str(row.values[3]) == "nan"
+
+
+def test_an_underscore_is_none_of_a_number() -> None:
+    """Though Python's `float` takes it; the other values of its line are read."""
+    row = rows(read("step:7 - actor/pg_loss:1_0 - actor/lr:1e-06"))[0]
+    assert values(row) == {"actor/lr": 1e-6}
 
 
 BAR = "Training Progress:  34%|███▍ | 2/210 [10:00<20:00, 3.0s/it]"

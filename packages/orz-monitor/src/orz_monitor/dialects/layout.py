@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from orz_monitor.dialects.layout_table import FEWEST_LINES, LONGEST_VALUE, LayoutTable
 from orz_monitor.log import Log, Row
 from orz_monitor.numbers import floats
+from orz_monitor.transport.pieces import places_of
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
 _NUMPY: Final = (b"np.float64(", b"np.float32(", b"np.int64(", b"np.int32(")
 _MOST_LAYOUTS: Final = 256
 _MOST_ITEMS: Final = 1000
-_FEWEST_ALIKE: Final = 16
-"""Fewer lines are read as fast one by one."""
+MOST_TRIES: Final = 16
+"""Layouts that are looked for in the lines of a batch, each in all that are left."""
 
 
 class Layout:
@@ -26,35 +29,24 @@ class Layout:
         names: raw keys, [K].
         heads: what stands before each value, [K].
         wrapped: whether each value is in a wrapper that ends in a parenthesis, [K].
+        separator: what stands between key and value; no value holds it.
         between: what stands between items.
     """
 
-    __slots__ = ("names", "pattern", "settled")
+    __slots__ = ("names", "pattern", "settled", "table")
 
-    def __init__(self, names: tuple[str, ...], heads: list[bytes], wrapped: list[bool], between: bytes) -> None:
+    def __init__(
+        self, names: tuple[str, ...], heads: list[bytes], wrapped: list[bool], separator: bytes, between: bytes
+    ) -> None:
         self.names = names
+        ends = [b")" if closed else b" " for closed in wrapped]
         items = [
-            re.escape(head) + (rb"([^)]{1,60}+)\)" if end else rb"([^ ]{1,60}+)")
-            for head, end in zip(heads, wrapped, strict=True)
+            re.escape(head) + b"([^%b]{1,%d}+)" % (re.escape(separator + end), LONGEST_VALUE) + re.escape(end.strip())
+            for head, end in zip(heads, ends, strict=True)
         ]
         self.pattern = re.compile(re.escape(between).join(items) + rb"\s*$")
+        self.table = LayoutTable(heads, wrapped, separator, between)
         self.settled = False
-
-
-class StepLine(NamedTuple):
-    """A line of metrics with its step.
-
-    Attributes:
-        body: the line.
-        start: where its items begin.
-        number: line number in its file.
-        step: what it says that its step is.
-    """
-
-    body: bytes
-    start: int
-    number: int
-    step: int
 
 
 class Layouts:
@@ -71,6 +63,7 @@ class Layouts:
         self._separator = separator
         self._between = between
         self._last: Layout | None = None
+        self._usual: Layout | None = None  # of most lines of the batch before
         self._known: dict[tuple[bytes, ...], Layout] = {}
 
     def add(
@@ -102,48 +95,77 @@ class Layouts:
             self._dialect, layout.names, values, line=line, step=step, axis=axis, time=time, origin=origin
         )
 
-    def add_all(self, lines: Sequence[StepLine], log: Log, origin: Origin) -> list[bool]:
-        """Add lines as `add` would, but many of one layout together.
+    def add_all(
+        self,
+        text: bytes,
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        log: Log,
+        *,
+        lines: NDArray[np.int64],
+        steps: NDArray[np.int64],
+        origin: Origin,
+    ) -> NDArray[np.intp]:
+        """Add the lines that have a layout which is known well, and which many of them share; `add` takes the others.
 
         Args:
-            lines: in their order, [M].
+            text: holds the lines.
+            starts: where the first item of each begins, with what stands between items before it, [M].
+            ends: where each ends, [M].
             log: where the rows go.
+            lines: line numbers, increasing, [M].
+            steps: of each, [M].
             origin: the process that printed all of them.
 
         Returns:
-            Whether a row was made of each, [M].
+            The indices of those that were added, in order.
         """
-        added = [False] * len(lines)
-        alone: list[int] = []
-        alike: dict[Layout, tuple[list[int], list[bytes]]] = {}
-        for index, line in enumerate(lines):
-            found = self._match(line.body, line.start, log)
-            if found is None or not found[0].settled:
-                alone.append(index)
-                continue
-            indices, texts = alike.setdefault(found[0], ([], []))
-            indices.append(index)
-            texts.append(b",".join(found[1]))
-        for layout, (indices, texts) in alike.items():
-            values = floats(b",".join(texts)) if len(indices) >= _FEWEST_ALIKE else None
-            if values is None or len(values) != len(indices) * len(layout.names):
-                alone += indices
-                continue
+        added = [np.arange(0)]
+        for layout, indices, values in self._tables(text, starts, ends):
             log.add_rows(
                 self._dialect,
                 layout.names,
-                np.frombuffer(values).reshape(len(indices), -1),
-                lines=[lines[index].number for index in indices],
-                steps=[lines[index].step for index in indices],
+                values,
+                lines=lines[indices].tolist(),
+                steps=steps[indices].tolist(),
                 origins=[origin] * len(indices),
             )
-            for index in indices:
-                added[index] = True
-        for index in sorted(alone):
-            line = lines[index]
-            row = self.add(line.body, line.start, log, line=line.number, step=line.step, origin=origin)
-            added[index] = row is not None
-        return added
+            added.append(indices)
+        return np.sort(np.concatenate(added))
+
+    def _tables(
+        self, text: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> Iterator[tuple[Layout, NDArray[np.intp], NDArray[np.float64]]]:
+        """Yield layouts, the indices of the lines that have each, [L], and the values of these, [L, K]."""
+        left = np.arange(len(starts))
+        if len(left) < FEWEST_LINES:
+            return
+        marks = places_of(text, self._separator)
+        tried: set[Layout | None] = {None}
+        for _ in range(MOST_TRIES):
+            if len(left) < FEWEST_LINES:
+                return
+            layout = self._usual
+            if layout in tried:
+                layout = self._settled(text[starts[left[0]] + len(self._between) : ends[left[0]]])
+            read = None
+            if layout is not None and layout not in tried:
+                read = layout.table.read(text, starts[left], ends[left], marks)
+            tried.add(layout)
+            if layout is None or read is None:
+                left = left[1:]
+                continue
+            fitting, values = read
+            yield layout, left[fitting], values
+            left = np.delete(left, fitting)
+            if len(fitting) > len(left):
+                self._usual = layout
+
+    def _settled(self, body: bytes) -> Layout | None:
+        """Return the layout of items, where it is known well."""
+        cut = self._cut_all(self._items(body, 0))
+        layout = self._known.get(tuple(cut[1])) if cut is not None else None
+        return layout if layout is not None and layout.settled else None
 
     def _match(self, body: bytes, start: int, log: Log) -> tuple[Layout, Sequence[bytes]] | None:
         """Return the layout of a line, most likely that of the line before, and its values; None where it has none."""
@@ -175,23 +197,32 @@ class Layouts:
 
     def _layout(self, items: Sequence[bytes], log: Log) -> Layout | None:
         """Return the layout of a line; None where an item has no key or its key is refused."""
-        heads: list[bytes] = []
+        cut = self._cut_all(items)
+        if cut is None or not all(log.name_of(key) for key in cut[0]):
+            return None
+        keys, heads, wrapped = cut
+        known = self._known.get(tuple(heads))
+        if known is None:
+            if len(self._known) >= _MOST_LAYOUTS:
+                return None  # compiling patterns without end is what hostile input would like
+            layout = Layout(log.shape(tuple(keys)), heads, wrapped, self._separator, self._between)
+            known = self._known[tuple(heads)] = layout
+        return known
+
+    def _cut_all(self, items: Sequence[bytes]) -> tuple[list[bytes], list[bytes], list[bool]] | None:
+        """Return the keys of items, what stands before their values, and whether these are wrapped; all [K]."""
         keys: list[bytes] = []
+        heads: list[bytes] = []
         wrapped: list[bool] = []
         for item in items:
             key, mark, value = self._cut(item)
-            if not mark or not log.name_of(key):
+            if not mark:
                 return None
             wrapper = next((word for word in _NUMPY if value.startswith(word) and value.endswith(b")")), b"")
             keys.append(key)
             heads.append(key + mark + wrapper)
             wrapped.append(bool(wrapper))
-        known = self._known.get(tuple(heads))
-        if known is None:
-            if len(self._known) >= _MOST_LAYOUTS:
-                return None  # compiling patterns without end is what hostile input would like
-            known = self._known[tuple(heads)] = Layout(log.shape(tuple(keys)), heads, wrapped, self._between)
-        return known
+        return keys, heads, wrapped
 
     def _cut(self, item: bytes) -> tuple[bytes, bytes, bytes]:
         """Split an item at its last separator."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from itertools import compress
 from typing import ClassVar, Final
+
+import numpy as np
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs, is_closed
-from orz_monitor.dialects.layout import Layouts, StepLine
+from orz_monitor.dialects.layout import Layouts
 from orz_monitor.log import Log
+from orz_monitor.numbers import integers_at
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
@@ -31,6 +33,8 @@ _NO_PREFIX: Final = b"\n"
 """No line begins so."""
 _SUFFIXES: Final = (b"]", b"options.)")
 """How a line ends on which more may stand than the metrics."""
+_BETWEEN: Final = b" - "
+_MOST_DIGITS: Final = 15
 _MOST_BLOCK_BYTES: Final = 1 << 18
 
 
@@ -129,7 +133,7 @@ class Verl(Dialect):
     def __init__(self) -> None:
         super().__init__()
         self._prefix: tuple[bytes, Origin] = (_NO_PREFIX, NOWHERE)
-        self._layouts = Layouts(self.name, b":", b" - ")
+        self._layouts = Layouts(self.name, b":", _BETWEEN)
         self._block = b""
         self._block_at: tuple[int, Segment] | None = None
         self._steps: list[tuple[int, int]] = []
@@ -140,19 +144,22 @@ class Verl(Dialect):
         at = text.find(b"step:")
         self._learn_prefix(Line(text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]))
         prefix, origin = self._prefix
-        lines: list[StepLine] = []
-        places: list[tuple[int, int]] = []
-        for begin, end, number in batch.lines_beginning(prefix + b"step:"):
-            line = text[begin:end]
-            match = _STEP.match(line, len(prefix))
-            plain = b"\r" not in line and line.find(b"\x1b", len(prefix)) < 0 and not line.endswith(_SUFFIXES)
-            if match is not None and plain:
-                step = int(match[1])
-                self._steps.append((number, step))
-                lines.append(StepLine(body=line, start=match.end(), number=number, step=step))
-                places.append((begin, end))
-        for place in compress(places, self._layouts.add_all(lines, log, origin)):
-            batch.take(*place)
+        begins, ends, numbers = batch.lines_beginning(prefix + b"step:")
+        steps, num_digits = integers_at(text, begins + len(prefix) + len(b"step:"))
+        counted = np.flatnonzero((num_digits > 0) & (num_digits <= _MOST_DIGITS))
+        begins, ends, numbers, steps = begins[counted], ends[counted], numbers[counted], steps[counted]
+        starts = begins + len(prefix) + len(b"step:") + num_digits[counted]
+        added = self._layouts.add_all(text, starts, ends, log, lines=numbers, steps=steps, origin=origin)
+        alone: list[int] = []
+        for index in np.delete(np.arange(len(begins)), added).tolist():
+            body = text[starts[index] : ends[index]]
+            if body.startswith(_BETWEEN) and b"\r" not in body and b"\x1b" not in body and not body.endswith(_SUFFIXES):
+                line, step = int(numbers[index]), int(steps[index])
+                if self._layouts.add(body, len(_BETWEEN), log, line=line, step=step, origin=origin) is not None:
+                    alone.append(index)
+        read = np.sort(np.concatenate([added, np.array(alone, dtype=np.intp)]))
+        self._steps += zip(numbers[read].tolist(), steps[read].tolist(), strict=True)
+        batch.take_all(begins[read], ends[read])
 
     def _learn_prefix(self, line: Line) -> None:
         """Remember what stands before a metric line, if that is all that may vary."""

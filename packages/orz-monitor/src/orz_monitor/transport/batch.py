@@ -5,12 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.transport.ansi import without_escapes
-from orz_monitor.transport.pieces import pieces, places_of
+from orz_monitor.transport.pieces import are, places_of
 
 
 class Batch:
@@ -65,13 +66,12 @@ class Batch:
         numbers: list[int] = (self._newlines.searchsorted(places) + self.first_line).tolist()
         return numbers
 
-    def lines_beginning(self, start: bytes) -> list[tuple[int, int, int]]:
-        """Return the lines that begin so: where each begins, where it ends, and its number."""
+    def lines_beginning(self, start: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the lines begin that begin so, where these end, and their numbers; [M] each."""
         begins = np.concatenate([[0], self._newlines[:-1] + 1])
         long = np.flatnonzero(self._newlines - begins >= len(start))
-        found = np.frombuffer(pieces(self.text, len(start))[begins[long]].tobytes(), np.uint8).reshape(-1, len(start))
-        at = long[(found == np.frombuffer(start, np.uint8)).all(axis=1)]
-        return list(zip(begins[at].tolist(), self._newlines[at].tolist(), (at + self.first_line).tolist(), strict=True))
+        at = long[are(self.text, start, begins[long])]
+        return begins[at], self._newlines[at], at + self.first_line
 
     def line_and_offset(self, place: int) -> tuple[int, int]:
         """Return the number of the line that a place is on, and how many bytes stand before it there.
@@ -92,6 +92,11 @@ class Batch:
         self._taken.append((start, stop))
         self._rest = None
 
+    def take_all(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        """Take out what stands between some places and others, [M] each."""
+        self._taken += zip(starts.tolist(), stops.tolist(), strict=True)
+        self._rest = None
+
     def rest(self) -> bytes:
         """Return what was not taken out, in one piece."""
         if self._rest is None:
@@ -104,9 +109,9 @@ class Batch:
 
     def _without_taken(self) -> bytes:
         """Put together what was not taken out, and note where it is from."""
-        text = self.text
+        text = memoryview(self.text)
         self._taken.sort()
-        taken = np.array(self._taken)
+        taken = np.fromiter(chain.from_iterable(self._taken), np.int64, 2 * len(self._taken)).reshape(-1, 2)
         begins = np.concatenate([[0], np.maximum.accumulate(taken[:, 1])])
         ends = np.concatenate([taken[:, 0], [len(text)]])
         left = ends > begins

@@ -19,14 +19,15 @@ _SHORTEST: Final = 2 * _WORD_BYTES - 1
 _FACTOR: Final = np.uint32(2654435761)
 """Knuth's multiplicative hash; its upper half is the place in the table."""
 _TABLE_BITS: Final = 16
-_COMMON: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz ")
+_COMMON: Final = b" etaoinshrdlucmfwypvbgkqjxz"
+"""What English text is made of, the commonest first; other bytes are rarer."""
 
 
 class Needles:
     """Byte strings to look for.
 
     Args:
-        needles: the strings; those shorter than seven bytes can't be ruled out.
+        needles: the strings; those shorter than seven bytes are ruled out by their rarest byte only.
 
     Example:
         >>> needles = Needles([b"CUDA error: ", b"Segmentation fault", b"step:"])
@@ -35,9 +36,10 @@ class Needles:
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:
+        self._rarest = {needle: bytes(sorted(needle, key=_commonness)[:1]) for needle in needles}
         self._always: set[bytes] = set()
         self._by_word: dict[int, set[bytes]] = defaultdict(set)
-        for needle in needles:
+        for needle in self._rarest:
             if len(needle) < _SHORTEST:
                 self._always.add(needle)
                 continue
@@ -53,13 +55,18 @@ class Needles:
         possible = set(self._always)
         for word in set(found.tolist()) & self._by_word.keys():
             possible |= self._by_word[word]
-        return possible
+        return {needle for needle in possible if self._rarest[needle] in text}
 
 
 def _rarest_word(needle: bytes, shift: int) -> int:
-    """Return the word of a string, of those that are `shift` from an aligned place, with the fewest common letters."""
+    """Return the word of a string, of those that are `shift` from an aligned place, with the rarest letters."""
     words = [needle[at : at + _WORD_BYTES] for at in range(shift, len(needle) - _WORD_BYTES + 1, _WORD_BYTES)]
-    return int.from_bytes(min(words, key=lambda word: sum(byte in _COMMON for byte in word)), "little")
+    return int.from_bytes(min(words, key=lambda word: sum(map(_commonness, word))), "little")
+
+
+def _commonness(byte: int) -> int:
+    """Return how often text holds a byte, in comparison with others."""
+    return len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0
 
 
 def _hashed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TOGETHER: Final = 8
+_EXPONENT_SHIFT: Final = 52
+_EXPONENT_OF_1: Final = 1023
+"""In the bits of a 64-bit float, by which the place of a lone bit is told."""
 
 
 def pieces(text: bytes | bytearray, length: int) -> NDArray[np.void]:
@@ -23,6 +26,17 @@ def pieces(text: bytes | bytearray, length: int) -> NDArray[np.void]:
     return np.ndarray(count, dtype=f"V{length}", buffer=text if count else b"", strides=(1,))
 
 
+def are(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell at which of some places, [M], a piece stands; from each on, the text is at least as long as the piece.
+
+    Example:
+        >>> are(b"pg=1, kl=2", b"kl=", np.array([0, 6])).tolist()
+        [False, True]
+    """
+    found: NDArray[np.bool_] = pieces(text, len(piece))[places] == np.void(piece)
+    return found
+
+
 def are_all(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) -> bool:
     """Tell whether a piece stands at each of some places, [M], none of which is negative."""
     if not len(places):
@@ -31,7 +45,7 @@ def are_all(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) ->
     return inside and pieces(text, len(piece))[places].tobytes() == piece * len(places)
 
 
-def places_of(text: bytes, byte: bytes) -> NDArray[np.int64]:
+def places_of(text: bytes | bytearray, byte: bytes) -> NDArray[np.int64]:
     r"""Return where a byte stands; eight places are looked at together, for one that is rare.
 
     Example:
@@ -40,6 +54,15 @@ def places_of(text: bytes, byte: bytes) -> NDArray[np.int64]:
     """
     is_there = np.zeros(-(-len(text) // _TOGETHER) * _TOGETHER, dtype=np.bool_)
     np.equal(np.frombuffer(text, np.uint8), ord(byte), out=is_there[: len(text)])
-    groups = np.flatnonzero(is_there.view(np.uint64) != 0)
-    within = np.flatnonzero(is_there.reshape(-1, _TOGETHER)[groups])
-    return groups[within // _TOGETHER] * _TOGETHER + within % _TOGETHER
+    words = is_there.view("<u8")
+    groups = np.flatnonzero(words != 0)
+    left = words[groups]
+    found: list[NDArray[np.int64]] = []
+    while len(groups):  # once as a rule: for the first byte of each group, then for the second of the few that have one
+        rest = left & (left - np.uint64(1))
+        exponents = (left ^ rest).astype(np.float64).view(np.int64) >> _EXPONENT_SHIFT
+        found.append(groups * _TOGETHER + (exponents - _EXPONENT_OF_1) // _TOGETHER)
+        more = np.flatnonzero(rest != 0)
+        groups, left = groups[more], rest[more]
+    places = np.concatenate([groups, *found])
+    return np.sort(places, kind="stable") if len(found) > 1 else places  # stable sorting is fast for what is in order
