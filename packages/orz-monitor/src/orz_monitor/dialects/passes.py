@@ -92,7 +92,7 @@ class Passes:
 
     def take_all(
         self,
-        counters: Sequence[bytes],
+        counters: Sequence[bytes] | NDArray[np.int64],
         postfixes: Sequence[bytes],
         places: Sequence[int],
         line_and_offset: Callable[[int], tuple[int, int]],
@@ -101,21 +101,24 @@ class Passes:
         """Take in many postfixes, each of which differs from the one before.
 
         Args:
-            counters: [M] of `17/18`.
+            counters: [M] of `17/18`, or both numbers of each, [M, 2].
             postfixes: [M] of `pg=0.033, kl=0.0827`.
             places: where they stand, [M].
             line_and_offset: gives the line number of a place, and where on its line it is.
             log: where the rows go.
         """
-        counts = _counts(counters)
+        if not postfixes:
+            return
+        counts = counters if isinstance(counters, np.ndarray) else _counts(counters)
         if counts is not None:
-            done, of = counts
+            done, of = counts.T
             before = np.concatenate([[self._done], done[:-1]])
             total = np.concatenate([[-1 if self._total is None else self._total], of[:-1]])
             anew = (done < before) | (before == total)
             anew[0] |= not self._line
         if counts is None or (~anew & (of != total)).any():
-            for counter, postfix, place in zip(counters, postfixes, places, strict=True):
+            shown = [b"%d/%d" % (now, of) for now, of in counts.tolist()] if counts is not None else counters
+            for counter, postfix, place in zip(shown, postfixes, places, strict=True):
                 self.take(counter, postfix, log, *line_and_offset(place))
             return
         table = self._table(postfixes) if not self._held else None
@@ -143,10 +146,11 @@ class Passes:
             return
         table = self._table(held)
         if table is None:
-            for postfix in map(_whole_items, held):  # the keys have changed, one is torn, or a value is no number
-                self._heads = [
-                    item.partition(b"=")[0] + b"=" for item in postfix.split(b", ")[:_MOST_KEYS] if b"=" in item
-                ]
+            self._heads = _heads(held[0])  # the first pass, or the keys have changed
+            table = self._table(held)
+        if table is None:
+            for postfix in map(_whole_items, held):  # they change within the pass, one is torn, or a value is no number
+                self._heads = _heads(postfix)
                 if (one := self._table([postfix])) is not None:
                     self._add(one, [postfix], log)
         else:
@@ -203,16 +207,20 @@ class Passes:
         return np.frombuffer(values).reshape(len(held), len(heads))
 
 
-def _counts(counters: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Read counters, [M] of `17/18`, as what is done and of how many, [M] each; None where one is something else."""
+def _counts(counters: Sequence[bytes]) -> NDArray[np.int64] | None:
+    """Read counters, [M] of `17/18`, as what is done and of how many, [M, 2]; None where one is something else."""
     if set(map(_SLASHES, counters)) != {1}:
         return None
     try:
         pairs = _INTEGERS.decode(b"[" + b",".join(counters).replace(b"/", b",") + b"]")
     except msgspec.MsgspecError:
         return None
-    table = np.array(pairs, dtype=np.int64).reshape(len(counters), 2)
-    return table[:, 0], table[:, 1]
+    return np.array(pairs, dtype=np.int64).reshape(len(counters), 2)
+
+
+def _heads(postfix: bytes) -> list[bytes]:
+    """Return what stands before the values of a postfix."""
+    return [item.partition(b"=")[0] + b"=" for item in postfix.split(b", ")[:_MOST_KEYS] if b"=" in item]
 
 
 def _whole(text: bytes) -> int | None:

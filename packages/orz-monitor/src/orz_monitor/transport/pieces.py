@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TOGETHER: Final = 8
+_SHIFT: Final = 3
+"""Two to this power are as many."""
+_WORDS: Final = (1, 2, 4, 8)
+"""Bytes that are compared as one number."""
 
 
 def pieces(text: bytes | bytearray, length: int) -> NDArray[np.void]:
@@ -31,15 +35,34 @@ def are_all(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) ->
     return inside and pieces(text, len(piece))[places].tobytes() == piece * len(places)
 
 
-def places_of(text: bytes, byte: bytes) -> NDArray[np.int64]:
-    r"""Return where a byte stands; eight places are looked at together, for one that is rare.
+def which_are(text: bytes, piece: bytes, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell of each of some places, [M], whether a piece stands there; all must be in the text as far as it is long.
+
+    Example:
+        >>> which_are(b"pg=1, kl=2", b"kl=", np.array([0, 6])).tolist()
+        [False, True]
+    """
+    size = max(size for size in _WORDS if size <= len(piece))
+    words, found = pieces(text, size), np.ones(len(places), np.bool_)
+    for at in (*range(0, len(piece) - size, size), len(piece) - size):
+        found &= words[places + at].view(f"<u{size}") == int.from_bytes(piece[at : at + size], "little")
+    return found
+
+
+def places_of(text: bytes, wanted: bytes) -> NDArray[np.int64]:
+    r"""Return where any of some bytes stand; eight places are looked at together, for those that are rare.
 
     Example:
         >>> places_of(b"loss=1\nkl=2\nlr=3\n", b"\n").tolist()
         [6, 11, 16]
     """
     is_there = np.zeros(-(-len(text) // _TOGETHER) * _TOGETHER, dtype=np.bool_)
-    np.equal(np.frombuffer(text, np.uint8), ord(byte), out=is_there[: len(text)])
-    groups = np.flatnonzero(is_there.view(np.uint64) != 0)
-    within = np.flatnonzero(is_there.reshape(-1, _TOGETHER)[groups])
-    return groups[within // _TOGETHER] * _TOGETHER + within % _TOGETHER
+    data, found = np.frombuffer(text, np.uint8), is_there[: len(text)]
+    np.equal(data, wanted[0], out=found)
+    for byte in wanted[1:]:
+        found |= data == byte
+    groups = is_there.view(np.uint64)
+    begins = np.flatnonzero(groups != 0)
+    within = np.flatnonzero(groups[begins].view(np.bool_))
+    places: NDArray[np.int64] = (begins << _SHIFT)[within >> _SHIFT] + (within & (_TOGETHER - 1))
+    return places

@@ -1,0 +1,127 @@
+r"""Frames of Open-Reasoner-Zero's bars that look as tqdm writes them, all of a batch at once.
+
+A few bytes give a frame its form: the breaks around it, a bracket that closes `[1/1]`, the two strokes of the bar, the
+bracket at its end. They are looked up in the whole batch; where they follow each other as in a frame, what stands
+between them is checked for all frames together. Frames without a postfix or without an end, and those with something
+before or behind them on their refresh, are not found: they are left to the pattern in `orz_bars`, which every frame
+that is found here matches. So are those at the very end of a text.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.pieces import pieces, which_are
+
+LABEL: Final = b"Train epoch ["
+_ACTOR: Final = b"Actor Tr"
+_CRITIC: Final = b"Critic T"
+_MARKS: Final = b"\r\n]|"
+_FEWEST_BYTES: Final = 40
+"""Of a frame: its label, and what stands around its counter."""
+_MOST_COUNTER, _MOST_TIMED, _MOST_DESCRIBED, _MOST_BAR, _MOST_POSTFIX = 15, 40, 100, 1000, 4000
+"""Bytes of a counter, of the clock or the rate, between label and bar, of the bar and of the postfix; the pattern
+allows longer counters, but nothing else to be longer."""
+_REACH: Final = len(b"|  [") + _MOST_COUNTER + 2 * (_MOST_TIMED + len(b", "))
+"""Bytes from the end of the bar in which the postfix begins."""
+
+
+class Places(NamedTuple):
+    """Frames in their order: where their parts stand in the text, [M] each.
+
+    Attributes:
+        labels: where `Train epoch [` begins.
+        counters: where `17/18` begins.
+        counter_ends: behind it.
+        postfixes: where `pg=0.033, kl=0.0827` begins.
+        postfix_ends: behind it.
+        ends: behind the frame, and its repetition if that belongs to it.
+    """
+
+    labels: NDArray[np.int64]
+    counters: NDArray[np.int64]
+    counter_ends: NDArray[np.int64]
+    postfixes: NDArray[np.int64]
+    postfix_ends: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+def regular_frames(batch: Batch) -> Places:
+    r"""Find the frames that fill a refresh or a line, and have a postfix and an end.
+
+    Example:
+        >>> frame = b"\rActor Train epoch [1/1]:  50%|##  | 1/2 [00:10<00:10, 10.00s/it, pg=0.5]\n"
+        >>> found = regular_frames(Batch(frame + b"." * 80))
+        >>> frame[found.counters[0] : found.counter_ends[0]], frame[found.postfixes[0] : found.postfix_ends[0]]
+        (b'1/2', b'pg=0.5')
+    """
+    text, data = batch.text, np.frombuffer(batch.text, np.uint8)
+    begins, bars, bar_ends, postfix_ends = _formed(batch)
+    of_actor = which_are(text, _ACTOR, begins)
+    labels = begins + np.where(of_actor, _ACTOR.index(b"T"), _CRITIC.index(b"T"))
+    fits = which_are(text, LABEL, labels) & (of_actor | which_are(text, _CRITIC, begins))
+    counters = bar_ends + len(b"| ")
+    counter_ends = counters + _next(text, b" ", counters, _MOST_COUNTER)
+    clocks = counter_ends + len(b" [")
+    clock_ends = clocks + _next(text, b",", clocks, _MOST_TIMED)
+    rates = clock_ends + len(b", ")
+    rate_ends = rates + _next(text, b",", rates, _MOST_TIMED)
+    postfixes = rate_ends + len(b", ")
+    fits &= (data[counters - 1] == ord(" ")) & (data[clocks - 1] == ord("[")) & (data[rates - 1] == ord(" "))
+    fits &= which_are(text, b"it, ", rate_ends - 2) | which_are(text, b"/s, ", rate_ends - 2)
+    fits &= (counters < counter_ends) & (clocks < clock_ends) & (rates < rate_ends) & (postfixes <= postfix_ends)
+    fits &= (bars - labels <= len(LABEL) + _MOST_DESCRIBED) & (bar_ends - bars <= len(b"|") + _MOST_BAR)
+    fits &= postfix_ends - postfixes <= _MOST_POSTFIX
+    found = (labels, counters, counter_ends, postfixes, postfix_ends, postfix_ends + 1)
+    return Places(*(found if fits.all() else (column[fits] for column in found)))
+
+
+def _formed(batch: Batch) -> tuple[NDArray[np.int64], ...]:
+    """Return where what has the form of a frame begins, where its two strokes stand, and its last bracket, [M] each."""
+    marks = np.concatenate([[-1], batch.places_of(_MARKS)])  # as if a newline stood before the text
+    kinds = np.full(len(marks), ord("\n"), np.uint8)
+    kinds[1:] = np.frombuffer(batch.text, np.uint8)[marks[1:]]
+    breaks, closes, strokes = kinds <= ord("\r"), kinds == ord("]"), kinds == ord("|")
+    formed = breaks[:-5] & closes[1:-4] & strokes[2:-3] & strokes[3:-2] & closes[4:-1] & breaks[5:]
+    at = np.flatnonzero(formed)
+    before, bars, bar_ends, last, behind = (marks[at + shift] for shift in (0, 2, 3, 4, 5))
+    alone = (behind == last + 1) & (last - before > _FEWEST_BYTES) & (bar_ends + _REACH <= len(batch.text))
+    found = (before + 1, bars, bar_ends, last)
+    return found if alone.all() else tuple(column[alone] for column in found)
+
+
+def _next(text: bytes, byte: bytes, places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return how many bytes from places on, [M], a byte stands next; 0 also where there is none in `most` bytes."""
+    windows = pieces(text, most + 1)[places].view(np.uint8).reshape(-1, most + 1)
+    return np.asarray((windows == ord(byte)).argmax(axis=1))
+
+
+def counts(text: bytes, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Read counters between places, [M]: what is done and of how many, [M, 2]; None where one is not like `17/18`.
+
+    Example:
+        >>> counts(b"17/18 0/2", np.array([0, 6]), np.array([5, 9])).tolist()
+        [[17, 18], [0, 2]]
+    """
+    longest = int((ends - begins).max(initial=0))
+    if longest > _MOST_COUNTER:
+        return None
+    data = np.frombuffer(text, np.uint8)
+    numbers = np.zeros((2, len(begins)), np.int64)
+    is_of = np.zeros(len(begins), np.bool_)
+    sound = (ends > begins) & (data[begins] != ord("/")) & (data[ends - 1] != ord("/"))
+    for shift in range(longest):
+        at = begins + shift
+        inside = at < ends
+        byte = data.take(at, mode="clip")
+        digit = byte - np.uint8(ord("0"))  # beyond 9 for anything else
+        is_slash, is_digit = inside & (byte == ord("/")), inside & (digit < 10)  # noqa: PLR2004 - of decimals
+        sound &= is_digit | (is_slash & ~is_of) | ~inside
+        is_of |= is_slash
+        for number, is_own in zip(numbers, (is_digit & ~is_of, is_digit & is_of), strict=True):
+            np.copyto(number, number * 10 + digit, where=is_own)
+    return numbers.T if (sound & is_of).all() else None
