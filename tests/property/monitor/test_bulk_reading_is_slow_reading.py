@@ -149,10 +149,11 @@ def test_frames_by_arrays_are_those_by_the_pattern(seed: int, num_parts: int, nu
     sound = "".join(bars(random.Random(at)) for at in range(40))  # noqa: S311
     data = sound.encode() + damaged(seed, num_parts, num_hurt) + sound.encode()
     by_arrays, by_pattern = Batch(data), Batch(data)
-    places = orz_bars.find_places(by_arrays)
-    assert places is not None
-    found, expected = orz_bars.bars_at(data, places, b""), orz_bars.bars_by_pattern(by_pattern, b"")
+    found, expected = orz_bars.bars_by_arrays(by_arrays, b""), orz_bars.bars_by_pattern(by_pattern, b"")
     assert expected is not None
+    if found is None:  # a bracket within a postfix
+        found = orz_bars.bars_by_pattern(by_arrays, b"")
+    assert found is not None
     assert (found.postfixes, found.starts.tolist()) == (expected.postfixes, expected.starts.tolist())
     assert found.of_actor.tolist() == expected.of_actor.tolist()
     printed = found.counters
@@ -166,7 +167,7 @@ def test_frames_by_arrays_are_those_by_the_pattern(seed: int, num_parts: int, nu
     kinds = [find_dialect(place) for place in KNOWN.values()]
     together = facts(read(data, kinds))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(orz_bars, "find_places", lambda _: None)
+        patch.setattr(orz_bars, "bars_by_arrays", lambda *_: None)
         assert facts(read(data, kinds)) == together
 
 

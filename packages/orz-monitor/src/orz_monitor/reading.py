@@ -20,7 +20,7 @@ from orz_monitor.transport.needles import Needles
 _ALL_GATES_BYTES: Final = 4 << 20
 _NOW_AND_THEN: Final = 16
 """Batches of lines of which one is searched for dialects that have not shown up yet."""
-_KEPT_BYTES: Final = 2 << 20
+_KEPT_BYTES: Final = 4 << 20
 """glibc keeps for later what is freed in blocks up to the largest that ever was, and twice that in all. As long as that
 is less than a batch needs, each batch gets new memory from the system, which clears it first."""
 _LONGEST_BLOCK: Final = 1000

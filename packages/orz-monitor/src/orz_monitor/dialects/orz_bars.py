@@ -90,18 +90,19 @@ def bars_in(batch: Batch, last: bytes = b"") -> Bars | None:
         batch: the lines.
         last: the postfix of the frame before the batch.
     """
-    places = find_places(batch)
-    return bars_at(batch.text, places, last) if places is not None else bars_by_pattern(batch, last)
+    bars = bars_by_arrays(batch, last)
+    return bars if bars is not None else bars_by_pattern(batch, last)
 
 
-def find_places(batch: Batch) -> Places | None:
-    """Find the regular frames and, by the pattern, odd ones among them, and take them out.
+def bars_by_arrays(batch: Batch, last: bytes) -> Bars | None:
+    """Find the regular frames in a batch and, by the pattern, odd ones among them, and take them out of it.
 
     Returns:
-        None where the pattern is to find all: there are no regular frames, or many odd ones.
+        None where the pattern is to find all: there are no regular frames, one is not what it seems, or many are odd.
     """
     places = regular_frames(batch)
-    if not len(places.labels):
+    bars = _shown(batch.text, places, last) if len(places.labels) else None
+    if bars is None:
         return None
     _take_out(batch, places.labels, places.ends, _are_plain(batch.text, places))
     most = int(len(places.labels) * _MOST_ODD_FRAC)
@@ -110,8 +111,9 @@ def find_places(batch: Batch) -> Places | None:
         return None
     if odd:
         places = _with_odd(places, odd)
+        bars = _shown(batch.text, places, last)
         _take_out(batch, places.labels, places.ends, _are_plain(batch.text, places))
-    return places
+    return bars
 
 
 def _odd_frames(batch: Batch) -> Iterator[re.Match[bytes]]:
@@ -135,17 +137,20 @@ def _with_odd(places: Places, odd: Sequence[re.Match[bytes]]) -> Places:
     return Places(*table[own].T)
 
 
-def bars_at(text: bytes, places: Places, last: bytes) -> Bars:
-    """Show what the frames at some places show."""
+def _shown(text: bytes, places: Places, last: bytes) -> Bars | None:
+    """Return what the frames at some places show; None where a postfix holds a bracket: its frame ended there."""
     data = np.frombuffer(text, np.uint8)
     torn = data.take(places.postfix_ends, mode="clip") != ord("]")
     chosen = np.flatnonzero(_are_new(text, places, torn, last))
     new = Places(*(column[chosen] for column in places))
+    postfixes = _postfixes(text, new, torn[chosen])
+    if b"]" in b"".join(postfixes):
+        return None
     counters = counts(text, new.counters, new.counter_ends)
     return Bars(
         of_actor=data[new.labels - len(b"r ")] == ord("r"),  # and not `Critic `
         counters=_pieces(text, new.counters, new.counter_ends) if counters is None else counters,
-        postfixes=_postfixes(text, new, torn[chosen]),
+        postfixes=postfixes,
         starts=new.labels,
     )
 

@@ -1,10 +1,10 @@
 r"""Frames of Open-Reasoner-Zero's bars that look as tqdm writes them, all of a batch at once.
 
-A few bytes give a frame its form: the breaks around it, a bracket that closes `[1/1]`, the two strokes of the bar, the
-bracket at its end. They are looked up in the whole batch; where they follow each other as in a frame, what stands
-between them is checked for all frames together. Frames without a postfix or without an end, and those with something
-before or behind them on their refresh, are not found: they are left to the pattern in `orz_bars`, which every frame
-that is found here matches. So are those at the very end of a text.
+A few bytes give a frame its form: the breaks around it, and the two strokes of its bar. They are looked up in the whole
+batch; where they follow each other as in a frame, what stands between them is checked for all frames together. Frames
+without a postfix or without an end, and those with something before or behind them on their refresh, are not found:
+they are left to the pattern in `orz_bars`, which every frame that is found here matches. So are those at the very end
+of a text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orz_monitor.transport.pieces import pieces, which_are
 LABEL: Final = b"Train epoch ["
 _ACTOR: Final = b"Actor Tr"
 _CRITIC: Final = b"Critic T"
-_MARKS: Final = b"\r\n]|"
+_MARKS: Final = b"\r\n|"
 _FEWEST_BYTES: Final = 40
 """Of a frame: its label, and what stands around its counter."""
 _MOST_COUNTER, _MOST_TIMED, _MOST_DESCRIBED, _MOST_BAR, _MOST_POSTFIX = 15, 40, 100, 1000, 4000
@@ -53,6 +53,8 @@ class Places(NamedTuple):
 def regular_frames(batch: Batch) -> Places:
     r"""Find the frames that fill a refresh or a line, and have a postfix and an end.
 
+    Whether a postfix holds a bracket before the one at its end is left to who reads it.
+
     Example:
         >>> frame = b"\rActor Train epoch [1/1]:  50%|##  | 1/2 [00:10<00:10, 10.00s/it, pg=0.5]\n"
         >>> found = regular_frames(Batch(frame + b"." * 80))
@@ -82,16 +84,15 @@ def regular_frames(batch: Batch) -> Places:
 
 def _formed(batch: Batch) -> tuple[NDArray[np.int64], ...]:
     """Return where what has the form of a frame begins, where its two strokes stand, and its last bracket, [M] each."""
+    text = np.frombuffer(batch.text, np.uint8)
     marks = np.concatenate([[-1], batch.places_of(_MARKS)])  # as if a newline stood before the text
-    kinds = np.full(len(marks), ord("\n"), np.uint8)
-    kinds[1:] = np.frombuffer(batch.text, np.uint8)[marks[1:]]
-    breaks, closes, strokes = kinds <= ord("\r"), kinds == ord("]"), kinds == ord("|")
-    formed = breaks[:-5] & closes[1:-4] & strokes[2:-3] & strokes[3:-2] & closes[4:-1] & breaks[5:]
-    at = np.flatnonzero(formed)
-    before, bars, bar_ends, last, behind = (marks[at + shift] for shift in (0, 2, 3, 4, 5))
-    alone = (behind == last + 1) & (last - before > _FEWEST_BYTES) & (bar_ends + _REACH <= len(batch.text))
-    found = (before + 1, bars, bar_ends, last)
-    return found if alone.all() else tuple(column[alone] for column in found)
+    strokes = text[marks] == ord("|")
+    strokes[0] = False
+    at = np.flatnonzero(~strokes[:-3] & strokes[1:-2] & strokes[2:-1] & ~strokes[3:])
+    before, bars, bar_ends, behind = (marks[at + shift] for shift in range(4))
+    right = (behind - before > _FEWEST_BYTES) & (bar_ends + _REACH <= len(text)) & (text[behind - 1] == ord("]"))
+    found = (before + 1, bars, bar_ends, behind - 1)
+    return found if right.all() else tuple(column[right] for column in found)
 
 
 def _next(text: bytes, byte: bytes, places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
