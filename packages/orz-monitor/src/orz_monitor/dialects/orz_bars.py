@@ -120,7 +120,7 @@ def _odd_frames(batch: Batch) -> Iterator[re.Match[bytes]]:
     """Yield the frames in what is left of a batch."""
     rest, end = batch.rest(), 0
     begins = places_of(rest, LABEL[:1])
-    begins = begins[begins <= len(rest) - len(LABEL)]
+    begins = begins[begins < len(rest) - 2 * len(LABEL)]  # a frame is longer
     for begin in begins[which_are(rest, LABEL, begins)].tolist():
         place = batch.place(begin)
         if place >= end and (match := STRICT.match(batch.text, place)) is not None:

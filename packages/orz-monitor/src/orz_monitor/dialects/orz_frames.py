@@ -3,8 +3,7 @@ r"""Frames of Open-Reasoner-Zero's bars that look as tqdm writes them, all of a 
 A few bytes give a frame its form: the breaks around it, and the two strokes of its bar. They are looked up in the whole
 batch; where they follow each other as in a frame, what stands between them is checked for all frames together. Frames
 without a postfix or without an end, and those with something before or behind them on their refresh, are not found:
-they are left to the pattern in `orz_bars`, which every frame that is found here matches. So are those at the very end
-of a text.
+they are left to the pattern in `orz_bars`, which every frame that is found here matches.
 """
 
 from __future__ import annotations
@@ -18,16 +17,14 @@ from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.pieces import pieces, which_are
 
 LABEL: Final = b"Train epoch ["
-_ACTOR: Final = b"Actor Tr"
-_CRITIC: Final = b"Critic T"
+_ACTOR: Final = b"Actor "
+_CRITIC: Final = b"Critic "
 _MARKS: Final = b"\r\n|"
-_FEWEST_BYTES: Final = 40
-"""Of a frame: its label, and what stands around its counter."""
 _MOST_COUNTER, _MOST_TIMED, _MOST_DESCRIBED, _MOST_BAR, _MOST_POSTFIX = 15, 40, 100, 1000, 4000
 """Bytes of a counter, of the clock or the rate, between label and bar, of the bar and of the postfix; the pattern
 allows longer counters, but nothing else to be longer."""
 _REACH: Final = len(b"|  [") + _MOST_COUNTER + 2 * (_MOST_TIMED + len(b", "))
-"""Bytes from the end of the bar in which the postfix begins."""
+"""Bytes from the end of the bar in which the postfix begins, and which are looked at though a frame may be shorter."""
 
 
 class Places(NamedTuple):
@@ -57,15 +54,16 @@ def regular_frames(batch: Batch) -> Places:
 
     Example:
         >>> frame = b"\rActor Train epoch [1/1]:  50%|##  | 1/2 [00:10<00:10, 10.00s/it, pg=0.5]\n"
-        >>> found = regular_frames(Batch(frame + b"." * 80))
+        >>> found = regular_frames(Batch(frame))
         >>> frame[found.counters[0] : found.counter_ends[0]], frame[found.postfixes[0] : found.postfix_ends[0]]
         (b'1/2', b'pg=0.5')
     """
-    text, data = batch.text, np.frombuffer(batch.text, np.uint8)
+    text = batch.text + bytes(_REACH)
+    data = np.frombuffer(text, np.uint8)
     begins, bars, bar_ends, postfix_ends = _formed(batch)
-    of_actor = which_are(text, _ACTOR, begins)
-    labels = begins + np.where(of_actor, _ACTOR.index(b"T"), _CRITIC.index(b"T"))
-    fits = which_are(text, LABEL, labels) & (of_actor | which_are(text, _CRITIC, begins))
+    of_actor = which_are(text, _ACTOR + LABEL, begins)
+    labels = begins + np.where(of_actor, len(_ACTOR), len(_CRITIC))
+    fits = of_actor | which_are(text, _CRITIC + LABEL, begins)
     counters = bar_ends + len(b"| ")
     counter_ends = counters + _next(text, b" ", counters, _MOST_COUNTER)
     clocks = counter_ends + len(b" [")
@@ -90,7 +88,7 @@ def _formed(batch: Batch) -> tuple[NDArray[np.int64], ...]:
     strokes[0] = False
     at = np.flatnonzero(~strokes[:-3] & strokes[1:-2] & strokes[2:-1] & ~strokes[3:])
     before, bars, bar_ends, behind = (marks[at + shift] for shift in range(4))
-    right = (behind - before > _FEWEST_BYTES) & (bar_ends + _REACH <= len(text)) & (text[behind - 1] == ord("]"))
+    right = (bars - before > len(_CRITIC + LABEL)) & (text[behind - 1] == ord("]"))
     found = (before + 1, bars, bar_ends, behind - 1)
     return found if right.all() else tuple(column[right] for column in found)
 
@@ -105,24 +103,26 @@ def counts(text: bytes, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> N
     """Read counters between places, [M]: what is done and of how many, [M, 2]; None where one is not like `17/18`.
 
     Example:
-        >>> counts(b"17/18 0/2", np.array([0, 6]), np.array([5, 9])).tolist()
+        >>> counts(b"17/18 [00:10<0, 0/2 [0:06, 1.5it/s", np.array([0, 16]), np.array([5, 19])).tolist()
         [[17, 18], [0, 2]]
     """
-    longest = int((ends - begins).max(initial=0))
-    if longest > _MOST_COUNTER:
+    if not len(begins) or int(begins.max()) + _MOST_COUNTER >= len(text) or int((ends - begins).max()) > _MOST_COUNTER:
         return None
-    data = np.frombuffer(text, np.uint8)
-    numbers = np.zeros((2, len(begins)), np.int64)
-    is_of = np.zeros(len(begins), np.bool_)
-    sound = (ends > begins) & (data[begins] != ord("/")) & (data[ends - 1] != ord("/"))
-    for shift in range(longest):
-        at = begins + shift
-        inside = at < ends
-        byte = data.take(at, mode="clip")
-        digit = byte - np.uint8(ord("0"))  # beyond 9 for anything else
-        is_slash, is_digit = inside & (byte == ord("/")), inside & (digit < 10)  # noqa: PLR2004 - of decimals
-        sound &= is_digit | (is_slash & ~is_of) | ~inside
-        is_of |= is_slash
-        for number, is_own in zip(numbers, (is_digit & ~is_of, is_digit & is_of), strict=True):
-            np.copyto(number, number * 10 + digit, where=is_own)
-    return numbers.T if (sound & is_of).all() else None
+    slashes = begins + _next(text, b"/", begins, _MOST_COUNTER)
+    done, of = _whole_numbers(text, begins, slashes), _whole_numbers(text, slashes + 1, ends)
+    return np.stack([done, of], axis=1) if done is not None and of is not None else None
+
+
+def _whole_numbers(text: bytes, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Read the numbers between places, [M]; None where one is empty or has anything else than digits."""
+    data, lengths = np.frombuffer(text, np.uint8), ends - begins
+    if int(lengths.min()) < 1:
+        return None
+    numbers = np.zeros(len(begins), np.int64)
+    for shift in range(int(lengths.max())):
+        inside = lengths > shift
+        digit = data[np.minimum(begins + shift, ends - 1)] - np.uint8(ord("0"))  # beyond 9 for anything else
+        if int(digit.max()) > 9:  # noqa: PLR2004 - of decimals
+            return None
+        numbers = np.where(inside, numbers * 10 + digit, numbers)
+    return numbers

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 _TOGETHER: Final = 8
 _SHIFT: Final = 3
 """Two to this power are as many."""
-_WORDS: Final = (1, 2, 4, 8)
-"""Bytes that are compared as one number."""
 
 
 def pieces(text: bytes | bytearray, length: int) -> NDArray[np.void]:
@@ -36,16 +34,19 @@ def are_all(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) ->
 
 
 def which_are(text: bytes, piece: bytes, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell of each of some places, [M], whether a piece stands there; all must be in the text as far as it is long.
+    """Tell of each of some places, [M], whether a piece stands there; the text must go on for 8 bytes behind the piece.
 
     Example:
-        >>> which_are(b"pg=1, kl=2", b"kl=", np.array([0, 6])).tolist()
+        >>> which_are(b"pg=1, kl=2, lr=1e-06", b"kl=", np.array([0, 6])).tolist()
         [False, True]
     """
-    size = max(size for size in _WORDS if size <= len(piece))
-    words, found = pieces(text, size), np.ones(len(places), np.bool_)
-    for at in (*range(0, len(piece) - size, size), len(piece) - size):
-        found &= words[places + at].view(f"<u{size}") == int.from_bytes(piece[at : at + size], "little")
+    size = 4 if len(piece) <= 4 else 8  # noqa: PLR2004 - bytes that are compared as one number
+    parts = [piece[at : at + size] for at in range(0, len(piece), size)]
+    words = pieces(text, size * len(parts))[places].view(f"<u{size}").reshape(len(places), len(parts))
+    found = np.ones(len(places), np.bool_)
+    for column, part in zip(words.T, parts, strict=True):
+        shown = column if len(part) == size else column & ((1 << 8 * len(part)) - 1)
+        found &= shown == int.from_bytes(part, "little")
     return found
 
 
