@@ -118,7 +118,7 @@ class Orz(Dialect):
         self._last = bars.postfixes[-1]
         for passes, chosen in ((self._actor, bars.of_actor), (self._critic, ~bars.of_actor)):
             own = bars.only(chosen)
-            passes.take_all(own.counters, own.postfixes, own.starts.tolist(), batch.line_and_offset, log)
+            passes.take_all(own.counters, own.postfixes, own.starts, batch.line_and_offset, log)
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment that is no bar of micro-batches."""

@@ -94,7 +94,7 @@ class Passes:
         self,
         counters: Sequence[bytes] | NDArray[np.int64],
         postfixes: Sequence[bytes],
-        places: Sequence[int],
+        places: Sequence[int] | NDArray[np.int64],
         line_and_offset: Callable[[int], tuple[int, int]],
         log: Log,
     ) -> None:
@@ -119,13 +119,13 @@ class Passes:
         if counts is None or (~anew & (of != total)).any():
             shown = [b"%d/%d" % (now, of) for now, of in counts.tolist()] if counts is not None else counters
             for counter, postfix, place in zip(shown, postfixes, places, strict=True):
-                self.take(counter, postfix, log, *line_and_offset(place))
+                self.take(counter, postfix, log, *line_and_offset(int(place)))
             return
         table = self._table(postfixes) if not self._held else None
         cuts = sorted({0, len(done), *np.flatnonzero(anew).tolist()})
         for start, stop in pairwise(cuts):
             if anew[start]:
-                self._begin(int(done[start]), int(of[start]), line_and_offset(places[start]), log)
+                self._begin(int(done[start]), int(of[start]), line_and_offset(int(places[start])), log)
             self._done = int(done[stop - 1])
             if table is not None:
                 self._add(table[start:stop], postfixes[start:stop], log)
