@@ -7,8 +7,11 @@ import re
 import numpy as np
 import pytest
 
+from orz_monitor.dialects import orz_bars
+from orz_monitor.dialects.orz import Orz
 from orz_monitor.dialects.orz_bars import STRICT, Bars, bars_by_arrays, bars_by_pattern, bars_in
-from orz_monitor.dialects.orz_frames import regular_frames
+from orz_monitor.dialects.orz_frames import counts, regular_frames
+from orz_monitor.reading import read_chunks
 from orz_monitor.transport.batch import Batch
 
 pytestmark = pytest.mark.unit
@@ -107,6 +110,9 @@ def test_each_postfix_is_found_once_and_lines_of_frames_alone_leave_nothing() ->
         frame(3, "pg=7.5, kl=2.5").replace("3/18", "3"),
         frame(3, "pg=7.5, kl=2.5").replace("3/18", "1234567890/1234567890"),
         frame(3, "pg=7.5, kl=2.5").replace("3/18", "3,0/18"),
+        frame(3, "pg=7.5, kl=2.5").replace("3/18", "3/"),
+        frame(3, "pg=7.5, kl=2.5").replace("3/18", "/18"),
+        frame(3, "pg=7.5, kl=2.5").replace("3/18", "3/1/8"),
         frame(3, "pg=7.5, kl=2.5").replace("[02:06<00:06", f"[{'0' * 40}"),
         frame(3, "pg=7.5, kl=2.5").replace("[02:06<00:06", f"[{'0' * 41}"),
         frame(3, "pg=7.5, kl=2.5").replace("[02:06<00:06", "["),
@@ -148,6 +154,13 @@ def test_a_byte_that_is_another_changes_what_it_changes_for_the_pattern() -> Non
             assert_found_alike(others[0] + FRAME[:at] + other + FRAME[at + 1 :] + others[1])
 
 
+@pytest.mark.parametrize("counter", [b"17/", b"/18", b"17", b"/", b"1/7/8", b"1e1/18", b"-1/18", b"1/8 ", b"1" * 16])
+def test_what_is_no_counter_has_no_numbers(counter: bytes) -> None:
+    """Also where none of them is one."""
+    text = counter + b" [02:06<00:06,  6.57s/it, pg=7.5"
+    assert counts(text, np.array([0]), np.array([len(counter)])) is None
+
+
 @pytest.mark.parametrize("text", [b"\n", b"]\n", b"|]\n", b"\n||]\n", b"x||]", b"||]\n" * 99, b"Train epoch [\n"])
 def test_a_text_without_frames_has_none(text: bytes) -> None:
     """However short it is, and where the marks of a frame stand without one."""
@@ -160,3 +173,43 @@ def test_where_odd_frames_are_many_the_pattern_finds_all() -> None:
     text = "".join(f"{PREFIX}{frame(at, f'pg={at}.5, kl=0.2')[:-1]}\r" for at in range(90)) + sound("Actor", range(9))
     assert bars_by_arrays(Batch(text.encode()), b"") is None
     assert shown(bars_in(Batch(text.encode()))) == expected(text.encode())
+
+
+def rows_of(text: str, *, by_arrays: bool) -> list[tuple[object, ...]]:
+    """Read a log, and return its rows with where and how their passes begin and end."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not by_arrays:
+            patch.setattr(orz_bars, "bars_by_arrays", lambda *_: None)
+        rows = read_chunks([text.encode()], dialects=[Orz]).rows()
+    return [
+        (row.line, row.offset, row.bar, row.count, row.keys, [f"{value:.9g}" for value in row.values]) for row in rows
+    ]
+
+
+def test_a_total_that_changes_within_a_pass_does_not_end_it() -> None:
+    """The pass goes on under the total that it began with, and the next one has its own."""
+    text = (
+        sound("Actor", range(3)) + f"{frame(4, 'pg=9, kl=1').replace('4/18', '4/20')}\n" + sound("Actor", range(5, 7))
+    )
+    rows = rows_of(text, by_arrays=True)
+    assert [(row[0], row[2], row[3]) for row in rows] == [(1, (0, 4, 18), 4), (5, (0, 1, 18), 2)]
+    assert rows == rows_of(text, by_arrays=False)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "pg=7.5, kl=2.5, ent=0.5",
+        "pg=7.5",
+        "kl=7.5, pg=2.5",
+        "pg=nan, kl=-inf",
+        "pg=np.float64(7.5), kl=2.5",
+        "pg=7, 5=1",
+    ],
+)
+def test_keys_and_values_that_change_within_a_batch_are_read_as_by_the_pattern(other: str) -> None:
+    """In the middle of a pass, and from its beginning on."""
+    text = sound("Critic", range(9)) + sound("Actor", range(9)) + f"{frame(9, other)}\n" + sound("Actor", range(20, 29))
+    rows = rows_of(text + sound("Critic", range(9)).replace("kl=", "lr="), by_arrays=True)
+    assert rows == rows_of(text + sound("Critic", range(9)).replace("kl=", "lr="), by_arrays=False)
+    assert len(rows) >= 4
