@@ -158,8 +158,8 @@ class Passes:
 
     def _add(self, table: NDArray[np.float64], held: Sequence[bytes], log: Log) -> None:
         """Take values, [M, K], into the mean of the pass."""
-        names = tuple(self._prefix + head[:-1].strip() for head in self._heads)
-        if not all(log.name_of(name) for name in names):
+        names = tuple([self._prefix + head[:-1].strip() for head in self._heads])
+        if not all(map(log.name_of, names)):
             return
         keys = log.shape(names)
         row, count = self._row, len(table)
