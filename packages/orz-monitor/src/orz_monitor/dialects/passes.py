@@ -170,7 +170,7 @@ class Passes:
             tokens = [item.partition(b"=")[2] for item in postfix.split(b", ")]
             self._settled = log.observe_all(self._dialect, keys, tokens)
         if row is None or row.keys != keys:
-            values = array("d", table.mean(axis=0).tobytes())
+            values = array("d", (table.sum(axis=0) / count).tobytes())
             self._row = log.add_values(
                 self._dialect, keys, values, line=self._line, offset=self._offset, count=count, bar=bar
             )
