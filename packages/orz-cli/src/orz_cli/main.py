@@ -153,7 +153,7 @@ def _show_usage_error(error: typer.TyperException) -> None:
 
 def _raised_by_parser(error: typer.TyperException) -> UsageError | None:
     """Return our own error that a parameter's parser raised: typer lets pydantic call it, which wraps a ValueError."""
-    problems = getattr(error.__cause__, "errors", list)()
+    problems: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
     causes = (problem.get("ctx", {}).get("error") for problem in problems)
     return next((cause for cause in causes if isinstance(cause, UsageError)), None)
 

@@ -201,3 +201,9 @@ def test_a_trainer_that_takes_turns_hides_no_fault(
     path.write_text(sound + "".join(sick), encoding="utf-8")
     codes = {finding.code for finding in judge(load_run(path)).findings}
     assert codes & {"kv_full", "generation_starved"} == ({code} if code else set())
+
+
+def test_records_without_a_number_are_no_rows() -> None:
+    """Torn right behind the word that they are known by, one or many."""
+    torn = "(LLMActor pid=1) Avg prompt throughput: "
+    assert not rows(read(torn, torn + "x", torn))

@@ -70,4 +70,5 @@ def test_pieces_equal_the_whole_and_looking_changes_nothing(tmp_path: Path, text
     assert loaded.lines == run.lines
     for name, series in loaded.metrics.items():
         np.testing.assert_array_equal(series.steps, run.metrics[name].steps)
-        np.testing.assert_array_equal(series.values, run.metrics[name].values)
+        # A mean that was put together from those of parts is rounded more often.
+        np.testing.assert_allclose(series.values, run.metrics[name].values, rtol=1e-12)

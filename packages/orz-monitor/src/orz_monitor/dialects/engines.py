@@ -204,7 +204,7 @@ class Engines(Dialect):
         if not all((known := log.precisions.get((self.name, name))) and known.settled for name in names):
             return None
         whole = [value.removesuffix(b"%") for _, value in pairs] == _NUMBER.findall(record)
-        regular = whole and record.count(_VLLM) == 1 and len(Line(record).segments) == 1
+        regular = pairs and whole and record.count(_VLLM) == 1 and len(Line(record).segments) == 1
         percentages = [index for index, (_, value) in enumerate(pairs) if value.endswith(b"%")]
         form = _Form(keys=log.shape(tuple(key for key, _ in pairs)), percentages=percentages) if regular else None
         if len(self._forms) < _MOST_FORMS:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from itertools import compress
-from operator import and_, ne
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
-from orz_monitor.dialects.orz_bars import ACTOR, CRITIC, bars_in
+from orz_monitor.dialects.orz_bars import bars_in
 from orz_monitor.dialects.passes import Passes
 from orz_monitor.log import Entry, Event, Log, Row, Tick
 from orz_monitor.transport.batch import Batch
@@ -114,20 +112,13 @@ class Orz(Dialect):
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
-        bars = bars_in(batch)
-        if bars is None:
+        bars = bars_in(batch, self._last)
+        if bars is None or not bars.postfixes:
             return
-        new = list(map(ne, bars.postfixes, (self._last, *bars.postfixes)))  # tqdm shows a postfix twice
         self._last = bars.postfixes[-1]
-        for role, passes in ((ACTOR, self._actor), (CRITIC, self._critic)):
-            chosen = list(map(and_, new, map(role.__eq__, bars.roles)))
-            passes.take_all(
-                tuple(compress(bars.counters, chosen)),
-                tuple(compress(bars.postfixes, chosen)),
-                tuple(compress(bars.starts, chosen)),
-                batch.line_and_offset,
-                log,
-            )
+        for passes, chosen in ((self._actor, bars.of_actor), (self._critic, ~bars.of_actor)):
+            own = bars.only(chosen)
+            passes.take_all(own.counters, own.postfixes, own.starts, batch.line_and_offset, log)
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment that is no bar of micro-batches."""

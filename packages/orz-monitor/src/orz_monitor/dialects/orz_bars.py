@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
-from operator import not_
+from itertools import compress, islice
+from operator import ne
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from orz_monitor.dialects.orz_frames import LABEL, Places, counts, regular_frames
 from orz_monitor.transport.batch import Batch
-
-ACTOR: Final = b"Actor"
-CRITIC: Final = b"ritic"
-"""Roles, as many bytes of them as have one length."""
+from orz_monitor.transport.pieces import are, pieces, places_of
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Bars:
-    """Frames in their order, [M] each.
+    """Frames in their order, [M] each: those whose postfix is not that of the frame before, as tqdm shows each twice.
 
     Attributes:
-        roles: `ACTOR` or `CRITIC`.
-        counters: `17/18`.
+        of_actor: whether it is of the actor's bar; if not, it is of the critic's.
+        counters: `17/18`; or both numbers, [M, 2].
         postfixes: `pg=0.033, kl=0.0827`; one whose end is missing ends in a newline.
         starts: where they begin in the text.
     """
 
-    roles: Sequence[bytes]
-    counters: Sequence[bytes]
+    of_actor: NDArray[np.bool_]
+    counters: Sequence[bytes] | NDArray[np.int64]
     postfixes: Sequence[bytes]
-    starts: Sequence[int]
+    starts: NDArray[np.int64]
+
+    def only(self, chosen: NDArray[np.bool_]) -> Bars:
+        """Return some of the frames."""
+        listed, counters = chosen.tolist(), self.counters
+        return Bars(
+            of_actor=self.of_actor[chosen],
+            counters=counters[chosen] if isinstance(counters, np.ndarray) else list(compress(counters, listed)),
+            postfixes=list(compress(self.postfixes, listed)),
+            starts=self.starts[chosen],
+        )
 
 
 def _frame(breaks: bytes) -> re.Pattern[bytes]:
@@ -65,22 +74,139 @@ _BETWEEN: Final = re.compile(
     rb"\r?\n?(?:\x1b\[[\d;]{1,8}m)?(?:\(\w{1,60} pid=\d{1,10}(?:, ip=[\d.:]{1,40})?\))?(?:\x1b\[[\d;]{1,8}m)? ?\r?"
     rb"(?:Actor|Critic) "
 )
+_LONGEST_BETWEEN: Final = 200
+"""Bytes; what that pattern matches is shorter."""
+_LONGEST_TOGETHER: Final = 256
+"""Bytes of postfixes that are compared together; each takes as many as the longest of them."""
 _STRIDE: Final = STRICT.groups + 1
+_MOST_ODD_FRAC: Final = 1 / 16
+"""Of the regular frames; where more are odd, all are found sooner by the pattern."""
 
 
-def bars_in(batch: Batch) -> Bars | None:
-    """Find the frames in a batch, and take them out of it; None where there are none."""
+def bars_in(batch: Batch, last: bytes = b"") -> Bars | None:
+    """Find the frames in a batch, and take them out of it; None where there are none.
+
+    Args:
+        batch: the lines.
+        last: the postfix of the frame before the batch.
+    """
+    bars = bars_by_arrays(batch, last)
+    return bars if bars is not None else bars_by_pattern(batch, last)
+
+
+def bars_by_arrays(batch: Batch, last: bytes) -> Bars | None:
+    """Find the regular frames in a batch and, by the pattern, odd ones among them, and take them out of it.
+
+    Returns:
+        None where the pattern is to find all: there are no regular frames, one is not what it seems, or many are odd.
+    """
+    places = regular_frames(batch)
+    bars = _shown(batch.text, places, last) if len(places.labels) else None
+    if bars is None:
+        return None
+    _take_out(batch, places.labels, places.ends, _are_plain(batch.text, places))
+    most = int(len(places.labels) * _MOST_ODD_FRAC)
+    odd = list(islice(_odd_frames(batch), most + 1))
+    if len(odd) > most:
+        return None
+    if odd:
+        places = _with_odd(places, odd)
+        bars = _shown(batch.text, places, last)
+        _take_out(batch, places.labels, places.ends, _are_plain(batch.text, places))
+    return bars
+
+
+def _odd_frames(batch: Batch) -> Iterator[re.Match[bytes]]:
+    """Yield the frames in what is left of a batch."""
+    rest, end = batch.rest(), 0
+    begins = places_of(rest, LABEL[:1])
+    begins = begins[begins < len(rest) - 2 * len(LABEL)]  # a frame is longer
+    for begin in begins[are(rest, LABEL, begins)].tolist():
+        place = batch.place(begin)
+        if place >= end and (match := STRICT.match(batch.text, place)) is not None:
+            end = match.end()
+            yield match
+
+
+def _with_odd(places: Places, odd: Sequence[re.Match[bytes]]) -> Places:
+    """Put odd frames where they belong; a frame that is the repetition of one before it is part of that."""
+    found = [(match.start(), *match.span("counter"), *match.span("postfix"), match.end()) for match in odd]
+    table = np.concatenate([np.stack(places, axis=1), np.array(found, dtype=np.int64)])
+    table = table[table[:, 0].argsort()]
+    own = np.concatenate([[True], table[1:, 0] >= table[:-1, -1]])
+    return Places(*table[own].T)
+
+
+def _shown(text: bytes, places: Places, last: bytes) -> Bars | None:
+    """Return what the frames at some places show; None where a postfix holds a bracket: its frame ended there."""
+    data = np.frombuffer(text, np.uint8)
+    torn = data.take(places.postfix_ends, mode="clip") != ord("]")
+    chosen = np.flatnonzero(_are_new(text, places, torn, last))
+    new = Places(*(column[chosen] for column in places))
+    postfixes = _postfixes(text, new, torn[chosen])
+    if b"]" in b"".join(postfixes):
+        return None
+    counters = counts(text, new.counters, new.counter_ends)
+    return Bars(
+        of_actor=data[new.labels - len(b"r ")] == ord("r"),  # and not `Critic `
+        counters=_pieces(text, new.counters, new.counter_ends) if counters is None else counters,
+        postfixes=postfixes,
+        starts=new.labels,
+    )
+
+
+def _are_new(text: bytes, places: Places, torn: NDArray[np.bool_], last: bytes) -> NDArray[np.bool_]:
+    """Tell of each postfix, [M], whether it differs from the one before; before the first is `last`."""
+    begins, lengths = places.postfixes, places.postfix_ends - places.postfixes
+    new = np.ones(len(begins), np.bool_)
+    alike = np.flatnonzero((lengths[1:] == lengths[:-1]) & (torn[1:] == torn[:-1])) + 1
+    together = (lengths[alike] <= _LONGEST_TOGETHER) & (begins[alike] + _LONGEST_TOGETHER <= len(text))
+    for at in alike[~together].tolist():
+        before, shown = _pieces(text, begins[at - 1 : at + 1], places.postfix_ends[at - 1 : at + 1])
+        new[at] = shown != before
+    alike = alike[together]
+    width = int(lengths[alike].max(initial=1))
+    one, other = (pieces(text, width)[begins[at]].view(np.uint8).reshape(-1, width) for at in (alike - 1, alike))
+    differs = one != other
+    first = differs.argmax(axis=1)
+    new[alike] = (first < lengths[alike]) & differs[np.arange(len(alike)), first]
+    new[0] = _postfixes(text, Places(*(column[:1] for column in places)), torn[:1]) != [last]
+    return new
+
+
+def _postfixes(text: bytes, places: Places, torn: NDArray[np.bool_]) -> list[bytes]:
+    """Return the postfixes of frames, those that are torn with a newline at their ends."""
+    shown = _pieces(text, places.postfixes, places.postfix_ends)
+    for at in np.flatnonzero(torn).tolist():
+        shown[at] += b"\n"
+    return shown
+
+
+def _pieces(text: bytes, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[bytes]:
+    """Return pieces of a text."""
+    return [text[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+def bars_by_pattern(batch: Batch, last: bytes) -> Bars | None:
+    """Find the frames in a batch by their pattern, and take them out of it; None where there are none."""
     frames = find_frames(batch.text)
     if not frames.texts:
         return None
     lengths = np.fromiter(map(len, frames.texts), np.int64)
     ends = np.cumsum(lengths + np.fromiter(map(len, frames.between), np.int64, len(lengths)))
-    starts = (ends - lengths).tolist()
+    between = frames.between[:-1]
+    plain = {piece for piece in set(between) if _BETWEEN.fullmatch(piece)}
+    _take_out(batch, ends - lengths, ends, np.fromiter(map(plain.__contains__, between), np.bool_))
     postfixes = frames.postfixes
     if b"" in frames.ends:
         postfixes = [postfix + (b"" if end else b"\n") for postfix, end in zip(postfixes, frames.ends, strict=True)]
-    _take_out(batch, starts, ends.tolist(), frames.between[:-1])
-    return Bars(roles=frames.roles, counters=frames.counters, postfixes=postfixes, starts=starts)
+    bars = Bars(
+        of_actor=np.fromiter(map(b"Actor".__eq__, frames.roles), np.bool_),
+        counters=frames.counters,
+        postfixes=postfixes,
+        starts=ends - lengths,
+    )
+    return bars.only(np.fromiter(map(ne, postfixes, (last, *postfixes)), np.bool_))
 
 
 class Frames(NamedTuple):
@@ -89,7 +215,7 @@ class Frames(NamedTuple):
     Attributes:
         between: what stands before each frame, behind the one before, and behind the last, [M + 1].
         texts: the frames.
-        roles: `ACTOR` or `CRITIC`.
+        roles: `Actor` or `ritic`: as many bytes as have one length.
         counters: `17/18`.
         postfixes: `pg=0.033, kl=0.0827`.
         ends: the bracket at the end, empty where it is missing.
@@ -110,8 +236,8 @@ def find_frames(text: bytes) -> Frames:
     data = np.frombuffer(text, np.uint8)
     num_newlines, num_refreshes = (np.count_nonzero(data == byte) for byte in b"\n\r")
     for pattern in (_LOOSE, STRICT):
-        pieces = pattern.split(text)
-        frames = Frames(*(pieces[part::_STRIDE] for part in range(_STRIDE)))
+        parts = pattern.split(text)
+        frames = Frames(*(parts[part::_STRIDE] for part in range(_STRIDE)))
         outside = b"".join(frames.between)
         num_repeated = len(frames.texts) - frames.refreshes.count(None)
         if num_newlines == outside.count(b"\n") and num_refreshes == outside.count(b"\r") + num_repeated:
@@ -119,11 +245,25 @@ def find_frames(text: bytes) -> Frames:
     return frames
 
 
-def _take_out(batch: Batch, starts: Sequence[int], ends: Sequence[int], between: Sequence[bytes]) -> None:
-    """Take bars out, and what stands between them where nobody would look for anything in it."""
-    plain = {piece for piece in set(between) if _BETWEEN.fullmatch(piece)}
+def _are_plain(text: bytes, places: Places) -> NDArray[np.bool_]:
+    """Tell of what stands before each frame, [M], whether nobody would look for anything in it."""
+    starts = np.concatenate([[0], places.ends[:-1]])
+    lengths = places.labels - starts
+    plain = np.zeros(len(lengths), np.bool_)
+    for length in np.unique(lengths[(lengths > 0) & (lengths <= _LONGEST_BETWEEN)]).tolist():
+        alike = lengths == length
+        shown = pieces(text, length)[starts[alike]]
+        if shown.tobytes() == shown[:1].tobytes() * len(shown):  # the usual, and soon found
+            plain[alike] = _BETWEEN.fullmatch(shown.tobytes(), 0, length) is not None
+        else:
+            plain[alike] = [_BETWEEN.fullmatch(piece.tobytes()) is not None for piece in shown]
+    return plain
+
+
+def _take_out(batch: Batch, starts: NDArray[np.int64], ends: NDArray[np.int64], plain: NDArray[np.bool_]) -> None:
+    """Take frames out, and what stands before them where that is plain, [M] each."""
     begun = 0
-    for at in compress(range(len(starts)), map(not_, map(plain.__contains__, between))):
-        batch.take(begun, ends[at - 1] if at else 0)
-        begun = starts[at]
-    batch.take(begun, ends[-1])
+    for at in np.flatnonzero(~plain).tolist():
+        batch.take(begun, int(ends[at - 1]) if at else 0)
+        begun = int(starts[at])
+    batch.take(begun, int(ends[-1]))

@@ -92,37 +92,40 @@ class Passes:
 
     def take_all(
         self,
-        counters: Sequence[bytes],
+        counters: Sequence[bytes] | NDArray[np.int64],
         postfixes: Sequence[bytes],
-        places: Sequence[int],
+        places: Sequence[int] | NDArray[np.int64],
         line_and_offset: Callable[[int], tuple[int, int]],
         log: Log,
     ) -> None:
         """Take in many postfixes, each of which differs from the one before.
 
         Args:
-            counters: [M] of `17/18`.
+            counters: [M] of `17/18`, or both numbers of each, [M, 2].
             postfixes: [M] of `pg=0.033, kl=0.0827`.
             places: where they stand, [M].
             line_and_offset: gives the line number of a place, and where on its line it is.
             log: where the rows go.
         """
-        counts = _counts(counters)
+        if not postfixes:
+            return
+        counts = counters if isinstance(counters, np.ndarray) else _counts(counters)
         if counts is not None:
-            done, of = counts
+            done, of = counts.T
             before = np.concatenate([[self._done], done[:-1]])
             total = np.concatenate([[-1 if self._total is None else self._total], of[:-1]])
             anew = (done < before) | (before == total)
             anew[0] |= not self._line
         if counts is None or (~anew & (of != total)).any():
-            for counter, postfix, place in zip(counters, postfixes, places, strict=True):
-                self.take(counter, postfix, log, *line_and_offset(place))
+            shown = [b"%d/%d" % (now, of) for now, of in counts.tolist()] if counts is not None else counters
+            for counter, postfix, place in zip(shown, postfixes, places, strict=True):
+                self.take(counter, postfix, log, *line_and_offset(int(place)))
             return
         table = self._table(postfixes) if not self._held else None
         cuts = sorted({0, len(done), *np.flatnonzero(anew).tolist()})
         for start, stop in pairwise(cuts):
             if anew[start]:
-                self._begin(int(done[start]), int(of[start]), line_and_offset(places[start]), log)
+                self._begin(int(done[start]), int(of[start]), line_and_offset(int(places[start])), log)
             self._done = int(done[stop - 1])
             if table is not None:
                 self._add(table[start:stop], postfixes[start:stop], log)
@@ -143,10 +146,11 @@ class Passes:
             return
         table = self._table(held)
         if table is None:
-            for postfix in map(_whole_items, held):  # the keys have changed, one is torn, or a value is no number
-                self._heads = [
-                    item.partition(b"=")[0] + b"=" for item in postfix.split(b", ")[:_MOST_KEYS] if b"=" in item
-                ]
+            self._heads = _heads(held[0])  # the first pass, or the keys have changed
+            table = self._table(held)
+        if table is None:
+            for postfix in map(_whole_items, held):  # they change within the pass, one is torn, or a value is no number
+                self._heads = _heads(postfix)
                 if (one := self._table([postfix])) is not None:
                     self._add(one, [postfix], log)
         else:
@@ -154,8 +158,8 @@ class Passes:
 
     def _add(self, table: NDArray[np.float64], held: Sequence[bytes], log: Log) -> None:
         """Take values, [M, K], into the mean of the pass."""
-        names = tuple(self._prefix + head[:-1].strip() for head in self._heads)
-        if not all(log.name_of(name) for name in names):
+        names = tuple([self._prefix + head[:-1].strip() for head in self._heads])
+        if not all(map(log.name_of, names)):
             return
         keys = log.shape(names)
         row, count = self._row, len(table)
@@ -166,7 +170,7 @@ class Passes:
             tokens = [item.partition(b"=")[2] for item in postfix.split(b", ")]
             self._settled = log.observe_all(self._dialect, keys, tokens)
         if row is None or row.keys != keys:
-            values = array("d", table.mean(axis=0).tobytes())
+            values = array("d", (table.sum(axis=0) / count).tobytes())
             self._row = log.add_values(
                 self._dialect, keys, values, line=self._line, offset=self._offset, count=count, bar=bar
             )
@@ -203,16 +207,20 @@ class Passes:
         return np.frombuffer(values).reshape(len(held), len(heads))
 
 
-def _counts(counters: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Read counters, [M] of `17/18`, as what is done and of how many, [M] each; None where one is something else."""
+def _counts(counters: Sequence[bytes]) -> NDArray[np.int64] | None:
+    """Read counters, [M] of `17/18`, as what is done and of how many, [M, 2]; None where one is something else."""
     if set(map(_SLASHES, counters)) != {1}:
         return None
     try:
         pairs = _INTEGERS.decode(b"[" + b",".join(counters).replace(b"/", b",") + b"]")
     except msgspec.MsgspecError:
         return None
-    table = np.array(pairs, dtype=np.int64).reshape(len(counters), 2)
-    return table[:, 0], table[:, 1]
+    return np.array(pairs, dtype=np.int64).reshape(len(counters), 2)
+
+
+def _heads(postfix: bytes) -> list[bytes]:
+    """Return what stands before the values of a postfix."""
+    return [item.partition(b"=")[0] + b"=" for item in postfix.split(b", ")[:_MOST_KEYS] if b"=" in item]
 
 
 def _whole(text: bytes) -> int | None:

@@ -52,6 +52,13 @@ class Batch:
         """Where the newlines stand."""
         return places_of(self.text, b"\n")
 
+    def places_of(self, wanted: bytes) -> NDArray[np.int64]:
+        """Return where any of some bytes stand; newlines that are among them are not looked for again."""
+        places = places_of(self.text, wanted)
+        if b"\n" in wanted:
+            self._newlines = places[np.frombuffer(self.text, np.uint8)[places] == ord("\n")]
+        return places
+
     @property
     def num_lines(self) -> int:
         """How many lines there are."""

@@ -45,15 +45,18 @@ def are_all(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) ->
     return inside and pieces(text, len(piece))[places].tobytes() == piece * len(places)
 
 
-def places_of(text: bytes | bytearray, byte: bytes) -> NDArray[np.int64]:
-    r"""Return where a byte stands; eight places are looked at together, for one that is rare.
+def places_of(text: bytes, wanted: bytes) -> NDArray[np.int64]:
+    r"""Return where any of some bytes stand; eight places are looked at together, for those that are rare.
 
     Example:
         >>> places_of(b"loss=1\nkl=2\nlr=3\n", b"\n").tolist()
         [6, 11, 16]
     """
     is_there = np.zeros(-(-len(text) // _TOGETHER) * _TOGETHER, dtype=np.bool_)
-    np.equal(np.frombuffer(text, np.uint8), ord(byte), out=is_there[: len(text)])
+    data, shown = np.frombuffer(text, np.uint8), is_there[: len(text)]
+    np.equal(data, wanted[0], out=shown)
+    for byte in wanted[1:]:
+        shown |= data == byte
     words = is_there.view("<u8")
     groups = np.flatnonzero(words != 0)
     left = words[groups]
