@@ -154,6 +154,13 @@ def test_the_quantum_of_852(tokens: list[bytes], kind: str, quantum: float) -> N
         assert precision.quanta(np.array([852.0]))[0] == pytest.approx(quantum)
 
 
+def test_a_number_without_end_takes_no_square_time() -> None:
+    """Half a million digits are looked at once; tried from each of them on, they would take hours."""
+    precision = Precision()
+    precision.observe(b"9" * 500_000)
+    assert 500_000 == precision.digits
+
+
 def test_a_unit_is_known_whichever_half_of_a_file_showed_it() -> None:
     """Percentages are fractions: two decimals of them are known to 0.0001."""
     first, second = Precision(), Precision()
