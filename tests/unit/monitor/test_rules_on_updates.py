@@ -61,6 +61,14 @@ def gradients_leap(m: Metrics) -> None:
     m["policy/grad_norm"][115:] *= 10
 
 
+def gradients_leapt_and_stay(m: Metrics) -> None:
+    m["policy/grad_norm"][50:] *= 10
+
+
+def gradients_leapt_and_came_back(m: Metrics) -> None:
+    m["policy/grad_norm"][50:60] *= 10
+
+
 def a_gradient_leaps(m: Metrics) -> None:
     m["policy/grad_norm"] = 0.4 * np.exp(noise(0.2))
     m["policy/grad_norm"][60] *= 10
@@ -174,6 +182,8 @@ FAULTS: list[tuple[Callable[[Metrics], None], str, Severity]] = [
     (ratio_is_off, "ratio", Severity.WARN),
     (a_ratio_is_extreme, "ratio", Severity.ERROR),
     (gradients_leap, "grad_spike", Severity.WARN),
+    (gradients_leapt_and_stay, "grad_spike", Severity.WARN),
+    (gradients_leapt_and_came_back, "grad_spike", Severity.INFO),
     (a_gradient_leaps, "grad_spike", Severity.INFO),
     (no_gradient, "grad_zero", Severity.ERROR),
     (no_advantage, "advantage_zero", Severity.ERROR),

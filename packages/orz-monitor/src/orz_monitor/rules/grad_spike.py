@@ -12,7 +12,7 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.bursts import leaps
-from orz_monitor.rules.levels import recovered
+from orz_monitor.rules.levels import lowest_from, recovered
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import Array, Mask, episodes, persistent
@@ -49,7 +49,10 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:
-    """Find leaps of the policy's and the critic's gradient norm: several in a row, or many single ones."""
+    """Find leaps of the policy's and the critic's gradient norm: several in a row, or many single ones.
+
+    The level follows the norm. So a norm that leapt and never came back leaps no more, and is not over.
+    """
     names = ("policy/grad_norm", "critic/grad_norm")
     return [sighting for name in names if run.logged(name) for sighting in _of(run, name, limits)]
 
@@ -60,36 +63,42 @@ def _of(run: Run, name: str, limits: Limits) -> list[Sighting]:
     high, level = leaps(norm, sigmas=limits.sigmas, factor=limits.factor)
     if not high.any():
         return []
-    lasting = persistent(high, limits.hits, limits.window)
-    spans = episodes(lasting, join=20)
+    spans = episodes(persistent(high, limits.hits, limits.window), join=20)
     if not spans:
         first, last = int(np.flatnonzero(high)[0]), int(np.flatnonzero(high)[-1])
         many = int(high.sum()) > max(2.0, limits.many * len(norm) / 100)
         describe = partial(_finding, norm, level, high, (first, last))
         return [Sighting(severity=Severity.WARN if many else Severity.INFO, describe=describe)]
     found = []
+    lowest = lowest_from(norm.values)
     for first, last in spans:
         start = max(0, first - limits.window + 1)
         start += int(np.argmax(high[start : first + 1]))
-        severity = Severity.WARN if not recovered(run, int(norm.steps[last])) else milder(Severity.WARN)
-        found.append(Sighting(severity=severity, describe=partial(_finding, norm, level, high, (start, last))))
+        stays = bool(lowest[start] > limits.factor * level[start])
+        over = recovered(run, int(norm.steps[last])) and not stays
+        severity = milder(Severity.WARN) if over else Severity.WARN
+        describe = partial(_finding, norm, level, high, (start, last), stays=stays)
+        found.append(Sighting(severity=severity, describe=describe))
     return found
 
 
-def _finding(norm: Series, level: Array, high: Mask, span: tuple[int, int], severity: Severity) -> Finding:
-    """Describe one span of leaps."""
+def _finding(
+    norm: Series, level: Array, high: Mask, span: tuple[int, int], severity: Severity, *, stays: bool = False
+) -> Finding:
+    """Describe one span of leaps; where the norm `stays` up there, it goes on to the end."""
     first, last = span
     count = int(high[first : last + 1].sum())
     top = first + int(np.argmax(norm.values[first : last + 1] / level[first : last + 1]))
     begins, ends = int(norm.steps[first]), int(norm.steps[last])
     where = f"at step {begins}" if begins == ends else f"between steps {begins} and {ends}"
     times = "once" if count == 1 else f"{count} times"
+    after = f" It stayed there to step {int(norm.steps[-1])}." if stays else ""
     return Finding(
         code="grad_spike",
         severity=severity,
         title="The gradient norm leaps",
         message=f"{norm.name} leapt {times} {where}, to {shown(float(norm.values[top]))} at step "
-        f"{int(norm.steps[top])}.",
+        f"{int(norm.steps[top])}.{after}",
         evidence=(
             Evidence(
                 metric=norm.name,
@@ -102,7 +111,7 @@ def _finding(norm: Series, level: Array, high: Mask, span: tuple[int, int], seve
         causes=_CAUSES,
         caveat="Single leaps are usual and clipped; it is a row of them that comes before divergence.",
         first_step=begins,
-        last_step=ends,
+        last_step=int(norm.steps[-1]) if stays else ends,
     )
 
 

@@ -11,7 +11,7 @@ from orz_monitor.findings import Evidence, milder
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
-from orz_monitor.stats import episodes, persistent
+from orz_monitor.stats import Array, episodes, persistent
 
 RECOVERED_STEPS = 10
 """An episode that ended this many steps ago is over; in a short run, a fifth of its steps."""
@@ -66,6 +66,18 @@ def recovered(run: Run, last_step: int) -> bool:
     """Tell whether an episode that ended at `last_step` is over."""
     since = len(run.steps) - int(np.searchsorted(run.steps, last_step, side="right"))
     return since >= max(3, min(RECOVERED_STEPS, len(run.steps) // 5))
+
+
+def lowest_from(values: Array) -> Array:
+    """Return from each value on the lowest level that the series came back to: the median of ten values. [K].
+
+    Where fewer are left, it is what they have come to.
+    """
+    if len(values) <= RECOVERED_STEPS:
+        return np.full(len(values), np.median(values)) if len(values) else values
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(values, RECOVERED_STEPS), axis=1)
+    lowest = np.minimum.accumulate(medians[::-1])[::-1]
+    return np.concatenate([lowest, np.full(RECOVERED_STEPS - 1, lowest[-1])])
 
 
 def warmup_end(run: Run) -> int:
