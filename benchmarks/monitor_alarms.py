@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from result_page import made_by, table, write
@@ -22,7 +23,7 @@ from orz_cli.findings import Severity
 from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.simulated import KINDS, as_run, healthy
-from orz_monitor.simulated_faults import FAULTS, delay, stall_found
+from orz_monitor.simulated_faults import FAULTS, delay, is_found_at_the_end, stall_found
 
 LENGTHS = (100, 200, 400, 800, 1000)
 SOON = 10
@@ -37,12 +38,14 @@ FRESH = 1_000_000
 MOST_WARNINGS = 1.0
 """Among 1,000 healthy steps."""
 INTRODUCTION = """\
-Simulated healthy runs with the noise of public ones (a third of them with a
-restart), judged every 20 steps as they grow and at their end: every warning that was ever shown counts, those that
-went away by themselves too. And runs with a fault put in, judged after every step. Thresholds were fitted on the half
-`fit`; the half `claim` is of the same simulator, with seeds that nothing was fitted on. A fault of a ramp counts from
+Simulated healthy runs with the noise of public ones (a third of them with a restart), judged every 20 steps as they
+grow and at their end: every warning that was ever shown counts, those that went away by themselves too. And runs with
+a fault put in that lasts to their end, judged after every step, and once at the end, as who looks at a finished run.
+Thresholds were fitted on the half `fit`; the half `claim` is of the same simulator, with seeds that nothing was fitted
+on. A fault of a ramp counts from
 the step in which it leaves the run's own 6-sigma band; a delay of 1 is the first step with the fault. Promised are no
-error and at most one warning among 1,000 healthy steps, and each fault of the half `claim` within 10 steps."""
+error and at most one warning among 1,000 healthy steps, and each fault of the half `claim` within 10 steps and at the
+end."""
 
 
 def seeds(half: int, num_steps: int) -> Iterator[tuple[int, str, int]]:
@@ -72,15 +75,22 @@ def alarms(half: int, num_steps: int) -> tuple[Counter[tuple[str, str]], int, in
     return found, runs, steps
 
 
-def delays(half: int, num_runs: int) -> dict[str, list[int | None]]:
+class Found(NamedTuple):
+    """How a fault of one run was found: after how many steps, and whether at the end, too."""
+
+    delay: int | None
+    at_the_end: bool
+
+
+def faults(half: int, num_runs: int) -> dict[str, list[Found]]:
     """Put each fault into some runs, at different steps."""
-    found: dict[str, list[int | None]] = {fault.name: [] for fault in FAULTS}
+    found: dict[str, list[Found]] = {fault.name: [] for fault in FAULTS}
     for index in range(num_runs):
         seed, kind = FRESH * half + 10_000 + 2 * index + half, ("ppo", "grpo")[index % 2]
         metrics = healthy(260, seed=seed, kind=kind)
         at = 70 + (37 * index) % 150
         for fault in FAULTS:
-            found[fault.name].append(delay(metrics, fault, at))
+            found[fault.name].append(Found(delay(metrics, fault, at), is_found_at_the_end(metrics, fault, at)))
     return found
 
 
@@ -96,15 +106,16 @@ def of_severity(found: Counter[tuple[str, str]], wanted: Severity) -> int:
     return sum(count for (_, severity), count in found.items() if severity == wanted)
 
 
-def rows_of_delays(found: dict[str, list[int | None]]) -> list[str]:
+def rows_of_faults(found: dict[str, list[Found]]) -> list[str]:
     """Return the table's rows on faults."""
     rows = []
-    for name, values in found.items():
-        seen = [value for value in values if value is not None]
+    for name, runs in found.items():
+        seen = [run.delay for run in runs if run.delay is not None]
         in_time = sum(value <= SOON for value in seen)
         middle = f"{np.median(seen):.0f}" if seen else "-"
-        worst = f"{max(seen)}" if len(seen) == len(values) else "missed"
-        rows.append(f"{name} | {len(values)} | {in_time} | {middle} | {worst}")
+        worst = f"{max(seen)}" if len(seen) == len(runs) else "missed"
+        at_the_end = sum(run.at_the_end for run in runs)
+        rows.append(f"{name} | {len(runs)} | {in_time} | {middle} | {worst} | {at_the_end}")
     return rows
 
 
@@ -144,9 +155,9 @@ def main() -> int:
         found, runs, steps = alarms(half, args.steps // 2)
         head = "runs | steps | errors | warnings | warnings per 1,000 steps | by rule"
         healthy_parts += [f"## Healthy runs: {name}", table(head, [row_of_alarms(found, runs, steps)])]
-        late, num_stalls = delays(half, args.runs), stalls(half, args.runs)
-        rows = [*rows_of_delays(late), f"stall (3 x p95, from 10 min) | {args.runs} | {num_stalls} | - | -"]
-        head = "fault | runs | within 10 steps | median delay | worst"
+        late, num_stalls = faults(half, args.runs), stalls(half, args.runs)
+        rows = [*rows_of_faults(late), f"stall (3 x p95, from 10 min) | {args.runs} | {num_stalls} | - | - | -"]
+        head = "fault | runs | within 10 steps | median delay | worst | at the end"
         faulty_parts += [f"## Faults: {name}", table(head, rows)]
         missed = list(misses(found, steps, late, args.runs - num_stalls))
     parts += [*healthy_parts, *faulty_parts]
@@ -159,17 +170,17 @@ def main() -> int:
     return int(bool(missed))
 
 
-def misses(
-    found: Counter[tuple[str, str]], steps: int, late: dict[str, list[int | None]], num_quiet: int
-) -> Iterator[str]:
+def misses(found: Counter[tuple[str, str]], steps: int, late: dict[str, list[Found]], num_quiet: int) -> Iterator[str]:
     """Name the targets that one half misses; `num_quiet` is in how many runs a stall was not told right."""
     if of_severity(found, Severity.ERROR):
         yield "an error on a healthy run"
     if of_severity(found, Severity.WARN) > MOST_WARNINGS * steps / 1000:
         yield "more than one warning among 1,000 healthy steps"
-    for name, values in late.items():
-        if any(value is None or value > SOON for value in values):
+    for name, faulty in late.items():
+        if any(run.delay is None or run.delay > SOON for run in faulty):
             yield f"{name} was not always found within {SOON} steps"
+        if not all(run.at_the_end for run in faulty):
+            yield f"{name} was not always found at the end"
     if num_quiet:
         yield "a stall was not always found, or too early"
 

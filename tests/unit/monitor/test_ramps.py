@@ -41,7 +41,17 @@ def test_a_ramp_is_the_same_by_the_end_of_the_series(
     by_the_end = ramp.RULE.judge(run)
     monkeypatch.setattr(ramp, "_RECENT", NUM_STEPS)
     assert [repr(finding) for finding in by_the_end] == [repr(finding) for finding in ramp.RULE.judge(run)]
-    assert len(by_the_end) == (begins in {4950, 4970})
+    assert len(by_the_end) == (begins < NUM_STEPS)
+
+
+@pytest.mark.parametrize(("back_to", "num_found"), [(1.0, 0), (0.5, 1)])
+def test_a_ramp_is_over_once_the_metric_is_back(tmp_path: Path, back_to: float, num_found: int) -> None:
+    """Not when its band has come to where the metric went; half of the way back is not back."""
+    lengths = lengths_rising_from(4700)
+    lengths[4850:] = np.exp(np.log(lengths[4850:]) * (1 - back_to) + np.log(lengths[4550:4700]) * back_to)
+    found = ramp.RULE.judge(run_with_lengths(tmp_path, lengths))
+    assert num_found == len(found)
+    assert all(NUM_STEPS == finding.last_step for finding in found)
 
 
 def test_a_ramp_that_began_long_ago_is_followed_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.configuration import NOTHING_SET, Configuration
-from orz_monitor.engine import judge
+from orz_monitor.engine import Verdict, judge
 from orz_monitor.simulated import as_run
-from orz_monitor.stats import Array
+from orz_monitor.stats import Array, smooth
 
 LATEST: Final = 30
 """Steps after which a fault counts as missed."""
+_SMOOTHED: Final = 0.2
+"""Weight of a step in the average that is taken for what a reward would be without its noise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +72,7 @@ def _ramp(name: str, rate: float) -> Callable[[dict[str, Array], int], None]:
             )
         if not name.startswith("mismatch/"):
             stopped = metrics["reward/mean"][max(0, at - 10) : at]
-            noise = metrics["reward/mean"][at:] / np.median(metrics["reward/mean"][at:])
+            noise = metrics["reward/mean"][at:] / smooth(metrics["reward/mean"][at:], _SMOOTHED)
             metrics["reward/mean"][at:] = np.median(stopped) * np.clip(noise, 0.9, 1.1)
 
     return inject
@@ -128,15 +130,36 @@ def delay(
         at: the step from which on.
         configuration: thresholds that are tried.
     """
-    faulty = {name: values.copy() for name, values in metrics.items()}
-    fault.inject(faulty, at)
+    faulty = _with(fault, metrics, at)
     begins = left_band(metrics[fault.ramp], faulty[fault.ramp], at) if fault.ramp else at
     for step in range(begins, min(begins + LATEST, len(faulty["reward/mean"]))):
         run = as_run({name: values[: step + 1] for name, values in faulty.items()}, finished=False)
-        verdict = judge(run, configuration=configuration)
-        if any(f.code in fault.codes and f.severity is not Severity.INFO for f in verdict.findings):
+        if _is_found(fault, judge(run, configuration=configuration)):
             return step - begins + 1
     return None
+
+
+def is_found_at_the_end(metrics: Mapping[str, Array], fault: Fault, at: int) -> bool:
+    """Tell whether a fault that lasts is at least a warning for who judges the run once, when it has ended.
+
+    Args:
+        metrics: a healthy run.
+        fault: what is put in.
+        at: the step from which on.
+    """
+    return _is_found(fault, judge(as_run(_with(fault, metrics, at), finished=True)))
+
+
+def _with(fault: Fault, metrics: Mapping[str, Array], at: int) -> dict[str, Array]:
+    """Return a run with a fault in it."""
+    faulty = {name: values.copy() for name, values in metrics.items()}
+    fault.inject(faulty, at)
+    return faulty
+
+
+def _is_found(fault: Fault, verdict: Verdict) -> bool:
+    """Tell whether a fault is among the warnings and errors."""
+    return any(f.code in fault.codes and f.severity is not Severity.INFO for f in verdict.findings)
 
 
 def left_band(healthy: Array, faulty: Array, at: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import recovered, warmup_end
+from orz_monitor.rules.levels import lowest_from, recovered, warmup_end
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.rules.stretches import stretches
 from orz_monitor.run import Run
@@ -96,7 +96,7 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find ramps of entropy, KL, length and mismatch that have not ended."""
+    """Find ramps of entropy, KL, length and mismatch that have not ended, or after which the metric never came back."""
     found = [finding for watched in _WATCHED for finding in _of(run, watched, limits)]
     return sorted(found, key=lambda finding: finding.first_step or 0)
 
@@ -122,15 +122,21 @@ def _in_part(run: Run, series: Series, watched: Watched, limits: Limits) -> list
 
 
 def _going_on(run: Run, series: Series, watched: Watched, limits: Limits) -> list[tuple[int, int, float]]:
-    """Return where ramps that have not ended begin and were last seen, and the edge of the band at their beginning."""
+    """Return where ramps that are not over begin and end, and the edge of the band at their beginning.
+
+    The band follows the metric. So one that left it and never came back to where it was is in a band again, and is not
+    over: the ramp goes on to the end. What leaves the band after that is part of it.
+    """
     outside, edge = _outside(series, watched, limits)
-    found = []
+    nearest = watched.wrong * lowest_from(watched.wrong * series.values)
+    found: list[tuple[int, int, float]] = []
     for first, last in episodes(persistent(outside, limits.hits, limits.window), join=20):
         start = max(0, first - limits.window + 1)
         start += int(np.argmax(outside[start : first + 1]))
-        if recovered(run, int(series.steps[last])):
-            continue  # the band has come to the value, or the value back to the band
-        found.append((start, last, float(edge[start])))
+        if watched.wrong * (nearest[start] - edge[start]) > 0:
+            return [*found, (start, len(series) - 1, float(edge[start]))]
+        if not recovered(run, int(series.steps[last])):
+            found.append((start, last, float(edge[start])))
     return found
 
 
