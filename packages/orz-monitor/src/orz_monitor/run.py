@@ -79,6 +79,7 @@ class Run:
         problems: parts of a store that could not be read, a line each.
         config: settings that the log or store itself holds, dotted name to value as text.
         has_whole_steps: whether a step is written at once, and not piece by piece.
+        ahead: the last event that the console log beside the records has of a step that these don't reach, or None.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Run:
     problems: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)
     has_whole_steps: bool = False
+    ahead: EventRecord | None = None
     _finite: dict[str, Series] = field(default_factory=dict, init=False, repr=False)
     _extents: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
 
