@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.console import Traceback
 from orz_monitor.metrics.peers import spec_of
-from orz_monitor.presets import Detected, detect, trains_critic
+from orz_monitor.presets import PLAINEST, Detected, detect, trains_critic
 from orz_monitor.records import EventRecord, Line
 from orz_monitor.series import Series, is_usable
 from orz_monitor.settings import settings_of
@@ -174,6 +174,8 @@ class Run:
         """The kind of run, and by what it was recognised."""
         if self.chosen_preset:
             return Detected(name=self.chosen_preset, why="you said so")
+        if not self.coverage.recognised:
+            return Detected(name=PLAINEST, why="no known metric tells its kind")
         ages = self.series("staleness/mean").values
         return detect(
             self.metrics,
