@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orz_cli.findings import Status
+from orz_cli.findings import Severity, Status
 from orz_monitor.dialects.deepspeed import DeepSpeed
 from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
@@ -107,6 +107,17 @@ def test_where_nobody_else_has_steps_its_own_are_the_runs(tmp_path: Path) -> Non
     verdict = judge(run)
     assert verdict.status() is not Status.INCONCLUSIVE
     assert "skipped_updates" in [finding.code for finding in verdict.findings]
+
+
+@pytest.mark.parametrize(
+    ("each", "severity"), [(1, Severity.WARN), (5, Severity.ERROR)], ids=["10 of 100", "50 of 100"]
+)
+def test_a_line_every_ten_steps_is_not_ten_steps_in_a_row(tmp_path: Path, each: int, severity: Severity) -> None:
+    """Loss scaling leaves out one step now and then; of what is logged every ten, nobody knows what was in a row."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"{optimizer_step(10 * i, each * i, 1e-6)}\n" for i in range(1, 11)), encoding="utf-8")
+    (finding,) = (found for found in judge(load_run(path)).findings if found.code == "skipped_updates")
+    assert finding.severity is severity
 
 
 def test_what_the_critics_engine_says_is_the_critics(tmp_path: Path) -> None:
