@@ -39,6 +39,10 @@ _CAUSES: Final = (
         try_="set `policy.dtype=float32` on both sides",
     ),
 )
+_CAVEATS: Final = {
+    _METRIC: "A few tail tokens can dominate the mean; `mismatch/kl_k3` weighs them less.",
+    _OF_PROBABILITIES: "Experts that are routed otherwise differ more. The gap of log-probs is at least as large.",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +105,7 @@ def _finding(run: Run, gap: Series, span: Exceedance, warn: float, limits: Limit
         f"in the steps {span.first_step} to {span.last_step}; {_yardstick(warn, limits)}.",
         evidence=(before_and_during(gap, span.first_step, span.last_step),),
         causes=_CAUSES,
-        caveat="A few tail tokens can dominate the mean; `mismatch/kl_k3` weighs them less.",
+        caveat=_CAVEATS[gap.name],
         first_step=span.first_step,
         last_step=span.last_step,
     )
