@@ -64,6 +64,8 @@ def test_a_traceback_is_a_crash_at_the_line_of_its_exception(tmp_path: Path) -> 
     assert finding.message == "The run ended after step 4 with an error: ValueError: too long"
     log.write_text("\n".join([*STEPS[:2], *traceback, *STEPS[2:], ""]))
     assert Judge.of()(load_run(log), log).findings == ()
+    log.write_text("\n".join([*traceback, ""]))
+    assert load_run(log).kind.why == "no known metric tells its kind"  # and not that it trains no critic
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord, StepRecord, read_records
 from orz_train.config.schema import Config
 from orz_train.errors import DataError, RunFolderError
@@ -84,11 +85,25 @@ def streams() -> dict[str, io.StringIO]:
 def log_in(tmp_path: Path, streams: dict[str, io.StringIO]) -> Callable[..., Path]:
     """Run a body in a new run log in `tmp_path / name`, strict and with a clock that stands still."""
 
-    def run(body: Callable[[RunLog], object], *, name: str = "run", **settings: object) -> Path:
+    def run(
+        body: Callable[[RunLog], object],
+        *,
+        name: str = "run",
+        num_steps: int = NUM_STEPS,
+        steps_per_episode: int | None = None,
+        **settings: object,
+    ) -> Path:
         path = tmp_path / name
         with (
             RunFolder(config(**settings), path) as folder,
-            RunLog(folder, num_steps=NUM_STEPS, now=lambda: 1.5, strict=True, **streams) as log,
+            RunLog(
+                folder,
+                num_steps=num_steps,
+                steps_per_episode=steps_per_episode,
+                now=lambda: 1.5,
+                strict=True,
+                **streams,
+            ) as log,
         ):
             body(log)
         return path
@@ -154,6 +169,26 @@ def test_the_console_log_has_the_lines_of_orz(log_in: Callable[..., Path]) -> No
         "INFO {'policy_loss': nan, 'kl': 0.0, 'return': 0.5, 'policy_update_steps': 1.0}",
         "Episode [1/1]:  25%|██▌       | 1/4 [00:01<00:03,  1.00it/s]",
     ] == shapes[first : first + 6]
+
+
+def test_the_console_log_alone_has_the_steps_of_the_records(log_in: Callable[..., Path], tmp_path: Path) -> None:
+    """Two passes over prompts for 3 steps each, the second cut short: the last step is 5, not 4."""
+
+    def body(log: RunLog) -> None:
+        log.event("start")
+        for step in range(1, 6):
+            log.write(report(step))
+        log.event("finish", reason="all steps done")
+
+    path = log_in(body, num_steps=5, steps_per_episode=3)
+    alone = tmp_path / "x.log"
+    alone.write_bytes((path / "console.log").read_bytes())
+    assert "Episode [2/2]: 100%|██████████| 2/2 " in alone.read_text()
+    console, whole = load_run(alone), load_run(path)
+    assert ("orz-train", [1, 2, 3, 4, 5]) == (console.framework, console.steps.tolist())
+    for name in ("reward/mean", "return/mean", "critic/loss"):
+        assert whole.series(name).steps.tolist() == console.series(name).steps.tolist()
+        assert whole.series(name).values.tolist() == pytest.approx(console.series(name).values.tolist())
 
 
 def test_equal_metrics_are_equal_bytes_whatever_the_clock_says(tmp_path: Path, streams: dict[str, io.StringIO]) -> None:

@@ -46,6 +46,7 @@ def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
         (lines(1, 4), "train.log"),
         ("iter 1 loss: 0.1\niter 2 loss: 0.2\niter 3 loss: 0.3\nKilled\n", "train.log"),
         ("step,loss,kl\n1,0.1,0\n2,0.2,0\n3,0.3,0\n", "rows.csv"),
+        ("step;loss;kl\n1;0.1;0\n2;0.2;0\n3;0.3;0\n", "rows.csv"),
         ('{"step": 1, "loss": 0.1}\n{"step": 2, "loss": 0.2}\n{"step": 3, "loss": 0.3}\n', "rows.jsonl"),
     ],
 )

@@ -157,6 +157,17 @@ def sampler_drifts_away(m: Metrics) -> None:
     m["mismatch/logprob_abs_mean"][:] = np.geomspace(1e-3, 0.04, NUM_STEPS)
 
 
+def sampler_disagrees_in_probabilities(m: Metrics) -> None:
+    del m["mismatch/logprob_abs_mean"]
+    m["mismatch/prob_abs_mean"] = np.geomspace(0.01, 0.16, NUM_STEPS)
+
+
+def sampler_probabilities_leave_their_band(m: Metrics) -> None:
+    del m["mismatch/logprob_abs_mean"]
+    m["mismatch/prob_abs_mean"] = np.full(NUM_STEPS, 0.001)
+    m["mismatch/prob_abs_mean"][80:] = np.geomspace(0.001, 0.008, 20)
+
+
 def critic_fails(m: Metrics) -> None:
     m["critic/explained_var"][40:] = -3.0
     set_reward(m, 40, 0.5 + noise(60))
@@ -187,6 +198,8 @@ FAULTS: list[tuple[Callable[[Metrics], None], str, Severity]] = [
     (no_signal, "zero_variance", Severity.ERROR),
     (sampler_disagrees, "mismatch", Severity.ERROR),
     (sampler_drifts_away, "mismatch", Severity.WARN),
+    (sampler_disagrees_in_probabilities, "mismatch", Severity.WARN),
+    (sampler_probabilities_leave_their_band, "ramp", Severity.WARN),
     (critic_fails, "explained_variance", Severity.ERROR),
 ]
 

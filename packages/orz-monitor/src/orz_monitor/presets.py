@@ -34,6 +34,8 @@ class Preset:
     off: frozenset[str] = frozenset()
 
 
+PLAINEST: Final = "grpo"
+"""The kind that a run is judged as of which nothing is known."""
 _FREE_OF_KL: Final = {"kl_drift": Severity.INFO}
 """Without a KL term the policy is meant to go where the reward leads it."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.console import Traceback
 from orz_monitor.metrics.peers import spec_of
-from orz_monitor.presets import Detected, detect, trains_critic
+from orz_monitor.presets import PLAINEST, Detected, detect, trains_critic
 from orz_monitor.records import EventRecord, Line
 from orz_monitor.series import Series, is_usable
 from orz_monitor.settings import settings_of
@@ -79,6 +79,7 @@ class Run:
         problems: parts of a store that could not be read, a line each.
         config: settings that the log or store itself holds, dotted name to value as text.
         has_whole_steps: whether a step is written at once, and not piece by piece.
+        ahead: the last event that the console log beside the records has of a step that these don't reach, or None.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Run:
     problems: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)
     has_whole_steps: bool = False
+    ahead: EventRecord | None = None
     _finite: dict[str, Series] = field(default_factory=dict, init=False, repr=False)
     _extents: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
 
@@ -172,6 +174,8 @@ class Run:
         """The kind of run, and by what it was recognised."""
         if self.chosen_preset:
             return Detected(name=self.chosen_preset, why="you said so")
+        if not self.coverage.recognised:
+            return Detected(name=PLAINEST, why="no known metric tells its kind")
         ages = self.series("staleness/mean").values
         return detect(
             self.metrics,

@@ -14,6 +14,7 @@ from typing import Final
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.run import Run
+from orz_monitor.stores.csv_table import delimiter_of
 from orz_monitor.stores.rows import STEP_KEYS
 
 NAME: Final = "standard input"
@@ -65,7 +66,7 @@ def _ending(path: Path) -> str:
     if first.startswith("{"):
         return ".jsonl"
     try:
-        cells = next(csv.reader([first]), [])
+        cells = next(csv.reader([first], delimiter=delimiter_of(first)), [])
     except csv.Error:
         return ".log"
     return ".csv" if len(cells) > 1 and any(cell in STEP_KEYS for cell in cells) else ".log"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from orz_cli.findings import Severity, Status
 from orz_monitor.dialects.deepspeed import DeepSpeed
+from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.log import Event, Log, Row
 from orz_monitor.reading import read_chunks
@@ -44,7 +46,7 @@ def values(row: Row) -> dict[str, float]:
 def test_a_step_keeps_every_number() -> None:
     """A list of one learning rate has its plain name, momenta are numbered."""
     (row,) = rows(read(STEP))
-    assert (row.step, row.axis, row.origin.role) == (100, "optimizer", "PolicyRayActorBase")
+    assert (row.step, row.origin.role) == (100, "PolicyRayActorBase")
     assert values(row) == {"skipped": 2, "lr": 1e-6, "mom/0": 0.9, "mom/1": 0.95}
 
 
@@ -84,3 +86,52 @@ def test_its_steps_are_not_the_trainers(tmp_path: Path) -> None:
     assert run.steps.tolist() == [1, 2]
     assert run.metrics["skipped"].values.tolist() == [2]
     assert run.metrics["memory/peak_bytes"].values.tolist() == [20.5 * 2**30]
+    assert run.metrics["policy/lr"].steps.tolist() == [1, 2]
+    assert "policy/skipped_updates" not in run.metrics
+
+
+def optimizer_step(step: int, skipped: int, lr: float, role: str = "PolicyRayActorBase") -> str:
+    return PREFIX.replace("PolicyRayActorBase", role) + f"step={step}, skipped={skipped}, lr=[{lr}], mom=[(0.9, 0.95)]"
+
+
+def test_where_nobody_else_has_steps_its_own_are_the_runs(tmp_path: Path) -> None:
+    """What it has skipped so far becomes what it skipped since the line before; a restart counts from 0."""
+    path = tmp_path / "train.log"
+    skipped = [0, 2, 2, 5, 1]
+    lines = [optimizer_step(10 * (i + 1), so_far, 1e-6 * (i + 1)) for i, so_far in enumerate(skipped)]
+    path.write_text("\n".join([*lines, SPEED.replace("global_step=100", "global_step=50"), ""]), encoding="utf-8")
+    run = load_run(path)
+    assert run.steps.tolist() == [10, 20, 30, 40, 50]
+    assert run.series("policy/skipped_updates").values.tolist() == [0, 2, 0, 3, 1]
+    assert run.series("policy/lr").values.tolist() == pytest.approx([1e-6, 2e-6, 3e-6, 4e-6, 5e-6])
+    verdict = judge(run)
+    assert verdict.status() is not Status.INCONCLUSIVE
+    assert "skipped_updates" in [finding.code for finding in verdict.findings]
+
+
+@pytest.mark.parametrize(
+    ("each", "severity"), [(1, Severity.WARN), (5, Severity.ERROR)], ids=["10 of 100", "50 of 100"]
+)
+def test_a_line_every_ten_steps_is_not_ten_steps_in_a_row(tmp_path: Path, each: int, severity: Severity) -> None:
+    """Loss scaling leaves out one step now and then; of what is logged every ten, nobody knows what was in a row."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"{optimizer_step(10 * i, each * i, 1e-6)}\n" for i in range(1, 11)), encoding="utf-8")
+    (finding,) = (found for found in judge(load_run(path)).findings if found.code == "skipped_updates")
+    assert finding.severity is severity
+
+
+def test_what_the_critics_engine_says_is_the_critics(tmp_path: Path) -> None:
+    """Two engines count on their own: neither's learning rate is the other's, nor its skipped updates."""
+    path = tmp_path / "train.log"
+    lines = [
+        optimizer_step(step, so_far, lr, role)
+        for step in (10, 20)
+        for role, so_far, lr in (("CriticRayActorBase", step, 5e-6), ("PolicyRayActorBase", 1, 1e-6))
+    ]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    run = load_run(path)
+    assert run.restarts == ()
+    assert run.series("policy/lr").values.tolist() == [1e-6, 1e-6]
+    assert run.series("critic/lr").values.tolist() == [5e-6, 5e-6]
+    assert run.series("policy/skipped_updates").values.tolist() == [1, 0]
+    assert run.series("critic/skipped_updates").values.tolist() == [10, 10]

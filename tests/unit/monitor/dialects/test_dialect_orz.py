@@ -8,7 +8,7 @@ import pytest
 
 from orz_monitor.dialects.orz import Orz
 from orz_monitor.loading import load_run
-from orz_monitor.log import Entry, Log, Row, Tick, place
+from orz_monitor.log import Entry, Log, Row, place
 from orz_monitor.reading import read_chunks
 from orz_monitor.run import State
 
@@ -129,11 +129,34 @@ def test_a_torn_postfix_loses_its_last_number_only() -> None:
     assert dict(zip(row.keys, row.values, strict=True)) == {"bar/pg": -0.178, "bar/kl": 0.0}
 
 
-def test_the_episodes_bar_counts_the_steps_of_all_episodes() -> None:
-    """Step 3 of the second episode of 100 is 103 of 2000."""
-    log = read("Episode [2/20]:   3%|▎         | 3/100 [6:55:57<58:14:56, 530.88s/it]" + driver(1, "a:b:1", "hello"))
-    ticks = [entry for entry in log.entries if isinstance(entry, Tick)]
-    assert [(tick.done, tick.total, tick.elapsed_s) for tick in ticks] == [(103, 2000, 24957.0)]
+def steps_after(bars: list[str]) -> list[int | None]:
+    """Return the step that a timer behind each bar belongs to."""
+    timer = driver(1, "orz.ppo.trainer:train:49", "Broadcast actor weights, time cost: 1.00s")
+    log = read("\n".join(f"Episode {bar} [6:55:57<58:14:56, 530.88s/it]\n{timer}" for bar in bars) + "\n")
+    Orz().number(in_order(log), log)
+    return [row.step for row in in_order(log) if isinstance(row, Row) and row.keys != ("time/step",)]
+
+
+@pytest.mark.parametrize(
+    ("bars", "steps"),
+    [
+        (["[2/20]:   3%|▎  | 3/100"], [103]),
+        (["[1/2]: 100%|█| 64/64", "[2/2]:   6%|▋  | 1/16", "[2/2]:  12%|█  | 2/16"], [64, 65, 66]),
+        (["[2/4]: 100%|█| 9/9", "[3/4]:  11%|█| 1/9", "[4/4]:  50%|█| 1/2"], [18, 19, 28]),
+        (["[1/3]: 100%|█| 9/9", "[3/3]:  50%|█| 1/2", "[1/3]:  33%|█| 3/9", "[2/3]:  11%|█| 1/9"], [9, 19, 3, 10]),
+    ],
+    ids=["begun in the middle", "a shorter last one", "begun in the middle, with a shorter last one", "gone back"],
+)
+def test_the_episodes_bars_count_the_steps_of_all_episodes(bars: list[str], steps: list[int]) -> None:
+    """Step 3 of the second episode of 100 is 103; behind one of 64 the first step of one of 16 is 65."""
+    assert steps == steps_after(bars)
+
+
+def test_an_episode_of_absurd_length_is_no_error() -> None:
+    """What its steps are is unknown, but the log can be read."""
+    (step,) = steps_after(["[999999/999999]:   1%|▎  | 5/999999999999999"])
+    assert step is not None
+    assert step <= 10**15
 
 
 def test_bars_are_known_to_have_three_digits() -> None:

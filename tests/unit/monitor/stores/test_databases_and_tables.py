@@ -214,6 +214,15 @@ def test_tables(tmp_path: Path) -> None:
     assert "line 4" in str(store.problems[0])
 
 
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_what_is_between_cells_is_told_by_the_names(tmp_path: Path, between: str) -> None:
+    """Semicolons as spreadsheets write them, tabs, and commas within quotes, which are none of these."""
+    rows = ["step", '"loss, mean"', "reward"], ["1", "0.5", "0.25"], ["2", "0.125", "0.75"]
+    store = read(lines(tmp_path / "table.csv", *(between.join(row) for row in rows)))
+    assert points(store, "loss, mean") == [(1, 0.5), (2, 0.125)]
+    assert points(store, "reward") == [(1, 0.25), (2, 0.75)]
+
+
 def test_charts_exported_from_wandb(tmp_path: Path) -> None:
     """Columns are `run - metric`, with extremes beside them; of several runs one is named."""
     path = tmp_path / "chart.csv"

@@ -60,6 +60,14 @@ def test_rows_are_what_everybody_looks_for(run: Run) -> None:
     assert ("tokens per second", 40.0) == (speed.label, speed.last)  # 320 tokens in 8 s
 
 
+def test_another_kl_is_not_called_that_to_the_reference(tmp_path: Path) -> None:
+    """Without a reference verl logs that to the policy before the update: it goes by its own name."""
+    run = run_of(tmp_path, *(step(i, i, {"policy/kl_old": -1e-4 * i, "policy/kl_loss": 0.0}) for i in (1, 2)))
+    assert () == rows(run)
+    assert [] == values_at(run, 2)
+    assert ["policy/kl_old"] == [row.label for row in more_rows(run)]
+
+
 def test_long_curves_are_averaged(tmp_path: Path) -> None:
     """Two values for each point of the curve: 0 and 1 become 0.5; an infinity stays one."""
     steps = [step(i, i, {"reward/mean": float(i % 2), "policy/loss": math.inf}) for i in range(2 * MOST_POINTS)]

@@ -1,6 +1,7 @@
 """DeepSpeed's engine, under whatever trainer: its steps, skipped ones, timers, and memory pressure.
 
-It counts optimizer steps of one engine, which are not the steps of the run: its rows have an axis of their own.
+It counts optimizer steps of one engine, which are not the steps of the run: its rows have an axis of their own, and
+what they say of updates stays under its raw keys. Where a log has no other steps, these are the run's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.printable import one_line
 from orz_monitor.transport.lines import Segment
+from orz_monitor.transport.prefixes import Origin
 
 _AXIS: Final = "optimizer"
 _STEP: Final = re.compile(rb"step=(?P<step>\d{1,15}), skipped=")
@@ -22,6 +24,16 @@ _NUMBER: Final = re.compile(rb"[-+]?(?:\d[\d.]{0,30}(?:[eE][-+]?\d{1,4})?|nan|in
 _OVERFLOW: Final = re.compile(
     rb"OVERFLOW! Rank (?P<rank>\d{1,6}) Skipping step\. Attempted loss scale: (?P<scale>[\d.]{1,40})"
 )
+_CRITIC: Final = "critic"
+_OF_CRITIC: Final = "critic/"
+"""What the keys of a critic's engine begin with, so that they are not taken for the policy's."""
+_SKIPPED: Final = "skipped"
+_UPDATES: Final[Mapping[str, Meaning]] = {
+    "lr": Meaning("policy/lr"),
+    _SKIPPED: Meaning("policy/skipped_updates"),
+    f"{_OF_CRITIC}lr": Meaning("critic/lr"),
+    f"{_OF_CRITIC}{_SKIPPED}": Meaning("critic/skipped_updates"),
+}
 _FLUSHES: Final = re.compile(rb"(?P<count>\d{1,9}) pytorch allocator cache flushes since last step")
 
 
@@ -35,6 +47,10 @@ class DeepSpeed(Dialect):
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "MaxMemAllocated": Meaning("memory/peak_bytes", rank=9),
     }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_alone = False
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
@@ -73,7 +89,10 @@ class DeepSpeed(Dialect):
             pairs = [(b"time/" + found["what"], found["milliseconds"] + b"ms") for found in _TIMER.finditer(body)]
             return self._add(pairs, None, segment, number, log)
         if match := _STEP.search(body):
-            return self._add(_pairs(body[match.start() :]), int(match["step"]), segment, number, log)
+            pairs = _pairs(body[match.start() :])
+            if _CRITIC in segment.origin.role.lower():
+                pairs = [(_OF_CRITIC.encode() + key, value) for key, value in pairs]
+            return self._add(pairs, int(match["step"]), segment, number, log)
         if b"SamplesPerSec=" in body:
             return self._add(_pairs(body), None, segment, number, log)
         return False
@@ -85,12 +104,34 @@ class DeepSpeed(Dialect):
         )
         return row is not None
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
-        """Give timers the optimizer step before them."""
+    def meaning(self, key: str) -> Meaning | None:
+        """Return what a raw key is; what is said of updates has a meaning only where optimizer steps are the run's."""
+        return _UPDATES.get(key) if self._is_alone and key in _UPDATES else super().meaning(key)
+
+    def number(self, entries: Sequence[Entry], log: Log) -> None:
+        """Give timers the optimizer step before them; where nobody else has steps, these are the run's."""
+        rows = [entry for entry in entries if isinstance(entry, Row)]
         step = 0
-        for entry in entries:
-            if isinstance(entry, Row):
-                entry.step = step = step if entry.step is None else entry.step
+        for row in rows:
+            row.step = step = step if row.step is None else row.step
+        others = (entry for entry in log.entries if isinstance(entry, Row) and entry.dialect != self.name)
+        self._is_alone = not log.bulk and all(row.axis for row in others)
+        if self._is_alone:
+            _undo_summing(rows)
+            for row in rows:
+                row.axis = ""
+
+
+def _undo_summing(rows: Sequence[Row]) -> None:
+    """Count skipped updates from the row before of the same engine on, and not from the beginning."""
+    before: dict[tuple[Origin, str], float] = {}
+    for row in rows:
+        for at, key in enumerate(row.keys):
+            if key.removeprefix(_OF_CRITIC) == _SKIPPED:
+                so_far = row.values[at]
+                last = before.get((row.origin, key), 0.0)
+                row.values[at] = so_far - last if so_far >= last else so_far  # a restart counts from 0
+                before[row.origin, key] = so_far
 
 
 def _pairs(body: bytes) -> list[tuple[bytes, bytes]]:

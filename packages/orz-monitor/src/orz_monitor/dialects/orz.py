@@ -15,6 +15,7 @@ from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
 from orz_monitor.dialects.orz_bars import bars_in
+from orz_monitor.dialects.orz_episodes import EpisodeSteps
 from orz_monitor.dialects.passes import Passes
 from orz_monitor.log import Entry, Event, Log, Row, Tick
 from orz_monitor.transport.batch import Batch
@@ -23,6 +24,8 @@ from orz_monitor.transport.lines import Line, Segment
 CRITIC_UPDATES: Final = 12
 """`critic_update_steps` of every shipped recipe."""
 _EPISODE: Final = re.compile(rb"Episode \[(\d{1,6})/(\d{1,6})\]: ")
+_EPISODE_NAME: Final = "Episode "
+"""What the ticks of the bar of training steps are called, before the number of the episode."""
 _TIMER: Final = re.compile(rb"(?P<what>[A-Z][\w ,]{3,100}), time cost: (?P<seconds>\d{1,9}\.\d{1,6})s")
 _PAIR: Final = re.compile(rb"(?:^|, ?)(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
 _DUMP: Final = re.compile(rb"/iter(\d{1,9})_replay_buffer\.jsonl")
@@ -139,19 +142,10 @@ class Orz(Dialect):
     def _episode(self, body: bytes, match: re.Match[bytes], number: int, log: Log) -> bool:
         """Read the bar of training steps."""
         bar = read_bar(body, match.start())
-        if bar is None:
+        if bar is None or bar.total is None:
             return False
-        episode = int(match[1])
-        if bar.total is None:
-            return False
-        log.add_tick(
-            self.name,
-            f"Episode {episode}",
-            (episode - 1) * bar.total + bar.done,
-            int(match[2]) * bar.total,
-            line=number,
-            elapsed_s=bar.elapsed_s,
-        )
+        name = f"{_EPISODE_NAME}{int(match[1])}"
+        log.add_tick(self.name, name, bar.done, bar.total, line=number, elapsed_s=bar.elapsed_s)
         return True
 
     def _timer(self, match: re.Match[bytes], segment: Segment, number: int, log: Log) -> bool:
@@ -218,7 +212,7 @@ class Orz(Dialect):
     def number(self, entries: Sequence[Entry], log: Log) -> None:
         """Count steps by their ends, put right by the episode's bar and the names of dumped files."""
         self._undo_division(entries)
-        step, open_rows, last_tick = self.first_step, list[Row](), None
+        step, open_rows, last_tick, episodes = self.first_step, list[Row](), None, EpisodeSteps()
         for entry in list(entries):
             if isinstance(entry, Row):
                 entry.step = step if not entry.axis else max(step - self.eval_lag, 0)
@@ -226,9 +220,11 @@ class Orz(Dialect):
                 if "policy_loss" in entry.keys:
                     step, open_rows = step + 1, []
             elif isinstance(entry, Tick):
-                last_tick = self._step_time(last_tick, entry, log)
-                if entry.done + self.first_step != step:
-                    step, open_rows = entry.done + self.first_step, []
+                episode = int(entry.name.removeprefix(_EPISODE_NAME))
+                coming = episodes.done(episode, entry.done, entry.total or 0) + self.first_step
+                last_tick = self._step_time(last_tick, entry, coming - 1, log)
+                if coming != step:
+                    step, open_rows = coming, []
             elif entry.event == "step_end":
                 step, open_rows = step + 1, []
             elif entry.event == "dump" and entry.step is not None:
@@ -249,7 +245,7 @@ class Orz(Dialect):
                 total = entry.bar[2] or 0
                 entry.values[entry.keys.index("bar/critic_loss")] *= max(total // updates, 1)
 
-    def _step_time(self, before: Tick | None, tick: Tick, log: Log) -> Tick:
+    def _step_time(self, before: Tick | None, tick: Tick, step: int, log: Log) -> Tick:
         """Add how long the last step took by the bar's clock; the bar's frames are few."""
         if before is None or before.name != tick.name or tick.elapsed_s is None or before.elapsed_s is None:
             return tick
@@ -261,7 +257,7 @@ class Orz(Dialect):
                 ("time/step",),
                 array("d", [tick.elapsed_s - before.elapsed_s]),
                 line=tick.line,
-                step=before.done + self.first_step,
+                step=step,
             )
             row.file, row.offset = tick.file, tick.offset
         return tick

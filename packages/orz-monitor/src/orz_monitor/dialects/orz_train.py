@@ -12,10 +12,12 @@ from typing import ClassVar, Final
 from orz_monitor.dialects.base import Meaning
 from orz_monitor.dialects.orz import Orz
 from orz_monitor.log import Entry, Log
+from orz_monitor.printable import one_line
 from orz_monitor.records import EVENTS
 from orz_monitor.transport.lines import Segment
 
 _HAPPENED: Final = re.compile(rb"(?P<name>[a-z_]{3,40})(?: step=(?P<step>\d{1,15}))?(?= \w{1,40}=|$)")
+_MESSAGE: Final = re.compile(rb" message=(?P<quote>['\"]?)(?P<words>(?:(?!(?P=quote)(?: \w{1,40}=|$)).){1,1000})")
 FIRST_LINE: Final = b"orz-train "
 """What the first line of our console log begins with."""
 
@@ -25,7 +27,7 @@ class OrzTrain(Orz):
 
     name = "orz-train"
     title = "orz-train"
-    gates = (b"time cost: ", b"orz_train.", b"Episode [")
+    gates: ClassVar[tuple[bytes, ...]] = (b"time cost: ", b"orz_train.", b"Episode [")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         **Orz.meanings,
         "return": Meaning("return/mean"),
@@ -49,5 +51,7 @@ class OrzTrain(Orz):
         if match is None or name not in EVENTS:
             return super()._happened(segment, number, log)
         step = int(match["step"]) if match["step"] else None
-        log.add_event(self.name, name, line=number, step=step, time=segment.time)
+        said = _MESSAGE.search(segment.body) if name == "error" else None
+        data = {"message": one_line(said["words"].decode(errors="replace"), 300)} if said is not None else None
+        log.add_event(self.name, name, line=number, step=step, time=segment.time, data=data)
         return True

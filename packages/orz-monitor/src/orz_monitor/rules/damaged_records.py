@@ -1,4 +1,4 @@
-"""Lines of the records file that can't be read."""
+"""Lines of the records file that can't be read, or are missing at its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Final
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
+from orz_monitor.records import EventRecord
 from orz_monitor.rules.base import NoLimits, Rule
+from orz_monitor.rules.faults import last_step, place_of
 from orz_monitor.run import Run
 
 _CAUSES: Final = (
@@ -25,11 +27,21 @@ _STORE_CAUSES: Final = (
     ),
 )
 
+_CUT_CAUSES: Final = (
+    Cause(
+        what="the records were copied while they were written, or the disk was full",
+        confirm="the run folder on the machine that trained has a longer file",
+        try_="copy the run folder again when the run is over",
+    ),
+)
+
 
 def check(run: Run, _: NoLimits) -> list[Finding]:
     """Report what can't be read of records or a store: what a kill tears is information, anything else a warning."""
     if run.problems:
         return [_of_store(run)]
+    if run.ahead is not None:
+        return [_of_missing(run, run.ahead)]
     lines = run.coverage.unreadable
     if not lines:
         return []
@@ -62,6 +74,24 @@ def _of_store(run: Run) -> Finding:
         message=f"{count} part{'s' if count > 1 else ''} of the store can't be read; the first: {run.problems[0]}.",
         causes=_STORE_CAUSES,
         caveat="A store that is still being written may end within a record.",
+    )
+
+
+def _of_missing(run: Run, ahead: EventRecord) -> Finding:
+    """Report that the console log tells of steps that the records don't have."""
+    file, line = place_of(ahead)
+    last = last_step(run)
+    return Finding(
+        code="damaged_records",
+        severity=Severity.WARN,
+        title="Records are missing",
+        message=f"{run.path.name} ends {'before its first step' if last is None else f'after step {last}'}, and "
+        f"the console log goes on to step {ahead.step}: the steps between were not judged.",
+        causes=_CUT_CAUSES,
+        first_step=last,
+        last_step=last,
+        file=file,
+        line=line,
     )
 
 

@@ -18,6 +18,9 @@ from orz_monitor.series import Series
 from orz_monitor.units import shown
 
 _METRIC: Final = "mismatch/logprob_abs_mean"
+_OF_PROBABILITIES: Final = "mismatch/prob_abs_mean"
+"""What verl logs instead. No probability is above 1, so that it is never larger than the gap of log-probs: what is too
+large for that is too large for it."""
 _CAUSES: Final = (
     Cause(
         what="the sampler runs with stale or wrongly loaded weights",
@@ -36,6 +39,10 @@ _CAUSES: Final = (
         try_="set `policy.dtype=float32` on both sides",
     ),
 )
+_CAVEATS: Final = {
+    _METRIC: "A few tail tokens can dominate the mean; `mismatch/kl_k3` weighs them less.",
+    _OF_PROBABILITIES: "Experts that are routed otherwise differ more. The gap of log-probs is at least as large.",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +62,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     What is large depends on the precision, which the metrics do not tell. A run that has warned of its gap has named
     the limit of its precision: that holds where it is stricter than ours, and for single steps too.
     """
-    gap = run.series(_METRIC)
+    gap = run.series(_METRIC if run.logged(_METRIC) else _OF_PROBABILITIES)
     stated = _stated_limit(run)
     warn, error = min(stated, limits.warn_nats), min(limits.beyond_doubt * stated, limits.error_nats)
     hits, window = (3, 5) if math.isinf(stated) else (1, 1)
@@ -89,15 +96,16 @@ def _growth(gap: Series, limits: Limits) -> list[Exceedance]:
 
 def _finding(run: Run, gap: Series, span: Exceedance, warn: float, limits: Limits) -> Finding:
     """Describe one span."""
+    what, unit = ("log-prob gap", " nats") if gap.name == _METRIC else ("probability gap", "")
     return Finding(
         code="mismatch",
         severity=milder(span.severity) if recovered(run, span.last_step) else span.severity,
         title="Sampler and trainer disagree",
-        message=f"The mean log-prob gap between sampler and trainer was {shown(span.typical)} nats a token "
+        message=f"The mean {what} between sampler and trainer was {shown(span.typical)}{unit} a token "
         f"in the steps {span.first_step} to {span.last_step}; {_yardstick(warn, limits)}.",
         evidence=(before_and_during(gap, span.first_step, span.last_step),),
         causes=_CAUSES,
-        caveat="A few tail tokens can dominate the mean; `mismatch/kl_k3` weighs them less.",
+        caveat=_CAVEATS[gap.name],
         first_step=span.first_step,
         last_step=span.last_step,
     )
@@ -116,5 +124,5 @@ RULE = Rule(
     title="sampler and trainer agree",
     check=check,
     limits=Limits(),
-    needs=(_METRIC,),
+    needs_any=(_METRIC, _OF_PROBABILITIES),
 )

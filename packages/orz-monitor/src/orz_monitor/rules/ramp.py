@@ -28,6 +28,11 @@ _LEARNING_RATE: Final = Cause(
     confirm="`policy/grad_norm`, `policy/kl_old` or `policy/clip_frac` rise with it",
     try_="halve `policy.optimizer.lr`; resume from the last checkpoint before the ramp",
 )
+_SAMPLER: Final = Cause(
+    what="the sampler's weights fall behind the trainer's, or the policy moves where precision is poor",
+    confirm="`sync/version` does not advance; or `policy/entropy` and `policy/kl_ref` move too",
+    try_="check the synchronisation of one step; correct with truncated importance weights",
+)
 
 
 class Watched(NamedTuple):
@@ -71,16 +76,8 @@ _WATCHED: Final = (
             try_="set `loss.reduction=token_mean`; read the five longest samples in `rollouts/`",
         ),
     ),
-    Watched(
-        "mismatch/logprob_abs_mean",
-        +1,
-        0.002,
-        Cause(
-            what="the sampler's weights fall behind the trainer's, or the policy moves where precision is poor",
-            confirm="`sync/version` does not advance; or `policy/entropy` and `policy/kl_ref` move too",
-            try_="check the synchronisation of one step; correct with truncated importance weights",
-        ),
-    ),
+    Watched("mismatch/logprob_abs_mean", +1, 0.002, _SAMPLER),
+    Watched("mismatch/prob_abs_mean", +1, 0.002, _SAMPLER),  # what verl logs; at most as large as the one of log-probs
 )
 
 

@@ -30,7 +30,7 @@ def is_metrics(path: Path) -> bool:
         lines = file.read(_LOOKED_AT_BYTES).decode("utf-8-sig", errors="replace").splitlines()[:2]
     if b"\0" in lines[0].encode() if lines else True:
         return False
-    delimiter = _delimiter(path)
+    delimiter = _delimiter(path, lines[0])
     try:
         header, *rows = list(csv.reader(lines, delimiter=delimiter))
     except (csv.Error, ValueError):
@@ -102,7 +102,9 @@ def _keys(path: Path, header: Sequence[str], wanted: str | None) -> tuple[dict[s
 def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[int, list[str]]]:
     """Yield line numbers and cells; the last row only where its line is whole."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.reader(_whole_lines(file, path, problems), delimiter=_delimiter(path))
+        delimiter = _delimiter(path, file.readline(_LOOKED_AT_BYTES))
+        file.seek(0)
+        reader = csv.reader(_whole_lines(file, path, problems), delimiter=delimiter)
         while True:
             try:
                 cells = next(reader)
@@ -136,6 +138,16 @@ def _tell(problems: list[Problem], path: Path, line: int, message: str) -> None:
         problems.append(Problem(file=path, place=f"line {line}", message=message))
 
 
-def _delimiter(path: Path) -> str:
-    """Return what is between cells, by the file's name."""
-    return "\t" if path.suffix.lower() == ".tsv" else ","
+def _delimiter(path: Path, header: str) -> str:
+    """Return what is between cells, by the file's name or its header."""
+    return "\t" if path.suffix.lower() == ".tsv" else delimiter_of(header)
+
+
+def delimiter_of(header: str) -> str:
+    """Return what is between the cells of a row of names: the commonest of comma, semicolon and tab.
+
+    Example:
+        >>> delimiter_of("step;loss;reward")
+        ';'
+    """
+    return max(",;\t", key=header.count)

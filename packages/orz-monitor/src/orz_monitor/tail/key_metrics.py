@@ -34,11 +34,7 @@ class KeyMetric:
 KEY_METRICS: Final = (
     KeyMetric(label="reward", short="reward", names=("reward/mean", "reward/score_mean")),
     KeyMetric(label="policy loss (pg)", short="pg", names=("policy/loss", "policy/total_loss")),
-    KeyMetric(
-        label="KL to reference",
-        short="kl",
-        names=("policy/kl_ref", "policy/kl_ref_seq", "policy/kl_loss", "policy/kl_old"),
-    ),
+    KeyMetric(label="KL to reference", short="kl", names=("policy/kl_ref", "policy/kl_ref_seq")),
     KeyMetric(label="entropy", short="ent", names=("policy/entropy",)),
     KeyMetric(label="response tokens", short="len", names=("rollout/response_tokens_mean",)),
     KeyMetric(label="truncated", short="trunc", names=("rollout/truncated_frac",)),
