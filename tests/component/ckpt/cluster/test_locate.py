@@ -195,6 +195,17 @@ def test_only_the_newest_step_decides(run: Path) -> None:
     assert Status.FAILED == find(run).status()
 
 
+def test_what_this_machine_lacks_may_be_on_another(run: Path) -> None:
+    """Where no other was asked, these are to be asked before any is said to be down."""
+    (run / "checkpoints" / "step_000030" / "policy" / "config.json").unlink()
+    found = find(run)
+
+    (entry,) = found.findings
+    assert "lacks 1 file on this machine: policy/config.json" in entry.message
+    assert f"orz ckpt locate {run} --ray " in entry.remedy
+    assert found.command in entry.remedy
+
+
 def test_a_file_of_another_size_than_recorded_is_missing(step: Path) -> None:
     """A truncated file is as good as none."""
     with (step / "state" / "rank_0.bin").open("r+b") as stream:
@@ -303,6 +314,41 @@ def test_a_step_folder_without_weights(alone: Path) -> None:
     assert (["nothing_located"], "") == (errors(found), found.command)
     assert f"{policy.parent} is there and holds none" in found.findings[0].message
     assert "--ray" in found.findings[0].remedy
+
+
+@pytest.mark.parametrize("held", [("policy/config.json", "state/trainer.json"), ()], ids=["records alone", "empty"])
+def test_a_newest_step_without_weights(run: Path, held: tuple[str, ...]) -> None:
+    """The weights of the newest step went elsewhere: older ones that are whole are no answer, and others are asked."""
+    newest = run / "checkpoints" / "step_000040"
+    newest.mkdir()
+    for name in held:
+        (newest / name).parent.mkdir()
+        (newest / name).write_text("{}")
+    found = find(run)
+
+    (entry,) = found.findings
+    assert (Status.FAILED, "uncommitted", "checkpoints/step_000040") == (found.status(), entry.code, entry.path)
+    assert (f"holds 2 files and no weights: {', '.join(held)}" if held else "is empty") in entry.message
+    assert found.command.startswith(f"orz ckpt locate {run} --ray ")
+    assert found.command in entry.remedy
+
+
+def test_a_newest_step_without_weights_on_nodes(run: Path) -> None:
+    """Where several nodes were asked, it is no longer the others that are to be asked, and what there is is at hand."""
+    (run / "checkpoints" / "step_000040").mkdir()
+    found = locate(TwoNodes(), [str(run)])
+
+    assert ["uncommitted"] == errors(found)
+    assert "start the nodes" in found.findings[0].remedy
+    assert f"orz ckpt verify {run}/checkpoints/step_000030" == found.command
+
+
+def test_a_step_without_weights_that_is_not_the_newest(run: Path) -> None:
+    """A newer step has weights: what an older save left decides nothing, and neither does a save that goes on."""
+    (run / "checkpoints" / "step_000005").mkdir()
+    (run / "checkpoints" / "step_000040.tmp-x").mkdir()
+
+    assert (Status.OK, []) == (find(run).status(), errors(find(run)))
 
 
 def test_an_uncommitted_step(run: Path) -> None:
