@@ -149,6 +149,19 @@ def test_a_dry_run_writes_nothing(halves: list[str], tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_a_step_that_may_not_be_read(run: Path, public, limited) -> None:
+    """What else there is would come, and the answer is that it may not be all."""
+    path = public(run)
+    step_folder(path, 30).chmod(0)
+    with limited():
+        done = collect(Here(), [str(path)], path.parent / "out", dry_run=True)
+    step_folder(path, 30).chmod(0o755)
+
+    assert (Status.INCONCLUSIVE, ["unreadable"]) == (done.status(), errors(done))
+    assert [10, 20] == [one.step for one in done.gathered]
+
+
 def test_halves_of_different_saves_do_not_mix(tmp_path: Path, half) -> None:
     """Two attempts at one step are not one checkpoint."""
     runs = [str(half(tmp_path / f"d{part}", part, attempt=f"a{part}")) for part in (1, 2)]

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,10 @@ from orz_cli.main import main
 
 pytestmark = pytest.mark.component
 
+Limited = Callable[[], AbstractContextManager[None]]
+Public = Callable[[Path], Path]
+USERS = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -35,7 +41,8 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("orz_ckpt.node.roots.processes", lambda: iter(()))
     monkeypatch.setattr("orz_ckpt.node.roots.raylets", list)
     monkeypatch.setattr("orz_ckpt.node.roots._homes", lambda: iter(()))
-    monkeypatch.setattr("orz_ckpt.node.roots.tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
+    # Not in the module itself, where fixtures make folders by it.
+    monkeypatch.setattr("orz_ckpt.node.roots.tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path / "tmp")))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
@@ -349,6 +356,76 @@ def test_a_step_without_weights_that_is_not_the_newest(run: Path) -> None:
     (run / "checkpoints" / "step_000040.tmp-x").mkdir()
 
     assert (Status.OK, []) == (find(run).status(), errors(find(run)))
+
+
+@USERS
+@pytest.mark.parametrize(
+    ("locked", "status"),
+    [
+        ("", Status.INCONCLUSIVE),
+        ("checkpoints", Status.INCONCLUSIVE),
+        ("checkpoints/step_000030", Status.INCONCLUSIVE),
+        ("checkpoints/step_000030/policy", Status.INCONCLUSIVE),
+        ("checkpoints/step_000010", Status.OK),
+    ],
+)
+def test_what_may_not_be_read(run: Path, public: Public, limited: Limited, locked: str, status: Status) -> None:
+    """It is there, and no pass, and no failure either; an older step that nobody may read decides nothing."""
+    path = public(run)
+    (path / locked).chmod(0)
+    with limited():
+        found = find(path)
+    (path / locked).chmod(0o755)
+
+    (entry,) = [entry for entry in found.findings if entry.code == "unreadable"]
+    assert (status, str(path / locked).rstrip("/")) == (found.status(), entry.path)
+    assert "Permission denied" in entry.message
+    assert ("" if status is Status.INCONCLUSIVE else f"orz ckpt verify {path}/checkpoints/step_000030") == found.command
+
+
+@USERS
+def test_a_run_below_a_folder_that_may_not_be_entered(run: Path, public: Public, limited: Limited) -> None:
+    """Whether it is there is not known: that is not to say that it is not."""
+    path = public(run)
+    path.parent.chmod(0)
+    with limited():
+        found = find(path)
+    path.parent.chmod(0o755)
+
+    (entry,) = found.findings
+    assert (Status.INCONCLUSIVE, "unreadable", str(path)) == (found.status(), entry.code, entry.path)
+
+
+@USERS
+def test_a_manifest_that_may_not_be_read(run: Path, public: Public, limited: Limited) -> None:
+    """Nobody can say that the save never came to its end."""
+    path = public(run)
+    manifest = path / "checkpoints" / "step_000030" / "manifest.json"
+    manifest.chmod(0)
+    with limited():
+        found = find(path)
+
+    (entry,) = found.findings
+    (piece,) = [group.members[0].piece for group in found.groups if group.step == 30]
+    assert (Status.INCONCLUSIVE, "unreadable", None) == (found.status(), entry.code, piece.committed)
+    assert "its manifest cannot be read: Permission denied" in entry.message
+    console = Console(width=200, record=True)
+    console.print(locate_text(found))
+    assert ["yes", "yes", "?"] == [line.split()[-1] for line in console.export_text().splitlines() if " orz " in line]
+
+
+def test_a_disk_that_fails(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that the disk does not give is no folder without weights."""
+    real = os.scandir
+
+    def failing(path: object) -> Any:
+        if str(path).endswith("step_000030"):
+            raise OSError(5, "Input/output error", path)
+        return real(path)
+
+    monkeypatch.setattr("orz_ckpt.node.scan.os.scandir", failing)
+    found = find(run)
+    assert (Status.INCONCLUSIVE, ["unreadable"]) == (found.status(), errors(found))
 
 
 def test_an_uncommitted_step(run: Path) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from orz_ckpt.cluster.fleet import Answer, Fleet, Trouble, ask_all
 from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, of_one_run, same_views
-from orz_ckpt.cluster.located_findings import Search, judge, newer_stubs, of_that_name, quoted
+from orz_ckpt.cluster.located_findings import Search, hides_weights, judge, newer_stubs, of_that_name, quoted
 from orz_ckpt.cluster.verdict import NodeFinding, silent_nodes
 from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.identity import working_directory
 from orz_ckpt.node.pieces import STEP, LocatedPiece, missing_names
-from orz_ckpt.node.scan import BUDGET_S
+from orz_ckpt.node.scan import BUDGET_S, Unread
 from orz_ckpt.node.wire import from_wire
 from orz_cli.findings import Severity, Status, to_json
 
@@ -50,8 +50,8 @@ class Location:
 
     @property
     def silent(self) -> bool:
-        """Whether a node gave no answer: it may have what is missing."""
-        return any(entry.code in set(Trouble) for entry in self.findings)
+        """Whether a node gave no answer, or could not look: it may have what is missing."""
+        return any(entry.code in set(Trouble) for entry in self.findings) or hides_weights(self.findings)
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""
@@ -96,7 +96,8 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
     begin = time.perf_counter()
     answers = _ask(fleet, runs, everywhere=not runs, budget_s=budget_s)
     everywhere = not runs
-    if runs and not any(answer.value["pieces"] for answer in answers.values() if answer.trouble is None):
+    first = [answer.value for answer in answers.values() if answer.trouble is None]
+    if runs and not any(value["pieces"] or value.get("unread") for value in first):
         everywhere = True
         answers |= _ask(fleet, runs, everywhere=True, budget_s=budget_s)
     said = {name: answer.value for name, answer in answers.items() if answer.trouble is None}
@@ -109,6 +110,7 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         alone=not fleet.flags and len(fleet.nodes) == 1,
         cut=[f"{name}: {why}" for name, value in said.items() for why in value["cut"]],
         silent=len(said) < len(answers),
+        unread={} if everywhere else {name: _unread(value) for name, value in said.items()},
     )
     findings = silent_nodes(answers, search.subject)
     findings += judge(groups, search)
@@ -117,7 +119,7 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         runs=runs,
         everywhere=everywhere,
         groups=groups,
-        command=_command(fleet, groups, search),
+        command="" if hides_weights(findings) else _command(fleet, groups, search),
         nodes=[node.name for node in fleet.nodes],
         places={name: value["places"] for name, value in said.items()},
         left_out={name: value["left_out"] for name, value in said.items()},
@@ -136,6 +138,11 @@ def is_here(piece: LocatedPiece) -> bool:
         return same and all((folder / name).lstat().st_size == size for name, size in piece.files.items())
     except OSError:
         return False
+
+
+def _unread(value: Mapping[str, Any]) -> list[Unread]:
+    """Return what a node could not look at; one of an older version does not say."""
+    return [from_wire(Unread, entry) for entry in value.get("unread", ())]
 
 
 def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float) -> dict[str, Answer]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from orz_ckpt.checks.manifest import remedy_of
 from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.mounts import in_ray_session
 from orz_ckpt.node.pieces import STEP
+from orz_ckpt.node.scan import Unread
 from orz_ckpt.report.words import count
 from orz_cli.findings import Severity, Status
 
 _MAX_NAMES: Final = 5
+_READABLE: Final = "ask as the user who wrote it, or let this one read it; then locate again"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +33,8 @@ class Search:
     """Where a search ended early, and why."""
     silent: bool
     """Whether a node gave no answer."""
+    unread: Mapping[str, Sequence[Unread]] = field(default_factory=dict)
+    """By node: what could not be looked at of what was asked for."""
 
     @property
     def subject(self) -> str:
@@ -44,24 +49,32 @@ class Search:
 
 
 def judge(groups: Sequence[Group], search: Search) -> list[NodeFinding]:
-    """Say what the groups lack. Where a node is silent or a search was cut short, nothing is sure to be missing."""
+    """Say what the groups lack. Where a node did not look everywhere, nothing is sure to be missing."""
     findings: list[NodeFinding] = []
     weights = [group for group in groups if group.weights]
     wanted = [] if search.everywhere and search.runs else weights
     newest = newest_groups(wanted)
-    if not wanted:
+    unread = list(_unread(search, newest))
+    if not wanted and not unread:
         findings.append(_nothing(groups, weights, search))
     for group in wanted:
         findings += _of_group(group, search, decides=not search.everywhere and group in newest)
-    findings += [_without_weights(group, search) for group in newer_stubs(groups, search)]
-    if search.silent or search.cut:
+    for group in newer_stubs(groups, search):
+        findings.append(_unusable_manifest(group) or _without_weights(group, search))
+    if search.silent or search.cut or hides_weights(unread):
         findings = [replace(entry, status=Status.INCONCLUSIVE) for entry in findings]
+    findings += unread
     if search.cut:
         done = bool(newest) and all(group.complete for group in newest)
         remedy = "give it longer: --seconds 120"
         entry = node_finding("scan_cut_short", "; ".join(search.cut), remedy=remedy, path=search.subject)
         findings.append(replace(entry, severity=Severity.WARN) if done else entry)
     return [*findings, *_in_ray_sessions(groups)]
+
+
+def hides_weights(findings: Sequence[NodeFinding]) -> bool:
+    """Return whether the newest weights may lie where a node could not look."""
+    return any(entry.code == "unreadable" and entry.severity is Severity.ERROR for entry in findings)
 
 
 def newer_stubs(groups: Sequence[Group], search: Search) -> list[Group]:
@@ -107,9 +120,12 @@ def _nothing(groups: Sequence[Group], weights: Sequence[Group], search: Search) 
 
 def _of_group(group: Group, search: Search, *, decides: bool) -> Iterator[NodeFinding]:
     """Say what one checkpoint lacks: an error if it decides, being the newest of the run, and else a warning."""
+    unusable = _unusable_manifest(group)
     entry = None
     if group.complete is False:
         entry = _incomplete(group, search)
+    elif unusable is not None:
+        entry = unusable
     elif group.complete is None and group.kind == STEP:
         message = f"{group.title}: no node has a manifest or a record of this save, so nothing says if this is all"
         entry = node_finding("uncommitted", message, remedy="take an older step", path=group.title)
@@ -119,6 +135,28 @@ def _of_group(group: Group, search: Search, *, decides: bool) -> Iterator[NodeFi
         message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
         remedy = "take an older step; these pieces do not belong together"
         yield node_finding("saves_mixed", message, remedy=remedy, path=group.title)
+
+
+def _unusable_manifest(group: Group) -> NodeFinding | None:
+    """Say why a manifest cannot be used, if one is there and no node has one that can."""
+    member = next((member for member in group.members if member.piece.problem), None)
+    if member is None or any(member.piece.committed for member in group.members):
+        return None
+    code, node = member.piece.problem, member.nodes[0]
+    message = f"{group.title} on {node}: {member.piece.note}"
+    remedy = _READABLE if code == "unreadable" else remedy_of(code, "take an older step")
+    return node_finding(code, message, remedy=remedy, path=group.title, node=node)
+
+
+def _unread(search: Search, newest: Sequence[Group]) -> Iterator[NodeFinding]:
+    """Say what could not be looked at: an error, but of a step that is older than weights that were found."""
+    last = newest[0].step if newest else None
+    for node, entries in search.unread.items():
+        for entry in entries:
+            message = f"on {node} it cannot be looked at, and weights may be there: {entry.why}"
+            found = node_finding("unreadable", message, remedy=_READABLE, path=entry.path, node=node)
+            older = last is not None and entry.step is not None and entry.step < last
+            yield replace(found, severity=Severity.WARN) if older else found
 
 
 def _without_weights(group: Group, search: Search) -> NodeFinding:
