@@ -117,6 +117,35 @@ def test_a_whole_run_keeps_its_manifests(run: Path, tmp_path: Path) -> None:
     assert Status.OK == verify(tmp_path / "out", require_manifest=True).status()
 
 
+def test_a_step_folder_of_another_name(run: Path, tmp_path: Path) -> None:
+    """A copy of a step is that step whatever it is called: state and manifest come with the weights."""
+    exp = Path(shutil.copytree(step_folder(run, 20), tmp_path / "exp"))
+    shutil.copytree(exp, run / "best")
+    done = collect(Here(), [str(exp)], tmp_path / "out")
+    assert (Status.OK, [("", 20, True)]) == (done.status(), [(one.rel, one.step, one.committed) for one in done.gathered])
+    ours = {name.removeprefix(str(tmp_path / "out")): digest for name, digest in digests(tmp_path / "out").items()}
+    assert {name.removeprefix(str(exp)): digest for name, digest in digests(exp).items()} == ours
+    assert Status.OK == verify(tmp_path / "out", require_manifest=True).status()
+
+    collect(Here(), [str(run)], tmp_path / "all")
+    assert Status.OK == verify(tmp_path / "all" / "best", require_manifest=True).status()
+
+
+def test_a_renamed_step_that_was_cut_off_on_its_way(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came of it lies in the destination itself; the same command goes on there."""
+    exp = Path(shutil.copytree(step_folder(run, 20), tmp_path / "exp"))
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orz_ckpt.cluster.collect.run.commit_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect(Here(), [str(exp)], tmp_path / "out")
+    assert (tmp_path / "out" / "state").is_dir()
+    assert Status.OK == collect(Here(), [str(exp)], tmp_path / "out").status()
+    assert Status.OK == verify(tmp_path / "out", require_manifest=True).status()
+
+
 def test_two_halves_become_one(halves: list[str], tmp_path: Path) -> None:
     """Neither is whole, both together are, under one manifest with both nodes' records beside it."""
     before = digests(*halves)

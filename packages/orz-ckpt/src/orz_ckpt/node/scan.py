@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from orz_ckpt.disk import walk
-from orz_ckpt.inventory import step_of
-from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import recognise
+from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
 from orz_ckpt.steps import attempt_named, step_named
 
@@ -128,8 +127,7 @@ class _Walk:
             return []
         self.result.folders += 1
         self.result.files += len(files)
-        name = os.path.basename(path)
-        if _is_step(name, files, folders):
+        if is_step(Path(path), files, folders):
             self._add_step(path, [f"{path}/{file}" for file in files] + list(self._all_below(path, folders)))
             return []
         loose: list[str] = [f"{path}/{file}" for file in files]
@@ -264,16 +262,6 @@ class _Walk:
     def _leave_out(self, what: str) -> None:
         if len(self.result.left_out) < _MAX_TOLD:
             self.result.left_out.append(what)
-
-
-def _is_step(name: str, files: list[str], folders: list[str]) -> bool:
-    """Return whether a folder of this name and content is a step folder of orz-train, whole, begun or a stub."""
-    if attempt_named(name) is not None:
-        return True
-    if step_of(Path(name)) is None:
-        return False
-    ours = MANIFEST_NAME in files or bool({PRIVATE_DIR, "policy", "critic", "state"} & set(folders))
-    return ours or (not folders and recognise(files, folders) is None)
 
 
 def _sizes_note(names: tuple[str, ...]) -> str:
