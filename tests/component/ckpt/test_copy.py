@@ -106,6 +106,27 @@ def test_a_damaged_source(step: Path, tmp_path: Path) -> None:
     assert not fsspec.filesystem("memory").exists(f"/bucket/x/{name}")
 
 
+@pytest.mark.parametrize(
+    ("edit", "status", "code", "remedy"),
+    [
+        ({"v": 2}, Status.INCONCLUSIVE, "manifest_newer", "pip install --upgrade orz-ckpt"),
+        ({"step": 51}, Status.FAILED, "manifest_torn", "copy an older step"),
+    ],
+    ids=["newer", "altered"],
+)
+def test_a_manifest_that_cannot_be_used(
+    step: Path, tmp_path: Path, edit: dict[str, int], status: Status, code: str, remedy: str
+) -> None:
+    """One of a later version is not broken: what helps is a newer orz-ckpt."""
+    manifest = step / MANIFEST_NAME
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **edit}))
+    done = copy(str(step), str(tmp_path / "there"))
+
+    (entry,) = done.findings
+    assert (status, code) == (done.status(), entry.code)
+    assert remedy in entry.remedy
+
+
 @pytest.mark.parametrize("what", ["missing", "short"])
 def test_an_incomplete_source(step: Path, tmp_path: Path, what: str) -> None:
     """Half a checkpoint is not copied: what lacks is named before a byte is read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -189,6 +190,21 @@ def test_a_step_that_may_not_be_read(run: Path, public, limited) -> None:
 
     assert (Status.INCONCLUSIVE, ["unreadable"]) == (done.status(), errors(done))
     assert [10, 20] == [one.step for one in done.gathered]
+
+
+@pytest.mark.parametrize("records", [True, False], ids=["with records of nodes", "alone"])
+def test_a_manifest_of_a_later_version(run: Path, tmp_path: Path, records: bool) -> None:  # noqa: FBT001  a case
+    """What it says cannot be checked here: the step stays where it is, nothing is called broken, and others come."""
+    manifest = step_folder(run, 30) / MANIFEST_NAME
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "v": 2}))
+    if not records:
+        shutil.rmtree(step_folder(run, 30) / ".orz")
+    done = collect(Here(), [str(run)], tmp_path / "out")
+
+    (entry,) = [entry for entry in done.findings if entry.severity == "error"]
+    assert (Status.INCONCLUSIVE, "manifest_newer") == (done.status(), entry.code)
+    assert "pip install --upgrade orz-ckpt" in entry.remedy
+    assert ([10, 20], False) == ([one.step for one in done.gathered], step_folder(tmp_path / "out", 30).exists())
 
 
 def test_halves_of_different_saves_do_not_mix(tmp_path: Path, half) -> None:

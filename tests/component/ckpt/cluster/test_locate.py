@@ -428,6 +428,21 @@ def test_a_disk_that_fails(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (Status.INCONCLUSIVE, ["unreadable"]) == (found.status(), errors(found))
 
 
+def test_a_manifest_of_a_later_version(run: Path) -> None:
+    """It is no save that never came to its end: whoever has a newer orz-ckpt can say what it is."""
+    folder = run / "checkpoints" / "step_000030"
+    shutil.rmtree(folder / ".orz")
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "v": 2}))
+    found = find(run)
+
+    (entry,) = found.findings
+    assert (Status.INCONCLUSIVE, "manifest_newer") == (found.status(), entry.code)
+    assert "pip install --upgrade orz-ckpt" in entry.remedy
+    manifest.write_text("{")
+    assert (Status.FAILED, ["manifest_torn"]) == (find(run).status(), errors(find(run)))
+
+
 def test_an_uncommitted_step(run: Path) -> None:
     """Weights of which no manifest and no record says whether they are all: no pass, if they are the newest."""
     (run / "checkpoints" / "step_000030" / "manifest.json").unlink()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orz_ckpt.checks.manifest import code_of, remedy_of
 from orz_ckpt.copy.tree import Tree
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
@@ -16,8 +17,6 @@ from orz_ckpt.manifest import (
     FileEntry,
     Manifest,
     ManifestError,
-    NewerManifestError,
-    UnsafePathError,
     loads,
 )
 from orz_ckpt.report.words import count
@@ -108,9 +107,8 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
     try:
         manifest = loads(text, source=path)
     except ManifestError as error:
-        codes = {NewerManifestError: "manifest_newer", UnsafePathError: "path_escapes"}
-        code = codes.get(type(error), "manifest_torn")
-        findings.append(finding(code, str(error), remedy="copy an older step", path=path))
+        code = code_of(error)
+        findings.append(finding(code, str(error), remedy=remedy_of(code, "copy an older step"), path=path))
         return None
     files, left = _chosen(sizes, manifest)
     bad = [
