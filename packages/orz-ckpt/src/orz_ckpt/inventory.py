@@ -49,10 +49,22 @@ def list_checkpoints(run_dir: Path) -> list[Checkpoint]:
         OSError: the folder of checkpoints cannot be listed. A run that has none yet has an empty list.
     """
     folder = run_dir / CHECKPOINTS_DIR
-    if not folder.exists():
-        return []
+    return checkpoints_in(folder) if folder.exists() else []
+
+
+def checkpoints_in(folder: Path) -> list[Checkpoint]:
+    """Return the step folders right in `folder` by step, committed or not. Folders in flight are none.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
     found = [(step, path) for path in folder.iterdir() if (step := step_of(path)) is not None and path.is_dir()]
     return [_checkpoint(step, path) for step, path in sorted(found)]
+
+
+def folder_of_steps(path: Path) -> Path:
+    """Return the folder in which the step folders of a run lie, given that folder itself or the run's."""
+    return path / CHECKPOINTS_DIR if (path / CHECKPOINTS_DIR).is_dir() else path
 
 
 def newest_committed(run_dir: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -35,7 +36,9 @@ def _parts(inspection: Inspection, *, all_tensors: bool) -> Iterator[RenderableT
     if inspection.checkpoints:
         yield _checkpoints(inspection)
     elif inspection.kind == "run":
-        yield Text("  this run has saved nothing yet")
+        run = shlex.quote(str(inspection.path))
+        yield Text("  this run has saved nothing here yet; it may have on another node:")
+        yield Text(f"  orz ckpt locate {plain(run)} --ray    # on a node of the cluster, or --hosts", "bold")
     for model in inspection.models:
         yield Text("")
         yield _about(model, str(inspection.path))
