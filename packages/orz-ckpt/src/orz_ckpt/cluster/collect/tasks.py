@@ -168,7 +168,10 @@ def lacking(task: Task, where: str) -> list[NodeFinding] | None:
         return None
     if not task.records.manifests:
         message = "no node recorded what it saved: the save never came to its end"
-        remedy = f"orz ckpt manifest {where}, once you know that these weights are whole"
+        remedy = (
+            "use an older step; or, once you know that these weights are whole, copy the folder of each model out of"
+            " it, and describe the copy: orz ckpt manifest COPY"
+        )
         found.append(node_finding("uncommitted", message, remedy=remedy, path=where))
     return found
 
