@@ -105,9 +105,7 @@ def test_a_manifest_that_cannot_be_used(step: Path, edit: dict[str, int], status
         ("run/checkpoints", "step_000030/.."),
     ],
 )
-def test_a_run_however_it_is_spelled(
-    run: Path, monkeypatch: pytest.MonkeyPatch, folder: str, spelled: str
-) -> None:
+def test_a_run_however_it_is_spelled(run: Path, monkeypatch: pytest.MonkeyPatch, folder: str, spelled: str) -> None:
     """Its steps are found from wherever one stands."""
     monkeypatch.chdir(run.parent / folder)
     looked = inspect(Path(spelled))
@@ -117,6 +115,23 @@ def test_a_run_however_it_is_spelled(
     with pytest.raises(SeveralError) as caught:
         open_source(Path(spelled))
     assert "step_000030" in caught.value.remedy
+
+
+def test_files_of_weights_are_counted(step: Path) -> None:
+    """Neither configuration nor tokenizer nor index holds a tensor: two shards of a policy, one file of a critic."""
+    assert {"policy": 2, "critic": 1} == {model.role: len(model.weight_files) for model in inspect(step).models}
+
+
+def test_a_long_reason_is_below_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told whole, and the table stays as narrow as its numbers."""
+    manifest = step_folder(run, 20) / MANIFEST_NAME
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "step": 21}))
+    assert 0 == main(["ckpt", "inspect", str(run)])
+    lines = capsys.readouterr().out.splitlines()
+
+    (row,) = [line for line in lines if "checkpoints/step_000020" in line and "its manifest cannot be used" in line]
+    assert len(row.rstrip()) < 80
+    assert any("altered after it was written" in line for line in lines)
 
 
 def test_steps_in_a_folder_of_another_name(run: Path) -> None:

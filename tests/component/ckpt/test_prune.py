@@ -69,6 +69,12 @@ def test_what_is_kept(steps: Path) -> None:
     assert Status.OK == verify(steps).status()
 
 
+def test_a_manifest_that_cannot_be_used(steps: Path) -> None:
+    """The step is left alone, and the plan says why in a few words: `inspect` and `verify` say more."""
+    (step_folder(steps, 20) / MANIFEST_NAME).write_text("{")
+    assert (False, "left alone: its manifest cannot be used") == plan(prune(steps, Keep(last=1)))[20]
+
+
 @pytest.mark.parametrize("spelled", ["checkpoints", ".", "copies"])
 def test_the_folder_of_a_runs_checkpoints(steps: Path, monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
     """It may be given in place of the run, whatever it is called."""
@@ -77,7 +83,10 @@ def test_the_folder_of_a_runs_checkpoints(steps: Path, monkeypatch: pytest.Monke
         folder = folder.rename(steps / "copies")
     monkeypatch.chdir(folder if spelled == "." else steps)
     done = prune(Path(spelled), Keep(last=2), dry_run=False)
-    assert (Status.OK, ["step_000040", "step_000050"]) == (done.status(), sorted(path.name for path in folder.iterdir()))
+    assert (Status.OK, ["step_000040", "step_000050"]) == (
+        done.status(),
+        sorted(path.name for path in folder.iterdir()),
+    )
 
 
 def test_the_newest_good_one_stays(steps: Path) -> None:

@@ -59,6 +59,12 @@ class Model:
         return sum(tensor.nbytes for tensor in self.source.tensors.values())
 
     @property
+    def weight_files(self) -> frozenset[Path]:
+        """The files that its tensors lie in: none of configuration, tokenizer or index."""
+        parts = (part for tensor in self.source.tensors.values() for part in tensor.parts)
+        return frozenset(piece.block.path for part in parts for piece in part.pieces)
+
+    @property
     def remote_code(self) -> bool:
         """Whether loading it as its configuration says means running Python code that came with it, or from a hub."""
         return bool(self.code) or "auto_map" in self.config

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKPOINTS_DIR: Final = "checkpoints"
+_UNCOMMITTED: Final = "uncommitted: the save never came to its end"
 WEIGHTS_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
 """How names of files of weights end, where names are all there is to tell."""
 
@@ -30,6 +31,18 @@ class Checkpoint:
     def committed(self) -> bool:
         """Whether the save came to its end and its manifest can be read."""
         return self.manifest is not None
+
+    @property
+    def unusable(self) -> bool:
+        """Whether a manifest is there that cannot be read."""
+        return not self.committed and self.problem != _UNCOMMITTED
+
+    @property
+    def state(self) -> str:
+        """What a table says; `problem` says more."""
+        if self.committed:
+            return "committed"
+        return "its manifest cannot be used" if self.unusable else "uncommitted"
 
 
 def step_folder(run_dir: Path, step: int) -> Path:
@@ -83,6 +96,6 @@ def _checkpoint(step: int, path: Path) -> Checkpoint:
     try:
         return Checkpoint(step=step, path=path, manifest=load(path / MANIFEST_NAME))
     except FileNotFoundError:
-        return Checkpoint(step=step, path=path, manifest=None, problem="uncommitted: the save never came to its end")
+        return Checkpoint(step=step, path=path, manifest=None, problem=_UNCOMMITTED)
     except (ManifestError, OSError) as error:
         return Checkpoint(step=step, path=path, manifest=None, problem=str(error))

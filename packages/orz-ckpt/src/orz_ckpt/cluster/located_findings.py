@@ -110,7 +110,7 @@ def _is_stub(group: Group) -> bool:
 
 def _nothing(groups: Sequence[Group], weights: Sequence[Group], search: Search) -> NodeFinding:
     verb = "is" if len(weights) == 1 else "are"
-    others = f"; {count(len(weights), 'other checkpoint')} {verb} listed" if weights else ""
+    others = f"; {count(len(weights), 'other checkpoint')} {verb} listed by: orz ckpt locate" if weights else ""
     empty = [member.piece.path for group in groups if not group.weights for member in group.members]
     stubs = f"; {empty[-1]} is there and holds none" if empty and not search.everywhere else ""
     message = f"no node has weights of {search.subject}{stubs}{others}"

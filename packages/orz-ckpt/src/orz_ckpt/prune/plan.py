@@ -97,7 +97,7 @@ def _planned(entry: Checkpoint, kept: dict[int, str], good: int | None) -> Plann
     if entry.path.is_symlink():
         why = "a link: never followed"
     elif not entry.committed:
-        why = f"left alone: {entry.problem}"
+        why = f"left alone: {entry.state}"
     elif entry.step == good:
         why = f"the newest good one{f', {why}' if why else ''}"
     elif not why and good is None:
