@@ -80,6 +80,22 @@ def test_a_run_that_grows(run: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "there" / "checkpoints").glob("*tmp*"))
 
 
+@pytest.mark.parametrize("through", ["", "memory://bucket/checkpoints"], ids=["a folder", "a store"])
+def test_the_folder_of_a_runs_checkpoints(run: Path, tmp_path: Path, through: str) -> None:
+    """It is the run as far as its steps go: those that were committed come, each by itself."""
+    (step_folder(run, 20) / MANIFEST_NAME).unlink()
+    (run / "checkpoints" / "step_000040.tmp-x").mkdir()
+    (run / "checkpoints" / "step_000040.tmp-x" / "a").write_text("x")
+    done = copy(str(run / "checkpoints"), through or str(tmp_path / "there"))
+    assert (Status.OK, {"uncommitted"}) == (done.status(), codes(done))
+    if through:
+        assert Status.OK == copy(through, str(tmp_path / "there")).status()
+    assert [("step_000010", 10), ("step_000030", 30)] == [(unit.rel, unit.step) for unit in done.units]
+    for step in ("step_000010", "step_000030"):
+        assert digests(run / "checkpoints" / step) == digests(tmp_path / "there" / step)
+    assert ["step_000010", "step_000030"] == sorted(path.name for path in (tmp_path / "there").iterdir())
+
+
 def test_a_folder_without_a_manifest(model: Path, tmp_path: Path) -> None:
     """It is copied whole, and a note says what cannot be told; other bytes under its name at DEST stand."""
     done = copy(str(model), str(tmp_path / "there"))
@@ -104,6 +120,27 @@ def test_a_damaged_source(step: Path, tmp_path: Path) -> None:
     assert Status.FAILED == copy(str(step), "memory://bucket/x").status()
     assert not fsspec.filesystem("memory").exists("/bucket/x/manifest.json")
     assert not fsspec.filesystem("memory").exists(f"/bucket/x/{name}")
+
+
+@pytest.mark.parametrize(
+    ("edit", "status", "code", "remedy"),
+    [
+        ({"v": 2}, Status.INCONCLUSIVE, "manifest_newer", "pip install --upgrade orz-ckpt"),
+        ({"step": 51}, Status.FAILED, "manifest_torn", "copy an older step"),
+    ],
+    ids=["newer", "altered"],
+)
+def test_a_manifest_that_cannot_be_used(
+    step: Path, tmp_path: Path, edit: dict[str, int], status: Status, code: str, remedy: str
+) -> None:
+    """One of a later version is not broken: what helps is a newer orz-ckpt."""
+    manifest = step / MANIFEST_NAME
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **edit}))
+    done = copy(str(step), str(tmp_path / "there"))
+
+    (entry,) = done.findings
+    assert (status, code) == (done.status(), entry.code)
+    assert remedy in entry.remedy
 
 
 @pytest.mark.parametrize("what", ["missing", "short"])

@@ -69,6 +69,26 @@ def test_what_is_kept(steps: Path) -> None:
     assert Status.OK == verify(steps).status()
 
 
+def test_a_manifest_that_cannot_be_used(steps: Path) -> None:
+    """The step is left alone, and the plan says why in a few words: `inspect` and `verify` say more."""
+    (step_folder(steps, 20) / MANIFEST_NAME).write_text("{")
+    assert (False, "left alone: its manifest cannot be used") == plan(prune(steps, Keep(last=1)))[20]
+
+
+@pytest.mark.parametrize("spelled", ["checkpoints", ".", "copies"])
+def test_the_folder_of_a_runs_checkpoints(steps: Path, monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
+    """It may be given in place of the run, whatever it is called."""
+    folder = steps / "checkpoints"
+    if spelled == "copies":
+        folder = folder.rename(steps / "copies")
+    monkeypatch.chdir(folder if spelled == "." else steps)
+    done = prune(Path(spelled), Keep(last=2), dry_run=False)
+    assert (Status.OK, ["step_000040", "step_000050"]) == (
+        done.status(),
+        sorted(path.name for path in folder.iterdir()),
+    )
+
+
 def test_the_newest_good_one_stays(steps: Path) -> None:
     """Damage to the newest saves the one before it, asked for or not; what is older than that may go."""
     damage(step_folder(steps, 50))
@@ -176,6 +196,8 @@ def test_wrong_use(run: Path, tmp_path: Path) -> None:
         (run, Keep(), UsageError, "what is to stay"),
         (tmp_path / "no", Keep(last=1), MissingPathError, "does not exist"),
         (step_folder(run, 10), Keep(last=1), UsageError, "not a run of orz"),
+        (step_folder(run, 10) / "policy", Keep(last=1), UsageError, "not a run of orz"),
+        (step_folder(run, 10) / MANIFEST_NAME, Keep(last=1), UsageError, "not a run of orz"),
         (tmp_path / "link", Keep(last=1), UsageError, "follows no links"),
     ):
         with pytest.raises(error, match=said):

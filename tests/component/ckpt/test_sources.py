@@ -143,7 +143,7 @@ def test_only_records(tmp_path: Path) -> None:
         open_source(tmp_path)
 
     assert ExitCode.INCONCLUSIVE is caught.value.exit_code
-    assert f"orz ckpt locate {tmp_path}" in caught.value.remedy
+    assert f"orz ckpt locate {tmp_path} --ray" in caught.value.remedy
     assert "iter50_generation_results.json" in caught.value.message
 
 

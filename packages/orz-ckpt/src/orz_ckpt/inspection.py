@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from orz_ckpt.checks.elsewhere import locate_remedy
+from orz_ckpt.checks.files import compare_files, list_files
+from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.errors import FormatError
-from orz_ckpt.findings import CkptFinding, conclude
+from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
-from orz_ckpt.inventory import CHECKPOINTS_DIR, Checkpoint, list_checkpoints
-from orz_ckpt.sources import open_source, roles_in
+from orz_ckpt.inventory import Checkpoint, checkpoints_in, folder_of_steps
+from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.sources import detect, open_source, roles_in
 from orz_ckpt.subject import Kind, identify
 from orz_cli.findings import Severity, Status, to_json
 
@@ -55,6 +59,12 @@ class Model:
         return sum(tensor.nbytes for tensor in self.source.tensors.values())
 
     @property
+    def weight_files(self) -> frozenset[Path]:
+        """The files that its tensors lie in: none of configuration, tokenizer or index."""
+        parts = (part for tensor in self.source.tensors.values() for part in tensor.parts)
+        return frozenset(piece.block.path for part in parts for piece in part.pieces)
+
+    @property
     def remote_code(self) -> bool:
         """Whether loading it as its configuration says means running Python code that came with it, or from a hub."""
         return bool(self.code) or "auto_map" in self.config
@@ -83,11 +93,17 @@ class Inspection:
     """Of a run: those of its newest committed step."""
     checkpoints: tuple[Checkpoint, ...] = ()
     """Of a run: all its steps."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Role -> folder, as the manifest says, whether or not weights are there."""
+    lacking: tuple[CkptFinding, ...] = ()
+    """What the manifest names and is not there, or why it cannot be used; of a run: that of its newest step, too."""
 
     @property
     def findings(self) -> tuple[CkptFinding, ...]:
-        """What the readers found."""
-        return tuple(entry for model in self.models for entry in model.source.findings)
+        """What is not there, and what the readers found, each once."""
+        read = (entry for model in self.models for entry in model.source.findings)
+        told = {(entry.code, entry.path) for entry in self.lacking}
+        return (*self.lacking, *(entry for entry in read if (entry.code, entry.path) not in told))
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""
@@ -100,6 +116,7 @@ class Inspection:
             self.findings,
             path=str(self.path),
             kind=self.kind,
+            roles=dict(self.roles),
             checkpoints=[
                 {"step": entry.step, "path": str(entry.path), "committed": entry.committed, "problem": entry.problem}
                 for entry in self.checkpoints
@@ -118,18 +135,61 @@ def inspect(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset()) -
         OSError: it cannot be looked at.
     """
     subject = identify(path)
+    if subject.kind in {Kind.RUN, Kind.CHECKPOINT}:
+        path = subject.path  # `.` and `..` say nothing of what lies around them
     if subject.kind is Kind.RUN:
-        run = path if (path / CHECKPOINTS_DIR).is_dir() else path.parent
-        checkpoints = tuple(list_checkpoints(run))
+        checkpoints = tuple(checkpoints_in(folder_of_steps(path)))
+        unusable = check_manifest(checkpoints[-1].path)[1] if checkpoints and checkpoints[-1].unusable else []
         committed = [entry.path for entry in checkpoints if entry.committed]
-        models = inspect(committed[-1], tag=tag, inert=inert).models if committed else ()
-        return Inspection(path=path, kind="run", models=models, checkpoints=checkpoints)
+        if not committed:
+            return Inspection(path=path, kind="run", models=(), checkpoints=checkpoints, lacking=tuple(unusable))
+        newest = inspect(committed[-1], tag=tag, inert=inert)
+        lacking = (*unusable, *newest.lacking)
+        return replace(newest, path=path, kind="run", checkpoints=checkpoints, lacking=lacking)
+    if subject.kind is Kind.CHECKPOINT and (path / MANIFEST_NAME).is_file():
+        return _committed(path, tag=tag, inert=inert)
     roles = roles_in(path) if subject.kind is Kind.CHECKPOINT or len(roles_in(path)) > 1 else {}
     if roles:
-        models = tuple(_model(open_source(role, tag=tag, inert=inert), name) for name, role in roles.items())
-        return Inspection(path=path, kind="step" if subject.kind is Kind.CHECKPOINT else "folder", models=models)
+        kind = "step" if subject.kind is Kind.CHECKPOINT else "folder"
+        return Inspection(path=path, kind=kind, models=_models(roles, tag=tag, inert=inert))
     source = open_source(path, tag=tag, inert=inert)
     return Inspection(path=path, kind=source.format, models=(_model(source, ""),))
+
+
+def _committed(path: Path, *, tag: str, inert: frozenset[str]) -> Inspection:
+    """Look at a folder with a manifest, and compare names and sizes with it."""
+    manifest, lacking = check_manifest(path)
+    named = {} if manifest is None else dict(manifest.roles)
+    if manifest is not None:
+        listing = list_files(path)
+        compared = [*listing.findings, *compare_files(path, "", manifest, listing)]
+        lacking += [entry for entry in compared if entry.code != "file_extra"]
+        told = [entry.path for entry in lacking]  # of a file that is missing, where it is one of the role's
+        lacking += [
+            _empty_role(path / folder, role)
+            for role, folder in named.items()
+            if _is_empty(path / folder) and not any(name.startswith(f"{path / folder}/") for name in told)
+        ]
+    roles = roles_in(path)
+    if roles or (lacking and detect(path) is None):
+        models = _models(roles, tag=tag, inert=inert)
+        return Inspection(path=path, kind="step", models=models, roles=named, lacking=tuple(lacking))
+    source = open_source(path, tag=tag, inert=inert)
+    model = _model(source, "")
+    return Inspection(path=path, kind=source.format, models=(model,), roles=named, lacking=tuple(lacking))
+
+
+def _is_empty(folder: Path) -> bool:
+    return not folder.is_dir() or detect(folder) is None
+
+
+def _empty_role(folder: Path, role: str) -> CkptFinding:
+    message = f"it holds no weights, and the manifest says that the {role} is there"
+    return finding("no_weights", message, remedy=locate_remedy(folder.parent), path=folder)
+
+
+def _models(roles: Mapping[str, Path], *, tag: str, inert: frozenset[str]) -> tuple[Model, ...]:
+    return tuple(_model(open_source(role, tag=tag, inert=inert), name) for name, role in roles.items())
 
 
 def _model(source: Source, role: str) -> Model:

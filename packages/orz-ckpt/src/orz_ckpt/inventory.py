@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKPOINTS_DIR: Final = "checkpoints"
+_UNCOMMITTED: Final = "uncommitted: the save never came to its end"
 WEIGHTS_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
 """How names of files of weights end, where names are all there is to tell."""
 
@@ -31,6 +32,18 @@ class Checkpoint:
         """Whether the save came to its end and its manifest can be read."""
         return self.manifest is not None
 
+    @property
+    def unusable(self) -> bool:
+        """Whether a manifest is there that cannot be read."""
+        return not self.committed and self.problem != _UNCOMMITTED
+
+    @property
+    def state(self) -> str:
+        """What a table says; `problem` says more."""
+        if self.committed:
+            return "committed"
+        return "its manifest cannot be used" if self.unusable else "uncommitted"
+
 
 def step_folder(run_dir: Path, step: int) -> Path:
     """Return where the checkpoint of `step` belongs in a run folder."""
@@ -49,10 +62,22 @@ def list_checkpoints(run_dir: Path) -> list[Checkpoint]:
         OSError: the folder of checkpoints cannot be listed. A run that has none yet has an empty list.
     """
     folder = run_dir / CHECKPOINTS_DIR
-    if not folder.exists():
-        return []
+    return checkpoints_in(folder) if folder.exists() else []
+
+
+def checkpoints_in(folder: Path) -> list[Checkpoint]:
+    """Return the step folders right in `folder` by step, committed or not. Folders in flight are none.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
     found = [(step, path) for path in folder.iterdir() if (step := step_of(path)) is not None and path.is_dir()]
     return [_checkpoint(step, path) for step, path in sorted(found)]
+
+
+def folder_of_steps(path: Path) -> Path:
+    """Return the folder in which the step folders of a run lie, given that folder itself or the run's."""
+    return path / CHECKPOINTS_DIR if (path / CHECKPOINTS_DIR).is_dir() else path
 
 
 def newest_committed(run_dir: Path) -> Path | None:
@@ -71,6 +96,6 @@ def _checkpoint(step: int, path: Path) -> Checkpoint:
     try:
         return Checkpoint(step=step, path=path, manifest=load(path / MANIFEST_NAME))
     except FileNotFoundError:
-        return Checkpoint(step=step, path=path, manifest=None, problem="uncommitted: the save never came to its end")
+        return Checkpoint(step=step, path=path, manifest=None, problem=_UNCOMMITTED)
     except (ManifestError, OSError) as error:
         return Checkpoint(step=step, path=path, manifest=None, problem=str(error))

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
-from orz_ckpt.inventory import CHECKPOINTS_DIR, newest_committed
+from orz_ckpt.inventory import checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.readers import dcp, deepspeed, fsdp, model_folder, peft, torch_model
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import names_step
-from orz_ckpt.subject import Kind, identify, step_folders
+from orz_ckpt.subject import Kind, identify
 from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
             raise UsageError(f"--tag {tag}: {path} has no tags, being of the format {found.name}", remedy=_TAGS)
         return found.read(path, Asked(tag=tag, inert=inert, dtype=dtype))
     if subject.kind is Kind.RUN:
-        raise _run(path)
+        raise _run(subject.path)
     roles = roles_in(path)
     if len(roles) == 1:
         return open_source(next(iter(roles.values())), tag=tag, inert=inert, dtype=dtype)
@@ -160,12 +160,11 @@ def _format(path: Path) -> Format | None:
 
 
 def _run(path: Path) -> SeveralError:
-    run = path if (path / CHECKPOINTS_DIR).is_dir() else path.parent
-    newest = newest_committed(run)
-    if newest is None:
-        steps = step_folders(run / CHECKPOINTS_DIR) if (run / CHECKPOINTS_DIR).is_dir() else step_folders(path)
-        newest = steps[-1] if steps else None
-    remedy = f"give one of its models: {_one_model(newest)}" if newest else "it has saved nothing yet"
+    steps = checkpoints_in(folder_of_steps(path))
+    chosen = [entry for entry in steps if entry.committed] or steps
+    remedy = (
+        f"give one of its models: {_one_model(chosen[-1].path)}" if chosen else f"it holds none yet; {_search(path)}"
+    )
     return SeveralError(f"{path} is a run, not a checkpoint", remedy=remedy)
 
 
@@ -206,4 +205,4 @@ def _only_records(path: Path) -> bool:
 
 
 def _search(path: Path) -> str:
-    return f"search for them: orz ckpt locate {shlex.quote(str(path))}"
+    return f"search for them: orz ckpt locate {shlex.quote(str(path))} --ray    # on a node of the cluster, or --hosts"

@@ -86,7 +86,7 @@ def is_checkpoint(folder: Path) -> bool:
         _is_named_like_one(folder)
         or any((folder / name).is_dir() for name in ("state", PRIVATE_DIR))
         or ((folder / "policy").is_dir() and names_step(folder.name) is None)  # others write no manifest
-        or _has_our_manifest(folder)
+        or has_our_manifest(folder)
     )
 
 
@@ -100,7 +100,7 @@ def checkpoint_around(path: Path) -> Path | None:
         if (
             folder.is_dir()
             and folder.name
-            and (_is_named_like_one(folder) or _has_our_manifest(folder, or_a_torn_one=False))
+            and (_is_named_like_one(folder) or has_our_manifest(folder, or_a_torn_one=False))
         ):
             return folder
     return None
@@ -121,7 +121,7 @@ def _is_named_like_one(folder: Path) -> bool:
     return step_of(folder) is not None or is_in_flight(folder)
 
 
-def _has_our_manifest(folder: Path, *, or_a_torn_one: bool = True) -> bool:
+def has_our_manifest(folder: Path, *, or_a_torn_one: bool = True) -> bool:
     """Other programs also write a `manifest.json`; ours is known by its digests, even when it is torn.
 
     Of one that is torn so early that nothing tells, or is empty, nobody says whose it was. Beside weights it counts
@@ -156,7 +156,7 @@ def _checkpoint_around(path: Path) -> Path | None:
         if (
             folder.is_dir()
             and folder.name
-            and (_is_named_like_one(folder) or _has_our_manifest(folder, or_a_torn_one=level == 0))
+            and (_is_named_like_one(folder) or has_our_manifest(folder, or_a_torn_one=level == 0))
         ):
             return folder
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 from orz_ckpt.cluster.collect.journal import COLLECT_DIR
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Here, Node, NodeError
+from orz_ckpt.describing import describe_folder
 from orz_ckpt.errors import StorageFullError
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.manifest import MANIFEST_NAME, load
@@ -117,6 +119,39 @@ def test_a_whole_run_keeps_its_manifests(run: Path, tmp_path: Path) -> None:
     assert Status.OK == verify(tmp_path / "out", require_manifest=True).status()
 
 
+def test_a_step_folder_of_another_name(run: Path, tmp_path: Path) -> None:
+    """A copy of a step is that step whatever it is called: state and manifest come with the weights."""
+    exp = Path(shutil.copytree(step_folder(run, 20), tmp_path / "exp"))
+    shutil.copytree(exp, run / "best")
+    done = collect(Here(), [str(exp)], tmp_path / "out")
+    assert (Status.OK, [("", 20, True)]) == (
+        done.status(),
+        [(one.rel, one.step, one.committed) for one in done.gathered],
+    )
+    ours = {name.removeprefix(str(tmp_path / "out")): digest for name, digest in digests(tmp_path / "out").items()}
+    assert {name.removeprefix(str(exp)): digest for name, digest in digests(exp).items()} == ours
+    assert Status.OK == verify(tmp_path / "out", require_manifest=True).status()
+
+    collect(Here(), [str(run)], tmp_path / "all")
+    assert Status.OK == verify(tmp_path / "all" / "best", require_manifest=True).status()
+
+
+def test_a_renamed_step_that_was_cut_off_on_its_way(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came of it lies in the destination itself; the same command goes on there."""
+    exp = Path(shutil.copytree(step_folder(run, 20), tmp_path / "exp"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orz_ckpt.cluster.collect.run.commit_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect(Here(), [str(exp)], tmp_path / "out")
+    assert (tmp_path / "out" / "state").is_dir()
+    assert Status.OK == collect(Here(), [str(exp)], tmp_path / "out").status()
+    assert Status.OK == verify(tmp_path / "out", require_manifest=True).status()
+
+
 def test_two_halves_become_one(halves: list[str], tmp_path: Path) -> None:
     """Neither is whole, both together are, under one manifest with both nodes' records beside it."""
     before = digests(*halves)
@@ -147,6 +182,48 @@ def test_a_dry_run_writes_nothing(halves: list[str], tmp_path: Path) -> None:
     done = collect(Here(), halves, tmp_path / "out", dry_run=True)
     assert 7 == len(done.gathered[0].to_copy)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_a_step_that_may_not_be_read(run: Path, public, limited) -> None:
+    """What else there is would come, and the answer is that it may not be all."""
+    path = public(run)
+    step_folder(path, 30).chmod(0)
+    with limited():
+        done = collect(Here(), [str(path)], path.parent / "out", dry_run=True)
+    step_folder(path, 30).chmod(0o755)
+
+    assert (Status.INCONCLUSIVE, ["unreadable"]) == (done.status(), errors(done))
+    assert [10, 20] == [one.step for one in done.gathered]
+
+
+@pytest.mark.parametrize("records", [True, False], ids=["with records of nodes", "alone"])
+def test_a_manifest_of_a_later_version(run: Path, tmp_path: Path, records: bool) -> None:
+    """What it says cannot be checked here: the step stays where it is, nothing is called broken, and others come."""
+    manifest = step_folder(run, 30) / MANIFEST_NAME
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "v": 2}))
+    if not records:
+        shutil.rmtree(step_folder(run, 30) / ".orz")
+    done = collect(Here(), [str(run)], tmp_path / "out")
+
+    (entry,) = [entry for entry in done.findings if entry.severity == "error"]
+    assert (Status.INCONCLUSIVE, "manifest_newer") == (done.status(), entry.code)
+    assert "pip install --upgrade orz-ckpt" in entry.remedy
+    assert ([10, 20], False) == ([one.step for one in done.gathered], step_folder(tmp_path / "out", 30).exists())
+
+
+def test_a_step_that_nobody_recorded(run: Path, tmp_path: Path) -> None:
+    """It comes, and is not committed; what is said to help does: a copy of a model can have a manifest."""
+    (step_folder(run, 30) / MANIFEST_NAME).unlink()
+    shutil.rmtree(step_folder(run, 30) / ".orz")
+    done = collect(Here(), [str(run)], tmp_path / "out")
+
+    there = step_folder(tmp_path / "out", 30)
+    (entry,) = [entry for entry in done.findings if entry.code == "uncommitted" and entry.path == str(there)]
+    assert Status.FAILED == done.status()
+    assert "describe the copy: orz ckpt manifest COPY" in entry.remedy
+    shutil.copytree(there / "policy", tmp_path / "copy")
+    assert Status.OK == describe_folder(tmp_path / "copy").status()
 
 
 def test_halves_of_different_saves_do_not_mix(tmp_path: Path, half) -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,10 @@ from orz_cli.main import main
 
 pytestmark = pytest.mark.component
 
+Limited = Callable[[], AbstractContextManager[None]]
+Public = Callable[[Path], Path]
+USERS = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -35,7 +41,8 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("orz_ckpt.node.roots.processes", lambda: iter(()))
     monkeypatch.setattr("orz_ckpt.node.roots.raylets", list)
     monkeypatch.setattr("orz_ckpt.node.roots._homes", lambda: iter(()))
-    monkeypatch.setattr("orz_ckpt.node.roots.tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
+    # Not in the module itself, where fixtures make folders by it.
+    monkeypatch.setattr("orz_ckpt.node.roots.tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path / "tmp")))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
@@ -195,6 +202,17 @@ def test_only_the_newest_step_decides(run: Path) -> None:
     assert Status.FAILED == find(run).status()
 
 
+def test_what_this_machine_lacks_may_be_on_another(run: Path) -> None:
+    """Where no other was asked, these are to be asked before any is said to be down."""
+    (run / "checkpoints" / "step_000030" / "policy" / "config.json").unlink()
+    found = find(run)
+
+    (entry,) = found.findings
+    assert "lacks 1 file on this machine: policy/config.json" in entry.message
+    assert f"orz ckpt locate {run} --ray " in entry.remedy
+    assert found.command in entry.remedy
+
+
 def test_a_file_of_another_size_than_recorded_is_missing(step: Path) -> None:
     """A truncated file is as good as none."""
     with (step / "state" / "rank_0.bin").open("r+b") as stream:
@@ -303,6 +321,126 @@ def test_a_step_folder_without_weights(alone: Path) -> None:
     assert (["nothing_located"], "") == (errors(found), found.command)
     assert f"{policy.parent} is there and holds none" in found.findings[0].message
     assert "--ray" in found.findings[0].remedy
+
+
+@pytest.mark.parametrize("held", [("policy/config.json", "state/trainer.json"), ()], ids=["records alone", "empty"])
+def test_a_newest_step_without_weights(run: Path, held: tuple[str, ...]) -> None:
+    """The weights of the newest step went elsewhere: older ones that are whole are no answer, and others are asked."""
+    newest = run / "checkpoints" / "step_000040"
+    newest.mkdir()
+    for name in held:
+        (newest / name).parent.mkdir()
+        (newest / name).write_text("{}")
+    found = find(run)
+
+    (entry,) = found.findings
+    assert (Status.FAILED, "uncommitted", "checkpoints/step_000040") == (found.status(), entry.code, entry.path)
+    assert (f"holds 2 files and no weights: {', '.join(held)}" if held else "is empty") in entry.message
+    assert found.command.startswith(f"orz ckpt locate {run} --ray ")
+    assert found.command in entry.remedy
+
+
+def test_a_newest_step_without_weights_on_nodes(run: Path) -> None:
+    """Where several nodes were asked, it is no longer the others that are to be asked, and what there is is at hand."""
+    (run / "checkpoints" / "step_000040").mkdir()
+    found = locate(TwoNodes(), [str(run)])
+
+    assert ["uncommitted"] == errors(found)
+    assert "start the nodes" in found.findings[0].remedy
+    assert f"orz ckpt verify {run}/checkpoints/step_000030" == found.command
+
+
+def test_a_step_without_weights_that_is_not_the_newest(run: Path) -> None:
+    """A newer step has weights: what an older save left decides nothing, and neither does a save that goes on."""
+    (run / "checkpoints" / "step_000005").mkdir()
+    (run / "checkpoints" / "step_000040.tmp-x").mkdir()
+
+    assert (Status.OK, []) == (find(run).status(), errors(find(run)))
+
+
+@USERS
+@pytest.mark.parametrize(
+    ("locked", "status"),
+    [
+        ("", Status.INCONCLUSIVE),
+        ("checkpoints", Status.INCONCLUSIVE),
+        ("checkpoints/step_000030", Status.INCONCLUSIVE),
+        ("checkpoints/step_000030/policy", Status.INCONCLUSIVE),
+        ("checkpoints/step_000010", Status.OK),
+    ],
+)
+def test_what_may_not_be_read(run: Path, public: Public, limited: Limited, locked: str, status: Status) -> None:
+    """It is there, and no pass, and no failure either; an older step that nobody may read decides nothing."""
+    path = public(run)
+    (path / locked).chmod(0)
+    with limited():
+        found = find(path)
+    (path / locked).chmod(0o755)
+
+    (entry,) = [entry for entry in found.findings if entry.code == "unreadable"]
+    assert (status, str(path / locked).rstrip("/")) == (found.status(), entry.path)
+    assert "Permission denied" in entry.message
+    assert ("" if status is Status.INCONCLUSIVE else f"orz ckpt verify {path}/checkpoints/step_000030") == found.command
+
+
+@USERS
+def test_a_run_below_a_folder_that_may_not_be_entered(run: Path, public: Public, limited: Limited) -> None:
+    """Whether it is there is not known: that is not to say that it is not."""
+    path = public(run)
+    path.parent.chmod(0)
+    with limited():
+        found = find(path)
+    path.parent.chmod(0o755)
+
+    (entry,) = found.findings
+    assert (Status.INCONCLUSIVE, "unreadable", str(path)) == (found.status(), entry.code, entry.path)
+
+
+@USERS
+def test_a_manifest_that_may_not_be_read(run: Path, public: Public, limited: Limited) -> None:
+    """Nobody can say that the save never came to its end."""
+    path = public(run)
+    manifest = path / "checkpoints" / "step_000030" / "manifest.json"
+    manifest.chmod(0)
+    with limited():
+        found = find(path)
+
+    (entry,) = found.findings
+    (piece,) = [group.members[0].piece for group in found.groups if group.step == 30]
+    assert (Status.INCONCLUSIVE, "unreadable", None) == (found.status(), entry.code, piece.committed)
+    assert "its manifest cannot be read: Permission denied" in entry.message
+    console = Console(width=200, record=True)
+    console.print(locate_text(found))
+    assert ["yes", "yes", "?"] == [line.split()[-1] for line in console.export_text().splitlines() if " orz " in line]
+
+
+def test_a_disk_that_fails(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that the disk does not give is no folder without weights."""
+    real = os.scandir
+
+    def failing(path: object) -> Any:
+        if str(path).endswith("step_000030"):
+            raise OSError(5, "Input/output error", path)
+        return real(path)
+
+    monkeypatch.setattr("orz_ckpt.node.scan.os.scandir", failing)
+    found = find(run)
+    assert (Status.INCONCLUSIVE, ["unreadable"]) == (found.status(), errors(found))
+
+
+def test_a_manifest_of_a_later_version(run: Path) -> None:
+    """It is no save that never came to its end: whoever has a newer orz-ckpt can say what it is."""
+    folder = run / "checkpoints" / "step_000030"
+    shutil.rmtree(folder / ".orz")
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "v": 2}))
+    found = find(run)
+
+    (entry,) = found.findings
+    assert (Status.INCONCLUSIVE, "manifest_newer") == (found.status(), entry.code)
+    assert "pip install --upgrade orz-ckpt" in entry.remedy
+    manifest.write_text("{")
+    assert (Status.FAILED, ["manifest_torn"]) == (find(run).status(), errors(find(run)))
 
 
 def test_an_uncommitted_step(run: Path) -> None:

@@ -209,6 +209,16 @@ def test_half_that_nobody_has(save, tmp_path: Path) -> None:
     assert {("pieces_incomplete", ""), ("uncommitted", "")} == set(errors(verify_nodes(Disks(tmp_path, "n1"), "/run")))
 
 
+def test_a_manifest_of_a_later_version(run: Path) -> None:
+    """It cannot be judged by this version: inconclusive, neither broken nor uncommitted."""
+    manifest = step_folder(run, 30) / MANIFEST_NAME
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "v": 2}))
+    report = verify_nodes(Here(), str(run))
+
+    assert (Status.INCONCLUSIVE, {"manifest_newer"}) == (report.status(), {code for code, _ in errors(report)})
+    assert report.newest_good.endswith("step_000020")
+
+
 def test_an_older_step_does_not_decide(save, tmp_path: Path) -> None:
     """What is wrong with it is a warning; where the newest is wrong, the older one is named."""
     old = save("n1", 40)

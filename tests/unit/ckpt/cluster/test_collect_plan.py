@@ -108,7 +108,7 @@ def test_records_that_contradict_each_other() -> None:
     texts = [{"manifest.json": dumps(manifest({"policy/1": found}))} for found in (entry("1"), other)]
     records = read_records([*texts, {".orz/manifest-c.json": "{"}])
     assert ["policy/1"] == records.disagreements
-    assert 1 == len(records.unreadable)
+    assert 1 == len(records.unusable)
     assert merged_manifest(read_records([]), {}) is None
 
 

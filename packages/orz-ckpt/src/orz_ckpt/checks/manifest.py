@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.elsewhere import run_of, weights_elsewhere
 from orz_ckpt.checks.files import READ_AGAIN
@@ -23,6 +23,10 @@ from orz_ckpt.subject import is_in_flight
 if TYPE_CHECKING:
     from pathlib import Path
 
+_REMEDIES: Final = {
+    "manifest_newer": "python -m pip install --upgrade orz-ckpt",
+    "path_escapes": "do not load this checkpoint",
+}
 _OLDER = "use an older checkpoint; `orz ckpt verify RUN` names the newest good one"
 _AGAIN = (
     "copy the folder again from where it came from; or move this file away, make sure that the weights are right, and"
@@ -56,13 +60,27 @@ def _uncommitted(root: Path) -> CkptFinding:
     return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=remedy, path=root / MANIFEST_NAME)
 
 
+def code_of(error: ManifestError) -> str:
+    """Return the code of the finding that a manifest is which cannot be used for `error`."""
+    if isinstance(error, TornManifestError):
+        return "manifest_torn"
+    if isinstance(error, NewerManifestError):
+        return "manifest_newer"
+    return "path_escapes" if isinstance(error, UnsafePathError) else "manifest_invalid"
+
+
+def remedy_of(code: str, other: str) -> str:
+    """Return what to do about a manifest that cannot be used.
+
+    Args:
+        code: as `code_of` returns it.
+        other: what helps where the manifest is broken.
+    """
+    return _REMEDIES.get(code, other)
+
+
 def _broken(path: Path, error: ManifestError) -> CkptFinding:
     message = str(error).removeprefix(f"{path}: ")
     older = _OLDER if step_of(path.parent) is not None else _AGAIN
-    if isinstance(error, TornManifestError):
-        return finding("manifest_torn", message, remedy=older, path=path)
-    if isinstance(error, NewerManifestError):
-        return finding("manifest_newer", message, remedy="python -m pip install --upgrade orz-ckpt", path=path)
-    if isinstance(error, UnsafePathError):
-        return finding("path_escapes", message, remedy="do not load this checkpoint", path=path)
-    return finding("manifest_invalid", message, remedy=older, path=path)
+    code = code_of(error)
+    return finding(code, message, remedy=remedy_of(code, older), path=path)

@@ -17,7 +17,15 @@ from orz_cli.findings import Severity
 
 
 def prune(
-    run: Annotated[Path, typer.Argument(parser=path_here, metavar="RUN", help="The run's folder.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_here,
+            metavar="RUN",
+            help="The run's folder, or the one of its checkpoints.",
+            show_default=False,
+        ),
+    ],
     keep_last: Annotated[
         int,
         typer.Option("--keep-last", min=0, metavar="N", help="Keep the N newest committed steps.", show_default=False),

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from orz_ckpt.cluster.fleet import Answer, Fleet, Trouble, ask_all
 from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, of_one_run, same_views
-from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
-from orz_ckpt.disk.mounts import in_ray_session
+from orz_ckpt.cluster.located_findings import Search, hides_weights, judge, newer_stubs, of_that_name, quoted
+from orz_ckpt.cluster.verdict import NodeFinding, silent_nodes
 from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.identity import working_directory
 from orz_ckpt.node.pieces import STEP, LocatedPiece, missing_names
-from orz_ckpt.node.scan import BUDGET_S
+from orz_ckpt.node.scan import BUDGET_S, Unread
 from orz_ckpt.node.wire import from_wire
-from orz_ckpt.report.words import count
 from orz_cli.findings import Severity, Status, to_json
 
-_MAX_NAMES: Final = 5
 _GRACE_S: Final = 60.0
 
 
@@ -52,8 +50,8 @@ class Location:
 
     @property
     def silent(self) -> bool:
-        """Whether a node gave no answer: it may have what is missing."""
-        return any(entry.code in set(Trouble) for entry in self.findings)
+        """Whether a node gave no answer, or could not look: it may have what is missing."""
+        return any(entry.code in set(Trouble) for entry in self.findings) or hides_weights(self.findings)
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""
@@ -98,23 +96,30 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
     begin = time.perf_counter()
     answers = _ask(fleet, runs, everywhere=not runs, budget_s=budget_s)
     everywhere = not runs
-    if runs and not any(answer.value["pieces"] for answer in answers.values() if answer.trouble is None):
+    first = [answer.value for answer in answers.values() if answer.trouble is None]
+    if runs and not any(value["pieces"] or value.get("unread") for value in first):
         everywhere = True
         answers |= _ask(fleet, runs, everywhere=True, budget_s=budget_s)
     said = {name: answer.value for name, answer in answers.items() if answer.trouble is None}
     pieces = {name: [from_wire(LocatedPiece, piece) for piece in value["pieces"]] for name, value in said.items()}
     located, left = (same_views(pieces), []) if everywhere else of_one_run(same_views(pieces))
     groups = group_pieces(located, by_base=everywhere)
-    subject = ", ".join(runs) or "all likely folders"
-    findings = silent_nodes(answers, subject)
-    cut = [f"{name}: {why}" for name, value in said.items() for why in value["cut"]]
-    findings += _judge(groups, subject, looked_for=bool(runs), everywhere=everywhere, cut=cut, sure=not findings)
-    findings += _of_that_name(left, subject)
+    search = Search(
+        runs=runs,
+        everywhere=everywhere,
+        alone=not fleet.flags and len(fleet.nodes) == 1,
+        cut=[f"{name}: {why}" for name, value in said.items() for why in value["cut"]],
+        silent=len(said) < len(answers),
+        unread={} if everywhere else {name: _unread(value) for name, value in said.items()},
+    )
+    findings = silent_nodes(answers, search.subject)
+    findings += judge(groups, search)
+    findings += of_that_name(left, search.subject)
     return Location(
         runs=runs,
         everywhere=everywhere,
         groups=groups,
-        command=_command(fleet, runs, groups, everywhere=everywhere),
+        command="" if hides_weights(findings) else _command(fleet, groups, search),
         nodes=[node.name for node in fleet.nodes],
         places={name: value["places"] for name, value in said.items()},
         left_out={name: value["left_out"] for name, value in said.items()},
@@ -135,6 +140,11 @@ def is_here(piece: LocatedPiece) -> bool:
         return False
 
 
+def _unread(value: Mapping[str, Any]) -> list[Unread]:
+    """Return what a node could not look at; one of an older version does not say."""
+    return [from_wire(Unread, entry) for entry in value.get("unread", ())]
+
+
 def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float) -> dict[str, Answer]:
     return ask_all(
         fleet,
@@ -147,88 +157,23 @@ def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float
     )
 
 
-def _judge(
-    groups: Sequence[Group], subject: str, *, looked_for: bool, everywhere: bool, cut: Sequence[str], sure: bool
-) -> list[NodeFinding]:
-    """Say what the groups lack. Where a node is silent or a search was cut short, nothing is sure to be missing."""
-    findings: list[NodeFinding] = []
-    weights = [group for group in groups if group.weights]
-    wanted = [] if everywhere and looked_for else weights
-    newest = newest_groups(wanted)
-    if not wanted:
-        others = (
-            f"; {count(len(weights), 'other checkpoint')} {'is' if len(weights) == 1 else 'are'} listed"
-            if weights
-            else ""
-        )
-        empty = [member.piece.path for group in groups if not group.weights for member in group.members]
-        stubs = f"; {empty[-1]} is there and holds none" if empty and not everywhere else ""
-        message = f"no node has weights of {subject}{stubs}{others}"
-        remedy = "ask the nodes that took part: --ray or --hosts; look by another name, or without one: orz ckpt locate"
-        findings.append(node_finding("nothing_located", message, remedy=remedy, path=subject))
-    for group in wanted:
-        findings += _of_group(group, decides=not everywhere and group in newest)
-    if not sure or cut:
-        findings = [replace(entry, status=Status.INCONCLUSIVE) for entry in findings]
-    if cut:
-        done = bool(newest) and all(group.complete for group in newest)
-        entry = node_finding("scan_cut_short", "; ".join(cut), remedy="give it longer: --seconds 120", path=subject)
-        findings.append(replace(entry, severity=Severity.WARN) if done else entry)
-    for group in groups:
-        for member in group.members:
-            if in_ray_session(member.piece.path):
-                message = f"on {member.nodes[0]} {member.piece.path} is a folder that Ray made and removes again"
-                remedy = "collect it now, before the next job or restart"
-                path = member.piece.path
-                findings.append(
-                    node_finding("piece_in_ray_session", message, remedy=remedy, path=path, node=member.nodes[0])
-                )
-    return findings
+def _command(fleet: Fleet, groups: Sequence[Group], search: Search) -> str:
+    """Return the command that brings the newest checkpoint together, or verifies it where it is together here.
 
-
-def _of_group(group: Group, *, decides: bool) -> Iterator[NodeFinding]:
-    """Say what one checkpoint lacks: an error if it decides, being the newest of the run, and else a warning."""
-    entry = None
-    if group.complete is False:
-        entry = _incomplete(group)
-    elif group.complete is None and group.kind == STEP:
-        message = f"{group.title}: no node has a manifest or a record of this save, so nothing says if this is all"
-        entry = node_finding("uncommitted", message, remedy="take an older step", path=group.title)
-    if entry is not None:
-        yield entry if decides else replace(entry, severity=Severity.WARN)
-    if len(group.attempts) > 1:
-        message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
-        remedy = "take an older step; these pieces do not belong together"
-        yield node_finding("saves_mixed", message, remedy=remedy, path=group.title)
-
-
-def _of_that_name(left: Sequence[Located], subject: str) -> Iterator[NodeFinding]:
-    """Say which folders of the run's name were left out."""
-    bases = dict.fromkeys((member.nodes[0], member.piece.base) for member in left)
-    for node, base in list(bases)[:_MAX_NAMES]:
-        message = f"on {node} {base} has the same name, and is not the run at that path: it was left out"
-        yield node_finding("same_name", message, remedy="name it to ask for it", path=subject, node=node)
-
-
-def _incomplete(group: Group) -> NodeFinding:
-    missing = group.missing
-    listed = ", ".join(missing[:_MAX_NAMES]) + (", ..." if len(missing) > _MAX_NAMES else "")
-    message = f"{group.title} lacks {count(len(missing), 'file')} that no node has: {listed}"
-    remedy = "start the nodes that took part and are down, then locate again; or take an older step"
-    return node_finding("pieces_incomplete", message, remedy=remedy, path=group.title)
-
-
-def _command(fleet: Fleet, runs: Sequence[str], groups: Sequence[Group], *, everywhere: bool) -> str:
-    """Return the command that brings the newest checkpoint together, or verifies it where it is together here."""
+    Where only this machine was asked and lacks some of it, that is the command that asks the others.
+    """
     newest = newest_groups([group for group in groups if group.weights])
-    if not newest or (everywhere and runs):
+    if not newest or (search.everywhere and search.runs):
         return ""  # weights of other runs: whose they are, nobody knows
+    lacks = any(group.complete is False for group in newest) or bool(newer_stubs(groups, search))
+    if search.alone and search.runs and lacks:
+        return search.elsewhere
     if all(len(group.members) == 1 and group.complete is not False and _at_home(group) for group in newest):
         paths = dict.fromkeys(group.members[0].piece.path for group in newest)
         return f"orz ckpt verify {' '.join(shlex.quote(path) for path in paths)}"
     bases = list(dict.fromkeys(member.piece.base for group in newest for member in group.members))
-    given = list(runs) if runs and not everywhere else bases
-    words = ["orz", "ckpt", "collect", *(_quoted(run) for run in given), "--to", _quoted(_destination(given, groups))]
+    given = list(search.runs) if search.runs and not search.everywhere else bases
+    words = ["orz", "ckpt", "collect", *(quoted(run) for run in given), "--to", quoted(_destination(given, groups))]
     return " ".join(word for word in (*words, fleet.flags) if word)
 
 
@@ -243,10 +188,6 @@ def _destination(runs: Sequence[str], groups: Sequence[Group]) -> str:
     if steps and not any((home / group.rel / MANIFEST_NAME).exists() for group in steps):
         return str(home)
     return f"{home}-collected"
-
-
-def _quoted(path: str) -> str:
-    return shlex.quote(path if not path.startswith("-") else f"./{path}")
 
 
 def _piece_json(member: Located, group: Group) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location
+from orz_ckpt.node.pieces import STEP
 from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import count, plain, ranks, size, yes_no
 from orz_cli.findings import Severity
@@ -61,7 +62,8 @@ def _row(member: Located) -> tuple[str, ...]:
     complete = yes_no(piece.complete)
     if piece.ranks:
         complete = f"{complete}, {ranks(piece.ranks)}"
-    committed = "in flight" if piece.in_flight else ("-" if piece.committed is None else yes_no(piece.committed))
+    foreign = piece.committed is None and piece.kind != STEP
+    committed = "in flight" if piece.in_flight else "-" if foreign else yes_no(piece.committed)
     return (
         f"  {plain(member.nodes[0] + shared)}",
         plain(piece.path),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from orz_ckpt.cluster.collect.check import check_plan, records_of
+from orz_ckpt.cluster.collect.check import check_plan, records_of, unusable_records
 from orz_ckpt.cluster.collect.plan import plan_group
 from orz_ckpt.cluster.collect.records import Records, read_records
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
@@ -113,11 +113,10 @@ def _flying(group: Group) -> NodeFinding:
 def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding]) -> _Task:
     """Find out what records say of one checkpoint, and whether its copies agree."""
     records = records_of(fleet, group, findings) if group.kind == STEP else read_records([])
-    noted = [
-        node_finding("manifest_torn", why, remedy="take an older step", path=group.title) for why in records.unreadable
-    ]
+    noted = unusable_records(group, records, "take an older step")
     whole = all(_is_whole(group, member) for member in group.members)
-    if group.kind == STEP and not any(member.piece.committed for member in group.members):
+    # None: a manifest is there that cannot be read, which is told by itself.
+    if group.kind == STEP and all(member.piece.committed is False for member in group.members):
         message = f"no node has a {MANIFEST_NAME} of it: the save never came to its end"
         noted.append(node_finding("uncommitted", message, remedy="use an older checkpoint", path=group.title))
     try:

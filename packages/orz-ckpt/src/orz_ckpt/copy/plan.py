@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orz_ckpt.checks.manifest import code_of, remedy_of
 from orz_ckpt.copy.tree import Tree
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
@@ -16,12 +17,10 @@ from orz_ckpt.manifest import (
     FileEntry,
     Manifest,
     ManifestError,
-    NewerManifestError,
-    UnsafePathError,
     loads,
 )
 from orz_ckpt.report.words import count
-from orz_ckpt.steps import attempt_named
+from orz_ckpt.steps import attempt_named, our_step
 from orz_ckpt.storage import PENDING_NAME
 from orz_ckpt.subject import marks_ours
 
@@ -82,14 +81,16 @@ def plan_copy(tree: Tree) -> tuple[list[Unit], list[CkptFinding]]:
 
 
 def _steps(sizes: Mapping[str, int]) -> list[str]:
-    """Return the step folders of a run; none of any other folder."""
-    found = set()
+    """Return the step folders of a run, or of the folder of its checkpoints; none of any other folder."""
+    found, right_in = set(), set()
     for name in sizes:
         parts = name.split("/")
         below_a_step = len(parts) > 2  # noqa: PLR2004  checkpoints, the step, a file in it
         if below_a_step and parts[0] == CHECKPOINTS_DIR and attempt_named(parts[1]) is None:
             found.add("/".join(parts[:2]))
-    return sorted(found)
+        elif len(parts) > 1 and our_step(parts[0]) is not None:
+            right_in.add(parts[0])
+    return sorted(found) or ([] if MANIFEST_NAME in sizes else sorted(right_in))
 
 
 def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFinding]) -> Unit | None:
@@ -108,9 +109,8 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
     try:
         manifest = loads(text, source=path)
     except ManifestError as error:
-        codes = {NewerManifestError: "manifest_newer", UnsafePathError: "path_escapes"}
-        code = codes.get(type(error), "manifest_torn")
-        findings.append(finding(code, str(error), remedy="copy an older step", path=path))
+        code = code_of(error)
+        findings.append(finding(code, str(error), remedy=remedy_of(code, "copy an older step"), path=path))
         return None
     files, left = _chosen(sizes, manifest)
     bad = [

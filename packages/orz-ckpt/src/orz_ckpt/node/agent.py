@@ -27,8 +27,8 @@ from orz_ckpt.node import files
 from orz_ckpt.node.identity import identify
 from orz_ckpt.node.nonces import look
 from orz_ckpt.node.probe import clean, probe
-from orz_ckpt.node.roots import Root, find_roots, find_run
-from orz_ckpt.node.scan import BUDGET_S, Scan, scan
+from orz_ckpt.node.roots import Root, find_roots, find_run, why_unknown
+from orz_ckpt.node.scan import BUDGET_S, Scan, Unread, scan
 from orz_ckpt.records import node_records
 from orz_cli.errors import OrzError
 
@@ -89,11 +89,14 @@ def locate(
     begin = time.monotonic()
     roots = find_roots(driver_cwd=driver_cwd)
     search = _Search(deadline=begin + budget_s)
+    unread: list[Unread] = []
     if everywhere:
         # Below the root of all lies everything: it is a place for a name, and none to search.
         search.look([root for root in roots if root.path != "/"], whole_runs=False)
     for run in () if everywhere else runs:
         places = find_run(run, roots)
+        unknown = why_unknown(run, driver_cwd=driver_cwd)
+        unread += [Unread(path=unknown[0], why=unknown[1])] if unknown else []
         own = [place for place in places if Path(run).is_absolute() and place.path == os.path.realpath(run)]
         search.look(own)
         if not search.has_weights(own):  # where the path itself holds some, other folders of its name are other runs
@@ -108,6 +111,7 @@ def locate(
         "files": sum(result.files for result in found),
         "cut": [f"{result.root}: {why}" for result in found for why in result.cut],
         "left_out": [what for result in found for what in result.left_out],
+        "unread": [asdict(entry) for entry in (*unread, *(entry for result in found for entry in result.unread))],
         "seconds": time.monotonic() - begin,
     }
 

@@ -31,7 +31,7 @@ class LocatedPiece:
     """Names that the whole checkpoint has, as far as this node can tell; None if it can't. `policy/*`: any weights."""
     ranks: list[int] = field(default_factory=list)
     committed: bool | None = None
-    """None where this format has no commit."""
+    """None where this format has no commit, and where a manifest is there that cannot be read."""
     attempt: str = ""
     """Of the save, where a manifest or the folder's name says."""
     in_flight: bool = False
@@ -42,6 +42,8 @@ class LocatedPiece:
     """Of the folder: with path, time and files the same, two nodes look at one folder."""
     note: str = ""
     """What else is wrong with it."""
+    problem: str = ""
+    """Code of the finding that its manifest is, where there is one that cannot be used; `note` says why."""
     by_name: bool = False
     """Whether the run was asked for by another path, and this one has only its last names."""
 

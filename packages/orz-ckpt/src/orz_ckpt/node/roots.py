@@ -10,6 +10,7 @@ Source: ray 2.60.0: `_private/node.py` (session folders below `RAY_TMPDIR`, `/tm
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import tempfile
@@ -24,6 +25,7 @@ from orz_ckpt.node.processes import processes, ray_process, raylets
 _MAX_HOMES: Final = 100
 _MAX_SUFFIX_PARTS: Final = 3
 _RUNTIME: Final = "session_*/runtime_resources/working_dir_files/*"
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +66,21 @@ def find_run(run: str, roots: Iterable[Root]) -> list[Root]:
         except OSError:
             continue
     return list(found.values())
+
+
+def why_unknown(run: str, *, driver_cwd: str = "") -> tuple[str, str] | None:
+    """Return the path that `run` itself means, and why nobody can tell here if it is there; None if one can.
+
+    Args:
+        run: as for `find_run`.
+        driver_cwd: working directory of the command that asks: where `run` is relative, it means a folder there.
+    """
+    path = os.path.join(driver_cwd or working_directory(), run)  # noqa: PTH118  paths are text here
+    try:
+        os.stat(path)  # noqa: PTH116  as above
+    except OSError as error:
+        return None if error.errno in _NOT_THERE else (path, error.strerror or str(error))
+    return None
 
 
 def _spellings(run: str, roots: list[Root]) -> Iterator[tuple[str, str]]:

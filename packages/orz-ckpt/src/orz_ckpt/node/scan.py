@@ -6,16 +6,15 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from orz_ckpt.disk import walk
-from orz_ckpt.inventory import step_of
-from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import recognise
+from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
 from orz_ckpt.steps import attempt_named, step_named
 
@@ -25,13 +24,35 @@ MAX_DEPTH_OF_STEP: Final = walk.MAX_DEPTH
 BUDGET_S: Final = 20.0
 MAX_PIECES: Final = 2000
 _SKIPPED: Final = frozenset(
-    {".git", ".nox", ".tox", ".venv", "__pycache__", "node_modules", "site-packages", "dist-packages", ".orz-collect"}
+    {
+        ".git",
+        ".nox",
+        ".orz-collect",
+        ".tox",
+        ".venv",
+        "__pycache__",
+        "dist-packages",
+        "lost+found",
+        "node_modules",
+        "site-packages",
+    }
 )
 _SKIPPED_AT_TOP: Final = frozenset({"proc", "sys", "dev", "usr", "boot", "etc"})
 _COPYING: Final = re.compile(r"\..+\.orz-copy")
 """What `orz ckpt copy` was cut off in: the checkpoint that it copies is found where it lies."""
 _HUB_CACHE: Final = "models--"
 _MAX_TOLD: Final = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unread:
+    """What is there and cannot be looked at, so that weights may be there."""
+
+    path: str
+    """Absolute."""
+    why: str
+    step: int | None = None
+    """Of the step folder that it is or lies in, as the names below the run's folder say."""
 
 
 @dataclass(slots=True)
@@ -46,6 +67,8 @@ class Scan:
     """Why the search ended early: time, or too much found. Weights may lie where it did not come."""
     left_out: list[str] = field(default_factory=list)
     """What was not looked at on purpose, or may not be: other devices, deep folders, no permission."""
+    unread: list[Unread] = field(default_factory=list)
+    """What could not be looked at: no permission, or the disk fails."""
 
 
 def scan(
@@ -100,12 +123,11 @@ class _Walk:
         try:
             files, folders = self._list(path)
         except OSError as error:
-            self._leave_out(f"{path}: {error.strerror or error}")
+            self._fail(path, error)
             return []
         self.result.folders += 1
         self.result.files += len(files)
-        name = os.path.basename(path)
-        if _is_step(name, files, folders):
+        if is_step(Path(path), files, folders):
             self._add_step(path, [f"{path}/{file}" for file in files] + list(self._all_below(path, folders)))
             return []
         loose: list[str] = [f"{path}/{file}" for file in files]
@@ -118,7 +140,7 @@ class _Walk:
         signature = recognise(files, folders)
         if signature is None:
             return loose
-        sizes, newest = _sizes(path, loose)
+        sizes, newest = self._sizes(path, loose)
         wants = without_torn(Path(path), sizes, wants_of(Path(path), signature, sizes))
         self.result.pieces.append(
             LocatedPiece(
@@ -171,7 +193,7 @@ class _Walk:
             try:
                 files, deeper = self._list(below)
             except OSError as error:
-                self._leave_out(f"{below}: {error.strerror or error}")
+                self._fail(below, error)
                 continue
             self.result.folders += 1
             self.result.files += len(files)
@@ -182,7 +204,7 @@ class _Walk:
             stack += [(f"{below}/{folder}", depth + 1) for folder in reversed(deeper)]
 
     def _add_step(self, path: str, files: list[str]) -> None:
-        sizes, newest = _sizes(path, files)
+        sizes, newest = self._sizes(path, files)
         wants = wants_of_step(Path(path), sizes)
         if wants.names is None:
             wants = without_torn(Path(path), sizes, wants)
@@ -197,14 +219,30 @@ class _Walk:
                 files={file: size for file, size in sizes.items() if file not in wants.wrong_size},
                 wants=wants.names,
                 ranks=[],
-                committed=bool(wants.committed) and attempt is None,
+                committed=wants.committed if attempt is None else False,
                 attempt=wants.attempt or attempt or "",
                 in_flight=attempt is not None,
                 newest=newest,
                 inode=_inode(path),
                 note=wants.note or _sizes_note(wants.wrong_size),
+                problem=wants.problem,
             )
         )
+
+    def _sizes(self, path: str, files: Sequence[str]) -> tuple[dict[str, int], float]:
+        """Return the size of each file by its name below `path`, and when the newest was written."""
+        sizes, newest = {}, 0.0
+        for file in sorted(files):
+            try:
+                status = os.stat(file, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # it went away meanwhile
+            except OSError as error:
+                self._fail(file, error)
+                continue
+            sizes[file.removeprefix(path).lstrip("/")] = status.st_size
+            newest = max(newest, status.st_mtime)
+        return sizes, newest
 
     def _base(self, path: str) -> str:
         return self.base or run_folder(path)
@@ -213,32 +251,17 @@ class _Walk:
         if why not in self.result.cut:
             self.result.cut.append(why)
 
+    def _fail(self, path: str, error: OSError) -> None:
+        """Note what could not be looked at; a folder that went away meanwhile holds nothing."""
+        why = error.strerror or str(error)
+        self._leave_out(f"{path}: {why}")
+        if not isinstance(error, FileNotFoundError) and len(self.result.unread) < _MAX_TOLD:
+            step = step_named(path.removeprefix(self.result.root))
+            self.result.unread.append(Unread(path=path, why=why, step=step))
+
     def _leave_out(self, what: str) -> None:
         if len(self.result.left_out) < _MAX_TOLD:
             self.result.left_out.append(what)
-
-
-def _is_step(name: str, files: list[str], folders: list[str]) -> bool:
-    """Return whether a folder of this name and content is a step folder of orz-train, whole, begun or a stub."""
-    if attempt_named(name) is not None:
-        return True
-    if step_of(Path(name)) is None:
-        return False
-    ours = MANIFEST_NAME in files or bool({PRIVATE_DIR, "policy", "critic", "state"} & set(folders))
-    return ours or (not folders and recognise(files, folders) is None)
-
-
-def _sizes(path: str, files: list[str]) -> tuple[dict[str, int], float]:
-    """Return the size of each file by its name below `path`, and when the newest was written."""
-    sizes, newest = {}, 0.0
-    for file in sorted(files):
-        try:
-            status = os.stat(file, follow_symlinks=False)
-        except OSError:
-            continue  # it went away meanwhile
-        sizes[file.removeprefix(path).lstrip("/")] = status.st_size
-        newest = max(newest, status.st_mtime)
-    return sizes, newest
 
 
 def _sizes_note(names: tuple[str, ...]) -> str:

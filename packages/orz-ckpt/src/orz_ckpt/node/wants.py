@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from orz_ckpt.checks.manifest import code_of
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.hf import INDEX_NAME, read_index
 from orz_ckpt.formats.safetensors import SUFFIX, read_header
@@ -16,6 +18,9 @@ from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signa
 from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_ckpt.records import node_records, nodes_of, record_name
 from orz_cli.errors import OrzError
+
+_MAY_BE_COMMITTED: Final = frozenset({"unreadable", "manifest_newer"})
+"""Findings about a manifest that is there, and perhaps whole: whoever can read it knows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,22 +34,26 @@ class Wants:
     wrong_size: tuple[str, ...] = ()
     """Files whose size is not the manifest's: as good as missing."""
     note: str = ""
+    problem: str = ""
+    """Code of the finding that its manifest is, where there is one that cannot be used."""
 
 
 def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
     """Return what a step folder of orz-train has to hold: all that its manifest and its nodes' records name."""
+    manifest, note, problem = None, "", ""
     try:
         manifest = load(folder / MANIFEST_NAME)
     except FileNotFoundError:
-        manifest, note = None, ""
-    except (ManifestError, OSError) as error:
-        manifest, note = None, f"its manifest cannot be used: {error}"
-    else:
-        note = ""
+        pass
+    except ManifestError as error:
+        note, problem = f"its manifest cannot be used: {error}", code_of(error)
+    except OSError as error:
+        note, problem = f"its manifest cannot be read: {error.strerror or error}", "unreadable"
+    committed = None if problem in _MAY_BE_COMMITTED else manifest is not None
     records = [record for _, record in node_records(folder) if isinstance(record, Manifest)]
     known = [*([manifest] if manifest else []), *records]
     if not known:
-        return Wants(names=None, committed=False, note=note)
+        return Wants(names=None, committed=committed, note=note, problem=problem)
     sizes = {name: entry.size for record in known for name, entry in record.files.items()}
     names = set(sizes)
     for role in {folder for record in known for folder in record.roles.values()}:
@@ -53,11 +62,12 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
         names.add(record_name(node))
     return Wants(
         names=sorted(names),
-        committed=manifest is not None,
+        committed=committed,
         attempt=known[0].attempt,
         step=known[0].step,
         wrong_size=tuple(name for name, size in sizes.items() if name in files and files[name] != size),
         note=note,
+        problem=problem,
     )
 
 

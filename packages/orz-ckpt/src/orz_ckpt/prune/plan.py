@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orz_ckpt.inventory import Checkpoint, list_checkpoints
+from orz_ckpt.inventory import Checkpoint, checkpoints_in
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, ManifestError, load
 
 
@@ -57,22 +57,22 @@ class Plan:
         return [entry for entry in self.entries if entry.delete]
 
 
-def plan_prune(run: Path, keep: Keep, is_good: Callable[[Path], bool]) -> Plan:
-    """Decide about each step folder of `run`.
+def plan_prune(folder: Path, keep: Keep, is_good: Callable[[Path], bool]) -> Plan:
+    """Decide about each step folder in `folder`.
 
     A step is deleted only if it is committed, nothing asks for it, and a newer committed one that stays was found
     good. So long as none is, nothing is deleted. Links, saves in flight and steps without a manifest are left alone:
     the last may hold this node's part of a save. So are steps with files that are not of their save.
 
     Args:
-        run: the run's folder.
+        folder: that of a run's checkpoints.
         keep: what is to stay.
         is_good: verifies a step folder; asked from the newest on until one is good.
 
     Raises:
         OSError: the folder of checkpoints cannot be listed.
     """
-    found = list_checkpoints(run)
+    found = checkpoints_in(folder)
     plain = [entry for entry in found if not entry.path.is_symlink()]
     committed = [entry.step for entry in plain if entry.committed]
     last = set(committed[len(committed) - keep.last :] if keep.last else ())
@@ -97,7 +97,7 @@ def _planned(entry: Checkpoint, kept: dict[int, str], good: int | None) -> Plann
     if entry.path.is_symlink():
         why = "a link: never followed"
     elif not entry.committed:
-        why = f"left alone: {entry.problem}"
+        why = f"left alone: {entry.state}"
     elif entry.step == good:
         why = f"the newest good one{f', {why}' if why else ''}"
     elif not why and good is None:

@@ -13,12 +13,13 @@ from typing import Any, Final
 from orz_ckpt.disk.durable import sync_folder
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
-from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.inventory import CHECKPOINTS_DIR, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.prune.plan import Keep, Plan, Planned, freed_bytes, plan_prune
 from orz_ckpt.records import nodes_of, record_name
 from orz_ckpt.report.words import count, size
 from orz_ckpt.storage import new_attempt
+from orz_ckpt.subject import Kind, identify
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
@@ -76,7 +77,7 @@ def prune(
     """Delete the committed steps of `run` that nothing asks to keep and that are older than the newest good one.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or the one of its checkpoints.
         keep: what is to stay.
         dry_run: plan only; the newest step is verified all the same.
         level: how much of the newest step is read to call it good.
@@ -107,7 +108,7 @@ def prune(
             findings.append(finding("prune_not_good", message, remedy=f"orz ckpt verify {path}", path=path))
         return status is Status.OK
 
-    plan = plan_prune(run, keep, is_good)
+    plan = plan_prune(folder, keep, is_good)
     if plan.newest_good is None and any(entry.why == "no newer one is good" for entry in plan.entries):
         message = "no committed step is good, so nothing is deleted"
         findings.append(finding("prune_nothing_good", message, remedy=f"orz ckpt verify {run}", path=run))
@@ -144,16 +145,16 @@ def _nodes_without_record(path: Path) -> list[str]:
 
 
 def _folder(run: Path) -> Path:
-    folder = run / CHECKPOINTS_DIR
     if not run.exists():
         raise MissingPathError(f"{run} does not exist", remedy="check the path")
-    if not folder.is_dir():
+    folder = folder_of_steps(run)
+    if folder == run and (not run.is_dir() or identify(run).kind is not Kind.RUN):
         remedy = f"give a run's folder, in which {CHECKPOINTS_DIR}/step_000050 and its like lie"
-        raise UsageError(f"{run} has no folder {CHECKPOINTS_DIR}: not a run of orz", remedy=remedy)
+        raise UsageError(f"{run} holds no folder {CHECKPOINTS_DIR} and no steps: not a run of orz", remedy=remedy)
     for path in (run, folder):
         if path.is_symlink():
             target = path.resolve()
-            remedy = f"if that is what you mean: orz ckpt prune {target if path == run else target.parent}"
+            remedy = f"if that is what you mean: orz ckpt prune {target}"
             raise UsageError(f"{path} is a link to {target}; prune follows no links", remedy=remedy)
     return folder
 

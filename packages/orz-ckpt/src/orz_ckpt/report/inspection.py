@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -33,9 +34,11 @@ def inspection_tables(inspection: Inspection, *, all_tensors: bool = False) -> G
 def _parts(inspection: Inspection, *, all_tensors: bool) -> Iterator[RenderableType]:
     yield Text.assemble((plain(str(inspection.path)), "bold"), f"  {inspection.kind}")
     if inspection.checkpoints:
-        yield _checkpoints(inspection)
+        yield from _checkpoints(inspection)
     elif inspection.kind == "run":
-        yield Text("  this run has saved nothing yet")
+        run = shlex.quote(str(inspection.path))
+        yield Text("  this run has saved nothing here yet; it may have on another node:")
+        yield Text(f"  orz ckpt locate {plain(run)} --ray    # on a node of the cluster, or --hosts", "bold")
     for model in inspection.models:
         yield Text("")
         yield _about(model, str(inspection.path))
@@ -46,12 +49,15 @@ def _parts(inspection: Inspection, *, all_tensors: bool) -> Iterator[RenderableT
         yield findings_text(inspection.findings, str(inspection.path))
 
 
-def _checkpoints(inspection: Inspection) -> Table:
+def _checkpoints(inspection: Inspection) -> Iterator[RenderableType]:
     table = _table("step", "committed", "path")
     for entry in inspection.checkpoints:
-        state = "yes" if entry.committed else plain(entry.problem)
+        state = "yes" if entry.committed else entry.state
         table.add_row(str(entry.step), state, plain(relative(str(entry.path), str(inspection.path))))
-    return table
+    yield table
+    for entry in inspection.checkpoints:
+        if entry.unusable:
+            yield Text(f"  step {entry.step}: {plain(entry.problem)}")
 
 
 def _about(model: Model, base: str) -> Table:
@@ -69,7 +75,7 @@ def _about(model: Model, base: str) -> Table:
         "architecture": architecture,
         "parameters": f"{model.parameters:,} in {count(len(source.tensors), 'tensor')}",
         "tied": ", ".join(f"{alias} = {name}" for alias, name in source.aliases.items()),
-        "size": f"{size(model.bytes)} of tensors in {count(len(source.files), 'file')}",
+        "size": f"{size(model.bytes)} of tensors in {count(len(model.weight_files), 'file')}",
         **source.facts,
         "remote code": code,
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orz_ckpt.checks.manifest import code_of, remedy_of
 from orz_ckpt.cluster.collect.outcome import Move
 from orz_ckpt.cluster.collect.plan import GroupPlan, Origin, PlannedFile
 from orz_ckpt.cluster.collect.records import Records, read_records
@@ -78,6 +79,18 @@ def records_of(fleet: Fleet, group: Group, findings: list[NodeFinding]) -> Recor
         findings += silent_nodes({name: answer for name, answer in said.items() if answer.trouble}, group.title)
         texts += [answer.value for answer in said.values() if answer.trouble is None]
     return read_records(texts)
+
+
+def unusable_records(group: Group, records: Records, broken: str) -> list[NodeFinding]:
+    """Return a finding for each manifest or record of a checkpoint that cannot be used.
+
+    Args:
+        group: the checkpoint.
+        records: what its nodes recorded.
+        broken: what to do about one that is cut off or wrong.
+    """
+    told = [(code_of(error), str(error)) for error in records.unusable]
+    return [node_finding(code, why, remedy=remedy_of(code, broken), path=group.title) for code, why in told]
 
 
 def _choose(

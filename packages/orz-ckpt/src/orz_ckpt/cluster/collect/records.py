@@ -17,7 +17,7 @@ class Records:
     """Committed ones first."""
     texts: Mapping[str, str]
     """The records as they are, by name below the step folder; where nodes have different ones of a name, the first."""
-    unreadable: tuple[str, ...] = ()
+    unusable: tuple[ManifestError, ...] = ()
     """Why something could not be used."""
 
     @property
@@ -49,7 +49,7 @@ def read_records(texts: Iterable[Mapping[str, str]]) -> Records:
     Args:
         texts: of each piece: name below its folder -> text.
     """
-    committed, begun, bad = list[Manifest](), list[Manifest](), list[str]()
+    committed, begun, bad = list[Manifest](), list[Manifest](), list[ManifestError]()
     kept: dict[str, str] = {}
     for piece in texts:
         for name, text in piece.items():
@@ -57,8 +57,8 @@ def read_records(texts: Iterable[Mapping[str, str]]) -> Records:
             try:
                 (committed if name == MANIFEST_NAME else begun).append(loads(text, source=name))
             except ManifestError as error:
-                bad.append(str(error))
-    return Records(manifests=(*committed, *begun), texts=kept, unreadable=tuple(bad))
+                bad.append(error)
+    return Records(manifests=(*committed, *begun), texts=kept, unusable=tuple(bad))
 
 
 def merged_manifest(records: Records, extra: Mapping[str, FileEntry]) -> tuple[Manifest, str] | None:

@@ -98,7 +98,8 @@ def _refuse_dest(dest: Path, runs: Sequence[str]) -> None:
         here = Path(run).absolute().resolve()
         if there != here and here.is_dir() and there.is_relative_to(here):
             raise UsageError(f"--to {dest} lies inside the run {run}, which would hold all twice", remedy=remedy)
-    around = there if there.is_dir() and is_checkpoint(there) else checkpoint_around(there)
+    begun = (there / COLLECT_DIR).is_dir()  # an earlier collection was cut off there: this one goes on
+    around = there if there.is_dir() and is_checkpoint(there) and not begun else checkpoint_around(there)
     if around is not None:
         raise UsageError(f"--to {dest} is inside the checkpoint {around}, which would no longer verify", remedy=remedy)
     if there.is_dir() and detect(there) is not None:

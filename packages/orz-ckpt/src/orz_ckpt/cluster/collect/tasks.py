@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orz_ckpt.cluster.collect.check import Checked, check_plan, records_of
+from orz_ckpt.cluster.collect.check import Checked, check_plan, records_of, unusable_records
 from orz_ckpt.cluster.collect.outcome import Gathered, Move
 from orz_ckpt.cluster.collect.plan import GroupPlan, beside, plan_group
 from orz_ckpt.cluster.collect.records import Records, merged_manifest, missing_nodes, read_records
@@ -95,9 +95,12 @@ def _beside(
 
 def _task(fleet: Fleet, group: Group, dest: Path | None, findings: list[NodeFinding]) -> Task | None:
     records = records_of(fleet, group, findings) if group.kind == STEP else read_records([])
-    for why in records.unreadable:
-        remedy = "take an older step, or remove the broken record if another node has the same"
-        findings.append(node_finding("manifest_torn", why, remedy=remedy, path=group.title))
+    broken = "take an older step, or remove the broken record if another node has the same"
+    unusable = unusable_records(group, records, broken)
+    told = {(entry.code, entry.path) for entry in findings if entry.severity is Severity.ERROR}
+    findings += [entry for entry in unusable if (entry.code, entry.path) not in told]
+    if any(entry.code == "manifest_newer" for entry in unusable):
+        return None  # what it says of the files is not known, so nothing that arrives could be checked
     try:
         plan = plan_group(group, records.entries)
     except UnsafePathError as error:
@@ -165,7 +168,10 @@ def lacking(task: Task, where: str) -> list[NodeFinding] | None:
         return None
     if not task.records.manifests:
         message = "no node recorded what it saved: the save never came to its end"
-        remedy = f"orz ckpt manifest {where}, once you know that these weights are whole"
+        remedy = (
+            "use an older step; or, once you know that these weights are whole, copy the folder of each model out of"
+            " it, and describe the copy: orz ckpt manifest COPY"
+        )
         found.append(node_finding("uncommitted", message, remedy=remedy, path=where))
     return found
 

@@ -1,0 +1,193 @@
+"""What the located pieces of a run lack, as findings: pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from orz_ckpt.checks.manifest import remedy_of
+from orz_ckpt.cluster.groups import Group, Located, newest_groups
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding
+from orz_ckpt.disk.mounts import in_ray_session
+from orz_ckpt.node.pieces import STEP
+from orz_ckpt.node.scan import Unread
+from orz_ckpt.report.words import count
+from orz_cli.findings import Severity, Status
+
+_MAX_NAMES: Final = 5
+_READABLE: Final = "ask as the user who wrote it, or let this one read it; then locate again"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """What was asked of the nodes, and how far they came."""
+
+    runs: Sequence[str]
+    everywhere: bool
+    """Whether all likely folders were searched, whatever the runs are called."""
+    alone: bool
+    """Whether only this machine was asked."""
+    cut: Sequence[str]
+    """Where a search ended early, and why."""
+    silent: bool
+    """Whether a node gave no answer."""
+    unread: Mapping[str, Sequence[Unread]] = field(default_factory=dict)
+    """By node: what could not be looked at of what was asked for."""
+
+    @property
+    def subject(self) -> str:
+        """What was asked for."""
+        return ", ".join(self.runs) or "all likely folders"
+
+    @property
+    def elsewhere(self) -> str:
+        """The command that asks the other nodes, where only this machine was asked."""
+        words = ["orz", "ckpt", "locate", *map(quoted, self.runs), "--ray"]
+        return f"{' '.join(words)}    # on a node of the cluster, or --hosts"
+
+
+def judge(groups: Sequence[Group], search: Search) -> list[NodeFinding]:
+    """Say what the groups lack. Where a node did not look everywhere, nothing is sure to be missing."""
+    findings: list[NodeFinding] = []
+    weights = [group for group in groups if group.weights]
+    wanted = [] if search.everywhere and search.runs else weights
+    newest = newest_groups(wanted)
+    unread = list(_unread(search, newest))
+    if not wanted and not unread:
+        findings.append(_nothing(groups, weights, search))
+    for group in wanted:
+        findings += _of_group(group, search, decides=not search.everywhere and group in newest)
+    for group in newer_stubs(groups, search):
+        findings.append(_unusable_manifest(group) or _without_weights(group, search))
+    if search.silent or search.cut or hides_weights(unread):
+        findings = [replace(entry, status=Status.INCONCLUSIVE) for entry in findings]
+    findings += unread
+    if search.cut:
+        done = bool(newest) and all(group.complete for group in newest)
+        remedy = "give it longer: --seconds 120"
+        entry = node_finding("scan_cut_short", "; ".join(search.cut), remedy=remedy, path=search.subject)
+        findings.append(replace(entry, severity=Severity.WARN) if done else entry)
+    return [*findings, *_in_ray_sessions(groups)]
+
+
+def hides_weights(findings: Sequence[NodeFinding]) -> bool:
+    """Return whether the newest weights may lie where a node could not look."""
+    return any(entry.code == "unreadable" and entry.severity is Severity.ERROR for entry in findings)
+
+
+def newer_stubs(groups: Sequence[Group], search: Search) -> list[Group]:
+    """Return the step folders that are newer than all weights and hold none, nor a word of where they are.
+
+    So it looks where the run was driven from, and its weights went to another node or were never written.
+    """
+    newest = newest_groups([group for group in groups if group.weights])
+    if search.everywhere or not newest:
+        return []
+    last = -1 if newest[0].step is None else newest[0].step
+    return [group for group in groups if _is_stub(group) and group.step is not None and group.step > last]
+
+
+def quoted(path: str) -> str:
+    """Return a path as a word of a command, and never as an option of it."""
+    return shlex.quote(path if not path.startswith("-") else f"./{path}")
+
+
+def of_that_name(left: Sequence[Located], subject: str) -> Iterator[NodeFinding]:
+    """Say which folders of the run's name were left out."""
+    bases = dict.fromkeys((member.nodes[0], member.piece.base) for member in left)
+    for node, base in list(bases)[:_MAX_NAMES]:
+        message = f"on {node} {base} has the same name, and is not the run at that path: it was left out"
+        yield node_finding("same_name", message, remedy="name it to ask for it", path=subject, node=node)
+
+
+def _is_stub(group: Group) -> bool:
+    settled = not all(member.piece.in_flight for member in group.members)
+    committed = any(member.piece.committed for member in group.members)
+    return group.kind == STEP and settled and not committed and not group.weights
+
+
+def _nothing(groups: Sequence[Group], weights: Sequence[Group], search: Search) -> NodeFinding:
+    verb = "is" if len(weights) == 1 else "are"
+    others = f"; {count(len(weights), 'other checkpoint')} {verb} listed by: orz ckpt locate" if weights else ""
+    empty = [member.piece.path for group in groups if not group.weights for member in group.members]
+    stubs = f"; {empty[-1]} is there and holds none" if empty and not search.everywhere else ""
+    message = f"no node has weights of {search.subject}{stubs}{others}"
+    remedy = "ask the nodes that took part: --ray or --hosts; look by another name, or without one: orz ckpt locate"
+    return node_finding("nothing_located", message, remedy=remedy, path=search.subject)
+
+
+def _of_group(group: Group, search: Search, *, decides: bool) -> Iterator[NodeFinding]:
+    """Say what one checkpoint lacks: an error if it decides, being the newest of the run, and else a warning."""
+    unusable = _unusable_manifest(group)
+    entry = None
+    if group.complete is False:
+        entry = _incomplete(group, search)
+    elif unusable is not None:
+        entry = unusable
+    elif group.complete is None and group.kind == STEP:
+        message = f"{group.title}: no node has a manifest or a record of this save, so nothing says if this is all"
+        entry = node_finding("uncommitted", message, remedy="take an older step", path=group.title)
+    if entry is not None:
+        yield entry if decides else replace(entry, severity=Severity.WARN)
+    if len(group.attempts) > 1:
+        message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
+        remedy = "take an older step; these pieces do not belong together"
+        yield node_finding("saves_mixed", message, remedy=remedy, path=group.title)
+
+
+def _unusable_manifest(group: Group) -> NodeFinding | None:
+    """Say why a manifest cannot be used, if one is there and no node has one that can."""
+    member = next((member for member in group.members if member.piece.problem), None)
+    if member is None or any(member.piece.committed for member in group.members):
+        return None
+    code, node = member.piece.problem, member.nodes[0]
+    message = f"{group.title} on {node}: {member.piece.note}"
+    remedy = _READABLE if code == "unreadable" else remedy_of(code, "take an older step")
+    return node_finding(code, message, remedy=remedy, path=group.title, node=node)
+
+
+def _unread(search: Search, newest: Sequence[Group]) -> Iterator[NodeFinding]:
+    """Say what could not be looked at: an error, but of a step that is older than weights that were found."""
+    last = newest[0].step if newest else None
+    for node, entries in search.unread.items():
+        for entry in entries:
+            message = f"on {node} it cannot be looked at, and weights may be there: {entry.why}"
+            found = node_finding("unreadable", message, remedy=_READABLE, path=entry.path, node=node)
+            older = last is not None and entry.step is not None and entry.step < last
+            yield replace(found, severity=Severity.WARN) if older else found
+
+
+def _without_weights(group: Group, search: Search) -> NodeFinding:
+    listed = _listed(sorted(group.files))
+    held = f"holds {count(len(group.files), 'file')} and no weights: {listed}" if listed else "is empty"
+    who = "this machine has" if search.alone else "any node has"
+    message = f"{group.title} is newer than all weights that {who}, has no manifest, and {held}"
+    return node_finding("uncommitted", message, remedy=_others_or_older(search), path=group.title)
+
+
+def _incomplete(group: Group, search: Search) -> NodeFinding:
+    where = "on this machine" if search.alone else "that no node has"
+    message = f"{group.title} lacks {count(len(group.missing), 'file')} {where}: {_listed(group.missing)}"
+    return node_finding("pieces_incomplete", message, remedy=_others_or_older(search), path=group.title)
+
+
+def _others_or_older(search: Search) -> str:
+    if search.alone:
+        return f"take an older step, or ask the nodes that took part: {search.elsewhere}"
+    return "start the nodes that took part and are down, then locate again; or take an older step"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
+
+
+def _in_ray_sessions(groups: Sequence[Group]) -> Iterator[NodeFinding]:
+    for group in groups:
+        for member in group.members:
+            if in_ray_session(member.piece.path):
+                message = f"on {member.nodes[0]} {member.piece.path} is a folder that Ray made and removes again"
+                remedy = "collect it now, before the next job or restart"
+                path = member.piece.path
+                yield node_finding("piece_in_ray_session", message, remedy=remedy, path=path, node=member.nodes[0])
