@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import Final
 
 _LONGEST: Final = 60
@@ -11,3 +13,19 @@ def brief(value: object) -> str:
     """Return `value` as an error message shows it: in ASCII, cut to `_LONGEST` characters."""
     text = "nothing" if value is None else ascii(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def shell_word(text: str) -> str:
+    """Return `text` as a command shows it: one word of a shell, without anything that a terminal would obey.
+
+    Where there is such a character, it is written as in ANSI-C quoting, which bash, zsh and ksh read.
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_escaped, text))}'"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    return char if char.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.elsewhere import run_of, weights_elsewhere
@@ -18,6 +17,7 @@ from orz_ckpt.manifest import (
     UnsafePathError,
     load,
 )
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.subject import is_in_flight
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
 
 def _uncommitted(root: Path) -> CkptFinding:
     state = "this save is going on, or was cut off" if is_in_flight(root) else "the save never came to its end"
-    remedy = f"{_OLDER}; if it was saved on several machines: orz ckpt locate {shlex.quote(str(run_of(root)))} --ray"
+    remedy = f"{_OLDER}; if it was saved on several machines: orz ckpt locate {shell_word(str(run_of(root)))} --ray"
     return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=remedy, path=root / MANIFEST_NAME)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from orz_ckpt.node.identity import working_directory
 from orz_ckpt.node.pieces import STEP, LocatedPiece, missing_names
 from orz_ckpt.node.scan import BUDGET_S, Unread
 from orz_ckpt.node.wire import from_wire
+from orz_ckpt.quoting import shell_word
 from orz_cli.findings import Severity, Status, to_json
 
 _GRACE_S: Final = 60.0
@@ -170,7 +170,7 @@ def _command(fleet: Fleet, groups: Sequence[Group], search: Search) -> str:
         return search.elsewhere
     if all(len(group.members) == 1 and group.complete is not False and _at_home(group) for group in newest):
         paths = dict.fromkeys(group.members[0].piece.path for group in newest)
-        return f"orz ckpt verify {' '.join(shlex.quote(path) for path in paths)}"
+        return f"orz ckpt verify {' '.join(shell_word(path) for path in paths)}"
     bases = list(dict.fromkeys(member.piece.base for group in newest for member in group.members))
     given = list(search.runs) if search.runs and not search.everywhere else bases
     words = ["orz", "ckpt", "collect", *(quoted(run) for run in given), "--to", quoted(_destination(given, groups))]

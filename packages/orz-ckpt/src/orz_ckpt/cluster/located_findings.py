@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -13,6 +12,7 @@ from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.mounts import in_ray_session
 from orz_ckpt.node.pieces import STEP
 from orz_ckpt.node.scan import Unread
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.words import count
 from orz_cli.findings import Severity, Status
 
@@ -91,7 +91,7 @@ def newer_stubs(groups: Sequence[Group], search: Search) -> list[Group]:
 
 def quoted(path: str) -> str:
     """Return a path as a word of a command, and never as an option of it."""
-    return shlex.quote(path if not path.startswith("-") else f"./{path}")
+    return shell_word(path if not path.startswith("-") else f"./{path}")
 
 
 def of_that_name(left: Sequence[Located], subject: str) -> Iterator[NodeFinding]:

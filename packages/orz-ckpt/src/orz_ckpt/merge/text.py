@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.text import STATUS_STYLES, findings_text
 from orz_ckpt.report.words import count, plain, size
 from orz_ckpt.tensors.cast import TORCH_NAMES
@@ -29,7 +29,7 @@ def merge_text(merged: Merged, fail_on: Severity = Severity.ERROR) -> Text:
     text.append_text(findings_text(merged.findings, str(source.path)))
     text.append(f"\n  {_summary(merged)}\n", "dim")
     if merged.written:
-        text.append(f"  next: orz ckpt verify {shlex.quote(plain(str(merged.out)))}\n")
+        text.append(f"  next: orz ckpt verify {shell_word(str(merged.out))}\n")
     return text
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Group as Block
 from rich.table import Table
 from rich.text import Text
 
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import count, plain, size
 from orz_cli.findings import Severity, Status
@@ -43,7 +43,7 @@ def prune_text(done: Pruned, again: Sequence[str], fail_on: Severity = Severity.
         tail.append(f"\n  {count(len(doomed), 'step')} to delete, {size(nbytes)}; nothing was deleted", "dim")
         if doomed and status is Status.OK:
             tail.append("\n  next      ", "dim")
-            tail.append(plain(shlex.join(again)), "bold")
+            tail.append(" ".join(map(shell_word, again)), "bold")
     else:
         tail.append(f"\n  {count(len(done.deleted), 'step')} deleted, {size(done.freed_bytes)} freed", "dim")
     return Block(head, *([table] if done.plan.entries else []), tail[1:])
