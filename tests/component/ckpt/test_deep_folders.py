@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from orz_ckpt.checks.files import list_files
 from orz_ckpt.disk.folder import plain_files, size_bytes
@@ -96,7 +98,7 @@ def test_writers(tmp_path: Path, deepen: Callable[[Path], Path], capsys: pytest.
     deepen(tmp_path / "model")
     with pytest.raises(TooDeepError, match="nested deeper"):
         list(plain_files(tmp_path / "model"))
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    save_file({"w": np.ones(2, "<f4")}, tmp_path / "model" / "model.safetensors")
 
     assert 1 == main(["ckpt", "manifest", str(tmp_path / "model")])
     assert "nested deeper" in " ".join(capsys.readouterr().err.split())

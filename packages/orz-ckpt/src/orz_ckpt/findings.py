@@ -45,6 +45,7 @@ RULES: Final = {
     "pickle_calls": Rule(Severity.ERROR, "A pickle would run code when it is loaded.", Status.REFUSED),
     "unreadable": _unknown("A file cannot be read."),
     "nothing_recognised": _unknown("The path holds nothing that this command knows."),
+    "beside_weights": _unknown("What was asked for is none of the weights, so nothing is said of them."),
     "not_judged": _unknown("The command ended before it could judge anything."),
     "weights_not_read": _unknown("The weights are in a format that this command does not read."),
     "layout_unsupported": _unknown("The weights are laid out in a way that this command does not put together."),

@@ -6,7 +6,6 @@ its files.
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import replace
 from functools import partial
@@ -19,12 +18,14 @@ from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import MissingPathError
+from orz_ckpt.examine.emptiness import nothing_covered, nothing_foreign
 from orz_ckpt.examine.files import How, examine
-from orz_ckpt.examine.weights import Weights, weights_in
+from orz_ckpt.examine.weights import Weights, weights_in, weights_of_file
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.words import count
 from orz_ckpt.sources import numbered_steps, open_source, roles_in
 from orz_ckpt.strict_json import is_size
@@ -181,7 +182,7 @@ def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: lis
     good = [part.path for part in parts if not part.status().exit_code]
     if not parts:
         run = path.parent if path.name == CHECKPOINTS_DIR else path
-        remedy = f"orz ckpt locate {shlex.quote(str(run))} --ray    # it may have saved on another node"
+        remedy = f"orz ckpt locate {shell_word(str(run))} --ray    # it may have saved on another node"
         findings.append(finding("no_checkpoint", "this run has saved nothing here yet", remedy=remedy, path=folder))
     else:
         findings += [entry for part in parts[:-1] for entry in softened(part).findings]
@@ -218,6 +219,7 @@ def _verify_checkpoint(subject: Subject, how: How) -> Report:
     report = _report(subject, how, files, weights, {root / name: entry for name, entry in entries.items()})
     findings = _causes(findings, report.findings)
     findings += [entry for entry in report.findings if entry.path not in unsound or entry.path == str(root)]
+    findings += nothing_covered(subject, manifest.roles.values() if manifest else (), report, findings)
     return replace(report, findings=tuple(findings), subject=_said(manifest))
 
 
@@ -225,6 +227,8 @@ def _weights_of(subject: Subject, manifest: Manifest | None, known: list[Path], 
     """Return what the folders of a checkpoint's roles hold, or the checkpoint itself where it has none."""
     root = subject.root
     roles = ROLES if manifest is None else manifest.roles.values()
+    if subject.kind is Kind.PART and subject.path.is_file():
+        return [] if subject.prefix.startswith("state/") else [weights_of_file(subject.path)]
     if manifest is not None and not manifest.roles:
         if subject.path != root:
             return []
@@ -254,7 +258,7 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
         held = weights_in(path, tag=how.tag, inert=how.inert)
         files = {file: file.stat().st_size for file in held.files if file.exists()}
     else:
-        held, files = Weights(path=path.parent), {path: path.stat().st_size}
+        held, files = weights_of_file(path), {path: path.stat().st_size}
     if not held.recognised and not any(file.suffix == SUFFIX or is_torch_file(file) for file in files):
         return _verify_inside(subject, held, how)
     report = _report(subject, how, files, [held] if held.recognised else [], {})
@@ -265,7 +269,8 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
         note = finding("manifest_required", message, remedy=remedy, path=path)
     else:
         note = finding("no_manifest", "there is no manifest: whether bytes changed cannot be told", path=path)
-    findings = (*_causes(held.findings, report.findings), *report.findings, note)
+    found = [*_causes(held.findings, report.findings), *report.findings]
+    findings = (*found, *nothing_foreign(path, report, found), note)
     return replace(report, findings=findings, subject=_about(held))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.index import check_index
@@ -13,7 +12,8 @@ from orz_ckpt.checks.types import check_types
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, HfFolder, read_config
-from orz_ckpt.quoting import brief
+from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.report.words import listed
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.safetensors import Header
 
 _SAVE_AGAIN = "save the model again with `save_pretrained`"
-_BESIDE_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
-"""Beginnings of the names of what a trainer of transformers 4.x saves beside the weights."""
+BESIDE_WEIGHTS: Final = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "exp_avg")
+"""Beginnings of the names of what trainers save beside the weights."""
 
 
 def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
@@ -36,16 +36,18 @@ def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[Ck
     """
     findings, loaded = check_index(folder, headers)
     yield from findings
-    yield from _check_weights(folder, headers)
+    yield from check_weights(folder, headers)
     whole = not any(entry.severity is Severity.ERROR for entry in findings) and all(file in headers for file in loaded)
-    yield from _check_config(folder, {file: headers[file] for file in loaded} if whole else {})
+    filled = [file for file in loaded if whole and headers[file].tensors]
+    yield from _check_config(folder, {file: headers[file] for file in filled})
     if folder.code:
         names = ", ".join(file.name for file in folder.code[:3])
         message = f"{len(folder.code)} Python files ({names}); a loader that trusts remote code runs them"
         yield finding("custom_code", message, path=folder.path)
 
 
-def _check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
+def check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
+    """Check that there are weights, and that they have elements; see `check_model` for what the arguments are."""
     for file in folder.weights:
         tensors = headers[file].tensors if file in headers else ()
         empty = [tensor for tensor in tensors if tensor.shape and not tensor.nbytes]
@@ -53,12 +55,15 @@ def _check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator
             message = f"{len(empty)} of {len(tensors)} tensors have no elements, such as {brief(empty[0].name)}"
             remedy = "gather the weights when saving, or merge them from the shards of the ranks"
             yield finding("tensor_empty", message, remedy=remedy, path=file, tensor=empty[0].name)
+    if folder.weights and all(file in headers and not headers[file].tensors for file in folder.weights):
+        message = f"no tensor is in {listed((file.name for file in folder.weights), 3)}"
+        yield finding("no_weights", message, remedy=_elsewhere(folder.path), path=folder.path)
     if folder.weights or folder.indexes:
         return
     others = [
         file
         for file in folder.pickles
-        if file in headers and headers[file].tensors and not file.name.startswith(_BESIDE_WEIGHTS)
+        if file in headers and headers[file].tensors and not file.name.startswith(BESIDE_WEIGHTS)
     ]
     if others:
         names = ", ".join(file.name for file in others[:3])
@@ -70,7 +75,7 @@ def _check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator
 
 
 def _elsewhere(path: Path) -> str:
-    locate = f"orz ckpt locate {shlex.quote(str(path))} --ray"
+    locate = f"orz ckpt locate {shell_word(str(path))} --ray"
     return f"another node may have written them: {locate}; else {_SAVE_AGAIN}"
 
 

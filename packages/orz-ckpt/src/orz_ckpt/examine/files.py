@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from orz_ckpt.checks.content import Job, all_zero
 from orz_ckpt.checks.headers import check_header
 from orz_ckpt.checks.holes import check_holes
-from orz_ckpt.checks.model import check_model
+from orz_ckpt.checks.model import check_model, check_weights
 from orz_ckpt.checks.sample import check_sample
 from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.checks.types import check_tied, tied_pair
@@ -179,7 +179,9 @@ class _Look:
         stated = {**self.safe, **{file: header_of(contents) for file, contents in self.torches.items()}}
         for weights in self.weights:
             for folder in weights.models:
-                if folder.weights or folder.indexes or not weights.sharded:
+                if weights.alone:
+                    yield from check_weights(folder, stated)
+                elif folder.weights or folder.indexes or not weights.sharded:
                     yield from check_model(folder, stated)
                     self._find_tied(folder)
             if weights.source is not None:
@@ -245,7 +247,7 @@ class _Look:
             yield from read.findings
         for weights in self.weights:
             for folder in weights.models:
-                mine = [read for job, read in zip(jobs, reads, strict=True) if job.path.parent == folder.path]
+                mine = [read for job, read in zip(jobs, reads, strict=True) if job.path in folder.weights]
                 yield from all_zero(folder.path, mine)
                 if folder.path in self.tied:
                     digests = {name: digest for read in mine for name, digest in read.digests.items()}

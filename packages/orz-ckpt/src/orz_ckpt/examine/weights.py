@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import list_files
+from orz_ckpt.checks.model import BESIDE_WEIGHTS
+from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.formats.hf import HfFolder, arrange
+from orz_ckpt.formats.hf import SAFETENSORS, TORCH, HfFolder, arrange
+from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dcp.safetensors_ranks import is_shard
 from orz_ckpt.readers.fsdp.files import SETTINGS_NAME
@@ -39,6 +42,8 @@ class Weights:
     """Of shards; None where there are none, or where nothing could be said of them."""
     sharded: bool = False
     """Whether there are shards."""
+    alone: bool = False
+    """Whether it is one file, of whose folder nothing is said."""
     files: tuple[Path, ...] = ()
     """What belongs to it, apart from what a link leads out of it to."""
     findings: tuple[CkptFinding, ...] = ()
@@ -104,6 +109,43 @@ def weights_in(
         files=tuple(file for file in files if str(file) not in left_out),
         findings=tuple(dict.fromkeys([*findings, *escaped])),
     )
+
+
+def weights_of_file(path: Path) -> Weights:
+    """Return the file `path` as a model of its own, or without a model where it is none.
+
+    A shard of a rank is none: what it has of a weight may be empty, or zeros. What trainers save beside weights is
+    none either.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not (path.suffix == SUFFIX or is_torch_file(path)) or not _may_be_model(path):
+        return Weights(path=path)
+    model = HfFolder(
+        path=path,
+        config=None,
+        layout=SAFETENSORS if path.suffix == SUFFIX else TORCH,
+        indexes=(),
+        weights=(path,),
+        pickles=(),
+        code=(),
+        tokenizer=(),
+    )
+    return Weights(path=path, models=(model,), files=(path,), alone=True)
+
+
+def _may_be_model(path: Path) -> bool:
+    """Return whether a file may hold a whole model or whole tensors of one, by its name and what lies around it."""
+    layouts = (SAFETENSORS, TORCH)
+    if any(path.name == layout.single or layout.shard.fullmatch(path.name) for layout in layouts):
+        return True
+    if path.name.startswith(BESIDE_WEIGHTS) or is_shard(path.name):
+        return False
+    try:
+        return detect(path.parent) not in SHARDED
+    except OSError:
+        return True  # nobody can say what lies around it
 
 
 def _plain_files(root: Path, folder: Path, known: Collection[Path] | None, findings: list[CkptFinding]) -> list[Path]:

@@ -21,6 +21,10 @@ FILES: Final = {
         "No checkpoint; an empty folder or one of JSON files: the weights went to another node or working directory.",
         "`orz ckpt locate PATH --ray` searches every node.",
     ),
+    "beside_weights": (
+        "A manifest, a configuration, a tokenizer or a scheduler was given, not the folder that it lies in.",
+        "`orz ckpt verify FOLDER`",
+    ),
     "not_judged": (
         "A path is missing, a file breaks its format, a store does not answer: the message says what.",
         "Do what the finding says; the exit code is that of the error: 1, 2, 3 or 4. Other paths are judged as ever.",
@@ -89,7 +93,7 @@ FILES: Final = {
     ),
     "total_size_differs": ("The index was edited, or its writer counted otherwise.", "Save the model again."),
     "no_weights": (
-        "The weights were not saved here: another rank or node wrote them, or only configuration and tokenizer were.",
+        "Another rank or node wrote the weights, or an empty state dict was saved; or this is configuration alone.",
         "`orz ckpt locate`; with ZeRO-3, gather the weights when saving or merge the shards.",
     ),
     "config_missing": ("The folder was made by hand, or the save was cut off.", "Copy that of the base model."),
