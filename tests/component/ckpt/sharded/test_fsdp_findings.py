@@ -53,6 +53,21 @@ def test_missing_ranks_are_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_whole_tensors_prove_nothing_of_missing_ranks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not sharded may not be all: with a rank missing `verify`, `merge` and `locate` say so with one voice."""
+    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
+    path = tmp_path / "actor"
+    path.mkdir()
+    torch.save({"w": torch.ones(2, 3)}, path / MODEL.format(2, 0))
+    for command in (("verify", path), ("merge", path, tmp_path / "out"), ("locate", path)):
+        assert 1 == main(["ckpt", *map(str, command)]), command
+    assert "rank 1 of 2" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    assert "ranks_missing" in [entry.code for entry in read(path).findings]
+
+
 def test_missing_replica_is_no_loss(
     broken: Callable[[str], Path],
     expected: Callable[[str], Numbers],

@@ -25,7 +25,7 @@ from orz_ckpt.readers.parts import MAX_NAMED, Assembled, assemble, check_copies
 from orz_ckpt.readers.remedies import COLLECT
 from orz_ckpt.report.words import ranks
 from orz_ckpt.strict_json import is_size
-from orz_ckpt.tensors.source import Source, untied
+from orz_ckpt.tensors.source import Block, Source, untied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +62,8 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     findings += [found for entry in assembled for found in entry.findings]
     absent = [rank for rank in range(files.world_size) if rank not in loaded]
     kept = [entry for entry in assembled if not absent or entry.complete]
-    findings += _missing(files, len(values), len(assembled) - len(kept))
+    whole = all(isinstance(value, Block) for by_rank in values.values() for value in by_rank.values())
+    findings += _missing(files, len(values), len(assembled) - len(kept), whole=whole)
     findings += check_copies(assembled, {files.models[rank]: state.records for rank, state in loaded.items()})
     findings += check_steps(files, inert)
     tensors, aliases = untied({entry.name: entry.tensor for entry in kept if entry.tensor})
@@ -156,13 +157,23 @@ def _unsupported(path: Path, problems: Mapping[str, str]) -> Iterator[CkptFindin
         yield finding("layout_unsupported", message, remedy=_SAVE_AGAIN, path=path)
 
 
-def _missing(files: RankFiles, num_tensors: int, num_incomplete: int) -> Iterator[CkptFinding]:
-    """Say which ranks have no file, and whether the others make up for it."""
+def _missing(files: RankFiles, num_tensors: int, num_incomplete: int, *, whole: bool) -> Iterator[CkptFinding]:
+    """Say which ranks have no file, and whether the others make up for it.
+
+    Args:
+        files: by rank.
+        num_tensors: of the ranks that are here.
+        num_incomplete: so many of them have parts elsewhere.
+        whole: whether none of them is sharded: then nothing proves that other ranks hold copies of the same.
+    """
     if not files.missing:
         return
     here = f"{ranks(files.missing)} of {files.world_size} have no file here"
     if num_incomplete or not num_tensors:
         message = f"{here}: {num_incomplete} of {num_tensors} tensors are incomplete"
+        yield finding("ranks_missing", message, remedy=COLLECT, path=files.path)
+    elif whole:
+        message = f"{here}: what is here is not sharded, and nothing says that they hold the same"
         yield finding("ranks_missing", message, remedy=COLLECT, path=files.path)
     else:
         message = f"{here}, and the others hold all numbers: those of the missing ones could not be compared"
