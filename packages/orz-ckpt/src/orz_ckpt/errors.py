@@ -85,6 +85,16 @@ class OutOfMemoryError(CkptError, MemoryError):
     exit_code = ExitCode.INCONCLUSIVE
 
 
+class UnreadableError(CkptError, OSError):
+    """What was to be read cannot be; nothing was concluded."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class UnwritableError(CkptError, OSError):
+    """What was to be written cannot be."""
+
+
 class MissingPathError(CkptError, FileNotFoundError):
     """The path asked for does not exist."""
 

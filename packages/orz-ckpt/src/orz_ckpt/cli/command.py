@@ -40,7 +40,7 @@ class CkptCommand(TyperCommand):
             raise _mistyped(option, match["got"], re.findall("'([^']*)'", match["known"])) from error
 
     def invoke(self, ctx: Context) -> Any:
-        """Run the command; where memory is missing, say what it was reading, and what would need less."""
+        """Run the command; where memory is missing or the system refuses a file, say which, and what to do."""
         try:
             return super().invoke(ctx)
         except MemoryError as error:
@@ -50,6 +50,14 @@ class CkptCommand(TyperCommand):
         except OrzError as error:
             _tell(error, self.name or "", ctx.params)
             raise
+        except OSError as error:
+            from orz_ckpt.cli.disk_errors import refused
+
+            found = refused(error)
+            if found is None:
+                raise
+            _tell(found, self.name or "", ctx.params)
+            raise found from error
 
 
 def _mistyped(option: str, got: str, known: list[str]) -> UsageError:
