@@ -183,6 +183,17 @@ def test_not_comparable(orz: Orz, model: Path, tmp_path: Path) -> None:
     assert "file_missing" in run.stderr
 
 
+def test_two_models_without_a_tensor_of_one_shape(orz: Orz, tmp_path: Path) -> None:
+    """Names that both have are nothing to compare where every shape differs: exit 3, and no `0 of 0 changed`."""
+    for name, size in (("a", 3), ("b", 4)):
+        (tmp_path / name).mkdir()
+        save_file({"w": np.ones(size, np.float32)}, tmp_path / name / "model.safetensors")
+    run = orz(tmp_path / "a", tmp_path / "b")
+
+    assert (3, "") == (run.returncode, run.stdout)
+    assert "no tensor of one name and shape in common: 'w': F32 [3] -> F32 [4]" in run.stderr
+
+
 def test_plot(orz: Orz, tmp_path: Path) -> None:
     """The drawing is sound XML with a cell for each tensor, its numbers as title, names escaped."""
     names = [f"model.layers.{layer}.mlp.up<{part}>.weight" for layer in range(3) for part in "ab"]

@@ -192,6 +192,16 @@ def test_base_of_another_model(model: Path, tmp_path: Path) -> None:
     assert "no tensor in common" in the(report, "not_compared").message
 
 
+def test_base_of_other_shapes(model: Path, tmp_path: Path) -> None:
+    """A base of which every weight has another shape is another model, not one that training left as it was."""
+    (tmp_path / "other").mkdir()
+    save_file({"model.norm.weight": np.ones(3, np.float32)}, tmp_path / "other" / "model.safetensors")
+    report = verify(model, against=tmp_path / "other")
+
+    assert Status.INCONCLUSIVE is report.status()
+    assert "of one name and shape" in the(report, "not_compared").message
+
+
 def test_base_that_cannot_be_meant(model: Path, step: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A base that is not there is wrong usage; of a run's folder its newest step is not guessed."""
     assert 2 == main(["ckpt", "verify", str(model), "--against", str(tmp_path / "nothing")])

@@ -41,7 +41,7 @@ def diff(a: Source, b: Source, *, progress: Progress | None = None) -> Diff:
         progress: told of the bytes of `a` that were compared.
 
     Raises:
-        NotComparableError: one of them is not whole, or they have no tensor in common.
+        NotComparableError: one of them is not whole, or they have no tensor of one name and shape in common.
         OSError: a file cannot be read.
     """
     for source in (a, b):
@@ -60,6 +60,12 @@ def diff(a: Source, b: Source, *, progress: Progress | None = None) -> Diff:
         for one, other in both
         if not _comparable(one, other)
     ]
+    if not alike:
+        differing = "; ".join(unlike[:_MAX_NAMED])
+        raise NotComparableError(
+            f"{a.path} and {b.path} have no tensor of one name and shape in common: {differing}",
+            remedy="compare two checkpoints of one model",
+        )
     return Diff(
         a=a,
         b=b,
