@@ -162,7 +162,10 @@ def test_no_config(model: Path, tmp_path: Path) -> None:
 
     assert (["config_missing"], Status.OK) == (codes(merged.findings), merged.status())
     assert ["manifest.json", "model.safetensors"] == sorted(entry.name for entry in (tmp_path / "out").iterdir())
-    assert Status.OK is verify(tmp_path / "out").status()
+    report = verify(tmp_path / "out")
+    assert Status.OK is report.status()
+    (remedy,) = (entry.remedy for entry in report.findings if entry.code == "config_missing")
+    assert remedy.startswith(f"orz ckpt merge {model} OUT --config DIR ")
 
 
 def test_a_config_of_another_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

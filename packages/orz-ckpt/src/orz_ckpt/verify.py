@@ -20,6 +20,7 @@ from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.examine.emptiness import nothing_covered, nothing_foreign
 from orz_ckpt.examine.files import How, examine
+from orz_ckpt.examine.merged import merge_again
 from orz_ckpt.examine.weights import Weights, weights_in, weights_of_file
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
@@ -220,7 +221,7 @@ def _verify_checkpoint(subject: Subject, how: How) -> Report:
     findings = _causes(findings, report.findings)
     findings += [entry for entry in report.findings if entry.path not in unsound or entry.path == str(root)]
     findings += nothing_covered(subject, manifest.roles.values() if manifest else (), report, findings)
-    return replace(report, findings=tuple(findings), subject=_said(manifest))
+    return replace(report, findings=tuple(merge_again(findings, manifest)), subject=_said(manifest))
 
 
 def _weights_of(subject: Subject, manifest: Manifest | None, known: list[Path], how: How) -> list[Weights]:
