@@ -264,3 +264,26 @@ def test_no_option_is_passed_over(
     assert 2 == main(["ckpt", *words])
     assert said in capsys.readouterr().err
     assert ["model"] == [entry.name for entry in model.parent.iterdir()]
+
+
+@pytest.mark.parametrize("words", [("merge", "run", "out"), ("diff", "run", "run"), ("merge", "step", "out")])
+def test_the_policy_is_proposed_first(
+    words: tuple[str, ...], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of several models the policy is the one that is meant most often, though critic comes first by name."""
+    step = run / "checkpoints" / "step_000030"
+    places = {"run": run, "step": step, "out": tmp_path / "out"}
+    assert 2 == main(["ckpt", *(str(places.get(word, word)) for word in words)])
+    said = capsys.readouterr().err
+
+    assert f": {step / 'policy'}" in said
+
+
+def test_a_command_that_is_printed_can_be_pasted(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder with a control character in its name is written as a shell reads it."""
+    out = tmp_path / "out\x1b[31m"
+    assert 0 == main(["ckpt", "merge", str(model), str(out)])
+
+    assert f"orz ckpt verify $'{tmp_path}/out\\x1b[31m'" in capsys.readouterr().out

@@ -164,7 +164,7 @@ def test_a_run(run: Path, tmp_path: Path) -> None:
     with pytest.raises(SeveralError, match="is a run") as caught:
         open_source(run)
 
-    assert str(run / "checkpoints" / "step_000030" / "critic") in caught.value.remedy
+    assert str(run / "checkpoints" / "step_000030" / "policy") in caught.value.remedy
     assert ExitCode.USAGE is caught.value.exit_code
 
 

@@ -433,4 +433,4 @@ def test_steps_with_policy_and_critic_of_others(name: str, model: Path, tmp_path
     assert (Status.OK, "folder") == (verify(newest).status(), verify(newest).kind)
     with pytest.raises(SeveralError, match="2 steps of a run") as caught:
         open_source(run)
-    assert str(newest / "critic") in caught.value.remedy
+    assert str(newest / "policy") in caught.value.remedy

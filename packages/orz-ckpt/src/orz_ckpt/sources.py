@@ -6,13 +6,13 @@ A new format is one line in `FORMATS`: a module in `orz_ckpt.readers` with `reco
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
 from orz_ckpt.inventory import checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.readers import dcp, deepspeed, fsdp, model_folder, peft, torch_model
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import names_step
@@ -20,7 +20,7 @@ from orz_ckpt.subject import Kind, identify
 from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from orz_ckpt.tensors.source import Source
@@ -36,6 +36,8 @@ _EVENTS: Final = "events.out.tfevents"
 """How the files of TensorBoard begin."""
 _MAX_RECORDS: Final = 10_000
 """So many records without a weight between them: there are none."""
+POLICIES: Final = ("policy", "actor", "_actor")
+"""Names of the folder of the model that is trained, where others are beside it."""
 _MAX_NAMED: Final = 5
 _HALVES: Final = ("BF16", "F16")
 
@@ -123,7 +125,7 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
     if len(roles) == 1:
         return open_source(next(iter(roles.values())), tag=tag, inert=inert, dtype=dtype)
     if roles:
-        named = " or ".join(str(role) for role in roles.values())
+        named = " or ".join(str(role) for role in _policy_first(roles))
         raise SeveralError(f"{path} holds {len(roles)} models: {', '.join(roles)}", remedy=f"give one: {named}")
     steps = numbered_steps(path)
     if steps:
@@ -169,7 +171,13 @@ def _run(path: Path) -> SeveralError:
 
 
 def _one_model(step: Path) -> Path:
-    return next(iter(roles_in(step).values()), step)
+    """Return the policy where a step has one, else another of its models."""
+    return next(iter(_policy_first(roles_in(step))), step)
+
+
+def _policy_first(roles: Mapping[str, Path]) -> list[Path]:
+    """Return the folders of models with those first that are meant most often."""
+    return [roles[name] for name in sorted(roles, key=lambda name: (name not in POLICIES, name))]
 
 
 def _nothing(path: Path) -> NoWeightsError:
@@ -205,4 +213,4 @@ def _only_records(path: Path) -> bool:
 
 
 def _search(path: Path) -> str:
-    return f"search for them: orz ckpt locate {shlex.quote(str(path))} --ray    # on a node of the cluster, or --hosts"
+    return f"search for them: orz ckpt locate {shell_word(str(path))} --ray    # on a node of the cluster, or --hosts"

@@ -12,7 +12,7 @@ from orz_ckpt.findings import CkptFinding, Level, finding
 from orz_ckpt.lora import with_adapter
 from orz_ckpt.quoting import brief
 from orz_ckpt.report.words import count, listed
-from orz_ckpt.sources import detect, open_source, roles_in
+from orz_ckpt.sources import POLICIES, detect, open_source, roles_in
 from orz_ckpt.tensors.names import EMBEDDINGS, HEADS
 from orz_cli.errors import OrzError, UsageError
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from orz_ckpt.examine.files import How
     from orz_ckpt.tensors.source import Source
 
-_POLICIES: Final = ("policy", "actor", "_actor")
-"""Names of the folder of the model that is trained, where others are beside it."""
 _MAX_NAMED: Final = 5
 _MATRIX: Final = 2
 """Dimensions; what has fewer is often kept in fp32 whatever the type of the model."""
@@ -80,7 +78,7 @@ def model_in(path: Path) -> Path:
     if detect(path) is not None:
         return path
     roles = roles_in(path)
-    return next((roles[name] for name in _POLICIES if name in roles), path)
+    return next((roles[name] for name in POLICIES if name in roles), path)
 
 
 def _judge(found: Diff) -> Iterator[CkptFinding]:
