@@ -361,7 +361,7 @@ def test_damaged_pickle_is_found_by_its_checksum(tmp_path: Path) -> None:
         (lambda data: data.replace(b"\x88", b"\x89", 1), "big-endian"),
         (lambda data: data[:-32] + b"\7" + data[-31:], "two lengths"),
         (lambda data: data.replace(b"\x6c\xfc\x9c\x46", b"\x6c\xfc\x9c\x47"), "some other pickle"),
-        (lambda data: b"", "it has 0"),
+        (lambda data: b"", "it is empty"),
         (lambda data: b"hello", "as neither an archive nor a stream of torch does"),
         (lambda data: pickle.dumps({"a": 1}), "some other pickle"),
     ],

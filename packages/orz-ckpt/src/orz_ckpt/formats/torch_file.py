@@ -96,6 +96,8 @@ def load(
 def _place(stream: BinaryIO, offset: int, nbytes: int | None) -> range:
     """Return which bytes of the file are asked for."""
     file_bytes = stream.seek(0, 2)
+    if not file_bytes:
+        raise BadPickleError("it is empty; the disk was probably full when it was saved")
     end = file_bytes if nbytes is None else offset + nbytes
     if not 0 <= offset < end <= file_bytes:
         raise BadPickleError(f"bytes {offset:,}-{end:,} are asked for, and it has {file_bytes:,}")
