@@ -36,7 +36,7 @@ def python(code):
 @pytest.fixture
 def plug_in(tmp_path, monkeypatch):
     """Return a function that installs a package with one command, seen by child processes."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
     def make(name, source):
         (tmp_path / f"plug_{name}.py").write_text(source)
@@ -145,6 +145,39 @@ def test_a_reader_that_leaves_at_once(plug_in, end, code):
         process.stdin.close()
         stderr = process.stderr.read()
     assert (code, "") == (process.returncode, stderr)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file descriptors of POSIX")
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("raise typer.Exit(1)", 1)], ids=["well", "failed"])
+def test_a_closed_stdout_leaves_the_exit_code(plug_in, tmp_path, end, code):
+    """`orz ... >&-` prints to nowhere; what is opened next does not get what is printed."""
+    source = f"import typer\ndef command():\n    'Short.'\n    with open('x', 'w'): print('y', flush=True)\n    {end}\n"
+    plug_in("short", source)
+    command = [sys.executable, "-m", "orz_cli", "short"]
+    answer = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *command],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert (code, "", "") == (answer.returncode, answer.stdout, answer.stderr)
+    assert "" == (tmp_path / "x").read_text()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("end", ["", "sys.stdout.flush()"])
+def test_an_output_that_cannot_be_written_is_undecided(plug_in, size, end):
+    """`orz ... > /dev/full` lost what may have held the verdict: 3, in one line."""
+    plug_in("short", f"import sys\ndef command():\n    'Short.'\n    print('x' * {size})\n    {end}\n")
+    command = [sys.executable, "-m", "orz_cli", "short"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True, timeout=60)
+    assert 3 == answer.returncode
+    assert answer.stderr.startswith("error: the output cannot be written: no space is left where it goes\n  -> ")
+    assert "Traceback" not in answer.stderr
 
 
 def test_no_colour_in_a_pipe_or_by_request():

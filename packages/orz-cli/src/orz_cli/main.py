@@ -43,13 +43,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the program's name; those of the process by default.
     """
+    _replace_closed_streams()
     code = _run(list(sys.argv[1:] if argv is None else argv))
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        undecided = _reader_left()
+        undecided = _silenced()
+        return code or undecided
+    except OSError as error:
+        undecided = _output_lost(error)
         return code or undecided
     return code
+
+
+def _replace_closed_streams() -> None:
+    """Let a standard stream that the caller closed (`orz ... >&-`) lead nowhere; the exit code is the answer then.
+
+    Otherwise the next file that is opened would get its number, and what is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  for the whole process
 
 
 def _run(args: list[str]) -> int:  # noqa: PLR0911  one return for each way to end
@@ -74,7 +88,7 @@ def _run(args: list[str]) -> int:  # noqa: PLR0911  one return for each way to e
         show_error("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        return _reader_left()
+        return _silenced()
     except Exception as error:  # noqa: BLE001  what no command foresaw
         return _unforeseen(error, commands.get(args[0]) if args else None)
     return ExitCode.OK
@@ -158,12 +172,14 @@ def _raised_by_parser(error: typer.TyperException) -> UsageError | None:
     return next((cause for cause in causes if isinstance(cause, UsageError)), None)
 
 
-def _unforeseen(error: Exception, command: Command | None) -> ExitCode:
+def _unforeseen(error: Exception, command: Command | None) -> int:
     """Explain an error that no command foresaw: the machine's in a line, a bug with its traceback and whom to tell."""
     if isinstance(error, FileNotFoundError) and not _folder_exists():
         show_error("the current folder no longer exists", "cd to a folder that does")
         return ExitCode.USAGE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if error.filename is None and not _takes_output():
+            return _output_lost(error)
         show_error(f"no space is left where {error.filename or 'the output'} goes", "free some space and try again")
         return ExitCode.FAILED
     if isinstance(error, MemoryError):
@@ -173,6 +189,26 @@ def _unforeseen(error: Exception, command: Command | None) -> ExitCode:
     traceback.print_exception(error)
     _show_bug(command)
     return ExitCode.FAILED
+
+
+def _takes_output() -> bool:
+    """Return whether stdout can be written: a line more does no harm where it can."""
+    try:
+        print(flush=True)  # noqa: T201
+    except OSError:
+        return False
+    return True
+
+
+def _output_lost(error: OSError) -> int:
+    """Say that the output cannot be written.
+
+    Returns:
+        "could not decide": what was lost may have held the verdict.
+    """
+    reason = "no space is left where it goes" if error.errno == errno.ENOSPC else error.strerror or str(error)
+    show_error(f"the output cannot be written: {reason}", "send it elsewhere, or free some space, and try again")
+    return _silenced()
 
 
 def _folder_exists() -> bool:
@@ -191,8 +227,8 @@ def _show_bug(command: Command | None) -> None:
     )
 
 
-def _reader_left() -> int:
-    """Silence a stdout whose reader is gone (`orz ... | head`), so that the interpreter's last flush stays quiet.
+def _silenced() -> int:
+    """Silence a stdout that takes nothing (`orz ... | head`), so that the interpreter's last flush stays quiet.
 
     Returns:
         "could not decide": what was cut off may have held the verdict.
