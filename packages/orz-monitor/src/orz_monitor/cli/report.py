@@ -21,7 +21,8 @@ def report(
         typer.Option(
             "--output",
             "-o",
-            help="A .html, .md or .json file, by default report.html in the run folder; of several runs, a folder.",
+            help="A .html, .md or .json file, by default report.html in the run folder; - is standard output; of "
+            "several runs, a folder.",
         ),
     ] = None,
     *,
@@ -36,9 +37,12 @@ def report(
     that --output names.
     """
     from orz_monitor.judge import Judge
+    from orz_monitor.publishing import is_standard_output
     from orz_monitor.report.writing import targets_of, write_report
 
     judge = Judge.of(preset=preset, config=config, users=rule or ())
     dialects = dialects_with(dialect)
     for run, target in zip(runs, targets_of(runs, output), strict=True):
-        typer.echo(write_report(run, target, judge=judge, dialects=dialects))
+        made = write_report(run, target, judge=judge, dialects=dialects)
+        if not is_standard_output(made):
+            typer.echo(made)
