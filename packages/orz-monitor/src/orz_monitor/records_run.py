@@ -13,6 +13,7 @@ from orz_monitor.errors import UnreadableRunError
 from orz_monitor.records import EventRecord, read_records
 from orz_monitor.run import Run
 from orz_monitor.stitched_records import StitchedRecords
+from orz_monitor.transport.opening import remedy_of
 
 CONSOLE_FILE: Final = "console.log"
 
@@ -37,7 +38,7 @@ def load_records(records_path: Path, path: Path, folder: Path | None, *, now: fl
         beyond = _console_beyond(folder, stitched)
     except OSError as error:
         raise UnreadableRunError(
-            f"{records_path}: can't be read: {error.strerror or error}", remedy="check the path and its permissions"
+            f"{records_path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
         ) from error
     newer = next((line for line in stitched.unreadable if line.newer), None)
     if newer is not None:

@@ -8,9 +8,14 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.addresses import located
+
 
 def bundle(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a log on its own.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(parser=located, metavar="RUN", help="A run folder, or a log on its own.", show_default=False),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(

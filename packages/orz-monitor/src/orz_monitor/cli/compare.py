@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orz_cli.errors import UsageError
+from orz_monitor.addresses import located
 from orz_monitor.compare.axis import Axis
 
 _FEWEST = 2
@@ -18,6 +19,7 @@ def compare(
     paths: Annotated[
         list[Path],
         typer.Argument(
+            parser=located,
             metavar="A B...",
             help="Run folders, or what other tools keep of runs; the others are compared with A.",
             show_default=False,

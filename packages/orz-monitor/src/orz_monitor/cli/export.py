@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.addresses import located
 from orz_monitor.export.form import Form
 
 
@@ -15,6 +16,7 @@ def export(
     path: Annotated[
         Path,
         typer.Argument(
+            parser=located,
             metavar="PATH",
             help="A run folder, or what TensorBoard, W&B, MLflow or trackio keep, or a CSV or JSON lines file; "
             "PATH#RUN names one of several runs.",

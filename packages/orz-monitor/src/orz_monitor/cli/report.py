@@ -8,21 +8,24 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.addresses import located
 from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, RuleOption, dialects_with
 
 
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Run folders, logs, or what other tools keep.", show_default=False),
+        typer.Argument(
+            parser=located, metavar="RUN", help="Run folders, logs, or what other tools keep.", show_default=False
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="A .html, .md or .json file, by default report.html in the run folder; - is standard output; of "
-            "several runs, a folder.",
+            help="A .html, .md or .json file, by default report.html in the run folder, of a URL here; - is standard "
+            "output; of several runs, a folder.",
         ),
     ] = None,
     *,

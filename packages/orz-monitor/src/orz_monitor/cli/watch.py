@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from orz_cli.findings import Severity
+from orz_monitor.addresses import located
 from orz_monitor.cli.check import FailOn
 from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption
 
 
 def watch(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A run folder, or a log.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(parser=located, metavar="PATH", help="A run folder, or a log.", show_default=False)
+    ],
     notify: Annotated[
         str,
         typer.Option(

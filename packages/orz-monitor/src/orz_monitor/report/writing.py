@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_cli.errors import UsageError
+from orz_monitor.addresses import is_url
 from orz_monitor.dialects import Dialect
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
@@ -66,8 +67,8 @@ def write_report(
 
     Args:
         run: a run folder or a records file.
-        output: the file; its ending chooses the form, `-` is standard output. By default `report.html` beside the
-            records.
+        output: the file; its ending chooses the form, `-` is standard output. By default `report.html` beside
+            what was read, of a URL in the working directory.
         judge: what judges the run; our rules and the configuration beside the run by default.
         dialects: the dialects to read with; all known ones by default.
 
@@ -84,7 +85,8 @@ def write_report(
         )
     loaded = load_run(run, dialects=dialects)
     verdict = (judge or Judge.of())(loaded, run)
-    target = output if output is not None else loaded.path.parent / "report.html"
+    beside = Path() if is_url(loaded.path) else loaded.path.parent
+    target = output if output is not None else beside / "report.html"
     text = _FORMS.get(target.suffix.lower(), as_html)(gather(verdict))
     publish(target, lambda path: _write(path, text))
     return target

@@ -10,6 +10,7 @@ from orz_monitor.errors import UnreadableRunError
 from orz_monitor.stores import csv_table, jsonl, mlflow, tensorboard, trackio, wandb
 from orz_monitor.stores.base import Store
 from orz_monitor.stores.database import MAGIC, opened, tables
+from orz_monitor.transport.opening import remedy_of
 
 _OUR_RECORDS: Final = "metrics.jsonl"
 _JSON_LINES: Final = (".jsonl", ".ndjson")
@@ -41,7 +42,7 @@ def open_store(path: Path) -> Store | None:
     except OSError as error:
         raise UnreadableRunError(
             f"{error.filename or place}: can't be read: {error.strerror or error}",
-            remedy="check the path and its permissions",
+            remedy=remedy_of(error),
         ) from error
 
 
