@@ -1,4 +1,4 @@
-"""What may not be read: the reason and what to do, exit code 3, in every format."""
+"""What may not be read, and folders of runs: the reason and what to do, exit code 3, in every format."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orz_cli.main import main
+from orz_monitor.testing import healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.component
 
@@ -91,3 +92,25 @@ def test_json_of_a_path_without_permission(name: str, locked: Path, capsys: pyte
     assert run["status"] == "inconclusive"
     assert "can't be read: Permission denied" in run["reason"]
     assert "ask for permission to read it" in run["reason"]
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest first, whatever other tools keep in them; the name that is given is one to check."""
+    records = step_records(healthy_metrics(30))
+    for age, name in enumerate(["b-newest", "a-older"]):
+        run = write_run(tmp_path / "runs" / name, records)
+        (run / "tensorboard").mkdir()
+        target = ["--to", "tensorboard", "-o", str(run / "tensorboard")]
+        assert main(["monitor", "export", str(run), *target]) == 0
+        os.utime(run / "metrics.jsonl", (1e9 - age, 1e9 - age))
+    capsys.readouterr()
+    assert main(["monitor", "check", str(tmp_path / "runs")]) == 3
+    out = capsys.readouterr().out
+    assert f"{tmp_path / 'runs'}: holds 2 run folders, the newest first: b-newest, a-older" in out
+    assert f"name one of them: {tmp_path / 'runs' / 'b-newest'}\n" in out
+    assert main(["monitor", "check", str(tmp_path / "runs" / "b-newest")]) == 0
+    write_run(tmp_path / "one" / "alone", records)
+    assert main(["monitor", "check", str(tmp_path / "one")]) == 3
+    assert f"holds a run folder: alone\n  -> name it: {tmp_path / 'one' / 'alone'}" in capsys.readouterr().out.replace(
+        "\n    ->", "\n  ->"
+    )

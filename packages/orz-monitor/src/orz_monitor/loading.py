@@ -22,6 +22,7 @@ from orz_monitor.transport.opening import remedy_of
 RECORDS_FILE: Final = "metrics.jsonl"
 __all__ = ["CONSOLE_FILE", "RECORDS_FILE", "load_run"]
 _START_BYTES: Final = 256
+_MOST_NAMED: Final = 5
 _RECORD: Final = b'{"v":'
 
 
@@ -65,8 +66,10 @@ def load_run(
 def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, canonical: bool) -> Run:
     """Read a run from a file or folder of this machine."""
     _refuse_missing(path)
-    if path.is_dir() and (path / RECORDS_FILE).is_file():
-        if _is_records(path / RECORDS_FILE):
+    if path.is_dir():
+        if not (path / RECORDS_FILE).is_file():
+            _refuse_several(path)
+        elif _is_records(path / RECORDS_FILE):
             return load_records(path / RECORDS_FILE, path, path, now=now)
     elif path.is_file():
         beside = path.parent / RECORDS_FILE
@@ -93,6 +96,23 @@ def _refuse_missing(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         if "#" not in str(path):
             raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path") from error
+
+
+def _refuse_several(folder: Path) -> None:
+    """Refuse a folder of run folders, whatever else lies in it: their values are not those of one run.
+
+    Raises:
+        UnreadableRunError: it is one; its runs are named, the newest first.
+    """
+    found = [file for file in folder.glob(f"*/{RECORDS_FILE}") if _is_records(file)]
+    runs = [file.parent for file in sorted(found, key=lambda file: (-file.stat().st_mtime, file))]
+    if not runs:
+        return
+    named = ", ".join(run.name for run in runs[:_MOST_NAMED]) + (", ..." if len(runs) > _MOST_NAMED else "")
+    many = f"{len(runs)} run folders, the newest first" if len(runs) > 1 else "a run folder"
+    raise UnreadableRunError(
+        f"{folder}: holds {many}: {named}", remedy=f"name {'one of them' if len(runs) > 1 else 'it'}: {runs[0]}"
+    )
 
 
 def _load_logs(
