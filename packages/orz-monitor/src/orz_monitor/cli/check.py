@@ -81,13 +81,12 @@ def _checked(path: Path, judge: Judge, dialects: Sequence[type[Dialect]] | None)
 
 def _write(checks: list[Checked], output: Format, severity: Severity) -> None:
     """Write the result to stdout."""
-    from rich.console import Console
-
+    from orz_cli.output import OutputConsole
     from orz_monitor.formats import document, github, junit, sarif, text
 
     match output:
         case Format.TEXT:
-            text.print_checks(Console(highlight=False), checks, severity)
+            text.print_checks(OutputConsole(highlight=False), checks, severity)
         case Format.JSON:
             typer.echo(document.as_json(checks, severity))
         case Format.JUNIT:

@@ -53,8 +53,7 @@ def compare(
     alone = output is not None and is_standard_output(output)
     if output is not None and not alone and output.suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"{output}: a comparison is written as .html", remedy="give --output such a name")
-    from rich.console import Console
-
+    from orz_cli.output import OutputConsole
     from orz_monitor.compare.alignment import compare as aligned
     from orz_monitor.compare.page import as_page
     from orz_monitor.compare.text import print_comparison
@@ -62,7 +61,7 @@ def compare(
 
     comparison = aligned([read_table(path, raw=raw) for path in paths], axis)
     if not alone:
-        print_comparison(Console(highlight=False), comparison, everything=everything)
+        print_comparison(OutputConsole(highlight=False), comparison, everything=everything)
     if output is not None:
         page = as_page(comparison)
         publish(output, lambda path: _write(path, page))

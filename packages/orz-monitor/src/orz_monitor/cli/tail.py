@@ -51,11 +51,10 @@ def tail(
     """
     if once and stay:
         raise UsageError("--once and --stay exclude each other", remedy="give one of them, or neither")
-    from rich.console import Console
-
+    from orz_cli.output import OutputConsole
     from orz_monitor.tail.source import Source
 
-    console = Console(highlight=False)
+    console = OutputConsole(highlight=False)
     judge = judge_of(path, preset=preset, config=config, users=rule or ())
     run: Run | None
     with Source(path) as source:
