@@ -116,6 +116,15 @@ def test_what_could_not_be_told_is_tried_again(sick: Path, tmp_path: Path) -> No
     assert said[2].startswith("told: error[reward_floor]")
 
 
+def test_one_look_promises_no_other(sick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --once, what could not be told waits for the next watch."""
+    arguments = ["monitor", "watch", str(sick), "--once", "--notify", "false", "--state", str(tmp_path / "s.json")]
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert "left with exit code 1; the next watch tries again" in err
+    assert "next attempt" not in err
+
+
 def test_a_command_that_fails_or_hangs(tmp_path: Path) -> None:
     """What it says on stderr is shown; one that hangs is ended, with what it started."""
     fails = tmp_path / "fails.py"

@@ -62,6 +62,7 @@ def watch(
         memory=memory,
         severity=Severity(severity.value),
         say=lambda text: typer.echo(text, err=True),
+        once=once,
         judge=judge,
     )
     verdict = watching.look()
