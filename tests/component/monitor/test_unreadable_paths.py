@@ -72,6 +72,7 @@ def test_a_path_without_permission(
     out, err = capsys.readouterr()
     assert "can't be read: Permission denied" in out + err
     assert f"{locked / name}" in out + err
+    assert "ask for permission to read it" in out + err or command[0] == "watch"
     assert "Traceback" not in err
 
 

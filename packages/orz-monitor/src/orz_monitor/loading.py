@@ -10,14 +10,13 @@ from typing import Final
 from orz_monitor.addresses import is_url, located
 from orz_monitor.dialects import Dialect
 from orz_monitor.dialects.orz_train import FIRST_LINE
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.log import Log
 from orz_monitor.log_folder import log_files
 from orz_monitor.readlog import read_log
 from orz_monitor.records_run import CONSOLE_FILE, load_records
 from orz_monitor.run import Run
 from orz_monitor.stitch import stitch
-from orz_monitor.transport.opening import remedy_of
 
 RECORDS_FILE: Final = "metrics.jsonl"
 __all__ = ["CONSOLE_FILE", "RECORDS_FILE", "load_run"]

@@ -9,11 +9,10 @@ from typing import Final
 
 from orz_monitor.console import Traceback, last_traceback
 from orz_monitor.console_events import events_beyond
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.records import EventRecord, read_records
 from orz_monitor.run import Run
 from orz_monitor.stitched_records import StitchedRecords
-from orz_monitor.transport.opening import remedy_of
 
 CONSOLE_FILE: Final = "console.log"
 

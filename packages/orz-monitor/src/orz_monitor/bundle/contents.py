@@ -14,11 +14,10 @@ from typing import Final
 
 from orz_monitor.addresses import is_url
 from orz_monitor.bundle.redaction import Redactor
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.formats.document import Checked, as_json
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
-from orz_monitor.transport.opening import remedy_of
 
 TAIL_BYTES: Final = 512 << 10
 """Of each log, the end that is taken."""

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.stores import csv_table, jsonl, mlflow, tensorboard, trackio, wandb
 from orz_monitor.stores.base import Store
 from orz_monitor.stores.database import MAGIC, opened, tables
-from orz_monitor.transport.opening import remedy_of
 
 _OUR_RECORDS: Final = "metrics.jsonl"
 _JSON_LINES: Final = (".jsonl", ".ndjson")

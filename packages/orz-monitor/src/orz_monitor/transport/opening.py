@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from orz_monitor.addresses import is_url, located
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.printable import one_line
 
 CHUNK_BYTES: Final = 1 << 20
@@ -124,12 +124,3 @@ def _decompressed(raw: IO[bytes]) -> IO[bytes]:
 
         return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
     return buffered
-
-
-def remedy_of(error: BaseException) -> str:
-    """Say what to do about an error of reading."""
-    if isinstance(error, PermissionError):
-        return "ask for permission to read it, or copy it to where you may"
-    if isinstance(error, FileNotFoundError):
-        return "check the path"
-    return "check the path and its permissions"
