@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from orz_cli.errors import UsageError
 from orz_cli.main import main
+from orz_monitor.publishing import publish
 from orz_monitor.testing import healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.component
@@ -78,6 +80,23 @@ def test_an_input_is_not_written_over(rows: Path, run: Path, tmp_path: Path) -> 
     assert archive.read_text() == "step:1 - actor/kl:0.5\n"
 
 
+def test_one_run_is_not_the_page_of_another(run: Path, tmp_path: Path) -> None:
+    """Of several runs, none is written over by the report of another."""
+    other = tmp_path / "run.html"
+    other.write_text(ROWS)
+    assert main(["monitor", "report", str(run), str(other), "-o", str(tmp_path)]) == 2
+    assert other.read_text() == ROWS
+
+
+def test_what_a_watch_remembers_is_kept_elsewhere(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not in place of the run that it watches."""
+    before = contents(run)
+    watch = ["monitor", "watch", str(run), "--once", "--notify", "true", "--state"]
+    assert main([*watch, str(run / "console.log")]) == 2
+    assert "choose another place with --state" in capsys.readouterr().err
+    assert contents(run) == before
+
+
 def test_what_was_made_of_a_run_is_made_again(run: Path) -> None:
     """A report or a table may lie in the run folder, and a newer one takes its place."""
     for _ in range(2):
@@ -130,6 +149,15 @@ def test_a_dash_is_standard_output(
     assert main(["monitor", "export", str(run), "--to", "tensorboard", "-o", "-"]) == 2
     assert main(["monitor", "report", str(run), str(rows), "-o", "-"]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "run"]
+
+
+def test_a_closed_standard_output_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As Python leaves it after `>&-`."""
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", None)
+        with pytest.raises(UsageError, match="-: can't be written: Bad file descriptor"):
+            publish(Path("-"), Path.touch)
+    assert capsys.readouterr().out == ""
 
 
 def test_where_standard_output_goes_is_standard_output(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -16,7 +17,6 @@ from typing import IO, Final
 from orz_cli.errors import UsageError
 from orz_monitor.log_folder import is_log
 
-_REMEDY: Final = "choose another place with --output"
 _RECORDS: Final = "metrics.jsonl"
 _OWN_FILES: Final = frozenset(
     {_RECORDS, "config.yaml", "environment.json", "progress.csv", "trainer_state.json", "meta.yaml"}
@@ -39,7 +39,7 @@ def publish(target: Path, write: Callable[[Path], None]) -> None:
     """
     try:
         if is_standard_output(target):
-            _pass_on(write, lambda: nullcontext(sys.stdout.buffer))
+            _pass_on(write, _standard_output)
         elif _is_special(target):
             _pass_on(write, lambda: target.open("wb"))
         else:
@@ -47,7 +47,9 @@ def publish(target: Path, write: Callable[[Path], None]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UsageError(f"{target}: can't be written: {error.strerror or error}", remedy=_REMEDY) from error
+        raise UsageError(
+            f"{target}: can't be written: {error.strerror or error}", remedy="choose another place with --output"
+        ) from error
 
 
 def is_standard_output(target: Path) -> bool:
@@ -60,26 +62,28 @@ def is_standard_output(target: Path) -> bool:
         return False
 
 
-def refuse_inputs(target: Path, inputs: Iterable[Path]) -> None:
+def refuse_inputs(target: Path, inputs: Iterable[Path], option: str = "--output") -> None:
     """Refuse to write over what is read.
 
     Args:
         target: the file that will be written.
         inputs: what the user named: files, run folders and stores, also as `PATH#RUN`.
+        option: names `target` on the command line.
 
     Raises:
         UsageError: `target` is one of them, or is a file that belongs to one of them.
     """
     if not os.path.isfile(target):  # noqa: PTH113 - what can't be looked at is told when it is read
         return
+    remedy = f"choose another place with {option}"
     real = Path(os.path.realpath(target))
     for given in inputs:
         place = _without_run(given)
         if os.path.exists(place) and os.path.samefile(target, place):  # noqa: PTH110, PTH121 - as above
-            raise UsageError(f"{target}: is what is read, and would be lost", remedy=_REMEDY)
+            raise UsageError(f"{target}: is what is read, and would be lost", remedy=remedy)
         folder = _folder_of(place)
         if folder is not None and real.is_relative_to(folder) and _is_own(real.relative_to(folder)):
-            raise UsageError(f"{target}: belongs to the run in {folder}, and would be lost", remedy=_REMEDY)
+            raise UsageError(f"{target}: belongs to the run in {folder}, and would be lost", remedy=remedy)
 
 
 def _replace(target: Path, write: Callable[[Path], None]) -> None:
@@ -100,6 +104,14 @@ def _pass_on(write: Callable[[Path], None], opened: Callable[[], AbstractContext
         with whole.open("rb") as file, opened() as into:
             shutil.copyfileobj(file, into)
             into.flush()
+
+
+def _standard_output() -> AbstractContextManager[IO[bytes]]:
+    """Return the bytes of standard output, which may be closed (`>&-`)."""
+    buffer: IO[bytes] | None = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return nullcontext(buffer)
 
 
 def _is_special(target: Path) -> bool:

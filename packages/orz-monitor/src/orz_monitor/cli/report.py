@@ -40,12 +40,15 @@ def report(
     that --output names.
     """
     from orz_monitor.judge import Judge
-    from orz_monitor.publishing import is_standard_output
+    from orz_monitor.publishing import is_standard_output, refuse_inputs
     from orz_monitor.report.writing import targets_of, write_report
 
     judge = Judge.of(preset=preset, config=config, users=rule or ())
     dialects = dialects_with(dialect)
-    for run, target in zip(runs, targets_of(runs, output), strict=True):
+    targets = targets_of(runs, output)
+    for page in filter(None, targets):
+        refuse_inputs(page, runs)
+    for run, target in zip(runs, targets, strict=True):
         made = write_report(run, target, judge=judge, dialects=dialects)
         if not is_standard_output(made):
             typer.echo(made)

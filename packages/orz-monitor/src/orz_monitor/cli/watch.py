@@ -49,10 +49,13 @@ def watch(
 
     from orz_cli.exits import ExitCode
     from orz_monitor.judge import Judge
+    from orz_monitor.publishing import refuse_inputs
     from orz_monitor.watch.memory import Memory, default_file
     from orz_monitor.watch.notify import notifier
     from orz_monitor.watch.watch import Watch
 
+    if state is not None:
+        refuse_inputs(state, [path], "--state")
     judge = Judge.of(preset=preset, config=config, users=rule or ())
     tell = notifier(notify)
     memory = Memory.load(state if state is not None else default_file(path, notify))
