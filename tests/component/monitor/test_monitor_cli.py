@@ -162,3 +162,19 @@ def test_rules_that_can_not_judge_are_grouped_by_reason(tmp_path: Path, capsys: 
     assert f"not evaluated, not logged policy/kl_ref ({how}): kl_drift, kl_spike, kl_zero" in lines
     assert sum(line.startswith("not evaluated, not logged: ") for line in lines) == 1
     assert sum(line.startswith("not evaluated, too few steps: ") for line in lines) == 1
+
+
+@pytest.mark.parametrize("command", [["check"], ["tail", "--once"], ["compare", "--all"]], ids=lambda words: words[0])
+def test_a_reader_that_leaves_is_no_failure(command: list[str], healthy: Path) -> None:
+    """What was cut off may have held the verdict: not decided, and not a word."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    paths = [str(healthy)] * (2 if command[0] == "compare" else 1)
+    with os.fdopen(writes, "wb") as pipe:
+        process = subprocess.run(
+            [sys.executable, "-m", "orz_cli", "monitor", *command, *paths],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (process.returncode, process.stderr) == (3, b"")

@@ -106,3 +106,19 @@ def test_github_commands_are_escaped(checks: list[Checked]) -> None:
     assert ",line=42,title=Non-finite values::policy/loss" in error
     assert "%0ATry: " in error
     assert unreadable.startswith("::error file=train.log,title=Could not decide::")
+
+
+def test_a_crash_before_any_metric_is_decided(tmp_path: Path) -> None:
+    """It is one failure, and not besides something that could not be decided; a signal alone decides nothing."""
+    log = tmp_path / "crash.log"
+    log.write_text('Traceback (most recent call last):\n  File "a.py", line 1, in f\nRuntimeError: boom\n')
+    crashed = [Checked(path=log, verdict=judge(load_run(log)))]
+    assert [line.partition("::")[2].split()[0] for line in as_github(crashed).splitlines()] == ["error"]
+    root = ET.fromstring(as_junit(crashed, Severity.ERROR))  # noqa: S314 - our own text
+    assert (root.get("failures"), root.get("errors")) == ("1", "0")
+    (invocation,) = json.loads(as_sarif(crashed))["runs"][0]["invocations"]
+    assert invocation["toolExecutionNotifications"] == []
+    assert "reason" not in json.loads(as_json(crashed))["runs"][0]
+    log.write_text("torch.distributed.elastic.multiprocessing.api.SignalException: got signal: 15\n")
+    signalled = [Checked(path=log, verdict=judge(load_run(log)))]
+    assert "Could not decide" in as_github(signalled)

@@ -15,9 +15,10 @@ import pytest
 
 from orz_cli.findings import Severity
 from orz_cli.main import main
+from orz_monitor.addresses import located
 from orz_monitor.findings import Finding
 from orz_monitor.testing import healthy_metrics, step_records, write_run
-from orz_monitor.watch.memory import Memory
+from orz_monitor.watch.memory import Memory, default_file
 from orz_monitor.watch.notify import notifier
 from orz_monitor.watch.watch import Watch
 
@@ -114,6 +115,24 @@ def test_what_could_not_be_told_is_tried_again(sick: Path, tmp_path: Path) -> No
     assert "next attempt in 5 s" in said[0]
     assert "next attempt in 10 s" in said[1]
     assert said[2].startswith("told: error[reward_floor]")
+
+
+def test_the_memory_of_a_url_is_one_wherever_the_watch_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is of the working directory, a URL is not."""
+    places = [located("http://host/c.log"), Path("c.log")]
+    here = [default_file(place, "true", {"XDG_STATE_HOME": "state"}) for place in places]
+    monkeypatch.chdir(tmp_path)
+    there = [default_file(place, "true", {"XDG_STATE_HOME": "state"}) for place in places]
+    assert [one == other for one, other in zip(here, there, strict=True)] == [True, False]
+
+
+def test_one_look_promises_no_other(sick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --once, what could not be told waits for the next watch."""
+    arguments = ["monitor", "watch", str(sick), "--once", "--notify", "false", "--state", str(tmp_path / "s.json")]
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert "left with exit code 1; the next watch tries again" in err
+    assert "next attempt" not in err
 
 
 def test_a_command_that_fails_or_hangs(tmp_path: Path) -> None:

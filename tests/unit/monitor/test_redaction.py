@@ -34,6 +34,18 @@ SECRET = "Zm9vYmFyYmF6cXV4MTIzNDU2"  # noqa: S105 - made up
         f"token: {SECRET}",
         f'connection_string="postgres://user:pw@db.example.org/x?password={SECRET}"',
         f"eyJhbGciOiJI.eyJzdWIiOiIx.{SECRET}",
+        f"MASTER_PASS: {SECRET}",
+        f"export SSHPASS='{SECRET}'",
+        f"PGPASSWORD={SECRET} psql",
+        f"db_pass={SECRET}",
+        f'train.py --password "with spaces {SECRET}" --lr 1e-6',
+        f"userPassword: {SECRET}",
+        f"MYSQL_PASSWD={SECRET}",
+        f"curl -u admin:{SECRET} https://example.org",
+        f"curl --proxy-user 'admin:{SECRET}' https://example.org",
+        f'["curl", "-u", "admin:{SECRET}"]',
+        f'curl -H "Authorization: Negotiate {SECRET}" https://example.org',
+        f'Authorization: Digest username="admin", response="{SECRET}"',
     ],
 )
 def test_secrets_are_left_out(line: str) -> None:
@@ -44,6 +56,39 @@ def test_secrets_are_left_out(line: str) -> None:
     assert "[redacted: " in shown
     assert shown.endswith("\n")
     assert redactor.counts.total() >= 1
+
+
+@pytest.mark.parametrize(
+    ("line", "shown", "kinds"),
+    [
+        (
+            f"Authorization: Bearer sk-{SECRET} for all",
+            "Authorization: [redacted: value of a secret setting] for all",
+            {"value of a secret setting": 1},
+        ),
+        (
+            f'{{"hub_token": "hf_{SECRET}", "seed": 1}}',
+            '{"hub_token": "[redacted: token of Hugging Face]", "seed": 1}',
+            {"token of Hugging Face": 1},
+        ),
+        (
+            f"curl -u admin:{SECRET} -o x",
+            "curl -u admin:[redacted: value of a secret setting] -o x",
+            {"value of a secret setting": 1},
+        ),
+        (
+            f'dsn="postgres://user:{SECRET}@db.example.org/x" seed=1',
+            'dsn="[redacted: value of a secret setting]" seed=1',
+            {"value of a secret setting": 1},
+        ),
+    ],
+)
+def test_a_secret_within_another_is_marked_once(line: str, shown: str, kinds: dict[str, int]) -> None:
+    """What stands around it stays as it was, and a mark is not taken for a secret."""
+    redactor = Redactor()
+    assert redactor.redact(line) == shown
+    assert redactor.counts == kinds
+    assert redactor.redact(shown) == shown
 
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # made up
@@ -82,6 +127,11 @@ def test_keys_of_wandb_are_left_out_wherever_they_stand(line: str) -> None:
         "someone@example.org",
         "step:12 - actor/entropy:0.52 - critic/score/mean:0.41",
         "secretary: yes please",
+        "forward_pass: 0.0123 s",
+        "PASS: tests/test_it.py",
+        "docker run --user 1000:1000 image",
+        "python -u train.py --lr 1e-6",
+        "Authorization: Bearer ${TOKEN}",
     ],
 )
 def test_what_is_no_secret_stays(line: str) -> None:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from orz_monitor.addresses import is_url, located
 from orz_monitor.dialects import Dialect
 from orz_monitor.dialects.orz_train import FIRST_LINE
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.log import Log
 from orz_monitor.log_folder import log_files
 from orz_monitor.readlog import read_log
 from orz_monitor.records_run import CONSOLE_FILE, load_records
 from orz_monitor.run import Run
 from orz_monitor.stitch import stitch
-from orz_monitor.transport.opening import is_url
 
 RECORDS_FILE: Final = "metrics.jsonl"
 __all__ = ["CONSOLE_FILE", "RECORDS_FILE", "load_run"]
 _START_BYTES: Final = 256
+_MOST_NAMED: Final = 5
 _RECORD: Final = b'{"v":'
 
 
@@ -51,17 +51,24 @@ def load_run(
 
         with kept_input() as kept:
             return as_read_from_input(_load(kept, now, dialects, canonical=canonical), kept)
-    if is_url(path):
-        return _load_logs([str(path)], Path(path), None, now, dialects, canonical=canonical)
-    return _load(Path(path), now, dialects, canonical=canonical)
+    place = located(path)
+    if is_url(place):
+        return _load_logs([str(place)], place, None, now, dialects, canonical=canonical)
+    try:
+        return _load(place, now, dialects, canonical=canonical)
+    except OSError as error:
+        raise UnreadableRunError(
+            f"{error.filename or place}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
+        ) from error
 
 
 def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, canonical: bool) -> Run:
     """Read a run from a file or folder of this machine."""
-    if not os.path.lexists(path) and "#" not in str(path):  # `mlruns#run` names one of several runs
-        raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
-    if path.is_dir() and (path / RECORDS_FILE).is_file():
-        if _is_records(path / RECORDS_FILE):
+    _refuse_missing(path)
+    if path.is_dir():
+        if not (path / RECORDS_FILE).is_file():
+            _refuse_several(path)
+        elif _is_records(path / RECORDS_FILE):
             return load_records(path / RECORDS_FILE, path, path, now=now)
     elif path.is_file():
         beside = path.parent / RECORDS_FILE
@@ -74,6 +81,37 @@ def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, c
         return run
     files = [str(file) for file in log_files(path)] if path.is_dir() else [str(path)]
     return _load_logs(files, path, path if path.is_dir() else None, now, dialects, canonical=canonical)
+
+
+def _refuse_missing(path: Path) -> None:
+    """Refuse a path where nothing is; `mlruns#run` names one of several runs.
+
+    Raises:
+        UnreadableRunError: there is nothing.
+        OSError: whether there is anything can't be told.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if "#" not in str(path):
+            raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path") from error
+
+
+def _refuse_several(folder: Path) -> None:
+    """Refuse a folder of run folders, whatever else lies in it: their values are not those of one run.
+
+    Raises:
+        UnreadableRunError: it is one; its runs are named, the newest first.
+    """
+    found = [file for file in folder.glob(f"*/{RECORDS_FILE}") if _is_records(file)]
+    runs = [file.parent for file in sorted(found, key=lambda file: (-file.stat().st_mtime, file))]
+    if not runs:
+        return
+    named = ", ".join(run.name for run in runs[:_MOST_NAMED]) + (", ..." if len(runs) > _MOST_NAMED else "")
+    many = f"{len(runs)} run folders, the newest first" if len(runs) > 1 else "a run folder"
+    raise UnreadableRunError(
+        f"{folder}: holds {many}: {named}", remedy=f"name {'one of them' if len(runs) > 1 else 'it'}: {runs[0]}"
+    )
 
 
 def _load_logs(

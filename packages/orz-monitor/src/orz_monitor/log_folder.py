@@ -29,6 +29,11 @@ _LIVE: Final = "~"
 """Comes after every date."""
 
 
+def is_log(name: str) -> bool:
+    """Tell whether a file is a log, by its name."""
+    return _LOG.search(name) is not None and name.lower() not in _NEVER
+
+
 def log_files(folder: Path) -> list[Path]:
     """Return the logs below a folder in the order in which they were written; hidden folders are left out.
 
@@ -44,11 +49,7 @@ def log_files(folder: Path) -> list[Path]:
         for root, folders, files in os.walk(folder, onerror=_raise):
             depth = len(Path(root).relative_to(folder).parts)
             folders[:] = sorted(name for name in folders if not name.startswith(".")) if depth < _MOST_DEPTH else []
-            found += [
-                Path(root, name)
-                for name in files
-                if _LOG.search(name) and name.lower() not in _NEVER and Path(root, name).is_file()
-            ]
+            found += [Path(root, name) for name in files if is_log(name) and Path(root, name).is_file()]
     except OSError as error:
         raise UnreadableRunError(
             f"{folder}: can't be read: {error.strerror or error}", remedy="check its permissions"

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from orz_monitor.addresses import is_url, located
 from orz_monitor.dialects import GENERIC, KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects
 from orz_monitor.dialects.orz_train import FIRST_LINE
 from orz_monitor.log import Log, Row
 from orz_monitor.parts import num_parts, read_in_parts
 from orz_monitor.reading import Reader, read_chunks
 from orz_monitor.transport.ansi import without_escapes
-from orz_monitor.transport.opening import chunks, is_url
+from orz_monitor.transport.opening import chunks
 from orz_monitor.transport.wrapping import unwrapped
 
 _START_BYTES: Final = 200
@@ -57,10 +58,10 @@ def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
             if path != "-" and not is_url(path) and (number := num_parts(Path(path))) > 1:
                 read_in_parts(Path(path), log, chosen, number)
                 break
-            reader = Reader(log, chosen, Path(path))
+            reader = Reader(log, chosen, located(path))
         reader.feed(chunk)
     else:
-        (reader or Reader(log, kinds, Path(path))).close()
+        (reader or Reader(log, kinds, located(path))).close()
     for late in [kind for kind in kinds if kind.name in log.late and path != "-"]:
         _read_again(path, log, late)
     log.late.clear()

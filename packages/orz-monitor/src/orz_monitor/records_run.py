@@ -9,7 +9,7 @@ from typing import Final
 
 from orz_monitor.console import Traceback, last_traceback
 from orz_monitor.console_events import events_beyond
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.records import EventRecord, read_records
 from orz_monitor.run import Run
 from orz_monitor.stitched_records import StitchedRecords
@@ -37,7 +37,7 @@ def load_records(records_path: Path, path: Path, folder: Path | None, *, now: fl
         beyond = _console_beyond(folder, stitched)
     except OSError as error:
         raise UnreadableRunError(
-            f"{records_path}: can't be read: {error.strerror or error}", remedy="check the path and its permissions"
+            f"{records_path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
         ) from error
     newer = next((line for line in stitched.unreadable if line.newer), None)
     if newer is not None:

@@ -13,9 +13,10 @@ from orz_cli.errors import UsageError
 from orz_monitor import __version__
 from orz_monitor.bundle.contents import Item
 from orz_monitor.printable import printable
-from orz_monitor.publishing import publish
+from orz_monitor.publishing import is_standard_output, publish
 
-ENDINGS: Final = (".zip", ".tar.gz", ".tgz")
+_TAR_ENDINGS: Final = (".tar.gz", ".tgz")
+ENDINGS: Final = (".zip", *_TAR_ENDINGS)
 _BEFORE: Final = "orz-bundle"
 """The folder in the archive."""
 _TIME: Final = (2000, 1, 1, 0, 0, 0)
@@ -23,18 +24,19 @@ _TIME: Final = (2000, 1, 1, 0, 0, 0)
 
 
 def write_bundle(output: Path, items: Sequence[Item], counts: Mapping[str, int], left_out: Sequence[str]) -> None:
-    """Write the archive, with a README.txt that lists what is in it and what is not.
+    """Write the archive, a zip file on standard output, with a README.txt that lists what is in it and what is not.
 
     Raises:
         UsageError: the name's ending is not known, or the file can't be written.
     """
-    if not output.name.endswith(ENDINGS):
+    if not output.name.endswith(ENDINGS) and not is_standard_output(output):
         raise UsageError(
             f"{output}: a bundle is written as {', '.join(ENDINGS)}", remedy="give --output a name that ends so"
         )
     files = {"README.txt": listing(items, counts, left_out)} | {item.name: item.text for item in items}
     encoded = {f"{_BEFORE}/{name}": text.encode("utf-8", errors="replace") for name, text in files.items()}
-    publish(output, lambda path: _write_zip(path, encoded) if output.suffix == ".zip" else _write_tar(path, encoded))
+    write = _write_tar if output.name.endswith(_TAR_ENDINGS) else _write_zip
+    publish(output, lambda path: write(path, encoded))
 
 
 def listing(items: Sequence[Item], counts: Mapping[str, int], left_out: Sequence[str]) -> str:

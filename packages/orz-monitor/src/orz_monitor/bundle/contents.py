@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from orz_monitor.addresses import is_url
 from orz_monitor.bundle.redaction import Redactor
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.formats.document import Checked, as_json
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
@@ -61,8 +62,23 @@ def collect(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
         The files, and what was left out for its size or kind.
 
     Raises:
-        UnreadableRunError: there is nothing at `path`.
+        UnreadableRunError: there is nothing at `path`, it can't be read, or it is not on this machine.
     """
+    if is_url(path) or str(path) == "-":
+        raise UnreadableRunError(
+            f"{'standard input' if str(path) == '-' else path}: a bundle is made of files of this machine",
+            remedy="copy the log to one, and give that",
+        )
+    try:
+        return _collected(path, redactor)
+    except OSError as error:
+        raise UnreadableRunError(
+            f"{error.filename or path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
+        ) from error
+
+
+def _collected(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
+    """Collect what tells about a run on this machine."""
     if not path.exists():
         raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
     left_out: list[str] = []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 _NAME: Final = (
-    r"api[_-]?key|apikey|access[_-]?key(?:[_-]?id)?|secret(?:[_-]\w{1,40}|key)?|passwd|password|passphrase|pwd|private[_-]?key"
+    r"[A-Za-z0-9]{0,40}(?:passwd|password|passphrase)|(?-i:[A-Z0-9]{1,40}PASS|(?<=[_.-])PASS)"
+    r"|(?:admin|cert|db|database|ftp|http|key|login|mail|mysql|postgres|redis|root|smtp|ssh|sudo|user)[_-]?pass"
+    r"|api[_-]?key|apikey|access[_-]?key(?:[_-]?id)?|secret(?:[_-]\w{1,40}|key)?|pwd|private[_-]?key"
     r"|(?:access|auth|refresh|id|session|hf|hub|bearer|api|bot|github|gitlab|wandb|slack|account)[_-]?token|token"
     r"|credentials?|authorization|cookie|set-cookie|session[_-]?id|webhook(?:[_-]?url)?|connection[_-]?string|dsn"
 )
@@ -27,10 +28,22 @@ _KEYED: Final = re.compile(
 )
 _FLAG: Final = re.compile(
     rf"""(?P<key>--?(?:[A-Za-z0-9]{{1,40}}[_.-]){{0,6}}(?:{_NAME}))"""
-    r"""(?P<between>[ \t]{1,8})(?P<value>[^\s-]\S{3,4096})""",
+    r"""(?P<between>[ \t]{1,8})(?P<value>"(?:[^"\\\n]|\\.){1,4096}"|'(?:[^'\\\n]|\\.){1,4096}'|[^\s-]\S{3,4096})""",
     re.IGNORECASE,
 )
 """A secret as the value of an option on a command line."""
+_USER: Final = re.compile(
+    r"""(?P<key>(?<![\w-])(?:-[uU]|--(?:proxy-)?user)(?:=|["']?,?[ \t]{1,8})["']?[^\s:"'-][^\s:"']{0,256}:)"""
+    r"""(?P<between>)(?P<value>[^\s"']{1,4096})"""
+)
+"""`curl -u name:password`."""
+_HEADER: Final = re.compile(
+    r"""(?P<key>(?<![A-Za-z0-9])(?:proxy-)?authorization)(?P<between>[ \t]{0,8}:[ \t]{0,8})"""
+    r"""(?P<value>(?!(?:Bearer|Basic|Token)\b)(?:(?:AWS4-HMAC-SHA256|Digest|Hawk|OAuth)[ \t][^\n]{1,4096}"""
+    r"""|[A-Za-z][\w-]{0,40}[ \t]{1,8}[^"'\n]{1,4096}))""",
+    re.IGNORECASE,
+)
+"""A header with a scheme of more than one word; what follows the scheme is secret up to the quote or the line's end."""
 _NOT_SECRET_KEYS: Final = re.compile(
     r"(?:pad|eos|bos|unk|sep|cls|mask|stop|end|start|special|next|per|image|think|first|last|each|by|user|assistant)"
     r"[_.-]token$",
@@ -77,7 +90,7 @@ _SIGNS: Final = {
 }
 """What a line must hold for a pattern to be tried: most lines of a log hold nothing of it, and pass at once."""
 _NAMED: Final = (
-    *("key", "secret", "passw", "passphrase", "pwd", "token", "credential", "authorization", "cookie", "session"),
+    *("key", "secret", "pass", "pwd", "token", "credential", "authorization", "cookie", "session"),
     *("webhook", "connection", "dsn"),
 )
 """Parts of the names of secret settings, one of which a line must hold; `tokens` are counted, not kept secret."""
@@ -90,7 +103,16 @@ _BLOCK_BEGINS: Final = re.compile(
 """A text of many lines in YAML."""
 _MARKED: Final = re.compile(r"\[redacted:(?: [\w &-]{1,40}\])?")
 """What stands in the place of a secret, or its first word where a value ends at a space."""
+_SCHEME: Final = re.compile(r"^(?:Bearer|Basic|Token)[ \t]+", re.IGNORECASE)
 _LONGEST_LINE: Final = 32 << 10
+
+
+class _Secret(NamedTuple):
+    """Where in a line a secret begins and ends, and what it looks like."""
+
+    begin: int
+    end: int
+    kind: str
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,32 +153,59 @@ class Redactor:
         """Redact one line."""
         if len(line) > _LONGEST_LINE:
             return self._line(line[:_LONGEST_LINE]) + f" [{len(line) - _LONGEST_LINE} characters more left out]"
+        return self._without(line, _merged(self._secrets(line)))
+
+    def _secrets(self, line: str) -> Iterator[_Secret]:
+        """Find what is secret, all of it in the line as it was: what one pattern marks is no text for another."""
         for kind, pattern in _PATTERNS.items():
             if any(sign in line for sign in _SIGNS[kind]):
-                line = pattern.sub(partial(self._mark_match, kind=kind), line)
+                yield from (_Secret(*found.span(), kind) for found in pattern.finditer(line))
         lowered = line.lower().replace("tokens", "")
-        if any(word in lowered for word in _NAMED):
-            line = _KEYED.sub(self._keyed, line)
-            line = _FLAG.sub(self._keyed, line)
-        return _EMAIL.sub(lambda _: self._mark("e-mail address"), line) if self.emails else line
+        named = (_KEYED, _FLAG, _HEADER) if any(word in lowered for word in _NAMED) else ()
+        for pattern in (*named, *((_USER,) if "-u" in lowered else ())):
+            yield from (_value_of(found) for found in pattern.finditer(line) if _is_secret(found))
+        if self.emails:
+            yield from (_Secret(*found.span(), "e-mail address") for found in _EMAIL.finditer(line))
 
-    def _keyed(self, found: re.Match[str]) -> str:
-        """Redact the value of a name that says it is a secret."""
-        value = found["value"]
-        quote = value[0] if value[0] in "\"'" else ""
-        bare = value.strip("\"'")
-        if _MARKED.fullmatch(bare) or _NO_SECRET.fullmatch(bare) or _NOT_SECRET_KEYS.search(found["key"].strip("\"'-")):
-            return found[0]
-        return f"{found['key']}{found['between']}{quote}{self._mark('value of a secret setting')}{quote}"
-
-    def _mark_match(self, _: re.Match[str], *, kind: str) -> str:
-        """Count one secret of a kind, whatever it is."""
-        return self._mark(kind)
+    def _without(self, line: str, secrets: Sequence[_Secret]) -> str:
+        """Return a line with marks in the places of secrets."""
+        pieces, end = [], 0
+        for secret in secrets:
+            pieces += [line[end : secret.begin], self._mark(secret.kind)]
+            end = secret.end
+        return "".join([*pieces, line[end:]])
 
     def _mark(self, kind: str) -> str:
         """Count one secret and return what stands in its place."""
         self.counts[kind] += 1
         return f"[redacted: {kind}]"
+
+
+def _is_secret(found: re.Match[str]) -> bool:
+    """Tell whether the value of a name that says it is a secret is one, and still there."""
+    bare = _SCHEME.sub("", found["value"].strip("\"'"))
+    no_secret = _MARKED.fullmatch(bare) or _NO_SECRET.fullmatch(bare)
+    return not no_secret and not _NOT_SECRET_KEYS.search(found["key"].strip("\"'-"))
+
+
+def _value_of(found: re.Match[str]) -> _Secret:
+    """Return the value of such a name, without quotes around it."""
+    begin, end = found.span("value")
+    value = found["value"]
+    opens = value[0] in "\"'"
+    closes = opens and len(value) > 1 and value[-1] == value[0]
+    return _Secret(begin + opens, end - closes, "value of a secret setting")
+
+
+def _merged(secrets: Iterable[_Secret]) -> list[_Secret]:
+    """Return secrets in order, those that overlap as one: of the kind of the first and widest of them."""
+    merged: list[_Secret] = []
+    for secret in sorted(secrets, key=lambda secret: (secret.begin, -secret.end)):
+        if merged and secret.begin < merged[-1].end:
+            merged[-1] = merged[-1]._replace(end=max(merged[-1].end, secret.end))
+        else:
+            merged.append(secret)
+    return merged
 
 
 def _indent(line: str) -> int:

@@ -8,13 +8,21 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.addresses import located
+
 
 def bundle(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a log on its own.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(parser=located, metavar="RUN", help="A run folder, or a log on its own.", show_default=False),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A .zip or .tar.gz file; by default <run>-bundle.zip here.", show_default=False
+            "--output",
+            "-o",
+            help="A .zip or .tar.gz file, - for standard output; by default <run>-bundle.zip here.",
+            show_default=False,
         ),
     ] = None,
     *,
@@ -29,10 +37,13 @@ def bundle(
     from orz_monitor.bundle.archive import listing, write_bundle
     from orz_monitor.bundle.contents import collect
     from orz_monitor.bundle.redaction import Redactor
+    from orz_monitor.publishing import is_standard_output, refuse_inputs
 
+    target = output if output is not None else Path(f"{run.resolve().name}-bundle.zip")
+    refuse_inputs(target, [run])
     redactor = Redactor(emails=redact_emails)
     items, left_out = collect(run, redactor)
-    target = output if output is not None else Path(f"{run.resolve().name}-bundle.zip")
     write_bundle(target, items, redactor.counts, left_out)
     typer.echo(listing(items, redactor.counts, left_out), err=True)
-    typer.echo(target)
+    if not is_standard_output(target):
+        typer.echo(target)

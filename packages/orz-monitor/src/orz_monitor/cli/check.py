@@ -11,6 +11,7 @@ import typer
 
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
+from orz_monitor.addresses import located
 from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, RuleOption, dialects_with
 from orz_monitor.formats import Format
 
@@ -32,7 +33,9 @@ class FailOn(StrEnum):
 def check(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH", help="Run folders, logs, or what other tools keep.", show_default=False),
+        typer.Argument(
+            parser=located, metavar="PATH", help="Run folders, logs, or what other tools keep.", show_default=False
+        ),
     ],
     output: Annotated[Format, typer.Option("--format", help="How to write the result.")] = Format.TEXT,
     *,
@@ -41,7 +44,7 @@ def check(
     preset: PresetOption = "",
     config: ConfigOption = None,
     baseline: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="A run that this one must not fall behind.")
+        Path | None, typer.Option(parser=located, metavar="RUN", help="A run that this one must not fall behind.")
     ] = None,
     envelope: Annotated[str, typer.Option(metavar="NAME", help="A published course to keep to, such as orz-7b.")] = "",
     rule: RuleOption = None,
@@ -78,13 +81,12 @@ def _checked(path: Path, judge: Judge, dialects: Sequence[type[Dialect]] | None)
 
 def _write(checks: list[Checked], output: Format, severity: Severity) -> None:
     """Write the result to stdout."""
-    from rich.console import Console
-
+    from orz_cli.output import OutputConsole
     from orz_monitor.formats import document, github, junit, sarif, text
 
     match output:
         case Format.TEXT:
-            text.print_checks(Console(highlight=False), checks, severity)
+            text.print_checks(OutputConsole(highlight=False), checks, severity)
         case Format.JSON:
             typer.echo(document.as_json(checks, severity))
         case Format.JUNIT:

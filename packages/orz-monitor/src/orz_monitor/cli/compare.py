@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orz_cli.errors import UsageError
+from orz_monitor.addresses import located
 from orz_monitor.compare.axis import Axis
 
 _FEWEST = 2
@@ -18,6 +19,7 @@ def compare(
     paths: Annotated[
         list[Path],
         typer.Argument(
+            parser=located,
             metavar="A B...",
             help="Run folders, or what other tools keep of runs; the others are compared with A.",
             show_default=False,
@@ -25,7 +27,13 @@ def compare(
     ],
     axis: Annotated[Axis, typer.Option("--by", help="What the runs are aligned by.")] = Axis.STEP,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write an HTML page with charts, too.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write an HTML page with charts, too; to standard output, which is -, the page alone.",
+            show_default=False,
+        ),
     ] = None,
     *,
     raw: Annotated[bool, typer.Option("--raw", help="Compare keys and values as they were logged.")] = False,
@@ -38,22 +46,27 @@ def compare(
     """
     if len(paths) < _FEWEST:
         raise UsageError("compare needs two runs or more, got one", remedy="orz monitor compare A B")
-    if output is not None and output.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(f"{output}: a comparison is written as .html", remedy="give --output such a name")
-    from rich.console import Console
+    from orz_monitor.publishing import is_standard_output, publish, refuse_inputs
 
+    if output is not None:
+        refuse_inputs(output, paths)
+    alone = output is not None and is_standard_output(output)
+    if output is not None and not alone and output.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"{output}: a comparison is written as .html", remedy="give --output such a name")
+    from orz_cli.output import OutputConsole
     from orz_monitor.compare.alignment import compare as aligned
     from orz_monitor.compare.page import as_page
     from orz_monitor.compare.text import print_comparison
-    from orz_monitor.publishing import publish
     from orz_monitor.table import read_table
 
     comparison = aligned([read_table(path, raw=raw) for path in paths], axis)
-    print_comparison(Console(highlight=False), comparison, everything=everything)
+    if not alone:
+        print_comparison(OutputConsole(highlight=False), comparison, everything=everything)
     if output is not None:
         page = as_page(comparison)
         publish(output, lambda path: _write(path, page))
-        typer.echo(output)
+        if not alone:
+            typer.echo(output)
 
 
 def _write(path: Path, page: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.addresses import located
 from orz_monitor.export.form import Form
 
 
@@ -15,6 +16,7 @@ def export(
     path: Annotated[
         Path,
         typer.Argument(
+            parser=located,
             metavar="PATH",
             help="A run folder, or what TensorBoard, W&B, MLflow or trackio keep, or a CSV or JSON lines file; "
             "PATH#RUN names one of several runs.",
@@ -25,7 +27,10 @@ def export(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="The file to write; for tensorboard, a folder of its own.", show_default=False
+            "--output",
+            "-o",
+            help="The file to write, - for standard output; for tensorboard, a folder of its own.",
+            show_default=False,
         ),
     ],
     *,
@@ -41,14 +46,18 @@ def export(
     """
     from orz_cli.console import show_warning
     from orz_monitor.export.writing import export as write
+    from orz_monitor.publishing import is_standard_output, refuse_inputs
     from orz_monitor.table import read_table
 
+    refuse_inputs(output, [path])
     table = read_table(path, raw=raw)
     for problem in table.problems[:_MOST_SHOWN]:
         show_warning(problem)
     if len(table.problems) > _MOST_SHOWN:
         show_warning(f"and {len(table.problems) - _MOST_SHOWN} places more that could not be read")
-    typer.echo(write(table, form, output))
+    made = write(table, form, output)
+    if not is_standard_output(output):
+        typer.echo(made)
 
 
 _MOST_SHOWN = 5

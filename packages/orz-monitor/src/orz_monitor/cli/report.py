@@ -8,20 +8,24 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.addresses import located
 from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, RuleOption, dialects_with
 
 
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Run folders, logs, or what other tools keep.", show_default=False),
+        typer.Argument(
+            parser=located, metavar="RUN", help="Run folders, logs, or what other tools keep.", show_default=False
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="A .html, .md or .json file, by default report.html in the run folder; of several runs, a folder.",
+            help="A .html, .md or .json file, by default report.html in the run folder, of a URL here; - is standard "
+            "output; of several runs, a folder.",
         ),
     ] = None,
     *,
@@ -36,9 +40,15 @@ def report(
     that --output names.
     """
     from orz_monitor.judge import Judge
+    from orz_monitor.publishing import is_standard_output, refuse_inputs
     from orz_monitor.report.writing import targets_of, write_report
 
     judge = Judge.of(preset=preset, config=config, users=rule or ())
     dialects = dialects_with(dialect)
-    for run, target in zip(runs, targets_of(runs, output), strict=True):
-        typer.echo(write_report(run, target, judge=judge, dialects=dialects))
+    targets = targets_of(runs, output)
+    for page in filter(None, targets):
+        refuse_inputs(page, runs)
+    for run, target in zip(runs, targets, strict=True):
+        made = write_report(run, target, judge=judge, dialects=dialects)
+        if not is_standard_output(made):
+            typer.echo(made)

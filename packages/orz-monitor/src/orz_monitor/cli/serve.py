@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
+from orz_monitor.addresses import located
 from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption, judge_of
 
 
 def serve(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="A log, a run folder, or a folder of run folders.", show_default=False),
+        typer.Argument(
+            parser=located, metavar="PATH", help="A log, a run folder, or a folder of run folders.", show_default=False
+        ),
     ],
     *,
     preset: PresetOption = "",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
+from orz_monitor.addresses import located
 from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption, judge_of
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def tail(
     path: Annotated[
         Path,
         typer.Argument(
+            parser=located,
             metavar="PATH",
             help="A log, a run folder, a folder of them (the newest is followed), or one of a run's logs (all are).",
             show_default=False,
@@ -48,11 +51,10 @@ def tail(
     """
     if once and stay:
         raise UsageError("--once and --stay exclude each other", remedy="give one of them, or neither")
-    from rich.console import Console
-
+    from orz_cli.output import OutputConsole
     from orz_monitor.tail.source import Source
 
-    console = Console(highlight=False)
+    console = OutputConsole(highlight=False)
     judge = judge_of(path, preset=preset, config=config, users=rule or ())
     run: Run | None
     with Source(path) as source:
@@ -89,7 +91,9 @@ def _snapshot(source: Source, path: Path, console: Console | None, judge: Callab
     from orz_monitor.loading import load_run
     from orz_monitor.tail.places import newest_run
 
-    newest = newest_run(path) if path.is_dir() else None
+    newest = None
+    with suppress(OSError):  # what can't be looked at is told when it is read
+        newest = newest_run(path) if path.is_dir() else None
     run = load_run(newest if newest is not None and newest.is_dir() else path)  # logs of a folder are read together
     if console is None:
         from orz_monitor.tail.plain import snapshot_lines

@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from orz_cli.findings import Severity
+from orz_monitor.addresses import located
 from orz_monitor.cli.check import FailOn
 from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption
 
 
 def watch(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A run folder, or a log.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(parser=located, metavar="PATH", help="A run folder, or a log.", show_default=False)
+    ],
     notify: Annotated[
         str,
         typer.Option(
@@ -46,10 +49,13 @@ def watch(
 
     from orz_cli.exits import ExitCode
     from orz_monitor.judge import Judge
+    from orz_monitor.publishing import refuse_inputs
     from orz_monitor.watch.memory import Memory, default_file
     from orz_monitor.watch.notify import notifier
     from orz_monitor.watch.watch import Watch
 
+    if state is not None:
+        refuse_inputs(state, [path], "--state")
     judge = Judge.of(preset=preset, config=config, users=rule or ())
     tell = notifier(notify)
     memory = Memory.load(state if state is not None else default_file(path, notify))
@@ -59,6 +65,7 @@ def watch(
         memory=memory,
         severity=Severity(severity.value),
         say=lambda text: typer.echo(text, err=True),
+        once=once,
         judge=judge,
     )
     verdict = watching.look()

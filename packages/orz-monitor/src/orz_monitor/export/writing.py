@@ -25,7 +25,7 @@ def export(table: Table, form: Form, output: Path) -> Path:
     Args:
         table: the run's values.
         form: the format.
-        output: the file; for TensorBoard the folder in which an event file is made.
+        output: the file, `-` for standard output; for TensorBoard the folder in which an event file is made.
 
     Raises:
         UsageError: the file can't be written, or what writes it is not installed.
@@ -47,7 +47,8 @@ def export(table: Table, form: Form, output: Path) -> Path:
 def _export_events(table: Table, folder: Path) -> Path:
     """Make an event file in a folder of its own: beside others, it would pass for a restart of their run."""
     name = f"events.out.tfevents.{_first_time(table):010d}.orz-monitor"
-    if folder.is_file() or (folder.is_dir() and any("tfevents" in p.name and p.name != name for p in folder.iterdir())):
+    others = folder.is_dir() and any("tfevents" in p.name and p.name != name for p in folder.iterdir())
+    if str(folder) == "-" or folder.is_file() or others:
         raise UsageError(
             f"{folder}: a file, or a folder with other event files",
             remedy="give --output a folder of its own; TensorBoard shows each folder as a run",

@@ -34,10 +34,10 @@ class Checked:
 
     @property
     def reason(self) -> str:
-        """Why there is no verdict to rely on; empty where there is one."""
+        """Why there is no verdict to rely on; empty where there is one, as of a run that crashed before any metric."""
         if self.error is not None:
             return str(self.error)
-        if self.verdict is not None and not self.verdict.evaluated_metrics:
+        if self.verdict is not None and self.verdict.status() is Status.INCONCLUSIVE:
             return f"{self.verdict.run.path}: no metric recognised yet"
         return ""
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from orz_cli.findings import Severity
 from orz_monitor import __version__
+from orz_monitor.addresses import is_url
 from orz_monitor.engine import Verdict
 from orz_monitor.findings import Finding
 from orz_monitor.formats.document import Checked
@@ -18,6 +19,7 @@ from orz_monitor.rules import RULES
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "note"}
+_OF_URLS: Final = ":/?#[]@!$&'()*+,;=%"
 
 
 def as_sarif(checks: Sequence[Checked]) -> str:
@@ -68,8 +70,9 @@ def _result(verdict: Verdict, finding: Finding, codes: list[str]) -> dict[str, o
 
 
 def _location(path: Path, line: int | None) -> dict[str, object]:
-    """Return a place in a file: a relative path as a relative reference, an absolute one as a file URI."""
-    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
+    """Return a place in a file: a relative path as a relative reference, an absolute one as a URI, a URL as it is."""
+    local = path.as_uri() if path.is_absolute() else quote(path.as_posix())
+    uri = quote(str(path), safe=_OF_URLS) if is_url(path) else local
     place: dict[str, object] = {"artifactLocation": {"uri": uri}}
     if line is not None:
         place["region"] = {"startLine": line}

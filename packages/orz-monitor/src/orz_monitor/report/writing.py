@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from orz_cli.errors import UsageError
+from orz_monitor.addresses import is_url
 from orz_monitor.dialects import Dialect
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
+from orz_monitor.publishing import is_standard_output, publish, refuse_inputs
 from orz_monitor.report.content import Content, gather
 from orz_monitor.report.data import as_data
 from orz_monitor.report.html import as_html
@@ -36,7 +37,7 @@ def targets_of(runs: Sequence[Path], output: Path | None) -> list[Path | None]:
     """
     if len(runs) == 1:
         return [output]
-    if output is None or output.suffix.lower() in _FORMS or output.is_file():
+    if output is None or output.suffix.lower() in _FORMS or output.is_file() or is_standard_output(output):
         said = "none is named" if output is None else f"{output} is one file"
         raise UsageError(
             f"reports of {len(runs)} runs need a folder, and {said}", remedy="give one, such as --output reports"
@@ -66,30 +67,31 @@ def write_report(
 
     Args:
         run: a run folder or a records file.
-        output: the file; its ending chooses the form. By default `report.html` beside the records.
+        output: the file; its ending chooses the form, `-` is standard output. By default `report.html` beside
+            what was read, of a URL in the working directory.
         judge: what judges the run; our rules and the configuration beside the run by default.
         dialects: the dialects to read with; all known ones by default.
 
     Raises:
         UnreadableRunError: there is no run to report on.
-        UsageError: the ending is not known, or the file can't be written.
+        UsageError: the ending is not known, the file is one of the run itself, or it can't be written.
     """
-    if output is not None and output.suffix.lower() not in _FORMS:
+    if output is not None:
+        refuse_inputs(output, [run])
+    if output is not None and not is_standard_output(output) and output.suffix.lower() not in _FORMS:
         raise UsageError(
             f"{output}: a report is written as {', '.join(_FORMS)}, not as '{output.suffix}'",
             remedy="give --output a name that ends in one of them",
         )
     loaded = load_run(run, dialects=dialects)
     verdict = (judge or Judge.of())(loaded, run)
-    target = output if output is not None else loaded.path.parent / "report.html"
-    text = _FORMS[target.suffix.lower()](gather(verdict))
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        unfinished.replace(target)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise UsageError(
-            f"{target}: can't be written: {error.strerror or error}", remedy="choose another place with --output"
-        ) from error
+    beside = Path() if is_url(loaded.path) else loaded.path.parent
+    target = output if output is not None else beside / "report.html"
+    text = _FORMS.get(target.suffix.lower(), as_html)(gather(verdict))
+    publish(target, lambda path: _write(path, text))
     return target
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the page."""
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from orz_monitor.addresses import located
 from orz_monitor.records import EventRecord
 from orz_monitor.run import Run, State
 
@@ -77,7 +78,7 @@ def said(event: EventRecord) -> str:
 def place_of(event: EventRecord) -> tuple[Path | None, int | None]:
     """Return the file and line that an event was read from, where a dialect has noted them."""
     file, line = event.data.get("file"), event.data.get("line")
-    return Path(file) if isinstance(file, str) else None, line if isinstance(line, int) else None
+    return located(file) if isinstance(file, str) else None, line if isinstance(line, int) else None
 
 
 def last_error(run: Run) -> EventRecord | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.stores import csv_table, jsonl, mlflow, tensorboard, trackio, wandb
 from orz_monitor.stores.base import Store
 from orz_monitor.stores.database import MAGIC, opened, tables
@@ -41,7 +41,7 @@ def open_store(path: Path) -> Store | None:
     except OSError as error:
         raise UnreadableRunError(
             f"{error.filename or place}: can't be read: {error.strerror or error}",
-            remedy="check the path and its permissions",
+            remedy=remedy_of(error),
         ) from error
 
 

@@ -178,5 +178,6 @@ def state_line(run: Run, now: float) -> str:
 
 def finding_line(finding: Finding) -> str:
     """Return a finding as a line: severity, rule, what was seen, and what to try first."""
-    try_ = f" Try: {finding.causes[0].try_}." if finding.causes else ""
+    stop = "" if finding.message.endswith((".", "!", "?")) else "."
+    try_ = f"{stop} Try: {finding.causes[0].try_}." if finding.causes else ""
     return f"{finding.severity}[{finding.code}] " + one_line(finding.message + try_, 1000)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from orz_monitor.addresses import is_url
 from orz_monitor.errors import UnreadableRunError
 
 _LOOK_AGAIN_S: Final = 2.0
@@ -17,8 +18,6 @@ def refuse_what_never_comes(path: Path) -> None:
     Raises:
         UnreadableRunError: it is a URL or standard input, or names a run of a store.
     """
-    from orz_monitor.transport.opening import is_url  # noqa: PLC0415 - gzip, after the first picture
-
     if is_url(path) or str(path) == "-":
         raise UnreadableRunError(
             f"{'standard input' if str(path) == '-' else path}: only files of this machine are followed",

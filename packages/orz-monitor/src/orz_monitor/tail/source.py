@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.places import CONSOLE_FILE, RECORDS_FILE, NewRuns, is_of_run_folder, newest_run
@@ -155,7 +155,7 @@ class Source:
                 new |= self._poll_console(self._console)
         except OSError as error:
             raise UnreadableRunError(
-                f"{self.path}: can't be read: {error.strerror or error}", remedy="check the path and its permissions"
+                f"{self.path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
             ) from error
         if not self._reading.acquire(blocking=False):
             return new
@@ -166,7 +166,7 @@ class Source:
         except OSError as error:
             raise UnreadableRunError(
                 f"{error.filename or self.given}: can't be read: {error.strerror or error}",
-                remedy="check the path and its permissions",
+                remedy=remedy_of(error),
             ) from error
         finally:
             self._reading.release()

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
 
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.addresses import is_url, located
+from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.printable import one_line
 
 CHUNK_BYTES: Final = 1 << 20
@@ -23,11 +24,6 @@ _BINARY_FRAC: Final = 0.03
 """Control characters that no log has this many of; random bytes have three times as many."""
 
 
-def is_url(path: str | Path) -> bool:
-    """Tell whether a path is a URL for fsspec, such as `s3://bucket/train.log`."""
-    return "://" in str(path) or ":/" in str(path)[2:]
-
-
 @contextmanager
 def opened(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a log for reading bytes; `-` is standard input, and compressed files are decompressed.
@@ -36,11 +32,11 @@ def opened(path: str | Path) -> Iterator[IO[bytes]]:
         UnreadableRunError: it can't be opened, with the reason.
     """
     try:
-        with _raw(str(path)) as raw:
+        with _raw(path) as raw:
             yield _decompressed(raw)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableRunError(f"{one_line(str(path))}: can't be read: {reason}", remedy=_remedy(error)) from error
+        raise UnreadableRunError(f"{one_line(str(path))}: can't be read: {reason}", remedy=remedy_of(error)) from error
 
 
 def chunks(path: str | Path) -> Iterator[bytes]:
@@ -95,31 +91,26 @@ def _next(file: IO[bytes]) -> bytes:
 
 
 @contextmanager
-def _raw(path: str) -> Iterator[IO[bytes]]:
+def _raw(path: str | Path) -> Iterator[IO[bytes]]:
     """Open the bytes as they are stored."""
-    if path == "-":
+    place = located(path)
+    if str(path) == "-":
         yield sys.stdin.buffer
-    elif is_url(path):
+    elif is_url(place):
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415  slow to import, and rarely needed
 
         try:
-            remote = fsspec.open(_repaired(path), "rb")
+            remote = fsspec.open(str(place), "rb")
         except (ImportError, ValueError) as error:
             raise UnreadableRunError(
-                f"{one_line(path)}: {error}",
+                f"{one_line(str(place))}: {error}",
                 remedy="install the fsspec driver of this kind of URL, or copy the file",
             ) from error
         with remote as file:
             yield cast("IO[bytes]", file)
     else:
-        with Path(path).open("rb") as file:
+        with place.open("rb") as file:
             yield file
-
-
-def _repaired(path: str) -> str:
-    """Give a URL back the slash that `pathlib` takes: `s3:/bucket` was `s3://bucket`."""
-    scheme, _, rest = path.partition(":")
-    return f"{scheme}://{rest.lstrip('/')}" if not rest.startswith("///") else path
 
 
 def _decompressed(raw: IO[bytes]) -> IO[bytes]:
@@ -133,12 +124,3 @@ def _decompressed(raw: IO[bytes]) -> IO[bytes]:
 
         return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
     return buffered
-
-
-def _remedy(error: BaseException) -> str:
-    """Say what to do about an error."""
-    if isinstance(error, PermissionError):
-        return "ask for permission to read it, or copy it to where you may"
-    if isinstance(error, FileNotFoundError):
-        return "check the path"
-    return "check the path and its permissions"

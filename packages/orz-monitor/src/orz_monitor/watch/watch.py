@@ -34,6 +34,7 @@ class Watch:
         memory: what was told.
         severity: findings from this severity on are told.
         say: prints a line about the watch itself.
+        once: whether there is only one look, after which nothing is tried again.
         judge: judges it, as `check` does.
         clock: seconds of a clock that never goes back.
     """
@@ -43,6 +44,7 @@ class Watch:
     memory: Memory
     severity: Severity
     say: Callable[[str], None]
+    once: bool = False
     judge: Judge = field(default_factory=Judge.of)
     clock: Callable[[], float] = time.monotonic
     _waits: str = ""
@@ -83,7 +85,8 @@ class Watch:
                 self._failures += 1
                 pause = min(5.0 * 2 ** (self._failures - 1), _LONGEST_PAUSE_S)
                 self._again_at = self.clock() + pause
-                self.say(f"{finding.code} could not be told: --notify {why}; next attempt in {pause:.0f} s")
+                then = "the next watch tries again" if self.once else f"next attempt in {pause:.0f} s"
+                self.say(f"{finding.code} could not be told: --notify {why}; {then}")
                 return
             self._failures, self._again_at = 0, float("-inf")
             self.memory.add(finding)
