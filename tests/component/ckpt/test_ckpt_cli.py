@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -15,6 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from orz_ckpt.checks import content
+from orz_cli.exits import ExitCode
 from orz_cli.main import main
 
 if TYPE_CHECKING:
@@ -228,6 +230,20 @@ def test_interrupt(orz: Orz, step: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     run = orz("verify", step)
 
     assert (130, "") == (run.returncode, run.stdout)
+
+
+@pytest.mark.parametrize("verb", ["verify", "inspect", "locate", "diff", "manifest"])
+def test_a_reader_that_leaves_is_no_failure(step: Path, tmp_path: Path, verb: str) -> None:
+    """What was cut off may have held the verdict: not decided, and not a word."""
+    shutil.copytree(step / "policy", tmp_path / "foreign")
+    paths = {"diff": [step / "policy", step / "policy"], "manifest": [tmp_path / "foreign"]}.get(verb, [step])
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "orz_cli", "ckpt", verb, *paths], stdout=pipe, stderr=subprocess.PIPE, check=False
+        )
+    assert (ExitCode.INCONCLUSIVE, b"") == (done.returncode, done.stderr)
 
 
 def test_progress_on_a_terminal(step: Path) -> None:

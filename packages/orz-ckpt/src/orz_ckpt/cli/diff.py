@@ -53,13 +53,12 @@ def diff(
     Formats may differ. Of two floating-point types the wider is cast to the narrower first, so a checkpoint and its
     16-bit copy are equal. Exit 0 whether or not they differ, unless --exit-code is given; 3 if they cannot be compared.
     """
-    from rich.console import Console
-
     from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.diff.run import diff as compare
     from orz_ckpt.diff.text import diff_tables
     from orz_ckpt.errors import FormatError, NotComparableError
     from orz_ckpt.sources import open_source
+    from orz_cli.output import OutputConsole
 
     chosen = chosen_format(Format(output.value), as_json=as_json)
     draw = _drawing(plot) if plot is not None else None
@@ -76,9 +75,9 @@ def diff(
     if chosen is Format.JSON:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
     else:
-        console = Console(highlight=False)
+        console = OutputConsole(highlight=False)
         if not console.is_terminal:
-            console = Console(highlight=False, width=_WIDTH)
+            console = OutputConsole(highlight=False, width=_WIDTH)
         console.print(diff_tables(found))
     raise typer.Exit(ExitCode.FAILED if exit_code and not found.same else ExitCode.OK)
 

@@ -56,15 +56,14 @@ def manifest(
 
 def _print(done: Described) -> None:
     """Print what was written, or why nothing was."""
-    from rich.console import Console
-
     from orz_ckpt.report.text import findings_text
     from orz_ckpt.report.words import count, plain, size
+    from orz_cli.output import OutputConsole
 
     if done.manifest is not None:
         files = count(len(done.manifest.files), "file")
         sys.stdout.write(f"{plain(str(done.file))}: {files}, {size(done.manifest.total_bytes)}\n")
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = OutputConsole(highlight=False, soft_wrap=True)
     console.print(f"nothing was written for {plain(str(done.path))}", end="", markup=False)
     console.print(findings_text(done.findings, str(done.path)))

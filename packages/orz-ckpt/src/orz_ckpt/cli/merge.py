@@ -148,12 +148,11 @@ def merge(
 
 def write_merged(merged: Merged, output: Format, fail_on: Severity, *, command: str = "merge") -> None:
     """Write what a merge or a conversion came to, to stdout."""
-    from rich.console import Console
-
     from orz_ckpt.merge.text import merge_text
     from orz_ckpt.report.judged import Verdict
+    from orz_cli.output import OutputConsole
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = OutputConsole(highlight=False, soft_wrap=True)
     path = str(merged.source.path)
     write_judged(
         Verdict(command=command, kind="checkpoint", path=path, findings=merged.findings, seconds=merged.seconds),

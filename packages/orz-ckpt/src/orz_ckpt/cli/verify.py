@@ -135,11 +135,10 @@ def _here(
 
 def _print(report: Report, fail_on: Severity) -> None:
     """Write a report for people; for programs, what this takes is not even loaded."""
-    from rich.console import Console
-
     from orz_ckpt.report.text import to_text
+    from orz_cli.output import OutputConsole
 
-    Console(highlight=False, soft_wrap=True).print(to_text(report, fail_on), end="")
+    OutputConsole(highlight=False, soft_wrap=True).print(to_text(report, fail_on), end="")
 
 
 def _on_nodes(

@@ -53,10 +53,11 @@ def machine_to_json(machine: Machine) -> dict[str, Any]:
 
 
 def _show(machine: Machine, findings: Sequence[Finding], status: Status) -> None:
-    from rich.console import Console  # noqa: PLC0415  `orz --help` imports this module and needs no rich
     from rich.text import Text  # noqa: PLC0415  likewise
 
-    console = Console(highlight=False, soft_wrap=True)
+    from orz_cli.output import OutputConsole  # noqa: PLC0415  `orz --help` imports this module and needs no rich
+
+    console = OutputConsole(highlight=False, soft_wrap=True)
     for label, value in _facts(machine):
         console.print(Text.assemble((f"{label:<15}", "bold"), value))
     console.print()

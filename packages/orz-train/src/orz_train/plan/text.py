@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orz_cli.findings import Severity
+from orz_cli.output import OutputConsole
 from orz_train.plan.arithmetic import Batches, OrzUpdates, Rows, Updates
 from orz_train.plan.disk import Disk
 from orz_train.plan.memory import Memory
@@ -63,7 +64,7 @@ def write_summary(plan: Plan, console: Console) -> None:
 
 def show(plan: Plan, write: Callable[[Plan, Console], None], *, stderr: bool = False) -> None:
     """Print a plan to stdout or stderr: coloured on a terminal, plain and without trailing blanks in a pipe."""
-    console = Console(highlight=False, stderr=stderr)
+    console = OutputConsole(highlight=False, stderr=stderr)
     if console.is_terminal:
         write(plan, console)
         return
