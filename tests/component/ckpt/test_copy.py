@@ -96,6 +96,24 @@ def test_the_folder_of_a_runs_checkpoints(run: Path, tmp_path: Path, through: st
     assert ["step_000010", "step_000030"] == sorted(path.name for path in (tmp_path / "there").iterdir())
 
 
+@pytest.mark.parametrize("beside", ["final/config.json", "README.md"])
+def test_a_folder_with_a_step_and_something_else_is_copied_whole(run: Path, tmp_path: Path, beside: str) -> None:
+    """Nothing is left behind because something beside it has the name of a step."""
+    folder = tmp_path / "mine"
+    shutil.copytree(step_folder(run, 20), folder / "step_000020")
+    (folder / beside).parent.mkdir(exist_ok=True)
+    (folder / beside).write_text("{}")
+    done = copy(str(folder), str(tmp_path / "there"))
+    assert (Status.OK, digests(folder)) == (done.status(), digests(tmp_path / "there"))
+
+
+def test_steps_of_another_trainer_are_copied_whole(model: Path, tmp_path: Path) -> None:
+    """Without a manifest of ours in one of them, they only have the names."""
+    shutil.copytree(model, tmp_path / "mine" / "step_000020")
+    done = copy(str(tmp_path / "mine"), str(tmp_path / "there"))
+    assert (Status.OK, digests(tmp_path / "mine")) == (done.status(), digests(tmp_path / "there"))
+
+
 def test_a_folder_without_a_manifest(model: Path, tmp_path: Path) -> None:
     """It is copied whole, and a note says what cannot be told; other bytes under its name at DEST stand."""
     done = copy(str(model), str(tmp_path / "there"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -158,6 +160,21 @@ def test_a_closed_standard_output_is_told(monkeypatch: pytest.MonkeyPatch, capsy
         with pytest.raises(UsageError, match="-: can't be written: Bad file descriptor"):
             publish(Path("-"), Path.touch)
     assert capsys.readouterr().out == ""
+
+
+def test_a_command_with_a_closed_standard_output_does_not_say_that_it_wrote(rows: Path) -> None:
+    """As a user closes it."""
+    command = [sys.executable, "-m", "orz_cli", "monitor", "export", str(rows), "--to", "csv", "-o", "-"]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], check=False, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "-: can't be written: Bad file descriptor" in done.stderr
+
+
+def test_what_was_made_among_the_logs_is_made_again(run: Path) -> None:
+    """A report or the memory of a watch; a log stays."""
+    for _ in range(2):
+        assert main(["monitor", "report", str(run), "-o", str(run / "logs" / "report.html")]) == 0
+    assert main(["monitor", "report", str(run), "-o", str(run / "logs" / "policy-0.log")]) == 2
 
 
 def test_where_standard_output_goes_is_standard_output(

@@ -53,6 +53,16 @@ def test_a_finished_run_whose_records_were_cut_is_not_dead(tmp_path: Path) -> No
     assert (folder / "console.log", 5) == (finding.file, finding.line)
 
 
+def test_lines_that_are_damaged_are_told_beside_steps_that_are_missing(tmp_path: Path) -> None:
+    """A bad copy has both."""
+    folder = cut_run(tmp_path, CONSOLE)
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join([*lines[:20], "{{{\n", *lines[20:]]))
+    found = judge(load_run(folder, now=LATE)).findings
+    assert [("damaged_records", Severity.WARN)] * 2 == [(finding.code, finding.severity) for finding in found]
+    assert any("line 21" in finding.message for finding in found)
+
+
 def test_only_the_last_word_is_missing(tmp_path: Path) -> None:
     """All steps have their records: there is nothing to report."""
     run = load_run(cut_run(tmp_path, CONSOLE.replace("80 ", "60 ")), now=LATE)

@@ -22,6 +22,8 @@ _OWN_FILES: Final = frozenset(
     {_RECORDS, "config.yaml", "environment.json", "progress.csv", "trainer_state.json", "meta.yaml"}
 )
 _OWN_FOLDERS: Final = frozenset({"checkpoints", "logs", "rollouts", "tensorboard"})
+_MADE: Final = frozenset({".html", ".md", ".json", ".csv", ".parquet"})
+"""What no trainer writes among its logs, and reports, tables and memories of watches are."""
 
 
 def publish(target: Path, write: Callable[[Path], None]) -> None:
@@ -109,7 +111,7 @@ def _pass_on(write: Callable[[Path], None], opened: Callable[[], AbstractContext
 def _standard_output() -> AbstractContextManager[IO[bytes]]:
     """Return the bytes of standard output, which may be closed (`>&-`)."""
     buffer: IO[bytes] | None = getattr(sys.stdout, "buffer", None)
-    if buffer is None:
+    if buffer is None or getattr(sys.stdout, "name", "") == os.devnull:  # which `orz` puts in the place of a closed one
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return nullcontext(buffer)
 
@@ -141,5 +143,6 @@ def _folder_of(place: Path) -> Path | None:
 def _is_own(inside: Path) -> bool:
     """Tell whether a file of a run's folder was there before anything was made of the run, by its place and name."""
     name = inside.name
-    own = name in _OWN_FILES or is_log(name) or "tfevents" in name or name.endswith(".wandb")
-    return own or inside.parts[0] in _OWN_FOLDERS
+    if name in _OWN_FILES or is_log(name) or "tfevents" in name or name.endswith(".wandb"):
+        return True
+    return inside.parts[0] in _OWN_FOLDERS and not (inside.parts[0] == "logs" and inside.suffix in _MADE)

@@ -37,7 +37,7 @@ def load_records(records_path: Path, path: Path, folder: Path | None, *, now: fl
         beyond = _console_beyond(folder, stitched)
     except OSError as error:
         raise UnreadableRunError(
-            f"{records_path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
+            f"{error.filename or records_path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
         ) from error
     newer = next((line for line in stitched.unreadable if line.newer), None)
     if newer is not None:

@@ -82,15 +82,24 @@ def plan_copy(tree: Tree) -> tuple[list[Unit], list[CkptFinding]]:
 
 def _steps(sizes: Mapping[str, int]) -> list[str]:
     """Return the step folders of a run, or of the folder of its checkpoints; none of any other folder."""
-    found, right_in = set(), set()
+    found = set()
     for name in sizes:
         parts = name.split("/")
         below_a_step = len(parts) > 2  # noqa: PLR2004  checkpoints, the step, a file in it
         if below_a_step and parts[0] == CHECKPOINTS_DIR and attempt_named(parts[1]) is None:
             found.add("/".join(parts[:2]))
-        elif len(parts) > 1 and our_step(parts[0]) is not None:
-            right_in.add(parts[0])
-    return sorted(found) or ([] if MANIFEST_NAME in sizes else sorted(right_in))
+    return sorted(found) or _steps_right_in(sizes)
+
+
+def _steps_right_in(sizes: Mapping[str, int]) -> list[str]:
+    """Return the step folders of a folder that holds nothing but them, with a manifest in one; else none.
+
+    By their names alone they may be another trainer's; and what lies beside them would be left behind.
+    """
+    names = {name.partition("/")[0] for name in sizes}
+    steps = sorted(name for name in names if our_step(name) is not None)
+    alone = all(our_step(name) is not None or attempt_named(name) is not None for name in names)
+    return steps if alone and any(f"{step}/{MANIFEST_NAME}" in sizes for step in steps) else []
 
 
 def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFinding]) -> Unit | None:

@@ -40,8 +40,14 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
     """Report what can't be read of records or a store: what a kill tears is information, anything else a warning."""
     if run.problems:
         return [_of_store(run)]
-    if run.ahead is not None:
-        return [_of_missing(run, run.ahead)]
+    lines = _of_lines(run)
+    if run.ahead is None:
+        return lines
+    return [_of_missing(run, run.ahead), *(one for one in lines if one.severity is not Severity.INFO)]
+
+
+def _of_lines(run: Run) -> list[Finding]:
+    """Report lines that can't be read."""
     lines = run.coverage.unreadable
     if not lines:
         return []

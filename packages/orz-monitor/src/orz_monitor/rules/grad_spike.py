@@ -79,6 +79,8 @@ def _of(run: Run, name: str, limits: Limits) -> list[Sighting]:
         severity = milder(Severity.WARN) if over else Severity.WARN
         describe = partial(_finding, norm, level, high, (start, last), stays=stays)
         found.append(Sighting(severity=severity, describe=describe))
+        if stays:
+            break  # what leaps after that is part of it
     return found
 
 

@@ -93,7 +93,10 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find ramps of entropy, KL, length and mismatch that have not ended, or after which the metric never came back."""
+    """Find ramps of entropy, KL, length and mismatch that have not ended, or after which the metric never came back.
+
+    What a metric has been for the last 2,000 steps is its level, however it came there.
+    """
     found = [finding for watched in _WATCHED for finding in _of(run, watched, limits)]
     return sorted(found, key=lambda finding: finding.first_step or 0)
 
