@@ -42,6 +42,7 @@ from orz_ckpt.manifest import (
     dumps,
     load,
 )
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.records import joined, own_record, record_name
 from orz_ckpt.steps import is_attempt
 
@@ -215,7 +216,7 @@ class StagedCheckpoint:
         if not holds(self.final, existing.files):
             raise CheckpointExistsError(
                 f"{self.final} was committed with this content, and its files have changed since",
-                remedy=f"look at it with `orz ckpt verify {self.final}`, then move it away",
+                remedy=f"look at it with `orz ckpt verify {shell_word(str(self.final))}`, then move it away",
             )
         remove(self.path)
         return existing
@@ -288,5 +289,5 @@ def _committed(final: Path) -> Manifest | None:
     except ManifestError as error:
         raise CheckpointExistsError(
             f"{final} holds a checkpoint whose manifest cannot be read: {error}",
-            remedy=f"look at it with `orz ckpt verify {final}`, then move it away",
+            remedy=f"look at it with `orz ckpt verify {shell_word(str(final))}`, then move it away",
         ) from error

@@ -266,7 +266,7 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
     if how.require_manifest:
         message = "there is no manifest, and --require-manifest was given"
         foreign = f"move {path / MANIFEST_NAME} away, which another program wrote, then "
-        remedy = f"{foreign if (path / MANIFEST_NAME).exists() else ''}orz ckpt manifest {path}"
+        remedy = f"{foreign if (path / MANIFEST_NAME).exists() else ''}orz ckpt manifest {shell_word(str(path))}"
         note = finding("manifest_required", message, remedy=remedy, path=path)
     else:
         note = finding("no_manifest", "there is no manifest: whether bytes changed cannot be told", path=path)

@@ -11,6 +11,7 @@ import typer
 from orz_ckpt.cli.nodes import HostsOption, RayOption
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
@@ -51,7 +52,8 @@ def locate(
         raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
     for run in runs or ():
         if path_here(run).is_file():
-            remedy = f"orz ckpt locate {Path(run).parent}, or look into it: orz ckpt verify {run}"
+            above, here = shell_word(str(Path(run).parent)), shell_word(run)
+            remedy = f"orz ckpt locate {above}, or look into it: orz ckpt verify {here}"
             raise UsageError(f"{run} is a file on this machine; locate looks for the folder of a run", remedy=remedy)
     with connected(ray=ray, hosts=hosts) as fleet:
         found = ask(fleet, runs or (), budget_s=seconds)

@@ -19,6 +19,7 @@ from orz_ckpt.manifest import (
     ManifestError,
     loads,
 )
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import attempt_named, our_step
 from orz_ckpt.storage import PENDING_NAME
@@ -110,7 +111,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
     if text is None or not marks_ours(text):
         if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
             message = f"there is no {MANIFEST_NAME}: the save never came to its end, and it was not copied"
-            findings.append(finding("uncommitted", message, remedy=f"orz ckpt verify {where}", path=where))
+            findings.append(finding("uncommitted", message, remedy=f"orz ckpt verify {shell_word(where)}", path=where))
             return None
         message = "there is no manifest: bytes that changed before they were copied cannot be told"
         findings.append(finding("no_manifest", message, path=where))

@@ -11,7 +11,7 @@ from orz_ckpt.diff.blocks import Comparer, common_type
 from orz_ckpt.diff.summary import Diff
 from orz_ckpt.errors import HostileError, NotComparableError
 from orz_ckpt.findings import conclude
-from orz_ckpt.quoting import brief
+from orz_ckpt.quoting import brief, shell_word
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.tensors.gather import Files
 from orz_ckpt.watch import Silent
@@ -103,7 +103,7 @@ def _refuse_broken(source: Source) -> None:
     errors = [entry for entry in findings if entry.severity is Severity.ERROR]
     named = "; ".join(f"{entry.code}: {entry.message}" for entry in errors[:_MAX_NAMED])
     kind = HostileError if conclude(findings) is Status.REFUSED else NotComparableError
-    raise kind(f"{source.path} is not whole: {named}", remedy=f"orz ckpt verify {source.path}")
+    raise kind(f"{source.path} is not whole: {named}", remedy=f"orz ckpt verify {shell_word(str(source.path))}")
 
 
 def _find(source: Source, name: str) -> SourceTensor | None:

@@ -12,7 +12,7 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.architectures import UnknownArchitectureError, expected_tensors
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
-from orz_ckpt.quoting import brief
+from orz_ckpt.quoting import brief, shell_word
 from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.readers.deepspeed import tags
 from orz_ckpt.strict_json import FieldError
@@ -52,7 +52,7 @@ def check_shards(source: Source, models: Sequence[HfFolder]) -> Iterator[CkptFin
         yield from _newest_tag(source, sound=sound)
     if sound and source.format != "peft" and not any(model.weights for model in models):
         message = f"its weights are shards of {source.format}: transformers, vLLM and others cannot load them"
-        remedy = f"write a Hugging Face folder from them: orz ckpt merge {source.path} OUT"
+        remedy = f"write a Hugging Face folder from them: orz ckpt merge {shell_word(str(source.path))} OUT"
         yield finding("not_merged", message, remedy=remedy, path=source.path)
 
 
@@ -125,5 +125,5 @@ def _newest_tag(source: Source, *, sound: bool) -> Iterator[CkptFinding]:
     whole = [tag for tag in present if tag.name != here and tags.looks_complete(tag)]
     if not sound and whole:
         message = f"another tag looks complete by its names: {whole[-1].name}"
-        remedy = f"orz ckpt verify {source.path} --tag {whole[-1].name}"
+        remedy = f"orz ckpt verify {shell_word(str(source.path))} --tag {shell_word(str(whole[-1].name))}"
         yield finding("newest_good", message, remedy=remedy, path=whole[-1])
