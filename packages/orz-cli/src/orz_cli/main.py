@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from typer.main import get_group
 
 from orz_cli.commands import HOME_PACKAGES, CommandError, discover, unavailable
 from orz_cli.console import show_error, show_warning
+from orz_cli.current_folder import current_folder_exists
 from orz_cli.errors import OrzError, UsageError
 from orz_cli.exits import EXIT_CODES_HELP, ExitCode
 from orz_cli.versions import ORZ_PACKAGES, installed_versions
@@ -63,7 +65,7 @@ def _replace_closed_streams() -> None:
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  for the whole process
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  for the whole process
 
 
 def _run(args: list[str]) -> int:  # noqa: PLR0911  one return for each way to end
@@ -174,7 +176,7 @@ def _raised_by_parser(error: typer.TyperException) -> UsageError | None:
 
 def _unforeseen(error: Exception, command: Command | None) -> int:
     """Explain an error that no command foresaw: the machine's in a line, a bug with its traceback and whom to tell."""
-    if isinstance(error, FileNotFoundError) and not _folder_exists():
+    if isinstance(error, FileNotFoundError) and not current_folder_exists():
         show_error("the current folder no longer exists", "cd to a folder that does")
         return ExitCode.USAGE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -192,9 +194,10 @@ def _unforeseen(error: Exception, command: Command | None) -> int:
 
 
 def _takes_output() -> bool:
-    """Return whether stdout can be written: a line more does no harm where it can."""
+    """Return whether stdout can be written. Nothing less than a line tells: what was refused is not tried again."""
     try:
-        print(flush=True)  # noqa: T201
+        sys.stdout.write("\n")
+        sys.stdout.flush()
     except OSError:
         return False
     return True
@@ -209,14 +212,6 @@ def _output_lost(error: OSError) -> int:
     reason = "no space is left where it goes" if error.errno == errno.ENOSPC else error.strerror or str(error)
     show_error(f"the output cannot be written: {reason}", "send it elsewhere, or free some space, and try again")
     return _silenced()
-
-
-def _folder_exists() -> bool:
-    try:
-        os.getcwd()  # noqa: PTH109  Path.cwd() is the same call
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _show_bug(command: Command | None) -> None:

@@ -44,5 +44,5 @@ def located(named: str | Path) -> Path:
     if local is not None:
         return Path(unquote(text[local.end() :]))
     path = UrlPath(text)
-    path._url = _CUT.sub(r"\g<scheme>://", text) if "://" not in text else text  # noqa: SLF001
+    path._url = _CUT.sub(r"\g<scheme>://", text) if "://" not in text else text  # noqa: SLF001 - of its own class, made here
     return path

@@ -125,7 +125,7 @@ def integers_at(text: bytes, places: NDArray[np.int64]) -> tuple[NDArray[np.int6
     for offset in range(16):
         at = np.minimum(places + offset, len(text) - 1)
         digits = characters[at] - np.uint8(ord("0"))  # what is below "0" becomes large
-        inside &= (digits < 10) & (at == places + offset)  # noqa: PLR2004
+        inside &= (digits < 10) & (at == places + offset)  # noqa: PLR2004 - there are ten digits
         if not inside.any():
             break
         values = np.where(inside, 10 * values + digits, values)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import UnreadableError, UnwritableError, is_full
+from orz_cli.current_folder import current_folder_exists
 
 if TYPE_CHECKING:
     from orz_ckpt.errors import CkptError
@@ -24,7 +25,7 @@ def refused(error: OSError) -> CkptError | None:
         error: as the system raised it.
     """
     named = error.filename2 or error.filename
-    if not isinstance(named, (str, bytes)) or not _folder_exists():
+    if not isinstance(named, (str, bytes)) or not current_folder_exists():
         return None
     path = Path(os.fsdecode(named))
     reason = error.strerror or str(error)
@@ -48,7 +49,8 @@ def _was_written(error: OSError, path: Path) -> bool:
     if error.errno not in _PERMISSIONS:
         return False
     if os.path.lexists(path):
-        return _may(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0))  # noqa: PTH112  the other one may raise
+        folder = os.path.isdir(path)  # noqa: PTH112  Path.is_dir raises where the folder around it may not be entered
+        return _may(path, os.R_OK | (os.X_OK if folder else 0))
     return _may(path.parent, os.X_OK)  # it is not there, so it was to be made
 
 
@@ -61,12 +63,3 @@ def _locked(path: Path) -> Path:
 
 def _may(path: Path, mode: int) -> bool:
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _folder_exists() -> bool:
-    """Return whether the current folder is there; without it, it is no path's fault."""
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return False
-    return True

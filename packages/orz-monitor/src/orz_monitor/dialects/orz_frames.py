@@ -122,7 +122,7 @@ def _whole_numbers(text: bytes, begins: NDArray[np.int64], ends: NDArray[np.int6
     for shift in range(int(lengths.max())):
         inside = lengths > shift
         digit = data[np.minimum(begins + shift, ends - 1)] - np.uint8(ord("0"))  # beyond 9 for anything else
-        if int(digit.max()) > 9:  # noqa: PLR2004 - of decimals
+        if int(digit.max()) > 9:  # noqa: PLR2004 - the largest digit
             return None
         numbers = np.where(inside, numbers * 10 + digit, numbers)
     return numbers
