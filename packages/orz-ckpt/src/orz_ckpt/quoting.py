@@ -1,10 +1,13 @@
-"""What somebody else wrote, as a message quotes it: safe for a terminal, and never long. Standard library only."""
+"""What somebody else wrote, as a message or a proposed command quotes it. Standard library only."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _LONGEST: Final = 60
 
@@ -23,6 +26,11 @@ def shell_word(text: str) -> str:
     if text.isprintable():
         return shlex.quote(text)
     return f"$'{''.join(map(_escaped, text))}'"
+
+
+def locate_command(path: Path | str) -> str:
+    """Return the command that looks for a run, or a part of one, on all nodes of a cluster."""
+    return f"orz ckpt locate {shell_word(str(path))} --ray"
 
 
 def _escaped(char: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import NoWeightsError, SeveralError
 from orz_ckpt.inventory import checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import locate_command
 from orz_ckpt.readers import dcp, deepspeed, fsdp, model_folder, peft, torch_model
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import names_step
@@ -213,4 +213,4 @@ def _only_records(path: Path) -> bool:
 
 
 def _search(path: Path) -> str:
-    return f"search for them: orz ckpt locate {shell_word(str(path))} --ray    # on a node of the cluster, or --hosts"
+    return f"search for them: {locate_command(path)}    # on a node of the cluster, or --hosts"

@@ -12,7 +12,7 @@ from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import locate_command
 from orz_ckpt.steps import final_name, names_step
 from orz_ckpt.strict_json import JsonError, parse
 
@@ -163,7 +163,7 @@ def _checkpoint_around(path: Path) -> Path | None:
 
 
 def _other_node(path: Path) -> str:
-    locate = f"orz ckpt locate {shell_word(str(path))} --ray"
+    locate = locate_command(path)
     return f"check the path; a run may have saved there on another node: {locate}"
 
 

@@ -26,7 +26,7 @@ from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import MANIFEST_NAME
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import locate_command, shell_word
 from orz_ckpt.report.words import count
 from orz_ckpt.sources import numbered_steps, open_source, roles_in
 from orz_ckpt.strict_json import is_size
@@ -183,7 +183,7 @@ def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: lis
     good = [part.path for part in parts if not part.status().exit_code]
     if not parts:
         run = path.parent if path.name == CHECKPOINTS_DIR else path
-        remedy = f"orz ckpt locate {shell_word(str(run))} --ray    # it may have saved on another node"
+        remedy = f"{locate_command(run)}    # it may have saved on another node"
         findings.append(finding("no_checkpoint", "this run has saved nothing here yet", remedy=remedy, path=folder))
     else:
         findings += [entry for part in parts[:-1] for entry in softened(part).findings]

@@ -14,12 +14,11 @@ from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.log import Log
 from orz_monitor.log_folder import log_files
 from orz_monitor.readlog import read_log
-from orz_monitor.records_run import CONSOLE_FILE, load_records
+from orz_monitor.records_run import load_records
 from orz_monitor.run import Run
+from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
 from orz_monitor.stitch import stitch
 
-RECORDS_FILE: Final = "metrics.jsonl"
-__all__ = ["CONSOLE_FILE", "RECORDS_FILE", "load_run"]
 _START_BYTES: Final = 256
 _MOST_NAMED: Final = 5
 _RECORD: Final = b'{"v":'

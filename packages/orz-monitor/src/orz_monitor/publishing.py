@@ -16,10 +16,10 @@ from typing import IO, Final
 
 from orz_cli.errors import UsageError
 from orz_monitor.log_folder import is_log
+from orz_monitor.run_files import RECORDS_FILE
 
-_RECORDS: Final = "metrics.jsonl"
 _OWN_FILES: Final = frozenset(
-    {_RECORDS, "config.yaml", "environment.json", "progress.csv", "trainer_state.json", "meta.yaml"}
+    {RECORDS_FILE, "config.yaml", "environment.json", "progress.csv", "trainer_state.json", "meta.yaml"}
 )
 _OWN_FOLDERS: Final = frozenset({"checkpoints", "logs", "rollouts", "tensorboard"})
 _MADE: Final = frozenset({".html", ".md", ".json", ".csv", ".parquet"})
@@ -135,7 +135,7 @@ def _folder_of(place: Path) -> Path | None:
     """Return the folder that a run is read from, without links; None for a file on its own."""
     if not os.path.isdir(place):  # noqa: PTH112 - a folder that can't be looked at is none
         place = place.parent
-        if not os.path.isfile(place / _RECORDS):  # noqa: PTH113 - as above
+        if not os.path.isfile(place / RECORDS_FILE):  # noqa: PTH113 - as above
             return None
     return Path(os.path.realpath(place))
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from orz_monitor.console import Traceback, last_traceback
 from orz_monitor.console_events import events_beyond
 from orz_monitor.errors import UnreadableRunError, remedy_of
 from orz_monitor.records import EventRecord, read_records
 from orz_monitor.run import Run
+from orz_monitor.run_files import CONSOLE_FILE
 from orz_monitor.stitched_records import StitchedRecords
-
-CONSOLE_FILE: Final = "console.log"
 
 
 def load_records(records_path: Path, path: Path, folder: Path | None, *, now: float) -> Run:

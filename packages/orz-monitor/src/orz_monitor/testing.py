@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from orz_monitor.loading import CONSOLE_FILE, RECORDS_FILE
 from orz_monitor.records import EventRecord, Record, StepRecord, dumps
+from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
 from orz_monitor.stats import Array
 
 START: Final = 1.764e9

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import Manifest
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import locate_command
 from orz_ckpt.records import PATH_KEY, node_records
 from orz_ckpt.report.words import count, size
 
@@ -41,7 +41,7 @@ def weights_elsewhere(root: Path, *, known: Collection[str] = ()) -> Iterator[Ck
 
 def locate_remedy(root: Path) -> str:
     """Return the command that finds the parts of the step folder `root` on other nodes."""
-    return f"orz ckpt locate {shell_word(str(run_of(root)))} --ray    # on a node of the cluster, or --hosts"
+    return f"{locate_command(run_of(root))}    # on a node of the cluster, or --hosts"
 
 
 def run_of(root: Path) -> Path:

@@ -17,7 +17,7 @@ from orz_ckpt.manifest import (
     UnsafePathError,
     load,
 )
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import locate_command
 from orz_ckpt.subject import is_in_flight
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
 
 def _uncommitted(root: Path) -> CkptFinding:
     state = "this save is going on, or was cut off" if is_in_flight(root) else "the save never came to its end"
-    remedy = f"{_OLDER}; if it was saved on several machines: orz ckpt locate {shell_word(str(run_of(root)))} --ray"
+    remedy = f"{_OLDER}; if it was saved on several machines: {locate_command(run_of(root))}"
     return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=remedy, path=root / MANIFEST_NAME)
 
 

@@ -12,7 +12,7 @@ from orz_ckpt.checks.types import check_types
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, HfFolder, read_config
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, locate_command
 from orz_ckpt.report.words import listed
 from orz_cli.findings import Severity
 
@@ -75,7 +75,7 @@ def check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[
 
 
 def _elsewhere(path: Path) -> str:
-    locate = f"orz ckpt locate {shell_word(str(path))} --ray"
+    locate = locate_command(path)
     return f"another node may have written them: {locate}; else {_SAVE_AGAIN}"
 
 

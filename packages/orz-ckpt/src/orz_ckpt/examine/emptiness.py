@@ -10,7 +10,7 @@ from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.findings import CkptFinding, Report, conclude, finding
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import WEIGHTS_SUFFIXES
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import locate_command, shell_word
 from orz_ckpt.subject import Kind
 from orz_cli.findings import Status
 
@@ -67,7 +67,7 @@ def nothing_covered(
 
 
 def _empty(path: Path) -> CkptFinding:
-    locate = f"orz ckpt locate {shell_word(str(path))} --ray"
+    locate = locate_command(path)
     remedy = f"save the model again; if another node wrote its weights: {locate}"
     return finding("no_weights", "it holds no tensor", remedy=remedy, path=path)
 

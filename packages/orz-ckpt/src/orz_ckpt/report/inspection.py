@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import locate_command
 from orz_ckpt.report.text import findings_text
 from orz_ckpt.report.words import count, plain, relative, size
 
@@ -36,9 +36,8 @@ def _parts(inspection: Inspection, *, all_tensors: bool) -> Iterator[RenderableT
     if inspection.checkpoints:
         yield from _checkpoints(inspection)
     elif inspection.kind == "run":
-        run = shell_word(str(inspection.path))
         yield Text("  this run has saved nothing here yet; it may have on another node:")
-        yield Text(f"  orz ckpt locate {run} --ray    # on a node of the cluster, or --hosts", "bold")
+        yield Text(f"  {locate_command(inspection.path)}    # on a node of the cluster, or --hosts", "bold")
     for model in inspection.models:
         yield Text("")
         yield _about(model, str(inspection.path))

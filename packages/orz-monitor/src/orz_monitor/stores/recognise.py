@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.run_files import RECORDS_FILE
 from orz_monitor.stores import csv_table, jsonl, mlflow, tensorboard, trackio, wandb
 from orz_monitor.stores.base import Store
 from orz_monitor.stores.database import MAGIC, opened, tables
 
-_OUR_RECORDS: Final = "metrics.jsonl"
 _JSON_LINES: Final = (".jsonl", ".ndjson")
 _TABLES: Final = (".csv", ".tsv")
 _RUN_MARK: Final = "#"
@@ -87,7 +87,7 @@ def _kind_of_file(path: Path) -> _Kind | None:
 
 def _kind_of_folder(folder: Path) -> _Kind | None:
     """Tell what a folder is; records of ours go before whatever lies beside them."""
-    records = folder / _OUR_RECORDS
+    records = folder / RECORDS_FILE
     if records.is_file():
         return _Kind(_TABLE, _other(jsonl.read_file, records)) if jsonl.is_metrics(records) else None
     if wandb.wandb_files(folder):

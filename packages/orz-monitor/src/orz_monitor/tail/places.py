@@ -10,9 +10,8 @@ from typing import Final
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.log_folder import log_files
+from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
 
-RECORDS_FILE: Final = "metrics.jsonl"
-CONSOLE_FILE: Final = "console.log"
 _LOG_SUFFIXES: Final = {".log", ".out", ".err", ".txt"}
 _LOGS_OF_WANDB: Final = {"debug.log", "debug-internal.log", "debug-core.log"}
 _LOOK_AGAIN_S: Final = 2.0

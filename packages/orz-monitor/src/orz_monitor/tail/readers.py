@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.tail.places import RECORDS_FILE
+from orz_monitor.run_files import RECORDS_FILE
 from orz_monitor.tail.refusals import refuse_store
 
 if TYPE_CHECKING:

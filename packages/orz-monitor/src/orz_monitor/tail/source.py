@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
-from orz_monitor.tail.places import CONSOLE_FILE, RECORDS_FILE, NewRuns, is_of_run_folder, newest_run
+from orz_monitor.tail.places import NewRuns, is_of_run_folder, newest_run
 from orz_monitor.tail.readers import Reader, make_reader
 from orz_monitor.tail.refusals import Stores, refuse_what_never_comes
 
