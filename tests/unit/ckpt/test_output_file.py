@@ -15,7 +15,7 @@ from orz_ckpt.disk.direct import ALIGNMENT
 from orz_ckpt.disk.mounts import Mount
 from orz_ckpt.merge import output_file
 from orz_ckpt.merge.output_file import OutputFile
-from orz_ckpt.tensors.gather import aligned
+from orz_ckpt.tensors.buffers import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,11 @@ from blake3 import blake3
 
 from orz_ckpt.disk import ahead, direct
 from orz_ckpt.disk.ahead import read_ahead
-from orz_ckpt.disk.direct import ALIGNMENT, bypass_cache, read_direct
+from orz_ckpt.disk.direct import bypass_cache, read_direct
 from orz_ckpt.disk.reading import read_once
 from orz_ckpt.disk.uncached import UncachedFiles
-from orz_ckpt.tensors.gather import ChangedError, aligned
+from orz_ckpt.tensors.buffers import ALIGNMENT, aligned
+from orz_ckpt.tensors.gather import ChangedError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -167,7 +167,7 @@ def read(folder: Annotated[str, typer.Argument(parser=parse_folder)]) -> None:
 
 
 def test_what_a_parser_refuses_is_said_as_it_says(install, capsys):
-    """With its own next step, not wrapped in what typer and pydantic add."""
+    """With its own next step, not as what typer puts in its place."""
     install(read=read)
     assert ExitCode.USAGE == main(["read", "s3://weights"])
     assert ("", "error: s3://weights is a URL\n  -> give a folder\n") == capsys.readouterr()

@@ -171,15 +171,17 @@ def _build(name: str, loaded: object, markup: MarkupMode, help_text: str | None 
 def _tidy_help(command: Any) -> None:
     """End the help of a command and of its sub-commands with the exit codes, where no other epilog stands.
 
-    An argument with a name of its own is listed under that alone; typer adds its Python type, as `<list[str]>`.
+    An argument with a name of its own is listed under that alone; typer adds its Python type, as `<str>`.
     """
     command.epilog = command.epilog or EXIT_CODES_HELP
     for parameter in command.params:
         if parameter.param_type_name == "argument" and parameter.metavar:
-            parameter.display_type_rich = _no_type
+            parameter.type = copy(parameter.type)  # typer shares it among parameters
+            parameter.type.get_metavar = _no_type
     for child in getattr(command, "commands", {}).values():
         _tidy_help(child)
 
 
-def _no_type(ctx: object) -> None:
+def _no_type(**_: object) -> str:
     """Stand in for what names a parameter's type in typer's help."""
+    return ""

@@ -92,7 +92,9 @@ def merge(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="Threads; two a processor by default, at most 4.", show_default=False),
+        typer.Option(
+            min=1, max=64, help="Threads; one more than processors by default, at most 4.", show_default=False
+        ),
     ] = None,
     max_memory: Annotated[
         str, typer.Option("--max-memory", metavar="SIZE", help="Bytes of all buffers together.")

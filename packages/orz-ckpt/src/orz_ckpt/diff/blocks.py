@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from orz_ckpt.diff.summary import TensorDiff, rounds_to
+from orz_ckpt.tensors.buffers import aligned
 from orz_ckpt.tensors.cast import CASTABLE, Caster, widened
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
-from orz_ckpt.tensors.gather import Files, Gatherer, aligned
+from orz_ckpt.tensors.gather import Files, Gatherer
 
 if TYPE_CHECKING:
     import threading

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.disk.direct import ALIGNMENT, bypass_cache, read_direct
-from orz_ckpt.tensors.gather import aligned
+from orz_ckpt.disk.direct import bypass_cache, read_direct
+from orz_ckpt.tensors.buffers import ALIGNMENT, aligned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

@@ -10,10 +10,7 @@ import os
 import secrets
 from typing import Final
 
-from orz_ckpt.tensors.gather import aligned
-
-ALIGNMENT: Final = 4096
-"""The largest block that disks are read by."""
+from orz_ckpt.tensors.buffers import ALIGNMENT, aligned
 
 _LEAST_BYTES: Final = 16 * 1024 * 1024
 """A smaller file is read before anything of this is worth its while."""

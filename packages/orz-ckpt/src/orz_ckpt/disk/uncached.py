@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from orz_ckpt.disk.direct import ALIGNMENT, bypass_cache, read_direct
-from orz_ckpt.tensors.gather import Files, aligned
+from orz_ckpt.disk.direct import bypass_cache, read_direct
+from orz_ckpt.tensors.buffers import ALIGNMENT, HUGE_PAGE_BYTES, aligned
+from orz_ckpt.tensors.gather import Files
 
-_WINDOW_BYTES: Final = 1024 * 1024
-"""Read at once, and copied from while it is in a core's own cache."""
-WINDOW_BYTES: Final = _WINDOW_BYTES + 2 * ALIGNMENT
+WINDOW_BYTES: Final = HUGE_PAGE_BYTES
 """Memory of each thread that reads."""
+AT_ONCE_BYTES: Final = WINDOW_BYTES - 2 * ALIGNMENT
+"""Read by one request of the disk, wherever it begins."""
 
 
 class UncachedFiles(Files):
@@ -37,7 +38,7 @@ class UncachedFiles(Files):
             window = self._thread.window = aligned(WINDOW_BYTES)
         done = 0
         while done < len(buffer):
-            read = read_direct(descriptor, window, offset + done, min(_WINDOW_BYTES, len(buffer) - done))
+            read = read_direct(descriptor, window, offset + done, min(AT_ONCE_BYTES, len(buffer) - done))
             if not read:
                 break
             buffer[done : done + len(read)] = read

@@ -1,7 +1,7 @@
 """The bytes of a merge: read, cast, written and hashed, each once, several chunks at a time.
 
 The output is cut into chunks of some MiB in file order, across tensors. A worker takes a buffer, then the next chunk,
-fills it (small tiles: read, and cast while they are in the cache) and writes it. Hashes need the bytes in order:
+fills it (tile by tile: read, and cast) and writes it. Hashes need the bytes in order:
 whichever worker completes the next chunk hashes it and those that wait behind it. A chunk is taken only with a
 buffer in hand, so the one that is hashed next is always under way, and memory is the buffers, whatever the model.
 """
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from orz_ckpt.disk.uncached import WINDOW_BYTES
+from orz_ckpt.disk.uncached import AT_ONCE_BYTES, WINDOW_BYTES
 from orz_ckpt.memory import memory_for
 from orz_ckpt.merge.chunks import Chunk, Part, cut
 from orz_ckpt.merge.in_order import InOrder
 from orz_ckpt.merge.output_file import OutputFile
+from orz_ckpt.tensors.buffers import aligned
 from orz_ckpt.tensors.cast import Caster
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
-from orz_ckpt.tensors.gather import SCRATCH_BYTES, Gatherer, aligned
+from orz_ckpt.tensors.gather import SCRATCH_BYTES, Gatherer
 from orz_ckpt.tensors.low_rank import Adder
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 _LEAST_CHUNK: Final = 1024 * 1024
 _SPARE: Final = 2
 """Buffers beyond one a worker: filled chunks that wait to be hashed."""
-_TILE_BYTES: Final = 512 * 1024
-"""Read and cast at once; it stays in a core's own cache."""
+_TILE_BYTES: Final = AT_ONCE_BYTES
+"""Read and cast at once."""
 _WORKER_BYTES: Final = SCRATCH_BYTES + _TILE_BYTES + WINDOW_BYTES
 """Of each worker, beside the buffers that all share."""
 LEAST_BYTES: Final = _WORKER_BYTES + 2 * _LEAST_CHUNK

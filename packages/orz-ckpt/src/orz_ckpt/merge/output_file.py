@@ -11,8 +11,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.disk.direct import ALIGNMENT
 from orz_ckpt.disk.mounts import find_mount
+from orz_ckpt.tensors.buffers import ALIGNMENT
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

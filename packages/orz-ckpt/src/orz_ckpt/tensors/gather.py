@@ -23,6 +23,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from orz_ckpt.errors import CkptError
+from orz_ckpt.tensors.buffers import aligned
 from orz_ckpt.tensors.pieces import PiecesInOrder, first_index
 from orz_ckpt.tensors.source import c_strides
 from orz_cli.exits import ExitCode
@@ -248,13 +249,6 @@ def span_bytes(block: Block) -> int:
         return 0
     reach = sum((size - 1) * stride for size, stride in zip(block.shape, block.strides, strict=True))
     return (reach + 1) * block.itemsize
-
-
-def aligned(nbytes: int, alignment: int = 4096) -> memoryview:
-    """Return a writable buffer whose first byte lies at a multiple of `alignment`."""
-    raw = np.zeros(nbytes + alignment, dtype=np.uint8)  # zeros are mapped when they are touched
-    skip = -raw.ctypes.data % alignment
-    return raw[skip : skip + nbytes].data
 
 
 def _inside(block: Block, start: Sequence[int], shape: tuple[int, ...]) -> Block:
