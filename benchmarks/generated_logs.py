@@ -28,6 +28,7 @@ _WORDS: Final = (
 _ENGINES: Final = 32
 _ENGINE_FRAC: Final = 0.05
 _DAMAGED_FRAC: Final = 0.001
+_PADDING_LINES: Final = 10_000
 _VERL_KEYS: Final = (
     *(f"actor/{key}" for key in ("pg_loss", "kl_loss", "entropy", "grad_norm", "lr", "pg_clipfrac", "ppo_kl")),
     *(
@@ -105,6 +106,18 @@ def write_verl(path: Path, num_bytes: int, seed: int) -> dict[str, list[float]]:
     raise AssertionError
 
 
+def write_padded(path: Path, log: Path, times: int, seed: int) -> None:
+    """Write a log again with samples of text between its lines: as many steps, but so many times its size."""
+    rng = random.Random(seed)  # noqa: S311 - a generator of test data
+    text = b"".join(_sample(rng, _actor(rng)) for _ in range(_PADDING_LINES))
+    with log.open("rb") as source, path.open("wb") as file:
+        while lines := source.readlines(len(text)):
+            file.writelines(lines)
+            missing = (times - 1) * sum(map(len, lines))
+            while missing > 0:
+                missing -= file.write(text if missing >= len(text) else text[: text.index(b"\n", missing - 1) + 1])
+
+
 def _driver(step: int, place: str, message: str) -> bytes:
     """Return a loguru record."""
     clock = f"{step // 3600 % 24:02}:{step // 60 % 60:02}:{step % 60:02}"
@@ -115,7 +128,7 @@ def _chatter(rng: random.Random, num_lines: int) -> Iterator[bytes]:
     """Yield lines that hold no metric of the trainer: samples, engine lines, damage."""
     for _ in range(num_lines):
         kind = rng.random()
-        prefix = f"\x1b[36m(LLMActor pid={10_000 + 7 * rng.randrange(_ENGINES)})\x1b[0m "
+        prefix = _actor(rng)
         if kind < _ENGINE_FRAC:
             yield (
                 f"{prefix}INFO 02-24 10:13:50 metrics.py:455] Avg prompt throughput: 0.0 tokens/s, Avg generation "
@@ -124,7 +137,17 @@ def _chatter(rng: random.Random, num_lines: int) -> Iterator[bytes]:
         elif kind < _ENGINE_FRAC + _DAMAGED_FRAC:
             yield prefix.encode() + bytes(rng.randrange(0x80, 0x100) for _ in range(40)) + b"\n"
         else:
-            yield (prefix + " ".join(rng.choices(_WORDS, k=rng.randrange(5, 30))) + f" {rng.random():.4f}\n").encode()
+            yield _sample(rng, prefix)
+
+
+def _actor(rng: random.Random) -> str:
+    """Return what Ray prints before the lines of one of the engines."""
+    return f"\x1b[36m(LLMActor pid={10_000 + 7 * rng.randrange(_ENGINES)})\x1b[0m "
+
+
+def _sample(rng: random.Random, prefix: str) -> bytes:
+    """Return a line of what a model has written."""
+    return (prefix + " ".join(rng.choices(_WORDS, k=rng.randrange(5, 30))) + f" {rng.random():.4f}\n").encode()
 
 
 def _bar(rng: random.Random, role: str, keys: tuple[str, ...], total: int) -> tuple[list[bytes], float]:

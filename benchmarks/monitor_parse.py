@@ -1,12 +1,12 @@
 """How fast logs are read: a generated ORZ log and a verl log of known truth, against a parser of regular expressions.
 
-    python benchmarks/monitor_parse.py [--mebibytes 1024] [--folder DIR] [--seed 0] [--out FILE.md]
+    python benchmarks/monitor_parse.py [--mebibytes 1024] [--times 10] [--folder DIR] [--seed 0] [--out FILE.md]
 
 Three readers take turns on one file, warm: ours, a per-line `re` parser as people write it, and `rg -c` (ripgrep) on
 the commonest metric, where it is installed. Ours reads in a process a processor, as every command does; the others are
 one process. Values are compared with the generator's truth, so a fast wrong reader loses. Then `orz monitor check`
-judges the whole log as a command of its own, and a log of a quarter of the size: what it takes in memory should hardly
-differ, but for the values themselves, of which four times the log has four times as many.
+judges the whole log as a command of its own, and a log of as many steps and ten times the size, as those are that hold
+samples of text: what that takes in memory should hardly differ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from generated_logs import write_orz, write_verl
+from generated_logs import write_orz, write_padded, write_verl
 from result_page import Measured, made_by, write_measured
 
 from orz_monitor.loading import load_run
@@ -33,14 +33,18 @@ INTRODUCTION = """\
 Logs are generated, {size} each, and in the page cache. Times are of the wall clock; all of a log are taken in one
 run, one after the other, ours and ripgrep's as the best of {rounds} turns. Orz monitor is imported before it reads, and
 reads in a process a processor. Every value that it reads is compared with what the generator wrote. The parser of
-regular expressions reads a line at a time, in Python; `rg -c` counts the lines of one metric, and is one process."""
+regular expressions reads a line at a time, in Python; `rg -c` counts the lines of one metric, and is one process.
+Memory is that of the largest process. The log that is {times} times as large has the same steps, and text between."""
 ROUNDS = 3
 LEAST_TIMES_NAIVE = 3.0
 LEAST_OF_RG = 1 / 8
 MOST_CHECK_S = 10.0
 """For 1 GB."""
-MOST_GROWTH = 1.5
-"""Of the memory for four times the log."""
+MOST_BYTES_A_VALUE = 60.0
+"""Of memory, beyond `BASE_MB`."""
+BASE_MB = 150.0
+MOST_GROWTH = 1.05
+"""Of the memory for a larger log of as many steps."""
 
 _MEASURING: Final = """
 import resource, subprocess, sys, time
@@ -146,10 +150,8 @@ def _compare(truth: dict[str, list[float]], found: Mapping[str, Series]) -> None
             raise SystemExit(f"void: {name}: {len(ours)} values found, {len(values)} written, or they differ")
 
 
-def _measure(
-    name: str, path: Path, truth: dict[str, list[float]], needle: str, quarter: tuple[float, float]
-) -> Iterator[Measured]:
-    """Time the readers on one log, of a quarter of which `check` took so much memory for values of so much."""
+def _measure(name: str, path: Path, truth: dict[str, list[float]], needle: str) -> Iterator[Measured]:
+    """Time the readers on one log, and `check`."""
     size = path.stat().st_size
     naive_s, _ = _timed(read_naively, path)
     ours_s, found = _timed(read_ours, path)
@@ -170,25 +172,33 @@ def _measure(
     most = MOST_CHECK_S * size / 1e9
     yield Measured(what=f"{name}: `orz monitor check`", value=check.wall_s, unit="s", most=most)
     yield Measured(what=f"{name}: processor time of `check`, of all its processes", value=check.processor_s, unit="s")
-    values_mb = _values_mb(found)
-    quarter_mb, quarter_values_mb = quarter
+    values = sum(series.values.size for series in found.values())
     yield Measured(what=f"{name}: memory of `check`", value=check.memory_mb, unit="MB", digits=0)
-    yield Measured(what=f"{name}: of that, the values that were read", value=values_mb, unit="MB", digits=0)
-    what = f"{name}: memory for this log by that for a quarter of it"
-    yield Measured(what=what, value=check.memory_mb / quarter_mb, unit="times", most=MOST_GROWTH)
-    growth = (check.memory_mb - values_mb) / (quarter_mb - quarter_values_mb)
-    yield Measured(what=f"{name}: the same without the values", value=growth, unit="times", most=MOST_GROWTH)
+    yield Measured(what=f"{name}: values that are kept", value=values / 1e6, unit="millions")
+    each = max(0.0, check.memory_mb - BASE_MB) * 1e6 / values
+    yield Measured(
+        what=f"{name}: memory beyond {BASE_MB:.0f} MB, for each", value=each, unit="bytes", most=MOST_BYTES_A_VALUE
+    )
 
 
-def _values_mb(found: Mapping[str, Series]) -> float:
-    """Return what the values alone take, MB."""
-    return sum(series.values.nbytes for series in found.values()) / 1e6
+def _measure_larger(name: str, path: Path, larger: Path) -> Iterator[Measured]:
+    """Compare what `check` takes for a log with what it takes for a larger one of as many steps."""
+    check, other = _checked(path), _checked(larger)
+    size_gb = larger.stat().st_size / 1e9
+    yield Measured(what=f"{name}: `check` of {size_gb:.1f} GB of as many steps", value=other.wall_s, unit="s")
+    yield Measured(
+        what=f"{name}: its memory, by that for {path.stat().st_size / 1e9:.1f} GB",
+        value=other.memory_mb / check.memory_mb,
+        unit="times",
+        most=MOST_GROWTH,
+    )
 
 
 def main() -> int:
     """Generate, read and write the page; return 1 where a target is missed."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--mebibytes", type=int, default=1024)
+    arguments.add_argument("--times", type=int, default=10, help="how much larger the log of as many steps is")
     arguments.add_argument("--folder", type=Path, help="where the logs are written for the while")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--out", type=Path, help="a Markdown file; by default stdout")
@@ -197,13 +207,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for name, make, needle in (("ORZ", write_orz, "act_lr="), ("verl", write_verl, "step:")):
             path = Path(folder) / f"{name}.log"
-            make(path, options.mebibytes * _MEBI // 4, options.seed)
-            quarter = (_checked(path).memory_mb, _values_mb(read_ours(path)))
             truth = make(path, options.mebibytes * _MEBI, options.seed)
-            measured += _measure(name, path, truth, needle, quarter)
+            measured += _measure(name, path, truth, needle)
+            larger = path.with_suffix(".larger.log")
+            write_padded(larger, path, options.times, options.seed)
+            measured += _measure_larger(name, path, larger)
             path.unlink()
-    introduction = INTRODUCTION.format(size=f"{options.mebibytes} MiB", rounds=ROUNDS)
-    made = made_by(f"python benchmarks/monitor_parse.py --mebibytes {options.mebibytes}")
+            larger.unlink()
+    introduction = INTRODUCTION.format(size=f"{options.mebibytes} MiB", rounds=ROUNDS, times=options.times)
+    made = made_by(f"python benchmarks/monitor_parse.py --mebibytes {options.mebibytes} --times {options.times}")
     return write_measured("How fast orz monitor reads logs", f"{made}\n\n{introduction}", measured, options.out)
 
 
