@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 import zlib
 from pathlib import Path
 
@@ -24,8 +26,20 @@ DATA = memoryview(np.random.default_rng(0).integers(0, 256, 5_000_011, dtype=np.
 def test_sum_of_parts(monkeypatch: pytest.MonkeyPatch, cores: int, length: int, begin: int) -> None:
     """Any length in any number of parts, after any sum, gives what zlib gives for the whole."""
     monkeypatch.setattr(module, "_CORES", cores)
+    monkeypatch.setattr(module, "_PART_BYTES", 2**20)
 
     assert zlib.crc32(DATA[:length], begin) == crc32(DATA[:length], begin)
+
+
+@pytest.mark.parametrize(("without", "name"), [((), "zlib_ng.zlib_ng"), (("zlib_ng", "zlib_ng.zlib_ng"), "zlib")])
+def test_zlib_stands_in_for_zlib_ng(monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...], name: str) -> None:
+    """Both give the sums of zlib."""
+    for missing in without:
+        monkeypatch.setitem(sys.modules, missing, None)
+    found = runpy.run_path(module.__file__)
+
+    assert name == found["crc32_of"].__module__
+    assert zlib.crc32(DATA) == found["crc32"](DATA)
 
 
 def test_two_sums_are_joined() -> None:

@@ -8,12 +8,12 @@ read are searched for NaN and infinity.
 from __future__ import annotations
 
 import random
-import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.search import Search, Stretch, stretches_of, within
+from orz_ckpt.disk.crc32 import crc32_of
 from orz_ckpt.disk.plain import open_unbuffered
 from orz_ckpt.disk.reading import PIECE_BYTES, new_hasher
 from orz_ckpt.findings import CkptFinding, finding
@@ -172,7 +172,7 @@ def _check(unit: Unit, progress: Progress) -> Iterator[CkptFinding]:
                 if hasher:
                     hasher.update(data)
                 elif unit.crc32 is not None:
-                    crc = zlib.crc32(data, crc)
+                    crc = crc32_of(data, crc)
                 search.update(data)
                 progress.advance(len(data))
     except OSError as error:

@@ -7,12 +7,11 @@ at hand; what nobody needed, such as the padding of a partition, is read at the 
 from __future__ import annotations
 
 import threading
-import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.disk.crc32 import joined
+from orz_ckpt.disk.crc32 import crc32_of, joined
 from orz_ckpt.disk.uncached import UncachedFiles
 
 if TYPE_CHECKING:
@@ -53,10 +52,10 @@ class SummedFiles(UncachedFiles):
             return
         before: tuple[Path, _Range] | None = getattr(self._last, "range", None)
         if before is not None and before[0] == path and before[1].end == offset:
-            before[1].crc = zlib.crc32(buffer, before[1].crc)
+            before[1].crc = crc32_of(buffer, before[1].crc)
             before[1].end += len(buffer)
             return
-        read = _Range(offset, offset + len(buffer), zlib.crc32(buffer))
+        read = _Range(offset, offset + len(buffer), crc32_of(buffer))
         ranges.append(read)
         self._last.range = (path, read)
 
@@ -94,5 +93,5 @@ class SummedFiles(UncachedFiles):
         for place in range(begin, end, _PIECE_BYTES):
             piece = buffer[: min(_PIECE_BYTES, end - place)]
             super().read_into(path, piece, place)
-            total = zlib.crc32(piece, total)
+            total = crc32_of(piece, total)
         return total
