@@ -44,6 +44,15 @@ def test_a_kernel_without_huge_pages_gives_small_ones(monkeypatch: pytest.Monkey
     assert bytes(buffer[-256:]) == bytes(range(256))
 
 
+def test_missing_memory_is_said_as_numpy_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(buffers.mmap, "mmap", refuse)
+    with pytest.raises(MemoryError, match="unable to allocate 4,194,304 bytes"):
+        aligned(HUGE_PAGE_BYTES)
+
+
 def test_a_system_that_cannot_be_asked_gives_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(buffers.mmap, "MADV_HUGEPAGE", raising=False)
     buffer = aligned(HUGE_PAGE_BYTES)

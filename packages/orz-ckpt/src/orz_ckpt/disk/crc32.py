@@ -23,6 +23,8 @@ except ImportError:  # it comes with `orz-ckpt[fast]`
 
     _PART_BYTES = 1024 * 1024
 
+__all__ = ["crc32", "crc32_of", "joined"]
+
 _POLYNOMIAL: Final = 0xEDB8_8320
 _BITS: Final = 32
 _CORES: Final = min(8, os.cpu_count() or 1)

@@ -27,6 +27,9 @@ def aligned(nbytes: int) -> memoryview:
     """Return a writable buffer of zeros whose first byte lies at a multiple of `ALIGNMENT`.
 
     Memory is taken where it is touched: a huge page at once where the buffer is made of them, and 4 KiB otherwise.
+
+    Raises:
+        MemoryError: there is not that much.
     """
     if nbytes >= _LEAST_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         return _from_multiple(_huge(nbytes), HUGE_PAGE_BYTES, nbytes)
@@ -36,7 +39,10 @@ def aligned(nbytes: int) -> memoryview:
 def _huge(nbytes: int) -> NDArray[Any]:
     """Map memory with room for `nbytes` from the first multiple of a huge page on, to its last."""
     pages = -(-nbytes // HUGE_PAGE_BYTES) + 1
-    area = mmap.mmap(-1, pages * HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        area = mmap.mmap(-1, pages * HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"unable to allocate {pages * HUGE_PAGE_BYTES:,} bytes") from error
     with suppress(OSError):  # a kernel without them: pages of 4 KiB do as well
         area.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(area, dtype=np.uint8)
