@@ -10,7 +10,7 @@ from typing import Final
 from orz_monitor.addresses import is_url, located
 from orz_monitor.dialects import Dialect
 from orz_monitor.dialects.orz_train import FIRST_LINE
-from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.errors import UnreadableRunError, unreadable
 from orz_monitor.log import Log
 from orz_monitor.log_folder import log_files
 from orz_monitor.readlog import read_log
@@ -56,9 +56,7 @@ def load_run(
     try:
         return _load(place, now, dialects, canonical=canonical)
     except OSError as error:
-        raise UnreadableRunError(
-            f"{error.filename or place}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
-        ) from error
+        raise unreadable(place, error) from error
 
 
 def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, canonical: bool) -> Run:

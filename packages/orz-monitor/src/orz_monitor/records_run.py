@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orz_monitor.console import Traceback, last_traceback
 from orz_monitor.console_events import events_beyond
-from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.errors import UnreadableRunError, unreadable
 from orz_monitor.records import EventRecord, read_records
 from orz_monitor.run import Run
 from orz_monitor.run_files import CONSOLE_FILE
@@ -34,9 +34,7 @@ def load_records(records_path: Path, path: Path, folder: Path | None, *, now: fl
         traceback = _console_end(folder)
         beyond = _console_beyond(folder, stitched)
     except OSError as error:
-        raise UnreadableRunError(
-            f"{error.filename or records_path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
-        ) from error
+        raise unreadable(records_path, error) from error
     newer = next((line for line in stitched.unreadable if line.newer), None)
     if newer is not None:
         raise UnreadableRunError(

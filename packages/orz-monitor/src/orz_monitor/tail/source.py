@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.errors import unreadable
 from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
@@ -155,9 +155,7 @@ class Source:
             if self._console is not None:
                 new |= self._poll_console(self._console)
         except OSError as error:
-            raise UnreadableRunError(
-                f"{self.path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
-            ) from error
+            raise unreadable(self.path, error) from error
         if not self._reading.acquire(blocking=False):
             return new
         try:
@@ -165,10 +163,7 @@ class Source:
             new |= self._read_new(self._values.start, until) or self._read_beginning(until)
             return self._read_others(until) or new
         except OSError as error:
-            raise UnreadableRunError(
-                f"{error.filename or self.given}: can't be read: {error.strerror or error}",
-                remedy=remedy_of(error),
-            ) from error
+            raise unreadable(self.given, error) from error
         finally:
             self._reading.release()
 
