@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.run_files import RECORDS_FILE
+from orz_monitor.run_files import FIRST_RECORD, RECORDS_FILE
 from orz_monitor.tail.refusals import refuse_store
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _START_BYTES: Final = 64 << 10
 """Of a file, by which it is told what it is."""
-_RECORD: Final = b'{"v":'
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
@@ -49,7 +48,7 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
         raise UnreadableRunError(
             f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
         )
-    if path.name == RECORDS_FILE or start.lstrip().startswith(_RECORD):
+    if path.name == RECORDS_FILE or start.lstrip().startswith(FIRST_RECORD):
         from orz_monitor.tail.records_reader import RecordsReader  # noqa: PLC0415 - numpy
 
         return RecordsReader(path, folder)

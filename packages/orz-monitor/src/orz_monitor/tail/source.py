@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from orz_monitor.errors import unreadable
-from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
+from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE, run_folder_of
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
-from orz_monitor.tail.places import NewRuns, is_of_run_folder, newest_run
+from orz_monitor.tail.places import NewRuns, newest_run
 from orz_monitor.tail.readers import Reader, make_reader
 from orz_monitor.tail.refusals import Stores, refuse_what_never_comes
 
@@ -206,8 +206,8 @@ class Source:
         if path.is_dir():
             self.folder, self.path = path, path / RECORDS_FILE
             self._new_runs = NewRuns(self.given) if path != self.given else None
-        elif is_of_run_folder(path):
-            self.folder, self.path = path.parent, path.parent / RECORDS_FILE
+        elif (folder := run_folder_of(path)) is not None:
+            self.folder, self.path = folder, folder / RECORDS_FILE
         else:
             self.path = path
         if self.folder is not None:
