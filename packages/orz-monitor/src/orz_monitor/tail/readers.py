@@ -11,6 +11,7 @@ from orz_monitor.run_files import FIRST_RECORD, RECORDS_FILE
 from orz_monitor.tail.refusals import refuse_store
 
 if TYPE_CHECKING:
+    from orz_monitor.console_events import ConsoleWords
     from orz_monitor.run import Run
     from orz_monitor.tail.log_reader import LogReader
 
@@ -31,8 +32,13 @@ class Reader(Protocol):
         """Take more of the log."""
         ...
 
-    def snapshot(self, others: Sequence[LogReader] = ()) -> Run:
-        """Return the run as far as it was read, with what logs of other processes say of it."""
+    def snapshot(self, others: Sequence[LogReader] = (), words: ConsoleWords | None = None) -> Run:
+        """Return the run as far as it was read.
+
+        Args:
+            others: logs of other processes, which are of the run, too.
+            words: what the console log beside records says.
+        """
         ...
 
 
