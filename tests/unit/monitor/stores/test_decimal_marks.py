@@ -66,6 +66,14 @@ def test_a_number_says_what_the_others_of_its_column_are(tmp_path: Path, between
     assert () == store.problems
 
 
+@pytest.mark.parametrize("name", ["loss, mean", "loss (p, v, kl)"])
+def test_commas_in_names_are_not_between_cells(tmp_path: Path, name: str) -> None:
+    """Where semicolons are: half a number would be read as one."""
+    assert [(1, 0.5), (2, 0.25)] == points(read(tmp_path / "table.csv", f"step;{name}", "1;0,5", "2;0,25"), name)
+    store = read(tmp_path / "other.csv", "step,loss;mean,x", "1,0.5,7")
+    assert [(1, 0.5)] == points(store, "loss;mean")
+
+
 def test_points_between_semicolons(tmp_path: Path) -> None:
     """As `to_csv(sep=";")` writes it, and a spreadsheet with commas between thousands."""
     store = read(tmp_path / "table.csv", "step;loss;tokens", "1;0.5;1,234", "2;1.234;56")

@@ -22,6 +22,8 @@ _LOOKED_AT_BYTES: Final = 1 << 20
 _LONGEST_LINE: Final = 8 << 20
 _LONGEST_NAME: Final = 80
 _QUOTED: Final = re.compile(r'"[^"]*"')
+_DELIMITERS: Final = "\t;,"
+"""What is between cells, that first which is least likely within one."""
 
 
 def is_metrics(path: Path) -> bool:
@@ -34,7 +36,7 @@ def is_metrics(path: Path) -> bool:
         lines = file.read(_LOOKED_AT_BYTES).decode("utf-8-sig", errors="replace").splitlines()[:2]
     if b"\0" in lines[0].encode() if lines else True:
         return False
-    delimiter = _delimiter(path, lines[0])
+    delimiter = _delimiter(path, lines)
     try:
         header, *rows = list(csv.reader(lines, delimiter=delimiter))
     except (csv.Error, ValueError):
@@ -169,7 +171,7 @@ def _tell(problems: list[Problem], path: Path, line: int, message: str) -> None:
 def _between(path: Path) -> str:
     """Return what is between the cells of a file."""
     with _text(path) as file:
-        return _delimiter(path, file.readline(_LOOKED_AT_BYTES))
+        return _delimiter(path, [file.readline(_LOOKED_AT_BYTES) for _ in range(2)])
 
 
 def _text(path: Path) -> TextIO:
@@ -182,16 +184,21 @@ def _is_number(cell: str) -> bool:
     return bool(possible_marks(cell)) or quoted_number(cell) is not None
 
 
-def _delimiter(path: Path, header: str) -> str:
-    """Return what is between cells, by the file's name or its header."""
-    return "\t" if path.suffix.lower() == ".tsv" else delimiter_of(header)
+def _delimiter(path: Path, lines: Sequence[str]) -> str:
+    """Return what is between cells, by the file's name or its first two lines."""
+    return "\t" if path.suffix.lower() == ".tsv" else delimiter_of(*lines)
 
 
-def delimiter_of(header: str) -> str:
-    """Return what is between the cells of a row of names: the commonest of comma, semicolon and tab outside quotes.
+def delimiter_of(header: str, row: str = "") -> str:
+    """Return what is between the cells of a row of names, and of the row of numbers below it where there is one.
+
+    That is what both have as often, outside quotes: names may have commas in them, and numbers decimal commas. Where
+    there is no such thing, it is the commonest in the names.
 
     Example:
-        >>> delimiter_of("step;loss;reward")
-        ';'
+        >>> delimiter_of("step;loss;reward"), delimiter_of("step;loss (p, v, kl)", "1;0,5")
+        (';', ';')
     """
-    return max(",;\t", key=_QUOTED.sub("", header).count)
+    in_names, in_row = (_QUOTED.sub("", line) for line in (header, row))
+    both = [mark for mark in _DELIMITERS if in_names.count(mark) == in_row.count(mark) > 0]
+    return both[0] if both else max(_DELIMITERS, key=in_names.count)
