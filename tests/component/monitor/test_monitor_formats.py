@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from orz_cli.findings import Severity
+from orz_cli.main import main
 from orz_monitor.engine import judge
 from orz_monitor.errors import UnreadableRunError
+from orz_monitor.formats import Format
 from orz_monitor.formats.document import Checked, as_json
 from orz_monitor.formats.github import as_github
 from orz_monitor.formats.junit import as_junit
@@ -122,3 +124,25 @@ def test_a_crash_before_any_metric_is_decided(tmp_path: Path) -> None:
     log.write_text("torch.distributed.elastic.multiprocessing.api.SignalException: got signal: 15\n")
     signalled = [Checked(path=log, verdict=judge(load_run(log)))]
     assert "Could not decide" in as_github(signalled)
+
+
+def test_a_signal_before_any_metric_is_what_the_exit_code_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where warnings fail a check it has failed, and no format says besides that it could not decide."""
+    log = tmp_path / "signal.log"
+    log.write_text("torch.distributed.elastic.multiprocessing.api.SignalException: got signal: 15\n")
+    said = {}
+    for fail_on, code in (("warn", 1), ("error", 3)):
+        for form in Format:
+            assert code == main(["monitor", "check", str(log), "--fail-on", fail_on, "--format", form])
+            said[fail_on, form] = capsys.readouterr().out
+    for fail_on, undecided in (("warn", 0), ("error", 1)):
+        assert undecided == said[fail_on, Format.GITHUB].count("Could not decide")
+        assert undecided == said[fail_on, Format.TEXT].count("no metric recognised yet")
+        root = ET.fromstring(said[fail_on, Format.JUNIT])  # noqa: S314 - our own text
+        assert (str(1 - undecided), str(undecided)) == (root.get("failures"), root.get("errors"))
+        (run,) = json.loads(said[fail_on, Format.SARIF])["runs"]
+        assert undecided == len(run["invocations"][0]["toolExecutionNotifications"])
+        (checked,) = json.loads(said[fail_on, Format.JSON])["runs"]
+        assert ("inconclusive" if undecided else "failed", bool(undecided)) == (checked["status"], "reason" in checked)

@@ -39,26 +39,33 @@ def last_traceback(path: Path) -> Traceback | None:
     Raises:
         OSError: the log can't be read.
     """
-    lines, before = _tail(path)
+    lines, skipped = _tail(path)
     start = next((i for i in reversed(range(len(lines))) if "Traceback (most recent call last)" in lines[i]), None)
     if start is None:
         return None
     for index in range(start + 1, len(lines)):
         if lines[index] and not lines[index].startswith(_INSIDE):
-            survived = len(lines) - 1 - index > _LINES_AFTER
-            found = Traceback(path=path, line=before + index + 1, exception=lines[index][:300])
-            return None if survived else found
-    return Traceback(path=path, line=before + start + 1, exception="the log ends within a traceback")
+            if len(lines) - 1 - index > _LINES_AFTER:
+                return None
+            line = _num_lines(path, skipped) + index + 1
+            return Traceback(path=path, line=line, exception=lines[index][:300])
+    return Traceback(path=path, line=_num_lines(path, skipped) + start + 1, exception="the log ends within a traceback")
 
 
 def _tail(path: Path) -> tuple[list[str], int]:
-    """Return the last lines of a log, as a terminal would show them, and how many lines are before them."""
+    """Return the last lines of a log, as a terminal would show them, and how many bytes are before them."""
     with path.open("rb") as file:
         skipped = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
-        file.seek(0)
-        before, left = 0, skipped
-        while left and (chunk := file.read(min(left, 1 << 20))):
-            before += chunk.count(b"\n")
-            left -= len(chunk)
+        file.seek(skipped)
         text = file.read().decode("utf-8", errors="replace").rstrip()
-    return [_ANSI.sub("", line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n")], before
+    return [_ANSI.sub("", line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n")], skipped
+
+
+def _num_lines(path: Path, num_bytes: int) -> int:
+    """Return how many lines end within the first bytes of a log; it may be large, so only a traceback is worth it."""
+    count = 0
+    with path.open("rb") as file:
+        while num_bytes > 0 and (chunk := file.read(min(num_bytes, 1 << 20))):
+            count += chunk.count(b"\n")
+            num_bytes -= len(chunk)
+    return count

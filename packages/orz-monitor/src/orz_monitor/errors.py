@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from orz_cli.errors import OrzError
 from orz_cli.exits import ExitCode
+from orz_monitor.addresses import is_url
+from orz_monitor.printable import one_line
 
 
 class UnreadableRunError(OrzError, ValueError):
     """A path holds no run that can be judged: nothing there, nothing readable, or no metric recognised."""
 
     exit_code = ExitCode.INCONCLUSIVE
+
+
+def unreadable(place: Path | str, error: Exception, *, form: str = "", remedy: str = "") -> UnreadableRunError:
+    """Return the error of something that can't be read: what, where, why, and what to do about it.
+
+    Args:
+        place: what was to be read. A file that the error itself names, such as one in a folder, is named instead,
+            but for a URL: a store knows its files under other names than the user.
+        error: what reading it failed with.
+        form: what it can't be read as, such as `a SQLite database`.
+        remedy: what to do; by default `remedy_of` the error.
+    """
+    named = getattr(error, "filename", None)
+    where = place if is_url(place) or not isinstance(named, str | Path) else named
+    return UnreadableRunError(unreadable_words(where, error, form=form), remedy=remedy or remedy_of(error))
+
+
+def unreadable_words(place: Path | str, error: Exception, *, form: str = "") -> str:
+    """Say that a place can't be read, and why; `-` is standard input.
+
+    Example:
+        >>> unreadable_words("train.log", PermissionError(13, "Permission denied"))
+        "train.log: can't be read: Permission denied"
+    """
+    where = "standard input" if str(place) == "-" else one_line(str(place))
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{where}: can't be read{f' as {form}' if form else ''}: {why}"
 
 
 def remedy_of(error: BaseException) -> str:

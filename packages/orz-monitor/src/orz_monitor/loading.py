@@ -9,19 +9,16 @@ from typing import Final
 
 from orz_monitor.addresses import is_url, located
 from orz_monitor.dialects import Dialect
-from orz_monitor.dialects.orz_train import FIRST_LINE
-from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.errors import UnreadableRunError, unreadable
 from orz_monitor.log import Log
 from orz_monitor.log_folder import log_files
 from orz_monitor.readlog import read_log
 from orz_monitor.records_run import load_records
 from orz_monitor.run import Run
-from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
+from orz_monitor.run_files import RECORDS_FILE, holds_records, run_folder_of, run_folders
 from orz_monitor.stitch import stitch
 
-_START_BYTES: Final = 256
 _MOST_NAMED: Final = 5
-_RECORD: Final = b'{"v":'
 
 
 def load_run(
@@ -56,9 +53,7 @@ def load_run(
     try:
         return _load(place, now, dialects, canonical=canonical)
     except OSError as error:
-        raise UnreadableRunError(
-            f"{error.filename or place}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
-        ) from error
+        raise unreadable(place, error) from error
 
 
 def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, canonical: bool) -> Run:
@@ -67,15 +62,14 @@ def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, c
     if path.is_dir():
         if not (path / RECORDS_FILE).is_file():
             _refuse_several(path)
-        elif _is_records(path / RECORDS_FILE):
+        elif holds_records(path / RECORDS_FILE):
             return load_records(path / RECORDS_FILE, path, path, now=now)
     elif path.is_file():
-        beside = path.parent / RECORDS_FILE
-        if _is_records(path):
-            ours = path.name == RECORDS_FILE and (path.parent / "config.yaml").is_file()
-            return load_records(path, path, path.parent if ours else None, now=now)
-        if path.name == CONSOLE_FILE and _starts_with(path, FIRST_LINE) and _is_records(beside):
-            return load_records(beside, path.parent, path.parent, now=now)
+        folder = run_folder_of(path)
+        if folder is not None:
+            return load_records(folder / RECORDS_FILE, path, folder, now=now)
+        if holds_records(path):
+            return load_records(path, path, None, now=now)
     if dialects is None and (run := _load_store(path, now, canonical=canonical)) is not None:
         return run
     files = [str(file) for file in log_files(path)] if path.is_dir() else [str(path)]
@@ -102,8 +96,7 @@ def _refuse_several(folder: Path) -> None:
     Raises:
         UnreadableRunError: it is one; its runs are named, the newest first.
     """
-    found = [file for file in folder.glob(f"*/{RECORDS_FILE}") if _is_records(file)]
-    runs = [file.parent for file in sorted(found, key=lambda file: (-file.stat().st_mtime, file))]
+    runs = run_folders(folder)
     if not runs:
         return
     named = ", ".join(run.name for run in runs[:_MOST_NAMED]) + (", ..." if len(runs) > _MOST_NAMED else "")
@@ -165,24 +158,3 @@ def _refused_if_empty(run: Run, path: Path, log: Log) -> Run:
         f"{path}: no metric recognised in {what}{where}",
         remedy="give the log that the trainer prints its metrics to, or --dialect module:Class for one we don't know",
     )
-
-
-def _is_records(path: Path) -> bool:
-    """Tell whether a file holds our records: a `metrics.jsonl` does unless it begins as another trainer's."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_START_BYTES).lstrip()
-    except OSError:
-        return False
-    if start.startswith(_RECORD):
-        return True
-    return path.name == RECORDS_FILE and (not start.startswith(b"{") or _RECORD.startswith(start))
-
-
-def _starts_with(path: Path, start: bytes) -> bool:
-    """Tell whether a file begins so; one that can't be read does not."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(start)) == start
-    except OSError:
-        return False

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import UnreadableRunError, unreadable
 
 _DATE: Final = r"\d{4}-?\d\d-?\d\d(?:[-_T.]?[\d.:_-]{1,20})?"
 _LOG: Final = re.compile(
@@ -51,9 +51,7 @@ def log_files(folder: Path) -> list[Path]:
             folders[:] = sorted(name for name in folders if not name.startswith(".")) if depth < _MOST_DEPTH else []
             found += [Path(root, name) for name in files if is_log(name) and Path(root, name).is_file()]
     except OSError as error:
-        raise UnreadableRunError(
-            f"{folder}: can't be read: {error.strerror or error}", remedy="check its permissions"
-        ) from error
+        raise unreadable(folder, error) from error
     if not found:
         raise UnreadableRunError(
             f"{folder}: no metrics.jsonl and no log in this folder",

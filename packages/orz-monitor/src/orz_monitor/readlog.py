@@ -8,10 +8,10 @@ from typing import Final
 
 from orz_monitor.addresses import is_url, located
 from orz_monitor.dialects import GENERIC, KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects
-from orz_monitor.dialects.orz_train import FIRST_LINE
 from orz_monitor.log import Log, Row
 from orz_monitor.parts import num_parts, read_in_parts
 from orz_monitor.reading import Reader, read_chunks
+from orz_monitor.run_files import FIRST_LINE
 from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.opening import chunks
 from orz_monitor.transport.wrapping import unwrapped

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orz_monitor.console import Traceback, last_traceback
-from orz_monitor.console_events import events_beyond
-from orz_monitor.errors import UnreadableRunError, remedy_of
-from orz_monitor.records import EventRecord, read_records
+from orz_monitor.console_events import ConsoleWords, console_words
+from orz_monitor.errors import UnreadableRunError, unreadable
+from orz_monitor.records import read_records
 from orz_monitor.run import Run
 from orz_monitor.run_files import CONSOLE_FILE
 from orz_monitor.stitched_records import StitchedRecords
@@ -31,43 +29,42 @@ def load_records(records_path: Path, path: Path, folder: Path | None, *, now: fl
         stitched = StitchedRecords(records_path)
         for line in read_records(records_path):
             stitched.add(line)
-        traceback = _console_end(folder)
-        beyond = _console_beyond(folder, stitched)
+        console = folder / CONSOLE_FILE if folder is not None else None
+        words = console_words(console) if console is not None and console.is_file() else None
     except OSError as error:
-        raise UnreadableRunError(
-            f"{error.filename or records_path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
-        ) from error
+        raise unreadable(records_path, error) from error
     newer = next((line for line in stitched.unreadable if line.newer), None)
     if newer is not None:
         raise UnreadableRunError(
             f"{records_path}, line {newer.number}: {newer.error}", remedy="python -m pip install --upgrade orz-monitor"
         )
-    run = stitched.run(path, folder, traceback=traceback, now=now)
-    if not run.coverage.recognised and not run.events and run.traceback is None:
+    run = run_of_records(stitched, path, folder, words, now=now)
+    if not run.coverage.recognised and not stitched.events and run.traceback is None:
         raise UnreadableRunError(
             f"{records_path}: no metric recognised in {_described(stitched)}",
             remedy="give a run folder of orz-train or its metrics.jsonl; docs/reference/records.md has the format",
         )
-    return _with_events(run, beyond) if beyond else run
+    return run
 
 
-def _console_end(folder: Path | None) -> Traceback | None:
-    """Look for a traceback at the end of the console log, if there is one."""
-    console = folder / CONSOLE_FILE if folder is not None else None
-    return last_traceback(console) if console is not None and console.is_file() else None
+def run_of_records(
+    stitched: StitchedRecords, path: Path, folder: Path | None, words: ConsoleWords | None, *, now: float
+) -> Run:
+    """Turn records into a run, with what its console log says beyond their end.
 
-
-def _console_beyond(folder: Path | None, stitched: StitchedRecords) -> list[EventRecord]:
-    """Return the events of the console log, if there is one, that are missing at the end of the records."""
-    console = folder / CONSOLE_FILE if folder is not None else None
+    Args:
+        stitched: the records.
+        path: what the user gave.
+        folder: the run folder that they belong to, or None.
+        words: what the console log in it says, or None where there is none.
+        now: the time of judging, seconds since the Unix epoch.
+    """
+    run = stitched.run(path, folder, traceback=words.traceback if words is not None else None, now=now)
     last_step = next(reversed(stitched.records), None)
-    return events_beyond(console, stitched.events, last_step) if console is not None and console.is_file() else []
-
-
-def _with_events(run: Run, beyond: Sequence[EventRecord]) -> Run:
-    """Return a run with the events that its records lack."""
-    last_step = int(run.steps[-1]) if len(run.steps) else 0
-    ahead = [event for event in beyond if event.step is not None and event.step > last_step]
+    beyond = words.beyond(stitched.events, last_step) if words is not None else []
+    if not beyond:
+        return run
+    ahead = [event for event in beyond if event.step is not None and event.step > (last_step or 0)]
     return replace(run, events=(*run.events, *beyond), ahead=ahead[-1] if ahead else None)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from orz_monitor.addresses import is_url
 from orz_monitor.bundle.redaction import Redactor
-from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.errors import UnreadableRunError, unreadable, unreadable_words
 from orz_monitor.formats.document import Checked, as_json
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
@@ -73,9 +73,7 @@ def collect(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
     try:
         return _collected(path, redactor)
     except OSError as error:
-        raise UnreadableRunError(
-            f"{error.filename or path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _collected(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
@@ -89,7 +87,7 @@ def _collected(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
         try:
             text, note = _end_of(file, most)
         except OSError as error:
-            left_out.append(f"{name}: can't be read: {error.strerror or error}")
+            left_out.append(unreadable_words(name, error))
             continue
         total += len(text)
         if total > MOST_BYTES:

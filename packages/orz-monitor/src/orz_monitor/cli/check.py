@@ -92,6 +92,6 @@ def _write(checks: list[Checked], output: Format, severity: Severity) -> None:
         case Format.JUNIT:
             typer.echo(junit.as_junit(checks, severity))
         case Format.SARIF:
-            typer.echo(sarif.as_sarif(checks))
+            typer.echo(sarif.as_sarif(checks, severity))
         case Format.GITHUB:
-            typer.echo(github.as_github(checks))
+            typer.echo(github.as_github(checks, severity))

@@ -12,6 +12,7 @@ from typing import Any, Final
 from orz_cli.findings import Severity
 from orz_monitor.configuration.model import Configuration, ConfigurationError, Ignore, Override
 from orz_monitor.configuration.values import number, parse_persistence, parse_severity
+from orz_monitor.errors import remedy_of, unreadable_words
 from orz_monitor.presets import PRESETS
 from orz_monitor.rules.base import Rule
 
@@ -59,7 +60,7 @@ def _table(path: Path) -> dict[str, Any]:
             raise ConfigurationError(f"{path}: larger than 1 MiB", remedy="give a configuration of orz monitor")
         return tomllib.loads(data.decode("utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror or error}", remedy="check the path given") from error
+        raise ConfigurationError(unreadable_words(path, error), remedy=remedy_of(error)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: no TOML: {error}", remedy="correct that line") from error
 

@@ -18,8 +18,6 @@ from orz_monitor.transport.lines import Segment
 
 _HAPPENED: Final = re.compile(rb"(?P<name>[a-z_]{3,40})(?: step=(?P<step>\d{1,15}))?(?= \w{1,40}=|$)")
 _MESSAGE: Final = re.compile(rb" message=(?P<quote>['\"]?)(?P<words>(?:(?!(?P=quote)(?: \w{1,40}=|$)).){1,1000})")
-FIRST_LINE: Final = b"orz-train "
-"""What the first line of our console log begins with."""
 
 
 class OrzTrain(Orz):

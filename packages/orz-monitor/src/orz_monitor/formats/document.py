@@ -32,12 +32,11 @@ class Checked:
         """Return the outcome of this path."""
         return Status.INCONCLUSIVE if self.verdict is None else self.verdict.status(fail_on)
 
-    @property
-    def reason(self) -> str:
-        """Why there is no verdict to rely on; empty where there is one, as of a run that crashed before any metric."""
+    def reason(self, fail_on: Severity) -> str:
+        """Return why nothing was decided; empty where something was, as of a run that crashed before any metric."""
         if self.error is not None:
             return str(self.error)
-        if self.verdict is not None and self.verdict.status() is Status.INCONCLUSIVE:
+        if self.verdict is not None and self.verdict.status(fail_on) is Status.INCONCLUSIVE:
             return f"{self.verdict.run.path}: no metric recognised yet"
         return ""
 
@@ -139,8 +138,8 @@ def _coverage(verdicts: Sequence[Verdict]) -> dict[str, object]:
 def _run(check: Checked, fail_on: Severity) -> dict[str, object]:
     """Return what is known of one path."""
     base: dict[str, object] = {"path": str(check.path), "status": str(check.status(fail_on))}
-    if check.reason:
-        base["reason"] = check.reason
+    if reason := check.reason(fail_on):
+        base["reason"] = reason
     if check.verdict is None:
         return base
     run = check.verdict.run

@@ -12,7 +12,7 @@ from orz_monitor.printable import printable
 _LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "notice"}
 
 
-def as_github(checks: Sequence[Checked]) -> str:
+def as_github(checks: Sequence[Checked], fail_on: Severity = Severity.ERROR) -> str:
     """Return one workflow command a line, for each finding and each unreadable path."""
     lines = []
     for check in checks:
@@ -21,8 +21,8 @@ def as_github(checks: Sequence[Checked]) -> str:
                 place = {"file": str(finding.file), "line": finding.line, "title": finding.title}
                 text = finding.message + (f"\nTry: {finding.remedy}" if finding.remedy else "")
                 lines.append(_command(_LEVELS[finding.severity], place, text))
-        if check.reason:
-            lines.append(_command("error", {"file": str(check.path), "title": "Could not decide"}, check.reason))
+        if reason := check.reason(fail_on):
+            lines.append(_command("error", {"file": str(check.path), "title": "Could not decide"}, reason))
     return "\n".join(lines)
 
 

@@ -32,8 +32,8 @@ def _suite(check: Checked, fail_on: Severity) -> ET.Element:
             _finding_case(suite, check, code, fail_on)
         for item in check.verdict.not_evaluated:
             ET.SubElement(_case(suite, item.code), "skipped", message=xml_text(item.reason))
-    if check.reason:
-        ET.SubElement(_case(suite, "readable"), "error", message=xml_text(check.reason), type="inconclusive")
+    if reason := check.reason(fail_on):
+        ET.SubElement(_case(suite, "readable"), "error", message=xml_text(reason), type="inconclusive")
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):

@@ -22,7 +22,7 @@ _LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.IN
 _OF_URLS: Final = ":/?#[]@!$&'()*+,;=%"
 
 
-def as_sarif(checks: Sequence[Checked]) -> str:
+def as_sarif(checks: Sequence[Checked], fail_on: Severity = Severity.ERROR) -> str:
     """Return one SARIF run with a result for each finding, and a notification for each unreadable path."""
     results = [
         _result(check.verdict, finding, list(_titles(checks)))
@@ -31,9 +31,9 @@ def as_sarif(checks: Sequence[Checked]) -> str:
         for finding in check.verdict.findings
     ]
     notifications = [
-        {"level": "error", "message": {"text": check.reason}, "locations": [_location(check.path, None)]}
+        {"level": "error", "message": {"text": reason}, "locations": [_location(check.path, None)]}
         for check in checks
-        if check.reason
+        if (reason := check.reason(fail_on))
     ]
     titles = _titles(checks)
     driver = {

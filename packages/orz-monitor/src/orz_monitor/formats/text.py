@@ -49,15 +49,16 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
     """Print one path."""
     word, style = _MARKS.get(check.status(fail_on), ("could not decide", "bold yellow"))
     title = Text.assemble((word, style), "  ", (printable(str(check.path)), "bold"))
+    reason = check.reason(fail_on)
     verdict = check.verdict
     if verdict is None:
         _say(console, 0, title)
-        _say(console, 2, check.reason)
+        _say(console, 2, reason)
         return
     run = verdict.run
     _say(console, 0, title + Text(f"  {span(run.steps.tolist())}, {run.state}: {headline(verdict)}"))
-    if check.reason:
-        _say(console, 2, check.reason)
+    if reason:
+        _say(console, 2, reason)
     for finding in verdict.findings:
         console.print()
         _print_finding(console, finding)

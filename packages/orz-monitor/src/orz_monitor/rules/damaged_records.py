@@ -25,6 +25,11 @@ _STORE_CAUSES: Final = (
         confirm="the place that the message names is near the end of the file",
         try_="copy it again when the run is over",
     ),
+    Cause(
+        what="a spreadsheet with decimal commas wrote it",
+        confirm="the message names a number that may be one of two",
+        try_="export it with decimal points, and with nothing between thousands",
+    ),
 )
 
 _CUT_CAUSES: Final = (

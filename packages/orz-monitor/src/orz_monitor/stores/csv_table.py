@@ -1,15 +1,17 @@
-"""Metrics as CSV: `progress.csv` of Stable-Baselines3 and others, charts exported from W&B."""
+"""Metrics as CSV: `progress.csv` of Stable-Baselines3 and others, charts exported from W&B, what spreadsheets write."""
 
 from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.stores.base import MOST_PROBLEMS, Points, Problem, Store, choose
+from orz_monitor.stores.decimal_marks import REMEDY, DecimalMarks, Doubt, decimal_marks, possible_marks
 from orz_monitor.stores.rows import STEP_KEYS, quoted_number, step_of, time_of
 
 _BORDER: Final = " - "
@@ -18,6 +20,10 @@ _EXTREMES: Final = ("__MIN", "__MAX")
 _FEWEST_COLUMNS: Final = 2
 _LOOKED_AT_BYTES: Final = 1 << 20
 _LONGEST_LINE: Final = 8 << 20
+_LONGEST_NAME: Final = 80
+_QUOTED: Final = re.compile(r'"[^"]*"')
+_DELIMITERS: Final = "\t;,"
+"""What is between cells, that first which is least likely within one."""
 
 
 def is_metrics(path: Path) -> bool:
@@ -30,13 +36,13 @@ def is_metrics(path: Path) -> bool:
         lines = file.read(_LOOKED_AT_BYTES).decode("utf-8-sig", errors="replace").splitlines()[:2]
     if b"\0" in lines[0].encode() if lines else True:
         return False
-    delimiter = _delimiter(path, lines[0])
+    delimiter = _delimiter(path, lines)
     try:
         header, *rows = list(csv.reader(lines, delimiter=delimiter))
     except (csv.Error, ValueError):
         return False
-    named = len(header) >= _FEWEST_COLUMNS and all(quoted_number(name) is None for name in header)
-    return named and (any(quoted_number(cell) is not None for row in rows for cell in row) if rows else True)
+    named = len(header) >= _FEWEST_COLUMNS and not any(map(_is_number, header))
+    return named and (any(_is_number(cell) for row in rows for cell in row) if rows else True)
 
 
 def read_file(path: Path, wanted: str | None = None) -> Store:
@@ -54,12 +60,14 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
     rows = _rows(path, problems)
     header = next(rows, (1, []))[1]
     keys, run = _keys(path, header, wanted)
+    marks = decimal_marks(lambda: itertools.islice(_rows(path, []), 1, None), len(header), between=_between(path))
+    _leave_out(path, header, keys, marks, problems)
     points, unnumbered, count = Points(path), 0, 0
     for line, cells in rows:
         if len(cells) != len(header):
             _tell(problems, path, line, f"{len(cells)} cells where the header has {len(header)}")
             continue
-        row = dict(zip(header, cells, strict=True))
+        row = dict(zip(header, marks.read(cells), strict=True))
         numbers = {key: value for key, cell in row.items() if (value := quoted_number(cell)) is not None}
         step, time = step_of(row, numbers), time_of(row, numbers)
         unnumbered += step is None
@@ -71,7 +79,9 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
                 points.add_unread([key])
         count += 1
     if not points:
-        raise UnreadableRunError(f"{path}: no column of numbers in {count} rows", remedy="give a table of metrics")
+        why = "".join(f"; line {doubt.line}: {_told(doubt, header[doubt.column])}" for doubt in marks.doubts[:1])
+        remedy = REMEDY if why else "give a table of metrics"
+        raise UnreadableRunError(f"{path}: no column of numbers in {count} rows{why}", remedy=remedy)
     if unnumbered:
         wanted_keys = ", ".join(STEP_KEYS[:3])
         message = f"{unnumbered} have no whole number under {wanted_keys} or the like, and are counted instead"
@@ -85,6 +95,28 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
         restarts=points.restarts,
         unread=points.unread,
     )
+
+
+def _leave_out(
+    path: Path, header: Sequence[str], keys: dict[str, str], marks: DecimalMarks, problems: list[Problem]
+) -> None:
+    """Take the columns whose decimal mark can't be told out of those that are read, and tell of them.
+
+    Raises:
+        UnreadableRunError: the steps are one of them: no value would have its place.
+    """
+    steps = next((key for key in STEP_KEYS if key in header), None)
+    for doubt in marks.doubts:
+        name = header[doubt.column]
+        if name == steps:
+            raise UnreadableRunError(f"{path}, line {doubt.line}: {_told(doubt, name)}", remedy=REMEDY)
+        if keys.pop(name, None) is not None:
+            _tell(problems, path, doubt.line, f"{_told(doubt, name)}, and it is left out; {REMEDY}")
+
+
+def _told(doubt: Doubt, name: str) -> str:
+    """Say what is in doubt."""
+    return f"{doubt} in column '{name[:_LONGEST_NAME]}': neither it nor the rest of the table tells its decimal mark"
 
 
 def _keys(path: Path, header: Sequence[str], wanted: str | None) -> tuple[dict[str, str], str]:
@@ -101,10 +133,8 @@ def _keys(path: Path, header: Sequence[str], wanted: str | None) -> tuple[dict[s
 
 def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[int, list[str]]]:
     """Yield line numbers and cells; the last row only where its line is whole."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        delimiter = _delimiter(path, file.readline(_LOOKED_AT_BYTES))
-        file.seek(0)
-        reader = csv.reader(_whole_lines(file, path, problems), delimiter=delimiter)
+    with _text(path) as file:
+        reader = csv.reader(_whole_lines(file, path, problems), delimiter=_between(path))
         while True:
             try:
                 cells = next(reader)
@@ -138,16 +168,37 @@ def _tell(problems: list[Problem], path: Path, line: int, message: str) -> None:
         problems.append(Problem(file=path, place=f"line {line}", message=message))
 
 
-def _delimiter(path: Path, header: str) -> str:
-    """Return what is between cells, by the file's name or its header."""
-    return "\t" if path.suffix.lower() == ".tsv" else delimiter_of(header)
+def _between(path: Path) -> str:
+    """Return what is between the cells of a file."""
+    with _text(path) as file:
+        return _delimiter(path, [file.readline(_LOOKED_AT_BYTES) for _ in range(2)])
 
 
-def delimiter_of(header: str) -> str:
-    """Return what is between the cells of a row of names: the commonest of comma, semicolon and tab.
+def _text(path: Path) -> TextIO:
+    """Open a file as text, its line ends as they are."""
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _is_number(cell: str) -> bool:
+    """Tell whether a cell is a number, with whatever decimal mark."""
+    return bool(possible_marks(cell)) or quoted_number(cell) is not None
+
+
+def _delimiter(path: Path, lines: Sequence[str]) -> str:
+    """Return what is between cells, by the file's name or its first two lines."""
+    return "\t" if path.suffix.lower() == ".tsv" else delimiter_of(*lines)
+
+
+def delimiter_of(header: str, row: str = "") -> str:
+    """Return what is between the cells of a row of names, and of the row of numbers below it where there is one.
+
+    That is what both have as often, outside quotes: names may have commas in them, and numbers decimal commas. Where
+    there is no such thing, it is the commonest in the names.
 
     Example:
-        >>> delimiter_of("step;loss;reward")
-        ';'
+        >>> delimiter_of("step;loss;reward"), delimiter_of("step;loss (p, v, kl)", "1;0,5")
+        (';', ';')
     """
-    return max(",;\t", key=header.count)
+    in_names, in_row = (_QUOTED.sub("", line) for line in (header, row))
+    both = [mark for mark in _DELIMITERS if in_names.count(mark) == in_row.count(mark) > 0]
+    return both[0] if both else max(_DELIMITERS, key=in_names.count)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import unreadable
 
 MAGIC: Final = b"SQLite format 3\0"
 _WAIT_S: Final = 5.0
@@ -31,10 +31,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(_connected(path)) as connection:
             yield connection
     except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
-        raise UnreadableRunError(
-            f"{path}: can't be read as a SQLite database: {error}",
-            remedy="copy it together with its -wal file, or when the run is over",
-        ) from error
+        remedy = "copy it together with its -wal file, or when the run is over"
+        raise unreadable(path, error, form="a SQLite database", remedy=remedy) from error
 
 
 def tables(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:

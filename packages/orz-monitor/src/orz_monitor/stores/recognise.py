@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.errors import UnreadableRunError, unreadable
 from orz_monitor.run_files import RECORDS_FILE
 from orz_monitor.stores import csv_table, jsonl, mlflow, tensorboard, trackio, wandb
 from orz_monitor.stores.base import Store
@@ -39,10 +39,7 @@ def open_store(path: Path) -> Store | None:
         kind = _kind_of_folder(place) if place.is_dir() else _kind_of_file(place) if place.is_file() else None
         return kind.read(place, wanted) if kind is not None else None
     except OSError as error:
-        raise UnreadableRunError(
-            f"{error.filename or place}: can't be read: {error.strerror or error}",
-            remedy=remedy_of(error),
-        ) from error
+        raise unreadable(place, error) from error
 
 
 def kind_of(path: Path) -> str:

@@ -8,12 +8,16 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orz_monitor.dialects import GENERIC, ORZ_TRAIN, find_dialect, known_dialects
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.reading import Reader
 from orz_monitor.run import Run
 from orz_monitor.stitch import stitch
+
+if TYPE_CHECKING:
+    from orz_monitor.console_events import ConsoleWords
 
 
 class LogReader:
@@ -51,7 +55,11 @@ class LogReader:
         elif self.fallback is not None:
             self.fallback.feed(data)
 
-    def snapshot(self, others: Sequence[LogReader] = ()) -> Run:
+    def snapshot(
+        self,
+        others: Sequence[LogReader] = (),
+        words: ConsoleWords | None = None,  # noqa: ARG002 - as of records
+    ) -> Run:
         """Return the run that this log, and others of other processes, tell as far as they were read."""
         readers = sorted((self, *others), key=lambda reader: reader.path)
         generic = all(reader.fallback is not None for reader in readers)

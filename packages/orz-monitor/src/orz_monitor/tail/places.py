@@ -10,7 +10,7 @@ from typing import Final
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.log_folder import log_files
-from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
+from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE, run_folders
 
 _LOG_SUFFIXES: Final = {".log", ".out", ".err", ".txt"}
 _LOGS_OF_WANDB: Final = {"debug.log", "debug-internal.log", "debug-core.log"}
@@ -25,11 +25,11 @@ def newest_run(folder: Path) -> Path | None:
     the log in it that changed last, else the log in folders below; None where there is none of them. The console
     log of a run that is about to begin is none: its records follow.
     """
-    if (folder / RECORDS_FILE).exists():
+    if (folder / RECORDS_FILE).is_file():
         return folder
-    records = _by_change(folder.glob(f"*/{RECORDS_FILE}"))
-    if records is not None:
-        return records.parent
+    runs = run_folders(folder)
+    if runs:
+        return runs[0]
     logs = [path for path in folder.glob("*") if path.suffix in _LOG_SUFFIXES and path.is_file()]
     if not logs:
         with suppress(UnreadableRunError):  # there is none yet
@@ -45,7 +45,7 @@ class NewRuns:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known = self._there()
+        self._known = set(run_folders(folder))
         self._look_at = time.monotonic() + _LOOK_AGAIN_S
         self._newest: Path | None = None
 
@@ -53,15 +53,10 @@ class NewRuns:
         """Return the run that began last since; None where none did."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_AGAIN_S
-            new = self._there() - self._known
-            self._known |= new
-            records = _by_change(new)
-            self._newest = records.parent if records is not None else self._newest
+            new = run_folders(self._folder, but=self._known)
+            self._known.update(new)
+            self._newest = new[0] if new else self._newest
         return self._newest
-
-    def _there(self) -> set[Path]:
-        """Return the records files that are there."""
-        return set(self._folder.glob(f"*/{RECORDS_FILE}"))
 
 
 def _by_change(paths: Iterable[Path]) -> Path | None:
@@ -77,10 +72,3 @@ def _is_of_wandb(path: Path) -> bool:
     """Tell whether a log is of W&B itself, in which there is never a metric."""
     own = path.name in _LOGS_OF_WANDB and path.parent.name == "logs"
     return own and any(path.parent.parent.glob("*.wandb"))
-
-
-def is_of_run_folder(path: Path) -> bool:
-    """Tell whether a file is the records file or the console log of a run folder."""
-    if path.name == RECORDS_FILE:
-        return (path.parent / "config.yaml").is_file()
-    return path.name == CONSOLE_FILE and (path.parent / RECORDS_FILE).is_file()

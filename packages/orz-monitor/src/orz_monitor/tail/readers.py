@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.run_files import RECORDS_FILE
+from orz_monitor.run_files import FIRST_RECORD, RECORDS_FILE
 from orz_monitor.tail.refusals import refuse_store
 
 if TYPE_CHECKING:
+    from orz_monitor.console_events import ConsoleWords
     from orz_monitor.run import Run
     from orz_monitor.tail.log_reader import LogReader
 
 _START_BYTES: Final = 64 << 10
 """Of a file, by which it is told what it is."""
-_RECORD: Final = b'{"v":'
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
@@ -32,8 +32,13 @@ class Reader(Protocol):
         """Take more of the log."""
         ...
 
-    def snapshot(self, others: Sequence[LogReader] = ()) -> Run:
-        """Return the run as far as it was read, with what logs of other processes say of it."""
+    def snapshot(self, others: Sequence[LogReader] = (), words: ConsoleWords | None = None) -> Run:
+        """Return the run as far as it was read.
+
+        Args:
+            others: logs of other processes, which are of the run, too.
+            words: what the console log beside records says.
+        """
         ...
 
 
@@ -49,7 +54,7 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
         raise UnreadableRunError(
             f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
         )
-    if path.name == RECORDS_FILE or start.lstrip().startswith(_RECORD):
+    if path.name == RECORDS_FILE or start.lstrip().startswith(FIRST_RECORD):
         from orz_monitor.tail.records_reader import RecordsReader  # noqa: PLC0415 - numpy
 
         return RecordsReader(path, folder)

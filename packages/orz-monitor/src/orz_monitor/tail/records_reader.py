@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orz_monitor.records import read_line
+from orz_monitor.records_run import run_of_records
 from orz_monitor.run import Run
 from orz_monitor.stitched_records import StitchedRecords
 
 if TYPE_CHECKING:
+    from orz_monitor.console_events import ConsoleWords
     from orz_monitor.tail.log_reader import LogReader
 
 _LONGEST_LINE_BYTES: Final = 8 << 20
@@ -20,7 +22,7 @@ _LONGEST_LINE_BYTES: Final = 8 << 20
 class RecordsReader:
     """Takes the bytes of a `metrics.jsonl` in pieces of any size and says at any time what the run is.
 
-    Lines and restarts are read as `load_run` reads them.
+    Lines, restarts and the end of the console log are read as `load_run` reads them.
 
     Args:
         path: the records file.
@@ -49,6 +51,10 @@ class RecordsReader:
                 for read in read_line(line + b"\n", self._number):
                     self._stitched.add(read)
 
-    def snapshot(self, others: Sequence[LogReader] = ()) -> Run:  # noqa: ARG002 - as of a log
-        """Return the run as far as it was read; other logs say nothing that its records don't."""
-        return self._stitched.run(self._folder or self._path, self._folder, now=time.time())
+    def snapshot(
+        self,
+        others: Sequence[LogReader] = (),  # noqa: ARG002 - as of a log
+        words: ConsoleWords | None = None,
+    ) -> Run:
+        """Return the run as far as it was read, with what its console log says; other logs say no more than that."""
+        return run_of_records(self._stitched, self._folder or self._path, self._folder, words, now=time.time())

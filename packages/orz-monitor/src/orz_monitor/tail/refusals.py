@@ -8,6 +8,7 @@ from typing import Final
 
 from orz_monitor.addresses import is_url
 from orz_monitor.errors import UnreadableRunError
+from orz_monitor.run_files import RECORDS_FILE
 
 _LOOK_AGAIN_S: Final = 2.0
 
@@ -70,13 +71,14 @@ class Stores:
         return f"; orz monitor report reads the {self._beside} in {self._given}" if self._beside else ""
 
     def look_in_folder(self) -> None:
-        """Look, every two seconds, into a folder in which there is nothing to follow.
+        """Look, every two seconds, into a folder in which there is nothing to follow, and into the folders in it.
 
         Raises:
             UnreadableRunError: there is a store in it.
         """
         if time.monotonic() >= self._look_at:
-            refuse_store(self._given)
+            for place in (self._given, *sorted(self._given.glob(f"*/{RECORDS_FILE}"))):
+                refuse_store(place)
             self._look_at = time.monotonic() + _LOOK_AGAIN_S
 
     def look_beside(self, path: Path) -> None:

@@ -8,17 +8,18 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from orz_monitor.errors import UnreadableRunError, remedy_of
-from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
+from orz_monitor.errors import unreadable
+from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE, run_folder_of
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
-from orz_monitor.tail.places import NewRuns, is_of_run_folder, newest_run
+from orz_monitor.tail.places import NewRuns, newest_run
 from orz_monitor.tail.readers import Reader, make_reader
 from orz_monitor.tail.refusals import Stores, refuse_what_never_comes
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
     from orz_monitor.tail.companions import Companions
+    from orz_monitor.tail.console_reader import ConsoleReader
 
 FIRST_BYTES: Final = 8 << 20
 """Of a large file the last ones are read first."""
@@ -49,6 +50,7 @@ class Source:
         self._reader: Reader | None = None
         self._whole: Reader | None = None
         self._others: Companions | None = None
+        self._words: ConsoleReader | None = None
         self._beginning: BinaryIO | None = None
         self._beginning_read = 0
         self._unread: deque[bytes] = deque()
@@ -127,8 +129,13 @@ class Source:
     @property
     def has_caught_up(self) -> bool:
         """Whether all that was written is in `run`."""
-        behind = self._others is not None and self._others.is_behind
-        return self._whole is None and not self._unread and not behind
+        behind = any(beside is not None and beside.is_behind for beside in (self._others, self._words))
+        return self._is_read and not behind
+
+    @property
+    def _is_read(self) -> bool:
+        """Whether all that was written of the values was handed to the reader."""
+        return self._whole is None and not self._unread
 
     @property
     def num_changes(self) -> int:
@@ -147,30 +154,9 @@ class Source:
         if self.num_lines_in_vain:
             self._stores.look_beside(self.path)
         try:
-            if self._values is None:
-                self._values = self._locate()
-            if self._values is None:
-                return False
-            new = self._poll_values(self._values)
-            if self._console is not None:
-                new |= self._poll_console(self._console)
+            return self._poll(budget_s)
         except OSError as error:
-            raise UnreadableRunError(
-                f"{self.path}: can't be read: {error.strerror or error}", remedy=remedy_of(error)
-            ) from error
-        if not self._reading.acquire(blocking=False):
-            return new
-        try:
-            until = time.monotonic() + budget_s
-            new |= self._read_new(self._values.start, until) or self._read_beginning(until)
-            return self._read_others(until) or new
-        except OSError as error:
-            raise UnreadableRunError(
-                f"{error.filename or self.given}: can't be read: {error.strerror or error}",
-                remedy=remedy_of(error),
-            ) from error
-        finally:
-            self._reading.release()
+            raise unreadable(self.path, error) from error
 
     def refresh(self) -> Run | None:
         """Reckon the run anew from what was read, and return it; from any thread.
@@ -180,7 +166,8 @@ class Source:
         with self._reading:
             if self.is_stale and self._reader is not None:
                 others = self._others.readers if self._others is not None else ()
-                self.run, self.is_stale = self._reader.snapshot(others), False
+                words = self._words.words if self._words is not None and self._is_read else None
+                self.run, self.is_stale = self._reader.snapshot(others, words), False
             return self.run
 
     def __enter__(self) -> Self:
@@ -191,9 +178,27 @@ class Source:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._values, self._console, self._beginning, self._others):
+        for file in (self._values, self._console, self._beginning, self._others, self._words):
             if file is not None:
                 file.close()
+
+    def _poll(self, budget_s: float) -> bool:
+        """Read what is new, then a piece of what is old, unless the run is being reckoned."""
+        if self._values is None:
+            self._values = self._locate()
+        if self._values is None:
+            return False
+        new = self._poll_values(self._values)
+        if self._console is not None:
+            new |= self._poll_console(self._console)
+        if not self._reading.acquire(blocking=False):
+            return new
+        try:
+            until = time.monotonic() + budget_s
+            new |= self._read_new(self._values.start, until) or self._read_beginning(until)
+            return self._read_beside(until) or new
+        finally:
+            self._reading.release()
 
     def _locate(self) -> FollowedFile | None:
         """Find what to follow; None where there is nothing yet.
@@ -211,8 +216,8 @@ class Source:
         if path.is_dir():
             self.folder, self.path = path, path / RECORDS_FILE
             self._new_runs = NewRuns(self.given) if path != self.given else None
-        elif is_of_run_folder(path):
-            self.folder, self.path = path.parent, path.parent / RECORDS_FILE
+        elif (folder := run_folder_of(path)) is not None:
+            self.folder, self.path = folder, folder / RECORDS_FILE
         else:
             self.path = path
         if self.folder is not None:
@@ -253,9 +258,19 @@ class Source:
             self.is_stale = True
         return new
 
-    def _read_others(self, until: float) -> bool:
-        """Read what is new of the other logs of the folder that was named."""
-        if self._reader is None or not self.given.is_dir() or self.path.name == RECORDS_FILE:
+    def _read_beside(self, until: float) -> bool:
+        """Read what is new of the console log beside records, or of the other logs of the folder that was named."""
+        if self._reader is None:
+            return False
+        if self.folder is not None:
+            if self._words is None:
+                from orz_monitor.tail.console_reader import ConsoleReader  # noqa: PLC0415 - numpy, after the first picture
+
+                self._words = ConsoleReader(self.folder / CONSOLE_FILE)
+            new = self._words.poll(until)
+            self.is_stale |= new
+            return new or self._words.is_behind
+        if not self.given.is_dir():
             return False
         if self._others is None:
             from orz_monitor.tail.companions import Companions  # noqa: PLC0415 - numpy, after the first picture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from orz_monitor.addresses import is_url, located
-from orz_monitor.errors import UnreadableRunError, remedy_of
+from orz_monitor.errors import UnreadableRunError, unreadable
 from orz_monitor.printable import one_line
 
 CHUNK_BYTES: Final = 1 << 20
@@ -35,8 +35,7 @@ def opened(path: str | Path) -> Iterator[IO[bytes]]:
         with _raw(path) as raw:
             yield _decompressed(raw)
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableRunError(f"{one_line(str(path))}: can't be read: {reason}", remedy=remedy_of(error)) from error
+        raise unreadable(path, error) from error
 
 
 def chunks(path: str | Path) -> Iterator[bytes]:
