@@ -56,6 +56,7 @@ def test_a_source_that_shrinks(model: Path, tmp_path: Path) -> None:
 
     assert (Status.FAILED, False) == (merged.status(), merged.written)
     assert "tensor_hole" in codes(merged.findings)
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_source_that_cannot_be_read(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,4 +124,5 @@ def test_relative_paths(spelled: str, model: Path, monkeypatch: pytest.MonkeyPat
     bad = [entry.path for entry in report.findings if entry.code == "header_invalid"]
 
     assert [str(Path(spelled) if spelled.endswith(SHARD) else Path(spelled) / SHARD)] == bad
+    assert report.checked
     assert all(Path(path).is_file() for path in report.checked)

@@ -63,5 +63,7 @@ def test_weights_that_went_elsewhere(model: Path) -> None:
     """Configuration and tokenizer were saved, the weights by another rank to another place (F16)."""
     for path in model.glob("model*"):
         path.unlink()
+    report = verify(model)
 
-    assert {"no_weights"} == codes(verify(model))
+    assert {"no_weights"} == codes(report)
+    assert str(model) == the(report, "no_weights").path

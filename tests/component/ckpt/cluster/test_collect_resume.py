@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orz_ckpt.cluster.collect.journal import COLLECT_DIR
+from orz_ckpt.cluster.collect.journal import COLLECT_DIR, STAGED
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Here, NodeError
 from orz_ckpt.errors import StorageFullError
@@ -87,11 +88,30 @@ def test_leftovers_of_an_earlier_attempt_are_not_published(
 
 
 def test_what_the_journal_says_is_checked(halves: list[str], tmp_path: Path, whole: Callable[[Path], bool]) -> None:
-    """Bytes that a power cut took from a file that was begun are fetched again, and so is a file that changed."""
+    """Bytes that a power cut took from a file that was begun are fetched again."""
     collect(SmallChunks(fail_after=5), halves, tmp_path / "out")
-    for part in (tmp_path / "out" / COLLECT_DIR).rglob("*.safetensors"):
-        part.write_bytes(bytes(part.stat().st_size))
-    assert Status.OK == collect(SmallChunks(), halves, tmp_path / "out").status()
+    staged = [path for path in (tmp_path / "out" / COLLECT_DIR / STAGED).rglob("*") if path.is_file()]
+    (begun,) = (path for path in staged if path.stat().st_size == 5000)
+    begun.write_bytes(bytes(5000))
+    rest = SmallChunks()
+    assert Status.OK == collect(rest, halves, tmp_path / "out").status()
+    assert {0} == set(rest.offsets)
+    (original,), (fetched,) = Path(halves[0]).rglob(begun.name), (tmp_path / "out").rglob(begun.name)
+    assert original.read_bytes() == fetched.read_bytes()
+    assert whole(tmp_path / "out")
+
+
+def test_what_changed_at_the_source_is_fetched_from_its_beginning(
+    halves: list[str], tmp_path: Path, whole: Callable[[Path], bool]
+) -> None:
+    """What the journal knows of it is of another file by now."""
+    collect(SmallChunks(fail_after=5), halves, tmp_path / "out")
+    for run in halves:
+        for path in Path(run).rglob("*"):
+            os.utime(path, ns=(1, 1))
+    rest = SmallChunks()
+    assert Status.OK == collect(rest, halves, tmp_path / "out").status()
+    assert {0} == set(rest.offsets)
     assert whole(tmp_path / "out")
 
 

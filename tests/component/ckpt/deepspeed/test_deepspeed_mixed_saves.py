@@ -44,7 +44,7 @@ def test_shards_of_different_steps_are_found_where_the_tool_merges_them(small: d
     source = read(case.checkpoint, tag="mixed")
     assert "steps_mixed" == only(source).code
     assert "the optimizers' counts of steps differ (rank 1: step 2; rank 0: step 3)" == only(source).message
-    assert case.checkpoint / "mixed" / f"bf16_{OPTIM.format(1)}" in {Path(only(source).path), *source.files}
+    assert str(case.checkpoint / "mixed" / f"bf16_{OPTIM.format(1)}") == only(source).path
 
 
 @pytest.mark.parametrize("prefer", ["master", "module"])

@@ -98,8 +98,8 @@ def test_whitening_by_default_is_ppos(
     config = make_config(algorithm=kind, advantage={"whiten": whiten, "normalize_std": False})
     algorithm = GRPO(config) if kind == "grpo" else PPO(config)
     rollouts = [make_rollout(1, 1, index=index) for index in range(2)]
-    advantages, _ = advantages_of(algorithm, rollouts, scores_of(3, 1), values=[[1.5], [1.5]])
-    plain = [1.0, -1.0] if kind == "grpo" else [1.5, -0.5]
+    advantages, _ = advantages_of(algorithm, rollouts, scores_of(4, 0), values=[[1.5], [1.5]])
+    plain = [2.0, -2.0] if kind == "grpo" else [2.5, -1.5]
     assert flat(advantages) == approx([1.0, -1.0] if whitened else plain)
 
 
