@@ -18,6 +18,8 @@ CLUSTER = (
     "tests/component/ckpt/cluster/test_ray_fleet.py",
 )
 """Where ranks and engines are started. One such test alone keeps two processors busy, and some have time limits."""
+TOGETHER = ("tests/component/ckpt/deepspeed/",)
+"""Whose files one process takes: the ranks whose checkpoints they read are played once for all of them."""
 LONGEST_FIRST = (*CLUSTER, "tests/e2e/", "tests/component/train/")
 """Of several processes, none should be left alone with these at the end."""
 
@@ -33,12 +35,15 @@ settings.load_profile("orz")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Let several processes take a file at a time, and one of them all that is in `CLUSTER`."""
+    """Let several processes take a file, or a folder of `TOGETHER`, at a time, and one all that is in `CLUSTER`."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415  who needs no processes need not have it
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "cluster" if nodeid.startswith(CLUSTER) else nodeid.partition("::")[0]
+            if nodeid.startswith(CLUSTER):
+                return "cluster"
+            whole = (folder for folder in TOGETHER if nodeid.startswith(folder))
+            return next(whole, nodeid.partition("::")[0])
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from orz_ckpt.formats.architectures import expected_tensors
 from orz_ckpt.formats.torch_file import load
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     WriteModel = Callable[..., Path]
+    Tensors = dict[str, NDArray[Any]]
 
 SIZES: dict[str, Any] = {
     "vocab_size": 33,
@@ -166,3 +167,31 @@ def overwrite() -> Callable[[Path, int, bytes], None]:
 def make_model() -> WriteModel:
     """The function that writes a model folder."""
     return write_model
+
+
+def read_tensors(folder: Path) -> Tensors:
+    """Return what safetensors itself reads in a folder."""
+    tensors: Tensors = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors |= load_file(file)
+    return tensors
+
+
+def are_same(expected: Tensors, got: Tensors) -> bool:
+    """Say whether names, types, shapes and all bits are the same."""
+    return expected.keys() == got.keys() and all(
+        (array.dtype, array.shape, array.tobytes()) == (got[name].dtype, got[name].shape, got[name].tobytes())
+        for name, array in expected.items()
+    )
+
+
+@pytest.fixture(scope="session")
+def tensors_of() -> Callable[[Path], Tensors]:
+    """The function that reads the tensors of a folder."""
+    return read_tensors
+
+
+@pytest.fixture(scope="session")
+def same() -> Callable[[Tensors, Tensors], bool]:
+    """The function that compares tensors, bit for bit."""
+    return are_same

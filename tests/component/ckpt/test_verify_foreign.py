@@ -362,27 +362,11 @@ def test_hostile_weights_are_refused(model: Path, tmp_path: Path) -> None:
     assert {("torch_invalid", "pytorch_model.bin")} == codes(verify(model))
 
 
-def test_no_weights(model: Path) -> None:
-    """A config.json without weights is a failed save."""
-    for path in [*model.glob("*.safetensors"), model / INDEX]:
-        path.unlink()
-
-    assert {("no_weights", ".")} == codes(verify(model))
-
-
 def test_code_in_the_folder(model: Path) -> None:
     """Python files are mentioned and not run."""
     (model / "modeling_x.py").write_text("raise SystemExit(7)", encoding="utf-8")
 
     assert "custom_code" in notes(verify(model))
-
-
-@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"hello")])
-def test_nothing_recognised(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    """An empty folder, or any file, is inconclusive and never a pass."""
-    make(tmp_path / "x")
-
-    assert Status.INCONCLUSIVE is verify(tmp_path / "x").status()
 
 
 def test_manifest_of_another_program(model: Path) -> None:

@@ -1,4 +1,4 @@
-"""Collect again and again, each time killed one write later, and once more to the end. Run by test_collect.py.
+"""Collect again and again, each time killed one write later, and once more to the end. Run by test_collect_resume.py.
 
 Arguments: a scratch folder, then the runs. Prints, per attempt, its number and what a reader sees right after the kill:
 `nothing`, `uncommitted`, `whole` or `broken`; then what the next collection makes of it.

@@ -19,22 +19,12 @@ from orz_ckpt.manifest import MANIFEST_NAME, loads
 from orz_ckpt.node import files
 from orz_ckpt.node.files import Chunk
 from orz_ckpt.remote import Remote
-from orz_ckpt.storage import stage
 from orz_ckpt.verify import verify
 from orz_cli.findings import Status
 from orz_cli.main import main
 
 pytestmark = pytest.mark.component
 
-POLICY = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "vocab_size": 33,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 PARTS = {
     1: ["config.json", "tokenizer.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors"],
     2: ["model-00002-of-00002.safetensors"],
@@ -66,20 +56,6 @@ def memory() -> Iterator[fsspec.AbstractFileSystem]:
     store.store.clear()
     yield store
     store.store.clear()
-
-
-@pytest.fixture
-def halves(tmp_path: Path, make_model) -> list[str]:
-    """Two disks with a half of one checkpoint each; on the first lies a file of the driver, too."""
-    model = make_model(tmp_path / "model", POLICY, shards=2)
-    for part, names in PARTS.items():
-        with stage(step_folder(tmp_path / f"d{part}" / "run", 50), attempt="one") as staged:
-            (staged.path / "policy").mkdir()
-            for name in names:
-                shutil.copyfile(model / name, staged.path / "policy" / name)
-            meta = {"nodes": ["n1", "n2"]}
-            staged.commit(step=50, roles={"policy": "policy"}, writer="t 1", node=f"n{part}", meta=meta)
-    return [str(tmp_path / f"d{part}" / "run") for part in PARTS]
 
 
 def remote() -> Remote:

@@ -201,6 +201,16 @@ def small(play: Callable[[int, Sequence[Case]], dict[str, Played]]) -> dict[str,
     return play(2, SMALL)
 
 
+@pytest.fixture
+def broken(small: dict[str, Played], tmp_path: Path) -> Callable[[str], Path]:
+    """The function that copies a case's checkpoint, to break it."""
+
+    def copy(name: str) -> Path:
+        return small[name].copy_to(tmp_path / name)
+
+    return copy
+
+
 @pytest.fixture(scope="session")
 def tensors() -> Callable[[Source], dict[str, Numbers]]:
     """The function that puts the tensors of a source together."""

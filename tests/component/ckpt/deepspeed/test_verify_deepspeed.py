@@ -62,16 +62,6 @@ def place_of(tensor: SourceTensor, element: int) -> tuple[Path, int]:
     return piece.block.path, piece.block.offset + (element - piece.start[0]) * piece.block.itemsize
 
 
-@pytest.fixture
-def broken(small: dict[str, Any], tmp_path: Path) -> Callable[[str], Path]:
-    """The function that copies a case's checkpoint, to break it."""
-
-    def copy(name: str) -> Path:
-        return small[name].copy_to(tmp_path / name)
-
-    return copy
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_sound(name: str, small: dict[str, Any]) -> None:
     """A root and a tag pass on every level; both copies of the weights agree; a merge is advised, as a note."""

@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = pytest.mark.component
 
-HELPERS = Path(__file__).with_name("test_runlog_sink.py")
+HELPERS = Path(__file__).with_name("conftest.py")
 """Has the configuration and the reports that the run is made of."""
 _LIVE_RUN = """
 import importlib.util, sys, time

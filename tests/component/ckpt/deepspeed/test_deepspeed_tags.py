@@ -1,0 +1,127 @@
+"""The tags of a DeepSpeed checkpoint: which one is read, which files are its own, and what is no tag."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orz_ckpt.errors import FormatError, MissingPathError
+from orz_ckpt.readers.deepspeed import names, read, recognises, tags
+from orz_ckpt.sources import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from orz_ckpt.findings import CkptFinding
+    from orz_ckpt.tensors.source import Source
+
+pytestmark = pytest.mark.component
+
+STEP = "global_step2"
+OPTIM = "zero_pp_rank_{}_mp_rank_00_optim_states.pt"
+
+
+def only(source: Source) -> CkptFinding:
+    (found,) = source.findings
+    return found
+
+
+def test_latest_names_the_tag(small: dict[str, Any]) -> None:
+    """Without a tag, `latest` decides; a tag's own folder needs neither."""
+    path = small["zero2"].checkpoint
+    assert (3, "global_step3") == (read(path).step, read(path).facts["tag"])
+    assert 2 == read(path / STEP).step
+    assert 2 == read(path, tag=STEP).step
+    assert path / "latest" in read(path).files
+    assert all(recognises(folder) for folder in (path, path / STEP, path / "universal"))
+    assert not recognises(small["zero2"].folder)
+
+
+def test_a_dangling_latest_names_the_newest_whole_tag(broken: Callable[[str], Path]) -> None:
+    """`latest` was written before the tag was whole, and the tag is gone: the remedy names another one."""
+    path = broken("zero2")
+    (path / "latest").write_text("global_step4\n")
+    (path / "global_step3" / "mp_rank_00_model_states.pt").unlink()
+    shutil.rmtree(path / "mixed")
+    source = read(path)
+    assert ({}, "tag_missing") == (source.tensors, only(source).code)
+    assert "`latest` names 'global_step4', which is not here" in only(source).message
+    assert only(source).remedy.endswith("--tag global_step2")
+
+
+def test_several_tags_without_latest_are_not_guessed(broken: Callable[[str], Path]) -> None:
+    """Which of them is meant is the user's to say; the newest is proposed."""
+    path = broken("zero2")
+    (path / "latest").unlink()
+    source = read(path)
+    assert ("tag_missing", "say which: --tag global_step3") == (only(source).code, only(source).remedy)
+
+
+@pytest.mark.parametrize("text", ["../zero2", "/etc", "", "a/b", "\x1b[2J", "\xff" * 5000])
+def test_a_latest_that_leads_elsewhere_is_not_followed(text: str, broken: Callable[[str], Path]) -> None:
+    """It has to be the name of a folder beside it; nothing else is opened or printed raw."""
+    path = broken("zero2")
+    (path / "latest").write_text(text, encoding="latin-1")
+    with pytest.raises(FormatError, match="is not the name of a folder beside it") as caught:
+        read(path)
+    assert caught.value.message.isprintable()
+
+
+def test_an_unknown_tag_is_wrong_usage(small: dict[str, Any]) -> None:
+    """The error lists the tags that are there."""
+    for tag in ("global_step9", "../zero3/checkpoint", "latest"):
+        with pytest.raises(MissingPathError, match=r"has no tag .*\n.*'global_step2', 'global_step3'"):
+            read(small["zero2"].checkpoint, tag=tag)
+
+
+def test_a_folder_of_something_else_is_not_recognised(tmp_path: Path) -> None:
+    """Neither by `recognises` nor by `read`, which says what it looked for."""
+    (tmp_path / "optim_states.pt").touch()
+    (tmp_path / "global_step2").mkdir()
+    assert not recognises(tmp_path)
+    with pytest.raises(FormatError, match="no DeepSpeed checkpoint"):
+        read(tmp_path)
+
+
+def test_folders_that_may_not_be_looked_into_are_none_of_its_tags(
+    small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recognising a folder looks into all that lie in it, such as lost+found, and must not fail there."""
+
+    def holds_one(folder: Path) -> bool:
+        if folder.name == "mixed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return names.holds_one(folder)
+
+    monkeypatch.setattr(tags, "holds_one", holds_one)
+    present = [folder.name for folder in tags.tags(small["zero2"].checkpoint)]
+    assert ["universal", STEP, "global_step3"] == present
+
+
+def test_only_its_own_files_belong_to_it(broken: Callable[[str], Path]) -> None:
+    """What else lies in a tag's folder is not listed: it may be a home directory."""
+    path = broken("zero3")
+    (path / STEP / "notes.txt").touch()
+    (path / STEP / "large").mkdir()
+    (path / STEP / "large" / "zero_pp_rank_9_mp_rank_00_optim_states.pt").touch()
+    (path / STEP / "offloaded_tensors" / "rank00").mkdir(parents=True)
+    (path / STEP / "offloaded_tensors" / "rank00" / "1.tensor.swp").touch()
+    expected = [
+        f"bf16_{OPTIM.format(0)}",
+        f"bf16_{OPTIM.format(1)}",
+        "offloaded_tensors/rank00/1.tensor.swp",
+        "zero_pp_rank_0_mp_rank_00_model_states.pt",
+        "zero_pp_rank_1_mp_rank_00_model_states.pt",
+    ]
+    assert expected == [file.relative_to(path / STEP).as_posix() for file in read(path, tag=STEP).files]
+
+
+def test_any_command_opens_it(small: dict[str, Any]) -> None:
+    """`open_source` finds the format, and passes the tag on."""
+    assert ("deepspeed-zero2", 2) == (
+        open_source(small["zero2"].checkpoint, tag=STEP).format,
+        open_source(small["zero2"].checkpoint, tag=STEP).step,
+    )
