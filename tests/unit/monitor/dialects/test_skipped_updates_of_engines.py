@@ -146,6 +146,24 @@ def test_two_engines_of_one_process(tmp_path: Path) -> None:
     assert counted(judged(tmp_path / "a.log", lines)) == {5: 2}
 
 
+@pytest.mark.parametrize("overflows", [True, False])
+def test_what_a_critics_engine_skips_is_the_critics(tmp_path: Path, *, overflows: bool) -> None:
+    """By its count or by its overflows: the role of the process tells; neither's count is the other's."""
+    policy, critic = "(PolicyRayActorBase pid=6) ", "(CriticRayActorBase pid=7) "
+    lines = ["a line longer than all others, or theirs would look as if a terminal had wrapped them".ljust(200, ".")]
+    for step in range(1, NUM_STEPS + 1):
+        if overflows:
+            lines += [critic + OVERFLOW] * (step == 36) + [policy + OVERFLOW] * (step == 38)
+        else:
+            counts = {critic: int(step >= 36), policy: int(step >= 38)}
+            lines += [engine(step, counts[role]).replace("(WorkerDict pid=6) ", role) for role in (critic, policy)]
+        lines.append(openrlhf(step))
+    verdict = judged(tmp_path / "a.log", lines)
+    assert counted(verdict, "critic/skipped_updates") == {36: 1}
+    assert counted(verdict) == {38: 1}
+    assert loud(verdict) == [("skipped_updates", Severity.WARN)] * 2
+
+
 def row(step: int, so_far: float) -> Row:
     return Row(dialect="deepspeed", keys=("skipped",), values=array("d", [so_far]), line=step, step=step)
 
