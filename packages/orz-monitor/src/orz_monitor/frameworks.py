@@ -128,6 +128,17 @@ def framework_of(run: Run) -> str:
     return str(getattr(run, "framework", "") or OURS)
 
 
+def setting_of(run: Run, name: str) -> str:
+    """Return a setting of a run by our name for it, or by the one of the trainer that wrote its log; empty if unknown.
+
+    Args:
+        run: the run.
+        name: what orz-train calls it, such as `policy.optimizer.lr`.
+    """
+    theirs = SETTINGS[name].names.get(framework_of(run), name) if name in SETTINGS else name
+    return run.settings.get(name) or run.settings.get(theirs, "")
+
+
 def translated(finding: Finding, framework: str) -> Finding:
     """Return a finding whose checks and remedies name the settings of a trainer."""
     if framework == OURS:
