@@ -302,7 +302,7 @@ def test_gradients_above_the_clip_of_the_configuration_are_noted(tmp_path: Path)
     metrics = healthy_metrics(NUM_STEPS)
     metrics["policy/grad_norm"] = 2.0 * np.exp(noise(0.1))
     (unjudged,) = (item for item in judged(tmp_path, metrics).not_evaluated if item.code == "grad_clip")
-    assert unjudged.reason == "not configured: policy.optimizer.max_grad_norm"
+    assert unjudged.reason == "setting not known: policy.optimizer.max_grad_norm"
     (tmp_path / "config.yaml").write_text("policy:\n  optimizer:\n    max_grad_norm: 1.0\n", encoding="utf-8")
     (finding,) = (f for f in judged(tmp_path, metrics).findings if f.code == "grad_clip")
     assert finding.message == "The gradient norm was above the clip of 1 in 100 % of the steps."

@@ -135,8 +135,17 @@ def setting_of(run: Run, name: str) -> str:
         run: the run.
         name: what orz-train calls it, such as `policy.optimizer.lr`.
     """
-    theirs = SETTINGS[name].names.get(framework_of(run), name) if name in SETTINGS else name
-    return run.settings.get(name) or run.settings.get(theirs, "")
+    return run.settings.get(name) or run.settings.get(called(name, framework_of(run)), "")
+
+
+def called(name: str, framework: str) -> str:
+    """Return what a trainer calls a setting of ours; our name where that is not known.
+
+    Example:
+        >>> called("policy.optimizer.max_grad_norm", "verl")
+        'actor_rollout_ref.actor.grad_clip'
+    """
+    return SETTINGS[name].names.get(framework, name) if name in SETTINGS else name
 
 
 def translated(finding: Finding, framework: str) -> Finding:

@@ -9,7 +9,7 @@ from typing import Any
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Finding, Sighting, rank
-from orz_monitor.frameworks import setting_of
+from orz_monitor.frameworks import called, framework_of, setting_of
 from orz_monitor.presets import ALL, PPO_LIKE
 from orz_monitor.run import Run
 
@@ -94,8 +94,9 @@ class Rule:
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""
-        unset = self.setting and not setting_of(run, self.setting)
-        return self._unlogged(run) or (f"not configured: {self.setting}" if unset else "")
+        if (reason := self._unlogged(run)) or not self.setting or setting_of(run, self.setting):
+            return reason
+        return f"setting not known: {called(self.setting, framework_of(run))}"
 
     def _unlogged(self, run: Run) -> str:
         """Say which metrics of a run are missing, or too short; empty if none is."""
