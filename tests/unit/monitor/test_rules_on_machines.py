@@ -204,3 +204,58 @@ def test_a_clock_that_goes_back(tmp_path: Path) -> None:
     finding = found(judged(tmp_path, list(records)), "restarts")
     assert finding is not None
     assert finding.message.startswith("The record of step 30 is older than the one before it;")
+
+
+@pytest.mark.parametrize("first", [45, 10], ids=["to the end", "long over"])
+@pytest.mark.parametrize(
+    ("code", "metric", "bad", "usual"),
+    [
+        ("kv_full", "engine/kv_cache_usage", 0.99, 0.5),
+        ("generation_starved", "engine/generation_tokens_per_second", 5.0, 2000.0),
+    ],
+)
+def test_what_an_engine_got_over_is_a_note(
+    tmp_path: Path, code: str, metric: str, bad: float, usual: float, first: int
+) -> None:
+    """Fifteen steps of it at the end are a warning; where thirty-five better ones follow, they are none."""
+    steps = np.arange(NUM_STEPS)
+    ill = (steps >= first) & (steps < first + 15)
+    series = {metric: np.where(ill, bad, usual), "engine/requests_waiting": np.where(ill, 20.0, 0.0)}
+    finding = found(judged(tmp_path, list(step_records(healthy_metrics(NUM_STEPS) | series))), code)
+    assert finding is not None
+    assert finding.severity is (Severity.WARN if first == 45 else Severity.INFO)
+
+
+@pytest.mark.parametrize(
+    ("steps", "severity"),
+    [((57, 57, 57), Severity.INFO), ((55, 57, 58), Severity.WARN), ((5, 7, 8), Severity.INFO)],
+    ids=["ranks of one step", "in three steps", "long over"],
+)
+def test_flushes_of_the_allocator_are_one_finding(tmp_path: Path, steps: tuple[int, ...], severity: Severity) -> None:
+    """DeepSpeed's lines of memory pressure: a note, and a warning from three steps on; 12 flushes each are 36."""
+    records = step_records(healthy_metrics(NUM_STEPS))
+    flushes = [
+        EventRecord(event="notice", time=START + 2 * step, step=step, data={"kind": "memory_pressure", "count": 12})
+        for step in steps
+    ]
+    finding = found(judged(tmp_path, [*records, *flushes]), "memory_pressure")
+    assert finding is not None
+    assert (severity, steps[0], steps[-1]) == (finding.severity, finding.first_step, finding.last_step)
+    assert finding.message == "The log says 3 times that the allocator flushed its cache, 36 flushes in all."
+
+
+def test_a_long_step_names_the_phase_that_grew(tmp_path: Path) -> None:
+    """A save of hours that takes seconds elsewhere is the reason; where no phase grew, none is named."""
+    usual = {"generate": 900.0, "save": 5.0, "total": 905.0}
+    records = [
+        replace(r, time=START + 905.0 * (r.step + 1) + 9000.0 * (r.step >= 30), seconds=usual)
+        for r in step_records(healthy_metrics(NUM_STEPS))
+    ]
+    records[30] = replace(records[30], seconds={"generate": 900.0, "save": 9005.0, "total": 9905.0})
+    finding = found(judged(tmp_path / "save", list(records)), "slow_step")
+    assert finding is not None
+    assert finding.message.endswith("most of it in save.")
+    records[30] = replace(records[30], seconds=usual)
+    finding = found(judged(tmp_path / "nowhere", list(records)), "slow_step")
+    assert finding is not None
+    assert "most of it" not in finding.message

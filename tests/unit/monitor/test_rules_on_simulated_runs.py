@@ -7,7 +7,7 @@ import pytest
 
 from orz_cli.findings import Severity
 from orz_monitor.engine import judge
-from orz_monitor.simulated import KINDS, as_run, healthy
+from orz_monitor.simulated import KINDS, as_run, healthy, only_probabilities
 from orz_monitor.simulated_faults import FAULTS, delay, left_band, stall_found
 
 pytestmark = pytest.mark.unit
@@ -21,6 +21,15 @@ def test_healthy_runs_are_quiet(kind: str) -> None:
         run = as_run({name: values[:end] for name, values in metrics.items()}, restarts=(30,), finished=end == 400)
         loud = [(f.code, f.message) for f in judge(run).findings if f.severity is not Severity.INFO]
         assert loud == []
+
+
+def test_a_healthy_run_of_verls_is_quiet() -> None:
+    """It logs the gap of probabilities alone, which the rules then judge; it is below that of log-probs."""
+    metrics = healthy(400, seed=907, kind="grpo")
+    assert (metrics["mismatch/prob_abs_mean"] < metrics["mismatch/logprob_abs_mean"]).all()
+    verdict = judge(as_run(only_probabilities(metrics)))
+    assert "mismatch" in {rule.code for rule in verdict.passed}
+    assert [(f.code, f.message) for f in verdict.findings if f.severity is not Severity.INFO] == []
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])

@@ -143,6 +143,21 @@ def samplers_correlation(m: Metrics) -> None:
     m["mismatch/prob_corr"][100:] = 0.9
 
 
+def samplers_divergence(m: Metrics) -> None:
+    m["mismatch/js"] = np.full(NUM_STEPS, 2e-4)
+    m["mismatch/js"][100:] = 3e-3
+
+
+def samplers_kl_grows(m: Metrics) -> None:
+    m["mismatch/kl_k3"] = 2e-3 * np.exp(noise(0.1))
+    m["mismatch/kl_k3"][60:] *= np.geomspace(1, 20, NUM_STEPS - 60)
+
+
+def weights_spread(m: Metrics) -> None:
+    m["correction/weight_std"] = np.full(NUM_STEPS, 0.1)
+    m["correction/weight_std"][100:] = 1.5
+
+
 def weights_are_cut(m: Metrics) -> None:
     m["correction/clip_frac"] = np.full(NUM_STEPS, 1e-5)
     m["correction/clip_frac"][100:] = 0.1
@@ -160,6 +175,16 @@ def rate_runs_out(m: Metrics) -> None:
 def rate_leaps(m: Metrics) -> None:
     m["policy/lr"] = np.full(NUM_STEPS, 1e-6)
     m["policy/lr"][60:] = 1e-4
+
+
+def rate_falls_at_once(m: Metrics) -> None:
+    m["policy/lr"] = np.full(NUM_STEPS, 1e-6)
+    m["policy/lr"][60:] = 4e-8
+
+
+def critic_is_slower(m: Metrics) -> None:
+    m["policy/lr"] = np.full(NUM_STEPS, 1e-6)
+    m["critic/lr"] = np.full(NUM_STEPS, 5e-7)
 
 
 def rate_is_high(m: Metrics) -> None:
@@ -197,10 +222,15 @@ FAULTS: list[tuple[Callable[[Metrics], None], str, Severity]] = [
     (repeats, "repetition", Severity.WARN),
     (samplers_kl, "mismatch_measures", Severity.WARN),
     (samplers_correlation, "mismatch_measures", Severity.WARN),
+    (samplers_divergence, "mismatch_measures", Severity.WARN),
+    (samplers_kl_grows, "mismatch_measures", Severity.WARN),
+    (weights_spread, "mismatch_measures", Severity.WARN),
     (weights_are_cut, "importance_clip", Severity.WARN),
     (old_samples, "stale", Severity.WARN),
     (rate_runs_out, "learning_rate", Severity.WARN),
     (rate_leaps, "learning_rate", Severity.WARN),
+    (rate_falls_at_once, "learning_rate", Severity.WARN),
+    (critic_is_slower, "learning_rate", Severity.INFO),
     (rate_is_high, "learning_rate", Severity.INFO),
     (share_above_one, "invariants", Severity.WARN),
     (negative_k3, "invariants", Severity.WARN),
@@ -222,7 +252,7 @@ def test_a_fault_is_found(tmp_path: Path, fault: Callable[[Metrics], None], code
 
 USUAL: dict[str, dict[str, float]] = {
     "advantage_zero": {"advantage/abs_mean": 0.8},
-    "mismatch_measures": {"mismatch/kl_k3": 1e-3, "mismatch/prob_corr": 0.998, "correction/weight_mean": 1.0},
+    "mismatch_measures": {"mismatch/kl_k3": 1e-3, "mismatch/prob_corr": 0.998, "mismatch/js": 2e-4},
     "importance_clip": {"correction/clip_frac": 1e-5},
 }
 """Rules whose metrics the healthy run above does not log, and values of theirs that are usual."""
@@ -268,13 +298,33 @@ def test_a_warm_up_is_no_leap(tmp_path: Path) -> None:
 
 
 def test_gradients_above_the_clip_of_the_configuration_are_noted(tmp_path: Path) -> None:
-    """The clip comes from config.yaml; without one nothing is said."""
+    """The clip comes from config.yaml; without one nobody knows what is clipped, and the rule says so."""
     metrics = healthy_metrics(NUM_STEPS)
     metrics["policy/grad_norm"] = 2.0 * np.exp(noise(0.1))
-    assert "grad_clip" not in {finding.code for finding in judged(tmp_path, metrics).findings}
+    (unjudged,) = (item for item in judged(tmp_path, metrics).not_evaluated if item.code == "grad_clip")
+    assert unjudged.reason == "setting not known: policy.optimizer.max_grad_norm"
     (tmp_path / "config.yaml").write_text("policy:\n  optimizer:\n    max_grad_norm: 1.0\n", encoding="utf-8")
     (finding,) = (f for f in judged(tmp_path, metrics).findings if f.code == "grad_clip")
     assert finding.message == "The gradient norm was above the clip of 1 in 100 % of the steps."
+
+
+def test_evidence_shows_values_as_they_were_logged(tmp_path: Path) -> None:
+    """A ratio of 0.7 is 0.3 off 1, a correlation of 0.9 is 0.1 short of 1: the log says 0.7 and 0.9."""
+    logged = ((ratio_is_off, "policy/ratio_mean", 0.7), (samplers_correlation, "mismatch/prob_corr", 0.9))
+    for fault, metric, value in logged:
+        metrics = healthy_metrics(NUM_STEPS)
+        fault(metrics)
+        evidence = [e for f in judged(tmp_path / fault.__name__, metrics).findings for e in f.evidence]
+        assert [value] == [one.observed for one in evidence if one.metric == metric]
+
+
+def test_the_end_of_a_schedule_is_no_leap(tmp_path: Path) -> None:
+    """A rate that falls to a ten-thousandth at once has ended, and is one finding."""
+    metrics = healthy_metrics(NUM_STEPS)
+    metrics["policy/lr"] = np.full(NUM_STEPS, 1e-6)
+    metrics["policy/lr"][60:] = 1e-10
+    (finding,) = (f for f in judged(tmp_path, metrics).findings if f.code == "learning_rate")
+    assert finding.title == "The learning rate has run out"
 
 
 def test_a_response_longer_than_its_limit_can_not_be(tmp_path: Path) -> None:

@@ -93,3 +93,18 @@ def test_numbers_by_step_are_a_mapping() -> None:
     assert 3 not in lines
     with pytest.raises(KeyError):
         lines[6]
+
+
+def test_what_is_logged_only_where_there_is_some_is_0_elsewhere() -> None:
+    """Values at 2 and 5 among the steps 1 to 6; a 0 stands where the value before it does, or the first one."""
+    found = Series(
+        name="x", steps=np.array([2, 5]), values=np.array([3.0, 1.0]), lines=np.array([20, 50]), files=np.array([0, 1])
+    )
+    every = found.zero_elsewhere(np.arange(1, 7))
+    assert every.steps.tolist() == [1, 2, 3, 4, 5, 6]
+    assert every.values.tolist() == [0, 3, 0, 0, 1, 0]
+    assert every.lines is not None
+    assert every.lines.tolist() == [20, 20, 20, 20, 50, 50]
+    assert every.files is not None
+    assert every.files.tolist() == [0, 0, 0, 0, 1, 1]
+    assert found.zero_elsewhere(np.array([], dtype=np.int64)).steps.tolist() == [2, 5]

@@ -113,7 +113,7 @@ def judge(run: Run, rules: Sequence[Rule] = RULES, configuration: Configuration 
 def _not_evaluated(rule: Rule, reason: str, run: Run) -> NotEvaluated:
     """Say why a rule could not judge, and how to log what it misses."""
     missing = [name for name in (*rule.needs, *rule.needs_any) if name not in run.metrics]
-    remedy = how_to_log(missing[0], framework_of(run)) if missing else ""
+    remedy = next(filter(None, (how_to_log(name, framework_of(run)) for name in missing)), "")
     return NotEvaluated(code=rule.code, title=rule.title, reason=reason, remedy=remedy)
 
 

@@ -128,6 +128,26 @@ def framework_of(run: Run) -> str:
     return str(getattr(run, "framework", "") or OURS)
 
 
+def setting_of(run: Run, name: str) -> str:
+    """Return a setting of a run by our name for it, or by the one of the trainer that wrote its log; empty if unknown.
+
+    Args:
+        run: the run.
+        name: what orz-train calls it, such as `policy.optimizer.lr`.
+    """
+    return run.settings.get(name) or run.settings.get(called(name, framework_of(run)), "")
+
+
+def called(name: str, framework: str) -> str:
+    """Return what a trainer calls a setting of ours; our name where that is not known.
+
+    Example:
+        >>> called("policy.optimizer.max_grad_norm", "verl")
+        'actor_rollout_ref.actor.grad_clip'
+    """
+    return SETTINGS[name].names.get(framework, name) if name in SETTINGS else name
+
+
 def translated(finding: Finding, framework: str) -> Finding:
     """Return a finding whose checks and remedies name the settings of a trainer."""
     if framework == OURS:

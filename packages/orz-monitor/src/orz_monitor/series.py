@@ -92,6 +92,21 @@ class Series:
             out[hit] = self.values[found[hit]]
         return out
 
+    def zero_elsewhere(self, steps: NDArray[np.int64]) -> Series:
+        """Add a 0 at each of some steps, [M], that has no value; its line is that of the value before it."""
+        if not len(self):
+            return self
+        every = np.union1d(self.steps, steps)
+        before = np.maximum(np.searchsorted(self.steps, every, "right") - 1, 0)
+        return replace(
+            self,
+            steps=every,
+            values=np.where(np.isin(every, self.steps), self.values[before], 0.0),
+            lines=self.lines[before] if self.lines is not None else None,
+            files=self.files[before] if self.files is not None else None,
+            quanta=None,
+        )
+
     def _place(self, step: float, side: Literal["left", "right"]) -> int:
         """Return how many steps are before a whole or infinite one, or up to it; rules ask for this often."""
         if math.isinf(step):

@@ -3,7 +3,8 @@
 The noise from step to step is that of public runs (entropy 3 to 7 %, length 1 to 3 %, reward 0.5 to 4 %, KL 1 to 7 %,
 gradient norm 5 to 35 %, value loss 11 to 45 %, step time 4 to 6 %). Courses differ as runs do: reward that climbs,
 saturates or hardly moves, entropy that falls or stays, lengths that grow or shrink, evaluations and saves that take
-time every so many steps, restarts, single leaps of the gradient norm.
+time every so many steps, restarts, single leaps of the gradient norm. The gap of probabilities between sampler and
+trainer goes with that of log-probs, and is smaller where the policy is sure.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def healthy(num_steps: int, *, seed: int, kind: str = "ppo") -> dict[str, Array]
         "rollout/repetition": noisy(rng.uniform(0.005, 0.04), 0.05, 0.2),
         "mismatch/logprob_abs_mean": noisy(rng.uniform(0.004, 0.02), 0.03, 0.1),
     }
+    metrics["mismatch/prob_abs_mean"] = _probability_gap(seed, metrics["mismatch/logprob_abs_mean"], entropy)
     leaps = rng.random(num_steps) < 1 / 400  # single leaps of the gradient are usual
     metrics["policy/grad_norm"] *= np.where(leaps, rng.uniform(4, 12, num_steps), 1)
     if kind in PPO_LIKE:
@@ -78,6 +80,7 @@ def healthy(num_steps: int, *, seed: int, kind: str = "ppo") -> dict[str, Array]
     if kind == "async":
         metrics["staleness/mean"] = noisy(rng.uniform(1.6, 3), 0.02, 0.1)
         metrics["staleness/max"] = np.round(rng.uniform(2, 6) + rng.random(num_steps))
+        metrics["mismatch/kl_k3"] = _divergence(seed, metrics["mismatch/logprob_abs_mean"])
     return metrics | _evaluations(rng, reward) | _phases(rng, metrics["rollout/response_tokens_mean"])
 
 
@@ -124,6 +127,29 @@ def as_run(
         traceback=None,
         now=float(times[-1]) + silence_s,
     )
+
+
+def only_probabilities(metrics: Mapping[str, Array]) -> dict[str, Array]:
+    """Leave out the gap of log-probs, as verl does, which logs that of probabilities alone."""
+    return {name: values for name, values in metrics.items() if name != "mismatch/logprob_abs_mean"}
+
+
+def _probability_gap(seed: int, gap: Array, entropy: Array) -> Array:
+    """Return the mean absolute gap of probabilities beside that of log-probs, [num_steps]: a quarter to a half of it.
+
+    It has a generator of its own, so that all else of a run stays as its seed made it before.
+    """
+    rng = np.random.default_rng([seed, len(gap), len(KINDS)])
+    sure = (entropy / entropy[0]) ** rng.uniform(0.2, 0.8)
+    noise = np.exp(rng.uniform(0.02, 0.06) * rng.standard_normal(len(gap)))
+    return np.asarray(rng.uniform(0.25, 0.5) * gap * sure * noise, dtype=np.float64)
+
+
+def _divergence(seed: int, gap: Array) -> Array:
+    """Return the KL of estimator k3 beside the gap of log-probs, [num_steps]: some times its square, and noisier."""
+    rng = np.random.default_rng([seed, len(gap), len(KINDS) + 1])
+    noise = np.exp(rng.uniform(0.1, 0.4) * rng.standard_normal(len(gap)))
+    return np.asarray(rng.uniform(1, 5) * gap**2 * noise, dtype=np.float64)
 
 
 def _evaluations(rng: np.random.Generator, reward: Array) -> dict[str, Array]:

@@ -78,6 +78,13 @@ def _ramp(name: str, rate: float) -> Callable[[dict[str, Array], int], None]:
     return inject
 
 
+def _probability_gap(metrics: dict[str, Array], at: int) -> None:
+    """Let the gap of probabilities grow as far as one can, where it is the only one that is logged."""
+    del metrics["mismatch/logprob_abs_mean"]
+    _ramp("mismatch/prob_abs_mean", 0.1)(metrics, at)
+    np.minimum(metrics["mismatch/prob_abs_mean"], 1.0, out=metrics["mismatch/prob_abs_mean"])
+
+
 FAULTS: Final = (
     Fault(name="NaN", inject=_nan, codes=frozenset({"nonfinite"})),
     Fault(name="gradients x10", inject=_gradients, codes=frozenset({"grad_spike"})),
@@ -112,6 +119,12 @@ FAULTS: Final = (
         inject=_ramp("mismatch/logprob_abs_mean", 0.1),
         codes=frozenset({"ramp", "mismatch"}),
         ramp="mismatch/logprob_abs_mean",
+    ),
+    Fault(
+        name="probability gap ramp",
+        inject=_probability_gap,
+        codes=frozenset({"ramp", "mismatch"}),
+        ramp="mismatch/prob_abs_mean",
     ),
 )
 """Faults of the metrics. A stall is a fault of the clock: `stall_found`."""

@@ -67,8 +67,9 @@ def stitch(
     rows = attempts.rows
     raw = raw_series(log, rows)
     raw |= column_series(log.columns, log, framework)
-    metrics, seconds, mapped = _canonical(raw, known, framework) if canonical else (_as_logged(raw), {}, set())
     steps, lines, files, times = _steps(rows, log.columns)
+    named = _canonical(raw, known, framework, steps) if canonical else (_as_logged(raw), {}, set[str]())
+    metrics, seconds, mapped = named
     return Run(
         name=name,
         path=path,
@@ -119,7 +120,7 @@ def _framework(log: Log, known: Mapping[str, Dialect]) -> str:
 
 
 def _canonical(
-    raw: Mapping[tuple[str, str], Series], known: Mapping[str, Dialect], framework: str
+    raw: Mapping[tuple[str, str], Series], known: Mapping[str, Dialect], framework: str, steps: NDArray[np.int64]
 ) -> tuple[dict[str, Series], dict[str, Series], set[str]]:
     """Give series their canonical names.
 
@@ -136,7 +137,8 @@ def _canonical(
             name = f"{dialect}/{key}" if describe(key) is not None or key in metrics else key
             metrics[name] = _named(series, name, Meaning(name))
         else:
-            groups[meaning.name].append((meaning, series))
+            whole = series.zero_elsewhere(steps) if meaning.zero_elsewhere else series
+            groups[meaning.name].append((meaning, whole))
     mapped: set[str] = set()
     seconds: dict[str, Series] = {}
     for name, candidates in groups.items():

@@ -77,17 +77,21 @@ def test_other_lines_of_its_logger() -> None:
 
 
 def test_its_steps_are_not_the_trainers(tmp_path: Path) -> None:
-    """A log of verl with DeepSpeed below it is verl's: 100 optimizer steps are no step 100 of the run."""
+    """A log of verl with DeepSpeed below it is verl's: 100 optimizer steps are no step 100 of the run.
+
+    What the engine says goes to the step that ends next, and what it says after the last one to that.
+    """
     path = tmp_path / "train.log"
     lines = ["step:1 - actor/pg_loss:0.5 - actor/lr:1e-06", STEP, "step:2 - actor/pg_loss:0.25 - actor/lr:1e-06", SPEED]
     path.write_text("\n".join(lines), encoding="utf-8")
     run = load_run(path)
     assert run.framework == "verl"
     assert run.steps.tolist() == [1, 2]
-    assert run.metrics["skipped"].values.tolist() == [2]
+    assert run.metrics["memory/peak_bytes"].steps.tolist() == [2]
     assert run.metrics["memory/peak_bytes"].values.tolist() == [20.5 * 2**30]
     assert run.metrics["policy/lr"].steps.tolist() == [1, 2]
-    assert "policy/skipped_updates" not in run.metrics
+    assert run.metrics["policy/skipped_updates"].steps.tolist() == [2]
+    assert run.metrics["policy/skipped_updates"].values.tolist() == [2]
 
 
 def optimizer_step(step: int, skipped: int, lr: float, role: str = "PolicyRayActorBase") -> str:

@@ -43,6 +43,7 @@ class Meaning:
         estimator: how it was estimated, where that matters: `k1`, `k2`, `k3`, `abs`, `sampled`.
         rank: which of several keys with one meaning is taken where both were logged: the lowest.
         adds: values of several keys with this meaning add up, as parts of a phase do.
+        zero_elsewhere: it is printed only where there is some of it: a step of the run without a value has 0.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Meaning:
     estimator: str = ""
     rank: int = 0
     adds: bool = False
+    zero_elsewhere: bool = False
 
 
 class Dialect:

@@ -1,7 +1,10 @@
 """DeepSpeed's engine, under whatever trainer: its steps, skipped ones, timers, and memory pressure.
 
-It counts optimizer steps of one engine, which are not the steps of the run: its rows have an axis of their own, and
-what they say of updates stays under its raw keys. Where a log has no other steps, these are the run's.
+It counts optimizer steps of one engine, which are not the steps of the run: its lines go to the step that the trainer
+ends next, and its learning rate stays under its raw key. Where a log has no other steps, these are the run's.
+
+An update that is skipped, since its gradients overflowed in half precision, is told twice: by a count that stands in a
+line every so many steps, and by a line of its own. Where there is the count, it is taken.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
+from orz_monitor.dialects.numbering import lines_and_steps, number_by_trainer
+from orz_monitor.dialects.skipped import add_up, undo_summing
+from orz_monitor.ledger import Ledger
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.printable import one_line
 from orz_monitor.transport.lines import Segment
-from orz_monitor.transport.prefixes import Origin
 
 _AXIS: Final = "optimizer"
 _STEP: Final = re.compile(rb"step=(?P<step>\d{1,15}), skipped=")
@@ -28,12 +33,10 @@ _CRITIC: Final = "critic"
 _OF_CRITIC: Final = "critic/"
 """What the keys of a critic's engine begin with, so that they are not taken for the policy's."""
 _SKIPPED: Final = "skipped"
-_UPDATES: Final[Mapping[str, Meaning]] = {
-    "lr": Meaning("policy/lr"),
-    _SKIPPED: Meaning("policy/skipped_updates"),
-    f"{_OF_CRITIC}lr": Meaning("critic/lr"),
-    f"{_OF_CRITIC}{_SKIPPED}": Meaning("critic/skipped_updates"),
-}
+_OVERFLOWS: Final = "overflows"
+_SO_FAR: Final = (_SKIPPED, f"{_OF_CRITIC}{_SKIPPED}")
+_EACH: Final = (_OVERFLOWS, f"{_OF_CRITIC}{_OVERFLOWS}")
+_RATES: Final[Mapping[str, Meaning]] = {"lr": Meaning("policy/lr"), f"{_OF_CRITIC}lr": Meaning("critic/lr")}
 _FLUSHES: Final = re.compile(rb"(?P<count>\d{1,9}) pytorch allocator cache flushes since last step")
 
 
@@ -46,6 +49,10 @@ class DeepSpeed(Dialect):
     gates = (b"log_dist] [Rank ", b"OVERFLOW! Rank ", b"allocator cache flushes")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "MaxMemAllocated": Meaning("memory/peak_bytes", rank=9),
+        _SKIPPED: Meaning("policy/skipped_updates", rank=8),
+        _OVERFLOWS: Meaning("policy/skipped_updates", rank=9, zero_elsewhere=True),
+        f"{_OF_CRITIC}{_SKIPPED}": Meaning("critic/skipped_updates", rank=8),
+        f"{_OF_CRITIC}{_OVERFLOWS}": Meaning("critic/skipped_updates", rank=9, zero_elsewhere=True),
     }
 
     def __init__(self) -> None:
@@ -56,22 +63,10 @@ class DeepSpeed(Dialect):
         """Read one segment."""
         body = segment.body
         if match := _OVERFLOW.search(body):
-            log.votes[self.name] += 1  # or its gates would be searched now and then only
-            log.add_event(
-                self.name,
-                "skipped_update",
-                line=number,
-                time=segment.time,
-                origin=segment.origin,
-                data={
-                    "reason": "overflow in half precision",
-                    "rank": int(match["rank"]),
-                    "loss_scale": match["scale"].decode("ascii", "replace"),
-                },
-            )
+            self._add_overflow(int(match["rank"]), match["scale"].decode("ascii", "replace"), segment, number, log)
             return True
         if match := _FLUSHES.search(body):
-            log.votes[self.name] += 1
+            log.votes[self.name] += 1  # or its gates would be searched now and then only
             log.add_event(
                 self.name,
                 "notice",
@@ -89,13 +84,26 @@ class DeepSpeed(Dialect):
             pairs = [(b"time/" + found["what"], found["milliseconds"] + b"ms") for found in _TIMER.finditer(body)]
             return self._add(pairs, None, segment, number, log)
         if match := _STEP.search(body):
-            pairs = _pairs(body[match.start() :])
-            if _CRITIC in segment.origin.role.lower():
-                pairs = [(_OF_CRITIC.encode() + key, value) for key, value in pairs]
+            pairs = _of_role(_pairs(body[match.start() :]), segment)
             return self._add(pairs, int(match["step"]), segment, number, log)
         if b"SamplesPerSec=" in body:
             return self._add(_pairs(body), None, segment, number, log)
         return False
+
+    def _add_overflow(self, rank: int, scale: str, segment: Segment, number: int, log: Log) -> None:
+        """Add an update that was skipped: what happened, and, by one of the ranks, a number to count."""
+        log.add_event(
+            self.name,
+            "skipped_update",
+            line=number,
+            time=segment.time,
+            origin=segment.origin,
+            data={"reason": "overflow in half precision", "rank": rank, "loss_scale": scale},
+        )
+        if rank == 0:
+            self._add(_of_role([(_OVERFLOWS.encode(), b"1")], segment), None, segment, number, log)
+        else:
+            log.votes[self.name] += 1
 
     def _add(self, pairs: list[tuple[bytes, bytes]], step: int | None, segment: Segment, number: int, log: Log) -> bool:
         """Add a row."""
@@ -105,33 +113,34 @@ class DeepSpeed(Dialect):
         return row is not None
 
     def meaning(self, key: str) -> Meaning | None:
-        """Return what a raw key is; what is said of updates has a meaning only where optimizer steps are the run's."""
-        return _UPDATES.get(key) if self._is_alone and key in _UPDATES else super().meaning(key)
+        """Return what a raw key is; a learning rate is the run's only where optimizer steps are the run's."""
+        return _RATES.get(key) if self._is_alone and key in _RATES else super().meaning(key)
 
     def number(self, entries: Sequence[Entry], log: Log) -> None:
-        """Give timers the optimizer step before them; where nobody else has steps, these are the run's."""
+        """Give what has none the optimizer step before it; where nobody else has steps, these are the run's."""
         rows = [entry for entry in entries if isinstance(entry, Row)]
         step = 0
         for row in rows:
             row.step = step = step if row.step is None else row.step
+        undo_summing(rows, _SO_FAR)
         others = (entry for entry in log.entries if isinstance(entry, Row) and entry.dialect != self.name)
-        self._is_alone = not log.bulk and all(row.axis for row in others)
+        self._is_alone = all(row.axis for row in others) and all(rows.axis for rows in log.bulk)
         if self._is_alone:
-            _undo_summing(rows)
             for row in rows:
-                row.axis = ""
+                row.axis = _AXIS if row.keys[0] in _EACH else ""  # an overflow makes no step
+
+    def number_rows(self, ledger: Ledger) -> None:
+        """Give lines the step that the trainer ends next, and let the last of a step hold all that it skipped."""
+        lines, steps = lines_and_steps(ledger, self.name)
+        if len(steps):
+            number_by_trainer(ledger, lines, steps)
+        add_up(ledger, self.name, (*_SO_FAR, *_EACH))
 
 
-def _undo_summing(rows: Sequence[Row]) -> None:
-    """Count skipped updates from the row before of the same engine on, and not from the beginning."""
-    before: dict[tuple[Origin, str], float] = {}
-    for row in rows:
-        for at, key in enumerate(row.keys):
-            if key.removeprefix(_OF_CRITIC) == _SKIPPED:
-                so_far = row.values[at]
-                last = before.get((row.origin, key), 0.0)
-                row.values[at] = so_far - last if so_far >= last else so_far  # a restart counts from 0
-                before[row.origin, key] = so_far
+def _of_role(pairs: list[tuple[bytes, bytes]], segment: Segment) -> list[tuple[bytes, bytes]]:
+    """Return pairs under the keys of a critic's engine where a critic printed them."""
+    is_critic = _CRITIC in segment.origin.role.lower()
+    return [(_OF_CRITIC.encode() + key, value) for key, value in pairs] if is_critic else pairs
 
 
 def _pairs(body: bytes) -> list[tuple[bytes, bytes]]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.busiest import weigh_lines
+from orz_monitor.dialects.numbering import lines_and_steps, number_by_trainer
 from orz_monitor.entries import NO_STEP
 from orz_monitor.ledger import Ledger
 from orz_monitor.log import Entry, Log
@@ -238,30 +238,14 @@ class Engines(Dialect):
 
         Lines of a file without a trainer go by time where both have one; else they get no step.
         """
-        ours = np.array([dialect == self.name for dialect, _ in ledger.shapes], dtype=np.bool_)[ledger.shape]
-        lines = np.flatnonzero(ours)
-        steps = np.flatnonzero(~ours & (ledger.axis == 0) & (ledger.step != NO_STEP))
+        lines, steps = lines_and_steps(ledger, self.name)
         if not len(steps):
             ledger.step[lines] = np.arange(len(lines))
             return
-        following = np.searchsorted(steps, lines)
-        for nearest in (following - 1, following):  # after the last step of a file, that one
-            step = steps[np.clip(nearest, 0, len(steps) - 1)]
-            there = ledger.file[step] == ledger.file[lines]
-            ledger.step[lines[there]] = ledger.step[step[there]]
-        _number_by_time(ledger, lines[ledger.step[lines] == NO_STEP], steps)
+        number_by_trainer(ledger, lines, steps)
         weigh_lines(ledger, lines[ledger.step[lines] != NO_STEP], self._name_of)
 
     def _name_of(self, key: str) -> str:
         """Return the canonical name of a raw key, or an empty one."""
         meaning = self.meanings.get(key)
         return meaning.name if meaning is not None else ""
-
-
-def _number_by_time(ledger: Ledger, lines: NDArray[np.int64], steps: NDArray[np.int64]) -> None:
-    """Give lines the step that ended next by the clock, or the last one."""
-    lines, steps = (rows[~np.isnan(ledger.time[rows])] for rows in (lines, steps))
-    if len(steps):
-        steps = steps[np.lexsort((ledger.step[steps], ledger.time[steps]))]
-        following = np.searchsorted(ledger.time[steps], ledger.time[lines])
-        ledger.step[lines] = ledger.step[steps[np.minimum(following, len(steps) - 1)]]

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.entries import NO_STEP
+from orz_monitor.ledger import Ledger
 from orz_monitor.log import Entry, Event, Row, Tick
 
 
@@ -39,3 +44,38 @@ def number_by_repetition(rows: Iterable[Row], first: int) -> None:
             step, seen = step + 1, set()
         seen.add(row.keys)
         row.step = step
+
+
+def lines_and_steps(ledger: Ledger, dialect: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of an engine's rows, [M], and of the rows of others that have a step of training, [K]."""
+    ours = np.array([name == dialect for name, _ in ledger.shapes], dtype=np.bool_)[ledger.shape]
+    return np.flatnonzero(ours), np.flatnonzero(~ours & (ledger.axis == 0) & (ledger.step != NO_STEP))
+
+
+def number_by_trainer(ledger: Ledger, lines: NDArray[np.int64], steps: NDArray[np.int64]) -> None:
+    """Give an engine's rows the step that the trainer ends next in the same file, and those after its last one that.
+
+    Rows of a file without a trainer go by time where both have one; else they keep the step that they have.
+
+    Args:
+        ledger: the rows of all dialects; set `step` in place.
+        lines: places of the engine's rows, [M].
+        steps: places of the trainer's rows, [K], one at least.
+    """
+    following = np.searchsorted(steps, lines)
+    placed = np.zeros(len(lines), dtype=np.bool_)
+    for nearest in (following - 1, following):  # after the last step of a file, that one
+        step = steps[np.clip(nearest, 0, len(steps) - 1)]
+        there = ledger.file[step] == ledger.file[lines]
+        ledger.step[lines[there]] = ledger.step[step[there]]
+        placed |= there
+    _number_by_time(ledger, lines[~placed], steps)
+
+
+def _number_by_time(ledger: Ledger, lines: NDArray[np.int64], steps: NDArray[np.int64]) -> None:
+    """Give rows the step that ended next by the clock, or the last one."""
+    lines, steps = (rows[~np.isnan(ledger.time[rows])] for rows in (lines, steps))
+    if len(steps):
+        steps = steps[np.lexsort((ledger.step[steps], ledger.time[steps]))]
+        following = np.searchsorted(ledger.time[steps], ledger.time[lines])
+        ledger.step[lines] = ledger.step[steps[np.minimum(following, len(steps) - 1)]]

@@ -95,7 +95,7 @@ class Verl(Dialect):
         "training/rollout_actor_probs_pearson_corr": Meaning("mismatch/prob_corr"),
         "rollout_corr/kl": Meaning("mismatch/kl_k1", estimator="k1"),
         "rollout_corr/k3_kl": Meaning("mismatch/kl_k3", estimator="k3"),
-        "rollout_corr/chi2_token": Meaning("mismatch/chi2_token"),
+        "rollout_corr/chi2_token": Meaning("correction/chi2_token"),
         "rollout_corr/log_ppl_abs_diff": Meaning("mismatch/log_ppl_abs_diff"),
         "rollout_corr/rollout_is_mean": Meaning("correction/weight_mean"),
         "rollout_corr/rollout_is_std": Meaning("correction/weight_std"),

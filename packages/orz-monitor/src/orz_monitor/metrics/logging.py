@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from orz_monitor.dialects import KNOWN, find_dialect
+
 _ENGINE: Final = "keep the engine's own lines in the log (vLLM: `disable_log_stats=False`; SGLang prints them)"
 _ORZ_PLAYGROUND: Final = "recipes in ORZ's playground/ print it; keep the driver's console log"
 _HOW: Final[Mapping[tuple[str, str], str]] = {
@@ -51,5 +53,12 @@ def how_to_log(metric: str, framework: str) -> str:
         >>> how_to_log("policy/kl_ref", "trl")
         'set `beta` above 0; without, TRL loads no reference'
     """
-    known = _HOW.get((framework, metric))
-    return known or next((text for start, text in _ANYWHERE.items() if metric.startswith(start)), "")
+    anywhere = next((text for start, text in _ANYWHERE.items() if metric.startswith(start)), "")
+    return _HOW.get((framework, metric)) or _by_dialect(metric, framework) or anywhere
+
+
+def _by_dialect(metric: str, framework: str) -> str:
+    """Return what the dialect of a trainer says of a metric that it does not log by itself; empty for what it does."""
+    if framework not in KNOWN:
+        return ""
+    return find_dialect(KNOWN[framework]).missing.get(metric, "").removesuffix(".")

@@ -26,7 +26,7 @@ NAMES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
     "return/mean": {
         "openrlhf": ("return", "ret"),
-        "verl": ("critic/returns/mean",),
+        "verl": ("critic/rewards/mean",),
         "trl": ("objective/rlhf_reward",),
         "skyrl": ("loss/avg_final_rewards", "loss/avg_raw_rewards"),
         "areal": ("final_reward",),
@@ -147,7 +147,6 @@ NAMES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "nemo-rl": ("Mean Generation Length",),
         "skyrl": ("generate/avg_num_tokens",),
         "slime": ("rollout/response_lengths",),
-        "areal": ("ppo_actor/seq_len/avg",),
     },
     "rollout/response_tokens_max": {
         "verl": ("response_length/max",),
@@ -158,6 +157,7 @@ NAMES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "orz": ("tlen", "total_length"),
         "openrlhf": ("tot_len", "total_length"),
         "slime": ("rollout/total_lengths",),
+        "areal": ("ppo_actor/seq_len/avg",),
     },
     "rollout/truncated_frac": {
         "orz": ("avg_non_stop_count",),
@@ -174,7 +174,6 @@ NAMES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "trl": ("sampling/sampling_logp_difference/mean",),
         "skyrl": ("policy/rollout_train_logprobs_abs_diff_mean",),
         "slime": ("train/train_rollout_logprob_abs_diff",),
-        "verl": ("rollout_corr/log_ppl_abs_diff",),
     },
     "mismatch/logprob_abs_max": {"trl": ("sampling/sampling_logp_difference/max",)},
     "mismatch/kl_k1": {

@@ -52,11 +52,28 @@ class Text:
     caveat: str = ""
 
 
-def above(run: Run, series: Series, limits: Levels, text: Text, *, whatever_the_reward: bool = False) -> list[Finding]:
+def above(
+    run: Run,
+    series: Series,
+    limits: Levels,
+    text: Text,
+    *,
+    whatever_the_reward: bool = False,
+    logged: Series | None = None,
+) -> list[Finding]:
     """Find the spans in which a series stays above a level.
 
     Unless told otherwise a span counts for less while the reward rises.
+
+    Args:
+        run: the run.
+        series: larger is worse.
+        limits: the level, and how long it must last.
+        text: what findings say.
+        whatever_the_reward: a span counts as much while the reward rises.
+        logged: the metric as it was logged, which the evidence shows, where `series` was reckoned from it.
     """
+    shown = series if logged is None else logged
     findings = []
     for span in exceedances(series, warn=limits.warn, error=limits.error, hits=limits.hits, window=limits.window):
         severity: Severity | None
@@ -66,20 +83,23 @@ def above(run: Run, series: Series, limits: Levels, text: Text, *, whatever_the_
             severity, _ = grade(run, span)
         if severity is None:
             continue
-        findings.append(
-            Finding(
-                code=text.code,
-                severity=severity,
-                title=text.title,
-                message=text.message(span),
-                evidence=(before_and_during(series, span.first_step, span.last_step),),
-                causes=text.causes,
-                caveat=text.caveat,
-                first_step=span.first_step,
-                last_step=span.last_step,
-            )
-        )
+        findings.append(described(shown, span, severity, text))
     return findings
+
+
+def described(series: Series, span: Exceedance, severity: Severity, text: Text) -> Finding:
+    """Make the finding of a span."""
+    return Finding(
+        code=text.code,
+        severity=severity,
+        title=text.title,
+        message=text.message(span),
+        evidence=(before_and_during(series, span.first_step, span.last_step),),
+        causes=text.causes,
+        caveat=text.caveat,
+        first_step=span.first_step,
+        last_step=span.last_step,
+    )
 
 
 def during(span: Exceedance) -> str:

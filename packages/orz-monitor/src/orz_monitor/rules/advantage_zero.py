@@ -7,9 +7,9 @@ from functools import partial
 from typing import Final
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding, Sighting
+from orz_monitor.findings import Cause, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import before_and_during
+from orz_monitor.rules.levels import before_and_during, recovered
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent
 
@@ -46,7 +46,8 @@ def check(run: Run, limits: Limits) -> list[Sighting]:
     found = []
     for first, last in episodes(persistent(wrong, limits.hits, limits.window)):
         begins, ends = int(size.steps[max(0, first - limits.hits + 1)]), int(size.steps[last])
-        found.append(Sighting(severity=Severity.ERROR, describe=partial(_finding, run, begins, ends)))
+        severity = milder(Severity.ERROR) if recovered(run, ends) else Severity.ERROR
+        found.append(Sighting(severity=severity, describe=partial(_finding, run, begins, ends)))
     return found
 
 
@@ -59,6 +60,7 @@ def _finding(run: Run, begins: int, ends: int, severity: Severity) -> Finding:
         message=f"The advantages were all 0 in the steps {begins} to {ends} although the rewards differ.",
         evidence=tuple(before_and_during(run.series(name), begins, ends) for name in RULE.needs),
         causes=_CAUSES,
+        caveat="Where all samples of each group have the same reward, advantages are rightly 0.",
         first_step=begins,
         last_step=ends,
     )

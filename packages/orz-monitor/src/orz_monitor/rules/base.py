@@ -9,6 +9,7 @@ from typing import Any
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Finding, Sighting, rank
+from orz_monitor.frameworks import called, framework_of, setting_of
 from orz_monitor.presets import ALL, PPO_LIKE
 from orz_monitor.run import Run
 
@@ -39,6 +40,7 @@ class Rule:
         limits: its thresholds: a dataclass of numbers, each made by `limit`.
         needs: metrics that must all be logged.
         needs_any: metrics of which one must be logged.
+        setting: of the configuration, by our name for it, without which the rule says nothing.
         min_points: values of each needed metric without which the rule says nothing.
         presets: the kinds of run it applies to.
         absorbs: rules whose findings on the same steps say the same less well, and are dropped.
@@ -53,6 +55,7 @@ class Rule:
     limits: Any = NoLimits()
     needs: tuple[str, ...] = ()
     needs_any: tuple[str, ...] = ()
+    setting: str = ""
     min_points: int = 1
     presets: frozenset[str] = ALL
     absorbs: frozenset[str] = frozenset()
@@ -91,6 +94,12 @@ class Rule:
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""
+        if (reason := self._unlogged(run)) or not self.setting or setting_of(run, self.setting):
+            return reason
+        return f"setting not known: {called(self.setting, framework_of(run))}"
+
+    def _unlogged(self, run: Run) -> str:
+        """Say which metrics of a run are missing, or too short; empty if none is."""
         missing = [name for name in self.needs if not _known(run, name)]
         if missing:
             return f"not logged: {', '.join(missing)}"

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding, Sighting
+from orz_monitor.findings import Cause, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import before_and_during
+from orz_monitor.rules.levels import before_and_during, recovered
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import episodes, persistent
@@ -46,7 +46,8 @@ def check(run: Run, limits: Limits) -> list[Sighting]:
     for first, last in episodes(persistent(slow, limits.hits, limits.window), join=20):
         begins, ends = int(rate.steps[max(0, first - limits.hits + 1)]), int(rate.steps[last])
         describe = partial(_finding, rate, begins, ends, (limits.share * usual, usual))
-        found.append(Sighting(severity=Severity.WARN, describe=describe))
+        severity = milder(Severity.WARN) if recovered(run, ends) else Severity.WARN
+        found.append(Sighting(severity=severity, describe=describe))
     return found
 
 
@@ -61,6 +62,7 @@ def _finding(rate: Series, begins: int, ends: int, levels: tuple[float, float], 
         f"in the steps {begins} to {ends}; {shown(usual)} is usual.",
         evidence=(before_and_during(rate, begins, ends),),
         causes=_CAUSES,
+        caveat="An engine that wakes from sleep or takes new weights generates nothing for a moment, too.",
         first_step=begins,
         last_step=ends,
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.frameworks import setting_of
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run
 from orz_monitor.units import shown
@@ -31,9 +32,9 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Compare the norms with the clip of the configuration; without one nothing is said."""
+    """Compare the norms with the clip of the configuration."""
     try:
-        clip = float(run.settings.get(_SETTING, "nan"))
+        clip = float(setting_of(run, _SETTING))
     except ValueError:
         return []
     norm = run.series("policy/grad_norm")
@@ -70,6 +71,7 @@ RULE = Rule(
     check=check,
     limits=Limits(),
     needs=("policy/grad_norm",),
+    setting=_SETTING,
     min_points=20,
     worst=Severity.INFO,
     source="a clip that always works sets the effective learning rate",

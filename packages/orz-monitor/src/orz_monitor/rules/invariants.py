@@ -9,6 +9,7 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.frameworks import setting_of
 from orz_monitor.metrics.peers import spec_of
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run
@@ -54,7 +55,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             continue
         low = 0.0 if spec.unit == "fraction" or name in _NEVER_NEGATIVE else -np.inf
         high = 1.0 if spec.unit == "fraction" and not name.startswith("eval/") else np.inf
-        high = limits.vocabulary if name == "policy/entropy" else high
+        high = {"policy/entropy": limits.vocabulary, "policy/logprob_mean": 0.0}.get(name, high)
         series = run.series(name)
         wrong = (series.values < low - limits.rounding) | (series.values > high + limits.rounding)
         if wrong.any():
@@ -70,7 +71,7 @@ def _pairs(run: Run) -> list[Finding]:
     found = []
     if (wrong := length.values > total + 1).any():
         found.append(_finding(run, length.name, wrong, "above rollout/total_tokens_mean"))
-    limit_text = run.settings.get("generation.max_response_tokens", "")
+    limit_text = setting_of(run, "generation.max_response_tokens")
     if limit_text.isdigit() and (wrong := longest.values > int(limit_text)).any():
         found.append(_finding(run, longest.name, wrong, f"above generation.max_response_tokens={limit_text}"))
     return found
@@ -90,6 +91,7 @@ def _finding(run: Run, name: str, wrong: Mask, said: str) -> Finding:
         message=f"{name} was {shown(value)}, {said}, {times} step {first}.",
         evidence=(Evidence(metric=name, observed=value, observed_is=f"step {first}"),),
         causes=_CAUSES,
+        caveat="Another version of the trainer may log something else under the same name.",
         first_step=first,
         last_step=last,
     )

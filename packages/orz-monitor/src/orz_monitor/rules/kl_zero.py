@@ -48,6 +48,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             message=f"KL to the reference was exactly 0 in the last {limits.steps} steps, {begins} to {ends}.",
             evidence=(Evidence(metric="policy/kl_ref", observed=0.0, observed_is=f"steps {begins} to {ends}"),),
             causes=_CAUSES,
+            caveat="With a reference that is renewed in every step it is rightly 0.",
             first_step=begins,
             last_step=ends,
         )

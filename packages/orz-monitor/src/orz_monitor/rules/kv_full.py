@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Finding, Sighting
+from orz_monitor.findings import Cause, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import before_and_during
+from orz_monitor.rules.levels import before_and_during, recovered
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent
 from orz_monitor.units import shown
@@ -48,7 +48,8 @@ def check(run: Run, limits: Limits) -> list[Sighting]:
     for first, last in episodes(persistent(full, limits.hits, limits.window), join=20):
         begins, ends = int(usage.steps[max(0, first - limits.hits + 1)]), int(usage.steps[last])
         describe = partial(_finding, run, begins, ends, limits)
-        found.append(Sighting(severity=Severity.WARN, describe=describe))
+        severity = milder(Severity.WARN) if recovered(run, ends) else Severity.WARN
+        found.append(Sighting(severity=severity, describe=describe))
     return found
 
 

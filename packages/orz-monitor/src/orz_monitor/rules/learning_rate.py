@@ -28,6 +28,15 @@ _LEAPT: Final = (
         try_="set `policy.optimizer.lr` as it was",
     ),
 )
+_AS_LARGE: Final = 0.99
+"""Times the policy's rate; less is smaller, and not rounded."""
+_SLOW_CRITIC: Final = (
+    Cause(
+        what="the rates were exchanged, or the critic was left at a default of its own",
+        confirm="compare `critic.optimizer.lr` with `policy.optimizer.lr`",
+        try_="set `critic.optimizer.lr` to five times `policy.optimizer.lr`",
+    ),
+)
 _UNUSUAL: Final = (
     Cause(
         what="a slip of the decimal point",
@@ -49,9 +58,10 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Look at the end of the policy's rate, at leaps, and at its size against the critic's."""
+    """Look at the end of the policy's rate, at leaps, and at its size by itself and against the critic's."""
     rate = run.series("policy/lr")
-    return [*_ended(run, rate.resolved(), limits), *_leaps(run, rate, limits), *_unusual(run, rate, limits)]
+    found = [*_ended(run, rate.resolved(), limits), *_leaps(run, rate, limits), *_unusual(run, rate, limits)]
+    return [*found, *_critic(run, rate)]
 
 
 def _ended(run: Run, rate: Series, limits: Limits) -> list[Finding]:
@@ -85,18 +95,22 @@ def _near_end(run: Run, rate: Series, begins: int, limits: Limits) -> bool:
 
 
 def _leaps(run: Run, rate: Series, limits: Limits) -> list[Finding]:
-    """Tell where the rate changed tenfold at once, after the warm-up and without a restart."""
+    """Tell where the rate changed more than tenfold at once, after the warm-up and without a restart.
+
+    A fall to next to nothing is the end of a schedule, and no leap.
+    """
     before, after = rate.values[:-1], rate.values[1:]
     known = (before > 0) & (after > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(known, np.abs(np.log(after) - np.log(before)), 0.0)
+    ends = after <= limits.tiny * float(rate.values.max())
     grows_from_start = np.maximum.accumulate(rate.values)[:-1] <= before  # a warm-up begins anywhere
     quiet = ~(grows_from_start & (after > before) & (rate.steps[1:] - rate.steps[0] <= 20))  # noqa: PLR2004 - warm-up
     restarts = set(run.restarts)
     leap = [
         int(index) + 1
-        for index in np.flatnonzero((change > np.log(limits.leap)) & quiet)
-        if int(rate.steps[index + 1]) not in restarts and after[index] > before[index]
+        for index in np.flatnonzero((change > np.log(limits.leap)) & quiet & ~ends)
+        if int(rate.steps[index + 1]) not in restarts
     ]
     if not leap:
         return []
@@ -130,6 +144,28 @@ def _unusual(run: Run, rate: Series, limits: Limits) -> list[Finding]:
             _UNUSUAL,
             (begins, int(rate.steps[-1])),
             (top, limits.largest, "unusual from here on"),
+        )
+    ]
+
+
+def _critic(run: Run, rate: Series) -> list[Finding]:
+    """Note a critic that learns more slowly than the policy that it is to judge."""
+    of_critic = run.series("critic/lr").at(rate.steps)
+    known = (of_critic > 0) & (rate.values > 0)
+    if not known.any():
+        return []
+    ours, theirs = float(np.median(rate.values[known])), float(np.median(of_critic[known]))
+    if theirs >= _AS_LARGE * ours:
+        return []
+    steps = rate.steps[known]
+    return [
+        _finding(
+            Severity.INFO,
+            "The critic learns more slowly than the policy",
+            f"The critic's learning rate is {shown(theirs)}, below the policy's {shown(ours)}.",
+            _SLOW_CRITIC,
+            (int(steps[0]), int(steps[-1])),
+            (ours, theirs, "the critic's"),
         )
     ]
 

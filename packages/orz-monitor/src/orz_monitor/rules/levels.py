@@ -8,7 +8,7 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Evidence, milder
-from orz_monitor.rules.progress import Progress, progress
+from orz_monitor.rules.progress import WINDOW, Progress, level, progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import Array, episodes, persistent
@@ -39,6 +39,20 @@ def exceedances(series: Series, *, warn: float, error: float, hits: int = 5, win
         typical = float(np.median(series.values[onset : last + 1]))
         found.append(Exceedance(int(series.steps[onset]), int(series.steps[last]), typical, severity))
     return found
+
+
+def growth(series: Series, factor: float, smallest: float) -> list[Exceedance]:
+    """Tell whether a series has grown by a factor from its first level to its last, to more than `smallest`.
+
+    A first level below what is small by that factor counts as that.
+    """
+    if len(series) < 2 * WINDOW:
+        return []
+    start, end = max(level(series.values, at_end=False), smallest / factor), level(series.values, at_end=True)
+    if end <= factor * start or end <= smallest:
+        return []
+    begins = int(series.steps[int(np.argmax(series.values > factor * start))])
+    return [Exceedance(begins, int(series.steps[-1]), end, Severity.WARN)]
 
 
 def pause(num_points: int) -> int:

@@ -6,13 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding, milder
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, recovered
-from orz_monitor.rules.progress import level
+from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, growth, recovered
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.units import shown
@@ -67,7 +63,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     warn, error = min(stated, limits.warn_nats), min(limits.beyond_doubt * stated, limits.error_nats)
     hits, window = (3, 5) if math.isinf(stated) else (1, 1)
     spans = exceedances(gap, warn=warn, error=error, hits=hits, window=window)
-    return [_finding(run, gap, span, warn, limits) for span in spans or _growth(gap, limits)]
+    return [_finding(run, gap, span, warn, limits) for span in spans or growth(gap, limits.growth, limits.smallest)]
 
 
 def _stated_limit(run: Run) -> float:
@@ -81,17 +77,6 @@ def _stated_limit(run: Run) -> float:
         ),
         default=math.inf,
     )
-
-
-def _growth(gap: Series, limits: Limits) -> list[Exceedance]:
-    """Tell whether the gap has grown tenfold since its first level."""
-    if len(gap) < 20:  # noqa: PLR2004 - a level at either end
-        return []
-    start, end = max(level(gap.values, at_end=False), limits.smallest / limits.growth), level(gap.values, at_end=True)
-    if end <= limits.growth * start or end <= limits.smallest:
-        return []
-    begins = int(gap.steps[int(np.argmax(gap.values > limits.growth * start))])
-    return [Exceedance(begins, int(gap.steps[-1]), end, Severity.WARN)]
 
 
 def _finding(run: Run, gap: Series, span: Exceedance, warn: float, limits: Limits) -> Finding:

@@ -77,7 +77,7 @@ _WATCHED: Final = (
         ),
     ),
     Watched("mismatch/logprob_abs_mean", +1, 0.002, _SAMPLER),
-    Watched("mismatch/prob_abs_mean", +1, 0.002, _SAMPLER),  # what verl logs; at most as large as the one of log-probs
+    Watched("mismatch/prob_abs_mean", +1, 0.001, _SAMPLER),  # what verl logs; smaller than that of log-probs
 )
 
 

@@ -74,7 +74,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         caveat="Clipping keeps such tokens out of the gradient where their advantage is positive.",
     )
     tops = _Levels(warn=limits.largest, error=limits.largest_error, hits=limits.hits, window=limits.window)
-    return above(run, off, means, about_mean) or above(run, largest, tops, about_largest)
+    return above(run, off, means, about_mean, logged=mean) or above(run, largest, tops, about_largest)
 
 
 RULE = Rule(

@@ -58,7 +58,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         return []
     worst = max(slow, key=lambda index: float(gaps[index]))
     step = int(times.steps[worst + 1])
-    phase = _longest_phase(run, step)
+    phase = _grown_phase(run, step, float(gaps[worst]) - usual)
     count = "One step" if len(slow) == 1 else f"{len(slow)} steps"
     return [
         Finding(
@@ -84,14 +84,18 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     ]
 
 
-def _longest_phase(run: Run, step: int) -> str:
-    """Name the phase that took most of a step; empty if phases were not logged."""
-    at = np.array([step])
-    spent = {
-        phase: float(run.seconds[phase].at(at)[0]) for phase in PHASES if phase in run.seconds and phase != "total"
-    }
-    known = {phase: seconds for phase, seconds in spent.items() if np.isfinite(seconds)}
-    return max(known, key=lambda phase: known[phase]) if known else ""
+def _grown_phase(run: Run, step: int, lost_s: float) -> str:
+    """Name the phase in which a step lost most of its time, against the other steps; empty where none tells."""
+    grown: dict[str, float] = {}
+    for phase in PHASES:
+        if phase == "total" or phase not in run.seconds:
+            continue
+        series = run.seconds[phase].finite()
+        here, elsewhere = series.values[series.steps == step], series.values[series.steps != step]
+        if len(here):
+            grown[phase] = float(here[0]) - (float(np.median(elsewhere)) if len(elsewhere) else 0.0)
+    worst = max(grown, key=lambda phase: grown[phase], default="")
+    return worst if worst and grown[worst] > lost_s / 2 else ""
 
 
 RULE = Rule(code="slow_step", title="no step takes far longer than the others", check=check, limits=Limits())

@@ -94,6 +94,7 @@ def _ramp(run: Run, limits: Limits) -> list[Finding]:
             f"from step {begins} to {ends}.",
             evidence=_evidence(run, begins, ends),
             causes=_CAUSES,
+            caveat="A batch of harder prompts gets longer answers, for a step or two.",
             first_step=begins,
             last_step=ends,
         )

@@ -69,6 +69,7 @@ def _finding(run: Run, values: Series, span: tuple[int, int], largest: float) ->
         f"{ends}; rewards went up to {shown(largest)}.",
         evidence=(before_and_during(values, begins, ends),),
         causes=_CAUSES,
+        caveat="Where rewards add up over turns, or are scaled before the critic sees them, values may go beyond them.",
         first_step=begins,
         last_step=ends,
     )

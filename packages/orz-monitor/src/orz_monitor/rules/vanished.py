@@ -66,6 +66,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                 for name in gone
             ),
             causes=_CAUSES,
+            caveat="What another version of the trainer calls otherwise is not gone.",
             first_step=begins,
             last_step=int(run.steps[-1]),
         )
