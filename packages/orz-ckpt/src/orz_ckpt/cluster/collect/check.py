@@ -117,7 +117,7 @@ def _at_destination(
     """Return whether `final` is this very file, or has the same bytes."""
     try:
         status = os.stat(final, follow_symlinks=False)  # noqa: PTH116  links are not followed
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False, None
     if stat.S_ISREG(status.st_mode) and status.st_size == state.size:
         if (status.st_ino, status.st_mtime_ns) == (state.inode, state.mtime_ns) and str(final) == origin.path:

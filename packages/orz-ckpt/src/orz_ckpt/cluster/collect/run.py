@@ -22,6 +22,7 @@ from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.folder import free_bytes
+from orz_ckpt.disk_errors import blocked_way
 from orz_ckpt.errors import CkptError, StorageError
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.node.pieces import STEP
@@ -74,7 +75,8 @@ def collect(
         except OSError as error:
             raise StorageError(
                 f"{error.filename or dest} cannot be written: {error.strerror or error}; the sources are as they were",
-                remedy="check the disk and that this user may write there, then collect again: it goes on from here",
+                remedy=blocked_way(error, dest)
+                or "check the disk and that this user may write there, then collect again: it goes on from here",
             ) from error
         brought = True
     done = [task for task in tasks if brought and not task.failed]
