@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -248,6 +250,21 @@ def test_a_manifest_that_is_of_no_use_is_told_once(
     assert (code, step == 30) == (entry.code, entry.severity is Severity.ERROR)
     assert f"step_{step:06d}" in entry.path
     assert f"step_{20 if step == 30 else 30:06d}" in report.newest_good
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_a_manifest_that_may_not_be_read_is_told_once(
+    run: Path, public: Callable[[Path], Path], limited: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """The search meets it, and so does the node that verifies: one finding, and no verdict."""
+    path = public(run)
+    (step_folder(path, 30) / MANIFEST_NAME).chmod(0)
+    shutil.rmtree(step_folder(path, 30) / ".orz")
+    with limited():
+        report = verify_nodes(Here(), str(path))
+
+    assert (Status.INCONCLUSIVE, ["unreadable"]) == (report.status(), [code for code, _ in errors(report)])
+    assert report.newest_good.endswith("step_000020")
 
 
 def test_a_step_without_weights_is_told_once(run: Path) -> None:
