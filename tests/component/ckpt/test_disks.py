@@ -164,6 +164,25 @@ def test_collect_on_a_broken_disk(call: str, part: str, run: Path, shim: Path, t
     assert saved(before) == saved(contents(dest))
 
 
+@pytest.mark.parametrize(
+    ("call", "part", "expected", "verb"),
+    [("read", SHARD, 3, "read"), ("write", "/place/", 1, "written"), ("fsync", "/place/", 1, "written")],
+)
+def test_copy_on_a_broken_disk(
+    call: str, part: str, expected: int, verb: str, step: Path, shim: Path, tmp_path: Path
+) -> None:
+    """It is said whether the source or the destination failed; nothing appears, and the same command goes on."""
+    before, dest = contents(step), tmp_path / "place" / step.name
+    dest.parent.mkdir()
+    code, said = orz("copy", step, dest, LD_PRELOAD=shim, ORZ_FAIL_CALL=call, ORZ_FAIL_PATH=part)
+
+    assert (expected, True) == (code, f"cannot be {verb}: Input/output error" in said)
+    assert not dest.exists()
+    assert before == contents(step)
+    assert 0 == orz("copy", step, dest)[0]
+    assert before == contents(dest)
+
+
 # --- ENOSPC ---------------------------------------------------------------------------------------------
 
 

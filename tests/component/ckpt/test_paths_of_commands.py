@@ -67,6 +67,18 @@ def test_a_file_url_is_a_path(model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("command", ["locate RUN", "collect RUN --to OUT", "preflight RUN"])
+def test_a_file_url_is_a_path_on_nodes(
+    command: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commands that ask nodes ask for the path, too, and not for a folder `file:`."""
+    places = {"RUN": f"file://{run}", "OUT": str(tmp_path / "out")}
+    code = main(["ckpt", *(places.get(word, word) for word in command.split()), "--json"])
+    document = json.loads(capsys.readouterr().out)
+
+    assert (0, str(run)) == (code, document["path"])
+
+
 def test_the_head_of_a_run_that_saved_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is left where a run was driven from, records, a config.json or nothing at all, leads to `locate`."""
     run = tmp_path / "exp"
@@ -176,6 +188,7 @@ def test_what_ends_a_command_is_told_to_programs(
         if output == "--json":
             document = json.loads(captured.out)
             assert ({"not_judged"}, status) == ({e["code"] for e in document["findings"]}, document["status"])
+            assert str(command[1]).replace("user:secret", "***") in document["path"]
 
 
 @pytest.mark.parametrize(

@@ -223,3 +223,13 @@ def test_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         [entry["delete"] for entry in document["checkpoints"]],
     )
     assert 2 == main(["ckpt", "prune", str(run), "--keep-last", "1", "--yes", "--dry-run"])
+
+
+def test_the_command_does_what_was_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All options are in it: the newest step is verified as it was for the plan."""
+    words = ["--keep-last", "1", "--keep-every", "20", "--level", "quick", "--keep", "7"]
+    assert 0 == main(["ckpt", "prune", str(run), *words])
+    said = capsys.readouterr().out
+    command = next(line for line in said.splitlines() if "next" in line).split("next")[1].split()
+
+    assert ["orz", "ckpt", "prune", str(run), *words, "--yes"] == command

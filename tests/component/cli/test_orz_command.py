@@ -169,14 +169,39 @@ def test_a_closed_stdout_leaves_the_exit_code(plug_in, tmp_path, end, code):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
 @pytest.mark.parametrize("size", [1, 100_000])
 @pytest.mark.parametrize("end", ["", "sys.stdout.flush()"])
-def test_an_output_that_cannot_be_written_is_undecided(plug_in, size, end):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_written_is_undecided(plug_in, size, end, unbuffered):
     """`orz ... > /dev/full` lost what may have held the verdict: 3, in one line."""
     plug_in("short", f"import sys\ndef command():\n    'Short.'\n    print('x' * {size})\n    {end}\n")
     command = [sys.executable, "-m", "orz_cli", "short"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:  # noqa: PTH123
-        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True, timeout=60)
+        answer = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, check=False, text=True, timeout=60, env=environment
+        )
     assert 3 == answer.returncode
     assert answer.stderr.startswith("error: the output cannot be written: no space is left where it goes\n  -> ")
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("written", ["", "print('x', flush=True)", "print('x')"])
+def test_a_disk_that_is_full_elsewhere_leaves_stdout_alone(plug_in, written):
+    """The same error of the system, which names no file: 1, and what stdout took is all that stands there."""
+    source = f"import errno\ndef command():\n    'Full.'\n    {written}\n    raise OSError(errno.ENOSPC, 'full')\n"
+    plug_in("full", source)
+    answer = orz("full")
+    assert (1, "x\n" if written else "") == (answer.returncode, answer.stdout)
+    assert answer.stderr.startswith("error: no space is left on a disk that this command writes to\n  -> ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_an_output_that_grows_too_large_is_undecided(plug_in, tmp_path):
+    """Whatever the system refuses of stdout is no bug of a command: 3, in one line."""
+    plug_in("long", "def command():\n    'Long.'\n    print('x' * 1_000_000)\n")
+    command = ["sh", "-c", 'ulimit -f 100; "$@" >out', "sh", sys.executable, "-m", "orz_cli", "long"]
+    answer = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60, cwd=tmp_path)
+    assert 3 == answer.returncode
+    assert answer.stderr.startswith("error: the output cannot be written: File too large\n  -> ")
     assert "Traceback" not in answer.stderr
 
 

@@ -17,6 +17,7 @@ from orz_ckpt.checks.latest import check_latest
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
+from orz_ckpt.disk_errors import blamed
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.examine.emptiness import nothing_covered, nothing_foreign
 from orz_ckpt.examine.files import How, examine
@@ -162,7 +163,7 @@ def _verify(path: Path, how: How) -> Report:
     except MissingPathError:
         raise
     except OSError as error:
-        message = f"{error.filename or path} cannot be read: {error.strerror or error}"
+        message = f"{blamed(error) or path} cannot be read: {error.strerror or error}"
         found = finding("unreadable", message, remedy=READ_AGAIN, path=path)
         return Report(path=str(path), kind=Kind.FOLDER, level=how.level, findings=(found,))
 

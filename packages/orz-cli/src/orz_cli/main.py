@@ -19,6 +19,7 @@ from orz_cli.console import show_error, show_warning
 from orz_cli.current_folder import current_folder_exists
 from orz_cli.errors import OrzError, UsageError
 from orz_cli.exits import EXIT_CODES_HELP, ExitCode
+from orz_cli.stdout import refusals
 from orz_cli.versions import ORZ_PACKAGES, installed_versions
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     gc.set_threshold(_OBJECTS_A_COLLECTION)
     _replace_closed_streams()
-    code = _run(list(sys.argv[1:] if argv is None else argv))
+    with refusals() as refused:
+        code = _run(list(sys.argv[1:] if argv is None else argv), refused)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -73,8 +75,13 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  for the whole process
 
 
-def _run(args: list[str]) -> int:  # noqa: PLR0911  one return for each way to end
-    """Run one command; every way in which it can end becomes a message and an exit code."""
+def _run(args: list[str], refused: Sequence[OSError]) -> int:  # noqa: PLR0911  one return for each way to end
+    """Run one command; every way in which it can end becomes a message and an exit code.
+
+    Args:
+        args: the arguments after the program's name.
+        refused: what writing to stdout met.
+    """
     commands: Mapping[str, Command] = {}
     try:
         commands, warnings = discover()
@@ -97,6 +104,8 @@ def _run(args: list[str]) -> int:  # noqa: PLR0911  one return for each way to e
     except BrokenPipeError:
         return _silenced()
     except Exception as error:  # noqa: BLE001  what no command foresaw
+        if isinstance(error, OSError) and any(error is met for met in refused):
+            return _output_lost(error)
         return _unforeseen(error, commands.get(args[0]) if args else None)
     return ExitCode.OK
 
@@ -183,9 +192,8 @@ def _unforeseen(error: Exception, command: Command | None) -> int:
         show_error("the current folder no longer exists", "cd to a folder that does")
         return ExitCode.USAGE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        if error.filename is None and not _takes_output():
-            return _output_lost(error)
-        show_error(f"no space is left where {error.filename or 'the output'} goes", "free some space and try again")
+        where = f"where {error.filename} goes" if error.filename else "on a disk that this command writes to"
+        show_error(f"no space is left {where}", "free some space and try again")
         return ExitCode.FAILED
     if isinstance(error, MemoryError):
         reason = f": {error}" if str(error) else ""
@@ -194,16 +202,6 @@ def _unforeseen(error: Exception, command: Command | None) -> int:
     traceback.print_exception(error)
     _show_bug(command)
     return ExitCode.FAILED
-
-
-def _takes_output() -> bool:
-    """Return whether stdout can be written. Nothing less than a line tells: what was refused is not tried again."""
-    try:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
-    except OSError:
-        return False
-    return True
 
 
 def _output_lost(error: OSError) -> int:

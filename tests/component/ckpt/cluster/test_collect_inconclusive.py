@@ -71,3 +71,21 @@ def test_a_manifest_of_a_later_version(run: Path, tmp_path: Path, records: bool)
     assert (Status.INCONCLUSIVE, "manifest_newer") == (done.status(), entry.code)
     assert "pip install --upgrade orz-ckpt" in entry.remedy
     assert ([10, 20], False) == ([one.step for one in done.gathered], step_folder(tmp_path / "out", 30).exists())
+
+
+@pytest.mark.parametrize("step", [10, 30])
+@pytest.mark.parametrize(
+    ("text", "code"), [("{", "manifest_torn"), ('{"v": 2}', "manifest_newer"), (None, "uncommitted")]
+)
+def test_a_manifest_that_is_of_no_use_is_told_once(
+    run: Path, tmp_path: Path, text: str | None, code: str, step: int
+) -> None:
+    """Of a step without records: by the search, or by what is brought; once is enough, and it is an error."""
+    manifest = step_folder(run, step) / MANIFEST_NAME
+    shutil.rmtree(step_folder(run, step) / ".orz")
+    manifest.unlink()
+    if text is not None:
+        manifest.write_text(text)
+    done = collect(Here(), [str(run)], tmp_path / "out")
+
+    assert [(code, "error")] == [(entry.code, entry.severity) for entry in done.findings if entry.severity != "info"]

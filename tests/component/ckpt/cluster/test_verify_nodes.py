@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,62 @@ def test_a_manifest_of_a_later_version(run: Path) -> None:
 
     assert (Status.INCONCLUSIVE, {"manifest_newer"}) == (report.status(), {code for code, _ in errors(report)})
     assert report.newest_good.endswith("step_000020")
+
+
+def newer(folder: Path) -> None:
+    manifest = folder / MANIFEST_NAME
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "v": 2}))
+
+
+def torn(folder: Path) -> None:
+    (folder / MANIFEST_NAME).write_text("{")
+
+
+def gone(folder: Path) -> None:
+    (folder / MANIFEST_NAME).unlink()
+
+
+@pytest.mark.parametrize("records", [True, False], ids=["with records of nodes", "alone"])
+@pytest.mark.parametrize(("spoil", "code"), [(newer, "manifest_newer"), (torn, "manifest_torn"), (gone, "uncommitted")])
+@pytest.mark.parametrize("step", [10, 30])
+def test_a_manifest_that_is_of_no_use_is_told_once(
+    run: Path, spoil: Callable[[Path], None], code: str, records: bool, step: int
+) -> None:
+    """Whoever notices: the search, what nodes recorded, or the node that verifies; of an older step as a warning."""
+    spoil(step_folder(run, step))
+    if not records:
+        shutil.rmtree(step_folder(run, step) / ".orz")
+    report = verify_nodes(Here(), str(run))
+    (entry,) = [entry for entry in report.findings if entry.severity is not Severity.INFO]
+
+    assert (code, step == 30) == (entry.code, entry.severity is Severity.ERROR)
+    assert f"step_{step:06d}" in entry.path
+    assert f"step_{20 if step == 30 else 30:06d}" in report.newest_good
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_a_manifest_that_may_not_be_read_is_told_once(
+    run: Path, public: Callable[[Path], Path], limited: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """The search meets it, and so does the node that verifies: one finding, and no verdict."""
+    path = public(run)
+    (step_folder(path, 30) / MANIFEST_NAME).chmod(0)
+    shutil.rmtree(step_folder(path, 30) / ".orz")
+    with limited():
+        report = verify_nodes(Here(), str(path))
+
+    assert (Status.INCONCLUSIVE, ["unreadable"]) == (report.status(), [code for code, _ in errors(report)])
+    assert report.newest_good.endswith("step_000020")
+
+
+def test_a_step_without_weights_is_told_once(run: Path) -> None:
+    """The driver's part of a save whose weights went elsewhere: one error says what is there, and what to do."""
+    (step_folder(run, 40)).mkdir()
+    (step_folder(run, 40) / "evaluation.json").write_text("{}")
+    report = verify_nodes(Here(), str(run))
+
+    assert ["uncommitted"] == [code for code, _ in errors(report)]
+    assert "newer than all weights" in next(entry.message for entry in report.findings if entry.severity == "error")
 
 
 def test_an_older_step_does_not_decide(save, tmp_path: Path) -> None:

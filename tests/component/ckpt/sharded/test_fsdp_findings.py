@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orz_ckpt.cluster.fleet import Here
+from orz_ckpt.cluster.locate import locate
+from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.errors import HostileError, NoWeightsError, SeveralError
 from orz_ckpt.merge.run import merge
 from orz_ckpt.readers.fsdp.reader import read
 from orz_ckpt.sources import open_source
-from orz_cli.findings import Severity
+from orz_cli.findings import Severity, Status
 from orz_cli.main import main
 
 if TYPE_CHECKING:
@@ -83,6 +86,83 @@ def test_missing_replica_is_no_loss(
     assert merge(source, tmp_path / "out").written
     numbers = read_stored(tmp_path / "out" / "model.safetensors")
     assert expected("hsdp") == numbers | {"head.weight": numbers["embed.weight"]}
+
+
+@pytest.fixture
+def _here_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody look anywhere but at the path itself."""
+    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
+
+
+@pytest.mark.usefixtures("_here_alone")
+@pytest.mark.parametrize(
+    ("lost", "code"), [((2, 3), 0), ((0, 3), 0), ((1,), 0), ((0, 2), 1), ((1, 3), 1), ((0, 1, 2), 1)]
+)
+def test_one_voice_about_missing_replicas(
+    lost: tuple[int, ...], code: int, broken: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """On a mesh of 2 x 2 ranks 0 and 2 hold the same, and so do 1 and 3: all commands agree on what is whole."""
+    path = broken("hsdp")
+    for rank in lost:
+        (path / MODEL.format(4, rank)).unlink()
+    for command in (("verify", path), ("merge", path, tmp_path / "out"), ("locate", path)):
+        assert code == main(["ckpt", *map(str, command)]), command
+    found, report = locate(Here(), [str(path)]), verify_nodes(Here(), str(path))
+    said = "pieces_incomplete" if code else "copies_missing"
+
+    assert (code == 0, [said]) == (found.groups[0].complete, [entry.code for entry in found.findings])
+    assert MODEL.format(4, lost[0]) in found.findings[0].message
+    assert (code, 1) == (report.status().exit_code, [entry.code for entry in report.findings].count(said))
+
+
+@pytest.mark.usefixtures("_here_alone")
+@pytest.mark.parametrize(
+    ("first", "second", "complete", "said"),
+    [
+        ((0, 1), (2, 3), True, []),
+        ((0,), (3,), True, ["copies_missing"]),
+        ((0,), (2,), False, ["pieces_incomplete"]),
+    ],
+)
+def test_replicas_on_two_disks(
+    first: tuple[int, ...],
+    second: tuple[int, ...],
+    complete: bool,
+    said: list[str],
+    broken: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    """What two folders have together is whole where they have a copy of each part."""
+    original = broken("hsdp")
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run, ranks in zip(runs, (first, second), strict=True):
+        (run / "global_step_7" / "actor").mkdir(parents=True)
+        for rank in ranks:
+            shutil.copy(original / MODEL.format(4, rank), run / "global_step_7" / "actor")
+    found = locate(Here(), list(map(str, runs)))
+
+    assert [complete] == [group.complete for group in found.groups]
+    assert said == [entry.code for entry in found.findings]
+
+
+@pytest.mark.usefixtures("_here_alone")
+def test_copies_of_which_nobody_knows_whose_they_are(
+    broken: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`locate` leaves open what only all files together tell; where they lie on one disk, `verify` finds it out."""
+    path = broken("hsdp")
+    (path / MODEL.format(4, 3)).unlink()
+    monkeypatch.setattr("orz_ckpt.node.wants.replicas", lambda *_, **__: None)
+    found = locate(Here(), [str(path)])
+
+    assert (Status.INCONCLUSIVE, [None]) == (found.status(), [group.complete for group in found.groups])
+    assert "does not say whose" in found.findings[0].message
+    assert f"orz ckpt verify {path}" == found.command
+    report = verify_nodes(Here(), str(path))
+    assert (Status.OK, ["copies_missing"]) == (
+        report.status(),
+        [entry.code for entry in report.findings if entry.severity is not Severity.INFO],
+    )
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,41 @@ def test_halves_on_two_nodes_are_one_checkpoint() -> None:
     assert ["policy/model-2.safetensors"] == group_pieces([at("n1", first)])[0].missing
 
 
+RANKS = [f"model_world_size_4_rank_{rank}.pt" for rank in range(4)]
+ALIKE = [[RANKS[0], RANKS[2]], [RANKS[1], RANKS[3]]]
+
+
+@pytest.mark.parametrize(
+    ("held", "copies", "missing", "complete"),
+    [
+        ((0, 1), ALIKE, [], True),
+        ((0, 3), ALIKE, [], True),
+        ((0, 2), ALIKE, [1, 3], False),
+        ((0, 1, 2, 3), [], [], True),
+        ((0, 1), [], [2, 3], False),
+        ((0, 1), None, [2, 3], None),
+        ((0, 1, 2, 3), None, [], True),
+    ],
+)
+def test_one_of_equal_files_is_enough(
+    held: tuple[int, ...], copies: list[list[str]] | None, missing: list[int], complete: bool | None
+) -> None:
+    """Of files with the same weights one has to be there; where nobody knows which those are, nobody knows that."""
+    found = piece("/r/actor", "/r", kind="fsdp", files={RANKS[rank]: 5 for rank in held}, wants=RANKS, copies=copies)
+    (group,) = group_pieces([at("n1", found)])
+    for one in (found, group):
+        assert ([RANKS[rank] for rank in missing], complete) == (one.missing, one.complete)
+        assert [name for rank, name in enumerate(RANKS) if rank not in held] == one.absent
+
+
+def test_any_node_may_know_which_files_are_equal() -> None:
+    """What one node could not find out another says."""
+    first = piece("/a/actor", "/a", kind="fsdp", files={RANKS[0]: 5}, wants=RANKS, copies=None)
+    second = piece("/b/actor", "/b", kind="fsdp", files={RANKS[1]: 5}, wants=RANKS, copies=ALIKE)
+    (group,) = group_pieces([at("n1", first), at("n2", second)])
+    assert (True, [], [RANKS[2], RANKS[3]]) == (group.complete, group.missing, group.absent)
+
+
 def test_different_runs_stay_apart_where_nobody_named_one() -> None:
     """Equal steps of two runs are one checkpoint only if the user said that both are his run."""
     members = [at(run, piece(f"/{run}/r/checkpoints/step_000050", f"/{run}/r")) for run in ("x", "y")]

@@ -58,16 +58,15 @@ def collect(
     chosen = chosen_format(output, as_json=as_json)
     if not to or "\0" in to:
         raise UsageError("--to is empty", remedy="give a folder or a URL")
-    for run in runs:
-        path_here(run)
+    asked = [str(path_here(run)) for run in runs]
     folder = local_path(to)
     remote = Remote(to, write=True) if folder is None else None
     with connected(ray=ray, hosts=hosts) as fleet, shown_progress("collecting") as progress:
         if remote is not None:
-            done = collect_to_url(fleet, runs, remote, dry_run=dry_run, progress=progress)
+            done = collect_to_url(fleet, asked, remote, dry_run=dry_run, progress=progress)
         else:
             assert folder is not None  # noqa: S101  it is one or the other
-            done = bring(fleet, runs, folder, dry_run=dry_run, progress=progress)
+            done = bring(fleet, asked, folder, dry_run=dry_run, progress=progress)
     severity = Severity(fail_on.value)
     write_judged(
         Verdict(command="collect", path=", ".join(done.runs), findings=done.findings, seconds=done.seconds),

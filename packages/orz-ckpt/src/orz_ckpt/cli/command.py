@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from typer.core import TyperCommand
 
 from orz_ckpt.errors import OutOfMemoryError
+from orz_ckpt.urls import is_url, redacted
 from orz_cli.errors import OrzError, UsageError
 from orz_cli.exits import ExitCode
 from orz_cli.findings import Severity, Status
@@ -43,21 +43,21 @@ class CkptCommand(TyperCommand):
         """Run the command; where memory is missing or the system refuses a file, say which, and what to do."""
         try:
             return super().invoke(ctx)
-        except MemoryError as error:
-            explained = _explained(error, self.name or "", ctx.params)
-            _tell(explained, self.name or "", ctx.params)
-            raise explained from error
-        except OrzError as error:
-            _tell(error, self.name or "", ctx.params)
-            raise
-        except OSError as error:
-            from orz_ckpt.cli.disk_errors import refused
-
-            found = refused(error)
-            if found is None:
+        except (MemoryError, OrzError, OSError) as error:
+            subject = self._subject(ctx)
+            explained = _explained(error, self.name or "", subject, ctx.params)
+            if explained is None:
                 raise
-            _tell(found, self.name or "", ctx.params)
-            raise found from error
+            _tell(explained, self.name or "", subject, ctx.params)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def _subject(self, ctx: Context) -> str:
+        """Return what the command was given to work on; of URLs what is no secret."""
+        given = [ctx.params.get(param.name or "") for param in self.params if param.param_type_name == "argument"]
+        words = [str(word) for value in given for word in (value if isinstance(value, list) else [value]) if word]
+        return " ".join(redacted(word) if is_url(word) else word for word in words)
 
 
 def _mistyped(option: str, got: str, known: list[str]) -> UsageError:
@@ -66,7 +66,7 @@ def _mistyped(option: str, got: str, known: list[str]) -> UsageError:
     return UsageError(f"{option} {got}: expected {', '.join(known[:-1])} or {known[-1]}", remedy=remedy)
 
 
-def _tell(error: OrzError, command: str, given: dict[str, Any]) -> None:
+def _tell(error: OrzError, command: str, subject: str, given: dict[str, Any]) -> None:
     """Write an error that ends the command as a report, where a program reads it; people read it on stderr."""
     from orz_ckpt.cli.options import Format
     from orz_ckpt.cli.output import write_judged
@@ -77,36 +77,40 @@ def _tell(error: OrzError, command: str, given: dict[str, Any]) -> None:
     chosen = Format.JSON if given.get("as_json") else Format(given.get("output") or Format.TEXT)
     if chosen is Format.TEXT:
         return
-    path = _paths(given)
     entry = CkptFinding(
         code="not_judged",
         severity=Severity.ERROR,
         message=error.message,
         remedy=error.remedy,
-        path=path,
+        path=subject,
         status=_STATUSES.get(error.exit_code, Status.INCONCLUSIVE),
     )
     write_judged(
-        Verdict(command=command, path=path, findings=[entry]),
+        Verdict(command=command, path=subject, findings=[entry]),
         chosen,
         Severity.ERROR,
-        document=lambda _: to_json(entry.status, [entry], path=path),
+        document=lambda _: to_json(entry.status, [entry], path=subject),
         text=lambda _: None,
     )
 
 
-def _paths(given: dict[str, Any]) -> str:
-    """Return what the command was given to judge; of URLs nothing, for they may hold secrets."""
-    values = [entry for value in given.values() for entry in (value if isinstance(value, list) else [value])]
-    return " ".join(str(entry) for entry in values if isinstance(entry, Path))
+def _explained(error: Exception, command: str, subject: str, given: dict[str, Any]) -> OrzError | None:
+    """Return what to tell of an error that ends the command; None where that is for `orz` to say."""
+    if isinstance(error, MemoryError):
+        return _out_of_memory(error, command, subject, given)
+    if isinstance(error, OrzError):
+        return error
+    from orz_ckpt.disk_errors import refused
+
+    return refused(error) if isinstance(error, OSError) else None
 
 
-def _explained(error: MemoryError, command: str, given: dict[str, Any]) -> OutOfMemoryError:
+def _out_of_memory(error: MemoryError, command: str, subject: str, given: dict[str, Any]) -> OutOfMemoryError:
     """Return the error with the options of the command that bound its memory, where it has some."""
     if isinstance(error, OutOfMemoryError):
         message, remedy = error.message, error.remedy
     else:
-        message = f"orz ckpt {command} {_paths(given) or 'its arguments'}: there is not enough memory"
+        message = f"orz ckpt {command} {subject or 'its arguments'}: there is not enough memory"
         remedy = "end other programs, raise the limit of memory, or run it on a machine with more"
     if "max_memory" in given:
         remedy = f"give --jobs 1 and less than --max-memory {given['max_memory']}; or {remedy}"

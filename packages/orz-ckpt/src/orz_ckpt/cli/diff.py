@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from orz_ckpt.cli.options import Format, InertOption, PlainFormat, PlainFormatOption, allowed, chosen_format
+from orz_ckpt.quoting import shell_word
 from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
@@ -70,8 +71,11 @@ def diff(
         found = compare(*sources, progress=progress)
     if plot is not None and draw is not None:
         from orz_ckpt.diff.plot import heat_map
+        from orz_ckpt.disk_errors import writing
 
-        plot.write_bytes(draw(heat_map(found)))
+        picture = draw(heat_map(found))
+        with writing(plot):
+            plot.write_bytes(picture)
     if chosen is Format.JSON:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
     else:
@@ -92,7 +96,8 @@ def _drawing(plot: Path) -> Callable[[Picture], bytes]:
         remedy = f"give {plot.parent / (plot.stem or 'change')}{_SVG}"
         raise UsageError(f"--plot {plot}: only SVG and PNG are drawn", remedy=remedy)
     if not plot.parent.is_dir():
-        raise UsageError(f"--plot {plot}: there is no folder {plot.parent}", remedy=f"mkdir -p {plot.parent}")
+        remedy = f"mkdir -p {shell_word(str(plot.parent))}, or name another place"
+        raise UsageError(f"--plot {plot}: there is no folder {plot.parent}", remedy=remedy)
     if plot.suffix == _SVG:
         from orz_ckpt.diff.picture import to_svg
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,13 +49,14 @@ def locate(
     chosen = chosen_format(output, as_json=as_json)
     if not 0 < seconds <= 3600:  # noqa: PLR2004  an hour
         raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
-    for run in runs or ():
-        if path_here(run).is_file():
-            above, here = shell_word(str(Path(run).parent)), shell_word(run)
+    asked = [path_here(run) for run in runs or ()]
+    for path in asked:
+        if path.is_file():
+            above, here = shell_word(str(path.parent)), shell_word(str(path))
             remedy = f"orz ckpt locate {above}, or look into it: orz ckpt verify {here}"
-            raise UsageError(f"{run} is a file on this machine; locate looks for the folder of a run", remedy=remedy)
+            raise UsageError(f"{path} is a file on this machine; locate looks for the folder of a run", remedy=remedy)
     with connected(ray=ray, hosts=hosts) as fleet:
-        found = ask(fleet, runs or (), budget_s=seconds)
+        found = ask(fleet, [str(path) for path in asked], budget_s=seconds)
     severity = Severity(fail_on.value)
     write_judged(
         Verdict(command="locate", path=found.subject, findings=found.findings, seconds=found.seconds),

@@ -30,7 +30,8 @@ _EXITS: Final = {
     ExitCode.REFUSED: "refused as hostile: a pickle that calls, a path that leads out",
     ExitCode.INTERRUPTED: "interrupted by the user",
 }
-_KINDS: Final = {int: "N", float: "NUMBER"}
+_KINDS: Final = {"int": "N", "float": "NUMBER"}
+"""What typer calls types, with or without a range, and what the page calls them."""
 
 
 def commands_page() -> str:
@@ -78,8 +79,8 @@ def _spelled(option: Any) -> str:
 
 def _kind(option: Any) -> str:
     """Return the values of an option that has a few, or what they are otherwise."""
-    choices = [member.value for member in option.type_descriptor.choices or ()]
-    return " or ".join(choices) or _KINDS.get(option.type_descriptor.annotation, "VALUE")
+    choices = getattr(option.type, "choices", ())
+    return " or ".join(choices) or _KINDS.get(option.type.name.removesuffix(" range"), "VALUE")
 
 
 def _default(option: Any) -> str:

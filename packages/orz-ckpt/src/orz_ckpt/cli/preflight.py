@@ -50,11 +50,11 @@ def preflight(
     from orz_ckpt.report.judged import Verdict
 
     chosen = chosen_format(output, as_json=as_json)
-    path_here(path)
+    folder = str(path_here(path))
     needed = parse_bytes(nbytes, "--bytes")
     severity = Severity(fail_on.value)
     with connected(ray=ray, hosts=hosts, with_here=False) as fleet:
-        result = ask(fleet, path, nbytes=needed, expect=Expect(expect.value))
+        result = ask(fleet, folder, nbytes=needed, expect=Expect(expect.value))
     write_judged(
         Verdict(command="preflight", kind="folder", path=result.path, findings=result.findings, seconds=result.seconds),
         chosen,

@@ -70,6 +70,7 @@ def prune(
     again = ["orz", "ckpt", "prune", str(run)]
     again += ["--keep-last", str(keep_last)] if keep_last else []
     again += ["--keep-every", str(keep_every)] if keep_every else []
+    again += ["--level", level.value] if level is not Level.FULL else []
     again += [word for step in keep or () for word in ("--keep", str(step))]
     severity = Severity(fail_on.value)
     write_judged(

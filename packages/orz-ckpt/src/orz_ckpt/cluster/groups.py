@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orz_ckpt.node.pieces import LocatedPiece, missing_names
+from orz_ckpt.node.pieces import LocatedPiece, is_complete, missing_names, without_copies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +27,8 @@ class Group:
     members: tuple[Located, ...]
     wants: tuple[str, ...] | None = field(default=None)
     """Names of all its files, as far as any piece tells; None if none does."""
+    copies: tuple[tuple[str, ...], ...] | None = ()
+    """As in `LocatedPiece`, as far as any piece tells."""
 
     @property
     def title(self) -> str:
@@ -39,14 +41,19 @@ class Group:
         return {name: size for member in self.members for name, size in member.piece.files.items()}
 
     @property
-    def missing(self) -> list[str]:
-        """Return the names that no node has."""
+    def absent(self) -> list[str]:
+        """Return the names that no node has, whether or not another file holds the same weights."""
         return missing_names(list(self.wants or ()), self.files)
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the names that no node has, nor another file with the same weights."""
+        return without_copies(self.absent, self.files, self.copies or ())
 
     @property
     def complete(self) -> bool | None:
         """Whether all nodes together have all of it; None where nothing tells."""
-        return None if self.wants is None else not self.missing
+        return is_complete(self.wants, self.missing, self.copies)
 
     @property
     def weights(self) -> bool:
@@ -110,9 +117,9 @@ def _completes(piece: LocatedPiece, group: Group | None) -> bool:
     """Return whether a piece has what a checkpoint lacks, and may be of the same save."""
     if group is None or (group.attempts and piece.attempt and piece.attempt not in group.attempts):
         return False
-    if group.complete is None:  # nothing tells what it lacks; two folders of one run have no file twice
+    if group.wants is None:  # nothing tells what it lacks; two folders of one run have no file twice
         return not group.held or not group.files.keys() & piece.files.keys()
-    return len(missing_names(group.missing, piece.files)) < len(group.missing)
+    return len(missing_names(group.absent, piece.files)) < len(group.absent)
 
 
 def group_pieces(located: Sequence[Located], *, by_base: bool = False) -> list[Group]:
@@ -158,7 +165,14 @@ def _group(members: Sequence[Located]) -> Group:
     first = next((member for member in members if not member.piece.in_flight), members[0]).piece
     told = [member.piece.wants for member in members if member.piece.wants is not None]
     wants = tuple(sorted({name for names in told for name in names})) if told else None
-    group = Group(rel=first.rel, kind=first.kind, step=first.step, members=tuple(members), wants=wants)
+    copies = _copies([member.piece.copies for member in members])
+    group = Group(rel=first.rel, kind=first.kind, step=first.step, members=tuple(members), wants=wants, copies=copies)
     if all(member.piece.in_flight for member in members):
         return replace(group, rel=first.path.removeprefix(first.base).strip("/"))
     return group
+
+
+def _copies(told: Sequence[list[list[str]] | None]) -> tuple[tuple[str, ...], ...] | None:
+    """Return all that pieces say of files with the same weights; None where that there are some is all they say."""
+    named = {tuple(alike) for lists in told for alike in lists or ()}
+    return None if None in told and not named else tuple(sorted(named))

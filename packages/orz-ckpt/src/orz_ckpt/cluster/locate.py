@@ -15,7 +15,7 @@ from orz_ckpt.cluster.verdict import NodeFinding, silent_nodes
 from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.identity import working_directory
-from orz_ckpt.node.pieces import STEP, LocatedPiece, missing_names
+from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.node.scan import BUDGET_S, Unread
 from orz_ckpt.node.wire import from_wire
 from orz_ckpt.quoting import shell_word
@@ -200,5 +200,5 @@ def _piece_json(member: Located, group: Group) -> dict[str, Any]:
         "rel": group.rel,
         "bytes": piece.bytes,
         "complete": piece.complete,
-        "missing": missing_names(piece.wants or [], piece.files),
+        "missing": piece.missing,
     }

@@ -129,6 +129,10 @@ def _of_group(group: Group, search: Search, *, decides: bool) -> Iterator[NodeFi
     elif group.complete is None and group.kind == STEP:
         message = f"{group.title}: no node has a manifest or a record of this save, so nothing says if this is all"
         entry = node_finding("uncommitted", message, remedy="take an older step", path=group.title)
+    elif group.missing:
+        entry = _perhaps_complete(group, search)
+    elif group.absent:
+        entry = _copies_missing(group, search)
     if entry is not None:
         yield entry if decides else replace(entry, severity=Severity.WARN)
     if len(group.attempts) > 1:
@@ -168,15 +172,40 @@ def _without_weights(group: Group, search: Search) -> NodeFinding:
 
 
 def _incomplete(group: Group, search: Search) -> NodeFinding:
-    where = "on this machine" if search.alone else "that no node has"
-    message = f"{group.title} lacks {count(len(group.missing), 'file')} {where}: {_listed(group.missing)}"
+    message = _lacks(group, group.missing, search)
     return node_finding("pieces_incomplete", message, remedy=_others_or_older(search), path=group.title)
+
+
+def _perhaps_complete(group: Group, search: Search) -> NodeFinding:
+    """Say what a checkpoint lacks of which the rest may hold copies: to see whether it does, all files are needed."""
+    lacks = _lacks(group, group.missing, search)
+    message = f"{lacks}; ranks hold copies of others' weights, and what is here does not say whose"
+    remedy = "see whether the others hold all: orz ckpt collect, then orz ckpt verify"
+    found = node_finding("pieces_incomplete", message, remedy=remedy, path=group.title)
+    return replace(found, status=Status.INCONCLUSIVE)
+
+
+def _copies_missing(group: Group, search: Search) -> NodeFinding:
+    message = f"{_lacks(group, group.absent, search)}; the other ranks hold the same weights, so none are missing"
+    remedy = f"to have the copies compared, too: {_ask_others(search)}"
+    return node_finding("copies_missing", message, remedy=remedy, path=group.title)
+
+
+def _lacks(group: Group, names: Sequence[str], search: Search) -> str:
+    where = "on this machine" if search.alone else "that no node has"
+    return f"{group.title} lacks {count(len(names), 'file')} {where}: {_listed(names)}"
 
 
 def _others_or_older(search: Search) -> str:
     if search.alone:
-        return f"take an older step, or ask the nodes that took part: {search.elsewhere}"
-    return "start the nodes that took part and are down, then locate again; or take an older step"
+        return f"take an older step, or {_ask_others(search)}"
+    return f"{_ask_others(search)}; or take an older step"
+
+
+def _ask_others(search: Search) -> str:
+    if search.alone:
+        return f"ask the nodes that took part: {search.elsewhere}"
+    return "start the nodes that took part and are down, then locate again"
 
 
 def _listed(names: Sequence[str]) -> str:

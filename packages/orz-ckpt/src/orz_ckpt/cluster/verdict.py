@@ -45,6 +45,18 @@ def silent_nodes(answers: Mapping[str, Answer], path: str) -> list[NodeFinding]:
     ]
 
 
+def taken(findings: list[NodeFinding], code: str, path: str) -> NodeFinding | None:
+    """Take the first finding of a kind about `path` out of `findings`, for who tells it in another place.
+
+    Returns:
+        None where there is none.
+    """
+    found = next((entry for entry in findings if (entry.code, entry.path) == (code, path)), None)
+    if found is not None:
+        findings.remove(found)
+    return found
+
+
 def check_identities(identities: Mapping[str, Identity], path: str) -> list[NodeFinding]:
     """Compare versions with this machine's, and users with each other."""
     findings = [

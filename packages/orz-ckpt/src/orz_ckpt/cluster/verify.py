@@ -13,7 +13,7 @@ from orz_ckpt.cluster.collect.records import Records, read_records
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
 from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.locate import locate
-from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes, taken
 from orz_ckpt.cluster.verify_outcome import ClusterReport, VerifiedPiece
 from orz_ckpt.findings import RULES, Level, conclude
 from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
@@ -86,7 +86,8 @@ def verify_nodes(
         unmixed = task.group.complete is not False and len(task.group.attempts) <= 1
         if conclude(both) is Status.OK and unmixed and len(mine) == len(task.group.members):
             good = task.group.title
-        findings += both if task.group in newest else [entry for one in both for entry in _milder(one)]
+        once = _once(both, task.group, findings)
+        findings += once if task.group in newest else [entry for one in once for entry in _milder(one)]
     if newest and good not in {group.title for group in newest}:
         message = f"the newest good checkpoint is {good}" if good else "no checkpoint of this run is good"
         findings.append(node_finding("newest_good", message, path=good or run))
@@ -113,12 +114,15 @@ def _flying(group: Group) -> NodeFinding:
 def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding]) -> _Task:
     """Find out what records say of one checkpoint, and whether its copies agree."""
     records = records_of(fleet, group, findings) if group.kind == STEP else read_records([])
-    noted = unusable_records(group, records, "take an older step")
+    noted = list(unusable_records(group, records, "take an older step", findings))
     whole = all(_is_whole(group, member) for member in group.members)
-    # None: a manifest is there that cannot be read, which is told by itself.
-    if group.kind == STEP and all(member.piece.committed is False for member in group.members):
+    if group.kind == STEP and all(_is_uncommitted(member) for member in group.members):
         message = f"no node has a {MANIFEST_NAME} of it: the save never came to its end"
-        noted.append(node_finding("uncommitted", message, remedy="use an older checkpoint", path=group.title))
+        found = node_finding("uncommitted", message, remedy="use an older checkpoint", path=group.title)
+        noted.append(replace(taken(findings, found.code, found.path) or found, severity=found.severity))
+    if whole and len(group.members) == 1:  # its node says what it lacks
+        for code in ("copies_missing", "pieces_incomplete"):
+            taken(findings, code, group.title)
     try:
         plan = plan_group(group, records.entries)
     except UnsafePathError as error:
@@ -144,9 +148,29 @@ def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding])
 def _is_whole(group: Group, member: Located) -> bool:
     """Return whether a piece is to be verified as a checkpoint: it is one, or it is all there is and may be one."""
     piece = member.piece
+    if piece.absent and len(group.members) > 1:
+        return False  # though it has a copy of all, it is not all
     if piece.complete is None:
         return len(group.members) == 1
     return piece.complete and (piece.kind != STEP or piece.committed is True)
+
+
+def _is_uncommitted(member: Located) -> bool:
+    """Return whether a piece has no manifest; why one that is there cannot be used is told by itself."""
+    return member.piece.committed is False and not member.piece.problem
+
+
+def _once(entries: Sequence[NodeFinding], group: Group, before: Sequence[NodeFinding]) -> list[NodeFinding]:
+    """Return findings about a checkpoint without what its node says of its manifest, where that was said of all.
+
+    Args:
+        entries: about all of it, and of its nodes.
+        group: the checkpoint.
+        before: findings about all of it, too, among others.
+    """
+    said = {entry.code for entry in (*entries, *before) if entry.path == group.title}
+    manifests = {f"{member.piece.path}/{MANIFEST_NAME}" for member in group.members}
+    return [entry for entry in entries if entry.code not in said or entry.path not in manifests]
 
 
 def _ask(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -20,6 +20,7 @@ from orz_ckpt.disk.durable import make_folders, write_synced
 from orz_ckpt.disk.folder import free_bytes, move_synced, plain_files
 from orz_ckpt.disk.locking import held
 from orz_ckpt.disk.reading import read_once
+from orz_ckpt.disk_errors import reading, writing
 from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.quoting import shell_word
@@ -46,9 +47,12 @@ class LocalPlace:
 
         Raises:
             CkptError: another process copies there.
+            UnwritableError: nothing can be written there.
         """
-        make_folders(self._staging)
-        with held(self._staging / "lock", f"another process copies to {self.shown}"):
+        with ExitStack() as stack:
+            with writing(self.folder):
+                make_folders(self._staging)
+                stack.enter_context(held(self._staging / "lock", f"another process copies to {self.shown}"))
             try:
                 yield
             finally:
@@ -101,24 +105,28 @@ class LocalPlace:
         Raises:
             DiffersError: a file is not what its manifest says; nothing appeared.
             StorageFullError: there is no room; the next copy goes on.
-            OSError: the source cannot be read, or this disk refuses.
+            UnwritableError: this disk refuses.
+            OSError: the source cannot be read.
         """
         staged = self._staging / _FILES / unit.rel
-        make_folders(staged)
+        with writing(self.folder):
+            make_folders(staged)
         for name in unit.files:
             self._bring_file(tree, unit, name, staged / name, advance)
-        for name, path in list(plain_files(staged)):
-            if name not in unit.files:
-                path.unlink()  # of an earlier copy, when the source had other files
-        if unit.manifest is not None:
-            write_synced(staged / MANIFEST_NAME, unit.text.decode())
-        final = self.folder / unit.rel
-        make_folders(final.parent)
-        move_synced(staged, final)
+        with writing(self.folder):
+            for name, path in list(plain_files(staged)):
+                if name not in unit.files:
+                    path.unlink()  # of an earlier copy, when the source had other files
+            if unit.manifest is not None:
+                write_synced(staged / MANIFEST_NAME, unit.text.decode())
+            final = self.folder / unit.rel
+            make_folders(final.parent)
+            move_synced(staged, final)
 
     def _bring_file(self, tree: Tree, unit: Unit, name: str, target: Path, advance: Callable[[int], None]) -> None:
         """Copy one file, from where an earlier copy came to; where that was not the same file, from its start."""
-        make_folders(target.parent)
+        with writing(self.folder):
+            make_folders(target.parent)
         covered = name in unit.entries and target.is_file()
         begun = min(target.stat().st_size, unit.files[name]) if covered else 0
         if begun:
@@ -141,15 +149,26 @@ class LocalPlace:
         key = unit.key(name)
         data = tree.read(key, begun)
         checked = Checked(data, f"{tree.shown}/{key}", unit.files[name], unit.entries.get(name), advance)
-        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with writing(self.folder, target):
+            descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with os.fdopen(descriptor, "r+b", buffering=0) as stream:
-            stream.truncate(begun)
-            while checked.nbytes < begun and (piece := stream.read(min(READ_BYTES, begun - checked.nbytes))):
-                checked.add(piece)
-            try:
-                for piece in checked:
+            with self._writing(target):
+                stream.truncate(begun)
+            with reading(target):
+                while checked.nbytes < begun and (piece := stream.read(min(READ_BYTES, begun - checked.nbytes))):
+                    checked.add(piece)
+            for piece in checked:  # the source is read here, so that not all that fails is to be written
+                with self._writing(target):
                     _write(stream, piece)
+            with self._writing(target):
                 os.fsync(descriptor)
+
+    @contextmanager
+    def _writing(self, target: Path) -> Iterator[None]:
+        """Say what it means that a file cannot be written: of a full disk, that the next copy goes on."""
+        with writing(self.folder, target):
+            try:
+                yield
             except OSError as error:
                 if not is_full(error):
                     raise

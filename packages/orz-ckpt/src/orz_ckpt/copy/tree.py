@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orz_ckpt.checks.files import list_files
+from orz_ckpt.disk_errors import reading
 from orz_ckpt.errors import CkptError, HostileError, MissingPathError
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, ManifestError, check_path, loads
 from orz_ckpt.remote import READ_BYTES, Remote
@@ -66,10 +67,10 @@ class LocalTree:
         """Read a file in pieces, each of which lives until the next.
 
         Raises:
-            OSError: it cannot be read.
+            UnreadableError: it cannot be read.
         """
-        buffer = memoryview(bytearray(READ_BYTES))
-        with (self.folder / name).open("rb", buffering=0) as stream:
+        buffer, path = memoryview(bytearray(READ_BYTES)), self.folder / name
+        with reading(path), path.open("rb", buffering=0) as stream:
             stream.seek(offset)
             while count := stream.readinto(buffer):
                 yield buffer[:count]

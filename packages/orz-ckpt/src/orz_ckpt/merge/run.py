@@ -11,6 +11,7 @@ from orz_ckpt import __version__
 from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.space import try_room
+from orz_ckpt.disk_errors import blocked_way
 from orz_ckpt.entries import describe
 from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
@@ -229,7 +230,8 @@ class _Merge:
             f"{self._out} was not merged: {reason}{place}{room if full else ''}{kept}",
             remedy="free some space, then run the same command again: it goes on where it stopped"
             if full
-            else f"check that this user may write to {self._out.parent}, and that the disk is in order",
+            else blocked_way(error, self._out)
+            or f"check that this user may write to {self._out.parent}, and that the disk is in order",
             path=str(self._out),
             needed_bytes=needed,
             free_bytes=free,

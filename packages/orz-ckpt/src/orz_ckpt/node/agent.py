@@ -148,14 +148,25 @@ class _Search:
 
 
 def records(folder: str) -> dict[str, Any]:
-    """Return the text of a step folder's manifest, and of what its nodes recorded, by name below the folder."""
+    """Return the text of a step folder's manifest, and of what its nodes recorded, by name below the folder.
+
+    Raises:
+        OSError: a record cannot be read. Of a manifest that cannot `locate` has told.
+    """
     root = Path(folder)
-    paths = [root / MANIFEST_NAME, *(path for path, _ in node_records(root))]
-    texts = {}
-    for path in paths:
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= _MAX_MANIFEST_BYTES:
-            texts[path.relative_to(root).as_posix()] = path.read_text(encoding="utf-8", errors="replace")
+    texts: dict[str, str] = {}
+    with suppress(OSError):
+        texts |= _text(root, root / MANIFEST_NAME)
+    for path, _ in node_records(root):
+        texts |= _text(root, path)
     return texts
+
+
+def _text(root: Path, path: Path) -> dict[str, str]:
+    """Return the text of a small file by its name below `root`; nothing where there is none."""
+    if not path.is_file() or path.is_symlink() or path.stat().st_size > _MAX_MANIFEST_BYTES:
+        return {}
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8", errors="replace")}
 
 
 def states(paths: Sequence[str]) -> dict[str, Any]:

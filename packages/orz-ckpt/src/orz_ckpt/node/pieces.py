@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,6 +29,8 @@ class LocatedPiece:
     """Relative name -> bytes: what belongs to it here."""
     wants: list[str] | None = None
     """Names that the whole checkpoint has, as far as this node can tell; None if it can't. `policy/*`: any weights."""
+    copies: list[list[str]] | None = field(default_factory=list)
+    """Lists of `wants` with the same weights: one of each is enough. None where some have, and nothing says which."""
     ranks: list[int] = field(default_factory=list)
     committed: bool | None = None
     """None where this format has no commit, and where a manifest is there that cannot be read."""
@@ -66,14 +68,49 @@ class LocatedPiece:
         return below if final is None else f"{head}/{final}".strip("/")
 
     @property
+    def absent(self) -> list[str]:
+        """The files that are not here, whether or not another holds the same weights."""
+        return missing_names(self.wants or [], self.files)
+
+    @property
+    def missing(self) -> list[str]:
+        """Those of which no other that is here holds the same weights."""
+        return without_copies(self.absent, self.files, self.copies or [])
+
+    @property
     def complete(self) -> bool | None:
         """Whether it is the whole checkpoint by itself; None where nothing tells."""
-        return None if self.wants is None else not missing_names(self.wants, self.files)
+        return is_complete(self.wants, self.missing, self.copies)
 
 
 def missing_names(wants: list[str], files: Mapping[str, int]) -> list[str]:
     """Return the names of `wants` that `files` do not have."""
     return [name for name in wants if not _there(name, files)]
+
+
+def without_copies(names: Sequence[str], files: Mapping[str, int], copies: Sequence[Sequence[str]]) -> list[str]:
+    """Return those of `names` that no file stands for which holds the same weights.
+
+    Args:
+        names: of files that are not there.
+        files: that are.
+        copies: lists of names with the same weights.
+    """
+    covered = {name for alike in copies if any(other in files for other in alike) for name in alike}
+    return [name for name in names if name not in covered]
+
+
+def is_complete(wants: Sequence[str] | None, missing: Sequence[str], copies: object) -> bool | None:
+    """Return whether nothing is missing of what a checkpoint wants; None where nothing tells.
+
+    Args:
+        wants: the names of its files.
+        missing: those that are neither there nor made up for.
+        copies: None where files hold the same weights as others, and nothing says which.
+    """
+    if wants is None or (missing and copies is None):
+        return None
+    return not missing
 
 
 def is_weights(name: str) -> bool:

@@ -150,6 +150,7 @@ class _Walk:
                 step=step_named(path),
                 files={file: size for file, size in sizes.items() if file not in wants.wrong_size},
                 wants=wants.names,
+                copies=wants.copies,
                 ranks=list(signature.ranks),
                 committed=wants.committed,
                 newest=newest,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +13,10 @@ from orz_ckpt.formats.hf import INDEX_NAME, read_index
 from orz_ckpt.formats.safetensors import SUFFIX, read_header
 from orz_ckpt.formats.torch_file import load as load_torch
 from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
-from orz_ckpt.node.pieces import is_weights
+from orz_ckpt.node.pieces import is_weights, missing_names
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
 from orz_ckpt.readers.dcp.metadata import read_metadata
+from orz_ckpt.readers.fsdp.replicas import replicas
 from orz_ckpt.records import node_records, nodes_of, record_name
 from orz_cli.errors import OrzError
 
@@ -28,6 +29,8 @@ class Wants:
     """What a folder says of the checkpoint that it belongs to."""
 
     names: list[str] | None
+    copies: list[list[str]] | None = field(default_factory=list)
+    """As in `LocatedPiece`."""
     committed: bool | None = None
     attempt: str = ""
     step: int | None = None
@@ -110,6 +113,8 @@ def wants_of(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wa
         return Wants(names=None if world is None else deepspeed_names(world, files))
     if signature.kind == "dcp":
         return _wants_of_dcp(folder, signature, files)
+    if names is not None and signature.kind == "fsdp" and missing_names(names, files):
+        return Wants(names=names, copies=_copies_of_fsdp(folder, names, signature.ranks))
     return Wants(names=names, committed=signature.committed)
 
 
@@ -125,6 +130,28 @@ def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) 
     except (OrzError, OSError) as error:
         return Wants(names=None, committed=signature.committed, note=str(error).partition("\n")[0])
     return Wants(names=sorted(names), committed=signature.committed)
+
+
+def _copies_of_fsdp(folder: Path, names: Sequence[str], ranks: Sequence[int]) -> list[list[str]] | None:
+    """Return which files of ranks hold the same weights, as the first that can be read says.
+
+    Args:
+        folder: where those of `ranks` lie.
+        names: of the files of all ranks, in their order.
+        ranks: whose files are here.
+    """
+    for rank in ranks:
+        if rank >= len(names):
+            break  # of another save
+        try:
+            value = load_torch(folder / names[rank]).value
+        except (OrzError, OSError):
+            continue  # `verify` says what is wrong with it
+        state = value if isinstance(value, dict) else {}
+        named = {name: tensor for name, tensor in state.items() if isinstance(name, str)}
+        alike = replicas(named, rank=rank, world_size=len(names))
+        return None if alike is None else [[names[other] for other in others] for others in alike]
+    return []
 
 
 def _deepspeed_world(folder: Path, files: Mapping[str, int]) -> int | None:

@@ -12,6 +12,7 @@ not agree, or is not known here, is refused: a guess would put weights in wrong 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.formats.inert import Inert
@@ -31,6 +32,23 @@ class ShardingError(ValueError):
     """The text says which part of a sharding is not understood; it begins with what was found."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """How a `DTensor` lies on the ranks of its mesh."""
+
+    mesh: tuple[int, ...]
+    """The size of each dimension."""
+    cut: tuple[int, ...]
+    """The dimensions of the mesh that cut the tensor, ascending; along the others ranks hold copies."""
+    in_order: bool
+    """Whether the rank that says so is where counting through the mesh would find it."""
+
+    def place(self, rank: int) -> tuple[int, ...]:
+        """Return where a rank is along the dimensions that cut; whose places are equal, they hold the same part."""
+        counted = _counted(self.mesh, rank)
+        return tuple(counted[dim] for dim in self.cut)
+
+
 def parts_of(value: object, *, rank: int) -> tuple[Part, ...]:
     """Return what a rank's file holds of a tensor: nothing, one box, or several.
 
@@ -44,13 +62,36 @@ def parts_of(value: object, *, rank: int) -> tuple[Part, ...]:
     if isinstance(value, Block):
         return (Part(shape=value.shape, start=(0,) * len(value.shape), block=value),)
     if isinstance(value, Inert):
-        fields = attributes(value)
-        if "_local_tensor" in fields and "_spec" in fields:
-            return (_dtensor(value, fields, rank),)
+        if is_dtensor(value):
+            return (_dtensor(value, attributes(value), rank),)
         if value.name.endswith(".ShardedTensor"):
             return _sharded_tensor(value)
         raise ShardingError(f"a {brief(value.name)}, which is no tensor known here")
     raise ShardingError(f"a {type(value).__name__}, which is no tensor")
+
+
+def is_dtensor(value: object) -> bool:
+    """Return whether a value is a `DTensor`, by the attributes that it has."""
+    return attributes(value).keys() >= {"_local_tensor", "_spec"}
+
+
+def spread_of(value: object, *, rank: int) -> Spread:
+    """Return how a `DTensor` lies on the ranks of its mesh.
+
+    Args:
+        value: what a rank's file has under the tensor's name.
+        rank: of the file.
+
+    Raises:
+        ShardingError: it is no `DTensor`, or sharded in a way that is not understood.
+    """
+    spec, shape = attributes(attributes(value).get("_spec")), _stated_shape(value)
+    if shape is None:
+        raise ShardingError("a DTensor without a shape")
+    mesh, _ = _mesh(spec.get("mesh"))
+    cut = {mesh_dim for mesh_dim, _ in _cuts(spec, mesh, len(shape))}
+    in_order = _coordinate(spec.get("mesh"), mesh, rank) == _counted(mesh, rank)
+    return Spread(mesh=mesh, cut=tuple(sorted(cut)), in_order=in_order)
 
 
 def saved_by(value: object) -> int | None:
@@ -96,7 +137,7 @@ def sizes_of(value: object) -> tuple[int, ...] | None:
 
 def _dtensor(value: Inert, fields: Mapping[str, object], rank: int) -> Part:
     local, spec = fields["_local_tensor"], attributes(fields["_spec"])
-    shape = next((sizes for arg in value.args if (sizes := sizes_of(arg)) is not None), None)
+    shape = _stated_shape(value)
     if not isinstance(local, Block) or shape is None or len(local.shape) != len(shape):
         raise ShardingError("a DTensor without a local tensor of as many dimensions as its own")
     mesh, names = _mesh(spec.get("mesh"))
@@ -210,10 +251,21 @@ def _coordinate(value: object, mesh: tuple[int, ...], rank: int) -> tuple[int, .
     """Return the place of a rank in its mesh: as it says itself, else by counting through a mesh of all ranks."""
     stated = sizes_of(attributes(value).get("_coordinate_on_dim"))
     if stated is None:
-        stated = tuple(rank // math.prod(mesh[dim + 1 :]) % size for dim, size in enumerate(mesh))
+        stated = _counted(mesh, rank)
     if len(stated) != len(mesh) or any(index >= size for index, size in zip(stated, mesh, strict=True)):
         raise ShardingError(f"rank {rank} says that it is at {brief(stated)} of a mesh {brief(mesh)}")
     return stated
+
+
+def _counted(mesh: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Return the place of a rank in a mesh of all ranks in their order."""
+    return tuple(rank // math.prod(mesh[dim + 1 :]) % size for dim, size in enumerate(mesh))
+
+
+def _stated_shape(value: object) -> tuple[int, ...] | None:
+    """Return the shape of all of a sharded tensor; None where it states none."""
+    args = value.args if isinstance(value, Inert) else ()
+    return next((sizes for arg in args if (sizes := sizes_of(arg)) is not None), None)
 
 
 def _mesh_text(mesh: Sequence[int], names: Sequence[str]) -> str:
@@ -223,7 +275,7 @@ def _mesh_text(mesh: Sequence[int], names: Sequence[str]) -> str:
 
 def _sharded_tensor(value: Inert) -> tuple[Part, ...]:
     """Return the shards of an FSDP1 tensor: each says itself where it belongs."""
-    shape = next((sizes for arg in value.args if (sizes := sizes_of(arg)) is not None), None)
+    shape = _stated_shape(value)
     shards = value.state[0] if isinstance(value.state, tuple) and value.state else None
     if shape is None or not isinstance(shards, list):
         raise ShardingError("a ShardedTensor without a list of its shards")

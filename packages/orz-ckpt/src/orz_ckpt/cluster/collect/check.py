@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from orz_ckpt.cluster.collect.plan import GroupPlan, Origin, PlannedFile
 from orz_ckpt.cluster.collect.records import Records, read_records
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
 from orz_ckpt.cluster.groups import Group
-from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes, taken
 from orz_ckpt.disk.reading import read_once
+from orz_ckpt.findings import RULES
 from orz_ckpt.node.files import FileState
 from orz_ckpt.node.wire import from_wire
 from orz_cli.findings import Severity
@@ -81,16 +82,19 @@ def records_of(fleet: Fleet, group: Group, findings: list[NodeFinding]) -> Recor
     return read_records(texts)
 
 
-def unusable_records(group: Group, records: Records, broken: str) -> list[NodeFinding]:
-    """Return a finding for each manifest or record of a checkpoint that cannot be used.
+def unusable_records(group: Group, records: Records, broken: str, findings: list[NodeFinding]) -> Iterator[NodeFinding]:
+    """Yield a finding for each manifest or record of a checkpoint that cannot be used.
 
     Args:
         group: the checkpoint.
         records: what its nodes recorded.
         broken: what to do about one that is cut off or wrong.
+        findings: what was said before of one of them is taken out: it is told once.
     """
-    told = [(code_of(error), str(error)) for error in records.unusable]
-    return [node_finding(code, why, remedy=remedy_of(code, broken), path=group.title) for code, why in told]
+    for error in records.unusable:
+        code = code_of(error)
+        said = taken(findings, code, group.title) or node_finding(code, str(error), path=group.title)
+        yield replace(said, severity=RULES[code].severity, remedy=remedy_of(code, broken))
 
 
 def _choose(
@@ -117,7 +121,7 @@ def _at_destination(
     """Return whether `final` is this very file, or has the same bytes."""
     try:
         status = os.stat(final, follow_symlinks=False)  # noqa: PTH116  links are not followed
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False, None
     if stat.S_ISREG(status.st_mode) and status.st_size == state.size:
         if (status.st_ino, status.st_mtime_ns) == (state.inode, state.mtime_ns) and str(final) == origin.path:

@@ -22,6 +22,7 @@ from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.folder import free_bytes
+from orz_ckpt.disk_errors import blocked_way
 from orz_ckpt.errors import CkptError, StorageError
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.node.pieces import STEP
@@ -74,7 +75,8 @@ def collect(
         except OSError as error:
             raise StorageError(
                 f"{error.filename or dest} cannot be written: {error.strerror or error}; the sources are as they were",
-                remedy="check the disk and that this user may write there, then collect again: it goes on from here",
+                remedy=blocked_way(error, dest)
+                or "check the disk and that this user may write there, then collect again: it goes on from here",
             ) from error
         brought = True
     done = [task for task in tasks if brought and not task.failed]
@@ -137,29 +139,37 @@ def _bring(
             findings += mine
             task.failed = task.failed or bool(mine)
             if not task.failed:
-                noted: list[NodeFinding] = []
-                _finish(task, tasks, staging, dest, noted)
+                noted = _finish(task, tasks, staging, dest, findings)
                 # Where a node is silent, nothing is sure to be missing.
                 findings += noted if sure else [replace(entry, status=Status.INCONCLUSIVE) for entry in noted]
         if not any(task.failed for task in tasks):
             shutil.rmtree(journal.folder, ignore_errors=True)
 
 
-def _finish(task: Task, tasks: Sequence[Task], staging: Path, dest: Path, findings: list[NodeFinding]) -> None:
-    """Publish one checkpoint, and commit it if it is a step folder and complete."""
+def _finish(
+    task: Task, tasks: Sequence[Task], staging: Path, dest: Path, findings: list[NodeFinding]
+) -> list[NodeFinding]:
+    """Publish one checkpoint, and commit it if it is a step folder and complete; return why it is not.
+
+    Args:
+        task: all its files have come.
+        tasks: all of this collection.
+        staging: where its files lie.
+        dest: the run's folder here.
+        findings: see `lacking`.
+    """
     rel = task.group.rel
     alone = not any(overlapping(rel, other.group.rel) for other in tasks)
     publish(task.checked.moves, staging / rel, dest / rel, whole=alone)
     if task.group.kind != STEP:
-        return
-    lacks = lacking(task, str(dest / rel))
+        return []
+    lacks = lacking(task, str(dest / rel), findings)
     if lacks is not None:
-        findings += lacks
-        return
+        return lacks
     try:
         commit_step(task.records, task.plan, dest / rel)
     except ManifestError as error:
-        findings.append(node_finding("manifest_invalid", str(error), path=dest / rel))
         task.failed = True
-    else:
-        task.committed = True
+        return [node_finding("manifest_invalid", str(error), path=dest / rel)]
+    task.committed = True
+    return []

@@ -13,7 +13,7 @@ from orz_ckpt.cluster.collect.records import Records, merged_manifest, missing_n
 from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location, is_here
-from orz_ckpt.cluster.verdict import NodeFinding, node_finding
+from orz_ckpt.cluster.verdict import NodeFinding, node_finding, taken
 from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
 from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.report.words import count, size
@@ -96,9 +96,8 @@ def _beside(
 def _task(fleet: Fleet, group: Group, dest: Path | None, findings: list[NodeFinding]) -> Task | None:
     records = records_of(fleet, group, findings) if group.kind == STEP else read_records([])
     broken = "take an older step, or remove the broken record if another node has the same"
-    unusable = unusable_records(group, records, broken)
-    told = {(entry.code, entry.path) for entry in findings if entry.severity is Severity.ERROR}
-    findings += [entry for entry in unusable if (entry.code, entry.path) not in told]
+    unusable = list(unusable_records(group, records, broken, findings))
+    findings += unusable
     if any(entry.code == "manifest_newer" for entry in unusable):
         return None  # what it says of the files is not known, so nothing that arrives could be checked
     try:
@@ -149,12 +148,13 @@ def key_of(task: Task, move: Move) -> str:
     return f"{task.group.rel}/{move.file.name}".lstrip("/")
 
 
-def lacking(task: Task, where: str) -> list[NodeFinding] | None:
-    """Return what a step folder lacks to be committed; None where it lacks nothing.
+def lacking(task: Task, where: str, findings: list[NodeFinding]) -> list[NodeFinding] | None:
+    """Return what a step folder lacks to be committed and nothing has told; None where it lacks nothing.
 
     Args:
         task: its files are at the destination.
         where: that is.
+        findings: what was said before of a save without an end is taken out: it is told once.
     """
     found = []
     nodes = missing_nodes(task.records)
@@ -166,7 +166,8 @@ def lacking(task: Task, where: str) -> list[NodeFinding] | None:
         found.append(node_finding("pieces_incomplete", message, remedy=remedy, path=where))
     if not nodes and task.group.complete is True:
         return None
-    if not task.records.manifests:
+    if not task.records.manifests and not task.records.unusable:  # why those cannot be used is told
+        taken(findings, "uncommitted", task.group.title)
         message = "no node recorded what it saved: the save never came to its end"
         remedy = (
             "use an older step; or, once you know that these weights are whole, copy the folder of each model out of"

@@ -160,7 +160,7 @@ class _Bringing:
         task, where = self._task, self._dest.at(self._task.group.rel)
         if task.group.kind != STEP:
             return
-        lacks = lacking(task, where)
+        lacks = lacking(task, where, self._findings)
         if lacks is not None:
             self._findings += lacks
             return
