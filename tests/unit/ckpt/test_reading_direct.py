@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from io import FileIO
@@ -15,6 +16,7 @@ from blake3 import blake3
 from orz_ckpt.disk import ahead, direct
 from orz_ckpt.disk.ahead import read_ahead
 from orz_ckpt.disk.direct import bypass_cache, read_direct
+from orz_ckpt.disk.mounts import find_mount
 from orz_ckpt.disk.reading import read_once
 from orz_ckpt.disk.uncached import UncachedFiles
 from orz_ckpt.tensors.buffers import ALIGNMENT, aligned
@@ -41,11 +43,11 @@ def path(data: bytes, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cold(path: Path) -> Path:
-    """The same file out of memory; skips where it stays there, or where nothing can be read past the cache."""
+def cold(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same file, taken for one that is not in memory; skips where nothing can be read past the page cache."""
+    monkeypatch.setattr(direct, "_mostly_cached", lambda *_: False)
     with FileIO(path) as stream:
         os.fsync(stream.fileno())
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if not bypass_cache(stream.fileno()):
             pytest.skip("the file system of the temporary folder has no reads past the page cache")
     return path
@@ -116,6 +118,20 @@ def test_what_is_in_memory_is_read_there(path: Path) -> None:
     """A file that was just written is in memory, and so it is copied from there."""
     with FileIO(path) as stream:
         assert not bypass_cache(stream.fileno())
+
+
+def test_what_is_not_in_memory_is_read_past_the_cache(path: Path) -> None:
+    """A file that the kernel was told to drop; what is still on its way to the disk is dropped a moment later."""
+    for _ in range(50):
+        with FileIO(path) as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if bypass_cache(stream.fileno()):
+                return
+        time.sleep(0.1)
+    mount = find_mount(path)
+    assert mount is not None
+    assert mount.in_memory or mount.network, f"{mount} was never read past the cache"
 
 
 def test_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
