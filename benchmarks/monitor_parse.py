@@ -6,7 +6,7 @@ Three readers take turns on one file, warm: ours, a per-line `re` parser as peop
 the commonest metric, where it is installed. Ours reads in a process a processor, as every command does; the others are
 one process. Values are compared with the generator's truth, so a fast wrong reader loses. Then `orz monitor check`
 judges the whole log as a command of its own, and a log of as many steps and ten times the size, as those are that hold
-samples of text: what that takes in memory should hardly differ.
+samples of text: what that takes in memory should hardly differ. The temporary folder needs room for both, 11 GiB.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Logs are generated, {size} each, and in the page cache. Times are of the wall cl
 run, one after the other, ours and ripgrep's as the best of {rounds} turns. Orz monitor is imported before it reads, and
 reads in a process a processor. Every value that it reads is compared with what the generator wrote. The parser of
 regular expressions reads a line at a time, in Python; `rg -c` counts the lines of one metric, and is one process.
-Memory is that of the largest process. The log that is {times} times as large has the same steps, and text between."""
+Memory is that of the largest process. A log {times} times as large has the same steps, and text between."""
 ROUNDS = 3
 LEAST_TIMES_NAIVE = 3.0
 LEAST_OF_RG = 1 / 8

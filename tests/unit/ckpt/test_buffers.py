@@ -12,7 +12,7 @@ from orz_ckpt.tensors.buffers import ALIGNMENT, HUGE_PAGE_BYTES, aligned
 
 pytestmark = pytest.mark.unit
 
-SIZES = [1, ALIGNMENT, HUGE_PAGE_BYTES // 2 - 1, HUGE_PAGE_BYTES // 2, HUGE_PAGE_BYTES, 3 * HUGE_PAGE_BYTES + 1]
+SIZES = [1, ALIGNMENT, HUGE_PAGE_BYTES - 1, HUGE_PAGE_BYTES, HUGE_PAGE_BYTES + 2 * ALIGNMENT, 3 * HUGE_PAGE_BYTES + 1]
 
 
 def first_byte(buffer: memoryview) -> int:

@@ -42,6 +42,7 @@ class DType(StrEnum):
 STORED: Final = {DType.KEEP: "keep", DType.FLOAT32: "F32", DType.BFLOAT16: "BF16", DType.FLOAT16: "F16"}
 
 _LEAST_SHARD_BYTES: Final = 1000
+_MEBI: Final = 1024 * 1024
 """Fewer would give each tensor a file of its own: whoever writes 5 means 5GB."""
 
 
@@ -129,7 +130,7 @@ def merge(
     memory_bytes = parse_bytes(max_memory, "--max-memory")
     if memory_bytes < LEAST_BYTES:
         message = f"--max-memory {max_memory}: a merge needs {LEAST_BYTES:,} bytes at least"
-        raise UsageError(message, remedy="--max-memory 5MiB")
+        raise UsageError(message, remedy=f"--max-memory {-(-LEAST_BYTES // _MEBI)}MiB")
     options = Options(
         dtype=STORED[dtype],
         max_shard_bytes=shard_bytes,

@@ -1,9 +1,9 @@
 """The bytes of a merge: read, cast, written and hashed, each once, several chunks at a time.
 
 The output is cut into chunks of some MiB in file order, across tensors. A worker takes a buffer, then the next chunk,
-fills it (tile by tile: read, and cast) and writes it. Hashes need the bytes in order:
-whichever worker completes the next chunk hashes it and those that wait behind it. A chunk is taken only with a
-buffer in hand, so the one that is hashed next is always under way, and memory is the buffers, whatever the model.
+fills it (tile by tile: read, and cast) and writes it. Hashes need the bytes in order: whichever worker completes the
+next chunk hashes it and those that wait behind it. A chunk is taken only with a buffer in hand, so the one that is
+hashed next is always under way, and memory is the buffers, whatever the model.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orz_ckpt.disk.crc32 import crc32
 from orz_train.errors import WeightTransferError
 
 ALIGNMENT = 64
@@ -111,13 +112,13 @@ def verify(bucket: Bucket) -> None:
 
 
 def checksum(bucket: Bucket) -> int:
-    """Compute the CRC-32 of names, types, shapes and values; about 2 GB/s."""
+    """Compute the CRC-32 of names, types, shapes and values."""
     return _crc32(bucket.params, bucket.data)
 
 
 def _crc32(params: tuple[ParamMeta, ...], data: Bytes) -> int:
     header = repr([(param.name, param.dtype, param.shape) for param in params]).encode()
-    return zlib.crc32(data.data, zlib.crc32(header))
+    return crc32(data.data, zlib.crc32(header))
 
 
 def _views(params: tuple[ParamMeta, ...], data: Bytes) -> Iterator[tuple[str, Tensor]]:
