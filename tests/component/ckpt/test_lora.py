@@ -372,6 +372,19 @@ def test_wrong_usage_is_told(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("alpha", ["nan", "inf", "1e400", "1e300", "-1", "six"])
+def test_an_alpha_that_would_spoil_the_weights_is_wrong_usage(
+    alpha: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NaN, what is infinite or would be in float32, less than none and no number: exit 2, and nothing is written."""
+    adapter = write(tmp_path / "adapter", factors(), {**CONFIG, "lora_alpha": 0})
+    command = ["ckpt", "merge", str(base), str(tmp_path / "out"), "--lora", str(adapter)]
+    assert 2 == main([*command, f"--lora-alpha={alpha}"])
+    out, err = capsys.readouterr()
+    assert ("", True) == (out, err.startswith("error: --lora-alpha: expected a number from 0 to 1,000,000, got "))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_adapter_that_would_run_code_is_refused(tmp_path: Path) -> None:
     """`adapter_model.bin` is a pickle like any other."""
 

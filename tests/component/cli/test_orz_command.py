@@ -76,6 +76,20 @@ print('loaded:', *sorted(set({heavy}) & set(sys.modules)))
     assert python(code).splitlines()[-1].split() == ["loaded:"]
 
 
+@pytest.mark.parametrize("command", ["ckpt", "monitor", "doctor"])
+def test_light_commands_load_no_pydantic(command):
+    """The packages without training need none, and it takes long to import: newer versions of typer would."""
+    code = f"""
+import sys
+from orz_cli.main import main
+assert main([{command!r}, '--help']) == 0
+print('loaded:', *sorted({{name for name in sys.modules if name.startswith('pydantic')}}))
+"""
+    lines = python(code).splitlines()
+    assert f"Usage: orz {command} [OPTIONS]" == lines[0].partition(" COMMAND")[0]
+    assert lines[-1].split() == ["loaded:"]
+
+
 def test_help_lists_every_command_of_the_workspace():
     """Each entry point is listed with a line of help, and nothing is broken."""
     answer = orz("--help")

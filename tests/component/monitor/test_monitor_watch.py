@@ -193,6 +193,15 @@ def test_wrong_usage_and_waiting(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("every", ["nan", "inf", "1e400", "1e300", "0", "often"])
+def test_an_interval_that_cannot_be_waited_for(every: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """NaN, no end, longer than the system sleeps, none, and no number: exit 2 before the first look."""
+    assert main(["monitor", "watch", str(tmp_path), "--notify", sys.executable, "--every", every]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: --every: expected a number from 0.1 to 604,800, got ")
+    assert err.endswith("\n  -> orz monitor watch --help\n")
+
+
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     """A rule, a metric, one with a part of the user's, a word; and the nearest name of a mistyped one."""
     assert main(["monitor", "explain", "kl_drift", "policy/kl_ref", "eval/x/accuracy", "kl"]) == 0

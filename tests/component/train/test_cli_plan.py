@@ -115,6 +115,15 @@ def test_plan_takes_overlays_and_gpu_sizes(run: Run) -> None:
     assert {"memory_short", "engine_too_small"} <= {finding["code"] for finding in report["findings"]}
 
 
+@pytest.mark.parametrize("memory", ["nan", "inf", "1e400", "1e300", "0.5", "much"])
+def test_plan_refuses_what_is_no_size_of_memory(run: Run, memory: str) -> None:
+    """NaN, what is infinite or would be in bytes, too little, and no number: exit 2, no traceback."""
+    code, out, err = run("plan", "orz-7b-ppo", "--gpu-memory", memory)
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert err.startswith("error: --gpu-memory: expected a number from 1 to 1,000,000, got ")
+    assert err.endswith("\n  -> orz plan --help\n")
+
+
 def test_plan_of_unknown_models_still_plans_batches(run: Run) -> None:
     """Where a model has no known shape the sections on memory and disk are left out, with the reason."""
     code, out, _ = run("plan", "orz-7b-grpo", "policy.model=some/model")

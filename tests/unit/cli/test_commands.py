@@ -139,6 +139,29 @@ def paint(settings: Annotated[list[str], typer.Argument(metavar='KEY=VALUE')], c
     assert ["", None] == shown
 
 
+@pytest.mark.parametrize(
+    ("parameters", "usage"),
+    [
+        ("paths: Annotated[list[str], typer.Argument(metavar='PATH')]", "{PATH}..."),
+        ("paths: Annotated[list[str] | None, typer.Argument(metavar='PATH')] = None", "[PATH]..."),
+        ("paths: Annotated[list[str] | None, typer.Argument(metavar='[PATH]')] = None", "[PATH]..."),
+        ("paths: Annotated[list[str], typer.Argument(metavar='A B...')]", "{A B...}"),
+        ("paths: Annotated[list[str], typer.Argument()]", "{paths}..."),
+        ("path: Annotated[str, typer.Argument(metavar='PATH')]", "{PATH}"),
+        ("path: Annotated[str, typer.Argument(metavar='PATH')] = ''", "[PATH]"),
+    ],
+)
+def test_the_usage_line_says_which_arguments_may_be_repeated(declare, module, parameters: str, usage: str):
+    """Required or not, with three dots once; the metavar itself, which the list of arguments shows, has none."""
+    module("plug_lists", f"from typing import Annotated\nimport typer\ndef paint({parameters}): 'Paint.'\n")
+    command = discover([declare("paint", "plug_lists:paint")])[0]["paint"].load(None)
+    argument = command.params[0]
+    help_text = command.get_help(typer.Context(command, info_name="paint"))
+    assert f"Usage: paint [OPTIONS] {usage}" == help_text.partition("\n")[0]
+    listed = help_text.partition("Arguments:\n")[2].splitlines()[0]
+    assert (argument.metavar or "paths...") == listed.strip().partition("  ")[0]
+
+
 def test_exit_codes_help_names_each_code():
     """A code that is added to the enumeration has to be explained to users."""
     explained = {int(part.split()[0]) for part in EXIT_CODES_HELP.removeprefix("Exit codes: ").split("; ")}

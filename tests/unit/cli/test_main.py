@@ -135,7 +135,7 @@ def test_memory_that_is_not_there_is_3(install, capsys):
     ("arguments", "message", "remedy"),
     [
         (["hello", "--nmae", "x"], "No such option: --nmae (Possible options: --name)", "orz hello --help"),
-        (["hello", "--count", "many"], "Invalid value for '--count'", "orz hello --help"),
+        (["hello", "--count", "many"], "--count: expected a whole number, got 'many'", "orz hello --help"),
         (["hello", "extra"], "Got unexpected extra argument", "orz hello --help"),
         (["--color"], "No such option: --color", "orz --help"),
         (["helo"], "orz has no command 'helo'", "did you mean `orz hello`? `orz --help` lists all commands"),

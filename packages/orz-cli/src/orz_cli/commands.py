@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from orz_cli.errors import UsageError
 from orz_cli.exits import EXIT_CODES_HELP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from typer.core import MarkupMode, TyperGroup
     from typer.models import CommandInfo
@@ -171,13 +172,16 @@ def _build(name: str, loaded: object, markup: MarkupMode, help_text: str | None 
 def _tidy_help(command: Any) -> None:
     """End the help of a command and of its sub-commands with the exit codes, where no other epilog stands.
 
-    An argument with a name of its own is listed under that alone; typer adds its Python type, as `<str>`.
+    An argument with a name of its own is listed under that alone; typer adds its Python type, as `<str>`. Where it
+    takes several words, the usage line says so.
     """
     command.epilog = command.epilog or EXIT_CODES_HELP
     for parameter in command.params:
         if parameter.param_type_name == "argument" and parameter.metavar:
             parameter.type = copy(parameter.type)  # typer shares it among parameters
             parameter.type.get_metavar = _no_type
+            if parameter.nargs != 1:
+                parameter.make_metavar = partial(_with_dots, parameter.make_metavar)
     for child in getattr(command, "commands", {}).values():
         _tidy_help(child)
 
@@ -185,3 +189,9 @@ def _tidy_help(command: Any) -> None:
 def _no_type(**_: object) -> str:
     """Stand in for what names a parameter's type in typer's help."""
     return ""
+
+
+def _with_dots(make_metavar: Callable[..., str], ctx: object, *, usage: bool = False) -> str:
+    """Stand in for what names an argument of several words: typer forgets the dots where a metavar is set."""
+    name = make_metavar(ctx, usage=usage)
+    return f"{name}..." if usage and not name.rstrip("]}").endswith("...") else name

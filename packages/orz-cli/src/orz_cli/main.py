@@ -19,6 +19,7 @@ from orz_cli.console import show_error, show_warning
 from orz_cli.current_folder import current_folder_exists
 from orz_cli.errors import OrzError, UsageError
 from orz_cli.exits import EXIT_CODES_HELP, ExitCode
+from orz_cli.numbers import refused_number
 from orz_cli.stdout import refusals
 from orz_cli.versions import ORZ_PACKAGES, installed_versions
 
@@ -173,11 +174,13 @@ def _show_usage_error(error: typer.TyperException) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message(), err=True)
         return
+    command = context.command_path if context is not None else "orz"
     refused = _raised_by_parser(error)
+    if refused is None and isinstance(error, typer.BadParameter):
+        refused = refused_number(error.param, error.message, command)
     if refused is not None:
         show_error(refused.message, refused.remedy)
         return
-    command = context.command_path if context is not None else "orz"
     show_error(error.format_message(), f"{command} --help")
 
 

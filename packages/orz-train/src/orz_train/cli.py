@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orz_cli.numbers import finite
 from orz_train.errors import UsageError
 from orz_train.signals import ENDING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "quickstart"
 RUNS = Path("runs")
 """Where run folders are made unless `--run-dir` says otherwise."""
+_LARGEST_GPU_GB = 1_000_000
+"""A petabyte, which no GPU has; its bytes are a whole number that JSON can hold."""
 
 Recipe = Annotated[
     str | None,
@@ -85,7 +88,15 @@ def plan(
     with_: Overlays = None,
     run_dir: RunDir = None,
     gpu_memory: Annotated[
-        float, typer.Option("--gpu-memory", metavar="GB", min=1, help="Memory of one GPU, in GB.")
+        float,
+        typer.Option(
+            "--gpu-memory",
+            metavar="GB",
+            min=1,
+            max=_LARGEST_GPU_GB,
+            callback=finite,
+            help="Memory of one GPU, in GB.",
+        ),
     ] = 80.0,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, with the formulas of all estimates.")] = False,
 ) -> None:

@@ -19,7 +19,7 @@ from orz_cli.findings import Severity, Status
 if TYPE_CHECKING:
     from typer._click.core import Context
 
-_NOT_ONE_OF: Final = re.compile(r"(?:Value error, )?'(?P<got>.*)' is not one of (?P<known>'.*')\.?", re.DOTALL)
+_NOT_ONE_OF: Final = re.compile(r"'(?P<got>.*)' is not one of (?P<known>'.*')\.?", re.DOTALL)
 _SHORT_NAMES: Final = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "half": "float16", "fp32": "float32"}
 """What people call types, and what `--dtype` calls them."""
 _STATUSES: Final = {ExitCode.FAILED: Status.FAILED, ExitCode.REFUSED: Status.REFUSED}

@@ -25,6 +25,7 @@ from orz_ckpt.cli.output import write_judged
 from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
+from orz_cli.numbers import finite
 
 if TYPE_CHECKING:
     from orz_ckpt.merge.run import Merged
@@ -44,6 +45,8 @@ STORED: Final = {DType.KEEP: "keep", DType.FLOAT32: "F32", DType.BFLOAT16: "BF16
 _LEAST_SHARD_BYTES: Final = 1000
 _MEBI: Final = 1024 * 1024
 """Fewer would give each tensor a file of its own: whoever writes 5 means 5GB."""
+_LARGEST_ALPHA: Final = 1_000_000
+"""Far above all that are in use; what a float32 cannot hold would make every weight infinite."""
 
 
 def merge(
@@ -86,6 +89,8 @@ def merge(
         typer.Option(
             "--lora-alpha",
             min=0,
+            max=_LARGEST_ALPHA,
+            callback=finite,
             metavar="N",
             help="Alpha of the adapter, or of the LoRA factors inside SRC, where it is not stated with them.",
             show_default=False,

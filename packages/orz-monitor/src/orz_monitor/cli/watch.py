@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from orz_cli.findings import Severity
+from orz_cli.numbers import finite
 from orz_monitor.addresses import located
 from orz_monitor.cli.check import FailOn
 from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption
+
+_LONGEST_S: Final = 604_800
+"""A week; the system sleeps for no more than some centuries."""
 
 
 def watch(
@@ -27,7 +31,10 @@ def watch(
             show_default=False,
         ),
     ],
-    every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look.")] = 10.0,
+    every: Annotated[
+        float,
+        typer.Option(min=0.1, max=_LONGEST_S, callback=finite, metavar="SECONDS", help="How often to look."),
+    ] = 10.0,
     severity: Annotated[FailOn, typer.Option("--from", help="Tell of findings from this severity on.")] = FailOn.WARN,
     state: Annotated[
         Path | None,
