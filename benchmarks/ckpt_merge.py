@@ -10,6 +10,7 @@ The page is not written unless all tensors of both tools are the same, bit for b
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,9 @@ RANKS = 8
 MOST_TIME, MOST_MEMORY, MOST_OF_COPY = 0.5, 0.05, 1.25
 TYPES = {"float32": ("zero_to_fp32", []), "bfloat16": ("zero_to_torch", ["--dtype", "bf16"])}
 """What is written -> the module of DeepSpeed that does it, and its options."""
+WIDTHS = {"float32": 4, "bfloat16": 2}
+"""Bytes of a number."""
+MOST_SYMBOLS = 14
 COPY = 'mkdir "$2" && cp "$1"/* "$2" && sync'
 
 PAGE = """\
@@ -36,7 +40,10 @@ Checkpoints of {ranks} ranks, dropped from the page cache before every run, with
 are included. `merge` ends with its output on the disk, as `cp` with `sync` does; DeepSpeed's tools leave theirs to the
 kernel. Both write safetensors of one type into files of at most 5 GB, and all tensors are the same, bit for bit.
 `cp` copies the output of `merge`, which is dropped from the page cache before as well: it reads from the disk, as
-`merge` does, but in bfloat16 half as many bytes. What it takes out of memory stands below it, for comparison.
+`merge` does, but in bfloat16 half as many bytes. What it takes out of memory stands below it, for comparison, and what
+it takes to read the bytes that `merge` has to read (all masters, in float32) and to write those that it writes, past
+the page cache and without doing anything else (`bare_copy.py`). So much of merge's time is the disk's. Below each table
+stands where its processors were, as `perf` saw them.
 {rounds} rounds, taken in turn. The layout of what is not written by real ranks at once was compared with real ranks'
 for a tiny model: {checked}.
 
@@ -116,6 +123,11 @@ def merged(source: Path, work: Path, dtype: str, rounds: int, about: str) -> tup
     tool = [sys.executable, "-m", f"deepspeed.utils.{module}", source, theirs, "--safe_serialization", *more]
     merge = [*ORZ, "merge", source, ours, "--dtype", dtype]
     copy = ["sh", "-c", COPY, "sh", ours, copied]
+
+    def masters_only() -> None:
+        fresh(copied)
+        copied.mkdir()
+
     arms = [
         Arm(name=f"DeepSpeed {module}", command=tool, before=partial(fresh, theirs)),
         Arm(name="orz ckpt merge", command=merge, before=partial(fresh, ours)),
@@ -123,11 +135,14 @@ def merged(source: Path, work: Path, dtype: str, rounds: int, about: str) -> tup
         Arm(name="cp + sync, out of memory", command=copy, before=in_memory),
     ]
     take_turns(arms[:2], 1)
+    nbytes = sum(path.stat().st_size for path in ours.iterdir())
+    sizes = [str(nbytes * 4 // WIDTHS[dtype]), str(nbytes)]
+    bare: list[str | Path] = [sys.executable, Path(__file__).parent / "bare_copy.py", source, copied / "bare", *sizes]
+    arms.append(Arm(name="the same bytes, bare", command=bare, before=masters_only))
     subprocess.run([sys.executable, Path(__file__).parent / "same_tensors.py", ours, theirs], check=True)
     take_turns(arms[2:], 1)
     take_turns(arms, rounds - 1)
-    they, we, cp, _ = arms
-    nbytes = sum(path.stat().st_size for path in ours.iterdir())
+    they, we, cp, *_ = arms
     rows = [
         f"{arm.row} | {arm.least / they.least:.2f} | {arm.least / cp.least:.2f} | {arm.peak / they.peak:.3f}"
         for arm in arms
@@ -141,7 +156,23 @@ def merged(source: Path, work: Path, dtype: str, rounds: int, about: str) -> tup
         ),
         Measured(what=f"{what} time, of cp + sync", value=we.least / cp.least, unit="times", most=MOST_OF_COPY),
     ]
-    return f"## {about}, {dtype}: {nbytes / 1e9:.2f} GB written\n\n{table(head, rows)}", goals
+    fresh(ours)
+    symbols = processors_of([*map(str, merge)])
+    return f"## {about}, {dtype}: {nbytes / 1e9:.2f} GB written\n\n{table(head, rows)}\n\n{symbols}", goals
+
+
+def processors_of(command: list[str]) -> str:
+    """Run a command once more under `perf`, and return where its processors were most."""
+    if shutil.which("perf") is None:
+        return "Where the processors were is not known: `perf` is not here."
+    with tempfile.TemporaryDirectory() as folder:
+        data = f"{folder}/perf.data"
+        subprocess.run(["perf", "record", "-q", "-F", "999", "-o", data, *command], check=True, capture_output=True)
+        report = ["perf", "report", "-i", data, "--stdio", "--no-children", "-s", "symbol", "-w", "60"]
+        said = subprocess.run(report, check=True, capture_output=True, text=True).stdout
+    found = re.findall(r"^ +([\d.]+)%  \[(.)\] (.+?) *$", said, flags=re.MULTILINE)
+    shares = [f"`{symbol}` {float(share):.0f} %" for share, _, symbol in found[:MOST_SYMBOLS]]
+    return f"Processors: {', '.join(shares)}."
 
 
 if __name__ == "__main__":
