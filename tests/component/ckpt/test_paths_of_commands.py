@@ -300,3 +300,58 @@ def test_a_command_that_is_printed_can_be_pasted(
     assert 0 == main(["ckpt", "merge", str(model), str(out)])
 
     assert f"orz ckpt verify $'{tmp_path}/out\\x1b[31m'" in capsys.readouterr().out
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("verify", "file/x"), 2, "file/x does not exist"),
+        (("inspect", "file/x"), 2, "file/x does not exist"),
+        (("verify", "a::b"), 2, "a::b does not exist"),
+        (("verify", "loop"), 3, "loop cannot be read"),
+        (("copy", "model", "loop/x"), 1, "loop is no folder: name another place"),
+        (("collect", "run", "--to", "loop/x"), 1, "loop/x cannot be written"),
+        (("collect", "run", "--to", LONG), 1, f"{LONG} cannot be written"),
+        (("merge", "model", LONG), 1, f"{LONG} cannot be written"),
+        (("merge", "model", "file/x"), 1, "file is no folder: name another place"),
+        (("merge", "model", "nowhere/x"), 1, "nowhere is no folder: name another place"),
+        (("diff", "model", "model", "--plot", "file/x.svg"), 2, "name another place"),
+        (("diff", "model", "model", "--plot", "folder.svg"), 2, "that is a folder"),
+        (("convert", "model", "out"), 2, "Missing option '--to'. Choose from: hf, orz-critic\n"),
+    ],
+)
+def test_places_that_cannot_be(
+    model: Path,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    """A file or a link in a circle on the way, a name that is too long: what is in the way is said, and no more."""
+    monkeypatch.chdir(model.parent)
+    Path("file").touch()
+    Path("folder.svg").mkdir()
+    Path("loop").symlink_to("loop")
+    Path("nowhere").symlink_to("not-there")
+    before = sorted(Path.cwd().iterdir())
+    assert code == main(["ckpt", *(str(run) if word == "run" else word for word in words)])
+    shown = "".join(capsys.readouterr())
+
+    assert said in shown
+    assert "Traceback" not in shown
+    assert before == sorted(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("command", ["verify", "locate"])
+def test_an_error_as_json_names_what_was_given(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """Of an argument of several words, too, and without the secret of a URL."""
+    main(["ckpt", command, URL if command == "locate" else "nope", "--json"])
+    said = capsys.readouterr().out
+
+    assert ("s3://***@bucket/run" if command == "locate" else "nope") == json.loads(said)["path"]
+    assert "secret" not in said

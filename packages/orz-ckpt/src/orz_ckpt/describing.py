@@ -12,6 +12,7 @@ from orz_ckpt.checks.checksums import check_records
 from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.disk.durable import sync_folder, write_synced
 from orz_ckpt.disk.folder import plain_files
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.entries import MAX_THREADS, read_entry
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError
 from orz_ckpt.examine.weights import weights_in
@@ -171,7 +172,7 @@ def _files(
 
 def _manifest(path: Path, files: dict[str, FileEntry], *, tag: str, inert: frozenset[str]) -> Manifest:
     source = weights_in(path, tag=tag, inert=inert).source
-    step = source.step if source is not None and source.step is not None else step_named(str(path.resolve()))
+    step = source.step if source is not None and source.step is not None else step_named(str(resolved(path)))
     return Manifest(
         step=step or 0,
         attempt=new_attempt(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _PERMISSIONS: Final = frozenset({errno.EACCES, errno.EPERM})
 _WRITING: Final = frozenset({errno.EROFS, errno.EEXIST, errno.ENOTEMPTY})
 """What only writing meets."""
-_NO_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
-"""A folder on the way is not there, or is none."""
+_NO_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EEXIST})
+"""A folder on the way is not there, or is none: a file, or a link that leads nowhere."""
 
 
 def refused(error: OSError) -> CkptError | None:
@@ -75,6 +75,16 @@ def writing(place: Path, file: Path | None = None) -> Iterator[None]:
         if _stands_nowhere(error):
             raise
         raise _unwritable(error, _named(error) or file or place, place) from error
+
+
+def check_name(place: Path) -> None:
+    """Refuse a place to write to that cannot be: its name is too long, or a file is on the way there.
+
+    Raises:
+        UnwritableError: it says what is in the way.
+    """
+    with writing(place), suppress(FileNotFoundError):
+        place.lstat()
 
 
 def blocked_way(error: OSError, place: Path) -> str:

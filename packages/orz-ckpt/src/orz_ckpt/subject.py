@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
@@ -63,10 +64,10 @@ def identify(path: Path) -> Subject:
         OSError: it cannot be looked at.
     """
     if path.name in {"", ".."}:
-        path = path.resolve()  # its name says what it is
+        path = resolved(path)  # its name says what it is
     try:
         path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _missing(path) from None
     if path.is_dir():
         if is_checkpoint(path):

@@ -15,7 +15,7 @@ _QUERY: Final = re.compile(r"[?#]")
 
 def is_url(text: str) -> bool:
     """Return whether `text` is a URL and no path of this machine; `file://` is a URL, too."""
-    return _URL.fullmatch(text) is not None or "::" in text
+    return _URL.fullmatch(text) is not None or ("::" in text and "://" in text)
 
 
 def local_path(text: str) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import gc
 import os
 import sys
 import traceback
@@ -19,6 +18,7 @@ from orz_cli.console import show_error, show_warning
 from orz_cli.current_folder import current_folder_exists
 from orz_cli.errors import OrzError, UsageError
 from orz_cli.exits import EXIT_CODES_HELP, ExitCode
+from orz_cli.garbage import few_collections
 from orz_cli.numbers import refused_number
 from orz_cli.stdout import refusals
 from orz_cli.versions import ORZ_PACKAGES, installed_versions
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from orz_cli.commands import Command
 
 HELP_OPTIONS = ["-h", "--help"]
-
-_OBJECTS_A_COLLECTION = 100_000
-"""Made before the garbage collector looks for cycles: at its 700 it takes a tenth of a start and of reading pickles."""
 
 
 def _show_versions(asked: bool) -> None:  # noqa: FBT001  typer calls it with the option's value
@@ -51,7 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the program's name; those of the process by default.
     """
-    gc.set_threshold(_OBJECTS_A_COLLECTION)
     _replace_closed_streams()
     with refusals() as refused:
         code = _run(list(sys.argv[1:] if argv is None else argv), refused)
@@ -85,10 +81,11 @@ def _run(args: list[str], refused: Sequence[OSError]) -> int:  # noqa: PLR0911  
     """
     commands: Mapping[str, Command] = {}
     try:
-        commands, warnings = discover()
-        for warning in warnings:
-            show_warning(warning)
-        root = _root_for(args, commands)
+        with few_collections():
+            commands, warnings = discover()
+            for warning in warnings:
+                show_warning(warning)
+            root = _root_for(args, commands)
         with root.make_context("orz", args) as context:
             root.invoke(context)
     except typer.Exit as stop:
@@ -181,7 +178,7 @@ def _show_usage_error(error: typer.TyperException) -> None:
     if refused is not None:
         show_error(refused.message, refused.remedy)
         return
-    show_error(error.format_message(), f"{command} --help")
+    show_error(" ".join(error.format_message().split()), f"{command} --help")  # choices stand in lines of their own
 
 
 def _raised_by_parser(error: typer.TyperException) -> UsageError | None:

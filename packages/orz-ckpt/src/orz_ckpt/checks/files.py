@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.elsewhere import locate_remedy
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.walk import TooDeepError, walk
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
@@ -45,8 +46,8 @@ def list_files(root: Path, prefix: str = "", *, deep: bool = True) -> Listing:
         if name == MANIFEST_NAME or name.startswith(f"{PRIVATE_DIR}/"):
             continue
         try:
-            if not path.resolve().is_relative_to(boundary):
-                message = f"it lies outside {boundary}, at {path.resolve()}"
+            if not resolved(path).is_relative_to(boundary):
+                message = f"it lies outside {boundary}, at {resolved(path)}"
                 listing.findings.append(finding("path_escapes", message, remedy="do not load it", path=path))
                 continue
             status = path.stat()
@@ -123,11 +124,11 @@ def _walk(start: Path, listing: Listing, *, deep: bool) -> Iterator[Path]:
 
 def _boundary(root: Path) -> Path:
     """Return the folder that links may not leave: in a Hugging Face cache the model's, which holds the blobs."""
-    resolved = root.resolve()
-    for folder in (resolved, *resolved.parents):
+    real = resolved(root)
+    for folder in (real, *real.parents):
         if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
             return folder.parent.parent
-    return resolved if resolved.is_dir() else resolved.parent
+    return real if real.is_dir() else real.parent
 
 
 def _unreadable(path: Path, error: Exception) -> CkptFinding:

@@ -15,6 +15,7 @@ from orz_ckpt.urls import is_url, redacted
 from orz_cli.errors import OrzError, UsageError
 from orz_cli.exits import ExitCode
 from orz_cli.findings import Severity, Status
+from orz_cli.garbage import few_collections
 
 if TYPE_CHECKING:
     from typer._click.core import Context
@@ -42,7 +43,8 @@ class CkptCommand(TyperCommand):
     def invoke(self, ctx: Context) -> Any:
         """Run the command; where memory is missing or the system refuses a file, say which, and what to do."""
         try:
-            return super().invoke(ctx)
+            with few_collections():  # a checkpoint's pickles are many small objects, and the command ends soon
+                return super().invoke(ctx)
         except (MemoryError, OrzError, OSError) as error:
             subject = self._subject(ctx)
             explained = _explained(error, self.name or "", subject, ctx.params)
@@ -56,7 +58,8 @@ class CkptCommand(TyperCommand):
     def _subject(self, ctx: Context) -> str:
         """Return what the command was given to work on; of URLs what is no secret."""
         given = [ctx.params.get(param.name or "") for param in self.params if param.param_type_name == "argument"]
-        words = [str(word) for value in given for word in (value if isinstance(value, list) else [value]) if word]
+        several = [value if isinstance(value, (list, tuple)) else [value] for value in given]
+        words = [str(word) for value in several for word in value if word]
         return " ".join(redacted(word) if is_url(word) else word for word in words)
 
 

@@ -96,8 +96,10 @@ def _drawing(plot: Path) -> Callable[[Picture], bytes]:
         remedy = f"give {plot.parent / (plot.stem or 'change')}{_SVG}"
         raise UsageError(f"--plot {plot}: only SVG and PNG are drawn", remedy=remedy)
     if not plot.parent.is_dir():
-        remedy = f"mkdir -p {shell_word(str(plot.parent))}, or name another place"
-        raise UsageError(f"--plot {plot}: there is no folder {plot.parent}", remedy=remedy)
+        make = "" if plot.parent.exists() else f"mkdir -p {shell_word(str(plot.parent))}, or "
+        raise UsageError(f"--plot {plot}: there is no folder {plot.parent}", remedy=f"{make}name another place")
+    if plot.is_dir():
+        raise UsageError(f"--plot {plot}: that is a folder", remedy="name another place")
     if plot.suffix == _SVG:
         from orz_ckpt.diff.picture import to_svg
 

@@ -42,8 +42,8 @@ class DType(StrEnum):
 
 STORED: Final = {DType.KEEP: "keep", DType.FLOAT32: "F32", DType.BFLOAT16: "BF16", DType.FLOAT16: "F16"}
 
-_LEAST_SHARD_BYTES: Final = 1000
 _MEBI: Final = 1024 * 1024
+_LEAST_SHARD_BYTES: Final = 1000
 """Fewer would give each tensor a file of its own: whoever writes 5 means 5GB."""
 _LARGEST_ALPHA: Final = 1_000_000
 """Far above all that are in use; what a float32 cannot hold would make every weight infinite."""

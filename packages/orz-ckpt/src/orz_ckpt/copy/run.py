@@ -13,6 +13,7 @@ from orz_ckpt.copy.local import LocalPlace
 from orz_ckpt.copy.plan import Unit, plan_copy
 from orz_ckpt.copy.tree import LocalTree, Tree, open_tree
 from orz_ckpt.copy.url import UrlPlace
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.remote import Remote
@@ -153,7 +154,7 @@ def _place(dest: str, tree: Tree) -> LocalPlace | UrlPlace:
     if path is None:
         return UrlPlace(Remote(dest, write=True))
     if isinstance(tree, LocalTree):
-        inner, outer = path.absolute().resolve(), tree.folder.resolve()
+        inner, outer = resolved(path), resolved(tree.folder)
         if inner == outer or inner.is_relative_to(outer):
             raise UsageError(f"{path} lies inside {tree.folder}, which is to be copied", remedy="choose another DEST")
     around = checkpoint_around(path)

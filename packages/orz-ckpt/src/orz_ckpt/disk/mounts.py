@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from orz_ckpt.disk.links import resolved
+
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
@@ -101,7 +103,7 @@ def find_mount(path: Path) -> Mount | None:
         text = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return None
-    return mount_of(path.resolve(), parse_mountinfo(text))
+    return mount_of(resolved(path), parse_mountinfo(text))
 
 
 def in_ray_session(path: Path | str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.checks.files import list_files
 from orz_ckpt.checks.model import BESIDE_WEIGHTS
 from orz_ckpt.checks.torch_files import is_torch_file
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import SAFETENSORS, TORCH, HfFolder, arrange
@@ -159,8 +160,8 @@ def _plain_files(root: Path, folder: Path, known: Collection[Path] | None, findi
 
 def _escaped(path: Path, files: Iterable[Path]) -> Iterator[CkptFinding]:
     """Say which shards are links that lead out of the folder."""
-    root = path.resolve()
+    root = resolved(path)
     for file in sorted(files):
-        if file.is_symlink() and not file.resolve().is_relative_to(root):
-            message = f"it lies outside {root}, at {brief(str(file.resolve()))}"
+        if file.is_symlink() and not resolved(file).is_relative_to(root):
+            message = f"it lies outside {root}, at {brief(str(resolved(file)))}"
             yield finding("path_escapes", message, remedy="do not load it", path=file)

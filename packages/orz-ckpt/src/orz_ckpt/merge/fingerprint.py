@@ -7,6 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.tensors.gather import UnreadableError
 
@@ -66,4 +67,4 @@ def stamp(path: Path) -> list[object]:
             f"{path} cannot be read: {error.strerror or error}",
             remedy="check the permissions and the disk, then try again",
         ) from error
-    return [os.fspath(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, digest.hexdigest()]
+    return [os.fspath(resolved(path)), status.st_ino, status.st_size, status.st_mtime_ns, digest.hexdigest()]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt import __version__
 from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.space import try_room
-from orz_ckpt.disk_errors import blocked_way
+from orz_ckpt.disk_errors import blocked_way, check_name
 from orz_ckpt.entries import describe
 from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
@@ -63,12 +64,14 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
         CheckpointExistsError: `out` holds something else.
         OverlapError: source and output lie in each other, or the output in another checkpoint.
         CkptError: another process merges there.
+        UnwritableError: there can be no such folder.
         StorageFullError: the disk is too small, or became full; finished files are kept for the next run.
         StorageError: the disk refuses.
         UsageError: `options.config` is no model folder.
     """
     options, begin = options or Options(), time.perf_counter()
     out = out.absolute()
+    check_name(out)
     _refuse_overlap(source, out)
     findings = [*source.findings, *check_coverage(source)]
     if not source.tensors and conclude(findings) is Status.OK:
@@ -240,7 +243,7 @@ class _Merge:
 
 def _refuse_overlap(source: Source, out: Path) -> None:
     """Refuse an output inside the checkpoint or another one, and a checkpoint inside the output."""
-    here, there = source.path.resolve(), out.resolve()
+    here, there = resolved(source.path), resolved(out)
     remedy = "choose a folder beside it"
     if here.is_dir() and there.is_relative_to(here):
         where = "the checkpoint itself" if there == here else f"inside the checkpoint {here}"

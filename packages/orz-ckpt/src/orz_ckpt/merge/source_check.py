@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.checks.checksums import named
 from orz_ckpt.checks.headers import check_header
 from orz_ckpt.checks.manifest import check_manifest
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.disk.reading import read_once
 from orz_ckpt.findings import CkptFinding, finding
@@ -204,7 +205,7 @@ class SourceCheck:
 
 def _place(path: Path) -> Path:
     """Return a path that is the same however its folder was spelled."""
-    return path.parent.resolve() / path.name
+    return resolved(path.parent) / path.name
 
 
 def _by_path(root: Path, manifest: Manifest | None) -> dict[Path, FileEntry]:

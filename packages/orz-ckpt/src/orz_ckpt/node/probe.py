@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_ckpt.disk.durable import sync_file, sync_folder
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.mounts import find_mount, in_ray_session
 from orz_ckpt.disk.space import free_and_inodes
 
@@ -138,13 +139,6 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # RuntimeError: Python 3.11 and 3.12 on links in a circle
-        return path
-
-
 def _trial(folder: Path, name: str, content: bytes) -> list[tuple[str, Callable[[], object]]]:
     """Return what a save does to a file, step by step; at the end `name` is there with `content`."""
     part, final = folder / f"{name}.part", folder / name
@@ -191,7 +185,7 @@ def _described(facts: FolderFacts, path: Path) -> FolderFacts:
     there = next((folder for folder in (path, *path.parents) if _is_folder(folder)), path)
     mount = find_mount(there)
     free, inodes = free_and_inodes(there)
-    real = _resolved(path)
+    real = resolved(path)
     facts = replace(facts, real=str(real), free_bytes=free, free_inodes=inodes)
     if in_ray_session(real):
         facts = replace(facts, ephemeral="ray")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orz_ckpt.disk.durable import sync_folder
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR, folder_of_steps
@@ -158,7 +159,7 @@ def _folder(run: Path) -> Path:
         raise UsageError(f"{run} holds no folder {CHECKPOINTS_DIR} and no steps: not a run of orz", remedy=remedy)
     for path in (run, folder):
         if path.is_symlink():
-            target = path.resolve()
+            target = resolved(path)
             remedy = f"if that is what you mean: orz ckpt prune {shell_word(str(target))}"
             raise UsageError(f"{path} is a link to {target}; prune follows no links", remedy=remedy)
     return folder

@@ -22,7 +22,8 @@ from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.folder import free_bytes
-from orz_ckpt.disk_errors import blocked_way
+from orz_ckpt.disk.links import resolved
+from orz_ckpt.disk_errors import blocked_way, check_name
 from orz_ckpt.errors import CkptError, StorageError
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.node.pieces import STEP
@@ -54,6 +55,7 @@ def collect(
     """
     begin = time.perf_counter()
     dest = dest.absolute()
+    check_name(dest)
     if dest.exists() and not dest.is_dir():
         raise UsageError(f"--to {dest}: not a folder", remedy="give a folder; it is made if it is not there")
     _refuse_dest(dest, runs)
@@ -95,9 +97,9 @@ def collect(
 def _refuse_dest(dest: Path, runs: Sequence[str]) -> None:
     """Refuse a destination in which what comes would be found as something else."""
     remedy = "give the run's own folder, or one beside it"
-    there = dest.resolve()
+    there = resolved(dest)
     for run in runs:
-        here = Path(run).absolute().resolve()
+        here = resolved(Path(run))
         if there != here and here.is_dir() and there.is_relative_to(here):
             raise UsageError(f"--to {dest} lies inside the run {run}, which would hold all twice", remedy=remedy)
     begun = (there / COLLECT_DIR).is_dir()  # an earlier collection was cut off there: this one goes on
