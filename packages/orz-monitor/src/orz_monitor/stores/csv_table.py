@@ -41,7 +41,7 @@ def is_metrics(path: Path) -> bool:
         header, *rows = list(csv.reader(lines, delimiter=delimiter))
     except (csv.Error, ValueError):
         return False
-    named = len(header) >= _FEWEST_COLUMNS and not any(map(_is_nameless, header))
+    named = len(header) >= _FEWEST_COLUMNS and not any(map(_is_no_name, header))
     return named and (any(_is_number(cell) for row in rows for cell in row) if rows else True)
 
 
@@ -184,7 +184,7 @@ def _is_number(cell: str) -> bool:
     return bool(possible_marks(cell)) or quoted_number(cell) is not None
 
 
-def _is_nameless(name: str) -> bool:
+def _is_no_name(name: str) -> bool:
     """Tell whether what should be a name is a number; `99.5 percentile` is one of a column."""
     return _is_number(name) if not any(map(str.isalpha, name)) else quoted_number(name) is not None
 

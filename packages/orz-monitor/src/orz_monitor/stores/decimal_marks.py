@@ -119,6 +119,7 @@ def decimal_marks(rows: Callable[[], Rows], num_columns: int, *, between: str) -
         if len(cells) == num_columns:
             for column, cell in zip(columns, cells, strict=True):
                 column.look(line, cell)
+    _look_again(columns, rows)
     anywhere = {mark for column in columns for mark in column.proven}
     others = anywhere
     if of_points:
@@ -127,18 +128,20 @@ def decimal_marks(rows: Callable[[], Rows], num_columns: int, *, between: str) -
     for index, column in enumerate(columns):
         proven = set(column.proven) or others
         marks.append(_COMMA if proven == {_COMMA} else _POINT)
-        if len(proven) == 1:
-            continue
-        doubtful = column.doubtful or (_first_doubtful(rows, index, num_columns) if column.proven else None)
-        if doubtful is not None:
-            doubts.append(Doubt(column=index, cell=doubtful[1], line=doubtful[0]))
+        if column.doubtful is not None and len(proven) != 1:
+            line, cell = column.doubtful
+            doubts.append(Doubt(column=index, cell=cell, line=line))
     return DecimalMarks(marks=tuple(marks), doubts=tuple(doubts), has_commas=_COMMA in anywhere)
 
 
-def _first_doubtful(rows: Callable[[], Rows], index: int, num_columns: int) -> tuple[int, str] | None:
-    """Return the first number of a column that may have either mark, and its line: it was passed over."""
-    cells = ((line, row[index]) for line, row in rows() if len(row) == num_columns)
-    return next(((line, cell) for line, cell in cells if len(possible_marks(cell)) > 1), None)
+def _look_again(columns: Sequence[_Column], rows: Callable[[], Rows]) -> None:
+    """Find the doubtful numbers of columns with both marks: they were passed over after the first mark."""
+    left = {index for index, column in enumerate(columns) if len(column.proven) > 1 and column.doubtful is None}
+    for line, cells in rows() if left else ():
+        if len(cells) == len(columns):
+            for index in [index for index in left if len(possible_marks(cells[index])) > 1]:
+                columns[index].doubtful = (line, cells[index])
+                left.remove(index)
 
 
 def possible_marks(cell: str) -> str:
