@@ -32,6 +32,12 @@ def test_the_page_of_rules_is_the_codes_own() -> None:
     assert rules_page() == (REFERENCE / "rules.md").read_text(encoding="utf-8")
 
 
+def test_the_page_names_what_a_rule_needs_in_one_sentence() -> None:
+    """Its metrics and its setting."""
+    (clip,) = (part for part in rules_page().split("### ") if part.startswith("grad_clip\n"))
+    assert "; needs `policy/grad_norm` and the setting `policy.optimizer.max_grad_norm`; " in clip
+
+
 def test_the_page_of_metrics_is_the_codes_own() -> None:
     """docs/reference/metrics-explained.md equals `explained_page()` of orz_monitor.metrics.page."""
     assert explained_page() == (REFERENCE / "metrics-explained.md").read_text(encoding="utf-8")

@@ -297,6 +297,32 @@ def test_a_warm_up_is_no_leap(tmp_path: Path) -> None:
     assert "learning_rate" not in {finding.code for finding in judged(tmp_path, metrics).findings}
 
 
+SCHEDULES: dict[str, Array] = {
+    "tenths, as binary fractions round them": np.array([1e-5 * 0.1**power for power in range(3)])[np.arange(60) // 20],
+    "tenths, as a log prints them": np.array([1e-5, 1e-6, 1e-7])[np.arange(60) // 20],
+    "linear in twenty points": 2e-6 * (1 - (np.arange(20) * 30 + 29) / 601),
+    "square root in twenty points": 2e-6 * np.sqrt(1 - (np.arange(20) * 30 + 29.75) / 600),
+}
+"""Rates of whole schedules; the last value of those in twenty points is less than a tenth of the one before."""
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_is_no_leap(tmp_path: Path, name: str) -> None:
+    """Tenfold is not more than tenfold, whatever its rounding; a decay nears 0 hardly more steeply than before."""
+    metrics = healthy_metrics(len(SCHEDULES[name]))
+    metrics["policy/lr"] = SCHEDULES[name]
+    assert "learning_rate" not in {finding.code for finding in judged(tmp_path, metrics).findings}
+
+
+def test_a_fall_out_of_a_decay_is_a_leap(tmp_path: Path) -> None:
+    """Far steeper than the decay was: another rate, as after a restart."""
+    metrics = healthy_metrics(NUM_STEPS)
+    metrics["policy/lr"] = np.linspace(2e-6, 1e-6, NUM_STEPS)
+    metrics["policy/lr"][60:] /= 25
+    (finding,) = (f for f in judged(tmp_path, metrics).findings if f.code == "learning_rate")
+    assert (finding.title, finding.first_step) == ("The learning rate leaps", 60)
+
+
 def test_gradients_above_the_clip_of_the_configuration_are_noted(tmp_path: Path) -> None:
     """The clip comes from config.yaml; without one nobody knows what is clipped, and the rule says so."""
     metrics = healthy_metrics(NUM_STEPS)

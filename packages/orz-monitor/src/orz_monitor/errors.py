@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from orz_cli.errors import OrzError
 from orz_cli.exits import ExitCode
 from orz_monitor.addresses import is_url
 from orz_monitor.printable import one_line
+
+EXPORT_PLAINLY: Final = (
+    "export it with decimal points, with nothing between thousands, and with commas or tabs between cells"
+)
+"""What to do about a table with numbers that may be 1234 or 1.234; semicolons between cells leave it open."""
 
 
 class UnreadableRunError(OrzError, ValueError):

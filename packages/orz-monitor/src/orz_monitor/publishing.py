@@ -17,9 +17,10 @@ from typing import IO, Final
 from orz_cli.errors import UsageError
 from orz_monitor.log_folder import is_log
 from orz_monitor.run_files import RECORDS_FILE
+from orz_monitor.settings import CONFIG_FILE
 
 _OWN_FILES: Final = frozenset(
-    {RECORDS_FILE, "config.yaml", "environment.json", "progress.csv", "trainer_state.json", "meta.yaml"}
+    {RECORDS_FILE, CONFIG_FILE, "environment.json", "progress.csv", "trainer_state.json", "meta.yaml"}
 )
 _OWN_FOLDERS: Final = frozenset({"checkpoints", "logs", "rollouts", "tensorboard"})
 _MADE: Final = frozenset({".html", ".md", ".json", ".csv", ".parquet"})

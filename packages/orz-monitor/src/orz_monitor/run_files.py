@@ -10,12 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from orz_monitor.records.reader import LINE_STARTS_WITH
 from orz_monitor.settings import CONFIG_FILE
 
 RECORDS_FILE: Final = "metrics.jsonl"
 CONSOLE_FILE: Final = "console.log"
-FIRST_RECORD: Final = b'{"v":'
-"""What the first line of our records begins with."""
 FIRST_LINE: Final = b"orz-train "
 """What the first line of our console log begins with."""
 _START_BYTES: Final = 256
@@ -33,9 +32,9 @@ def holds_records(path: Path) -> bool:
         return False
     except OSError:
         return path.name == RECORDS_FILE
-    if start.startswith(FIRST_RECORD):
+    if start.startswith(LINE_STARTS_WITH):
         return True
-    return path.name == RECORDS_FILE and (not start.startswith(b"{") or FIRST_RECORD.startswith(start))
+    return path.name == RECORDS_FILE and (not start.startswith(b"{") or LINE_STARTS_WITH.startswith(start))
 
 
 def run_folders(folder: Path, *, but: Collection[Path] = ()) -> list[Path]:

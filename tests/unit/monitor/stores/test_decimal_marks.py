@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orz_monitor.engine import judge
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.loading import load_run
 from orz_monitor.numbers import number
@@ -86,6 +87,72 @@ def test_tables_with_commas_between_are_read_as_ever(tmp_path: Path) -> None:
     store = read(tmp_path / "table.csv", "step,loss,tokens", '1,1.234,"1,234"', '2,2.345,"56,789,012"')
     assert [(1, 1.234), (2, 2.345)] == points(store, "loss")
     assert [(1, 1234.0), (2, 56789012.0)] == points(store, "tokens")
+
+
+def test_a_comma_in_a_table_of_points_is_its_columns_own(tmp_path: Path) -> None:
+    """The ids of GPUs: the other columns are read as if they were not there."""
+    store = read(
+        tmp_path / "table.csv",
+        *('"step","reward","grad_norm","gpus"', '"1","0.301","1.210","0,1"', '"2","0.302","1.220","0,1"'),
+    )
+    assert [(1, 1.21), (2, 1.22)] == points(store, "grad_norm")
+    assert [(1, 0.301), (2, 0.302)] == points(store, "reward")
+    assert () == store.problems
+
+
+def test_a_comma_in_a_table_without_points_leaves_both_open(tmp_path: Path) -> None:
+    """Commas between cells are no proof of decimal points where the numbers that say something have commas."""
+    store = read(tmp_path / "table.csv", "step,a,b", '1,"0,5",1.234')
+    assert ("a",) == store.keys
+    (problem,) = store.problems
+    assert "line 2: '1.234' may be 1234 or 1.234 in column 'b'" in str(problem)
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+@pytest.mark.parametrize("cells", [("0.5", "1,5", "1.234"), ("0.5", "1.234", "1,5"), ("1.234", "1,5", "0.5")])
+def test_a_column_with_both_is_left_out(tmp_path: Path, between: str, cells: tuple[str, ...]) -> None:
+    """What may be either is not read as what was proven first."""
+    rows = (between.join((str(step), "0.5", cell)) for step, cell in enumerate(cells))
+    store = read(tmp_path / "table.csv", between.join(("step", "a", "b")), *rows)
+    assert ("a",) == store.keys
+    assert "'1.234' may be 1234 or 1.234 in column 'b'" in str(store.problems[0])
+
+
+@pytest.mark.parametrize("cells", [("0.5", "1.234.567"), ("1.234.567", "0.5"), ("0,5", "1,234,567")])
+def test_thousands_apart_prove_the_other_mark(tmp_path: Path, cells: tuple[str, ...]) -> None:
+    """Without a decimal mark of their own, and after a number with one."""
+    store = read(tmp_path / "table.csv", "step;a", *(f"{step};{cell}" for step, cell in enumerate(cells)))
+    assert {1234567.0, 0.5} == {value for _, value in points(store, "a")}
+
+
+def test_numbers_in_names_are_names(tmp_path: Path) -> None:
+    """`99.5 percentile` looks like a number with a unit, and a row of numbers has no names."""
+    store = read(tmp_path / "table.csv", "step,reward,99.5 percentile", "1,0.301,0.1")
+    assert [(1, 0.1)] == points(store, "99.5 percentile")
+    assert open_store(written(tmp_path / "nameless.csv", "0,5;1,25", "0,5;1,25")) is None
+
+
+def test_what_to_do_about_points_between_semicolons(tmp_path: Path) -> None:
+    """`to_csv(sep=";", float_format="%.3f")` has points, and nothing between thousands: commas between cells are read.
+
+    The damage is explained as what it is, with the same words.
+    """
+    lines = ["step;loss;reward", "1;1.301;7", "2;1.302;8"]
+    problem = str(read(tmp_path / "table.csv", *lines).problems[0])
+    remedy = "export it with decimal points, with nothing between thousands, and with commas or tabs between cells"
+    assert problem.endswith(f"; {remedy}")
+    run = load_run(tmp_path / "table.csv")
+    causes = [cause for finding in judge(run).findings if finding.code == "damaged_records" for cause in finding.causes]
+    (cause,) = (cause for cause in causes if "decimal" in cause.what)
+    assert remedy == cause.try_
+    store = read(tmp_path / "export.csv", *(line.replace(";", ",") for line in lines))
+    assert [(1, 1.301), (2, 1.302)] == points(store, "loss")
+
+
+def test_dates_and_lists_in_a_column_of_decimal_commas_stay_what_they_are(tmp_path: Path) -> None:
+    """Their marks taken out or exchanged, they would be numbers."""
+    store = read(tmp_path / "table.csv", "step;a", "1;0,5", "2;26.11.2026", "3;0.9,0.95", "4;2.10.0", "5;7,", "6;-1,5")
+    assert [(1, 0.5), (6, -1.5)] == points(store, "a")
 
 
 @pytest.mark.parametrize(

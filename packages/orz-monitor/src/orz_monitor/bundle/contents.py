@@ -19,13 +19,14 @@ from orz_monitor.formats.document import Checked, as_json
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
+from orz_monitor.settings import CONFIG_FILE
 
 TAIL_BYTES: Final = 512 << 10
 """Of each log, the end that is taken."""
 MOST_LOGS: Final = 256
 MOST_BYTES: Final = 64 << 20
 """Of all files together."""
-_WHOLE: Final = ("config.yaml", "environment.json")
+_WHOLE: Final = (CONFIG_FILE, "environment.json")
 _ENDS: Final = (CONSOLE_FILE, RECORDS_FILE)
 _LOG_ENDINGS: Final = (".log", ".out", ".err", ".txt")
 _LOG_FOLDERS: Final = ("logs",)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_LINE_STARTS_WITH: Final = b'{"v":'
+LINE_STARTS_WITH: Final = b'{"v":'
+"""What every line of our records begins with."""
 _LONGEST_LINE_BYTES: Final = 8 << 20
 
 
@@ -65,7 +66,7 @@ def read_line(raw: bytes, number: int) -> Iterator[Line]:
     except NewerRecordError as error:
         yield Line(number=number, error=error.message, newer=True)
     except (RecordError, UnicodeDecodeError) as error:
-        appended = raw.rfind(_LINE_STARTS_WITH, 1)
+        appended = raw.rfind(LINE_STARTS_WITH, 1)
         if appended > 0:
             try:
                 record = loads(raw[appended:].decode("utf-8"))
@@ -81,7 +82,7 @@ def read_line(raw: bytes, number: int) -> Iterator[Line]:
 
 def _is_cut_off(raw: bytes) -> bool:
     """Tell whether a line begins as a record and ends before its last brace: a writer died, another ended the line."""
-    if not (raw.startswith(_LINE_STARTS_WITH) or _LINE_STARTS_WITH.startswith(raw)):
+    if not (raw.startswith(LINE_STARTS_WITH) or LINE_STARTS_WITH.startswith(raw)):
         return False
     depth, in_text, escaped = 0, False, False
     for byte in raw:

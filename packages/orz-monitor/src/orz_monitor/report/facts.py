@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from orz_monitor.run import Run
+from orz_monitor.settings import CONFIG_FILE
 
 _SCALAR: Final = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.-]*):(?: +(?P<value>.*?))?\s*$")
 _SHOWN_FIRST: Final = (
@@ -68,7 +69,7 @@ class Facts:
 
 def gather_facts(run: Run) -> Facts:
     """Collect the facts of a run from its records, `config.yaml` and `environment.json`."""
-    config = _block_scalars(_text(run.folder, "config.yaml"))
+    config = _block_scalars(_text(run.folder, CONFIG_FILE))
     start = next((event.data for event in run.events if event.event == "start"), {})
     times = run.moments
     totals = run.seconds["total"].finite().values if "total" in run.seconds else np.empty(0)

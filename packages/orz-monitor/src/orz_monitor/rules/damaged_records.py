@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from orz_cli.findings import Severity
+from orz_monitor.errors import EXPORT_PLAINLY
 from orz_monitor.findings import Cause, Finding
 from orz_monitor.records import EventRecord
 from orz_monitor.rules.base import NoLimits, Rule
@@ -26,9 +27,9 @@ _STORE_CAUSES: Final = (
         try_="copy it again when the run is over",
     ),
     Cause(
-        what="a spreadsheet with decimal commas wrote it",
+        what="nothing in a table tells whether its numbers have decimal points or decimal commas",
         confirm="the message names a number that may be one of two",
-        try_="export it with decimal points, and with nothing between thousands",
+        try_=EXPORT_PLAINLY,
     ),
 )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
@@ -28,6 +29,10 @@ _LEAPT: Final = (
         try_="set `policy.optimizer.lr` as it was",
     ),
 )
+_ROUNDING: Final = 1e-6
+"""Of a logarithm: a tenth, as it is rounded, may be a little less than one."""
+_STEEPER: Final = 3.0
+"""Times as steep as just before, a decay may get: a square root does 2.4 times, a straight line and a cosine don't."""
 _AS_LARGE: Final = 0.99
 """Times the policy's rate; less is smaller, and not rounded."""
 _SLOW_CRITIC: Final = (
@@ -97,7 +102,7 @@ def _near_end(run: Run, rate: Series, begins: int, limits: Limits) -> bool:
 def _leaps(run: Run, rate: Series, limits: Limits) -> list[Finding]:
     """Tell where the rate changed more than tenfold at once, after the warm-up and without a restart.
 
-    A fall to next to nothing is the end of a schedule, and no leap.
+    A fall to next to nothing is the end of a schedule, and no leap; nor is one that a decay leads to.
     """
     before, after = rate.values[:-1], rate.values[1:]
     known = (before > 0) & (after > 0)
@@ -109,7 +114,7 @@ def _leaps(run: Run, rate: Series, limits: Limits) -> list[Finding]:
     restarts = set(run.restarts)
     leap = [
         int(index) + 1
-        for index in np.flatnonzero((change > np.log(limits.leap)) & quiet & ~ends)
+        for index in np.flatnonzero((change > np.log(limits.leap) + _ROUNDING) & quiet & ~ends & ~_decays(rate))
         if int(rate.steps[index + 1]) not in restarts
     ]
     if not leap:
@@ -126,6 +131,12 @@ def _leaps(run: Run, rate: Series, limits: Limits) -> list[Finding]:
             (new, old, "the step before"),
         )
     ]
+
+
+def _decays(rate: Series) -> NDArray[np.bool_]:
+    """Tell which changes from value to value go on with a fall, about as steep as it was, [K - 1]."""
+    fall = -np.diff(rate.values) / np.diff(rate.steps)
+    return np.concatenate(([False], (fall[1:] > 0) & (fall[1:] <= _STEEPER * fall[:-1])))
 
 
 def _unusual(run: Run, rate: Series, limits: Limits) -> list[Finding]:

@@ -87,9 +87,10 @@ def _rule(rule: Rule) -> str:
     needs = [*(f"`{name}`" for name in rule.needs)]
     if rule.needs_any:
         needs.append(" or ".join(f"`{name}`" for name in rule.needs_any))
+    needed = [", ".join(needs)] if needs else []
+    needed += [f"the setting `{rule.setting}`"] if rule.setting else []
     facts = [f"worst {rule.worst}"]
-    facts += [f"needs {', '.join(needs)}"] if needs else []
-    facts += [f"the setting `{rule.setting}`"] if rule.setting else []
+    facts += [f"needs {' and '.join(needed)}"] if needed else []
     facts += [f"from {rule.min_points} values on"] if rule.min_points > 1 else []
     facts += [f"only {_listed(rule.presets)}"] if rule.presets != ALL else []
     facts += [f"speaks for {_listed(rule.absorbs)}"] if rule.absorbs else []

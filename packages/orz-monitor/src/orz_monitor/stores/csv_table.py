@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-from orz_monitor.errors import UnreadableRunError
+from orz_monitor.errors import EXPORT_PLAINLY, UnreadableRunError
 from orz_monitor.stores.base import MOST_PROBLEMS, Points, Problem, Store, choose
-from orz_monitor.stores.decimal_marks import REMEDY, DecimalMarks, Doubt, decimal_marks, possible_marks
+from orz_monitor.stores.decimal_marks import DecimalMarks, Doubt, decimal_marks, possible_marks
 from orz_monitor.stores.rows import STEP_KEYS, quoted_number, step_of, time_of
 
 _BORDER: Final = " - "
@@ -41,7 +41,7 @@ def is_metrics(path: Path) -> bool:
         header, *rows = list(csv.reader(lines, delimiter=delimiter))
     except (csv.Error, ValueError):
         return False
-    named = len(header) >= _FEWEST_COLUMNS and not any(map(_is_number, header))
+    named = len(header) >= _FEWEST_COLUMNS and not any(map(_is_no_name, header))
     return named and (any(_is_number(cell) for row in rows for cell in row) if rows else True)
 
 
@@ -80,7 +80,7 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
         count += 1
     if not points:
         why = "".join(f"; line {doubt.line}: {_told(doubt, header[doubt.column])}" for doubt in marks.doubts[:1])
-        remedy = REMEDY if why else "give a table of metrics"
+        remedy = EXPORT_PLAINLY if why else "give a table of metrics"
         raise UnreadableRunError(f"{path}: no column of numbers in {count} rows{why}", remedy=remedy)
     if unnumbered:
         wanted_keys = ", ".join(STEP_KEYS[:3])
@@ -109,9 +109,9 @@ def _leave_out(
     for doubt in marks.doubts:
         name = header[doubt.column]
         if name == steps:
-            raise UnreadableRunError(f"{path}, line {doubt.line}: {_told(doubt, name)}", remedy=REMEDY)
+            raise UnreadableRunError(f"{path}, line {doubt.line}: {_told(doubt, name)}", remedy=EXPORT_PLAINLY)
         if keys.pop(name, None) is not None:
-            _tell(problems, path, doubt.line, f"{_told(doubt, name)}, and it is left out; {REMEDY}")
+            _tell(problems, path, doubt.line, f"{_told(doubt, name)}, and it is left out; {EXPORT_PLAINLY}")
 
 
 def _told(doubt: Doubt, name: str) -> str:
@@ -182,6 +182,11 @@ def _text(path: Path) -> TextIO:
 def _is_number(cell: str) -> bool:
     """Tell whether a cell is a number, with whatever decimal mark."""
     return bool(possible_marks(cell)) or quoted_number(cell) is not None
+
+
+def _is_no_name(name: str) -> bool:
+    """Tell whether what should be a name is a number; `99.5 percentile` is one of a column."""
+    return _is_number(name) if not any(map(str.isalpha, name)) else quoted_number(name) is not None
 
 
 def _delimiter(path: Path, lines: Sequence[str]) -> str:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-REMEDY: Final = "export it with decimal points, and with nothing between thousands"
-"""What to do about numbers that may be one or the other."""
 _POINT: Final = "."
 _COMMA: Final = ","
 _NUMBER: Final = re.compile(
     r"\s*[-+]?(?P<digits>[.,]?\d[\d.,]{0,300})(?P<exponent>[eE][-+]?\d{1,4})?(?: ?[A-Za-z%/_][A-Za-z%/_ ]{0,40})?\s*",
     re.ASCII,
 )
+_OF_THOUSANDS: Final = 2
+"""So many of a mark in one number stand between thousands."""
+_PLAIN: Final = re.compile(r"-?\d*,\d+", re.ASCII)
+"""A number with a decimal comma as most of a table are, told faster than by all that a number may be."""
 _FORMS: Final = {
     _POINT: re.compile(r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d*)(?:\.\d*)?", re.ASCII),
     _COMMA: re.compile(r"(?:[1-9]\d{0,2}(?:\.\d{3})+|\d*)(?:,\d+)?", re.ASCII),
@@ -85,14 +87,17 @@ class DecimalMarks:
 class _Column:
     """What the numbers of a column say of its decimal mark."""
 
-    proven: set[str] = field(default_factory=set)
+    proven: str = ""
     doubtful: tuple[int, str] | None = None
 
     def look(self, line: int, cell: str) -> None:
-        """Take a number."""
+        """Take a cell; one that can't say more than those before did is not looked at closely."""
+        own, other = (_COMMA, _POINT) if self.proven == _COMMA else (_POINT, _COMMA)
+        if other not in cell and cell.count(own) < (_OF_THOUSANDS if self.proven else 1):
+            return
         marks = possible_marks(cell)
         if len(marks) == 1:
-            self.proven.add(marks)
+            self.proven += marks if marks not in self.proven else ""
         elif marks and self.doubtful is None:
             self.doubtful = (line, cell)
 
@@ -104,26 +109,39 @@ def decimal_marks(rows: Callable[[], Rows], num_columns: int, *, between: str) -
         rows: reads its rows anew, numbered by line, without the names; only those of `num_columns` cells count.
         num_columns: how many columns it has.
         between: what is between its cells. Semicolons leave open what a comma is; others stand for decimal points
-            unless a number says otherwise.
+            in columns that say nothing themselves, unless the only numbers that do have decimal commas.
     """
-    likely: set[str] = set() if between == ";" else {_POINT}
-    if likely and not any(possible_marks(cell) == _COMMA for _, cells in rows() for cell in cells if _COMMA in cell):
+    of_points = between != ";"
+    if of_points and not any(possible_marks(cell) == _COMMA for _, cells in rows() for cell in cells if _COMMA in cell):
         return DecimalMarks(marks=(_POINT,) * num_columns)
     columns = [_Column() for _ in range(num_columns)]
     for line, cells in rows():
         if len(cells) == num_columns:
             for column, cell in zip(columns, cells, strict=True):
-                if _COMMA in cell or _POINT in cell:
-                    column.look(line, cell)
-    anywhere = likely.union(*(column.proven for column in columns))
+                column.look(line, cell)
+    _look_again(columns, rows)
+    anywhere = {mark for column in columns for mark in column.proven}
+    others = anywhere
+    if of_points:
+        others = {_POINT} if _POINT in anywhere else {_POINT, *anywhere}
     marks, doubts = [], []
     for index, column in enumerate(columns):
-        proven = column.proven or anywhere
+        proven = set(column.proven) or others
         marks.append(_COMMA if proven == {_COMMA} else _POINT)
         if column.doubtful is not None and len(proven) != 1:
             line, cell = column.doubtful
             doubts.append(Doubt(column=index, cell=cell, line=line))
     return DecimalMarks(marks=tuple(marks), doubts=tuple(doubts), has_commas=_COMMA in anywhere)
+
+
+def _look_again(columns: Sequence[_Column], rows: Callable[[], Rows]) -> None:
+    """Find the doubtful numbers of columns with both marks: they were passed over after the first mark."""
+    left = {index for index, column in enumerate(columns) if len(column.proven) > 1 and column.doubtful is None}
+    for line, cells in rows() if left else ():
+        if len(cells) == len(columns):
+            for index in [index for index in left if len(possible_marks(cells[index])) > 1]:
+                columns[index].doubtful = (line, cells[index])
+                left.remove(index)
 
 
 def possible_marks(cell: str) -> str:
@@ -150,6 +168,10 @@ def with_point(cell: str, mark: str) -> str:
         >>> [with_point(cell, ",") for cell in ("1.234,5", "-0,5 s", "1.234", "1,5E-05", "0.5", "a,b")]
         ['1234.5', '-0.5 s', '1234', '1.5E-05', '0.5', 'a,b']
     """
+    if mark == _COMMA and _PLAIN.fullmatch(cell):
+        return cell.replace(_COMMA, _POINT)
+    if _COMMA not in cell and cell.count(_POINT) < (1 if mark == _COMMA else _OF_THOUSANDS):
+        return cell
     marks = possible_marks(cell)
     if marks != _COMMA and not (len(marks) > 1 and mark == _COMMA):
         return cell

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orz_monitor.errors import UnreadableRunError
-from orz_monitor.run_files import FIRST_RECORD, RECORDS_FILE
+from orz_monitor.records.reader import LINE_STARTS_WITH
+from orz_monitor.run_files import RECORDS_FILE
 from orz_monitor.tail.refusals import refuse_store
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
         raise UnreadableRunError(
             f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
         )
-    if path.name == RECORDS_FILE or start.lstrip().startswith(FIRST_RECORD):
+    if path.name == RECORDS_FILE or start.lstrip().startswith(LINE_STARTS_WITH):
         from orz_monitor.tail.records_reader import RecordsReader  # noqa: PLC0415 - numpy
 
         return RecordsReader(path, folder)
