@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orz_monitor.dialects import GENERIC, ORZ_TRAIN, find_dialect, known_dialects
+from orz_monitor.dialects import ORZ_TRAIN, find_dialect, known_dialects, with_fallback
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.reading import Reader
 from orz_monitor.run import Run
@@ -40,7 +40,7 @@ class LogReader:
         self._folder = folder
         self._kinds = known_dialects()
         self.reader = Reader(dialects=self._kinds, path=path)
-        self.fallback: Reader | None = Reader(dialects=[find_dialect(GENERIC), *self._kinds], path=path)
+        self.fallback: Reader | None = Reader(dialects=with_fallback(self._kinds), path=path)
 
     @property
     def num_lines(self) -> int:
@@ -70,7 +70,7 @@ class LogReader:
             path=readers[0].path,
             folder=self._folder,
             now=time.time(),
-            dialects=[*([find_dialect(GENERIC)] if generic else []), *self._kinds, find_dialect(ORZ_TRAIN)],
+            dialects=[*(with_fallback(self._kinds) if generic else self._kinds), find_dialect(ORZ_TRAIN)],
         )
 
 
