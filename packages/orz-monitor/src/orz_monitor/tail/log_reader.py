@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class LogReader:
     """Takes the bytes of a log in pieces of any size and says at any time what the run is.
 
-    As in `read_log`, the fallback dialect counts only while no other has found a number.
+    As in `read_log`, the fallback dialect counts only while no trainer's has found a number.
 
     Args:
         path: the log.
@@ -50,7 +50,7 @@ class LogReader:
     def feed(self, data: bytes) -> None:
         """Take more of the log."""
         self.reader.feed(data)
-        if self.reader.log.votes:
+        if any(self.reader.log.votes[kind.name] for kind in self._kinds if kind.is_trainer):
             self.fallback = None
         elif self.fallback is not None:
             self.fallback.feed(data)
