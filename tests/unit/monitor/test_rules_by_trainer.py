@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from orz_cli.findings import Severity
 from orz_monitor.engine import Verdict, judge
+from orz_monitor.formats.document import Checked
+from orz_monitor.formats.text import print_checks
 from orz_monitor.loading import load_run
 from orz_monitor.stats import Array
 from orz_monitor.testing import healthy_metrics, step_records, write_run
@@ -21,6 +26,13 @@ NUM_STEPS = 120
 def judged(folder: Path, metrics: dict[str, Array], *, framework: str, config: dict[str, str] | None = None) -> Verdict:
     run = load_run(write_run(folder, step_records(metrics)))
     return judge(replace(run, framework=framework, config=config or {}))
+
+
+def rendered(verdict: Verdict) -> list[str]:
+    console = Console(file=io.StringIO(), width=400)
+    print_checks(console, [Checked(path=Path("run"), verdict=verdict)], Severity.ERROR)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
 
 
 def codes(verdict: Verdict) -> set[str]:
@@ -41,11 +53,41 @@ def test_a_setting_is_known_by_the_name_of_the_trainer(tmp_path: Path) -> None:
     metrics["policy/grad_norm"] = np.full(NUM_STEPS, 2.0)
     metrics["rollout/response_tokens_max"] = np.full(NUM_STEPS, 17.0)
     config = {"actor_rollout_ref.actor.grad_clip": "1.0", "data.max_response_length": "16"}
-    assert {"grad_clip", "invariants"} <= codes(judged(tmp_path / "verl", metrics, framework="verl", config=config))
+    of_verl = judged(tmp_path / "verl", metrics, framework="verl", config=config)
+    assert {"grad_clip", "invariants"} <= codes(of_verl)
+    found = {finding.code: finding for finding in of_verl.findings}
+    assert found["grad_clip"].evidence[0].baseline_is == "actor_rollout_ref.actor.grad_clip"
+    assert "was 17, above data.max_response_length=16, in" in found["invariants"].message
     of_trl = judged(tmp_path / "trl", metrics, framework="trl", config=config)
     assert not {"grad_clip", "invariants"} & codes(of_trl)
     (unjudged,) = (item for item in of_trl.not_evaluated if item.code == "grad_clip")
-    assert unjudged.reason == "setting not known: max_grad_norm"
+    assert unjudged.reason == "the setting max_grad_norm is not known"
+
+
+def test_where_a_setting_is_not_known_it_says_where_it_is_read_from(tmp_path: Path) -> None:
+    """One line of the report, with one colon; where the metric is missing, that is told instead."""
+    metrics = healthy_metrics(NUM_STEPS)
+    lines = rendered(judged(tmp_path / "whole", metrics, framework="verl"))
+    (told,) = (line.strip() for line in lines if line.endswith(": grad_clip"))
+    assert told == (
+        "not evaluated, the setting actor_rollout_ref.actor.grad_clip is not known "
+        "(give a run folder with config.yaml, or the run of W&B, MLflow or Trackio, which hold the settings): grad_clip"
+    )
+    del metrics["policy/grad_norm"]
+    verdict = judged(tmp_path / "part", metrics, framework="slime")
+    (unjudged,) = (item for item in verdict.not_evaluated if item.code == "grad_clip")
+    assert (unjudged.reason, "config.yaml" in unjudged.remedy) == ("not logged: policy/grad_norm", False)
+
+
+@pytest.mark.parametrize(
+    ("configured", "is_found"), [("16", True), ("17", False), ("²", False), ("-1", False), ("none", False)]
+)
+def test_the_limit_of_tokens_is_a_number_above_0(tmp_path: Path, configured: str, *, is_found: bool) -> None:
+    """What else stands there is no limit, and no reason to fail; -1 stands for none."""
+    metrics = healthy_metrics(NUM_STEPS)
+    metrics["rollout/response_tokens_max"] = np.full(NUM_STEPS, 17.0)
+    config = {"generation.max_response_tokens": configured}
+    assert ("invariants" in codes(judged(tmp_path, metrics, framework="", config=config))) is is_found
 
 
 def test_a_mean_log_prob_is_never_above_0(tmp_path: Path) -> None:

@@ -244,6 +244,31 @@ def test_flushes_of_the_allocator_are_one_finding(tmp_path: Path, steps: tuple[i
     assert finding.message == "The log says 3 times that the allocator flushed its cache, 36 flushes in all."
 
 
+@pytest.mark.parametrize(
+    ("steps", "severity"),
+    [
+        ((None,) * 4, Severity.WARN),
+        ((None,) * 40 + (57,), Severity.INFO),
+        ((None,) * 40 + (57, 58), Severity.WARN),
+        ((58,), Severity.INFO),
+    ],
+    ids=["no step is known", "before the first and in one", "before the first and in two", "once"],
+)
+def test_flushes_before_the_first_step_are_of_one_step(
+    tmp_path: Path, steps: tuple[int | None, ...], severity: Severity
+) -> None:
+    """They have no number; where no flush has one, each counts for itself."""
+    flushes = [
+        EventRecord(event="notice", time=START, step=step, data={"kind": "memory_pressure", "count": 1})
+        for step in steps
+    ]
+    finding = found(judged(tmp_path, [*step_records(healthy_metrics(NUM_STEPS)), *flushes]), "memory_pressure")
+    assert finding is not None
+    assert finding.severity is severity
+    times, flushed = ("once", "1 flush") if len(steps) == 1 else (f"{len(steps)} times", f"{len(steps)} flushes")
+    assert finding.message == f"The log says {times} that the allocator flushed its cache, {flushed} in all."
+
+
 def test_a_long_step_names_the_phase_that_grew(tmp_path: Path) -> None:
     """A save of hours that takes seconds elsewhere is the reason; where no phase grew, none is named."""
     usual = {"generate": 900.0, "save": 5.0, "total": 905.0}

@@ -328,7 +328,7 @@ def test_gradients_above_the_clip_of_the_configuration_are_noted(tmp_path: Path)
     metrics = healthy_metrics(NUM_STEPS)
     metrics["policy/grad_norm"] = 2.0 * np.exp(noise(0.1))
     (unjudged,) = (item for item in judged(tmp_path, metrics).not_evaluated if item.code == "grad_clip")
-    assert unjudged.reason == "setting not known: policy.optimizer.max_grad_norm"
+    assert unjudged.reason == "the setting policy.optimizer.max_grad_norm is not known"
     (tmp_path / "config.yaml").write_text("policy:\n  optimizer:\n    max_grad_norm: 1.0\n", encoding="utf-8")
     (finding,) = (f for f in judged(tmp_path, metrics).findings if f.code == "grad_clip")
     assert finding.message == "The gradient norm was above the clip of 1 in 100 % of the steps."
@@ -342,6 +342,41 @@ def test_evidence_shows_values_as_they_were_logged(tmp_path: Path) -> None:
         fault(metrics)
         evidence = [e for f in judged(tmp_path / fault.__name__, metrics).findings for e in f.evidence]
         assert [value] == [one.observed for one in evidence if one.metric == metric]
+
+
+def samplers_weights_are_off(m: Metrics) -> None:
+    m["correction/weight_mean"] = np.full(NUM_STEPS, 0.4)
+
+
+def samplers_k1(m: Metrics) -> None:
+    m["mismatch/kl_k1"] = np.full(NUM_STEPS, -0.2)
+
+
+def samplers_k1_grows(m: Metrics) -> None:
+    m["mismatch/kl_k1"] = np.full(NUM_STEPS, -0.001)
+    m["mismatch/kl_k1"][100:] = -0.02
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (samplers_kl, "mismatch/kl_k3 was 0.2 in the steps 100 to 119, above the limit of 0.1."),
+        (samplers_k1, "mismatch/kl_k1 was -0.2 in the steps 0 to 119, in size above the limit of 0.1."),
+        (samplers_correlation, "mismatch/prob_corr was 0.9 in the steps 100 to 119, below the limit of 0.95."),
+        (samplers_weights_are_off, "weight_mean was 0.4 in the steps 0 to 119, more than the limit of 2 times off 1."),
+        (samplers_k1_grows, "mismatch/kl_k1 grew in size from 0.001 to 0.02 since the warm-up, more than 10 times."),
+    ],
+)
+def test_a_disagreement_names_its_limit_or_what_it_grew_from(
+    tmp_path: Path, fault: Callable[[Metrics], None], message: str
+) -> None:
+    """A divergence below the limit that has grown is told by the level it began at, in its evidence, too."""
+    metrics = healthy_metrics(NUM_STEPS)
+    fault(metrics)
+    (finding,) = (f for f in judged(tmp_path, metrics).findings if f.code == "mismatch_measures")
+    assert message in finding.message
+    if "grew" in message:
+        assert (finding.evidence[0].baseline, finding.evidence[0].observed) == pytest.approx((0.001, 0.02))
 
 
 def test_the_end_of_a_schedule_is_no_leap(tmp_path: Path) -> None:

@@ -205,6 +205,38 @@ def test_lines_that_a_terminal_has_wrapped(pad: bool) -> None:
     assert wrapped_at("\n".join(whole).encode()) == (0, False)
 
 
+def rows_between(other: str) -> bytes:
+    """Rows of a trainer, whose lengths differ by a few digits, the longest of them often; another line after each."""
+    rows = [f"{{'loss': 0.25, 'reward': {'0.5' + '0' * (i % 3)}, 'completions/mean_length': 203.5}}" for i in range(60)]
+    return "".join(f"{row}\n{other.format(i)}\n" for i, row in enumerate(rows)).encode()
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["[2025-03-02 11:00:01,123] [INFO] step={}, skipped=0", "{} of 60", ""],
+    ids=["an engine's", "with other numbers", "empty"],
+)
+def test_lines_between_rows_of_nearly_one_length_are_no_rests(other: str) -> None:
+    """Many rows have the greatest length; as many are a character or two shorter, and what follows is the same."""
+    data = rows_between(other)
+    assert wrapped_at(data) == (0, False)
+    assert b"".join(unwrapped([data])) == data
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (20, "[11:00:{:02},123] [deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536\n"),
+        (60, "[deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536, reducing to 32768\n"),
+    ],
+    ids=["what follows also follows others", "the same message before every row"],
+)
+def test_messages_of_one_length_are_not_wrapped(number: int, message: str) -> None:
+    """They are the longest lines of the log, and each is followed by a row."""
+    data = "".join(message.format(i) * (i < number) + f"step: {i} loss: 0.5\n" for i in range(60)).encode()
+    assert wrapped_at(data) == (0, False)
+
+
 def test_segments_and_places_in_a_batch_count_the_same_bytes() -> None:
     """Where a record stands on its line is told alike by who takes lines apart and by who reads in bulk."""
     bar = b"Training: 5%|#| 1/9 [00:01<00:02, 1.0s/it]"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from orz_cli.findings import Severity, Status
 from orz_monitor.configuration import NOTHING_SET, Configuration, Ignore, adapted
 from orz_monitor.findings import Finding, rank
-from orz_monitor.frameworks import framework_of, translated
+from orz_monitor.frameworks import HOW_TO_GIVE, framework_of, translated
 from orz_monitor.metrics.logging import how_to_log
 from orz_monitor.rules import RULES, Rule
 from orz_monitor.run import Run
@@ -111,9 +111,11 @@ def judge(run: Run, rules: Sequence[Rule] = RULES, configuration: Configuration 
 
 
 def _not_evaluated(rule: Rule, reason: str, run: Run) -> NotEvaluated:
-    """Say why a rule could not judge, and how to log what it misses."""
+    """Say why a rule could not judge, and how to log what it misses, or where its setting is read from."""
     missing = [name for name in (*rule.needs, *rule.needs_any) if name not in run.metrics]
     remedy = next(filter(None, (how_to_log(name, framework_of(run)) for name in missing)), "")
+    if rule.setting and not rule.unlogged(run):
+        remedy = HOW_TO_GIVE
     return NotEvaluated(code=rule.code, title=rule.title, reason=reason, remedy=remedy)
 
 

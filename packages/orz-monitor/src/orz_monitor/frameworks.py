@@ -121,6 +121,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "orz train ... --resume auto": _same("the trainer's own way to resume"),
 }
 """Settings that remedies name. What else stands in backquotes is the same everywhere."""
+HOW_TO_GIVE: Final = "give a run folder with config.yaml, or the run of W&B, MLflow or Trackio, which hold the settings"
+"""What to do where a setting of a run is not known."""
 
 
 def framework_of(run: Run) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.addresses import is_url, located
-from orz_monitor.dialects import GENERIC, KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects
+from orz_monitor.dialects import KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects, with_fallback
 from orz_monitor.log import Log, Row
 from orz_monitor.parts import num_parts, read_in_parts
 from orz_monitor.reading import Reader, read_chunks
@@ -42,7 +42,7 @@ def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = No
     found = any(log.votes[name] for name in trainers)
     if dialects is None and not found and "-" not in paths:
         again = Log()
-        kinds = [find_dialect(GENERIC), *kinds]
+        kinds = with_fallback(kinds)
         for path in paths:
             _read_file(path, again, kinds)
         log = again

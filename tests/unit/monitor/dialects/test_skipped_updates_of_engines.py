@@ -114,6 +114,64 @@ def test_a_loss_scale_that_is_sought_is_no_fault(tmp_path: Path, steps: Sequence
     assert "loss scale" in finding.causes[0].what
 
 
+@pytest.mark.parametrize(
+    ("num_updates", "skips", "severity"),
+    [
+        (200, range(1, 201), Severity.ERROR),
+        (100, [*range(1, 6), *range(40, 101)], Severity.ERROR),
+        (200, range(1, 18), Severity.WARN),
+    ],
+    ids=["all", "from the middle on", "while a scale is sought"],
+)
+@pytest.mark.parametrize("every", [0, 10])
+def test_the_search_for_a_scale_ends_by_steps(
+    tmp_path: Path, every: int, num_updates: int, skips: Sequence[int], severity: Severity
+) -> None:
+    """Twenty steps are spared, not twenty lines of the count: it stands in every tenth step, 200 steps of it."""
+    lines: list[str] = []
+    so_far = 0
+    for step in range(1, num_updates + 1):
+        if step in skips:
+            so_far += 1
+            lines.append(OVERFLOW)
+        if every and step % every == 0:
+            lines.append(engine(step, so_far))
+        lines.append(verl(step))
+    (finding,) = (f for f in judged(tmp_path / "a.log", lines).findings if f.code == "skipped_updates")
+    assert finding.evidence[0].observed == len(skips)
+    assert finding.severity is (Severity.INFO if severity is Severity.WARN else severity)  # long over
+
+
+@pytest.mark.parametrize(("so_far", "severity"), [(20, Severity.INFO), (40, Severity.WARN)])
+def test_no_more_updates_are_spared_than_a_scale_takes(tmp_path: Path, so_far: int, severity: Severity) -> None:
+    """Of 40 that were skipped in the first 10 steps, 20 are no search any more: an error, were it not over."""
+    skips = dict.fromkeys(range(1, 11), so_far // 10)
+    (finding,) = (f for f in judged(tmp_path / "a.log", log(verl, skips)).findings if f.code == "skipped_updates")
+    assert finding.severity is severity
+
+
+def test_an_unknown_trainer_above_the_engine(tmp_path: Path) -> None:
+    """`loss scale` in the line of an overflow is no loss of the trainer: the line is the engine's."""
+    lines: list[str] = []
+    for step in range(1, NUM_STEPS + 1):
+        lines += [OVERFLOW] * (step in {5, 6}) + [f"iteration {step}: loss = 0.{step % 7 + 1}, reward = 0.25"]
+    verdict = judged(tmp_path / "a.log", lines)
+    assert counted(verdict) == {5: 1, 6: 1}
+    assert verdict.run.framework == "generic"
+    assert set(verdict.run.coverage.unrecognised) == set()
+
+
+def test_an_engine_alone_whose_scale_is_sought(tmp_path: Path) -> None:
+    """Nobody prints a loss: the steps are those of the engine, and its first overflows no fault."""
+    lines: list[str] = []
+    for step in range(1, 101):
+        lines += [OVERFLOW] * (step <= 14) + [engine(step, min(step, 14))] * (step % 10 == 0)
+    verdict = judged(tmp_path / "a.log", lines)
+    assert verdict.run.steps.tolist() == list(range(10, 101, 10))
+    assert counted(verdict) == {10: 10, 20: 4}
+    assert [f.severity for f in verdict.findings if f.code == "skipped_updates"] == [Severity.INFO]
+
+
 def test_a_finding_points_to_the_overflow(tmp_path: Path) -> None:
     """The line of the log is that of the first one."""
     lines = log(verl, {35: 1})
@@ -150,7 +208,7 @@ def test_two_engines_of_one_process(tmp_path: Path) -> None:
 def test_what_a_critics_engine_skips_is_the_critics(tmp_path: Path, *, overflows: bool) -> None:
     """By its count or by its overflows: the role of the process tells; neither's count is the other's."""
     policy, critic = "(PolicyRayActorBase pid=6) ", "(CriticRayActorBase pid=7) "
-    lines = ["a line longer than all others, or theirs would look as if a terminal had wrapped them".ljust(200, ".")]
+    lines: list[str] = []
     for step in range(1, NUM_STEPS + 1):
         if overflows:
             lines += [critic + OVERFLOW] * (step == 36) + [policy + OVERFLOW] * (step == 38)

@@ -51,9 +51,11 @@ VERL = "".join(
 )
 ORZ = "".join(orz_step(step) for step in range(5))
 ANY = "".join(f"step: {step}, loss: 0.{step}, speed: {step}.5\n" for step in range(1, 8))
+OVERFLOW = "[deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536, reducing to 32768\n"
+ANY_ON_DEEPSPEED = OVERFLOW + ANY
 
 
-@pytest.mark.parametrize("text", [VERL, ORZ, ANY], ids=["verl", "orz", "any"])
+@pytest.mark.parametrize("text", [VERL, ORZ, ANY, ANY_ON_DEEPSPEED], ids=["verl", "orz", "any", "any above an engine"])
 def test_pieces_equal_the_whole_and_looking_changes_nothing(tmp_path: Path, text: str) -> None:
     """A snapshot after each piece: the last one has what `load_run` reads from the file, line numbers included."""
     path = tmp_path / "train.log"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.errors import UnreadableRunError
 
-__all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects"]
+__all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects", "with_fallback"]
 
 ENTRY_POINTS: Final = "orz.monitor.dialects"
 _LOG: Final = logging.getLogger(__name__)
@@ -49,6 +50,16 @@ def known_dialects() -> list[type[Dialect]]:
     A package whose dialect can't be imported is warned of, and left out.
     """
     return [*_of_packages(), *(find_dialect(place) for place in KNOWN.values())]
+
+
+def with_fallback(kinds: Sequence[type[Dialect]]) -> list[type[Dialect]]:
+    """Return the dialects to try on a log in which no trainer's finds a number, in order.
+
+    The fallback takes whatever has a name and a number: the lines of engines and of faults are offered to theirs first.
+    Trainers' come last, since none of them understood the log.
+    """
+    others = [kind for kind in kinds if not kind.is_trainer]
+    return [*others, find_dialect(GENERIC), *(kind for kind in kinds if kind.is_trainer)]
 
 
 @lru_cache(maxsize=1)

@@ -94,11 +94,11 @@ class Rule:
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""
-        if (reason := self._unlogged(run)) or not self.setting or setting_of(run, self.setting):
+        if (reason := self.unlogged(run)) or not self.setting or setting_of(run, self.setting):
             return reason
-        return f"setting not known: {called(self.setting, framework_of(run))}"
+        return f"the setting {called(self.setting, framework_of(run))} is not known"
 
-    def _unlogged(self, run: Run) -> str:
+    def unlogged(self, run: Run) -> str:
         """Say which metrics of a run are missing, or too short; empty if none is."""
         missing = [name for name in self.needs if not _known(run, name)]
         if missing:

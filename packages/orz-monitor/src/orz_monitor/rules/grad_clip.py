@@ -9,7 +9,7 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.frameworks import setting_of
+from orz_monitor.frameworks import called, framework_of, setting_of
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run
 from orz_monitor.units import shown
@@ -54,7 +54,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                     observed=float(np.median(norm.values)),
                     observed_is="median",
                     baseline=clip,
-                    baseline_is=_SETTING,
+                    baseline_is=called(_SETTING, framework_of(run)),
                 ),
             ),
             causes=_CAUSES,

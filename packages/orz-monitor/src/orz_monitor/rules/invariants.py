@@ -9,7 +9,7 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.frameworks import setting_of
+from orz_monitor.frameworks import called, framework_of, setting_of
 from orz_monitor.metrics.peers import spec_of
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run
@@ -23,6 +23,7 @@ _CAUSES: Final = (
         try_="correct the metric; until then trust no finding that rests on it",
     ),
 )
+_LONGEST: Final = "generation.max_response_tokens"
 _NEVER_NEGATIVE: Final = (
     "policy/entropy",
     "policy/grad_norm",
@@ -71,9 +72,13 @@ def _pairs(run: Run) -> list[Finding]:
     found = []
     if (wrong := length.values > total + 1).any():
         found.append(_finding(run, length.name, wrong, "above rollout/total_tokens_mean"))
-    limit_text = setting_of(run, "generation.max_response_tokens")
-    if limit_text.isdigit() and (wrong := longest.values > int(limit_text)).any():
-        found.append(_finding(run, longest.name, wrong, f"above generation.max_response_tokens={limit_text}"))
+    configured = setting_of(run, _LONGEST)
+    try:
+        most = float(configured)
+    except ValueError:
+        return found
+    if most > 0 and (wrong := longest.values > most).any():  # some trainers write -1 for no limit
+        found.append(_finding(run, longest.name, wrong, f"above {called(_LONGEST, framework_of(run))}={configured}"))
     return found
 
 

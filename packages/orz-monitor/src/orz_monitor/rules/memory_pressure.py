@@ -40,7 +40,8 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         return []
     flushes = sum(count for event in events if isinstance(count := event.data.get("count"), int))
     first, last = (event.step if event.step is not None else last_step(run) for event in (events[0], events[-1]))
-    often = len({event.step for event in events} - {None}) or len(events)  # of a step, each rank may say so
+    steps = {event.step for event in events}  # of a step, each rank may say so; what came before the first has None
+    often = len(events) if steps == {None} else len(steps)
     severity = Severity.WARN if often >= limits.many else Severity.INFO
     if last is not None and recovered(run, last):
         severity = milder(severity)
@@ -51,7 +52,8 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             code="memory_pressure",
             severity=severity,
             title="Device memory is nearly out",
-            message=f"The log says {times} that the allocator flushed its cache, {flushes} flushes in all.",
+            message=f"The log says {times} that the allocator flushed its cache, "
+            f"{flushes} flush{'' if flushes == 1 else 'es'} in all.",
             causes=_CAUSES,
             caveat="It costs time, not quality, as long as memory does not run out.",
             first_step=first,

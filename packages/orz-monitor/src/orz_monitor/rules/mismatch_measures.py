@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from orz_monitor.findings import Cause, Finding
+from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.frameworks import framework_of
-from orz_monitor.rules.above import Text, above, described, during
+from orz_monitor.rules.above import Text, above, during
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import growth, warmup_end
+from orz_monitor.rules.levels import Exceedance, growth, warmup_end
+from orz_monitor.rules.progress import level
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import Array
 from orz_monitor.units import shown
 
-_DIVERGENCES: Final = ("mismatch/kl_k3", "mismatch/kl_k1", "mismatch/js")
+_SIGNED: Final = "mismatch/kl_k1"
+_DIVERGENCES: Final = ("mismatch/kl_k3", _SIGNED, "mismatch/js")
+_TITLE: Final = "Sampler and trainer disagree"
+_CAVEAT: Final = "Importance weights correct a moderate disagreement; they do not repair stale weights."
 _CAUSES: Final = (
     Cause(
         what="the sampler runs with stale or wrongly loaded weights",
@@ -63,18 +67,27 @@ class _Levels:
     window: int
 
 
+class _Measure(NamedTuple):
+    """How a measure is made `larger is worse`, its limits then, and what is beyond the first of them, in words."""
+
+    change: Callable[[Array], Array]
+    warn: float
+    error: float
+    beyond: str
+
+
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Look at each measure that is logged; the first that is beyond its limit speaks for all.
 
     What is large differs by precision and by the age of samples: a divergence that has grown tenfold is told, too.
     """
-    for name, (change, warn, error) in _measures(run, limits).items():
+    for name, measure in _measures(run, limits).items():
         series = run.series(name)
         if not len(series):
             continue
-        changed = Series(name=name, steps=series.steps, values=change(series.values))
-        levels = _Levels(warn=warn, error=error, hits=limits.hits, window=limits.window)
-        found = above(run, changed, levels, _text(name, series), whatever_the_reward=True, logged=series)
+        changed = Series(name=name, steps=series.steps, values=measure.change(series.values))
+        levels = _Levels(warn=measure.warn, error=measure.error, hits=limits.hits, window=limits.window)
+        found = above(run, changed, levels, _text(series, measure.beyond), whatever_the_reward=True, logged=series)
         if found:
             return found
     return [finding for name in _DIVERGENCES for finding in _grown(run, run.series(name), limits)][:1]
@@ -83,39 +96,75 @@ def check(run: Run, limits: Limits) -> list[Finding]:
 def _grown(run: Run, divergence: Series, limits: Limits) -> list[Finding]:
     """Tell whether a divergence has grown tenfold since the warm-up, of whichever size it is."""
     after = divergence.between(warmup_end(run), np.inf)
-    size = Series(name=after.name, steps=after.steps, values=np.abs(after.values))  # estimator k1 may be negative
-    text = _text(divergence.name, divergence)
-    return [described(size, span, span.severity, text) for span in growth(size, limits.growth, limits.smallest)]
+    size = Series(name=after.name, steps=after.steps, values=np.abs(after.values))
+    return [_growth_finding(size, span, limits) for span in growth(size, limits.growth, limits.smallest)]
 
 
-def _measures(run: Run, limits: Limits) -> dict[str, tuple[Callable[[Array], Array], float, float]]:
-    """Return measure to how it is made `larger is worse`, and its limits."""
+def _growth_finding(size: Series, span: Exceedance, limits: Limits) -> Finding:
+    """Describe a growth by the levels that it led from and to."""
+    start = level(size.values, at_end=False)
+    in_size = " in size" if size.name == _SIGNED else ""
+    return Finding(
+        code="mismatch_measures",
+        severity=span.severity,
+        title=_TITLE,
+        message=f"{size.name} grew{in_size} from {shown(start)} to {shown(span.typical)} since the warm-up, "
+        f"more than {shown(limits.growth)} times.",
+        evidence=(
+            Evidence(
+                metric=size.name,
+                observed=span.typical,
+                observed_is="median of the last 10 values",
+                baseline=start,
+                baseline_is="median of the first 10 after the warm-up",
+            ),
+        ),
+        causes=_CAUSES,
+        caveat=_CAVEAT,
+        first_step=span.first_step,
+        last_step=span.last_step,
+    )
+
+
+def _measures(run: Run, limits: Limits) -> dict[str, _Measure]:
+    """Return what each measure is judged by."""
     off = float(np.log(limits.weight_off))
     kl = limits.kl_of_nemo_rl if framework_of(run) == "nemo-rl" else limits.kl
+    times_off = f"more than the limit of {shown(limits.weight_off)} times off 1"
     return {
-        "mismatch/kl_k3": (np.abs, kl, limits.kl_error),
-        "mismatch/kl_k1": (np.abs, kl, limits.kl_error),
-        "mismatch/js": (np.abs, limits.js, 100 * limits.js),
-        "mismatch/prob_ratio_error": (lambda v: v - 1, limits.prob_ratio - 1, 1.0),
-        "mismatch/prob_corr": (lambda v: 1 - v, 1 - limits.prob_corr, 0.5),
-        "correction/weight_mean": (lambda v: np.abs(np.log(np.maximum(v, 1e-9))), off, 3 * off),
-        "correction/weight_std": (np.abs, limits.weight_std, 10 * limits.weight_std),
-        "correction/effective_frac": (lambda v: 1 - v, 1 - limits.effective, 0.97),
-        "correction/chi2_token": (np.abs, limits.chi2, 100 * limits.chi2),
+        "mismatch/kl_k3": _Measure(np.abs, kl, limits.kl_error, _above(kl)),
+        _SIGNED: _Measure(np.abs, kl, limits.kl_error, f"in size {_above(kl)}"),
+        "mismatch/js": _Measure(np.abs, limits.js, 100 * limits.js, _above(limits.js)),
+        "mismatch/prob_ratio_error": _Measure(lambda v: v - 1, limits.prob_ratio - 1, 1.0, _above(limits.prob_ratio)),
+        "mismatch/prob_corr": _Measure(lambda v: 1 - v, 1 - limits.prob_corr, 0.5, _below(limits.prob_corr)),
+        "correction/weight_mean": _Measure(lambda v: np.abs(np.log(np.maximum(v, 1e-9))), off, 3 * off, times_off),
+        "correction/weight_std": _Measure(np.abs, limits.weight_std, 10 * limits.weight_std, _above(limits.weight_std)),
+        "correction/effective_frac": _Measure(lambda v: 1 - v, 1 - limits.effective, 0.97, _below(limits.effective)),
+        "correction/chi2_token": _Measure(np.abs, limits.chi2, 100 * limits.chi2, _above(limits.chi2)),
     }
 
 
-def _text(name: str, series: Series) -> Text:
-    """Make the sentence from the values as logged."""
+def _above(value: float) -> str:
+    """Say that a measure is above its limit."""
+    return f"above the limit of {shown(value)}"
+
+
+def _below(value: float) -> str:
+    """Say that a measure is below its limit."""
+    return f"below the limit of {shown(value)}"
+
+
+def _text(series: Series, beyond: str) -> Text:
+    """Make the sentence from the values as logged, and what is beyond their limit."""
     return Text(
         code="mismatch_measures",
-        title="Sampler and trainer disagree",
+        title=_TITLE,
         message=lambda span: (
-            f"{name} was {shown(float(np.median(series.between(span.first_step, span.last_step).values)))} "
-            f"{during(span)}."
+            f"{series.name} was {shown(float(np.median(series.between(span.first_step, span.last_step).values)))} "
+            f"{during(span)}, {beyond}."
         ),
         causes=_CAUSES,
-        caveat="Importance weights correct a moderate disagreement; they do not repair stale weights.",
+        caveat=_CAVEAT,
     )
 
 

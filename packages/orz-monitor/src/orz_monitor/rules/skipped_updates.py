@@ -40,13 +40,16 @@ class Limits:
     """Thresholds."""
 
     many: int = limit(3, "steps in a row with a skipped update from which on the guard no longer helps")
-    search: int = limit(20, "first values, in which a loss scale is still sought: skipped updates there are no error")
+    search: int = limit(
+        20, "first steps, in which a loss scale is still sought: so many skipped updates there are no error"
+    )
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Report skipped updates: rare ones as a warning, three steps in a row or a tenth of all as an error.
 
-    Only where gradients are scaled, the first steps are spared: a scale begins too large by design.
+    Only where gradients are scaled, the first steps are spared: a scale begins too large by design. As many updates at
+    most: 2^16 halved 17 times is below 1, and a scale that does not fit then never will.
     """
     scaled = any(event.event == "skipped_update" and "loss_scale" in event.data for event in run.events)
     findings = []
@@ -56,11 +59,17 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         if not mask.any():
             continue
         spans = episodes(mask, join=1)
-        sought = np.arange(len(skipped)) < (limits.search if scaled else 0)
-        judged = replace(skipped, values=np.where(sought, 0.0, skipped.values))
+        judged = _without_search(skipped, limits.search) if scaled else skipped
         severity = Severity.ERROR if _is_bad(judged, limits) else Severity.WARN
         findings.append(_finding(run, skipped, (spans[0][0], spans[-1][1]), severity, scaled=scaled))
     return findings
+
+
+def _without_search(skipped: Series, search: int) -> Series:
+    """Return what was skipped without as many updates in the first steps as the search for a scale may take."""
+    in_search = np.where(skipped.steps < skipped.steps[0] + search, skipped.values, 0.0)
+    spared = np.diff(np.minimum(np.nancumsum(in_search), search), prepend=0.0)
+    return replace(skipped, values=skipped.values - spared)
 
 
 def _is_bad(skipped: Series, limits: Limits) -> bool:

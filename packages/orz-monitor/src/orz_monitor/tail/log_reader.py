@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orz_monitor.dialects import GENERIC, ORZ_TRAIN, find_dialect, known_dialects
+from orz_monitor.dialects import ORZ_TRAIN, find_dialect, known_dialects, with_fallback
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.reading import Reader
 from orz_monitor.run import Run
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class LogReader:
     """Takes the bytes of a log in pieces of any size and says at any time what the run is.
 
-    As in `read_log`, the fallback dialect counts only while no other has found a number.
+    As in `read_log`, the fallback dialect counts only while no trainer's has found a number.
 
     Args:
         path: the log.
@@ -40,7 +40,7 @@ class LogReader:
         self._folder = folder
         self._kinds = known_dialects()
         self.reader = Reader(dialects=self._kinds, path=path)
-        self.fallback: Reader | None = Reader(dialects=[find_dialect(GENERIC), *self._kinds], path=path)
+        self.fallback: Reader | None = Reader(dialects=with_fallback(self._kinds), path=path)
 
     @property
     def num_lines(self) -> int:
@@ -50,7 +50,7 @@ class LogReader:
     def feed(self, data: bytes) -> None:
         """Take more of the log."""
         self.reader.feed(data)
-        if self.reader.log.votes:
+        if any(self.reader.log.votes[kind.name] for kind in self._kinds if kind.is_trainer):
             self.fallback = None
         elif self.fallback is not None:
             self.fallback.feed(data)
@@ -70,7 +70,7 @@ class LogReader:
             path=readers[0].path,
             folder=self._folder,
             now=time.time(),
-            dialects=[*([find_dialect(GENERIC)] if generic else []), *self._kinds, find_dialect(ORZ_TRAIN)],
+            dialects=[*(with_fallback(self._kinds) if generic else self._kinds), find_dialect(ORZ_TRAIN)],
         )
 
 
