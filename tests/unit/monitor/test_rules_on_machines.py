@@ -248,16 +248,16 @@ def test_flushes_of_the_allocator_are_one_finding(tmp_path: Path, steps: tuple[i
     ("steps", "severity"),
     [
         ((None,) * 4, Severity.WARN),
-        ((None,) * 40 + (57,), Severity.INFO),
-        ((None,) * 40 + (57, 58), Severity.WARN),
+        ((None,) * 40 + (57,), Severity.WARN),
+        ((None, 57, 57, 57), Severity.INFO),
         ((58,), Severity.INFO),
     ],
-    ids=["no step is known", "before the first and in one", "before the first and in two", "once"],
+    ids=["no step is known", "before the first and in one", "once before the first and in one", "once"],
 )
-def test_flushes_before_the_first_step_are_of_one_step(
+def test_flushes_without_a_step_count_one_by_one(
     tmp_path: Path, steps: tuple[int | None, ...], severity: Severity
 ) -> None:
-    """They have no number; where no flush has one, each counts for itself."""
+    """Those of one step count once, as each rank may tell of them."""
     flushes = [
         EventRecord(event="notice", time=START, step=step, data={"kind": "memory_pressure", "count": 1})
         for step in steps

@@ -40,8 +40,8 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         return []
     flushes = sum(count for event in events if isinstance(count := event.data.get("count"), int))
     first, last = (event.step if event.step is not None else last_step(run) for event in (events[0], events[-1]))
-    steps = {event.step for event in events}  # of a step, each rank may say so; what came before the first has None
-    often = len(events) if steps == {None} else len(steps)
+    steps = [event.step for event in events]
+    often = len({*steps} - {None}) + steps.count(None)  # of a step, each rank may say so
     severity = Severity.WARN if often >= limits.many else Severity.INFO
     if last is not None and recovered(run, last):
         severity = milder(severity)
