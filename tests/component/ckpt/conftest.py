@@ -7,7 +7,9 @@ import os
 import shutil
 import tempfile
 import zlib
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from orz_ckpt.cluster.fleet import Here, Node
 from orz_ckpt.formats.architectures import expected_tensors
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.inventory import step_folder
@@ -117,6 +120,31 @@ def public() -> Iterator[Callable[[Path], Path]]:
 
     yield copy
     shutil.rmtree(folder)
+
+
+class Disks(Here):
+    """Nodes that are this machine, each of which sees `/run` on a disk of its own: a folder below `base`."""
+
+    def __init__(self, base: Path, *names: str) -> None:
+        self.base = base
+        self.nodes = tuple(Node(name=name) for name in names)
+
+    def ask(self, call: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float = 1.0) -> Any:
+        answers = {}
+        for node in self.nodes:
+            if node.name in arguments:
+                alone, own = Here(), f"{self.base}/{node.name}/run"
+                alone.nodes = (node,)
+                there = json.loads(json.dumps(arguments[node.name]).replace('"/run', f'"{own}'))
+                answer = alone.ask(call, {node.name: there}, timeout_s=timeout_s)[node.name]
+                answers[node.name] = replace(answer, value=json.loads(json.dumps(answer.value).replace(own, "/run")))
+        return answers
+
+
+@pytest.fixture(scope="session")
+def disks() -> type[Disks]:
+    """What makes nodes with a disk each: `disks(base, "n1", "n2")`."""
+    return Disks
 
 
 @pytest.fixture(autouse=True)

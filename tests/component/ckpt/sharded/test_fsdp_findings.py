@@ -152,13 +152,15 @@ def test_copies_of_which_nobody_knows_whose_they_are(
     """`locate` leaves open what only all files together tell; where they lie on one disk, `verify` finds it out."""
     path = broken("hsdp")
     (path / MODEL.format(4, 3)).unlink()
-    monkeypatch.setattr("orz_ckpt.node.wants.replicas", lambda *_, **__: None)
+    monkeypatch.setattr("orz_ckpt.node.rank_copies.replicas", lambda *_, **__: None)
     found = locate(Here(), [str(path)])
 
     assert (Status.INCONCLUSIVE, [None]) == (found.status(), [group.complete for group in found.groups])
     assert "does not say whose" in found.findings[0].message
+    assert found.findings[0].remedy.endswith("the others hold all: orz ckpt verify")
     assert f"orz ckpt verify {path}" == found.command
     report = verify_nodes(Here(), str(path))
+    assert report.newest_good.endswith("actor")
     assert (Status.OK, ["copies_missing"]) == (
         report.status(),
         [entry.code for entry in report.findings if entry.severity is not Severity.INFO],

@@ -83,7 +83,7 @@ def test_records_of_two_nodes_make_one_manifest() -> None:
     """It names the files of both, and what no record names."""
     one = manifest({"policy/1": entry("1")}, meta={"path": "/a"})
     two = manifest({"policy/2": entry("2")}, roles={"critic": "critic"})
-    records = read_records([{".orz/manifest-a.json": dumps(one)}, {".orz/manifest-b.json": dumps(two)}])
+    records = read_records([("a", {".orz/manifest-a.json": dumps(one)}), ("b", {".orz/manifest-b.json": dumps(two)})])
     made = merged_manifest(records, {"evaluation.json": entry("e")})
     assert made is not None
     found, text = made
@@ -97,7 +97,7 @@ def test_a_manifest_that_says_it_all_stays_byte_for_byte() -> None:
     """A checkpoint that was whole on one node keeps its own manifest."""
     text = dumps(manifest({"policy/1": entry("1")}))
     altered = dumps(manifest({"policy/1": entry("1")}, meta={"later": 1}))
-    made = merged_manifest(read_records([{"manifest.json": text, ".orz/manifest-a.json": altered}]), {})
+    made = merged_manifest(read_records([("a", {"manifest.json": text, ".orz/manifest-a.json": altered})]), {})
     assert made is not None
     assert text == made[1]
 
@@ -105,18 +105,19 @@ def test_a_manifest_that_says_it_all_stays_byte_for_byte() -> None:
 def test_records_that_contradict_each_other() -> None:
     """Two nodes that state different bytes of one name are told; a torn record is, too."""
     other = replace(entry("1"), digest="f" * 64)
-    texts = [{"manifest.json": dumps(manifest({"policy/1": found}))} for found in (entry("1"), other)]
-    records = read_records([*texts, {".orz/manifest-c.json": "{"}])
+    stated = {"a": entry("1"), "b": other}
+    texts = [(node, {"manifest.json": dumps(manifest({"policy/1": found}))}) for node, found in stated.items()]
+    records = read_records([*texts, ("c", {".orz/manifest-c.json": "{"})])
     assert ["policy/1"] == records.disagreements
-    assert 1 == len(records.unusable)
+    assert [("c", ".orz/manifest-c.json")] == [(bad.node, bad.name) for bad in records.unusable]
     assert merged_manifest(read_records([]), {}) is None
 
 
 def test_nodes_that_took_part_and_left_no_record() -> None:
     """The records name all nodes of the save; one without a record is missing."""
     text = dumps(manifest({}, meta={"nodes": ["a", "b c"]}))
-    assert ["b c"] == missing_nodes(read_records([{".orz/manifest-a.json": text}]))
-    assert [] == missing_nodes(read_records([{".orz/manifest-a.json": text, ".orz/manifest-b_c.json": text}]))
+    assert ["b c"] == missing_nodes(read_records([("a", {".orz/manifest-a.json": text})]))
+    assert [] == missing_nodes(read_records([("a", {".orz/manifest-a.json": text, ".orz/manifest-b_c.json": text})]))
 
 
 @pytest.mark.parametrize(

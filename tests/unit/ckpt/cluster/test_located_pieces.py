@@ -145,12 +145,30 @@ def test_one_of_equal_files_is_enough(
         assert [name for rank, name in enumerate(RANKS) if rank not in held] == one.absent
 
 
-def test_any_node_may_know_which_files_are_equal() -> None:
-    """What one node could not find out another says."""
-    first = piece("/a/actor", "/a", kind="fsdp", files={RANKS[0]: 5}, wants=RANKS, copies=None)
-    second = piece("/b/actor", "/b", kind="fsdp", files={RANKS[1]: 5}, wants=RANKS, copies=ALIKE)
+OTHERS = [[RANKS[0], RANKS[1]], [RANKS[2], RANKS[3]]]
+
+
+@pytest.mark.parametrize(
+    ("told", "other", "complete"),
+    [(ALIKE, ALIKE, True), (None, ALIKE, None), (ALIKE, None, None), (ALIKE, OTHERS, None), ([], ALIKE, None)],
+    ids=["one voice", "the first cannot tell", "the second cannot tell", "two ways", "nobody has copies, or some have"],
+)
+def test_all_nodes_have_to_agree_which_files_are_equal(
+    told: list[list[str]] | None, other: list[list[str]] | None, complete: bool | None
+) -> None:
+    """Each is sure of its own files alone: where two do not say the same, nobody knows whose copies are here."""
+    first = piece("/a/actor", "/a", kind="fsdp", files={RANKS[0]: 5}, wants=RANKS, copies=told)
+    second = piece("/b/actor", "/b", kind="fsdp", files={RANKS[1]: 5}, wants=RANKS, copies=other)
     (group,) = group_pieces([at("n1", first), at("n2", second)])
-    assert (True, [], [RANKS[2], RANKS[3]]) == (group.complete, group.missing, group.absent)
+    assert (complete, [RANKS[2], RANKS[3]]) == (group.complete, group.absent)
+
+
+def test_a_node_without_any_of_the_files_has_no_say() -> None:
+    """Of which its own are cut off, or which holds other files of the save, it says nothing of copies."""
+    first = piece("/a/actor", "/a", kind="fsdp", files={RANKS[0]: 5, RANKS[1]: 5}, wants=RANKS, copies=ALIKE)
+    second = piece("/b/actor", "/b", kind="fsdp", files={"extra_state.pt": 5}, wants=RANKS, copies=[])
+    (group,) = group_pieces([at("n1", first), at("n2", second)])
+    assert (True, []) == (group.complete, group.missing)
 
 
 def test_different_runs_stay_apart_where_nobody_named_one() -> None:

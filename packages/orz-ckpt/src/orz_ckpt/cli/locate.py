@@ -37,8 +37,8 @@ def locate(
 
     Each node looks at the path itself and, by the same name, below everything that a relative path may have meant
     there: working directories of Ray's processes, home directories, Ray's runtime environments. Weights are told by
-    file names; nothing is read but small JSON files, manifests and headers. Where nothing of that name is found, other
-    weights in those folders are listed.
+    file names; nothing is read but small JSON files, manifests, headers, and what ranks' files say of their tensors:
+    never the numbers in them. Where nothing of that name is found, other weights in those folders are listed.
     """
     from orz_ckpt.cluster.connect import connected
     from orz_ckpt.cluster.locate import locate as ask

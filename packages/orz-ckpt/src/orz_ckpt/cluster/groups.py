@@ -28,7 +28,7 @@ class Group:
     wants: tuple[str, ...] | None = field(default=None)
     """Names of all its files, as far as any piece tells; None if none does."""
     copies: tuple[tuple[str, ...], ...] | None = ()
-    """As in `LocatedPiece`, as far as any piece tells."""
+    """As in `LocatedPiece`; None, too, where pieces contradict each other."""
 
     @property
     def title(self) -> str:
@@ -165,14 +165,22 @@ def _group(members: Sequence[Located]) -> Group:
     first = next((member for member in members if not member.piece.in_flight), members[0]).piece
     told = [member.piece.wants for member in members if member.piece.wants is not None]
     wants = tuple(sorted({name for names in told for name in names})) if told else None
-    copies = _copies([member.piece.copies for member in members])
+    copies = _copies([member.piece for member in members])
     group = Group(rel=first.rel, kind=first.kind, step=first.step, members=tuple(members), wants=wants, copies=copies)
     if all(member.piece.in_flight for member in members):
         return replace(group, rel=first.path.removeprefix(first.base).strip("/"))
     return group
 
 
-def _copies(told: Sequence[list[list[str]] | None]) -> tuple[tuple[str, ...], ...] | None:
-    """Return all that pieces say of files with the same weights; None where that there are some is all they say."""
-    named = {tuple(alike) for lists in told for alike in lists or ()}
-    return None if None in told and not named else tuple(sorted(named))
+def _copies(pieces: Sequence[LocatedPiece]) -> tuple[tuple[str, ...], ...] | None:
+    """Return which files hold the same weights, if all pieces that hold some of the files wanted say so with one voice.
+
+    Each knows the places of its own files alone. Where one of them can't tell, or two say different things, that files
+    stand for others is not known.
+    """
+    told = {
+        None if piece.copies is None else tuple(sorted(map(tuple, piece.copies)))
+        for piece in pieces
+        if any(name in piece.files for name in piece.wants or ())
+    }
+    return next(iter(told)) if len(told) == 1 else None if told else ()

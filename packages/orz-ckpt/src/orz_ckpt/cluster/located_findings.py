@@ -102,6 +102,17 @@ def of_that_name(left: Sequence[Located], subject: str) -> Iterator[NodeFinding]
         yield node_finding("same_name", message, remedy="name it to ask for it", path=subject, node=node)
 
 
+def unreadable_manifests(group: Group, findings: Sequence[NodeFinding]) -> Iterator[NodeFinding]:
+    """Say which nodes' manifests of a checkpoint nobody may read, but those of which `findings` tell already."""
+    for member in group.members:
+        if member.piece.problem == "unreadable":
+            found = _unusable(group, member)
+            if not any(
+                (entry.code, entry.path, entry.node) == (found.code, found.path, found.node) for entry in findings
+            ):
+                yield found
+
+
 def _is_stub(group: Group) -> bool:
     settled = not all(member.piece.in_flight for member in group.members)
     committed = any(member.piece.committed for member in group.members)
@@ -146,6 +157,10 @@ def _unusable_manifest(group: Group) -> NodeFinding | None:
     member = next((member for member in group.members if member.piece.problem), None)
     if member is None or any(member.piece.committed for member in group.members):
         return None
+    return _unusable(group, member)
+
+
+def _unusable(group: Group, member: Located) -> NodeFinding:
     code, node = member.piece.problem, member.nodes[0]
     message = f"{group.title} on {node}: {member.piece.note}"
     remedy = _READABLE if code == "unreadable" else remedy_of(code, "take an older step")
@@ -180,7 +195,8 @@ def _perhaps_complete(group: Group, search: Search) -> NodeFinding:
     """Say what a checkpoint lacks of which the rest may hold copies: to see whether it does, all files are needed."""
     lacks = _lacks(group, group.missing, search)
     message = f"{lacks}; ranks hold copies of others' weights, and what is here does not say whose"
-    remedy = "see whether the others hold all: orz ckpt collect, then orz ckpt verify"
+    verify = "orz ckpt verify" if len(group.members) == 1 else "orz ckpt collect, then orz ckpt verify"
+    remedy = f"see whether the others hold all: {verify}"
     found = node_finding("pieces_incomplete", message, remedy=remedy, path=group.title)
     return replace(found, status=Status.INCONCLUSIVE)
 

@@ -45,13 +45,20 @@ def silent_nodes(answers: Mapping[str, Answer], path: str) -> list[NodeFinding]:
     ]
 
 
-def taken(findings: list[NodeFinding], code: str, path: str) -> NodeFinding | None:
+def taken(findings: list[NodeFinding], code: str, path: str, *, node: str | None = None) -> NodeFinding | None:
     """Take the first finding of a kind about `path` out of `findings`, for who tells it in another place.
+
+    Args:
+        findings: those told so far.
+        code: the kind.
+        path: what it is about.
+        node: on which node; on any where None.
 
     Returns:
         None where there is none.
     """
-    found = next((entry for entry in findings if (entry.code, entry.path) == (code, path)), None)
+    same = (entry for entry in findings if (entry.code, entry.path) == (code, path) and node in {None, entry.node})
+    found = next(same, None)
     if found is not None:
         findings.remove(found)
     return found

@@ -13,6 +13,7 @@ from orz_ckpt.cluster.collect.records import Records, read_records
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
 from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.locate import locate
+from orz_ckpt.cluster.located_findings import unreadable_manifests
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes, taken
 from orz_ckpt.cluster.verify_outcome import ClusterReport, VerifiedPiece
 from orz_ckpt.findings import RULES, Level, conclude
@@ -83,8 +84,7 @@ def verify_nodes(
         task.findings += _agreement(task.group, mine)
         pieces += [piece for _, piece in mine]
         both = [*task.findings, *(entry for _, piece in mine for entry in piece.findings)]
-        unmixed = task.group.complete is not False and len(task.group.attempts) <= 1
-        if conclude(both) is Status.OK and unmixed and len(mine) == len(task.group.members):
+        if len(mine) == len(task.group.members) and _is_good(task.group, both, findings):
             good = task.group.title
         once = _once(both, task.group, findings)
         findings += once if task.group in newest else [entry for one in once for entry in _milder(one)]
@@ -115,6 +115,7 @@ def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding])
     """Find out what records say of one checkpoint, and whether its copies agree."""
     records = records_of(fleet, group, findings) if group.kind == STEP else read_records([])
     noted = list(unusable_records(group, records, "take an older step", findings))
+    noted += unreadable_manifests(group, findings)
     whole = all(_is_whole(group, member) for member in group.members)
     if group.kind == STEP and all(_is_uncommitted(member) for member in group.members):
         message = f"no node has a {MANIFEST_NAME} of it: the save never came to its end"
@@ -143,6 +144,20 @@ def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding])
         remedy = "orz ckpt collect, then orz ckpt verify, to see how shards fit together"
         noted.append(node_finding("verified_apart", message, remedy=remedy, path=group.title))
     return _Task(group=group, records=records, findings=noted)
+
+
+def _is_good(group: Group, told: Sequence[NodeFinding], before: Sequence[NodeFinding]) -> bool:
+    """Return whether nothing speaks against a checkpoint, and none of its weights may be missing.
+
+    Args:
+        group: the checkpoint.
+        told: findings about all of it, and of its nodes.
+        before: findings of the search, among others. That an older step does not decide made warnings of their errors.
+    """
+    alone = len(group.members) == 1 and _is_whole(group, group.members[0])  # its node says what it lacks
+    doubted = any(RULES[entry.code].severity is Severity.ERROR for entry in before if entry.path == group.title)
+    unmixed = len(group.attempts) <= 1
+    return conclude(told) is Status.OK and not doubted and unmixed and (alone or not group.missing)
 
 
 def _is_whole(group: Group, member: Located) -> bool:

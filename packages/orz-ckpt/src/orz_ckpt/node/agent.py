@@ -151,7 +151,7 @@ def records(folder: str) -> dict[str, Any]:
     """Return the text of a step folder's manifest, and of what its nodes recorded, by name below the folder.
 
     Raises:
-        OSError: a record cannot be read. Of a manifest that cannot `locate` has told.
+        OSError: a record cannot be read. A manifest that cannot be read is left out: `LocatedPiece.problem` says so.
     """
     root = Path(folder)
     texts: dict[str, str] = {}

@@ -141,7 +141,8 @@ class _Walk:
         if signature is None:
             return loose
         sizes, newest = self._sizes(path, loose)
-        wants = without_torn(Path(path), sizes, wants_of(Path(path), signature, sizes))
+        wants = wants_of(Path(path), signature, sizes, deadline=self.deadline)
+        wants = without_torn(Path(path), sizes, wants)
         self.result.pieces.append(
             LocatedPiece(
                 path=path,

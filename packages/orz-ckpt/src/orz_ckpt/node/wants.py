@@ -14,9 +14,9 @@ from orz_ckpt.formats.safetensors import SUFFIX, read_header
 from orz_ckpt.formats.torch_file import load as load_torch
 from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
 from orz_ckpt.node.pieces import is_weights, missing_names
+from orz_ckpt.node.rank_copies import rank_copies
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
 from orz_ckpt.readers.dcp.metadata import read_metadata
-from orz_ckpt.readers.fsdp.replicas import replicas
 from orz_ckpt.records import node_records, nodes_of, record_name
 from orz_cli.errors import OrzError
 
@@ -35,7 +35,7 @@ class Wants:
     attempt: str = ""
     step: int | None = None
     wrong_size: tuple[str, ...] = ()
-    """Files whose size is not the manifest's: as good as missing."""
+    """Files whose size is not the manifest's, or that are cut off: as good as missing."""
     note: str = ""
     problem: str = ""
     """Code of the finding that its manifest is, where there is one that cannot be used."""
@@ -79,9 +79,12 @@ def without_torn(folder: Path, files: Mapping[str, int], wants: Wants) -> Wants:
     torn = tuple(name for name, size in files.items() if _is_torn(folder / name, name, size))
     if not torn:
         return wants
-    note = f"{len(torn)} of its files are cut off: {', '.join(torn[:3])}"
     names = sorted({*(wants.names or ()), *torn})
-    return replace(wants, names=names, wrong_size=(*wants.wrong_size, *torn), note=wants.note or note)
+    return replace(wants, names=names, wrong_size=(*wants.wrong_size, *torn), note=wants.note or _torn_note(torn))
+
+
+def _torn_note(torn: Sequence[str]) -> str:
+    return f"{len(torn)} of its files are cut off: {', '.join(torn[:3])}" if torn else ""
 
 
 def _is_torn(path: Path, name: str, size: int) -> bool:
@@ -99,8 +102,15 @@ def _is_torn(path: Path, name: str, size: int) -> bool:
     return False
 
 
-def wants_of(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wants:
-    """Return what a folder of another framework has to hold."""
+def wants_of(folder: Path, signature: Signature, files: Mapping[str, int], *, deadline: float) -> Wants:
+    """Return what a folder of another framework has to hold.
+
+    Args:
+        folder: where it lies.
+        signature: what the names in it say.
+        files: those in it: name -> bytes.
+        deadline: on `time.monotonic`; until then files of ranks may be read.
+    """
     names = None if signature.wants is None else list(signature.wants)
     if signature.kind == "hf" and INDEX_NAME in files:
         try:
@@ -114,7 +124,7 @@ def wants_of(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wa
     if signature.kind == "dcp":
         return _wants_of_dcp(folder, signature, files)
     if names is not None and signature.kind == "fsdp" and missing_names(names, files):
-        return Wants(names=names, copies=_copies_of_fsdp(folder, names, signature.ranks))
+        return _wants_of_fsdp(folder, names, signature.ranks, deadline)
     return Wants(names=names, committed=signature.committed)
 
 
@@ -132,26 +142,10 @@ def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) 
     return Wants(names=sorted(names), committed=signature.committed)
 
 
-def _copies_of_fsdp(folder: Path, names: Sequence[str], ranks: Sequence[int]) -> list[list[str]] | None:
-    """Return which files of ranks hold the same weights, as the first that can be read says.
-
-    Args:
-        folder: where those of `ranks` lie.
-        names: of the files of all ranks, in their order.
-        ranks: whose files are here.
-    """
-    for rank in ranks:
-        if rank >= len(names):
-            break  # of another save
-        try:
-            value = load_torch(folder / names[rank]).value
-        except (OrzError, OSError):
-            continue  # `verify` says what is wrong with it
-        state = value if isinstance(value, dict) else {}
-        named = {name: tensor for name, tensor in state.items() if isinstance(name, str)}
-        alike = replicas(named, rank=rank, world_size=len(names))
-        return None if alike is None else [[names[other] for other in others] for others in alike]
-    return []
+def _wants_of_fsdp(folder: Path, names: list[str], ranks: Sequence[int], deadline: float) -> Wants:
+    """Return the files of all ranks, of which some are not here, and which of them hold the same weights."""
+    copies = rank_copies(folder, names, ranks, deadline=deadline)
+    return Wants(names=names, copies=copies.names, wrong_size=copies.torn, note=copies.note or _torn_note(copies.torn))
 
 
 def _deepspeed_world(folder: Path, files: Mapping[str, int]) -> int | None:

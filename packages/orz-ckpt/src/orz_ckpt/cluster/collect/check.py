@@ -17,6 +17,7 @@ from orz_ckpt.cluster.groups import Group
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes, taken
 from orz_ckpt.disk.reading import read_once
 from orz_ckpt.findings import RULES
+from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.files import FileState
 from orz_ckpt.node.wire import from_wire
 from orz_cli.findings import Severity
@@ -73,12 +74,12 @@ def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path | None) -> Checked:
 
 def records_of(fleet: Fleet, group: Group, findings: list[NodeFinding]) -> Records:
     """Ask the nodes of one checkpoint what was recorded of it; who does not answer is added to `findings`."""
-    texts: list[Mapping[str, str]] = []
+    texts: list[tuple[str, Mapping[str, str]]] = []
     for member in group.members:
         node = member.nodes[0]
         said = fleet.ask("records", {node: {"folder": member.piece.path}})
         findings += silent_nodes({name: answer for name, answer in said.items() if answer.trouble}, group.title)
-        texts += [answer.value for answer in said.values() if answer.trouble is None]
+        texts += [(name, answer.value) for name, answer in said.items() if answer.trouble is None]
     return read_records(texts)
 
 
@@ -91,9 +92,11 @@ def unusable_records(group: Group, records: Records, broken: str, findings: list
         broken: what to do about one that is cut off or wrong.
         findings: what was said before of one of them is taken out: it is told once.
     """
-    for error in records.unusable:
-        code = code_of(error)
-        said = taken(findings, code, group.title) or node_finding(code, str(error), path=group.title)
+    for bad in records.unusable:
+        code, node = code_of(bad.error), bad.node
+        said = taken(findings, code, group.title, node=node) if bad.name == MANIFEST_NAME else None
+        if said is None:
+            said = node_finding(code, f"{group.title} on {node}: {bad.error}", path=group.title, node=node)
         yield replace(said, severity=RULES[code].severity, remedy=remedy_of(code, broken))
 
 

@@ -10,6 +10,17 @@ from orz_ckpt.records import nodes_of, record_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unusable:
+    """A manifest or record that cannot be used."""
+
+    node: str
+    """Where it lies."""
+    name: str
+    """Below the step folder."""
+    error: ManifestError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Records:
     """What the nodes of one checkpoint recorded."""
 
@@ -17,8 +28,7 @@ class Records:
     """Committed ones first."""
     texts: Mapping[str, str]
     """The records as they are, by name below the step folder; where nodes have different ones of a name, the first."""
-    unusable: tuple[ManifestError, ...] = ()
-    """Why something could not be used."""
+    unusable: tuple[Unusable, ...] = ()
 
     @property
     def entries(self) -> dict[str, FileEntry]:
@@ -43,21 +53,21 @@ class Records:
         return sorted(name for name, found in digests.items() if len(found) > len(by_algo[name]))
 
 
-def read_records(texts: Iterable[Mapping[str, str]]) -> Records:
+def read_records(texts: Iterable[tuple[str, Mapping[str, str]]]) -> Records:
     """Read the manifests and records of all pieces of one checkpoint.
 
     Args:
-        texts: of each piece: name below its folder -> text.
+        texts: of each piece its node, and name below its folder -> text.
     """
-    committed, begun, bad = list[Manifest](), list[Manifest](), list[ManifestError]()
+    committed, begun, bad = list[Manifest](), list[Manifest](), list[Unusable]()
     kept: dict[str, str] = {}
-    for piece in texts:
+    for node, piece in texts:
         for name, text in piece.items():
             kept.setdefault(name, text)
             try:
                 (committed if name == MANIFEST_NAME else begun).append(loads(text, source=name))
             except ManifestError as error:
-                bad.append(error)
+                bad.append(Unusable(node=node, name=name, error=error))
     return Records(manifests=(*committed, *begun), texts=kept, unusable=tuple(bad))
 
 
