@@ -170,8 +170,8 @@ def processors_of(command: list[str]) -> str:
         subprocess.run(["perf", "record", "-q", "-F", "999", "-o", data, *command], check=True, capture_output=True)
         report = ["perf", "report", "-i", data, "--stdio", "--no-children", "-s", "symbol", "-w", "60"]
         said = subprocess.run(report, check=True, capture_output=True, text=True).stdout
-    found = re.findall(r"^ +([\d.]+)%  \[(.)\] (.+?) *$", said, flags=re.MULTILINE)
-    shares = [f"`{symbol}` {float(share):.0f} %" for share, _, symbol in found[:MOST_SYMBOLS]]
+    found = re.findall(r"^ +([\d.]+)%  \[.\] (.+?)(?:  .*)?$", said, flags=re.MULTILINE)
+    shares = [f"`{symbol}` {float(share):.0f} %" for share, symbol in found[:MOST_SYMBOLS]]
     return f"Processors: {', '.join(shares)}."
 
 
