@@ -13,7 +13,7 @@ from orz_ckpt.quoting import shell_word
 from orz_cli.current_folder import current_folder_exists
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _PERMISSIONS: Final = frozenset({errno.EACCES, errno.EPERM})
 _WRITING: Final = frozenset({errno.EROFS, errno.EEXIST, errno.ENOTEMPTY})
@@ -44,14 +44,8 @@ def reading(path: Path) -> Iterator[None]:
     Raises:
         UnreadableError: it cannot be read; the file that the system named is named, or else this one.
     """
-    try:
+    with _explained(lambda error: _unreadable(error, _named(error) or path)):
         yield
-    except CkptError:
-        raise
-    except OSError as error:
-        if _stands_nowhere(error):
-            raise
-        raise _unreadable(error, _named(error) or path) from error
 
 
 @contextmanager
@@ -67,14 +61,8 @@ def writing(place: Path, file: Path | None = None) -> Iterator[None]:
     Raises:
         UnwritableError: it cannot be written; the file that the system named is named, or else this one.
     """
-    try:
+    with _explained(lambda error: _unwritable(error, _named(error) or file or place, place)):
         yield
-    except CkptError:
-        raise
-    except OSError as error:
-        if _stands_nowhere(error):
-            raise
-        raise _unwritable(error, _named(error) or file or place, place) from error
 
 
 def check_name(place: Path) -> None:
@@ -120,6 +108,19 @@ def blamed(error: OSError) -> Path | None:
     return path
 
 
+@contextmanager
+def _explained(explain: Callable[[OSError], CkptError]) -> Iterator[None]:
+    """Raise in place of what the system refuses what `explain` makes of it; our own errors say it themselves."""
+    try:
+        yield
+    except CkptError:
+        raise
+    except OSError as error:
+        if _stands_nowhere(error):
+            raise
+        raise explain(error) from error
+
+
 def _stands_nowhere(error: OSError) -> bool:
     """Return whether the current folder is gone, and so what a path meant: `orz` has words for that."""
     return isinstance(error, FileNotFoundError) and not current_folder_exists()
@@ -156,7 +157,7 @@ def _was_written(error: OSError, path: Path) -> bool:
     if error.errno not in _PERMISSIONS:
         return False
     if os.path.lexists(path):
-        folder = os.path.isdir(path)  # noqa: PTH112  as above
+        folder = os.path.isdir(path)  # noqa: PTH112  Path.is_dir raises where the folder around it may not be entered
         return _may(path, os.R_OK | (os.X_OK if folder else 0))
     return _may(path.parent, os.X_OK)  # it is not there, so it was to be made
 

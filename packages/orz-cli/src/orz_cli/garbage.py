@@ -16,7 +16,7 @@ _MANY: Final = 100_000
 def few_collections() -> Iterator[None]:
     """Collect garbage after 100,000 new objects instead of 700, for what makes many objects that stay.
 
-    Importing modules is such, and reading pickles: collecting takes a tenth of either. Not for what may hold tensors.
+    Importing modules is such, and reading pickles. Not for what may hold tensors.
     """
     usual = gc.get_threshold()
     gc.set_threshold(_MANY)

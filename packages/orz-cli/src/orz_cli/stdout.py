@@ -37,4 +37,4 @@ def refusals() -> Iterator[Sequence[OSError]]:
     try:
         yield met
     finally:
-        file.write = write  # type: ignore[method-assign]
+        file.write = write  # type: ignore[method-assign]  # as it was

@@ -136,7 +136,7 @@ def _folder_of(place: Path) -> Path | None:
     """Return the folder that a run is read from, without links; None for a file on its own."""
     if not os.path.isdir(place):  # noqa: PTH112 - a folder that can't be looked at is none
         place = place.parent
-        if not os.path.isfile(place / RECORDS_FILE):  # noqa: PTH113 - as above
+        if not os.path.isfile(place / RECORDS_FILE):  # noqa: PTH113 - what can't be looked at is none
             return None
     return Path(os.path.realpath(place))
 

@@ -7,10 +7,9 @@ is not in memory is read past the page cache, several pieces at once.
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import cache
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -77,19 +76,16 @@ def _spans(begin: int, lengths: Iterable[int]) -> Iterator[Span]:
 
 def _way_to_read(stream: FileIO, piece_bytes: int) -> tuple[Callable[[Span], memoryview], int]:
     """Return what reads a piece into one of the buffers in turn, and how many threads may do so at once."""
-
-    @cache
-    def buffer_of(place: int) -> memoryview:  # noqa: ARG001  one for each
-        """Make a buffer once a piece goes there: a small file needs one of them."""
-        return aligned(piece_bytes + 2 * ALIGNMENT)
+    # Each is made once a piece goes there: a small file needs one of them.
+    buffers = defaultdict[int, memoryview](lambda: aligned(piece_bytes + 2 * ALIGNMENT))
 
     def past_the_cache(span: Span) -> memoryview:
         number, offset, nbytes = span
-        return read_direct(stream.fileno(), buffer_of(number % _BUFFERS), offset, nbytes)
+        return read_direct(stream.fileno(), buffers[number % _BUFFERS], offset, nbytes)
 
     def through_the_cache(span: Span) -> memoryview:
         number, _, nbytes = span
-        return _fill(stream, buffer_of(number % _BUFFERS)[:nbytes])
+        return _fill(stream, buffers[number % _BUFFERS][:nbytes])
 
     if bypass_cache(stream.fileno()):
         return past_the_cache, _READERS

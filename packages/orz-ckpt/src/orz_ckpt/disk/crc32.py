@@ -1,9 +1,9 @@
 """CRC-32 as fast as a disk: by zlib-ng where it is installed, and otherwise by zlib on several cores.
 
-zlib-ng multiplies without carry, and sums up four times as much in a second: one core is enough. `zlib` takes 2.5 GB/s
-on one, so that parts are summed up at once, and their sums put together. The sum of two parts follows from theirs: the
-first part's sum is moved over as many zero bytes as the second part has, and both are added. Moving over zeros is
-linear over GF(2), so moving over 2^k of them is a 32 x 32 matrix of bits (as in `crc32_combine` of zlib 1.2.11).
+zlib-ng multiplies without carry, and one core of it is enough. `zlib` on one is slower than a disk, so that parts are
+summed up at once, and their sums put together. The sum of two parts follows from theirs: the first part's sum is moved
+over as many zero bytes as the second part has, and both are added. Moving over zeros is linear over GF(2), so moving
+over 2^k of them is a 32 x 32 matrix of bits (as in `crc32_combine` of zlib 1.2.11).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class LogReader:
     def snapshot(
         self,
         others: Sequence[LogReader] = (),
-        words: ConsoleWords | None = None,  # noqa: ARG002 - as of records
+        words: ConsoleWords | None = None,  # noqa: ARG002 - only a reader of records lacks words
     ) -> Run:
         """Return the run that this log, and others of other processes, tell as far as they were read."""
         readers = sorted((self, *others), key=lambda reader: reader.path)

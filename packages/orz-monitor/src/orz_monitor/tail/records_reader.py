@@ -53,7 +53,7 @@ class RecordsReader:
 
     def snapshot(
         self,
-        others: Sequence[LogReader] = (),  # noqa: ARG002 - as of a log
+        others: Sequence[LogReader] = (),  # noqa: ARG002 - only a log has others beside it
         words: ConsoleWords | None = None,
     ) -> Run:
         """Return the run as far as it was read, with what its console log says; other logs say no more than that."""
