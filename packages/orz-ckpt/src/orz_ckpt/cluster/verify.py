@@ -83,6 +83,8 @@ def verify_nodes(
         mine = [answers[id(member)] for member in task.group.members if id(member) in answers]
         task.findings += _agreement(task.group, mine)
         pieces += [piece for _, piece in mine]
+        if _all_damaged(task.group, [piece for _, piece in mine]):
+            taken(findings, "pieces_incomplete", task.group.title)
         both = [*task.findings, *(entry for _, piece in mine for entry in piece.findings)]
         if len(mine) == len(task.group.members) and _is_good(task.group, both, findings):
             good = task.group.title
@@ -168,6 +170,12 @@ def _is_whole(group: Group, member: Located) -> bool:
     if piece.complete is None:
         return len(group.members) == 1
     return piece.complete and (piece.kind != STEP or piece.committed is True)
+
+
+def _all_damaged(group: Group, pieces: Sequence[VerifiedPiece]) -> bool:
+    """Return whether all that a checkpoint lacks is there, and damaged, as its nodes say."""
+    damaged = {entry.path for piece in pieces for entry in piece.findings if entry.severity is Severity.ERROR}
+    return all(any(f"{piece.path}/{name}" in damaged for piece in pieces) for name in group.missing)
 
 
 def _is_uncommitted(member: Located) -> bool:
