@@ -23,7 +23,7 @@ from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.needles import Needles
-from orz_monitor.transport.pieces import are, are_all, places_of
+from orz_monitor.transport.pieces import are, places_of
 
 pytestmark = pytest.mark.unit
 
@@ -73,8 +73,6 @@ def test_a_piece_is_found_at_some_of_its_places() -> None:
     places = np.array([0, 5, 12, 0])
     assert are(text, b"kl:", places).tolist() == [True, False, True, True]
     assert are(text, b"kl\0", places).tolist() == [False, True, False, False]
-    assert are_all(text, b"kl:", places[[0, 2]])
-    assert not are_all(text, b"kl:", places)
 
 
 def test_many_numbers_are_read_as_few_are() -> None:

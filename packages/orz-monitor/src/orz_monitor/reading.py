@@ -110,7 +110,7 @@ class Reader:
         entries, begun = self.log.entries, len(self.log.entries)
         self.log.offset = 0
         for dialect in sorted(self._in_bulk, key=lambda dialect: -self.log.votes[dialect.name]):
-            if dialect.bulk in batch.rest():  # of which there is less, once whose most lines are has taken them
+            if batch.holds(dialect.bulk):  # of which there is less, once whose most lines are has taken them
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
         self.log.offset = 0
