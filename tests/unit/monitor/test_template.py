@@ -77,6 +77,7 @@ def test_each_value_is_read_where_it_stands() -> None:
         b" - a:b:0x1 - lr(1e-4):np.float64(2) - kl:3",
         b" - a:b:1e - lr(1e-4):np.float64(2) - kl:3",
         b" - a:b:. - lr(1e-4):np.float64(2) - kl:3",
+        b" - a:b:.nan - lr(1e-4):np.float64(2) - kl:3",
         b" - a:b:-.e5 - lr(1e-4):np.float64(2) - kl:3",
         b" - a:b:infi - lr(1e-4):np.float64(2) - kl:3",
         b" - a:b:+-1 - lr(1e-4):np.float64(2) - kl:3",

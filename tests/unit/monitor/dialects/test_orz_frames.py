@@ -10,9 +10,10 @@ import pytest
 from orz_monitor.dialects import orz_bars
 from orz_monitor.dialects.orz import Orz
 from orz_monitor.dialects.orz_bars import STRICT, Bars, bars_by_pattern, bars_by_template, bars_in
-from orz_monitor.dialects.orz_frames import regular_frames
+from orz_monitor.dialects.orz_frames import LABEL, regular_frames
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.pieces import places_of
 
 pytestmark = pytest.mark.unit
 
@@ -68,7 +69,7 @@ def assert_found_alike(text: bytes) -> None:
 def test_parts_of_a_frame_are_where_they_stand() -> None:
     """Two frames of one line, by hand."""
     line = b"so |, ]\n\rCritic Train epoch [1/1]:   4%|#| 1/26 [00:00<00:03,  8.30it/s, a=1]\r" + FRAME[1:]
-    found, odd = regular_frames(line)
+    found, odd = regular_frames(line, places_of(line, LABEL))
     assert found.labels.tolist() == [line.index(b"Train"), line.rindex(b"Train")]
     parts = list(zip(*(column.tolist() for column in found), strict=True))
     assert [(done, total, line[begin:behind]) for _, done, total, begin, behind, _ in parts] == [
@@ -157,7 +158,7 @@ def test_a_byte_that_is_another_changes_what_it_changes_for_the_pattern() -> Non
 @pytest.mark.parametrize("text", [b"\n", b"]\n", b"|]\n", b"\n||]\n", b"x||]", b"||]\n" * 99, b"Train epoch [\n"])
 def test_a_text_without_frames_has_none(text: bytes) -> None:
     """However short it is, and where the marks of a frame stand without one."""
-    assert not len(regular_frames(text)[0].labels)
+    assert not len(regular_frames(text, places_of(text, LABEL))[0].labels)
     assert bars_by_template(Batch(text), b"") is None
 
 

@@ -24,7 +24,6 @@ from orz_monitor.log import Entry, Log
 from orz_monitor.numbers import UNITS
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
-from orz_monitor.transport.pieces import places_of
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 from orz_monitor.transport.template import NUMBER, Part, Template
 
@@ -94,7 +93,7 @@ class Engines(Dialect):
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read vLLM's lines that differ from earlier ones in their numbers only, without taking them apart."""
-        records = batch.places(places_of(batch.rest(), _VLLM))
+        records = batch.where(_VLLM)
         left = records[np.diff(batch.lines_of(records)[2], prepend=0) > 0]  # a second one on a line is not alone there
         form, most = self._usual, 0
         tried: set[_Form | None] = {None}

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.dialects.orz_frames import Places, regular_frames
+from orz_monitor.dialects.orz_frames import LABEL, Places, regular_frames
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.pieces import Pieces, pieces
 from orz_monitor.transport.scanning import SCANNER
@@ -101,7 +101,7 @@ def bars_by_template(batch: Batch, last: bytes) -> Bars | None:
         None where the pattern is to find all: there are no regular frames, many are odd, or one counts no numbers.
     """
     text = batch.text
-    places, odd = regular_frames(text)
+    places, odd = regular_frames(text, batch.where(LABEL))
     if not len(places.labels) or len(odd) > len(places.labels) * _MOST_ODD_FRAC:
         return None
     matches = [match for place in odd.tolist() if (match := STRICT.match(text, place)) is not None]

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.transport.pieces import are, places_of
+from orz_monitor.transport.pieces import are
 from orz_monitor.transport.template import COUNT, Template, Until
 
 LABEL: Final = b"Train epoch ["
@@ -47,19 +47,22 @@ class Places(NamedTuple):
     ends: NDArray[np.int64]
 
 
-def regular_frames(text: bytes) -> tuple[Places, NDArray[np.int64]]:
+def regular_frames(text: bytes, labels: NDArray[np.int64]) -> tuple[Places, NDArray[np.int64]]:
     r"""Find the frames that have a postfix and an end.
 
+    Args:
+        text: holds them.
+        labels: where `LABEL` stands, [M].
+
     Returns:
-        These, and where `Train epoch [` stands of which the rest is something else.
+        The frames, and those of the labels behind which stands something else.
 
     Example:
         >>> frame = b"Actor Train epoch [1/1]:  50%|##  | 1/2 [00:10<00:10, 10.00s/it, pg=0.5]\nTrain epoch [?"
-        >>> found, odd = regular_frames(frame)
+        >>> found, odd = regular_frames(frame, np.array([6, 73]))
         >>> frame[found.postfixes[0] : found.postfix_ends[0]], found.done.tolist(), found.total.tolist(), odd.tolist()
         (b'pg=0.5', [1], [2], [73])
     """
-    labels = places_of(text, LABEL)
     ends, counters, spans = _FRAME.read(text, labels)
     fits = ends >= 0
     fits[fits] = _are_right(text, labels[fits], spans[fits, _RATE, 1])

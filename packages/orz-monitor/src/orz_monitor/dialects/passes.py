@@ -142,9 +142,9 @@ class Passes:
 
     def settle(self, log: Log) -> None:
         """Add what was collected to the row of the pass."""
-        held, self._held = Pieces.of(self._held), []
-        if not len(held):
+        if not self._held:
             return
+        held, self._held = Pieces.of(self._held), []
         table = self._table(held)
         if table is None:
             self._learn(held[0])  # the first pass, or the keys have changed

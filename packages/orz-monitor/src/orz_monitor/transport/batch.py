@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.transport.ansi import without_escapes
-from orz_monitor.transport.pieces import Pieces, are, places_of, rarest
+from orz_monitor.transport.pieces import Pieces, are, places_of
 
 
 class Batch:
@@ -28,8 +28,8 @@ class Batch:
         >>> batch.take(21, 27)
         >>> batch.rest()
         b'\nCUDA error: 2\n\n'
-        >>> batch.place(1), batch.line_at(7), batch.num_lines
-        (7, 6, 3)
+        >>> batch.where(b"CUDA").tolist(), batch.line_at(7), batch.num_lines
+        ([7], 6, 3)
         >>> batch.line_and_offset(12)
         (6, 5)
     """
@@ -40,6 +40,7 @@ class Batch:
         self.before = before
         self._taken: list[NDArray[np.int64]] = []
         self._rest: bytes | None = None
+        self._found: dict[bytes, NDArray[np.int64]] = {}
         self._starts = np.zeros(1, np.int64)
         self._shifts = np.zeros(1, np.int64)
         self._measured = (0, 0, 0)
@@ -91,13 +92,13 @@ class Batch:
 
     def take(self, start: int, stop: int) -> None:
         """Take bytes out that were understood; nobody else is to look at them."""
-        self._taken.append(np.array([[start, stop]]))
-        self._rest = None
+        self.take_all(np.array([start]), np.array([stop]))
 
     def take_all(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
         """Take out what stands between some places and others, [M] each."""
         self._taken.append(np.stack([starts, stops], axis=1))
         self._rest = None
+        self._found.clear()
 
     def rest(self) -> bytes:
         """Return what was not taken out, in one piece."""
@@ -105,15 +106,13 @@ class Batch:
             self._rest = self._without_taken() if self._taken else self.text
         return self._rest
 
-    def holds(self, piece: bytes) -> bool:
-        """Tell whether a piece stands in the rest; as a rule, not even its rarest byte does."""
-        return piece[rarest(piece)] in self.rest() and piece in self.rest()
+    def where(self, piece: bytes) -> NDArray[np.int64]:
+        """Return where in the text a piece stands of which nothing was taken out."""
+        if piece not in self._found:
+            self._found[piece] = self._places(places_of(self.rest(), piece))
+        return self._found[piece]
 
-    def place(self, found: int) -> int:
-        """Return where in the text something is that was found in the rest."""
-        return found + int(self._shifts[self._starts.searchsorted(found, side="right") - 1])
-
-    def places(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _places(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where in the text all that is which was found in the rest, [M]."""
         return np.asarray(found + self._shifts[self._starts.searchsorted(found, side="right") - 1])
 

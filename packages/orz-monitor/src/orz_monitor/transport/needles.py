@@ -36,7 +36,7 @@ class Needles:
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:
-        self._rarest = {needle: needle[rarest(needle) :][:1] for needle in needles}
+        self._rarest = {needle: bytes(needle[at] for at in rarest(needle)[:1]) for needle in needles}
         self._always: set[bytes] = set()
         self._by_word: dict[int, set[bytes]] = defaultdict(set)
         for needle in self._rarest:

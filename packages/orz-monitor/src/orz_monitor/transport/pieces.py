@@ -67,9 +67,9 @@ def places_of(text: bytes, piece: bytes) -> NDArray[np.int64]:
 
 
 @cache
-def rarest(piece: bytes) -> int:
-    """Return the index of the byte of a piece that text holds least of; 0 where it is empty."""
-    return min(range(len(piece)), key=lambda index: commonness(piece[index]), default=0)
+def rarest(piece: bytes) -> list[int]:
+    """Return the indices of the bytes of a piece, those first that text holds least of."""
+    return sorted(range(len(piece)), key=lambda index: commonness(piece[index]))
 
 
 def commonness(byte: int) -> int:

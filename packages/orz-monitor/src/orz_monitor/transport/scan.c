@@ -46,18 +46,29 @@ int64_t scan_byte(const uint8_t *text, int64_t length, uint8_t byte, int64_t *pl
 }
 
 /* Write where a piece stands into places, at most capacity of them, and return how often it does.
- * The byte of the piece at index rare is looked for first: the rarer it is, the sooner all is found. */
+ * Two of its bytes, at the indices rare and other, are looked for together: the rarer they are, the sooner. */
 int64_t scan_piece(const uint8_t *text, int64_t length, const uint8_t *piece, int64_t piece_length, int64_t rare,
-                   int64_t *places, int64_t capacity) {
-    int64_t count = 0;
-    const uint8_t *from = text + rare, *const stop = text + length - (piece_length - 1 - rare);
-    while (from < stop && (from = memchr(from, piece[rare], (size_t)(stop - from)))) {
-        if (!memcmp(from - rare, piece, (size_t)piece_length)) {
-            if (count < capacity) places[count] = from - rare - text;
+                   int64_t other, int64_t *places, int64_t capacity) {
+    int64_t count = 0, at = 0;
+    const int64_t last = length - piece_length;
+#ifdef __SSE2__
+    const __m128i wanted = _mm_set1_epi8((char)piece[rare]), beside = _mm_set1_epi8((char)piece[other]);
+    for (; at + 15 <= last; at += 16) { /* so that no byte behind the text is loaded */
+        const __m128i here = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(text + at + rare)), wanted);
+        const __m128i there = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(text + at + other)), beside);
+        for (uint32_t found = (uint32_t)_mm_movemask_epi8(_mm_and_si128(here, there)); found; found &= found - 1) {
+            const int64_t place = at + __builtin_ctz(found);
+            if (memcmp(text + place, piece, (size_t)piece_length)) continue;
+            if (count < capacity) places[count] = place;
             count++;
         }
-        from++;
     }
+#endif
+    for (; at <= last; at++)
+        if (text[at + rare] == piece[rare] && !memcmp(text + at, piece, (size_t)piece_length)) {
+            if (count < capacity) places[count] = at;
+            count++;
+        }
     return count;
 }
 
@@ -108,14 +119,14 @@ static const uint8_t *read_digits(const uint8_t *at, const uint8_t *end, uint64_
 /* Read a number; return what is behind it, or NULL where none stands there. sure becomes 0 where the value is not
  * known to the last bit. */
 static const uint8_t *read_number(const uint8_t *begin, const uint8_t *end, double *value, int *sure) {
-    const uint8_t *at = begin, *mark;
+    const uint8_t *at = begin, *first, *mark;
     const int negative = at < end && *at == '-';
     uint64_t digits = 0;
     int significant = 0, exponent = 0, known = 1;
     if (negative || (at < end && *at == '+')) at++;
-    mark = at;
+    first = at;
     at = read_digits(at, end, &digits, &significant);
-    int64_t written = at - mark;
+    int64_t written = at - first;
     if (at < end && *at == '.') {
         mark = ++at;
         at = read_digits(at, end, &digits, &significant);
@@ -136,11 +147,9 @@ static const uint8_t *read_number(const uint8_t *begin, const uint8_t *end, doub
             }
         }
         known = significant <= MOST_DIGITS && scaled(digits, exponent, value);
-    } else if (at != mark) { /* a point alone */
-        return NULL;
-    } else if ((at = skip_word(mark, end, "nan")) != mark) {
+    } else if ((at = skip_word(first, end, "nan")) != first) { /* and no point alone */
         *value = NAN;
-    } else if ((at = skip_word(mark, end, "inf")) != mark) {
+    } else if ((at = skip_word(first, end, "inf")) != first) {
         at = skip_word(at, end, "inity");
         *value = INFINITY;
     } else {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,7 +28,7 @@ _TEXT: Final = (ctypes.c_char_p, ctypes.c_int64)
 _ARRAY: Final = ctypes.c_void_p
 _SIGNATURES: Final = {
     "scan_byte": (ctypes.c_int64, (*_TEXT, ctypes.c_uint8, _ARRAY, ctypes.c_int64)),
-    "scan_piece": (ctypes.c_int64, (*_TEXT, *_TEXT, ctypes.c_int64, _ARRAY, ctypes.c_int64)),
+    "scan_piece": (ctypes.c_int64, (*_TEXT, *_TEXT, ctypes.c_int64, ctypes.c_int64, _ARRAY, ctypes.c_int64)),
     "scan_template": (
         None,
         (*_TEXT, *_TEXT, _ARRAY, ctypes.c_int64, _ARRAY, _ARRAY, ctypes.c_int64, _ARRAY, ctypes.c_int64),
@@ -61,13 +62,13 @@ class Scanner:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
 
-    def places(self, text: bytes, piece: bytes, rare: int) -> NDArray[np.int64]:
+    def places(self, text: bytes, piece: bytes, rare: Sequence[int]) -> NDArray[np.int64]:
         """Return where a piece stands.
 
         Args:
             text: looked through.
             piece: looked for, not empty.
-            rare: index of its byte that text holds least of.
+            rare: indices of its bytes, the first two of those that text holds least of.
         """
         count = capacity = 0
         places = np.empty(len(text) // _USUAL_DISTANCE + 1, np.int64)
@@ -78,7 +79,8 @@ class Scanner:
             if len(piece) == 1:
                 count = self._library.scan_byte(text, len(text), piece[0], places.ctypes.data, capacity)
             else:
-                count = self._library.scan_piece(text, len(text), piece, len(piece), rare, places.ctypes.data, capacity)
+                two = rare[:2]
+                count = self._library.scan_piece(text, len(text), piece, len(piece), *two, places.ctypes.data, capacity)
         return places[:count]
 
     def read(
