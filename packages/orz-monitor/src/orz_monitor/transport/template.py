@@ -54,7 +54,8 @@ LONGEST_NUMBER: Final = 60
 LONGEST_COUNT: Final = 15
 """In scan.c, too."""
 _WORD_PATTERN: Final = rb"[nN][aA][nN]|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?"
-_NUMBER_PATTERN: Final = rb"([-+]?(?:(?:\d++\.?\d*+|\.\d++)(?:[eE][-+]?\d++)?|%b))" % _WORD_PATTERN
+_NUMBER_PATTERN: Final = rb"((?>[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|%b)))" % _WORD_PATTERN
+"""What was matched once is not given back, in part either: the longest number counts."""
 _NO_FIT: Final = -1
 
 
