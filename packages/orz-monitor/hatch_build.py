@@ -15,7 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = Path("src/orz_monitor/transport/scan.c")
-LIBRARY = SOURCE.with_name("_scan.so")
+LIBRARY = SOURCE.with_name("scan.compiled")
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O3", "-shared", "-fPIC")
 
@@ -38,19 +38,20 @@ class ScannerHook(BuildHookInterface[Any]):
 def compile_scanner(root: Path) -> bool:
     """Compile the scanner of the package in `root`; says why where that is not possible."""
     library = root / LIBRARY
-    library.unlink(missing_ok=True)  # of another source, perhaps
     compiler = shlex.split(os.environ.get("CC", "")) or [found for found in map(shutil.which, COMPILERS) if found][:1]
     if not compiler or os.name == "nt":
         sys.stderr.write("orz-monitor: no C compiler; logs will be read without one, more slowly\n")
+        library.unlink(missing_ok=True)  # of another source, perhaps
         return False
     made = library.with_name(f"{library.name}.{os.getpid()}")
     digest = hashlib.sha256((root / SOURCE).read_bytes()).hexdigest()
     command = [*compiler, *FLAGS, f'-DSOURCE_DIGEST="{digest}"', "-o", str(made), str(root / SOURCE)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        made.unlink(missing_ok=True)
+        for left in (made, library):
+            left.unlink(missing_ok=True)
         sys.stderr.write(f"orz-monitor: {shlex.join(command)} failed; logs will be read without it, more slowly\n")
         sys.stderr.write(done.stderr)
         return False
-    made.replace(library)
+    made.replace(library)  # at once: somebody may be reading with the one before
     return True

@@ -71,9 +71,9 @@ def test_pieces_are_joined_in_their_order(engine: str) -> None:
 
 def test_a_file_that_is_no_library_of_ours_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of another machine, of another version of the source, and none."""
-    assert load_library(tmp_path / "_scan.so") is None
-    (tmp_path / "_scan.so").write_bytes(b"\x7fELF of another machine")
-    assert load_library(tmp_path / "_scan.so") is None
+    assert load_library(tmp_path / "scan.compiled") is None
+    (tmp_path / "scan.compiled").write_bytes(b"\x7fELF of another machine")
+    assert load_library(tmp_path / "scan.compiled") is None
     if LIBRARY_FILE.is_file():
         assert load_library(LIBRARY_FILE) is not None
         (tmp_path / "scan.c").write_bytes(scanning.SOURCE_FILE.read_bytes() + b"/* changed */\n")

@@ -104,7 +104,7 @@ def _has_scanner() -> bool:
     """Return whether orz-monitor's scanner was compiled when it was installed."""
     spec = find_spec("orz_monitor")
     folders = [] if spec is None else spec.submodule_search_locations or []
-    return any((Path(folder) / "transport" / "_scan.so").is_file() for folder in folders)
+    return any((Path(folder) / "transport" / "scan.compiled").is_file() for folder in folders)
 
 
 def build_in(version_file: str) -> str:

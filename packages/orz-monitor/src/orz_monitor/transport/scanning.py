@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SOURCE_FILE: Final = Path(__file__).with_name("scan.c")
-LIBRARY_FILE: Final = Path(__file__).with_name("_scan.so")
+LIBRARY_FILE: Final = Path(__file__).with_name("scan.compiled")
 SWITCH: Final = "ORZ_MONITOR_SCANNER"
 """A variable of the environment: `off` reads as if there were no library."""
 _USUAL_DISTANCE: Final = 64
