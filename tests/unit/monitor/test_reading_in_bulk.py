@@ -138,7 +138,8 @@ def test_a_run_of_rows_in_bulk_can_be_told_again_and_again() -> None:
         for step in range(start, start + 100, 10):
             lines = "".join(engine.format(step + at) for at in range(20)) + metric_lines(range(step, step + 10))
             reader.feed(lines.encode())
-    assert {found.dialect for found in reader.reader.log.bulk} == {"engines"}  # ten lines of verl at once are too few
+    assert {found.dialect for found in reader.reader.log.bulk} == {"engines", "verl"}
+    assert {entry.dialect for entry in reader.reader.log.entries} == {"engines", "verl"}  # the first ones, alone
     first, second = reader.snapshot(), reader.snapshot()
     rates = first.metrics["engine/generation_tokens_per_second"]
     assert rates.steps.tolist() == list(range(0, 300, 10))

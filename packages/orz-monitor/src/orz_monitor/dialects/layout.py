@@ -18,7 +18,7 @@ from orz_monitor.transport.template import LONGEST_NUMBER, NUMBER, Part, Templat
 _NUMPY: Final = (b"np.float64(", b"np.float32(", b"np.int64(", b"np.int32(")
 _MOST_LAYOUTS: Final = 256
 _MOST_ITEMS: Final = 1000
-FEWEST_LINES: Final = 64
+FEWEST_LINES: Final = 4
 """Fewer are read as fast one by one."""
 MOST_TRIES: Final = 16
 """Layouts that are looked for in the lines of a batch, each in all that are left."""
