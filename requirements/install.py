@@ -123,7 +123,8 @@ def projects() -> list[Path]:
 def fingerprint(lock: Path) -> str:
     """Return a digest of all that decides what the environment holds."""
     digest = hashlib.sha256(f"{sys.version} {ROOT}".encode())
-    for path in (lock, DEV_LOCK, Path(__file__).resolve(), *projects()):
+    compiled = sorted(ROOT.glob("packages/*/hatch_build.py")) + sorted(ROOT.glob("packages/*/src/**/*.c"))
+    for path in (lock, DEV_LOCK, Path(__file__).resolve(), *projects(), *compiled):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

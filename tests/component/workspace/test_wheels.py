@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -53,12 +56,29 @@ def test_a_wheel_holds_all_files_and_no_others(wheels, package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_wheel_is_for_every_platform(wheels, package):
-    """Pure Python: one wheel for all Pythons from 3.11 on, with its licence."""
-    assert "Tag: py3-none-any" in metadata(wheels[package], "WHEEL")
+def test_a_wheel_is_for_every_python(wheels, package):
+    """One wheel for all from 3.11 on, with its licence; for this platform alone where it holds what was compiled."""
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    compiled = any(path.endswith(".compiled") for path in wheels[package].namelist())
+    assert compiled <= (package == "orz-monitor")
+    assert f"Tag: py3-none-{platform if compiled else 'any'}\n" in metadata(wheels[package], "WHEEL")
     headers = Parser().parsestr(metadata(wheels[package], "METADATA"))
     assert (">=3.11", "MIT") == (headers["Requires-Python"], headers["License-Expression"])
     assert (ROOT / "LICENSE").read_text() == metadata(wheels[package], "licenses/LICENSE")
+
+
+def test_a_wheel_without_a_compiler_is_for_every_platform(tmp_path):
+    """What can't be compiled is left out, and said; the package works without it."""
+    package = tmp_path / "orz-monitor"
+    shutil.copytree(ROOT / "packages" / "orz-monitor", package, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(package)]
+    environment = {**os.environ, "CC": "false"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120, env=environment)
+    assert "logs will be read without it, more slowly" in done.stdout + done.stderr
+    (path,) = tmp_path.glob("*.whl")
+    wheel = zipfile.ZipFile(path)
+    assert "Tag: py3-none-any\n" in metadata(wheel, "WHEEL")
+    assert not [name for name in wheel.namelist() if name.endswith(".compiled")]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,11 @@ from orz_monitor.dialects.passes import Passes
 from orz_monitor.dialects.verl import Verl
 from orz_monitor.log import Event, Log
 from orz_monitor.reading import read_chunks
+from orz_monitor.transport import template
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.needles import Needles
+from orz_monitor.transport.pieces import Pieces
+from orz_monitor.transport.template import COUNT, NUMBER, Part, Template, Until
 
 pytestmark = pytest.mark.property
 
@@ -164,7 +167,7 @@ def test_frames_are_the_same_by_the_loose_and_the_strict_pattern(seed: int, num_
     taken = [(frame["counter"], frame["postfix"], frame.start()) for frame in strict if frame[5]]
     if taken:
         counters, postfixes, places = (list(column) for column in zip(*taken, strict=True))
-        at_once.take_all(counters, postfixes, places, batch.line_and_offset, together)
+        at_once.take_all(counters, Pieces.of(postfixes), places, batch.line_and_offset, together)
     for counter, postfix, place in taken:
         one_by_one.take(counter, postfix, alone, *batch.line_and_offset(place))
     at_once.settle(together)
@@ -174,17 +177,17 @@ def test_frames_are_the_same_by_the_loose_and_the_strict_pattern(seed: int, num_
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 20), st.integers(0, 3))
-def test_frames_by_arrays_are_those_by_the_pattern(seed: int, num_parts: int, num_hurt: int) -> None:
+def test_frames_by_template_are_those_by_the_pattern(seed: int, num_parts: int, num_hurt: int) -> None:
     """A damaged piece of a log among sound bars: what is found, what is left for others, and what is read of all."""
     sound = "".join(bars(random.Random(at)) for at in range(40))  # noqa: S311
     data = sound.encode() + damaged(seed, num_parts, num_hurt) + sound.encode()
-    by_arrays, by_pattern = Batch(data), Batch(data)
-    found, expected = orz_bars.bars_by_arrays(by_arrays, b""), orz_bars.bars_by_pattern(by_pattern, b"")
+    by_template, by_pattern = Batch(data), Batch(data)
+    found, expected = orz_bars.bars_by_template(by_template, b""), orz_bars.bars_by_pattern(by_pattern, b"")
     assert expected is not None
-    if found is None:  # a bracket within a postfix
-        found = orz_bars.bars_by_pattern(by_arrays, b"")
+    if found is None:  # a counter of no numbers
+        found = orz_bars.bars_by_pattern(by_template, b"")
     assert found is not None
-    assert (found.postfixes, found.starts.tolist()) == (expected.postfixes, expected.starts.tolist())
+    assert (list(found.postfixes), found.starts.tolist()) == (list(expected.postfixes), expected.starts.tolist())
     assert found.of_actor.tolist() == expected.of_actor.tolist()
     printed = found.counters
     if isinstance(printed, np.ndarray):
@@ -193,11 +196,11 @@ def test_frames_by_arrays_are_those_by_the_pattern(seed: int, num_parts: int, nu
         [re.sub(rb"\b0+(?=\d)", b"", counter) for counter in printed] for printed in (printed, expected.counters)
     ]
     assert without_zeros[0] == without_zeros[1]  # `08/16` is the same as a number
-    assert by_arrays.rest() == by_pattern.rest()
+    assert by_template.rest() == by_pattern.rest()
     kinds = [find_dialect(place) for place in KNOWN.values()]
     together = facts(read(data, kinds))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(orz_bars, "bars_by_arrays", lambda *_: None)
+        patch.setattr(orz_bars, "bars_by_template", lambda *_: None)
         assert facts(read(data, kinds)) == together
 
 
@@ -219,3 +222,37 @@ def test_a_string_that_is_there_is_possible(text: bytes, needles: list[bytes], d
     at = data.draw(st.integers(0, len(text)))
     assert chosen in Needles(needles).possible(text[:at] + chosen + text[at:])
     assert Needles([b"0123456789"]).possible(text.replace(b"3", b"x")) == set()
+
+
+PARTS = st.one_of(
+    st.just(NUMBER),
+    st.just(COUNT),
+    st.builds(Until, st.sampled_from([b",", b"]", b"|", b"e"]), st.integers(1, 6)),
+    st.sampled_from([b"", b"a", b", ", b"=-", b"]", b"\n", b"1"]),
+)
+BITS = st.sampled_from(
+    [
+        *(bytes([byte]) for byte in b"0123456789.eE+-_,] |\n\r\0\xff"),
+        b"nan",
+        b"inf",
+        b"inity",
+        b"12345678901234567",
+        b"a",
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(PARTS, max_size=6), st.lists(BITS, max_size=30))
+def test_templates_are_read_alike_with_and_without_the_scanner(parts: list[Part], bits: list[bytes]) -> None:
+    """From every place of a text of what numbers and gaps are made of: the same ends, gaps, and bits of numbers."""
+    text, form = b"".join(bits), Template(parts)
+    starts = np.arange(-1, len(text) + 2)
+    by_scanner = form.read(text, starts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template, "SCANNER", None)
+        alone = form.read(text, starts)
+    assert by_scanner.ends.tolist() == alone.ends.tolist()
+    fits = alone.ends >= 0
+    assert by_scanner.spans[fits].tolist() == alone.spans[fits].tolist()
+    assert by_scanner.values[fits].tobytes() == alone.values[fits].tobytes()

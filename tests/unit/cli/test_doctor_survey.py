@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from importlib.machinery import PathFinder
 
 import pytest
 import typer
@@ -99,6 +100,18 @@ class TestNvidiaSmi:
         """A machine without the program has no devices, and no problem."""
         monkeypatch.setenv("PATH", str(tmp_path))
         assert ((), "") == survey._gpus()
+
+
+@pytest.mark.parametrize(("compiled", "build"), [(True, ""), (False, "without a compiled scanner")])
+def test_whether_orz_monitor_has_its_scanner(monkeypatch, tmp_path, compiled, build):
+    """By the file beside its source, wherever it is installed."""
+    folder = tmp_path / "orz_monitor" / "transport"
+    folder.mkdir(parents=True)
+    (tmp_path / "orz_monitor" / "__init__.py").touch()
+    if compiled:
+        (folder / "scan.compiled").touch()
+    monkeypatch.setattr(survey, "find_spec", lambda name: PathFinder.find_spec(name, [str(tmp_path)]))
+    assert survey.packages()["orz-monitor"].build == build
 
 
 def test_a_disk_that_is_not_there(tmp_path):

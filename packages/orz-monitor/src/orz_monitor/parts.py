@@ -28,7 +28,7 @@ SMALLEST_BYTES: Final = 64 << 20
 _SMALLEST_PART_BYTES: Final = 32 << 20
 _MOST_PARTS: Final = 8
 """Each takes the memory of a process."""
-_HEAD_START_BYTES: Final = 32 << 20
+_HEAD_START_BYTES: Final = 96 << 20
 """What this process reads while the others start."""
 _LONGEST_LINE: Final = 1 << 20
 

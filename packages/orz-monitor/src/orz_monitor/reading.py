@@ -110,7 +110,7 @@ class Reader:
         entries, begun = self.log.entries, len(self.log.entries)
         self.log.offset = 0
         for dialect in sorted(self._in_bulk, key=lambda dialect: -self.log.votes[dialect.name]):
-            if dialect.bulk in batch.rest():  # of which there is less, once whose most lines are has taken them
+            if len(batch.where(dialect.bulk)):  # of which there is less, once whose most lines are has taken them
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
         self.log.offset = 0
@@ -123,17 +123,13 @@ class Reader:
 
     def _hits(self, batch: Batch) -> list[tuple[int, int]]:
         """Return where lines with gates begin, and whose gates they are, in order."""
-        text, rest = batch.text, batch.rest()
         hits: list[tuple[int, int]] = []
         gates, needles = self._searched()
-        possible = needles.possible(rest)
+        possible = needles.possible(batch.rest())
         for gate, order in gates:
-            if gate not in possible:
-                continue
-            found = rest.find(gate)
-            while found >= 0:
-                hits.append((text.rfind(b"\n", 0, batch.place(found)) + 1, order))
-                found = rest.find(gate, rest.find(b"\n", found))
+            if gate in possible:
+                begins, _, _ = batch.lines_of(batch.where(gate))
+                hits += [(begin, order) for begin in dict.fromkeys(begins.tolist())]
         hits.sort()
         return hits
 

@@ -1,4 +1,4 @@
-"""Frames that are found by array operations are those that the pattern finds, one byte after the other."""
+"""Frames that are found by a template are those that the pattern finds, one byte after the other."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 
 from orz_monitor.dialects import orz_bars
 from orz_monitor.dialects.orz import Orz
-from orz_monitor.dialects.orz_bars import STRICT, Bars, bars_by_arrays, bars_by_pattern, bars_in
-from orz_monitor.dialects.orz_frames import counts, regular_frames
+from orz_monitor.dialects.orz_bars import STRICT, Bars, bars_by_pattern, bars_by_template, bars_in
+from orz_monitor.dialects.orz_frames import LABEL, regular_frames
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.pieces import places_of
 
 pytestmark = pytest.mark.unit
 
@@ -54,29 +55,29 @@ def shown(bars: Bars | None) -> list[tuple[bool, bytes, bytes, int]]:
 
 
 def assert_found_alike(text: bytes) -> None:
-    """Check what is found by arrays, and what is left of the batch, against the pattern's."""
-    by_arrays, by_pattern, places = Batch(text), Batch(text), regular_frames(Batch(text))
-    bars = bars_by_arrays(by_arrays, b"")
-    postfixes = zip(places.postfixes.tolist(), places.postfix_ends.tolist(), strict=True)
-    if any(b"]" in text[begin:end] for begin, end in postfixes):
-        assert bars is None
-        bars = bars_by_pattern(by_arrays, b"")
+    """Check what is found by the template, and what is left of the batch, against the pattern's."""
+    by_template, by_pattern = Batch(text), Batch(text)
+    bars = bars_by_template(by_template, b"")
+    if bars is None:
+        assert any(not re.fullmatch(rb"\d{1,15}/\d{1,15}", counter) for _, counter, _, _ in expected(text))
+        bars = bars_by_pattern(by_template, b"")
     assert shown(bars) == expected(text)
     assert shown(bars_by_pattern(by_pattern, b"")) == expected(text)
-    assert by_arrays.rest() == by_pattern.rest()
+    assert by_template.rest() == by_pattern.rest()
 
 
 def test_parts_of_a_frame_are_where_they_stand() -> None:
     """Two frames of one line, by hand."""
     line = b"so |, ]\n\rCritic Train epoch [1/1]:   4%|#| 1/26 [00:00<00:03,  8.30it/s, a=1]\r" + FRAME[1:]
-    found = regular_frames(Batch(line))
+    found, odd = regular_frames(line, places_of(line, LABEL))
     assert found.labels.tolist() == [line.index(b"Train"), line.rindex(b"Train")]
     parts = list(zip(*(column.tolist() for column in found), strict=True))
-    assert [(line[counter:end], line[begin:behind]) for _, counter, end, begin, behind, _ in parts] == [
-        (b"1/26", b"a=1"),
-        (b"8/16", b"pg=0.5, kl=1e-3"),
+    assert [(done, total, line[begin:behind]) for _, done, total, begin, behind, _ in parts] == [
+        (1, 26, b"a=1"),
+        (8, 16, b"pg=0.5, kl=1e-3"),
     ]
     assert [line[end - 1 : end + 1] for end in found.ends.tolist()] == [b"]\r", b"]\r"]
+    assert not len(odd)
 
 
 def test_each_postfix_is_found_once_and_lines_of_frames_alone_leave_nothing() -> None:
@@ -92,7 +93,7 @@ def test_each_postfix_is_found_once_and_lines_of_frames_alone_leave_nothing() ->
         True,
     ]  # the first is known, and the actor's first is the critic's last
     assert [counter for _, counter, _, _ in shown(bars)] == [b"1/18", b"2/18", b"1/18", b"2/18"]
-    assert bars.postfixes[2:] == [b"pg=3.25, kl=1e-03", b"pg=4.25, kl=1e-04"]
+    assert list(bars.postfixes)[2:] == [b"pg=3.25, kl=1e-03", b"pg=4.25, kl=1e-04"]
     assert batch.rest() == f"\nso 1 | 2\n{PREFIX}Actor \n".encode()
 
 
@@ -154,32 +155,25 @@ def test_a_byte_that_is_another_changes_what_it_changes_for_the_pattern() -> Non
             assert_found_alike(others[0] + FRAME[:at] + other + FRAME[at + 1 :] + others[1])
 
 
-@pytest.mark.parametrize("counter", [b"17/", b"/18", b"17", b"/", b"1/7/8", b"1e1/18", b"-1/18", b"1/8 ", b"1" * 16])
-def test_what_is_no_counter_has_no_numbers(counter: bytes) -> None:
-    """Also where none of them is one."""
-    text = counter + b" [02:06<00:06,  6.57s/it, pg=7.5"
-    assert counts(text, np.array([0]), np.array([len(counter)])) is None
-
-
 @pytest.mark.parametrize("text", [b"\n", b"]\n", b"|]\n", b"\n||]\n", b"x||]", b"||]\n" * 99, b"Train epoch [\n"])
 def test_a_text_without_frames_has_none(text: bytes) -> None:
     """However short it is, and where the marks of a frame stand without one."""
-    assert not len(regular_frames(Batch(text)).labels)
-    assert bars_by_arrays(Batch(text), b"") is None
+    assert not len(regular_frames(text, places_of(text, LABEL))[0].labels)
+    assert bars_by_template(Batch(text), b"") is None
 
 
 def test_where_odd_frames_are_many_the_pattern_finds_all() -> None:
     """A terminal so narrow that no frame has an end."""
     text = "".join(f"{PREFIX}{frame(at, f'pg={at}.5, kl=0.2')[:-1]}\r" for at in range(90)) + sound("Actor", range(9))
-    assert bars_by_arrays(Batch(text.encode()), b"") is None
+    assert bars_by_template(Batch(text.encode()), b"") is None
     assert shown(bars_in(Batch(text.encode()))) == expected(text.encode())
 
 
-def rows_of(text: str, *, by_arrays: bool) -> list[tuple[object, ...]]:
+def rows_of(text: str, *, by_template: bool) -> list[tuple[object, ...]]:
     """Read a log, and return its rows with where and how their passes begin and end."""
     with pytest.MonkeyPatch.context() as patch:
-        if not by_arrays:
-            patch.setattr(orz_bars, "bars_by_arrays", lambda *_: None)
+        if not by_template:
+            patch.setattr(orz_bars, "bars_by_template", lambda *_: None)
         rows = read_chunks([text.encode()], dialects=[Orz]).rows()
     return [
         (row.line, row.offset, row.bar, row.count, row.keys, [f"{value:.9g}" for value in row.values]) for row in rows
@@ -191,9 +185,9 @@ def test_a_total_that_changes_within_a_pass_does_not_end_it() -> None:
     text = (
         sound("Actor", range(3)) + f"{frame(4, 'pg=9, kl=1').replace('4/18', '4/20')}\n" + sound("Actor", range(5, 7))
     )
-    rows = rows_of(text, by_arrays=True)
+    rows = rows_of(text, by_template=True)
     assert [(row[0], row[2], row[3]) for row in rows] == [(1, (0, 4, 18), 4), (5, (0, 1, 18), 2)]
-    assert rows == rows_of(text, by_arrays=False)
+    assert rows == rows_of(text, by_template=False)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +204,6 @@ def test_a_total_that_changes_within_a_pass_does_not_end_it() -> None:
 def test_keys_and_values_that_change_within_a_batch_are_read_as_by_the_pattern(other: str) -> None:
     """In the middle of a pass, and from its beginning on."""
     text = sound("Critic", range(9)) + sound("Actor", range(9)) + f"{frame(9, other)}\n" + sound("Actor", range(20, 29))
-    rows = rows_of(text + sound("Critic", range(9)).replace("kl=", "lr="), by_arrays=True)
-    assert rows == rows_of(text + sound("Critic", range(9)).replace("kl=", "lr="), by_arrays=False)
+    rows = rows_of(text + sound("Critic", range(9)).replace("kl=", "lr="), by_template=True)
+    assert rows == rows_of(text + sound("Critic", range(9)).replace("kl=", "lr="), by_template=False)
     assert len(rows) >= 4

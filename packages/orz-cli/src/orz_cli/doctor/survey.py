@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,8 @@ def packages() -> dict[str, Package]:
 def _build(name: str, distribution: metadata.Distribution) -> str:
     """Return what a package was built for: the local part of its version, in its metadata or its version.py."""
     _, _, local = distribution.version.partition("+")
+    if name == "orz-monitor" and not _has_scanner():
+        return "without a compiled scanner"
     if local or name not in _BUILD_FILES:
         return local
     try:
@@ -95,6 +98,13 @@ def _build(name: str, distribution: metadata.Distribution) -> str:
     except OSError:
         return ""
     return build_in(source)
+
+
+def _has_scanner() -> bool:
+    """Return whether orz-monitor's scanner was compiled when it was installed."""
+    spec = find_spec("orz_monitor")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    return any((Path(folder) / "transport" / "scan.compiled").is_file() for folder in folders)
 
 
 def build_in(version_file: str) -> str:

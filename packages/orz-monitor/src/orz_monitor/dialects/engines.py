@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.busiest import weigh_lines
@@ -20,10 +21,11 @@ from orz_monitor.dialects.numbering import lines_and_steps, number_by_trainer
 from orz_monitor.entries import NO_STEP
 from orz_monitor.ledger import Ledger
 from orz_monitor.log import Entry, Log
-from orz_monitor.numbers import UNITS, floats
+from orz_monitor.numbers import UNITS
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
+from orz_monitor.transport.template import NUMBER, Part, Template
 
 _AXIS: Final = "engine"
 _VLLM: Final = b"Avg prompt throughput: "
@@ -38,6 +40,8 @@ _NUMBER: Final = re.compile(rb"(\d[\d.]*+)")
 _ENGINE: Final = re.compile(rb"(?:Engine \d{1,6}: )?")
 _MOST_PREFIXES: Final = 4096
 _MOST_FORMS: Final = 256
+_MOST_TRIES: Final = 16
+"""Forms that are looked for in the lines of a batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -47,55 +51,12 @@ class _Form:
     Attributes:
         keys: raw keys, [K].
         percentages: indices of the values that are percentages.
+        template: reads the values, [K].
     """
 
     keys: tuple[str, ...]
     percentages: list[int]
-
-
-@dataclass(kw_only=True, slots=True)
-class _Found:
-    """Records of one form.
-
-    Attributes:
-        indices: of their lines, [M].
-        numbers: their numbers, with commas between them or one by one.
-        known: what their prefixes say, process and time, [M].
-    """
-
-    indices: list[int] = field(default_factory=list)
-    numbers: list[bytes] = field(default_factory=list)
-    known: list[tuple[Origin, float | None]] = field(default_factory=list)
-
-
-def _spans(batch: Batch) -> Iterator[tuple[int, int, int]]:
-    """Yield where vLLM's lines begin, where the first record on each begins, and where the line ends."""
-    text, rest = batch.text, batch.rest()
-    hit = rest.find(_VLLM)
-    while hit >= 0:
-        at = batch.place(hit)
-        yield text.rfind(b"\n", 0, at) + 1, at, text.find(b"\n", at)
-        hit = rest.find(_VLLM, rest.find(b"\n", hit))
-
-
-def _alike(records: Sequence[bytes]) -> tuple[tuple[bytes, ...], list[bytes]] | None:
-    """Split records that differ in their numbers only, all at once.
-
-    Returns:
-        The text between the numbers of each, and the numbers of all; None where one has another text.
-
-    Example:
-        >>> _alike([b"Running: 1 reqs", b"Running: 16 reqs"])
-        ((b'Running: ', b' reqs'), [b'1', b'16'])
-    """
-    texts = tuple(_NUMBER.split(records[0])[::2]) if records else ()
-    if len(texts) < 2:  # noqa: PLR2004 - no number between
-        return None
-    first, *between, last = texts
-    pieces = _NUMBER.split(b"\n".join(records))
-    expected = [first, *([*between, last + b"\n" + first] * len(records))]
-    expected[-1] = last
-    return (texts, pieces[1::2]) if pieces[::2] == expected else None
+    template: Template
 
 
 class Engines(Dialect):
@@ -128,57 +89,57 @@ class Engines(Dialect):
         super().__init__()
         self._origins: dict[bytes, tuple[Origin, float | None]] = {}
         self._forms: dict[tuple[bytes, ...], _Form | None] = {}
+        self._usual: _Form | None = None
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read vLLM's lines that differ from earlier ones in their numbers only, without taking them apart."""
-        spans = list(_spans(batch))
-        for form, found in self._found(batch.text, spans, log).items():
-            if self._add_all(form, found, batch.lines_at([spans[index][0] for index in found.indices]), log):
-                for index in found.indices:
-                    batch.take(spans[index][0], spans[index][2])
+        records = batch.where(_VLLM)
+        left = records[np.diff(batch.lines_of(records)[2], prepend=0) > 0]  # a second one on a line is not alone there
+        form, most = self._usual, 0
+        tried: set[_Form | None] = {None}
+        for _ in range(_MOST_TRIES):
+            if form not in tried and form is not None:
+                others = self._read_all(form, batch, left, log)
+                if len(left) - len(others) > most:
+                    self._usual, most = form, len(left) - len(others)
+                left = others
+            if not len(left):
+                return
+            tried.add(form)
+            form = self._form(batch.text[left[0] : batch.text.find(b"\n", left[0])], log)
+            if form in tried:
+                left = left[1:]
 
-    def _found(self, text: bytes, spans: Sequence[tuple[int, int, int]], log: Log) -> Mapping[_Form, _Found]:
-        """Read the records of spans of a text, those of one form together."""
-        records = [text[at:end] for _, at, end in spans]
-        prefixes = [text[start:at] for start, at, _ in spans]
+    def _read_all(self, form: _Form, batch: Batch, records: NDArray[np.int64], log: Log) -> NDArray[np.int64]:
+        """Read records of one form, each to the end of its line; return where those stand that have another."""
+        begins, ends, numbers = batch.lines_of(records)
+        fits = form.template.read(batch.text, records)
+        fitting = fits.ends == ends
         known = [
-            self._origins.get(prefix) or self._origin(prefix, record)
-            for prefix, record in zip(prefixes, records, strict=True)
+            self._origin_of(batch.text, *places)
+            for places in zip(*(column[fitting].tolist() for column in (begins, records, ends)), strict=True)
         ]
-        found_of: dict[_Form, _Found] = {}
-        processes = [process for process in known if process is not None]
-        alike = _alike(records) if len(processes) == len(records) else None
-        if alike is not None:
-            form = self._form(alike[0], records[0], log)
-            found = _Found(indices=[*range(len(records))], numbers=alike[1], known=processes)
-            return {form: found} if form is not None else {}
-        for index, (record, process) in enumerate(zip(records, known, strict=True)):
-            pieces = _NUMBER.split(record)
-            form = self._form(tuple(pieces[::2]), record, log) if process is not None else None
-            if process is not None and form is not None:
-                found = found_of.setdefault(form, _Found())
-                found.indices.append(index)
-                found.numbers.append(b",".join(pieces[1::2]))
-                found.known.append(process)
-        return found_of
-
-    def _add_all(self, form: _Form, found: _Found, lines: Sequence[int], log: Log) -> bool:
-        """Add the records of one form, on their lines; tells whether their numbers could be read, one for each key."""
-        values = floats(b",".join(found.numbers))
-        if values is None or len(values) != len(lines) * len(form.keys):
-            return False
-        table = np.array(values).reshape(-1, len(form.keys))
-        table[:, form.percentages] *= UNITS[b"%"]
+        lines = np.flatnonzero(fitting)[np.fromiter(map(bool, known), np.bool_, len(known))]
+        values = fits.values[lines]
+        values[:, form.percentages] *= UNITS[b"%"]
+        told = [process for process in known if process is not None]
         log.add_rows(
             self.name,
             form.keys,
-            table,
-            lines=lines,
-            times=[math.nan if time is None else time for _, time in found.known],
-            origins=[origin for origin, _ in found.known],
+            values,
+            lines=numbers[lines].tolist(),
+            times=[math.nan if time is None else time for _, time in told],
+            origins=[origin for origin, _ in told],
             axis=_AXIS,
         )
-        return True
+        batch.take_all(begins[lines], ends[lines])
+        left: NDArray[np.int64] = records[~fitting]
+        return left
+
+    def _origin_of(self, text: bytes, begin: int, record: int, end: int) -> tuple[Origin, float | None] | None:
+        """Return what stands before a record on its line says, as `_origin` does; most lines begin as one before."""
+        prefix = text[begin:record]
+        return self._origins.get(prefix) or self._origin(prefix, text[record:end])
 
     def _origin(self, prefix: bytes, record: bytes) -> tuple[Origin, float | None] | None:
         """Return what a prefix says, or None where a line with it is more than one record of a named process."""
@@ -192,13 +153,14 @@ class Engines(Dialect):
         self._origins[prefix] = known = segments[0].origin, segments[0].time
         return known
 
-    def _form(self, text: tuple[bytes, ...], record: bytes, log: Log) -> _Form | None:
-        """Return the form of a record by the text between its numbers.
+    def _form(self, record: bytes, log: Log) -> _Form | None:
+        """Return the form of a record.
 
         None while its keys are new, and where its numbers are not its values.
         """
-        if text in self._forms:
-            return self._forms[text]
+        words = tuple(_NUMBER.split(record)[::2])
+        if words in self._forms:
+            return self._forms[words]
         pairs = [(found["key"], found["value"]) for found in _VLLM_ITEM.finditer(record)]
         names = [log.name_of(key) for key, _ in pairs]
         if not all((known := log.precisions.get((self.name, name))) and known.settled for name in names):
@@ -206,9 +168,11 @@ class Engines(Dialect):
         whole = [value.removesuffix(b"%") for _, value in pairs] == _NUMBER.findall(record)
         regular = pairs and whole and record.count(_VLLM) == 1 and len(Line(record).segments) == 1
         percentages = [index for index, (_, value) in enumerate(pairs) if value.endswith(b"%")]
-        form = _Form(keys=log.shape(tuple(key for key, _ in pairs)), percentages=percentages) if regular else None
+        parts: list[Part] = [part for word in words for part in (word, NUMBER)]
+        keys = log.shape(tuple(key for key, _ in pairs))
+        form = _Form(keys=keys, percentages=percentages, template=Template(parts[:-1])) if regular else None
         if len(self._forms) < _MOST_FORMS:
-            self._forms[text] = form
+            self._forms[words] = form
         return form
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:

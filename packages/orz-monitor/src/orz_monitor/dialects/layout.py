@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.dialects.layout_table import FEWEST_LINES, LONGEST_VALUE, LayoutTable
 from orz_monitor.log import Log, Row
 from orz_monitor.numbers import floats
-from orz_monitor.transport.pieces import places_of
 from orz_monitor.transport.prefixes import NOWHERE, Origin
+from orz_monitor.transport.template import LONGEST_NUMBER, NUMBER, Part, Template
 
 _NUMPY: Final = (b"np.float64(", b"np.float32(", b"np.int64(", b"np.int32(")
 _MOST_LAYOUTS: Final = 256
 _MOST_ITEMS: Final = 1000
+FEWEST_LINES: Final = 4
+"""Fewer are read as fast one by one."""
 MOST_TRIES: Final = 16
 """Layouts that are looked for in the lines of a batch, each in all that are left."""
 
@@ -33,7 +35,7 @@ class Layout:
         between: what stands between items.
     """
 
-    __slots__ = ("names", "pattern", "settled", "table")
+    __slots__ = ("names", "pattern", "settled", "template")
 
     def __init__(
         self, names: tuple[str, ...], heads: list[bytes], wrapped: list[bool], separator: bytes, between: bytes
@@ -41,11 +43,14 @@ class Layout:
         self.names = names
         ends = [b")" if closed else b" " for closed in wrapped]
         items = [
-            re.escape(head) + b"([^%b]{1,%d}+)" % (re.escape(separator + end), LONGEST_VALUE) + re.escape(end.strip())
+            re.escape(head) + b"([^%b]{1,%d}+)" % (re.escape(separator + end), LONGEST_NUMBER) + re.escape(end.strip())
             for head, end in zip(heads, ends, strict=True)
         ]
         self.pattern = re.compile(re.escape(between).join(items) + rb"\s*$")
-        self.table = LayoutTable(heads, wrapped, separator, between)
+        parts: list[list[Part]] = [
+            [between + head, NUMBER, b")" if closed else b""] for head, closed in zip(heads, wrapped, strict=True)
+        ]
+        self.template = Template([*chain.from_iterable(parts)])
         self.settled = False
 
 
@@ -140,7 +145,6 @@ class Layouts:
         left = np.arange(len(starts))
         if len(left) < FEWEST_LINES:
             return
-        marks = places_of(text, self._separator)
         tried: set[Layout | None] = {None}
         for _ in range(MOST_TRIES):
             if len(left) < FEWEST_LINES:
@@ -148,17 +152,19 @@ class Layouts:
             layout = self._usual
             if layout in tried:
                 layout = self._settled(text[starts[left[0]] + len(self._between) : ends[left[0]]])
-            read = None
-            if layout is not None and layout not in tried:
-                read = layout.table.read(text, starts[left], ends[left], marks)
-            tried.add(layout)
-            if layout is None or read is None:
+            if layout is None or layout in tried:
                 left = left[1:]
                 continue
-            fitting, values = read
-            yield layout, left[fitting], values
-            left = np.delete(left, fitting)
-            if len(fitting) > len(left):
+            tried.add(layout)
+            ends_there, values, _ = layout.template.read(text, starts[left])
+            fits = ends_there == ends[left]
+            num_fitting = np.count_nonzero(fits)
+            if num_fitting < FEWEST_LINES:
+                left = left[1:]
+                continue
+            yield layout, left[fits], values[fits]
+            left = left[~fits]
+            if num_fitting > len(left):
                 self._usual = layout
 
     def _settled(self, body: bytes) -> Layout | None:

@@ -116,7 +116,7 @@ class Orz(Dialect):
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the bars of micro-batches, which are most of a log, without looking at lines."""
         bars = bars_in(batch, self._last)
-        if bars is None or not bars.postfixes:
+        if bars is None or not len(bars.postfixes):
             return
         self._last = bars.postfixes[-1]
         for passes, chosen in ((self._actor, bars.of_actor), (self._critic, ~bars.of_actor)):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress, islice
+from itertools import compress
 from operator import ne
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.dialects.orz_frames import LABEL, Places, counts, regular_frames
+from orz_monitor.dialects.orz_frames import LABEL, Places, regular_frames
 from orz_monitor.transport.batch import Batch
-from orz_monitor.transport.pieces import are, pieces, places_of
+from orz_monitor.transport.pieces import Pieces, pieces
+from orz_monitor.transport.scanning import SCANNER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -30,16 +31,16 @@ class Bars:
 
     of_actor: NDArray[np.bool_]
     counters: Sequence[bytes] | NDArray[np.int64]
-    postfixes: Sequence[bytes]
+    postfixes: Pieces
     starts: NDArray[np.int64]
 
     def only(self, chosen: NDArray[np.bool_]) -> Bars:
         """Return some of the frames."""
-        listed, counters = chosen.tolist(), self.counters
+        counters = self.counters
         return Bars(
             of_actor=self.of_actor[chosen],
-            counters=counters[chosen] if isinstance(counters, np.ndarray) else list(compress(counters, listed)),
-            postfixes=list(compress(self.postfixes, listed)),
+            counters=counters[chosen] if isinstance(counters, np.ndarray) else list(compress(counters, chosen)),
+            postfixes=self.postfixes.at(chosen),
             starts=self.starts[chosen],
         )
 
@@ -76,9 +77,8 @@ _BETWEEN: Final = re.compile(
 )
 _LONGEST_BETWEEN: Final = 200
 """Bytes; what that pattern matches is shorter."""
-_LONGEST_TOGETHER: Final = 256
-"""Bytes of postfixes that are compared together; each takes as many as the longest of them."""
 _STRIDE: Final = STRICT.groups + 1
+_INTEGERS: Final = re.compile(rb"(\d{1,15})/(\d{1,15})")
 _MOST_ODD_FRAC: Final = 1 / 16
 """Of the regular frames; where more are odd, all are found sooner by the pattern."""
 
@@ -90,101 +90,54 @@ def bars_in(batch: Batch, last: bytes = b"") -> Bars | None:
         batch: the lines.
         last: the postfix of the frame before the batch.
     """
-    bars = bars_by_arrays(batch, last)
+    bars = bars_by_template(batch, last) if SCANNER is not None else None
     return bars if bars is not None else bars_by_pattern(batch, last)
 
 
-def bars_by_arrays(batch: Batch, last: bytes) -> Bars | None:
+def bars_by_template(batch: Batch, last: bytes) -> Bars | None:
     """Find the regular frames in a batch and, by the pattern, odd ones among them, and take them out of it.
 
     Returns:
-        None where the pattern is to find all: there are no regular frames, one is not what it seems, or many are odd.
+        None where the pattern is to find all: there are no regular frames, many are odd, or one counts no numbers.
     """
-    places = regular_frames(batch)
-    bars = _shown(batch.text, places, last) if len(places.labels) else None
-    if bars is None:
+    text = batch.text
+    places, odd = regular_frames(text, batch.where(LABEL))
+    if not len(places.labels) or len(odd) > len(places.labels) * _MOST_ODD_FRAC:
         return None
-    _take_out(batch, places.labels, places.ends, _are_plain(batch.text, places))
-    most = int(len(places.labels) * _MOST_ODD_FRAC)
-    odd = list(islice(_odd_frames(batch), most + 1))
-    if len(odd) > most:
+    matches = [match for place in odd.tolist() if (match := STRICT.match(text, place)) is not None]
+    if not all(_INTEGERS.fullmatch(match["counter"]) for match in matches):
         return None
-    if odd:
-        places = _with_odd(places, odd)
-        bars = _shown(batch.text, places, last)
-        _take_out(batch, places.labels, places.ends, _are_plain(batch.text, places))
-    return bars
-
-
-def _odd_frames(batch: Batch) -> Iterator[re.Match[bytes]]:
-    """Yield the frames in what is left of a batch."""
-    rest, end = batch.rest(), 0
-    begins = places_of(rest, LABEL[:1])
-    begins = begins[begins < len(rest) - 2 * len(LABEL)]  # a frame is longer
-    for begin in begins[are(rest, LABEL, begins)].tolist():
-        place = batch.place(begin)
-        if place >= end and (match := STRICT.match(batch.text, place)) is not None:
-            end = match.end()
-            yield match
-
-
-def _with_odd(places: Places, odd: Sequence[re.Match[bytes]]) -> Places:
-    """Put odd frames where they belong; a frame that is the repetition of one before it is part of that."""
-    found = [(match.start(), *match.span("counter"), *match.span("postfix"), match.end()) for match in odd]
-    table = np.concatenate([np.stack(places, axis=1), np.array(found, dtype=np.int64)])
-    table = table[table[:, 0].argsort()]
-    own = np.concatenate([[True], table[1:, 0] >= table[:-1, -1]])
-    return Places(*table[own].T)
-
-
-def _shown(text: bytes, places: Places, last: bytes) -> Bars | None:
-    """Return what the frames at some places show; None where a postfix holds a bracket: its frame ended there."""
+    places = _in_order(places, matches)
+    _take_out(batch, places.labels, places.ends, _are_plain(text, places))
     data = np.frombuffer(text, np.uint8)
     torn = data.take(places.postfix_ends, mode="clip") != ord("]")
-    chosen = np.flatnonzero(_are_new(text, places, torn, last))
-    new = Places(*(column[chosen] for column in places))
-    postfixes = _postfixes(text, new, torn[chosen])
-    if b"]" in b"".join(postfixes):
-        return None
-    counters = counts(text, new.counters, new.counter_ends)
-    return Bars(
-        of_actor=data[new.labels - len(b"r ")] == ord("r"),  # and not `Critic `
-        counters=_pieces(text, new.counters, new.counter_ends) if counters is None else counters,
+    postfixes = Pieces(text, places.postfixes, places.postfix_ends)
+    if torn.any():
+        postfixes = Pieces.of(
+            [shown + b"\n" * is_torn for shown, is_torn in zip(postfixes, torn.tolist(), strict=True)]
+        )
+    new = ~postfixes.repeats()
+    new[0] = postfixes[0] != last
+    bars = Bars(
+        of_actor=data[places.labels - len(b"r ")] == ord("r"),  # and not `Critic `
+        counters=np.stack([places.done, places.total], axis=1),
         postfixes=postfixes,
-        starts=new.labels,
+        starts=places.labels,
     )
+    return bars.only(new)
 
 
-def _are_new(text: bytes, places: Places, torn: NDArray[np.bool_], last: bytes) -> NDArray[np.bool_]:
-    """Tell of each postfix, [M], whether it differs from the one before; before the first is `last`."""
-    begins, lengths = places.postfixes, places.postfix_ends - places.postfixes
-    new = np.ones(len(begins), np.bool_)
-    alike = np.flatnonzero((lengths[1:] == lengths[:-1]) & (torn[1:] == torn[:-1])) + 1
-    together = (lengths[alike] <= _LONGEST_TOGETHER) & (begins[alike] + _LONGEST_TOGETHER <= len(text))
-    for at in alike[~together].tolist():
-        before, shown = _pieces(text, begins[at - 1 : at + 1], places.postfix_ends[at - 1 : at + 1])
-        new[at] = shown != before
-    alike = alike[together]
-    width = int(lengths[alike].max(initial=1))
-    one, other = (pieces(text, width)[begins[at]].view(np.uint8).reshape(-1, width) for at in (alike - 1, alike))
-    differs = one != other
-    first = differs.argmax(axis=1)
-    new[alike] = (first < lengths[alike]) & differs[np.arange(len(alike)), first]
-    new[0] = _postfixes(text, Places(*(column[:1] for column in places)), torn[:1]) != [last]
-    return new
-
-
-def _postfixes(text: bytes, places: Places, torn: NDArray[np.bool_]) -> list[bytes]:
-    """Return the postfixes of frames, those that are torn with a newline at their ends."""
-    shown = _pieces(text, places.postfixes, places.postfix_ends)
-    for at in np.flatnonzero(torn).tolist():
-        shown[at] += b"\n"
-    return shown
-
-
-def _pieces(text: bytes, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[bytes]:
-    """Return pieces of a text."""
-    return [text[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+def _in_order(places: Places, odd: Sequence[re.Match[bytes]]) -> Places:
+    """Put odd frames where they belong; a frame that begins within the one before it is part of that."""
+    found = [
+        (match.start(), *map(int, match["counter"].split(b"/")), *match.span("postfix"), match.end()) for match in odd
+    ]
+    if found:
+        columns = [np.concatenate(column) for column in zip(places, np.array(found, np.int64).T, strict=True)]
+        order = columns[0].argsort(kind="stable")
+        places = Places(*(column[order] for column in columns))
+    own = places.labels[1:] >= np.maximum.accumulate(places.ends[:-1])
+    return places if own.all() else Places(*(column[np.concatenate([[True], own])] for column in places))
 
 
 def bars_by_pattern(batch: Batch, last: bytes) -> Bars | None:
@@ -203,7 +156,7 @@ def bars_by_pattern(batch: Batch, last: bytes) -> Bars | None:
     bars = Bars(
         of_actor=np.fromiter(map(b"Actor".__eq__, frames.roles), np.bool_),
         counters=frames.counters,
-        postfixes=postfixes,
+        postfixes=Pieces.of(postfixes),
         starts=ends - lengths,
     )
     return bars.only(np.fromiter(map(ne, postfixes, (last, *postfixes)), np.bool_))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import methodcaller
 from typing import Annotated, Final
 
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.log import Log, Row
-from orz_monitor.numbers import floats
-from orz_monitor.transport.pieces import are_all, pieces
+from orz_monitor.transport.pieces import Pieces
+from orz_monitor.transport.template import NUMBER, Part, Template
 
 _MOST_KEYS: Final = 64
 _SLASHES: Final = methodcaller("count", b"/")
@@ -41,6 +41,7 @@ class Passes:
         self._label = label
         self._prefix = prefix
         self._heads: list[bytes] = []
+        self._template = Template([])
         self._row: Row | None = None
         self._held: list[bytes] = []
         self._last = b""
@@ -93,7 +94,7 @@ class Passes:
     def take_all(
         self,
         counters: Sequence[bytes] | NDArray[np.int64],
-        postfixes: Sequence[bytes],
+        postfixes: Pieces,
         places: Sequence[int] | NDArray[np.int64],
         line_and_offset: Callable[[int], tuple[int, int]],
         log: Log,
@@ -103,11 +104,11 @@ class Passes:
         Args:
             counters: [M] of `17/18`, or both numbers of each, [M, 2].
             postfixes: [M] of `pg=0.033, kl=0.0827`.
-            places: where they stand, [M].
+            places: where their frames stand, [M].
             line_and_offset: gives the line number of a place, and where on its line it is.
             log: where the rows go.
         """
-        if not postfixes:
+        if not len(postfixes):
             return
         counts = counters if isinstance(counters, np.ndarray) else _counts(counters)
         if counts is not None:
@@ -128,9 +129,9 @@ class Passes:
                 self._begin(int(done[start]), int(of[start]), line_and_offset(int(places[start])), log)
             self._done = int(done[stop - 1])
             if table is not None:
-                self._add(table[start:stop], postfixes[start:stop], log)
+                self._add(table[start:stop], postfixes.at(slice(start, stop)), log)
             else:
-                self._held += filter(None, postfixes[start:stop])
+                self._held += filter(None, postfixes.at(slice(start, stop)))
         self._last = postfixes[-1]
 
     def _begin(self, done: int, total: int | None, at: tuple[int, int], log: Log) -> None:
@@ -141,22 +142,31 @@ class Passes:
 
     def settle(self, log: Log) -> None:
         """Add what was collected to the row of the pass."""
-        held, self._held = self._held, []
-        if not held:
+        if not self._held:
             return
+        held, self._held = Pieces.of(self._held), []
         table = self._table(held)
         if table is None:
-            self._heads = _heads(held[0])  # the first pass, or the keys have changed
+            self._learn(held[0])  # the first pass, or the keys have changed
             table = self._table(held)
         if table is None:
             for postfix in map(_whole_items, held):  # they change within the pass, one is torn, or a value is no number
-                self._heads = _heads(postfix)
-                if (one := self._table([postfix])) is not None:
-                    self._add(one, [postfix], log)
+                self._learn(postfix)
+                alone = Pieces.of([postfix])
+                if (one := self._table(alone)) is not None:
+                    self._add(one, alone, log)
         else:
             self._add(table, held, log)
 
-    def _add(self, table: NDArray[np.float64], held: Sequence[bytes], log: Log) -> None:
+    def _learn(self, postfix: bytes) -> None:
+        """Take the keys of a postfix for those to come."""
+        heads = _heads(postfix)
+        if heads != self._heads:
+            self._heads = heads
+            parts: list[list[Part]] = [[b", " * bool(index) + head, NUMBER] for index, head in enumerate(heads)]
+            self._template = Template([*chain.from_iterable(parts)])
+
+    def _add(self, table: NDArray[np.float64], held: Pieces, log: Log) -> None:
         """Take values, [M, K], into the mean of the pass."""
         names = tuple([self._prefix + head[:-1].strip() for head in self._heads])
         if not all(map(log.name_of, names)):
@@ -180,31 +190,16 @@ class Passes:
             row.values[index] += (summed - count * row.values[index]) / total
         row.count, row.bar = total, bar
 
-    def _table(self, held: Sequence[bytes]) -> NDArray[np.float64] | None:
+    def _table(self, held: Pieces) -> NDArray[np.float64] | None:
         """Read postfixes of the known keys together; None where one has others, or a value is no number.
 
         Returns:
             The values, [M, K].
         """
-        heads = self._heads
-        if not heads:
+        if not self._heads:
             return None
-        text = bytearray(b", ".join([b"", *held]))
-        if b"\r" in text or b"\n" in text:
-            return None
-        marks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("="))
-        if len(marks) != len(heads) * len(held):
-            return None
-        for head, ends in zip(heads, marks.reshape(-1, len(heads)).T, strict=True):
-            key = b", " + head
-            places = ends - (len(key) - 1)
-            if places[0] < 0 or not are_all(text, key, places):
-                return None
-            pieces(text, len(key))[places] = np.void(b",".ljust(len(key)))
-        values = floats(bytes(text[1:]))
-        if values is None or len(values) != len(marks):
-            return None
-        return np.frombuffer(values).reshape(len(held), len(heads))
+        fits = self._template.read(held.text, held.begins)
+        return fits.values if (fits.ends == held.ends).all() else None
 
 
 def _counts(counters: Sequence[bytes]) -> NDArray[np.int64] | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.transport.ansi import without_escapes
-from orz_monitor.transport.pieces import are, places_of
+from orz_monitor.transport.pieces import Pieces, are, places_of
 
 
 class Batch:
@@ -31,8 +28,8 @@ class Batch:
         >>> batch.take(21, 27)
         >>> batch.rest()
         b'\nCUDA error: 2\n\n'
-        >>> batch.place(1), batch.line_at(7), batch.num_lines
-        (7, 6, 3)
+        >>> batch.where(b"CUDA").tolist(), batch.line_at(7), batch.num_lines
+        ([7], 6, 3)
         >>> batch.line_and_offset(12)
         (6, 5)
     """
@@ -41,10 +38,11 @@ class Batch:
         self.text = text
         self.first_line = first_line
         self.before = before
-        self._taken: list[tuple[int, int]] = []
+        self._taken: list[NDArray[np.int64]] = []
         self._rest: bytes | None = None
-        self._starts = [0]
-        self._shifts = [0]
+        self._found: dict[bytes, NDArray[np.int64]] = {}
+        self._starts = np.zeros(1, np.int64)
+        self._shifts = np.zeros(1, np.int64)
         self._measured = (0, 0, 0)
 
     @cached_property
@@ -52,12 +50,10 @@ class Batch:
         """Where the newlines stand."""
         return places_of(self.text, b"\n")
 
-    def places_of(self, wanted: bytes) -> NDArray[np.int64]:
-        """Return where any of some bytes stand; newlines that are among them are not looked for again."""
-        places = places_of(self.text, wanted)
-        if b"\n" in wanted:
-            self._newlines = places[np.frombuffer(self.text, np.uint8)[places] == ord("\n")]
-        return places
+    @cached_property
+    def _begins(self) -> NDArray[np.int64]:
+        """Where the lines begin."""
+        return np.concatenate([[0], self._newlines[:-1] + 1])
 
     @property
     def num_lines(self) -> int:
@@ -68,14 +64,14 @@ class Batch:
         """Return the number of the line that a place in the text is on."""
         return self.first_line + int(self._newlines.searchsorted(place))
 
-    def lines_at(self, places: Sequence[int]) -> list[int]:
-        """Return the numbers of the lines that places in the text are on."""
-        numbers: list[int] = (self._newlines.searchsorted(places) + self.first_line).tolist()
-        return numbers
+    def lines_of(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the lines begin that places in the text are on, where these end, and their numbers; [M] each."""
+        at = self._newlines.searchsorted(places)
+        return self._begins[at], self._newlines[at], at + self.first_line
 
     def lines_beginning(self, start: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return where the lines begin that begin so, where these end, and their numbers; [M] each."""
-        begins = np.concatenate([[0], self._newlines[:-1] + 1])
+        begins = self._begins
         long = np.flatnonzero(self._newlines - begins >= len(start))
         at = long[are(self.text, start, begins[long])]
         return begins[at], self._newlines[at], at + self.first_line
@@ -96,13 +92,13 @@ class Batch:
 
     def take(self, start: int, stop: int) -> None:
         """Take bytes out that were understood; nobody else is to look at them."""
-        self._taken.append((start, stop))
-        self._rest = None
+        self.take_all(np.array([start]), np.array([stop]))
 
     def take_all(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
         """Take out what stands between some places and others, [M] each."""
-        self._taken += zip(starts.tolist(), stops.tolist(), strict=True)
+        self._taken.append(np.stack([starts, stops], axis=1))
         self._rest = None
+        self._found.clear()
 
     def rest(self) -> bytes:
         """Return what was not taken out, in one piece."""
@@ -110,20 +106,25 @@ class Batch:
             self._rest = self._without_taken() if self._taken else self.text
         return self._rest
 
-    def place(self, found: int) -> int:
-        """Return where in the text something is that was found in the rest."""
-        return found + self._shifts[bisect_right(self._starts, found) - 1]
+    def where(self, piece: bytes) -> NDArray[np.int64]:
+        """Return where in the text a piece stands of which nothing was taken out."""
+        if piece not in self._found:
+            self._found[piece] = self._places(places_of(self.rest(), piece))
+        return self._found[piece]
+
+    def _places(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where in the text all that is which was found in the rest, [M]."""
+        return np.asarray(found + self._shifts[self._starts.searchsorted(found, side="right") - 1])
 
     def _without_taken(self) -> bytes:
         """Put together what was not taken out, and note where it is from."""
-        text = memoryview(self.text)
-        self._taken.sort()
-        taken = np.fromiter(chain.from_iterable(self._taken), np.int64, 2 * len(self._taken)).reshape(-1, 2)
+        taken = np.concatenate(self._taken)
+        taken = taken[taken[:, 0].argsort(kind="stable")]
         begins = np.concatenate([[0], np.maximum.accumulate(taken[:, 1])])
-        ends = np.concatenate([taken[:, 0], [len(text)]])
+        ends = np.concatenate([taken[:, 0], [len(self.text)]])
         left = ends > begins
         begins, ends = begins[left], ends[left]
         lengths = ends - begins
         starts = np.cumsum(lengths) - lengths
-        self._starts, self._shifts = starts.tolist(), (begins - starts).tolist()
-        return b"".join([text[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)])
+        self._starts, self._shifts = starts, begins - starts
+        return Pieces(self.text, begins, ends).joined()

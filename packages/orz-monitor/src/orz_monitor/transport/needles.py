@@ -14,13 +14,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from orz_monitor.transport.pieces import commonness, rarest
+
 _WORD_BYTES: Final = 4
 _SHORTEST: Final = 2 * _WORD_BYTES - 1
 _FACTOR: Final = np.uint32(2654435761)
 """Knuth's multiplicative hash; its upper half is the place in the table."""
 _TABLE_BITS: Final = 16
-_COMMON: Final = b" etaoinshrdlucmfwypvbgkqjxz"
-"""What English text is made of, the commonest first; other bytes are rarer."""
 
 
 class Needles:
@@ -36,7 +36,7 @@ class Needles:
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:
-        self._rarest = {needle: bytes(sorted(needle, key=_commonness)[:1]) for needle in needles}
+        self._rarest = {needle: bytes(needle[at] for at in rarest(needle)[:1]) for needle in needles}
         self._always: set[bytes] = set()
         self._by_word: dict[int, set[bytes]] = defaultdict(set)
         for needle in self._rarest:
@@ -61,12 +61,7 @@ class Needles:
 def _rarest_word(needle: bytes, shift: int) -> int:
     """Return the word of a string, of those that are `shift` from an aligned place, with the rarest letters."""
     words = [needle[at : at + _WORD_BYTES] for at in range(shift, len(needle) - _WORD_BYTES + 1, _WORD_BYTES)]
-    return int.from_bytes(min(words, key=lambda word: sum(map(_commonness, word))), "little")
-
-
-def _commonness(byte: int) -> int:
-    """Return how often text holds a byte, in comparison with others."""
-    return len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0
+    return int.from_bytes(min(words, key=lambda word: sum(map(commonness, word))), "little")
 
 
 def _hashed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+from operator import eq
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orz_monitor.transport.scanning import SCANNER
+
 _TOGETHER: Final = 8
-_EXPONENT_SHIFT: Final = 52
-_EXPONENT_OF_1: Final = 1023
-"""In the bits of a 64-bit float, by which the place of a lone bit is told."""
+_INTEGERS: Final = (1, 2, 4, 8)
+"""Bytes of numpy's integers."""
+_COMMON: Final = b" etaoinshrdlucmfwypvbgkqjxz"
+"""What English text is made of, the commonest first; other bytes are rarer."""
 
 
 def pieces(text: bytes | bytearray, length: int) -> NDArray[np.void]:
@@ -33,39 +41,88 @@ def are(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) -> NDA
         >>> are(b"pg=1, kl=2", b"kl=", np.array([0, 6])).tolist()
         [False, True]
     """
-    found: NDArray[np.bool_] = pieces(text, len(piece))[places] == np.void(piece)
-    return found
+    if len(piece) in _INTEGERS:  # which numpy compares at once, and pieces of other lengths one by one
+        number = int.from_bytes(piece, "little")
+        return np.asarray(pieces(text, len(piece))[places].view(f"<u{len(piece)}") == number)
+    return np.asarray(pieces(text, len(piece))[places] == np.void(piece))
 
 
-def are_all(text: bytes | bytearray, piece: bytes, places: NDArray[np.int64]) -> bool:
-    """Tell whether a piece stands at each of some places, [M], none of which is negative."""
-    if not len(places):
-        return True
-    inside = int(places.max()) <= len(text) - len(piece)
-    return inside and pieces(text, len(piece))[places].tobytes() == piece * len(places)
-
-
-def places_of(text: bytes, wanted: bytes) -> NDArray[np.int64]:
-    r"""Return where any of some bytes stand; eight places are looked at together, for those that are rare.
+def places_of(text: bytes, piece: bytes) -> NDArray[np.int64]:
+    r"""Return where a piece stands, which does not overlap itself.
 
     Example:
-        >>> places_of(b"loss=1\nkl=2\nlr=3\n", b"\n").tolist()
-        [6, 11, 16]
+        >>> places_of(b"loss=1\nkl=2\nlr=3\n", b"\n").tolist(), places_of(b"loss=1\nloss=2\n", b"loss=").tolist()
+        ([6, 11, 16], [0, 7])
     """
+    if SCANNER is not None:
+        return SCANNER.places(text, piece, rarest(piece))
+    if len(piece) > 1:
+        found = (match.start() for match in re.finditer(re.escape(piece), text))
+        return np.fromiter(found, np.int64)
     is_there = np.zeros(-(-len(text) // _TOGETHER) * _TOGETHER, dtype=np.bool_)
-    data, shown = np.frombuffer(text, np.uint8), is_there[: len(text)]
-    np.equal(data, wanted[0], out=shown)
-    for byte in wanted[1:]:
-        shown |= data == byte
-    words = is_there.view("<u8")
-    groups = np.flatnonzero(words != 0)
-    left = words[groups]
-    found: list[NDArray[np.int64]] = []
-    while len(groups):  # once as a rule: for the first byte of each group, then for the second of the few that have one
-        rest = left & (left - np.uint64(1))
-        exponents = (left ^ rest).astype(np.float64).view(np.int64) >> _EXPONENT_SHIFT
-        found.append(groups * _TOGETHER + (exponents - _EXPONENT_OF_1) // _TOGETHER)
-        more = np.flatnonzero(rest != 0)
-        groups, left = groups[more], rest[more]
-    places = np.concatenate([groups, *found])
-    return np.sort(places, kind="stable") if len(found) > 1 else places  # stable sorting is fast for what is in order
+    np.equal(np.frombuffer(text, np.uint8), piece[0], out=is_there[: len(text)])
+    groups = np.flatnonzero(is_there.view("<u8"))  # eight places are looked at together, for those that are rare
+    near = np.flatnonzero(is_there.reshape(-1, _TOGETHER)[groups])
+    return groups[near // _TOGETHER] * _TOGETHER + near % _TOGETHER
+
+
+@cache
+def rarest(piece: bytes) -> list[int]:
+    """Return the indices of the bytes of a piece, those first that text holds least of."""
+    return sorted(range(len(piece)), key=lambda index: commonness(piece[index]))
+
+
+def commonness(byte: int) -> int:
+    """Return how often text holds a byte, in comparison with others."""
+    return len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0
+
+
+class Pieces:
+    """Pieces of a text, wherever they stand.
+
+    Args:
+        text: holds them.
+        begins: where they begin, [M].
+        ends: behind them, [M].
+
+    Example:
+        >>> shown = Pieces(b"pg=1, kl=2", np.array([0, 6]), np.array([4, 10]))
+        >>> list(shown), shown[1], len(shown)
+        ([b'pg=1', b'kl=2'], b'kl=2', 2)
+    """
+
+    __slots__ = ("begins", "ends", "text")
+
+    def __init__(self, text: bytes, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        self.text, self.begins, self.ends = text, begins, ends
+
+    @classmethod
+    def of(cls, pieces: Sequence[bytes]) -> Pieces:
+        """Return pieces as those of one text, with a newline behind each."""
+        ends = np.cumsum([len(piece) + 1 for piece in pieces], dtype=np.int64) - 1
+        begins = ends - np.fromiter(map(len, pieces), np.int64, len(pieces))
+        return cls(b"\n".join([*pieces, b""]), begins, ends)
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.text[self.begins[index] : self.ends[index]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self.text[begin:end] for begin, end in zip(self.begins.tolist(), self.ends.tolist(), strict=True))
+
+    def at(self, chosen: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Pieces:
+        """Return some of them."""
+        return Pieces(self.text, self.begins[chosen], self.ends[chosen])
+
+    def repeats(self) -> NDArray[np.bool_]:
+        """Tell which have the bytes of the one before them, [M]; the first has not."""
+        if SCANNER is not None:
+            return SCANNER.repeats(self.text, self.begins, self.ends)
+        shown = list(self)
+        return np.fromiter(chain([False], map(eq, shown[1:], shown)), np.bool_, len(shown))
+
+    def joined(self) -> bytes:
+        """Return them one behind the other; none ends before it begins."""
+        return SCANNER.joined(self.text, self.begins, self.ends) if SCANNER is not None else b"".join(self)

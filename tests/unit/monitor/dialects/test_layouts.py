@@ -1,4 +1,4 @@
-"""Lines of one layout that are read as a table: each value where it stands, and lines that differ left out."""
+"""Lines of a layout that is known well are read as a table, whatever stands among them."""
 
 from __future__ import annotations
 
@@ -9,110 +9,12 @@ import numpy as np
 import pytest
 
 from orz_monitor.dialects import layout
-from orz_monitor.dialects.layout_table import FEWEST_LINES, LayoutTable
 from orz_monitor.dialects.verl import Verl
 from orz_monitor.numbers import integers_at
 from orz_monitor.reading import read_chunks
+from orz_monitor.transport.template import Template
 
 pytestmark = pytest.mark.unit
-
-HEADS = [b"a:b:", b"lr(1e-4):np.float64(", b"kl:"]
-TABLE = LayoutTable(HEADS, [False, True, False], b":", b" - ")
-
-
-def read(lines: list[bytes], table: LayoutTable = TABLE) -> tuple[list[int], list[list[float]]] | None:
-    """Read the items of lines, between which stand others."""
-    texts = [b" - " + items for items in lines]
-    text = b"x:1\n" + b"\nx: - :\n".join(texts) + b"\n"
-    lengths = np.array([len(one) for one in texts])
-    starts = 4 + np.cumsum(lengths + 8) - lengths - 8
-    marks = np.array([at for at, byte in enumerate(text) if byte == ord(":")])
-    found = table.read(text, starts, starts + lengths, marks)
-    return (found[0].tolist(), found[1].tolist()) if found is not None else None
-
-
-def line(index: int) -> bytes:
-    return b"a:b:%d - lr(1e-4):np.float64(-%d.25) - kl:%de-06" % (index, index, index)
-
-
-def test_each_value_is_read_where_it_stands() -> None:
-    """Values that are shorter and longer, and a key that holds the separator."""
-    numbers = range(99, 99 + FEWEST_LINES)
-    values = [[at, -at - 0.25, float(f"{at}e-06")] for at in numbers]
-    assert read([line(at) for at in numbers]) == (list(range(FEWEST_LINES)), values)
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        b"",
-        b"a:b:",
-        b"a:b:1 - lr(1e-4):np.float64(2)",
-        b"a:b:1 - lr(1e-4):np.float64(2) - kl:3 - kl:3",
-        b"a:c:1 - lr(1e-4):np.float64(2) - kl:3",
-        b"a:b:1 - lr(1e-3):np.float64(2) - kl:3",
-        b"a:b:1 - lr(1e-4):np.float32(2) - kl:3",
-        b"a:b:1 - lr(1e-4):2 - kl:3",
-        b"a:b:1 - lr(1e-4):np.float64(2 - kl:3",
-        b"a:b:1 - lr(1e-4):np.float64() - kl:3",
-        b"a:b:1 - lr(1e-4):np.float64(2) - kl:",
-        b"a:b:1 - lr(1e-4):np.float64(2) - kl:np.float64(",
-        b"a:b: - lr(1e-4):np.float64(2) - kl:3",
-        b"a:b:1 - lr(1e-4):np.float64(2) - xkl:3",
-        b"a:b:1 - lr(1e-4):np.float64(2) -kl:3",
-        b"a:b:1 - lr(1e-4):np.float64(2)- kl:3",
-        b"x - a:b:1 - lr(1e-4):np.float64(2) - kl:3",
-        b"a:b:1 - lr(1e-4):np.float64(2) - kl:" + b"3" * 61,
-        b"b:1 - lr(1e-4):np.float64(2) - kl:3:",
-        b"::::",
-        b"a:b:1 - lr(1e-4):np.float64(2)) - kl:3",
-        b"a:b:1 - lr(1e-4):np.float64((2) - kl:3",
-        b"a:b:None - lr(1e-4):np.float64(2) - kl:3",
-        b"a:b:1 - lr(1e-4):np.float64(2) - kl:3 ",
-        b"a:b:1 - lr(1e-4):np.float64(2) - kl:3\r",
-        b"a:b:1 - lr(1e-4):np.float64(2) - kl:3\x1b[0m",
-        b"a:b:1 - lr(1e-4):np.float64(2) - kl:3 [repeated 2x across cluster]",
-        b"a:b:1 - kl:3 - lr(1e-4):np.float64(2)",
-        b"a:\0:1 - lr(1e-4):np.float64(2) - kl:3",
-    ],
-)
-@pytest.mark.parametrize("at", [0, 7, FEWEST_LINES])
-def test_a_line_that_differs_is_left_out(odd: bytes, at: int) -> None:
-    """Wherever it stands, and the others are read as if it were not there."""
-    lines = [line(index) for index in range(FEWEST_LINES)]
-    alone, among = read(lines), read([*lines[:at], odd, *lines[at:]])
-    assert alone is not None
-    assert among == ([*range(at), *range(at + 1, FEWEST_LINES + 1)], alone[1])
-
-
-@pytest.mark.parametrize("odd", [b"1,2", b"1_000", b"1 2", b"0x1", b"1\r2", b"1],[1", b"1\xff1", b"nf"])
-@pytest.mark.parametrize("at", [0, 1, 2])
-def test_nothing_is_read_where_a_value_is_no_number(odd: bytes, at: int) -> None:
-    """No value is moved to the place of another."""
-    values = [b"1", b"2", b"3"]
-    values[at] = odd
-    text = b"a:b:%b - lr(1e-4):np.float64(%b) - kl:%b" % tuple(values)
-    assert read([*(line(index) for index in range(FEWEST_LINES)), text]) is None
-
-
-def test_two_lines_of_which_one_lacks_what_the_other_has_too_much_of_are_left_out() -> None:
-    """Together they have as many separators as two sound ones."""
-    lines = [b"a:b:1 - lr(1e-4):np.float64(2)", b"a:b:1 - lr(1e-4):np.float64(2) - kl:3 - kl:4"]
-    found = read([*lines, *(line(index) for index in range(FEWEST_LINES))])
-    assert found is not None
-    assert found[0] == list(range(2, FEWEST_LINES + 2))
-
-
-def test_few_lines_are_no_table() -> None:
-    """They are read one by one."""
-    assert read([line(index) for index in range(FEWEST_LINES - 1)]) is None
-
-
-def test_a_long_head_is_not_looked_for_in_short_lines() -> None:
-    """A million of bytes for each of many lines would be more memory than there is."""
-    key = b"k" * 1_000_000
-    table = LayoutTable([key + b":"], [False], b":", b" - ")
-    assert read([key + b":1", *[b"k:1"] * 100_000], table) is None
 
 
 def text_of(lines: list[str]) -> bytes:
@@ -156,14 +58,14 @@ def test_a_value_with_a_separator_belongs_to_a_key_with_one() -> None:
 def looks_at(sound: list[str], lines: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
     """Return how often lines are looked at behind others, from which layouts are known, and the first values of all."""
     looks = 0
-    read_table = LayoutTable.read
+    read_template = Template.read
 
-    def counted(self: LayoutTable, *arguments: Any) -> object:
+    def counted(self: Template, *arguments: Any) -> object:
         nonlocal looks
         looks += 1
-        return read_table(self, *arguments)
+        return read_template(self, *arguments)
 
-    monkeypatch.setattr(LayoutTable, "read", counted)
+    monkeypatch.setattr(Template, "read", counted)
     log = read_chunks([text_of(sound), text_of(lines)], dialects=[Verl])
     return looks, [row.values[0] for row in log.rows()]
 

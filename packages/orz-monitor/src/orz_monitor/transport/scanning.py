@@ -1,0 +1,147 @@
+"""The inner loops of reading, compiled: `scan.c`, by way of ctypes.
+
+A C compiler makes a library of it when the package is built. Where there was none, `SCANNER` is None, and who would
+call it reads with numpy and regular expressions instead: the same, and more slowly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SOURCE_FILE: Final = Path(__file__).with_name("scan.c")
+LIBRARY_FILE: Final = Path(__file__).with_name("scan.compiled")
+SWITCH: Final = "ORZ_MONITOR_SCANNER"
+"""A variable of the environment: `off` reads as if there were no library."""
+_USUAL_DISTANCE: Final = 64
+"""Bytes between two places that are looked for; where they are closer, all is looked through twice."""
+_UNSURE: Final = -2
+
+_TEXT: Final = (ctypes.c_char_p, ctypes.c_int64)
+_ARRAY: Final = ctypes.c_void_p
+_SIGNATURES: Final = {
+    "scan_byte": (ctypes.c_int64, (*_TEXT, ctypes.c_uint8, _ARRAY, ctypes.c_int64)),
+    "scan_piece": (ctypes.c_int64, (*_TEXT, *_TEXT, ctypes.c_int64, ctypes.c_int64, _ARRAY, ctypes.c_int64)),
+    "scan_template": (
+        None,
+        (*_TEXT, *_TEXT, _ARRAY, ctypes.c_int64, _ARRAY, _ARRAY, ctypes.c_int64, _ARRAY, ctypes.c_int64),
+    ),
+    "scan_repeats": (None, (ctypes.c_char_p, _ARRAY, _ARRAY, ctypes.c_int64, _ARRAY)),
+    "scan_join": (None, (ctypes.c_char_p, _ARRAY, _ARRAY, ctypes.c_int64, _ARRAY)),
+}
+
+
+class Fits(NamedTuple):
+    """What a template found at M places, with K numbers and S gaps.
+
+    Attributes:
+        ends: behind what fits, -1 where it does not, [M].
+        values: of its numbers, [M, K]; of no meaning where it does not fit.
+        spans: where its gaps begin and end, [M, S, 2]; likewise.
+    """
+
+    ends: NDArray[np.int64]
+    values: NDArray[np.float64]
+    spans: NDArray[np.int64]
+
+
+class Scanner:
+    """Calls the library.
+
+    Args:
+        library: as `load_library` returns it.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def places(self, text: bytes, piece: bytes, rare: Sequence[int]) -> NDArray[np.int64]:
+        """Return where a piece stands.
+
+        Args:
+            text: looked through.
+            piece: looked for, not empty.
+            rare: indices of its bytes, the first two of those that text holds least of.
+        """
+        count = capacity = 0
+        places = np.empty(len(text) // _USUAL_DISTANCE + 1, np.int64)
+        while count >= capacity:
+            if count:
+                places = np.empty(count + 1, np.int64)
+            capacity = len(places)
+            if len(piece) == 1:
+                count = self._library.scan_byte(text, len(text), piece[0], places.ctypes.data, capacity)
+            else:
+                two = rare[:2]
+                count = self._library.scan_piece(text, len(text), piece, len(piece), *two, places.ctypes.data, capacity)
+        return places[:count]
+
+    def read(
+        self, parts: bytes, text: bytes, starts: NDArray[np.int64], num_values: int, num_spans: int
+    ) -> tuple[Fits, NDArray[np.intp]]:
+        """Read a template at places of a text, [M].
+
+        Returns:
+            What it found; and the indices of those places where it fits, and a value needs more precision than the
+            scanner has: these are to be read again.
+        """
+        count = len(starts)
+        starts = np.ascontiguousarray(starts, np.int64)
+        fits = Fits(
+            ends=np.empty(count, np.int64),
+            values=np.empty((count, num_values)),
+            spans=np.empty((count, num_spans, 2), np.int64),
+        )
+        arrays = (array.ctypes.data for array in fits)
+        ends, values, spans = arrays
+        self._library.scan_template(
+            parts, len(parts), text, len(text), starts.ctypes.data, count, ends, values, num_values, spans, num_spans
+        )
+        return fits, np.flatnonzero(fits.ends == _UNSURE)
+
+    def repeats(self, text: bytes, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell of each piece of a text, [M], whether it has the bytes of the one before; the first has not."""
+        repeats = np.empty(len(begins), np.bool_)
+        begins, ends = np.ascontiguousarray(begins, np.int64), np.ascontiguousarray(ends, np.int64)
+        self._library.scan_repeats(text, begins.ctypes.data, ends.ctypes.data, len(begins), repeats.ctypes.data)
+        return repeats
+
+    def joined(self, text: bytes, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> bytes:
+        """Return pieces of a text, [M], none of which ends before it begins, one behind the other."""
+        joined = np.empty(int((ends - begins).sum()), np.uint8)
+        begins, ends = np.ascontiguousarray(begins, np.int64), np.ascontiguousarray(ends, np.int64)
+        self._library.scan_join(text, begins.ctypes.data, ends.ctypes.data, len(begins), joined.ctypes.data)
+        return joined.tobytes()
+
+
+def load_library(file: Path) -> ctypes.CDLL | None:
+    """Return the library in a file; None where it is none of this machine, or not of this source."""
+    if not file.is_file():
+        return None
+    try:
+        library = ctypes.CDLL(str(file))
+        library.scan_source.restype = ctypes.c_char_p
+        if library.scan_source() != hashlib.sha256(SOURCE_FILE.read_bytes()).hexdigest().encode():
+            return None
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError):
+        return None
+    return library
+
+
+def _scanner() -> Scanner | None:
+    library = load_library(LIBRARY_FILE) if os.environ.get(SWITCH) != "off" else None
+    return Scanner(library) if library is not None else None
+
+
+SCANNER: Final = _scanner()
+"""None where there is no library."""

@@ -1,0 +1,88 @@
+"""The compiled scanner: places, repeats and joined pieces as Python finds them; and what is no library of ours."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orz_monitor.transport import pieces, scanning
+from orz_monitor.transport.pieces import Pieces, places_of
+from orz_monitor.transport.scanning import LIBRARY_FILE, SCANNER, SWITCH, load_library
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(params=["scanner", "python"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By the compiled scanner, and without it."""
+    name: str = request.param
+    if name == "python":
+        monkeypatch.setattr(pieces, "SCANNER", None)
+    elif SCANNER is None:
+        pytest.skip("the scanner was not compiled: no C compiler when orz-monitor was installed")
+    return name
+
+
+def test_where_there_is_a_compiler_there_is_a_scanner() -> None:
+    """It is made when the package is installed, of the source that lies beside it."""
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))) or os.environ.get(SWITCH) == "off":
+        pytest.skip("no C compiler, or the scanner is switched off")
+    assert SCANNER is not None, "install the package again: the scanner is missing, or of another source"
+
+
+@pytest.mark.parametrize("piece", [b"\n", b"|", b"ab", b"Train epoch [", b"b" * 70, b"\0\xff"])
+def test_a_piece_is_found_wherever_it_stands(engine: str, piece: bytes) -> None:
+    """At both ends of the text, close together, and not at all; in texts of every length around 64."""
+    rng = random.Random(engine)  # noqa: S311 - test data
+    for size in [*range(70), 1000, 5000]:
+        parts = [piece, piece[:1], piece[:-1], b"a", b" "]
+        weights = rng.choice([(0, 1, 1, 1, 1), (1, 9, 9, 9, 9), (9, 1, 1, 1, 1), (1, 0, 0, 0, 0)])
+        text = b"".join(rng.choices(parts, weights, k=size))
+        expected = [at for at in range(len(text)) if text.startswith(piece, at)]
+        if piece == b"b" * 70:  # which overlaps itself
+            expected = []
+            text = text.replace(piece, b"")
+        assert places_of(text, piece).tolist() == expected
+
+
+def test_pieces_that_are_like_the_one_before(engine: str) -> None:
+    """Those of other lengths, and of none, too."""
+    shown = [b"", b"", b"ab", b"ab", b"ac", b"a", b"ac", b"ac", b"\0", b"\0\0", b"\0\0"]
+    expected = [at > 0 and one == shown[at - 1] for at, one in enumerate(shown)]
+    assert Pieces.of(shown).repeats().tolist() == expected, engine
+    assert Pieces.of([]).repeats().tolist() == []
+
+
+def test_pieces_are_joined_in_their_order(engine: str) -> None:
+    """Whatever their places."""
+    text = b"0123456789"
+    chosen = Pieces(text, np.array([7, 0, 3, 3]), np.array([10, 2, 3, 5]))
+    assert chosen.joined() == b"7890134", engine
+    assert chosen.at(np.array([True, False, False, True])).joined() == b"78934"
+    assert Pieces.of([]).joined() == b""
+
+
+def test_a_file_that_is_no_library_of_ours_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another machine, of another version of the source, and none."""
+    assert load_library(tmp_path / "scan.compiled") is None
+    (tmp_path / "scan.compiled").write_bytes(b"\x7fELF of another machine")
+    assert load_library(tmp_path / "scan.compiled") is None
+    if LIBRARY_FILE.is_file():
+        assert load_library(LIBRARY_FILE) is not None
+        (tmp_path / "scan.c").write_bytes(scanning.SOURCE_FILE.read_bytes() + b"/* changed */\n")
+        monkeypatch.setattr(scanning, "SOURCE_FILE", tmp_path / "scan.c")
+        assert load_library(LIBRARY_FILE) is None
+
+
+def test_the_scanner_can_be_switched_off() -> None:
+    """For who suspects it: by a variable of the environment, which processes that read parts of a file get, too."""
+    command = [sys.executable, "-c", "from orz_monitor.transport.scanning import SCANNER; print(SCANNER)"]
+    done = subprocess.run(command, env={**os.environ, SWITCH: "off"}, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
