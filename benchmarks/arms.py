@@ -10,11 +10,13 @@ to compile them anew takes longer than all else of a start.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -27,6 +29,7 @@ HEAD = "arm | s, least | s, median | processor s | peak MB"
 _SECTOR = 512
 _MEGABYTE = 1e6
 _TRIES = 20
+_MOST_SYMBOLS = 14
 
 
 @dataclass(kw_only=True)
@@ -138,3 +141,29 @@ def _is_cached(descriptor: int, offset: int) -> bool:
         return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     except (BlockingIOError, OSError):  # not there without waiting; or the file system cannot say
         return False
+
+
+def processors_of(command: Sequence[str | Path], *, codes: Collection[int] = (0,)) -> str:
+    """Run a command once more under `perf`, and return where its processors were most.
+
+    Args:
+        command: the command.
+        codes: exit codes that it may end with.
+
+    Raises:
+        SystemExit: it ended with another one.
+    """
+    if shutil.which("perf") is None:
+        return "Where the processors were is not known: `perf` is not here."
+    with tempfile.TemporaryDirectory() as folder:
+        data = f"{folder}/perf.data"
+        done = subprocess.run(
+            ["perf", "record", "-q", "-F", "999", "-o", data, *command], check=False, capture_output=True
+        )
+        if done.returncode not in codes:
+            raise SystemExit(f"void: under perf, {command[0]} ended with {done.returncode}")
+        report = ["perf", "report", "-i", data, "--stdio", "--no-children", "-s", "symbol", "-w", "60"]
+        said = subprocess.run(report, check=True, capture_output=True, text=True).stdout
+    found = re.findall(r"^ +([\d.]+)%  \[.\] (.+?)(?:  .*)?$", said, flags=re.MULTILINE)
+    shares = [f"`{symbol}` {float(share):.0f} %" for share, symbol in found[:_MOST_SYMBOLS]]
+    return f"Processors: {', '.join(shares)}."

@@ -10,7 +10,6 @@ The page is not written unless all tensors of both tools are the same, bit for b
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import zero_checkpoint
-from arms import HEAD, ORZ, Arm, forget, take_turns
+from arms import HEAD, ORZ, Arm, forget, processors_of, take_turns
 from result_page import Measured, made_by, table, today, write_measured
 
 DEFAULT = ("215m:3", "215m:2", "qwen2.5-0.5b:3")
@@ -31,7 +30,6 @@ TYPES = {"float32": ("zero_to_fp32", []), "bfloat16": ("zero_to_torch", ["--dtyp
 """What is written -> the module of DeepSpeed that does it, and its options."""
 WIDTHS = {"float32": 4, "bfloat16": 2}
 """Bytes of a number."""
-MOST_SYMBOLS = 14
 COPY = 'mkdir "$2" && cp "$1"/* "$2" && sync'
 
 PAGE = """\
@@ -159,20 +157,6 @@ def merged(source: Path, work: Path, dtype: str, rounds: int, about: str) -> tup
     fresh(ours)
     symbols = processors_of([*map(str, merge)])
     return f"## {about}, {dtype}: {nbytes / 1e9:.2f} GB written\n\n{table(head, rows)}\n\n{symbols}", goals
-
-
-def processors_of(command: list[str]) -> str:
-    """Run a command once more under `perf`, and return where its processors were most."""
-    if shutil.which("perf") is None:
-        return "Where the processors were is not known: `perf` is not here."
-    with tempfile.TemporaryDirectory() as folder:
-        data = f"{folder}/perf.data"
-        subprocess.run(["perf", "record", "-q", "-F", "999", "-o", data, *command], check=True, capture_output=True)
-        report = ["perf", "report", "-i", data, "--stdio", "--no-children", "-s", "symbol", "-w", "60"]
-        said = subprocess.run(report, check=True, capture_output=True, text=True).stdout
-    found = re.findall(r"^ +([\d.]+)%  \[.\] (.+?)(?:  .*)?$", said, flags=re.MULTILINE)
-    shares = [f"`{symbol}` {float(share):.0f} %" for share, symbol in found[:MOST_SYMBOLS]]
-    return f"Processors: {', '.join(shares)}."
 
 
 if __name__ == "__main__":

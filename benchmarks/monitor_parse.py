@@ -23,18 +23,24 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+from arms import compile_packages, processors_of
 from generated_logs import write_orz, write_padded, write_verl
 from result_page import Measured, made_by, write_measured
 
 from orz_monitor.loading import load_run
 from orz_monitor.series import Series
+from orz_monitor.transport.scanning import SCANNER
 
 INTRODUCTION = """\
 Logs are generated, {size} each, and in the page cache. Times are of the wall clock; all of a log are taken in one
 run, one after the other, ours and ripgrep's as the best of {rounds} turns. Orz monitor is imported before it reads, and
 reads in a process a processor. Every value that it reads is compared with what the generator wrote. The parser of
 regular expressions reads a line at a time, in Python; `rg -c` counts the lines of one metric, and is one process.
-Memory is that of the largest process. A log {times} times as large has the same steps, and text between."""
+Memory is that of the largest process. A log {times} times as large has the same steps, and text between.
+{scanner}
+Where the processors were while `check` read a log, as `perf` saw them:
+
+{profiles}"""
 ROUNDS = 3
 LEAST_TIMES_NAIVE = 3.0
 LEAST_OF_RG = 1 / 8
@@ -124,14 +130,20 @@ class _Check(NamedTuple):
     memory_mb: float
 
 
+def _command(path: Path) -> list[str]:
+    """Return the command that judges a log."""
+    return [sys.executable, "-m", "orz_cli", "monitor", "check", str(path), "--json"]
+
+
 def _checked(path: Path) -> _Check:
     """Run `orz monitor check`.
 
     Raises:
         SystemExit: it could not judge.
     """
-    command = [sys.executable, "-m", "orz_cli", "monitor", "check", str(path), "--json"]
-    done = subprocess.run([sys.executable, "-c", _MEASURING, *command], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURING, *_command(path)], check=True, capture_output=True, text=True
+    )
     code, wall_s, processor_s, memory_mb = map(float, done.stdout.split())
     if code not in {0, 1}:  # noise as values of metrics is rightly found
         raise SystemExit(f"void: orz monitor check ended with {code:.0f}")
@@ -203,18 +215,27 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--out", type=Path, help="a Markdown file; by default stdout")
     options = arguments.parse_args()
+    compile_packages()
     measured: list[Measured] = []
+    profiles: list[str] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for name, make, needle in (("ORZ", write_orz, "act_lr="), ("verl", write_verl, "step:")):
             path = Path(folder) / f"{name}.log"
             truth = make(path, options.mebibytes * _MEBI, options.seed)
             measured += _measure(name, path, truth, needle)
+            profiles.append(f"- {name}. {processors_of(_command(path), codes=(0, 1))}")
             larger = path.with_suffix(".larger.log")
             write_padded(larger, path, options.times, options.seed)
             measured += _measure_larger(name, path, larger)
             path.unlink()
             larger.unlink()
-    introduction = INTRODUCTION.format(size=f"{options.mebibytes} MiB", rounds=ROUNDS, times=options.times)
+    introduction = INTRODUCTION.format(
+        size=f"{options.mebibytes} MiB",
+        rounds=ROUNDS,
+        times=options.times,
+        scanner=f"The scanner in C {'reads' if SCANNER is not None else 'is NOT compiled, or switched off, here'}.",
+        profiles="\n".join(profiles),
+    )
     made = made_by(f"python benchmarks/monitor_parse.py --mebibytes {options.mebibytes} --times {options.times}")
     return write_measured("How fast orz monitor reads logs", f"{made}\n\n{introduction}", measured, options.out)
 

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +30,16 @@ def commit() -> str:
 
 def machine() -> str:
     """Name the machine and its Python."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    """Name the kind of processor, as Linux does where it knows one."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()} ({platform.machine()})"
+    return platform.machine()
 
 
 def made_by(command: str, *packages: str) -> str:

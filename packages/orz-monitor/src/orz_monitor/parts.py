@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,8 @@ _MOST_PARTS: Final = 8
 _HEAD_START_BYTES: Final = 96 << 20
 """What this process reads while the others start."""
 _LONGEST_LINE: Final = 1 << 20
+_PIPE_BYTES: Final = 1 << 20
+"""What another process has read comes through this, in turns that are the longer the larger it is."""
 
 
 def num_parts(path: Path) -> int:
@@ -79,9 +81,14 @@ def _reading(path: Path, start: int, stop: int, kinds: Sequence[type[Dialect]]) 
     places = [f"{kind.__module__}:{kind.__qualname__}" for kind in kinds]
     command = [sys.executable, "-m", "orz_monitor.parts", str(path), str(start), str(stop), *places]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    return subprocess.Popen(  # noqa: S603  our own module, and no shell
+    child = subprocess.Popen(  # noqa: S603  our own module, and no shell
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
+    with suppress(ImportError, AttributeError, OSError):  # other systems, and who has too many large ones
+        import fcntl  # noqa: PLC0415  not on Windows
+
+        fcntl.fcntl(child.stdout or -1, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return child
 
 
 def _read(reader: Reader, path: Path, start: int, stop: int) -> Log:

@@ -85,6 +85,8 @@ class Series:
 
     def at(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the values at `steps`, NaN where the metric was not logged."""
+        if np.array_equal(self.steps, steps):
+            return self.values.copy()
         out = np.full(len(steps), np.nan)
         if len(self):
             found = np.minimum(np.searchsorted(self.steps, steps), len(self) - 1)

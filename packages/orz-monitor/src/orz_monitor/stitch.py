@@ -194,7 +194,9 @@ def _chosen(candidates: list[tuple[Meaning, Series]]) -> tuple[Series, list[Seri
             else:
                 rest.append(other)
         return chosen, rest
-    steps = np.unique(np.concatenate([series.steps for _, series in adding]))
+    steps = adding[0][1].steps
+    if not all(np.array_equal(series.steps, steps) for _, series in adding):
+        steps = np.unique(np.concatenate([series.steps for _, series in adding]))
     parts = [_named(series, meaning.name, meaning) for meaning, series in adding]
     values = np.sum([np.nan_to_num(part.at(steps), nan=0.0) for part in parts], axis=0)
     name = adding[0][0].name
