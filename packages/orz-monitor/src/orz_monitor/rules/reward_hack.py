@@ -121,7 +121,7 @@ def _jump(run: Run, limits: Limits) -> list[Finding]:
     if jump.kl_after < max(limits.kl_gain, limits.kl_faster * jump.kl_before):
         return []
     unknown = _no_evaluation(run)
-    held_out = "nothing held out was tried" if unknown else "no evaluation rose"
+    held_out = "nothing held out was tried twice" if unknown else "no evaluation rose"
     return [
         Finding(
             code="reward_hack",
@@ -146,8 +146,9 @@ def _around(run: Run, jump: Jump) -> tuple[Evidence, ...]:
 
 
 def _no_evaluation(run: Run) -> bool:
-    """Tell whether nothing held out was tried: then the pattern is what success looks like, too."""
-    return not any(name.startswith("eval/") and name.endswith("/accuracy") for name in run.metrics)
+    """Tell whether nothing held out was tried twice: then the pattern is what success looks like, too."""
+    names = [name for name in run.metrics if name.startswith("eval/") and name.endswith("/accuracy")]
+    return not any(len(run.series(name)) > 1 for name in names)
 
 
 def _evaluation_rises(run: Run) -> bool:
