@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from orz_cli.commands import discover
 from orz_cli.versions import ORZ_PACKAGES
 
 pytestmark = pytest.mark.component
@@ -99,6 +101,19 @@ def test_help_lists_every_command_of_the_workspace():
     )
     assert {"ckpt", "doctor", "monitor", "plan", "train"} <= set(listed)
     assert [] == [name for name, text in listed.items() if text.startswith("Not available")]
+
+
+def test_no_option_shows_the_type_of_its_number():
+    """`--jobs N`, and no `<int range>`, in the help of every command and sub-command."""
+    waiting = [command.load(None) for command in discover()[0].values()]
+    assert {"ckpt", "monitor", "train"} <= {command.name for command in waiting}
+    shown = {}
+    for command in waiting:
+        waiting += getattr(command, "commands", {}).values()
+        context = typer.Context(command)
+        shown |= {(command.name, option.name): option.make_metavar(ctx=context) for option in command.params}
+    assert ("N", "NUMBER") == (shown["merge", "jobs"], shown["locate", "seconds"])
+    assert {} == {place: text for place, text in shown.items() if text.startswith(("<int", "<float"))}
 
 
 def test_version_lists_the_workspace():

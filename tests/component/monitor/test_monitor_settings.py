@@ -39,7 +39,8 @@ def codes(run: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[
     ("toml", "severity"),
     [
         ("", "warn"),
-        ("[rules.truncation]\nwarn_frac = 0.4\n", None),
+        ("[rules.truncation]\nwarn_frac = 0.4\n", "info"),
+        ("[rules.truncation]\nwarn_frac = 0.4\nnote_frac = 0.4\n", None),
         ("[rules.truncation]\nerror_frac = 0.2\n", "error"),
         ("[rules.truncation]\nerror_frac = 0.2\nseverity = 'info'\n", "info"),
         ("[rules.truncation]\nseverity = 'off'\n", None),

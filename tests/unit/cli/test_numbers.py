@@ -26,8 +26,10 @@ def measure(
     alpha: Annotated[float | None, typer.Option(min=0.5, callback=finite)] = None,
     shift: Annotated[float, typer.Option(callback=finite)] = 0.0,
     plain: float = 0.0,
+    size: Annotated[int | None, typer.Option(metavar="BYTES")] = None,
 ) -> None:
     """Say what arrived."""
+    assert size is None
     typer.echo(f"{sizes} {jobs} {keep} {least} {alpha} {shift} {plain}")
 
 
@@ -95,3 +97,11 @@ def app_of(function: Any) -> typer.Typer:
     app = typer.Typer()
     app.command()(function)
     return app
+
+
+def test_help_shows_a_letter_for_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """N for a whole one and NUMBER for another, with limits or without; a name of its own stays."""
+    assert ExitCode.OK == main(["measure", "--help"])
+    lines = [line.split("  ")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  -")]
+    assert ["-j, --jobs N", "--keep N", "--least N", "--alpha NUMBER", "--shift NUMBER", "--plain NUMBER"] == lines[:6]
+    assert lines[6] == "--size BYTES"

@@ -116,7 +116,14 @@ def test_remedies_name_the_trainers_own_settings() -> None:
     """Names, values that differ, and words where a trainer has no counterpart that is known."""
     assert translate("halve `policy.optimizer.lr`", "verl") == "halve `actor_rollout_ref.actor.optim.lr`"
     assert translate("set `loss.reduction=token_mean`", "trl") == "set `loss_type=dapo`"
-    assert translate("set `reward.workers=4`", "orz") == "set the processes that score to 4"
+    assert translate("set `reward.workers=4`", "orz") == "set the number of processes that score to 4"
+    assert translate("see `loss.reduction=x`; set `top_p=1.0`", "slime").startswith(
+        "see the reduction of the loss at x"
+    )
+    assert translate("lower `a.b`: set `kl.estimator=k2` or `critic.dtype=float32`", "slime").endswith(
+        "set the KL estimator to k2 or the critic's precision to float32"
+    )
+    assert translate("read `rollouts/`", "trl") == "read the samples that log_completions=True prints"
     assert translate("look at `policy/kl_ref`", "verl") == "look at `policy/kl_ref`"
     assert all(setting.words for setting in SETTINGS.values())
 

@@ -13,6 +13,7 @@ from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord
 from orz_monitor.report.charts import MOST_POINTS, Marks, line_chart, thinned, ticks, y_scale
 from orz_monitor.report.content import gather
+from orz_monitor.report.course import provenance
 from orz_monitor.report.escape import escaped, markdown_escaped, with_code
 from orz_monitor.report.facts import gather_facts, last_checkpoint_before
 from orz_monitor.report.markdown import as_markdown
@@ -153,3 +154,16 @@ def test_facts_of_a_bare_records_file(tmp_path: Path) -> None:
     facts = gather_facts(load_run(tmp_path / "metrics.jsonl"))
     assert (facts.title, dict(facts.settings), dict(facts.environment)) == ("made-up", {}, {})
     assert dict(gather_facts(load_run(tmp_path)).environment) == {}
+
+
+def test_markdown_says_where_a_finding_is_and_when_to_ignore_it(tmp_path: Path) -> None:
+    """As text and the page do; of a log without times no duration is told."""
+    path = tmp_path / "train.log"
+    line = "step:{} - actor/pg_loss:0.01 - actor/pg_clipfrac:0.0 - critic/score/mean:0.{}\n"
+    path.write_text("".join(line.format(step, 400 + step % 7) for step in range(1, 41)), encoding="utf-8")
+    content = gather(judge(load_run(path)))
+    lines = as_markdown(content).splitlines()
+    assert "steps 1 to 40, unfinished: 1 note." == lines[2]
+    assert "- train.log:1" in lines
+    assert any(text.startswith("When to ignore it: With one update on each batch") for text in lines)
+    assert "not known: no record has a time" in provenance(content)

@@ -198,7 +198,7 @@ FAULTS: list[tuple[Callable[[Metrics], None], str, Severity]] = [
     (no_signal, "zero_variance", Severity.ERROR),
     (sampler_disagrees, "mismatch", Severity.ERROR),
     (sampler_drifts_away, "mismatch", Severity.WARN),
-    (sampler_disagrees_in_probabilities, "mismatch", Severity.WARN),
+    (sampler_disagrees_in_probabilities, "mismatch", Severity.ERROR),
     (sampler_probabilities_leave_their_band, "ramp", Severity.WARN),
     (critic_fails, "explained_variance", Severity.ERROR),
 ]

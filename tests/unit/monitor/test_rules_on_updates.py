@@ -223,7 +223,7 @@ FAULTS: list[tuple[Callable[[Metrics], None], str, Severity]] = [
     (samplers_kl, "mismatch_measures", Severity.WARN),
     (samplers_correlation, "mismatch_measures", Severity.WARN),
     (samplers_divergence, "mismatch_measures", Severity.WARN),
-    (samplers_kl_grows, "mismatch_measures", Severity.WARN),
+    (samplers_kl_grows, "mismatch_measures", Severity.ERROR),
     (weights_spread, "mismatch_measures", Severity.WARN),
     (weights_are_cut, "importance_clip", Severity.WARN),
     (old_samples, "stale", Severity.WARN),

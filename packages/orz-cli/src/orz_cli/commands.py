@@ -19,6 +19,7 @@ from typer.main import get_command, get_command_name, get_group
 
 from orz_cli.errors import UsageError
 from orz_cli.exits import EXIT_CODES_HELP
+from orz_cli.numbers import placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -173,7 +174,7 @@ def _tidy_help(command: Any) -> None:
     """End the help of a command and of its sub-commands with the exit codes, where no other epilog stands.
 
     An argument with a name of its own is listed under that alone; typer adds its Python type, as `<str>`. Where it
-    takes several words, the usage line says so.
+    takes several words, the usage line says so. An option for a number takes `N`, and no `<int range>`.
     """
     command.epilog = command.epilog or EXIT_CODES_HELP
     for parameter in command.params:
@@ -182,6 +183,8 @@ def _tidy_help(command: Any) -> None:
             parameter.type.get_metavar = _no_type
             if parameter.nargs != 1:
                 parameter.make_metavar = partial(_with_dots, parameter.make_metavar)
+        elif parameter.param_type_name == "option":
+            parameter.metavar = parameter.metavar or placeholder(parameter.type) or None
     for child in getattr(command, "commands", {}).values():
         _tidy_help(child)
 

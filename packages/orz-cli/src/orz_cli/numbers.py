@@ -1,4 +1,4 @@
-"""Numbers on the command line: what an option expects, in words, where it was given something else."""
+"""Numbers on the command line: what stands for one in help, and what was expected where something else was given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from orz_cli.errors import UsageError
 
 _KINDS: Final = {"int", "int range", "float", "float range"}
 """What typer calls types of numbers, without and with limits."""
+PLACEHOLDERS: Final = {"int": "N", "float": "NUMBER"}
+"""What stands for a number of a type, whatever its limits, in help and in the pages of commands."""
 _REFUSED: Final = re.compile(
     r"(?P<got>.*) is not (?:a valid (?:int|float)(?: range)?|in the range .*)\.", flags=re.DOTALL
 )
@@ -30,6 +32,17 @@ def finite(context: Any, parameter: Any, value: float | None) -> float | None:
     if value is None or math.isfinite(value):
         return value
     raise _unexpected(parameter, str(value), context.command_path)
+
+
+def placeholder(kind: Any) -> str:
+    """Return what stands for a value of one of typer's types of numbers in help; empty for another type.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> placeholder(SimpleNamespace(name="int range"))
+        'N'
+    """
+    return PLACEHOLDERS.get(kind.name.removesuffix(" range"), "")
 
 
 def refused_number(parameter: Any, message: str, command: str) -> UsageError | None:

@@ -12,6 +12,8 @@ from orz_monitor.run import Run
 
 OURS: Final = "orz-train"
 _QUOTED: Final = re.compile(r"`([^`]+)`")
+_SETS: Final = re.compile(r"\bset\b(?:(?![;:]|\. ).)*$")
+"""The beginning of a clause that asks to set something."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +22,7 @@ class Setting:
 
     Attributes:
         words: what it is, for a trainer whose name for it is not known.
-        names: trainer to its name.
+        names: trainer to its name, or to a few words that contain one.
         values: trainer to value to its value, where they differ.
     """
 
@@ -48,13 +50,22 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "the warm-up of the learning rate", verl=f"{_ACTOR}.optim.lr_warmup_steps", trl="warmup_steps"
     ),
     "policy.dtype": _same("the policy's precision"),
+    "policy.gradient_checkpointing": Setting(
+        words="gradient checkpointing of the policy",
+        names={
+            "orz": "gradient_checkpointing",
+            "verl": "actor_rollout_ref.model.enable_gradient_checkpointing",
+            "trl": "gradient_checkpointing",
+        },
+        values={trainer: {"true": "True"} for trainer in ("orz", "verl", "trl")},
+    ),
     "policy.model": _same("the policy's starting model", orz="pretrain", verl="actor_rollout_ref.model.path"),
     "policy.freeze_steps": _same(
         "the steps in which only the critic trains", orz="freezing_actor_steps", verl="trainer.critic_warmup"
     ),
-    "policy.updates_per_step": _same("optimizer steps for each batch of rollouts", orz="policy_update_steps"),
+    "policy.updates_per_step": _same("the optimizer steps for each batch of rollouts", orz="policy_update_steps"),
     "policy.epochs_per_step": _same(
-        "passes over each batch of rollouts", orz="max_epochs", verl=f"{_ACTOR}.ppo_epochs", trl="num_iterations"
+        "the passes over each batch of rollouts", orz="max_epochs", verl=f"{_ACTOR}.ppo_epochs", trl="num_iterations"
     ),
     "critic.optimizer.lr": _same(
         "the critic's learning rate",
@@ -76,9 +87,10 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     ),
     "generation.top_p": _same("top-p", orz="top_p", verl=f"{_ROLLOUT}.top_p", trl="top_p"),
     "generation.top_k": _same("top-k", orz="top_k", verl=f"{_ROLLOUT}.top_k", trl="top_k"),
+    "generation.max_sequences": _same("the sequences that an engine runs at once", verl=f"{_ROLLOUT}.max_num_seqs"),
     "generation.stop": _same("the stop strings"),
     "samples_per_prompt": _same(
-        "samples for each prompt", orz="n_samples_per_prompt", verl=f"{_ROLLOUT}.n", trl="num_generations"
+        "the samples for each prompt", orz="n_samples_per_prompt", verl=f"{_ROLLOUT}.n", trl="num_generations"
     ),
     "loss.clip_high": _same(
         "the upper clip range", orz="eps_clip", verl=f"{_ACTOR}.clip_ratio_high", trl="epsilon_high"
@@ -87,7 +99,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "loss.entropy_coef": _same("the entropy bonus", verl=f"{_ACTOR}.entropy_coeff"),
     "loss.value_clip": _same("the clip range of values", orz="value_clip", verl="critic.cliprange_value"),
     "loss.reduction": Setting(
-        words="how the loss is averaged",
+        words="the reduction of the loss",
         names={"verl": f"{_ACTOR}.loss_agg_mode", "trl": "loss_type"},
         values={
             "verl": {"token_mean": "token-mean", "sequence_mean": "seq-mean-token-mean"},
@@ -98,10 +110,10 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "kl.estimator": _same("the KL estimator", openrlhf="--algo.kl.estimator", verl=f"{_ACTOR}.kl_loss_type"),
     "reward.function": _same("the reward function", trl="reward_funcs", verl="custom_reward_function.path"),
     "reward.timeout_s": _same("the time limit of the reward function"),
-    "reward.workers": _same("the processes that score", verl="reward_model.num_workers"),
-    "reward.only_if_stopped": _same("rewarding only responses that stopped by themselves"),
+    "reward.workers": _same("the number of processes that score", verl="reward_model.num_workers"),
+    "reward.only_if_stopped": _same("the rule that only responses that stopped earn a reward"),
     "advantage.truncation": Setting(
-        words="what truncated responses are worth",
+        words="the treatment of truncated responses",
         names={"trl": "mask_truncated_completions"},
         values={"trl": {"mask": "True", "zero": "False"}},
     ),
@@ -109,14 +121,17 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "the tokens of a packed row", orz="packing_max_len", verl=f"{_ACTOR}.ppo_max_token_len_per_gpu"
     ),
     "data.template": _same("the prompt template"),
-    "data.shuffle": _same("shuffling the prompts", verl="data.shuffle", trl="shuffle_dataset"),
+    "data.shuffle": _same("the shuffling of prompts", verl="data.shuffle", trl="shuffle_dataset"),
     "data.eval": _same("the held-out sets", verl="data.val_files", trl="eval_dataset"),
-    "eval.every_steps": _same("how often held-out sets are tried", orz="eval_interval", verl="trainer.test_freq"),
+    "eval.every_steps": _same("the steps between evaluations", orz="eval_interval", verl="trainer.test_freq"),
     "checkpoint.every_steps": _same(
-        "how often checkpoints are saved", orz="save_interval", verl="trainer.save_freq", trl="save_steps"
+        "the steps between checkpoints", orz="save_interval", verl="trainer.save_freq", trl="save_steps"
     ),
     "rollouts/": _same(
-        "the dumped samples", orz="dumped_replay_buffer/", verl="trainer.rollout_data_dir", trl="log_completions"
+        "the dumped samples",
+        orz="dumped_replay_buffer/",
+        verl="trainer.rollout_data_dir",
+        trl="the samples that log_completions=True prints",
     ),
     "orz train ... --resume auto": _same("the trainer's own way to resume"),
 }
@@ -169,17 +184,21 @@ def translate(text: str, framework: str) -> str:
         'halve `learning_rate`'
         >>> translate("set `policy.dtype=float32`", "trl")
         "set the policy's precision to float32"
+        >>> translate("it goes away with `policy.dtype=float32`", "trl")
+        "it goes away with the policy's precision at float32"
     """
-    return _QUOTED.sub(lambda match: _named(match[1], framework), text)
+    return _QUOTED.sub(lambda match: _named(match[1], framework, text[: match.start()]), text)
 
 
-def _named(quoted: str, framework: str) -> str:
-    """Name one setting, with the value given to it."""
+def _named(quoted: str, framework: str, before: str) -> str:
+    """Name one setting, with the value given to it, as it fits what stands before it."""
     name, equals, value = quoted.partition("=")
     setting = SETTINGS.get(name)
     if setting is None:
         return f"`{quoted}`"
     if framework in setting.names:
         value = setting.values.get(framework, {}).get(value, value)
-        return f"`{setting.names[framework]}{equals}{value}`"
-    return f"{setting.words} to {value}" if equals else setting.words
+        called_there = f"{setting.names[framework]}{equals}{value}"
+        return called_there if " " in called_there else f"`{called_there}`"
+    given = "to" if _SETS.search(before) else "at"
+    return f"{setting.words} {given} {value}" if equals else setting.words

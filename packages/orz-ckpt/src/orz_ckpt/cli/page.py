@@ -9,6 +9,7 @@ import typer
 
 from orz_ckpt.cli import app
 from orz_cli.exits import ExitCode
+from orz_cli.numbers import placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +31,6 @@ _EXITS: Final = {
     ExitCode.REFUSED: "refused as hostile: a pickle that calls, a path that leads out",
     ExitCode.INTERRUPTED: "interrupted by the user",
 }
-_KINDS: Final = {"int": "N", "float": "NUMBER"}
-"""What typer calls types, with or without a range, and what the page calls them."""
 
 
 def commands_page() -> str:
@@ -80,7 +79,7 @@ def _spelled(option: Any) -> str:
 def _kind(option: Any) -> str:
     """Return the values of an option that has a few, or what they are otherwise."""
     choices = getattr(option.type, "choices", ())
-    return " or ".join(choices) or _KINDS.get(option.type.name.removesuffix(" range"), "VALUE")
+    return " or ".join(choices) or placeholder(option.type) or "VALUE"
 
 
 def _default(option: Any) -> str:

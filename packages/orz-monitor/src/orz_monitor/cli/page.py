@@ -13,6 +13,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from orz_cli.exits import EXIT_CODES_HELP
+from orz_cli.numbers import PLACEHOLDERS
 from orz_monitor.cli import app
 
 _INTRODUCTION: Final = f"""\
@@ -23,7 +24,7 @@ _INTRODUCTION: Final = f"""\
 Data goes to stdout, everything else to stderr; colours on a terminal only, and never with `NO_COLOR`.
 {EXIT_CODES_HELP}
 """
-_WORDS: Final = {Path: "PATH", str: "TEXT", int: "NUMBER", float: "NUMBER"}
+_WORDS: Final = {Path: "PATH", str: "TEXT", int: PLACEHOLDERS["int"], float: PLACEHOLDERS["float"]}
 
 
 def commands_page(commands: typer.Typer = app) -> str:

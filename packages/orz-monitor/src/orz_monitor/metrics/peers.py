@@ -55,7 +55,7 @@ PEERS: Final = {
         _spec("engine/kv_cache_usage", "fraction", "last", "Key-value cache in use, in the step's busiest line."),
         _spec("engine/requests_running", "count", "last", "Requests being generated, in that line."),
         _spec("engine/requests_waiting", "count", "last", "Requests that wait for room, in that line."),
-        _spec("engine/preemptions", "count", "last", "Requests put back for want of room, so far."),
+        _spec("engine/preemptions", "count", "last", "Requests put back for want of room since the line before."),
         _spec(
             "engine/generation_tokens_per_second",
             "tokens/s",

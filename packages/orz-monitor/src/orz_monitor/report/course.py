@@ -63,7 +63,11 @@ def _phase_row(content: Content, phase: str, seconds: float, total: float) -> st
 def _course(content: Content) -> list[tuple[str, str]]:
     """Return what happened when, as table rows."""
     run, facts = content.run, content.facts
-    rows = [("state", str(run.state)), ("steps", span(run.steps.tolist())), ("wall time", duration(facts.wall_s))]
+    rows = [
+        ("state", str(run.state)),
+        ("steps", span(run.steps.tolist())),
+        ("wall time", duration(facts.wall_s) if facts.started else "not known: no record has a time"),
+    ]
     if facts.tokens_trained is not None:
         rows.append(("tokens trained", shown(facts.tokens_trained)))
     rows.append(("restarts", ", ".join(f"step {step}" for step in run.restarts) or "none"))

@@ -15,10 +15,11 @@ def as_markdown(content: Content) -> str:
     """Return the verdict, the findings, and tables of metrics and time."""
     run, facts = content.run, content.facts
     word, _ = content.verdict_words
+    took = f", {duration(facts.wall_s)}" if facts.started else ""  # not every log has times
     lines = [
         f"# {markdown_escaped(facts.title)}: {word}",
         "",
-        f"{span(run.steps.tolist())}, {run.state}, {duration(facts.wall_s)}: {headline(content.verdict)}.",
+        f"{span(run.steps.tolist())}, {run.state}{took}: {headline(content.verdict)}.",
         "",
     ]
     for finding in content.verdict.findings:
@@ -63,10 +64,12 @@ def _finding(finding: Finding) -> list[str]:
         markdown_escaped(finding.message),
         "",
     ]
-    lines += [f"- {markdown_escaped(compared(item))}" for item in finding.evidence]
+    place = [f"- {markdown_escaped(f'{finding.file.name}:{finding.line}')}"] if finding.file and finding.line else []
+    lines += [*place, *(f"- {markdown_escaped(compared(item))}" for item in finding.evidence), ""]
     lines += [
         f"{i}. {cause.what}. Check: {cause.confirm}. Try: {cause.try_}." for i, cause in enumerate(finding.causes, 1)
     ]
+    lines += ["", f"When to ignore it: {finding.caveat}"] if finding.caveat else []
     return [*lines, ""]
 
 

@@ -41,7 +41,7 @@ class Rule:
         needs: metrics that must all be logged.
         needs_any: metrics of which one must be logged.
         setting: of the configuration, by our name for it, without which the rule says nothing.
-        min_points: values of each needed metric without which the rule says nothing.
+        min_points: values of each metric in `needs`, or else of one in `needs_any`, without which it says nothing.
         presets: the kinds of run it applies to.
         absorbs: rules whose findings on the same steps say the same less well, and are dropped.
         worst: the most severe finding it may make; milder ones stay as they are.
@@ -112,6 +112,8 @@ class Rule:
         if self.needs_any and not any(run.logged(name) for name in known):
             return f"no finite value of {' or '.join(known)}"
         short = [name for name in self.needs if len(run.series(name)) < self.min_points]
+        if known and not self.needs and all(len(run.series(name)) < self.min_points for name in known):
+            short = [max(known, key=lambda name: len(run.series(name)))]
         if short:
             return f"too few steps: {len(run.series(short[0]))} of {short[0]}, the rule needs {self.min_points}"
         return ""

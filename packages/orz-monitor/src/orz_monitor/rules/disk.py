@@ -16,7 +16,7 @@ _CAUSES: Final = (
     Cause(
         what="checkpoints, dumped rollouts or Ray's session files fill it",
         confirm="`du` of the run folder and of /tmp/ray",
-        try_="save less often with `checkpoint.every_steps`, or move the run folder to a larger disk",
+        try_="save less often: raise `checkpoint.every_steps`; or move the run folder to a larger disk",
     ),
 )
 

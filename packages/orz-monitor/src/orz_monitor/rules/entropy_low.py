@@ -24,7 +24,7 @@ _CAUSES: Final = (
     Cause(
         what="the policy settled on one way to answer; symmetric clipping lets it forget the others",
         confirm="compare samples of one prompt in `rollouts/`: they are nearly the same text",
-        try_="raise `loss.clip_high` to 0.28, or add `loss.entropy_coef=0.001`; resume from before the fall",
+        try_="raise `loss.clip_high` to 0.28, or set `loss.entropy_coef=0.001`; resume from before the fall",
     ),
     Cause(
         what="the learning rate is too high",
@@ -68,7 +68,8 @@ def _finding(run: Run, start: float, first: int, last: int, limits: Limits) -> F
     begins, ends = int(entropy.steps[first]), int(entropy.steps[last])
     now = float(np.median(entropy.between(begins, ends).values[-5:]))
     outcome = _outcome(run, last, limits)
-    stuck = outcome is Progress.FLAT and (now < limits.floor or _costs(run, begins, ends))
+    stands = outcome in {Progress.FLAT, Progress.UNKNOWN}
+    stuck = stands and (now < limits.floor or _costs(run, begins, ends))
     long = last - first + 1 >= min(limits.flat_steps, len(entropy) // 4)
     harmful = long and (stuck or outcome is Progress.FALLING)
     severity = Severity.WARN if harmful and not recovered(run, ends) else Severity.INFO

@@ -1,8 +1,8 @@
 """Faults that a log states in words: how rules find them among a run's events.
 
 A dialect records each as an event `fault` or `notice`, whose `data` has a `kind` of `dialects.crashes.KINDS` (or
-`disk_nearly_full`, `memory_pressure`), the words of the log as `message`, the place as `file` and `line`, and the
-`rank` where one is known. The one that ended the run comes once more at the end, as `error` or `interrupted`.
+`disk_nearly_full`, `memory_pressure`, `one_symbol`), the words of the log as `message`, the place as `file` and `line`,
+and the `rank` where one is known. The one that ended the run comes once more at the end, as `error` or `interrupted`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ COLLECTIVE_TIMEOUT: Final = "nccl_timeout"
 DISK_FULL: Final = "disk_full"
 MEMORY_PRESSURE: Final = "memory_pressure"
 DISK_NEARLY_FULL: Final = "disk_nearly_full"
+ONE_SYMBOL: Final = "one_symbol"
 SIGNAL: Final = "signal"
 TIME_LIMIT: Final = "slurm_limit"
 NO_RESOURCES: Final = "no_resources"

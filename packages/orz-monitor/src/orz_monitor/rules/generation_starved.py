@@ -11,16 +11,15 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding, Sighting, milder
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import before_and_during, recovered
+from orz_monitor.rules.levels import before_and_during, counted_in, recovered
 from orz_monitor.run import Run
-from orz_monitor.series import Series
 from orz_monitor.stats import episodes, persistent
 from orz_monitor.units import shown
 
 _CAUSES: Final = (
     Cause(
         what="the engine is stuck: a scheduler that puts back what it starts, or a device that hangs",
-        confirm="`engine/preemptions` grows, or `nvidia-smi` shows full use without progress",
+        confirm="`engine/preemptions` is above 0 there, or `nvidia-smi` shows full use without progress",
         try_="lower `generation.max_sequences`; restart the engine",
     ),
 )
@@ -45,21 +44,22 @@ def check(run: Run, limits: Limits) -> list[Sighting]:
     found = []
     for first, last in episodes(persistent(slow, limits.hits, limits.window), join=20):
         begins, ends = int(rate.steps[max(0, first - limits.hits + 1)]), int(rate.steps[last])
-        describe = partial(_finding, rate, begins, ends, (limits.share * usual, usual))
+        describe = partial(_finding, run, (begins, ends), (limits.share * usual, usual))
         severity = milder(Severity.WARN) if recovered(run, ends) else Severity.WARN
         found.append(Sighting(severity=severity, describe=describe))
     return found
 
 
-def _finding(rate: Series, begins: int, ends: int, levels: tuple[float, float], severity: Severity) -> Finding:
+def _finding(run: Run, span: tuple[int, int], levels: tuple[float, float], severity: Severity) -> Finding:
     """Describe one span; `levels` are the rate that is too low and the usual one."""
-    low, usual = levels
+    (begins, ends), (low, usual) = span, levels
+    rate = run.series("engine/generation_tokens_per_second")
     return Finding(
         code="generation_starved",
         severity=severity,
         title="Generation has all but stopped",
         message=f"The engine generated less than {shown(low)} tokens a second while requests waited, "
-        f"in the steps {begins} to {ends}; {shown(usual)} is usual.",
+        f"in {counted_in(run)} {begins} to {ends}; {shown(usual)} is usual.",
         evidence=(before_and_during(rate, begins, ends),),
         causes=_CAUSES,
         caveat="An engine that wakes from sleep or takes new weights generates nothing for a moment, too.",

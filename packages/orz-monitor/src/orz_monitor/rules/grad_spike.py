@@ -92,15 +92,14 @@ def _finding(
     count = int(high[first : last + 1].sum())
     top = first + int(np.argmax(norm.values[first : last + 1] / level[first : last + 1]))
     begins, ends = int(norm.steps[first]), int(norm.steps[last])
-    where = f"at step {begins}" if begins == ends else f"between steps {begins} and {ends}"
-    times = "once" if count == 1 else f"{count} times"
+    peak = f"to {shown(float(norm.values[top]))} at step {int(norm.steps[top])}"
+    leapt = f"once, {peak}" if count == 1 else f"{count} times between steps {begins} and {ends}, most of all {peak}"
     after = f" It stayed there to step {int(norm.steps[-1])}." if stays else ""
     return Finding(
         code="grad_spike",
         severity=severity,
         title="The gradient norm leaps",
-        message=f"{norm.name} leapt {times} {where}, to {shown(float(norm.values[top]))} at step "
-        f"{int(norm.steps[top])}.{after}",
+        message=f"{norm.name} leapt {leapt}.{after}",
         evidence=(
             Evidence(
                 metric=norm.name,

@@ -37,6 +37,8 @@ _NEVER_NEGATIVE: Final = (
     "rollout/response_tokens_mean",
     "policy/lr",
 )
+_POSITIVE_ESTIMATORS: Final = ("k2", "k3")
+"""Estimators of KL that no sample makes negative."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +56,8 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         spec = spec_of(name)
         if spec is None:
             continue
-        low = 0.0 if spec.unit == "fraction" or name in _NEVER_NEGATIVE else -np.inf
+        positive = name in _NEVER_NEGATIVE or run.metrics[name].estimator in _POSITIVE_ESTIMATORS
+        low = 0.0 if spec.unit == "fraction" or positive else -np.inf
         high = 1.0 if spec.unit == "fraction" and not name.startswith("eval/") else np.inf
         high = {"policy/entropy": limits.vocabulary, "policy/logprob_mean": 0.0}.get(name, high)
         series = run.series(name)
@@ -62,10 +65,22 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         if wrong.any():
             said = f"below {shown(low)}" if (series.values < low - limits.rounding).any() else f"above {shown(high)}"
             found.append(_finding(run, name, wrong, said))
-    return found + _pairs(run)
+    return [*found, *_rewards(run, limits), *_lengths(run)]
 
 
-def _pairs(run: Run) -> list[Finding]:
+def _rewards(run: Run, limits: Limits) -> list[Finding]:
+    """Compare the mean reward with the smallest and the largest of its step."""
+    mean = run.series("reward/mean")
+    low, high = (run.series(name).at(mean.steps) for name in ("reward/min", "reward/max"))
+    found = []
+    if (wrong := mean.values < low - limits.rounding).any():
+        found.append(_finding(run, mean.name, wrong, "below reward/min"))
+    if (wrong := mean.values > high + limits.rounding).any():
+        found.append(_finding(run, mean.name, wrong, "above reward/max"))
+    return found
+
+
+def _lengths(run: Run) -> list[Finding]:
     """Compare lengths with each other and with the configured limit."""
     length, longest = run.series("rollout/response_tokens_mean"), run.series("rollout/response_tokens_max")
     total = run.series("rollout/total_tokens_mean").at(length.steps)
@@ -77,8 +92,9 @@ def _pairs(run: Run) -> list[Finding]:
         most = float(configured)
     except ValueError:
         return found
-    if most > 0 and (wrong := longest.values > most).any():  # some trainers write -1 for no limit
-        found.append(_finding(run, longest.name, wrong, f"above {called(_LONGEST, framework_of(run))}={configured}"))
+    told = longest if len(longest) else length
+    if most > 0 and (wrong := told.values > most).any():  # some trainers write -1 for no limit
+        found.append(_finding(run, told.name, wrong, f"above {called(_LONGEST, framework_of(run))}={configured}"))
     return found
 
 

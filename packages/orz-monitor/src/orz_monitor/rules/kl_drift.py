@@ -17,7 +17,7 @@ from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.rules.stretches import stretches
 from orz_monitor.run import Run
 from orz_monitor.series import Series
-from orz_monitor.stats import Array, episodes, persistent, trailing_median, trend
+from orz_monitor.stats import Array, Mask, episodes, persistent, trailing_median, trend
 from orz_monitor.units import shown
 
 LONG_RUN: Final = 60
@@ -51,7 +51,8 @@ class Limits:
     error_nats: float = limit(5.0, "nats a token that are an error whatever the reward does")
     factor: float = limit(10.0, "times the run's own level in steps 10 to 30")
     smallest_baseline: float = limit(0.01, "nats a token; a policy that has hardly moved yet gives no scale")
-    doubling_steps: int = limit(20, "steps; KL that doubles within them is said to")
+    doubling_steps: int = limit(20, "steps; KL that doubles within them grows exponentially")
+    growth: float = limit(3.0, "times the run's own level, from which on KL that doubles so soon is a drift")
 
 
 class _Growth(NamedTuple):
@@ -65,7 +66,7 @@ class _Growth(NamedTuple):
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:
-    """Find KL that is very large, or has grown far beyond its own early level while the reward gained nothing.
+    """Find KL that is very large, or that grew far beyond its early level, or doubles, while the reward gains nothing.
 
     A reference that becomes the policy, or a restart with another one, begins a new level.
     """
@@ -76,12 +77,35 @@ def check(run: Run, limits: Limits) -> list[Sighting]:
             early = kl.values[10:30] if len(kl) >= LONG_RUN else kl.values[: max(5, len(kl) // 3)]
             baseline = max(float(np.median(early)), limits.smallest_baseline)
         recent = trailing_median(kl.values, 5)
-        far = (recent > limits.factor * baseline) | (recent > limits.warn_nats)
+        raised = recent > limits.growth * baseline
+        far = (recent > _far(baseline, limits)) | _since(_doubles(kl, recent, limits.doubling_steps), raised)
         found += [
             _graded(run, kl, baseline, recent, span, limits)
             for span in episodes(persistent(far, 3, 5), join=pause(len(kl)))
         ]
     return [sighting for sighting in found if sighting is not None]
+
+
+def _far(baseline: float, limits: Limits) -> float:
+    """Return the level from which on KL is far: by the run's own level, or whatever that is."""
+    return min(limits.factor * baseline, limits.warn_nats)
+
+
+def _doubles(kl: Series, recent: Array, within: int) -> Mask:
+    """Tell which levels are twice those of so many steps before, [K].
+
+    What grows by as much in every step from 0 on does so, too, until twice that time is over: it is waited for longer.
+    """
+    before = np.searchsorted(kl.steps, kl.steps - within, side="right") - 1
+    late = kl.steps - kl.steps[0] >= 3 * within
+    return np.asarray(late & (recent > 2 * recent[before]), dtype=np.bool_)
+
+
+def _since(begun: Mask, lasts: Mask) -> Mask:
+    """Tell where something has begun and lasts since, [K]."""
+    places = np.arange(len(lasts))
+    last_begun, last_over = (np.maximum.accumulate(np.where(mask, places, -1)) for mask in (begun, ~lasts))
+    return np.asarray(lasts & (last_begun > last_over), dtype=np.bool_)
 
 
 def _graded(
@@ -91,12 +115,13 @@ def _graded(
     first, last = span
     peak = float(recent[first : last + 1].max())
     high = int(np.argmax(recent[: last + 1] > 0.8 * peak))
-    small = np.flatnonzero(recent[:high] <= peak / limits.factor)
+    is_far = peak > _far(baseline, limits)
+    small = np.flatnonzero(recent[:high] <= peak / (limits.factor if is_far else limits.growth))
     low = int(small[-1]) if len(small) else 0
     outcome = progress(run, int(kl.steps[low]), int(kl.steps[high]))
     if peak > limits.error_nats:
         severity = Severity.ERROR
-    elif outcome.healthy:
+    elif outcome.healthy or (outcome is Progress.UNKNOWN and not is_far):
         return None
     else:
         severity = Severity.ERROR if outcome is Progress.FALLING and peak > limits.warn_nats else Severity.WARN
@@ -132,7 +157,7 @@ def _finding(
                 observed=growth.peak,
                 observed_is=f"largest median of 5 steps, {begins} to {ends}",
                 baseline=baseline,
-                baseline_is="median of the early steps, at least 0.01",
+                baseline_is=f"median of the early steps, at least {shown(limits.smallest_baseline)}",
             ),
             *(before_and_during(run.series(m), begins, ends) for m in ("reward/mean",) if run.logged(m)),
         ),

@@ -52,7 +52,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             code="kl_spike",
             severity=Severity.WARN if many else Severity.INFO,
             title="KL spikes",
-            message=f"KL to the reference jumped to more than 10 times its surroundings {times}, "
+            message=f"KL to the reference jumped to more than {shown(limits.factor)} times its surroundings {times}, "
             f"at most to {shown(float(kl.values[worst]))} nats a token at step {int(kl.steps[worst])}, and went back.",
             evidence=(
                 Evidence(

@@ -12,16 +12,18 @@ from orz_monitor.run import Run
 
 _CAUSES: Final = (
     Cause(
-        what="the policy does not move: frozen, or trained on a copy that nobody samples from",
-        confirm="`policy/grad_norm` or `policy/lr` is 0, or `sync/version` does not advance",
-        try_="set `policy.freeze_steps=0`; check that the optimizer holds the policy's parameters",
-    ),
-    Cause(
         what="no reference is loaded, or the policy itself serves as one",
         confirm="`kl.loss_coef` is 0, or `reference.model` is empty and the weights are shared",
         try_="set `reference.model` to the starting model",
     ),
+    Cause(
+        what="the policy does not move: the optimizer holds other parameters, or another copy is the one in use",
+        confirm="`sync/version` does not advance, or responses to the same prompt stay the same",
+        try_="check that the optimizer holds the policy's parameters",
+    ),
 )
+_MOVE: Final = ("policy/lr", "policy/grad_norm")
+"""What moves a policy; with none of one of them it stays where it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,12 +34,16 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Tell whether the last 20 values and more are all exactly 0, while the learning rate is not."""
+    """Tell whether the last 20 values and more are all exactly 0, while learning rate and gradient are not.
+
+    Without a gradient, or with a rate of 0, a policy rightly stays where it is; that has rules of its own.
+    """
     kl = run.series("policy/kl_ref").resolved()
-    last = kl.values[-limits.steps :]
-    rate = run.series("policy/lr").resolved().between(kl.steps[-len(last)], kl.steps[-1]).values
+    last = kl.last(limits.steps)
     frozen = run.series("policy/frozen").at(kl.steps[-1:])[0] == 1
-    if len(last) < limits.steps or last.any() or frozen or (len(rate) and not rate.any()):
+    moved_by = (run.series(name).resolved().between(last.steps[0], last.steps[-1]).values for name in _MOVE)
+    idle = any(len(values) and not values.any() for values in moved_by)
+    if len(last) < limits.steps or last.values.any() or frozen or idle:
         return []
     begins, ends = int(kl.steps[-limits.steps]), int(kl.steps[-1])
     return [

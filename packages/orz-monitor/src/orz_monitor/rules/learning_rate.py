@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.model_size import billions, is_adapted
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.units import shown
@@ -58,6 +59,8 @@ class Limits:
     steps: int = limit(10, "steps at the end with a rate of 0")
     leap: float = limit(10.0, "times, from one step to the next")
     largest: float = limit(1e-4, "of the policy; above is unusual for full fine-tuning")
+    largest_of_large: float = limit(1e-5, "of a policy that the settings tell to be large and wholly trained")
+    large: float = limit(1.5, "billions of parameters, from which on a policy is large")
     tiny: float = limit(1e-3, "of its largest value; below, the schedule has ended")
     left: float = limit(0.05, "of the planned steps still to come, for an end of the schedule to be early")
 
@@ -144,17 +147,21 @@ def _unusual(run: Run, rate: Series, limits: Limits) -> list[Finding]:
     top = float(rate.values.max())
     tokens = run.series("rollout/response_tokens_mean").values
     tiny_task = len(tokens) > 0 and float(np.median(tokens)) < 100  # noqa: PLR2004 - toys bear larger rates
-    if top <= limits.largest or tiny_task:
+    size = billions(run)
+    large = size is not None and size >= limits.large and not is_adapted(run)
+    usual = limits.largest_of_large if large else limits.largest
+    if top <= usual or tiny_task:
         return []
     begins = int(rate.steps[int(np.argmax(rate.values))])
     return [
         _finding(
             Severity.INFO,
             "The learning rate is unusually high",
-            f"The policy's learning rate is up to {shown(top)}; full fine-tuning usually takes 1e-7 to 1e-5.",
+            f"The policy's learning rate is up to {shown(top)}; full fine-tuning"
+            f"{f' of {shown(size)} billion parameters' if large and size else ''} usually takes 1e-7 to 1e-5.",
             _UNUSUAL,
             (begins, int(rate.steps[-1])),
-            (top, limits.largest, "unusual from here on"),
+            (top, usual, "unusual from here on"),
         )
     ]
 

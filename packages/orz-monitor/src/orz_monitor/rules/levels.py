@@ -41,18 +41,28 @@ def exceedances(series: Series, *, warn: float, error: float, hits: int = 5, win
     return found
 
 
-def growth(series: Series, factor: float, smallest: float) -> list[Exceedance]:
+class Growth(NamedTuple):
+    """By what a series grew over a run: where it first was that much larger, its last step, first and last level."""
+
+    first_step: int
+    last_step: int
+    start: float
+    end: float
+
+
+def growth(series: Series, factor: float, smallest: float) -> Growth | None:
     """Tell whether a series has grown by a factor from its first level to its last, to more than `smallest`.
 
-    A first level below what is small by that factor counts as that.
+    A first level below what is small by that factor is taken for that. None where the series has not grown so.
     """
     if len(series) < 2 * WINDOW:
-        return []
-    start, end = max(level(series.values, at_end=False), smallest / factor), level(series.values, at_end=True)
-    if end <= factor * start or end <= smallest:
-        return []
-    begins = int(series.steps[int(np.argmax(series.values > factor * start))])
-    return [Exceedance(begins, int(series.steps[-1]), end, Severity.WARN)]
+        return None
+    start, end = (level(series.values, at_end=at_end) for at_end in (False, True))
+    large = factor * max(start, smallest / factor)
+    if end <= large:
+        return None
+    begins = int(series.steps[int(np.argmax(series.values > large))])
+    return Growth(begins, int(series.steps[-1]), start, end)
 
 
 def pause(num_points: int) -> int:
@@ -98,6 +108,11 @@ def warmup_end(run: Run) -> int:
     """Return the first step to which rules with a warm-up apply: 20 steps in, or a fifth of a shorter run."""
     index = min(20, len(run.steps) // 5)
     return int(run.steps[index]) if len(run.steps) else 0
+
+
+def counted_in(run: Run) -> str:
+    """Return what the numbers of an engine's spans count: steps, or its lines where no trainer tells steps."""
+    return "the steps" if len(run.steps) else "the engine's lines"
 
 
 def before_and_during(series: Series, first_step: int, last_step: int) -> Evidence:

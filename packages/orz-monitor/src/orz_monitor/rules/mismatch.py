@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from orz_monitor.findings import Cause, Finding, milder
+from orz_cli.findings import Severity
+from orz_monitor.findings import Cause, Evidence, Finding, milder
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, growth, recovered
+from orz_monitor.rules.drift import CAUSES as DRIFT
+from orz_monitor.rules.levels import Exceedance, Growth, before_and_during, exceedances, growth, recovered
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.units import shown
@@ -53,7 +55,7 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find spans of a large gap, or one that has grown tenfold.
+    """Find spans of a large gap, or one that has grown tenfold; one that has grown so to what is large is an error.
 
     What is large depends on the precision, which the metrics do not tell. A run that has warned of its gap has named
     the limit of its precision: that holds where it is stricter than ours, and for single steps too.
@@ -63,7 +65,12 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     warn, error = min(stated, limits.warn_nats), min(limits.beyond_doubt * stated, limits.error_nats)
     hits, window = (3, 5) if math.isinf(stated) else (1, 1)
     spans = exceedances(gap, warn=warn, error=error, hits=hits, window=window)
-    return [_finding(run, gap, span, warn, limits) for span in spans or growth(gap, limits.growth, limits.smallest)]
+    grown = growth(gap, limits.growth, limits.smallest)
+    if not spans:
+        return [_growth_finding(gap, grown, limits)] if grown is not None else []
+    if grown is not None and spans[-1].last_step == grown.last_step:
+        spans[-1] = spans[-1]._replace(severity=Severity.ERROR)
+    return [_finding(run, gap, span, warn, limits) for span in spans]
 
 
 def _stated_limit(run: Run) -> float:
@@ -80,14 +87,16 @@ def _stated_limit(run: Run) -> float:
 
 
 def _finding(run: Run, gap: Series, span: Exceedance, warn: float, limits: Limits) -> Finding:
-    """Describe one span."""
-    what, unit = ("log-prob gap", " nats") if gap.name == _METRIC else ("probability gap", "")
+    """Describe a span in which the gap is large."""
+    what, unit = _words(gap)
+    grown = growth(gap, limits.growth, limits.smallest)
+    since = f" It was {shown(grown.start)} at first." if grown is not None else ""
     return Finding(
         code="mismatch",
         severity=milder(span.severity) if recovered(run, span.last_step) else span.severity,
         title="Sampler and trainer disagree",
         message=f"The mean {what} between sampler and trainer was {shown(span.typical)}{unit} a token "
-        f"in the steps {span.first_step} to {span.last_step}; {_yardstick(warn, limits)}.",
+        f"in the steps {span.first_step} to {span.last_step}; {_yardstick(warn, limits)}.{since}",
         evidence=(before_and_during(gap, span.first_step, span.last_step),),
         causes=_CAUSES,
         caveat=_CAVEATS[gap.name],
@@ -96,11 +105,41 @@ def _finding(run: Run, gap: Series, span: Exceedance, warn: float, limits: Limit
     )
 
 
+def _growth_finding(gap: Series, grown: Growth, limits: Limits) -> Finding:
+    """Describe a gap that is not large and has grown, by the levels that it led from and to."""
+    what, unit = _words(gap)
+    return Finding(
+        code="mismatch",
+        severity=Severity.WARN,
+        title="Sampler and trainer drift apart",
+        message=f"The mean {what} between sampler and trainer grew from {shown(grown.start)} to {shown(grown.end)}"
+        f"{unit} a token over the run, more than {shown(limits.growth)} times.",
+        evidence=(
+            Evidence(
+                metric=gap.name,
+                observed=grown.end,
+                observed_is=f"median of the last 10 values, to step {grown.last_step}",
+                baseline=grown.start,
+                baseline_is="median of the first 10",
+            ),
+        ),
+        causes=DRIFT,
+        caveat=_CAVEATS[gap.name],
+        first_step=grown.first_step,
+        last_step=grown.last_step,
+    )
+
+
+def _words(gap: Series) -> tuple[str, str]:
+    """Return what the gap is one of, and its unit."""
+    return ("log-prob gap", " nats") if gap.name == _METRIC else ("probability gap", "")
+
+
 def _yardstick(warn: float, limits: Limits) -> str:
     """Say what the gap is compared with."""
     if warn < limits.warn_nats:
         return f"the run's precision explains {shown(warn)}"
-    return f"about 0.01 is usual, {limits.warn_nats} biases updates"
+    return f"about 0.01 is usual, {shown(limits.warn_nats)} biases updates"
 
 
 RULE = Rule(

@@ -8,20 +8,21 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.frameworks import framework_of
 from orz_monitor.rules.above import Text, above, during
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import Exceedance, growth, warmup_end
-from orz_monitor.rules.progress import level
+from orz_monitor.rules.drift import CAUSES as DRIFT
+from orz_monitor.rules.levels import Growth, growth, warmup_end
 from orz_monitor.run import Run
 from orz_monitor.series import Series
-from orz_monitor.stats import Array
+from orz_monitor.stats import Array, trend
 from orz_monitor.units import shown
 
 _SIGNED: Final = "mismatch/kl_k1"
+_PROB_RATIO: Final = "mismatch/prob_ratio_error"
 _DIVERGENCES: Final = ("mismatch/kl_k3", _SIGNED, "mismatch/js")
-_TITLE: Final = "Sampler and trainer disagree"
 _CAVEAT: Final = "Importance weights correct a moderate disagreement; they do not repair stale weights."
 _CAUSES: Final = (
     Cause(
@@ -45,9 +46,11 @@ class Limits:
     kl_error: float = limit(0.5, "nats a token of KL that are an error")
     kl_of_nemo_rl: float = limit(1e-3, "nats a token of KL in logs of NeMo-RL, whose guide says so")
     js: float = limit(1e-3, "nats a token of Jensen-Shannon divergence")
-    growth: float = limit(10.0, "times its level after the warm-up, by which a divergence has grown over the run")
+    growth: float = limit(3.0, "times its level after the warm-up, by which a divergence has grown and still grows")
+    growth_error: float = limit(10.0, "times that level, that are an error")
     smallest: float = limit(0.01, "nats; growth below this is of no consequence")
     prob_ratio: float = limit(1.05, "mean of exp |log-prob gap|")
+    prob_ratio_rise: float = limit(0.02, "gain of that mean over the run, below its limit")
     prob_corr: float = limit(0.95, "correlation of token probabilities; below is bad")
     weight_off: float = limit(2.0, "times, by which the mean importance weight is off 1")
     weight_std: float = limit(1.0, "standard deviation of the importance weights")
@@ -79,7 +82,8 @@ class _Measure(NamedTuple):
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Look at each measure that is logged; the first that is beyond its limit speaks for all.
 
-    What is large differs by precision and by the age of samples: a divergence that has grown tenfold is told, too.
+    What is large differs by precision and by the age of samples: a divergence that has grown, and still does, is told,
+    too.
     """
     for name, measure in _measures(run, limits).items():
         series = run.series(name)
@@ -90,39 +94,60 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         found = above(run, changed, levels, _text(series, measure.beyond), whatever_the_reward=True, logged=series)
         if found:
             return found
-    return [finding for name in _DIVERGENCES for finding in _grown(run, run.series(name), limits)][:1]
+    return [*(found for name in _DIVERGENCES for found in _grown(run, name, limits)), *_risen(run, limits)][:1]
 
 
-def _grown(run: Run, divergence: Series, limits: Limits) -> list[Finding]:
-    """Tell whether a divergence has grown tenfold since the warm-up, of whichever size it is."""
-    after = divergence.between(warmup_end(run), np.inf)
-    size = Series(name=after.name, steps=after.steps, values=np.abs(after.values))
-    return [_growth_finding(size, span, limits) for span in growth(size, limits.growth, limits.smallest)]
+def _grown(run: Run, name: str, limits: Limits) -> list[Finding]:
+    """Tell whether a divergence, of whichever size it is, has grown threefold since the warm-up, or tenfold."""
+    after = run.series(name).between(warmup_end(run), np.inf)
+    size = Series(name=name, steps=after.steps, values=np.abs(after.values))
+    in_size = " in size" if name == _SIGNED else ""
+    for times, severity in ((limits.growth_error, Severity.ERROR), (limits.growth, Severity.WARN)):
+        grown = growth(size, times, limits.smallest)
+        if grown is not None and (severity is Severity.ERROR or _rises(size)):
+            said = f"{name} grew{in_size} from {shown(grown.start)} to {shown(grown.end)} since the warm-up"
+            return [_growth_finding(name, grown, severity, f"{said}, more than {shown(times)} times.")]
+    return []
 
 
-def _growth_finding(size: Series, span: Exceedance, limits: Limits) -> Finding:
+def _risen(run: Run, limits: Limits) -> list[Finding]:
+    """Tell whether the mean ratio of probabilities has risen since the warm-up, still below its limit."""
+    after = run.series(_PROB_RATIO).between(warmup_end(run), np.inf)
+    error = Series(name=_PROB_RATIO, steps=after.steps, values=after.values - 1)
+    grown = growth(error, 1.0, 0.0)
+    if grown is None or grown.end - grown.start <= limits.prob_ratio_rise or not _rises(error):
+        return []
+    grown = grown._replace(start=1 + grown.start, end=1 + grown.end)
+    message = f"{_PROB_RATIO} rose from {shown(grown.start)} to {shown(grown.end)} since the warm-up."
+    return [_growth_finding(_PROB_RATIO, grown, Severity.WARN, message)]
+
+
+def _rises(series: Series) -> bool:
+    """Tell whether a series rises all in all, and not by a single step."""
+    drift = trend(series.steps, series.values)
+    return drift.slope > 0 and drift.significant
+
+
+def _growth_finding(name: str, grown: Growth, severity: Severity, message: str) -> Finding:
     """Describe a growth by the levels that it led from and to."""
-    start = level(size.values, at_end=False)
-    in_size = " in size" if size.name == _SIGNED else ""
     return Finding(
         code="mismatch_measures",
-        severity=span.severity,
-        title=_TITLE,
-        message=f"{size.name} grew{in_size} from {shown(start)} to {shown(span.typical)} since the warm-up, "
-        f"more than {shown(limits.growth)} times.",
+        severity=severity,
+        title="Sampler and trainer drift apart",
+        message=message,
         evidence=(
             Evidence(
-                metric=size.name,
-                observed=span.typical,
+                metric=name,
+                observed=grown.end,
                 observed_is="median of the last 10 values",
-                baseline=start,
+                baseline=grown.start,
                 baseline_is="median of the first 10 after the warm-up",
             ),
         ),
-        causes=_CAUSES,
+        causes=DRIFT,
         caveat=_CAVEAT,
-        first_step=span.first_step,
-        last_step=span.last_step,
+        first_step=grown.first_step,
+        last_step=grown.last_step,
     )
 
 
@@ -135,7 +160,7 @@ def _measures(run: Run, limits: Limits) -> dict[str, _Measure]:
         "mismatch/kl_k3": _Measure(np.abs, kl, limits.kl_error, _above(kl)),
         _SIGNED: _Measure(np.abs, kl, limits.kl_error, f"in size {_above(kl)}"),
         "mismatch/js": _Measure(np.abs, limits.js, 100 * limits.js, _above(limits.js)),
-        "mismatch/prob_ratio_error": _Measure(lambda v: v - 1, limits.prob_ratio - 1, 1.0, _above(limits.prob_ratio)),
+        _PROB_RATIO: _Measure(lambda v: v - 1, limits.prob_ratio - 1, 1.0, _above(limits.prob_ratio)),
         "mismatch/prob_corr": _Measure(lambda v: 1 - v, 1 - limits.prob_corr, 0.5, _below(limits.prob_corr)),
         "correction/weight_mean": _Measure(lambda v: np.abs(np.log(np.maximum(v, 1e-9))), off, 3 * off, times_off),
         "correction/weight_std": _Measure(np.abs, limits.weight_std, 10 * limits.weight_std, _above(limits.weight_std)),
@@ -158,7 +183,7 @@ def _text(series: Series, beyond: str) -> Text:
     """Make the sentence from the values as logged, and what is beyond their limit."""
     return Text(
         code="mismatch_measures",
-        title=_TITLE,
+        title="Sampler and trainer disagree",
         message=lambda span: (
             f"{series.name} was {shown(float(np.median(series.between(span.first_step, span.last_step).values)))} "
             f"{during(span)}, {beyond}."
@@ -177,7 +202,7 @@ RULE = Rule(
         "mismatch/kl_k3",
         "mismatch/kl_k1",
         "mismatch/js",
-        "mismatch/prob_ratio_error",
+        _PROB_RATIO,
         "mismatch/prob_corr",
         "correction/weight_mean",
         "correction/weight_std",

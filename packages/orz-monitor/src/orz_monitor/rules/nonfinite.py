@@ -11,6 +11,7 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, Sighting
 from orz_monitor.records import METRICS, describe
 from orz_monitor.rules.base import NoLimits, Rule
+from orz_monitor.rules.progress import WINDOW
 from orz_monitor.run import Run
 from orz_monitor.series import Series, is_usable
 from orz_monitor.stats import Mask, episodes
@@ -47,6 +48,8 @@ _NUMERICS: Final = (
         try_="set `policy.dtype=float32` (and `critic.dtype=float32`)",
     ),
 )
+_GONE: Final = 0.1
+"""Of the reward before: with less than that after a single bad step, the step was not harmless."""
 _CAVEAT: Final = "A single step that recovers does little harm; watch whether it comes back."
 
 
@@ -74,8 +77,17 @@ def check(run: Run, _: NoLimits) -> list[Sighting]:
 
 
 def _lasts(run: Run, first: int, last: int) -> bool:
-    """Tell whether a span has more than one bad step, or is where the run stands."""
-    return last > first or last == len(run.steps) - 1
+    """Tell whether a span has more than one bad step, or is where the run stands, or took the reward with it."""
+    return last > first or last == len(run.steps) - 1 or _took_the_reward(run, int(run.steps[first]))
+
+
+def _took_the_reward(run: Run, step: int) -> bool:
+    """Tell whether nearly nothing is left of the reward in the ten steps after a step; as a rule it is at its floor."""
+    reward = run.series("reward/mean")
+    before = reward.between(-np.inf, step - 1).values[-WINDOW:]
+    after = reward.between(step + 1, np.inf).values[:WINDOW]
+    level = float(np.median(before)) if len(before) else 0.0
+    return level > 0 and len(after) == WINDOW and bool(np.median(after) < _GONE * level)
 
 
 def _watched(run: Run) -> list[tuple[str, Series]]:

@@ -84,10 +84,9 @@ def _differs(preset: Preset) -> str:
 
 def _rule(rule: Rule) -> str:
     """Return the section of one rule."""
-    needs = [*(f"`{name}`" for name in rule.needs)]
-    if rule.needs_any:
-        needs.append(" or ".join(f"`{name}`" for name in rule.needs_any))
-    needed = [", ".join(needs)] if needs else []
+    needs = [", ".join(f"`{name}`" for name in rule.needs)] if rule.needs else []
+    needs += [" or ".join(f"`{name}`" for name in rule.needs_any)] if rule.needs_any else []
+    needed = [", and ".join(needs)] if needs else []
     needed += [f"the setting `{rule.setting}`"] if rule.setting else []
     facts = [f"worst {rule.worst}"]
     facts += [f"needs {' and '.join(needed)}"] if needed else []

@@ -72,7 +72,7 @@ _WATCHED: Final = (
         1.0,
         Cause(
             what="responses run into loops, or length itself is rewarded",
-            confirm="`rollout/repetition` rises; `loss.reduction` is `sequence_mean`",
+            confirm="`rollout/repetition` rises; the run has `loss.reduction=sequence_mean`",
             try_="set `loss.reduction=token_mean`; read the five longest samples in `rollouts/`",
         ),
     ),

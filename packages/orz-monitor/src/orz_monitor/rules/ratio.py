@@ -19,7 +19,7 @@ _CAUSES: Final = (
     Cause(
         what="old log-probs come from elsewhere than the policy that is updated",
         confirm="the ratio is off in the first update of a batch, where it must be 1",
-        try_="let the trainer reckon old log-probs itself, at the sampling temperature `generation.temperature`",
+        try_="let the trainer reckon old log-probs itself, at `generation.temperature`",
     ),
     Cause(
         what="the updates are too large",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -26,25 +26,20 @@ class Limits:
     window: int = limit(8, "among so many steps")
 
 
-_TEXT: Final = Text(
-    code="repetition",
-    title="Responses repeat themselves",
-    message=lambda span: f"Responses repeated themselves by {shown(100 * span.typical)} % {during(span)}.",
-    causes=(
-        Cause(
-            what="the policy runs into loops until the token limit",
-            confirm="`rollout/truncated_frac` rises with it; read the ends of the longest samples in `rollouts/`",
-            try_="resume from before with `policy.optimizer.lr` halved; reward only what stops: "
-            "`reward.only_if_stopped=true`",
-        ),
-        Cause(
-            what="the loss gives long responses less weight a token, so that loops cost little",
-            confirm="`loss.reduction` is `sequence_mean`",
-            try_="set `loss.reduction=token_mean`",
-        ),
+_CAUSES: Final = (
+    Cause(
+        what="the policy runs into loops until the token limit",
+        confirm="`rollout/truncated_frac` rises with it; read the ends of the longest samples in `rollouts/`",
+        try_="resume from before with `policy.optimizer.lr` halved; set `reward.only_if_stopped=true`, so that loops "
+        "earn nothing",
     ),
-    caveat="Mathematics repeats formulas: compare with the run's own beginning.",
+    Cause(
+        what="the loss gives long responses less weight a token, so that loops cost little",
+        confirm="the run has `loss.reduction=sequence_mean`",
+        try_="set `loss.reduction=token_mean`",
+    ),
 )
+_CAVEAT: Final = "Mathematics repeats formulas: compare with the run's own beginning."
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
@@ -52,10 +47,33 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     repeated = run.series("rollout/repetition")
     early = float(np.median(repeated.values[:20]))
     after = repeated.between(warmup_end(run), np.inf)
-    found = above(run, after, limits, _TEXT)
     grown = min(limits.warn, max(limits.growth * early, limits.warn / 4))
-    levels = Limits(warn=grown, error=limits.error, hits=limits.hits, window=limits.window)
-    return found or above(run, after, levels, _TEXT)
+    return above(run, after, limits, _much()) or above(run, after, replace(limits, warn=grown), _more(early))
+
+
+def _much() -> Text:
+    """Make what is said of much repetition."""
+    return Text(
+        code="repetition",
+        title="Responses repeat themselves",
+        message=lambda span: f"{shown(100 * span.typical)} % of a response was repetition {during(span)}.",
+        causes=_CAUSES,
+        caveat=_CAVEAT,
+    )
+
+
+def _more(early: float) -> Text:
+    """Make what is said of repetition that is not much, and has grown from its level in the first steps."""
+    return Text(
+        code="repetition",
+        title="Responses repeat themselves more and more",
+        message=lambda span: (
+            f"Repetition grew from {shown(100 * early)} % of a response in the first steps to "
+            f"{shown(100 * span.typical)} % {during(span)}."
+        ),
+        causes=_CAUSES,
+        caveat=_CAVEAT,
+    )
 
 
 RULE = Rule(

@@ -21,7 +21,7 @@ _CAUSES: Final = (
     Cause(
         what="the scheduler preempts it",
         confirm="signals or time limits come before the restarts",
-        try_="save more often with `checkpoint.every_steps`",
+        try_="save more often: lower `checkpoint.every_steps`",
     ),
 )
 

@@ -29,7 +29,7 @@ _CAUSES: Final = (
     Cause(
         what="the prompts changed: a second pass, or a harder part of the data",
         confirm="`data/epoch` steps up there, and `eval/<set>/accuracy` does not fall",
-        try_="keep `data.shuffle=true` and judge by the evaluation",
+        try_="set `data.shuffle=true`, and judge by the evaluation",
     ),
 )
 

@@ -8,7 +8,8 @@ from typing import Final
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import warmup_end
+from orz_monitor.rules.kl_jump import Jump, jump_with_kl
+from orz_monitor.rules.levels import before_and_during, warmup_end
 from orz_monitor.rules.progress import WINDOW, Progress, level, progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
@@ -23,9 +24,10 @@ _CAUSES: Final = (
     Cause(
         what="it learnt the format first: the reward rises and responses change their length with good reason",
         confirm="the evaluation rises too",
-        try_="nothing; add `data.eval` and `eval.every_steps` so that it can be told",
+        try_="nothing; set `data.eval` and `eval.every_steps`, so that it can be told",
     ),
 )
+_CAVEAT: Final = "Such signs find a gamed reward well afterwards, and poorly in advance: read the samples."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,13 +37,18 @@ class Limits:
     part_gain: float = limit(0.2, "gain of one part of the reward")
     part_loss: float = limit(0.2, "of its best level, that another part has lost meanwhile")
     reward_gain: float = limit(0.15, "gain of the reward")
-    length_change: float = limit(0.5, "of the length of responses, up or down")
+    length_change: float = limit(0.3, "of the length of responses, up or down")
     entropy_left: float = limit(0.3, "of the entropy that is left")
+    kl_faster: float = limit(3.0, "times what KL gained in the 20 steps before the reward jumped, in the 20 after")
+    kl_gain: float = limit(0.05, "nats a token that KL gains after the jump, at least")
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Look for a part of the reward that gains what another loses, else for reward, length and entropy together."""
-    return _parts(run, limits) or _pattern(run, limits)
+    """Look for a part of the reward that gains what another loses, else for several metrics that change together.
+
+    That is: reward, length and entropy over the run, or reward and KL within some steps.
+    """
+    return _parts(run, limits) or _pattern(run, limits) or _jump(run, limits)
 
 
 def _parts(run: Run, limits: Limits) -> list[Finding]:
@@ -66,7 +73,7 @@ def _parts(run: Run, limits: Limits) -> list[Finding]:
             "with a reward that is gamed.",
             evidence=tuple(_compared(run.series(name), run) for name in (up, down)),
             causes=_CAUSES,
-            caveat="Such signs find a gamed reward well afterwards, and poorly in advance: read the samples.",
+            caveat=_CAVEAT,
             first_step=begins,
             last_step=ends,
         )
@@ -96,16 +103,52 @@ def _pattern(run: Run, limits: Limits) -> list[Finding]:
             "consistent with a reward that is gamed.",
             evidence=tuple(_compared(series, run) for series in (reward, length, entropy)),
             causes=_CAUSES,
-            caveat="Such signs find a gamed reward well afterwards, and poorly in advance: read the samples.",
+            caveat=_CAVEAT,
             first_step=begins,
             last_step=ends,
         )
     ]
 
 
+def _jump(run: Run, limits: Limits) -> list[Finding]:
+    """Look for KL that speeds up where the reward jumps, unless an evaluation rises with it; without one it is a note.
+
+    A format that is learnt at once looks the same.
+    """
+    jump = jump_with_kl(run)
+    if jump is None or jump.after - jump.before < limits.reward_gain or _evaluation_rises(run):
+        return []
+    if jump.kl_after < max(limits.kl_gain, limits.kl_faster * jump.kl_before):
+        return []
+    unknown = _no_evaluation(run)
+    held_out = "nothing held out was tried twice" if unknown else "no evaluation rose"
+    return [
+        Finding(
+            code="reward_hack",
+            severity=Severity.INFO if unknown else Severity.WARN,
+            title="The reward jumps, and KL speeds up",
+            message=f"The reward went from {shown(jump.before)} to {shown(jump.after)} after step {jump.step}, KL to "
+            f"the reference gained {shown(jump.kl_before)} nats a token in the 20 steps before and "
+            f"{shown(jump.kl_after)} in the 20 after, and {held_out}: consistent with a reward that is gamed.",
+            evidence=_around(run, jump),
+            causes=_CAUSES,
+            caveat=_CAVEAT,
+            first_step=jump.step,
+            last_step=jump.last_step,
+        )
+    ]
+
+
+def _around(run: Run, jump: Jump) -> tuple[Evidence, ...]:
+    """Return reward and KL before a jump and after it."""
+    names = ("reward/mean", "policy/kl_ref")
+    return tuple(before_and_during(run.series(name), jump.step + 1, jump.last_step) for name in names)
+
+
 def _no_evaluation(run: Run) -> bool:
-    """Tell whether nothing held out was tried: then the pattern is what success looks like, too."""
-    return not any(name.startswith("eval/") and name.endswith("/accuracy") for name in run.metrics)
+    """Tell whether nothing held out was tried twice: then the pattern is what success looks like, too."""
+    names = [name for name in run.metrics if name.startswith("eval/") and name.endswith("/accuracy")]
+    return not any(len(run.series(name)) > 1 for name in names)
 
 
 def _evaluation_rises(run: Run) -> bool:

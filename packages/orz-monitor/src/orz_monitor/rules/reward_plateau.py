@@ -28,7 +28,7 @@ _CAUSES: Final = (
     Cause(
         what="the learning rate has run out",
         confirm="`policy/lr` is near 0",
-        try_="stop here, or go on with another `policy.optimizer.schedule`",
+        try_="stop here, or go on with `policy.optimizer.schedule=constant`",
     ),
 )
 

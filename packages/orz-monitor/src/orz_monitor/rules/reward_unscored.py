@@ -22,7 +22,7 @@ METRICS: Final = ("reward/unscored_frac", _TIMEOUTS, _ERRORS)
 _TIMEOUT: Final = Cause(
     what="the reward function runs into its time limit",
     confirm="`reward/timeout_frac` is most of it, and `seconds.reward` rose",
-    try_="raise `reward.timeout_s`, add `reward.workers`, or make the function faster",
+    try_="raise `reward.timeout_s`, raise `reward.workers`, or make the function faster",
 )
 _ERROR: Final = Cause(
     what="the reward function raises, or returns something that is no finite number",

@@ -18,12 +18,12 @@ _CAUSES: Final = (
     Cause(
         what="the disk or network held the step up",
         confirm="the phase named is `save` or `sync`",
-        try_="save less often with `checkpoint.every_steps`, or to a local disk",
+        try_="save less often: raise `checkpoint.every_steps`; or save to a local disk",
     ),
     Cause(
         what="rewards were slow",
         confirm="the phase named is `reward`",
-        try_="lower `reward.timeout_s` or add `reward.workers`",
+        try_="lower `reward.timeout_s`, or raise `reward.workers`",
     ),
     Cause(
         what="the machine was suspended or shared",

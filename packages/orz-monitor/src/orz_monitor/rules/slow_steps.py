@@ -26,7 +26,7 @@ _CAUSES: Final = (
     ),
     Cause(
         what="the engine puts requests back, or the machine is shared",
-        confirm="`engine/preemptions` grows, or other work runs there",
+        confirm="`engine/preemptions` is above 0 there, or other work runs there",
         try_="lower `generation.max_sequences`; compare with what else runs",
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from orz_cli.findings import Severity
@@ -17,12 +17,14 @@ from orz_monitor.units import shown
 class Limits:
     """Thresholds."""
 
-    warn: float = limit(8.0, "updates between sampling and training")
+    warn: float = limit(8.0, "updates between sampling and training, where the settings allow no other number")
     error: float = limit(64.0, "updates that are an error")
     hits: int = limit(3, "steps above")
     window: int = limit(5, "among so many steps")
 
 
+_ALLOWED: Final = ("max_off_policy_steps", "max_head_offpolicyness", "max_staleness")
+"""How settings end that say how many updates old a sample may be: those of prime-rl, AReaL, and TRL."""
 _TEXT: Final = Text(
     code="stale",
     title="Samples are old",
@@ -44,8 +46,17 @@ _TEXT: Final = Text(
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find spans in which the oldest samples are too old."""
+    """Find spans in which the oldest samples are too old: by the run's own setting, where it has one."""
+    stated = _allowed(run)
+    if stated is not None and limits.warn == Limits().warn:  # a level that the user has set stands
+        limits = replace(limits, warn=stated, error=max(limits.error, stated))
     return above(run, run.series("staleness/max"), limits, _TEXT, whatever_the_reward=True)
+
+
+def _allowed(run: Run) -> float | None:
+    """Return how many updates old a sample may be by the settings of a run; None where they don't say."""
+    stated = (value for name, value in run.settings.items() if name.rpartition(".")[2] in _ALLOWED)
+    return next((float(value) for value in stated if value.isdecimal()), None)
 
 
 RULE = Rule(

@@ -10,9 +10,10 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.levels import before_and_during, exceedances, grade, warmup_end
+from orz_monitor.rules.levels import Exceedance, before_and_during, exceedances, grade, recovered, warmup_end
 from orz_monitor.rules.progress import progress
 from orz_monitor.run import Run
+from orz_monitor.series import Series
 from orz_monitor.stats import trend
 from orz_monitor.units import shown
 
@@ -40,6 +41,7 @@ _CAUSES: Final = (
 class Limits:
     """Thresholds."""
 
+    note_frac: float = limit(0.05, "of the responses that are a note")
     warn_frac: float = limit(0.1, "of the responses")
     error_frac: float = limit(0.5, "of the responses that are an error")
     rise: float = limit(0.05, "gain that counts as a ramp")
@@ -47,32 +49,46 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find spans of much truncation after the warm-up, and a ramp that leads there."""
+    """Find spans of much truncation after the warm-up, else a ramp that leads there, else a level worth a note."""
     truncated = run.series("rollout/truncated_frac").between(warmup_end(run), np.inf)
-    findings = []
+    found = []
     for span in exceedances(truncated, warn=limits.warn_frac, error=limits.error_frac):
         severity, outcome = grade(run, span)
-        inside = truncated.between(span.first_step, span.last_step)
-        recent = float(np.median(inside.values[-5:]))
-        drift = trend(inside.steps, inside.values)
-        if severity is None or (drift.slope < 0 and drift.significant):  # it mends itself
-            continue
-        findings.append(
-            Finding(
-                code="truncation",
-                severity=severity,
-                title="Responses are cut at the limit",
-                message=f"By step {span.last_step} the token limit cut {shown(100 * recent)} % "
-                f"of the responses, more than {100 * limits.warn_frac:.0f} % since step {span.first_step}, "
-                f"while the reward is {outcome}.",
-                evidence=_evidence(run, span.first_step, span.last_step),
-                causes=_CAUSES,
-                caveat="Base models often begin with much truncation and learn to stop.",
-                first_step=span.first_step,
-                last_step=span.last_step,
-            )
-        )
-    return findings or _ramp(run, limits)
+        if severity is not None and not _mends_itself(truncated, span):
+            found.append(_finding(run, span, severity, limits.warn_frac, f", while the reward is {outcome}"))
+    return found or _ramp(run, limits) or _note(run, truncated, limits)
+
+
+def _note(run: Run, truncated: Series, limits: Limits) -> list[Finding]:
+    """Note a span at the end in which more than one response in twenty is cut, whatever the reward does."""
+    spans = exceedances(truncated, warn=limits.note_frac, error=1.0)[-1:]
+    lasting = [span for span in spans if not recovered(run, span.last_step) and not _mends_itself(truncated, span)]
+    return [_finding(run, span, Severity.INFO, limits.note_frac) for span in lasting]
+
+
+def _mends_itself(truncated: Series, span: Exceedance) -> bool:
+    """Tell whether fewer and fewer responses are cut within a span."""
+    inside = truncated.between(span.first_step, span.last_step)
+    drift = trend(inside.steps, inside.values)
+    return drift.slope < 0 and drift.significant
+
+
+def _finding(run: Run, span: Exceedance, severity: Severity, level: float, meanwhile: str = "") -> Finding:
+    """Describe a span above a level, and what the reward does meanwhile."""
+    truncated = run.series("rollout/truncated_frac").between(span.first_step, span.last_step)
+    recent = float(np.median(truncated.values[-5:]))
+    return Finding(
+        code="truncation",
+        severity=severity,
+        title="Responses are cut at the limit",
+        message=f"By step {span.last_step} the token limit cut {shown(100 * recent)} % of the responses, more than "
+        f"{shown(100 * level)} % since step {span.first_step}{meanwhile}.",
+        evidence=_evidence(run, span.first_step, span.last_step),
+        causes=_CAUSES,
+        caveat="Base models often begin with much truncation and learn to stop.",
+        first_step=span.first_step,
+        last_step=span.last_step,
+    )
 
 
 def _ramp(run: Run, limits: Limits) -> list[Finding]:
@@ -115,4 +131,6 @@ RULE = Rule(
     needs=("rollout/truncated_frac",),
     min_points=20,
     absorbs=frozenset({"length_growth"}),
+    source="verl's guide takes 0.1 for too much, AReaL's 0.05 for a reason to raise the limit; where a cut response "
+    "earns nothing, each costs reward",
 )

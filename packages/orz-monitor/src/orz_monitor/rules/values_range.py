@@ -25,7 +25,7 @@ _CAUSES: Final = (
     Cause(
         what="its head starts from large random weights",
         confirm="the values are far off from the first step and come nearer",
-        try_="start the head at 0, or train the critic alone first with `policy.freeze_steps`",
+        try_="start the head at 0, or train the critic alone first: raise `policy.freeze_steps`",
     ),
 )
 _VALUES: Final = ("critic/value_mean", "critic/value_max", "critic/value_min")
