@@ -57,7 +57,8 @@ class Judging:
         now = time.monotonic()
         if not (self._source.is_stale and now >= self._refresh_at) and not self._judges_at(now):
             return False
-        self._thread = threading.Thread(target=self._round_beside, name="orz-judging", daemon=True)
+        # No daemon: who ends while such a one is in numpy's C++ is ended by it, with an abort instead of an exit code.
+        self._thread = threading.Thread(target=self._round_beside, name="orz-judging")
         self._thread.start()
         return True
 
