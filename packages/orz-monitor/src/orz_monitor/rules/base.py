@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+
 from orz_cli.findings import Severity
 from orz_monitor.findings import Finding, Sighting, rank
 from orz_monitor.frameworks import called, framework_of, setting_of
@@ -63,6 +65,7 @@ class Rule:
     most: int = 5
     source: str = ""
 
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # a log holds whatever numbers it holds
     def judge(self, run: Run) -> list[Finding]:
         """Return what is shown of what the rule finds in a run: the most severe, and how many more there are."""
         seen = self.check(run, self.limits)
