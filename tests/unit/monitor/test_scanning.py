@@ -99,3 +99,18 @@ def test_the_scanner_can_be_switched_off(word: str) -> None:
     environment = {**os.environ, SWITCH: word}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == f"None switched off by {SWITCH}\n"
+
+
+def test_no_byte_is_looked_at_outside_of_a_text(tmp_path: Path) -> None:
+    """Under the sanitizers of the compiler, which end a program that does."""
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        pytest.skip("no C compiler")
+    flags = ["-std=c99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    program, source = tmp_path / "bounds", f'-DSCAN_SOURCE="{scanning.SOURCE_FILE}"'
+    command = [compiler, *flags, source, "-o", str(program), str(Path(__file__).with_name("scan_bounds.c"))]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("this compiler has no sanitizers")
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run([program], check=False, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "every byte was inside\n"), done.stderr[:2000]
