@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orz_monitor.dialects import KNOWN, Dialect, find_dialect, orz_bars
@@ -27,7 +27,26 @@ from orz_monitor.transport.template import COUNT, NUMBER, Part, Template, Until
 pytestmark = pytest.mark.property
 
 RAY = "\x1b[36m({role} pid={pid})\x1b[0m "
-DAMAGE = (b"", b"\n", b"\r", b"]", b"|", b", ", b"nan", b"\xff", b"0", b"CUDA error: x\n", b"\nTraceback (most recent")
+FRAME = b"Actor Train epoch [1/1]:  50%|# | 1/2 [02:06<00:06,  6.57s/it, pg=1"
+DAMAGE = (
+    FRAME,
+    FRAME * 3,
+    b"NaN",
+    b"Infinity",
+    b".5",
+    b"1e12345",
+    b"",
+    b"\n",
+    b"\r",
+    b"]",
+    b"|",
+    b", ",
+    b"nan",
+    b"\xff",
+    b"0",
+    b"CUDA error: x\n",
+    b"\nTraceback (most recent",
+)
 DAMAGE_OF_ITEMS = (b":", b" - ", b")", b"_", b",", b" ", b"np.float64(", b"\x1b[0m", b"step:3 - ", b"0" * 70, b"\0")
 
 
@@ -135,6 +154,7 @@ def of_one_layout(rng: random.Random) -> str:
 
 
 @settings(max_examples=60, deadline=None)
+@example(1422559, 5)
 @given(st.integers(0, 2**32), st.integers(0, 12))
 def test_damaged_lines_among_those_of_one_layout_are_those_read_one_by_one(seed: int, num_hurt: int) -> None:
     """The layouts are known from a sound batch, and the damaged one holds enough of each to be a table."""

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import stat
 import sys
-from importlib.machinery import PathFinder
 
 import pytest
 import typer
@@ -102,16 +101,24 @@ class TestNvidiaSmi:
         assert ((), "") == survey._gpus()
 
 
-@pytest.mark.parametrize(("compiled", "build"), [(True, ""), (False, "without a compiled scanner")])
-def test_whether_orz_monitor_has_its_scanner(monkeypatch, tmp_path, compiled, build):
-    """By the file beside its source, wherever it is installed."""
-    folder = tmp_path / "orz_monitor" / "transport"
-    folder.mkdir(parents=True)
-    (tmp_path / "orz_monitor" / "__init__.py").touch()
-    if compiled:
-        (folder / "scan.compiled").touch()
-    monkeypatch.setattr(survey, "find_spec", lambda name: PathFinder.find_spec(name, [str(tmp_path)]))
+@pytest.mark.parametrize(
+    ("answer", "build"),
+    [
+        ("print()", ""),
+        ("print('switched off')", "scanner of logs switched off"),
+        ("raise ImportError", "scanner of logs cannot be imported"),
+    ],
+)
+def test_whether_orz_monitor_reads_by_its_scanner(monkeypatch, answer, build):
+    """As a process says that imports it; here it says what it is told to."""
+    monkeypatch.setattr(survey, "_ASK_SCANNER", answer)
     assert survey.packages()["orz-monitor"].build == build
+
+
+def test_a_scanner_that_is_switched_off_is_told(monkeypatch):
+    """By orz-monitor itself."""
+    monkeypatch.setenv("ORZ_MONITOR_SCANNER", "off")
+    assert survey._scanner() == "scanner of logs switched off by ORZ_MONITOR_SCANNER"
 
 
 def test_a_disk_that_is_not_there(tmp_path):

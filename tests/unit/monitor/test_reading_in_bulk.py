@@ -23,7 +23,7 @@ from orz_monitor.tail.log_reader import LogReader
 from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.needles import Needles
-from orz_monitor.transport.pieces import are, places_of
+from orz_monitor.transport.places import are, places_of
 
 pytestmark = pytest.mark.unit
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orz_monitor.transport import pieces, scanning
-from orz_monitor.transport.pieces import Pieces, places_of
+from orz_monitor.transport import pieces, places, scanning
+from orz_monitor.transport.pieces import Pieces
+from orz_monitor.transport.places import places_of
 from orz_monitor.transport.scanning import LIBRARY_FILE, SCANNER, SWITCH, load_library
 
 pytestmark = pytest.mark.unit
@@ -25,6 +26,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     name: str = request.param
     if name == "python":
         monkeypatch.setattr(pieces, "SCANNER", None)
+        monkeypatch.setattr(places, "SCANNER", None)
     elif SCANNER is None:
         pytest.skip("the scanner was not compiled: no C compiler when orz-monitor was installed")
     return name
@@ -69,20 +71,46 @@ def test_pieces_are_joined_in_their_order(engine: str) -> None:
     assert Pieces.of([]).joined() == b""
 
 
-def test_a_file_that_is_no_library_of_ours_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of another machine, of another version of the source, and none."""
-    assert load_library(tmp_path / "scan.compiled") is None
+def test_a_file_that_is_no_library_of_ours_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another machine, of another version of the source, and none; nor is any by a Python that can't."""
+    with pytest.raises(OSError, match="No such file"):
+        load_library(tmp_path / "scan.compiled")
     (tmp_path / "scan.compiled").write_bytes(b"\x7fELF of another machine")
-    assert load_library(tmp_path / "scan.compiled") is None
+    with pytest.raises(OSError, match="scan"):
+        load_library(tmp_path / "scan.compiled")
+    monkeypatch.setattr(scanning, "LIBRARY_FILE", tmp_path / "scan.compiled")
+    scanner, why = scanning._scanner()
+    assert scanner is None
+    assert "not loaded: " in why
     if LIBRARY_FILE.is_file():
         assert load_library(LIBRARY_FILE) is not None
         (tmp_path / "scan.c").write_bytes(scanning.SOURCE_FILE.read_bytes() + b"/* changed */\n")
         monkeypatch.setattr(scanning, "SOURCE_FILE", tmp_path / "scan.c")
-        assert load_library(LIBRARY_FILE) is None
+        with pytest.raises(ValueError, match="install orz-monitor again"):
+            load_library(LIBRARY_FILE)
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    assert scanning._scanner()[0] is None
 
 
-def test_the_scanner_can_be_switched_off() -> None:
+@pytest.mark.parametrize("word", ["off", "OFF", "0"])
+def test_the_scanner_can_be_switched_off(word: str) -> None:
     """For who suspects it: by a variable of the environment, which processes that read parts of a file get, too."""
-    command = [sys.executable, "-c", "from orz_monitor.transport.scanning import SCANNER; print(SCANNER)"]
-    done = subprocess.run(command, env={**os.environ, SWITCH: "off"}, capture_output=True, text=True, check=True)
-    assert done.stdout == "None\n"
+    code = "from orz_monitor.transport.scanning import SCANNER, WHY_NOT; print(SCANNER, WHY_NOT)"
+    environment = {**os.environ, SWITCH: word}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"None switched off by {SWITCH}\n"
+
+
+def test_no_byte_is_looked_at_outside_of_a_text(tmp_path: Path) -> None:
+    """Under the sanitizers of the compiler, which end a program that does."""
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        pytest.skip("no C compiler")
+    flags = ["-std=c99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    program, source = tmp_path / "bounds", f'-DSCAN_SOURCE="{scanning.SOURCE_FILE}"'
+    command = [compiler, *flags, source, "-o", str(program), str(Path(__file__).with_name("scan_bounds.c"))]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("this compiler has no sanitizers")
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run([program], check=False, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "every byte was inside\n"), done.stderr[:2000]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -117,6 +119,12 @@ def test_numbers_of_any_precision_are_what_python_makes_of_them() -> None:
     rng = random.Random(0)  # noqa: S311 - test data
     texts = [repr(rng.uniform(-1, 1) * 10 ** rng.uniform(-30, 30)) for _ in range(4000)]
     texts += [f"{rng.uniform(-1, 1):.{rng.randrange(22)}{rng.choice('efg')}}" for _ in range(4000)]
+    for digits in range(17, 20):  # by a hair beside the middle of two doubles, so that a long double is in it
+        for _ in range(2000):
+            low = rng.uniform(1e-6, 1)
+            middle = (Fraction(low) + Fraction(math.nextafter(low, 2))) / 2
+            near = f"{Decimal(middle.numerator) / Decimal(middle.denominator):.{digits + 5}f}"
+            texts += [near[: digits + 2], near]
     for _ in range(2000):  # the middle of two doubles, exactly, and the next decimal
         middle = (2 * rng.randrange(1 << 52, 1 << 53) + 1) << rng.randrange(10)
         texts += [str(middle), str(middle + 1), f"{middle}.{'0' * rng.randrange(1, 20)}1"]
@@ -124,6 +132,22 @@ def test_numbers_of_any_precision_are_what_python_makes_of_them() -> None:
     found = Template([NUMBER, b"\n"]).read("\n".join([*texts, ""]).encode(), starts)
     assert (found.ends > 0).all()
     assert [value.hex() for value in found.values[:, 0].tolist()] == [float(text).hex() for text in texts]
+
+
+def test_a_number_that_is_not_sure_makes_all_of_its_line_be_read_again() -> None:
+    """Whatever follows it; and so does one after another that was sure."""
+    form = Template([NUMBER, b",", NUMBER])
+    for text in ("0.1234567890123456789012,5", "5,0.1234567890123456789012", "0.00007968801158540801411,1e-300"):
+        assert form.read(text.encode(), np.array([0])).values.tolist() == [[float(one) for one in text.split(",")]]
+
+
+@pytest.mark.parametrize("text", ["0" * 60, "0." + "0" * 58, "-" + "1" * 59, "1" * 57 + "e-9"])
+def test_no_number_has_more_than_sixty_characters(text: str) -> None:
+    """Zeros that mean nothing count, too."""
+    assert len(text) == 60
+    form = Template([NUMBER, b"\n"])
+    assert form.read(f"{text}\n".encode(), np.array([0])).values.tolist() == [[float(text)]]
+    assert form.read(f"{text}0\n".encode(), np.array([0])).ends.tolist() == [-1]
 
 
 def test_gaps_end_at_their_byte() -> None:

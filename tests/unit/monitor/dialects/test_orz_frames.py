@@ -13,7 +13,7 @@ from orz_monitor.dialects.orz_bars import STRICT, Bars, bars_by_pattern, bars_by
 from orz_monitor.dialects.orz_frames import LABEL, regular_frames
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.batch import Batch
-from orz_monitor.transport.pieces import places_of
+from orz_monitor.transport.places import places_of
 
 pytestmark = pytest.mark.unit
 

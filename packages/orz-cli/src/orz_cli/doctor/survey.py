@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,9 @@ PROGRAMS = ("gcc", "clang")
 
 NVIDIA_SMI_TIMEOUT_S = 20
 """A driver that wakes a sleeping device takes seconds."""
+
+_ASK_SCANNER = "from orz_monitor.transport.scanning import WHY_NOT; print(WHY_NOT)"
+_SCANNER_TIMEOUT_S = 60
 
 EXTRAS = ("cpu", "cuda")
 """The extras of orz-train that bring `backend: cluster`."""
@@ -89,8 +91,8 @@ def packages() -> dict[str, Package]:
 def _build(name: str, distribution: metadata.Distribution) -> str:
     """Return what a package was built for: the local part of its version, in its metadata or its version.py."""
     _, _, local = distribution.version.partition("+")
-    if name == "orz-monitor" and not _has_scanner():
-        return "without a compiled scanner"
+    if name == "orz-monitor":
+        return _scanner()
     if local or name not in _BUILD_FILES:
         return local
     try:
@@ -100,11 +102,15 @@ def _build(name: str, distribution: metadata.Distribution) -> str:
     return build_in(source)
 
 
-def _has_scanner() -> bool:
-    """Return whether orz-monitor's scanner was compiled when it was installed."""
-    spec = find_spec("orz_monitor")
-    folders = [] if spec is None else spec.submodule_search_locations or []
-    return any((Path(folder) / "transport" / "scan.compiled").is_file() for folder in folders)
+def _scanner() -> str:
+    """Return why orz-monitor reads logs without its scanner; empty where it does not."""
+    command = [sys.executable, "-c", _ASK_SCANNER]
+    try:
+        answer = subprocess.run(command, capture_output=True, check=False, text=True, timeout=_SCANNER_TIMEOUT_S)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"scanner of logs: {error}"
+    why = answer.stdout.strip() if not answer.returncode else "cannot be imported"
+    return f"scanner of logs {why}" if why else ""
 
 
 def build_in(version_file: str) -> str:

@@ -25,13 +25,13 @@ from orz_monitor.numbers import UNITS
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
-from orz_monitor.transport.template import NUMBER, Part, Template
+from orz_monitor.transport.template import NUMBER, NUMBER_PATTERN, Part, Template
 
 _AXIS: Final = "engine"
 _VLLM: Final = b"Avg prompt throughput: "
 _SGLANG: Final = re.compile(rb"(?P<kind>Decode|Prefill) batch[^,#]{0,40}[.,] (?=#)")
 _KEY: Final = rb"(?:^|, )(?P<key>[#A-Za-z][\w #-]{0,60}(?:\([\w/]{1,20}\))?): "
-_VALUE: Final = rb"(?:[-+]?(?:\d[\d.]{0,30}(?:[eE][-+]?\d{1,4})?|nan|inf)|True|False)"
+_VALUE: Final = rb"(?:" + NUMBER_PATTERN + rb"|True|False)"
 _VLLM_ITEM: Final = re.compile(_KEY + rb"(?P<value>" + _VALUE + rb"(?:%|(?=,| tokens/s| reqs|ms)))")
 _SGLANG_ITEM: Final = re.compile(_KEY + rb"(?P<value>" + _VALUE + rb")(?=,|\s*$)")
 

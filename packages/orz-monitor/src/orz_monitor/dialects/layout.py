@@ -25,7 +25,7 @@ MOST_TRIES: Final = 16
 
 
 class Layout:
-    """The names of one kind of line, and a pattern that takes its values out.
+    """The names of one kind of line, and what takes its values out: a pattern of one line, a template of many.
 
     Args:
         names: raw keys, [K].
@@ -92,8 +92,9 @@ class Layouts:
         layout, tokens = found
         values = floats(b",".join(tokens))
         if values is None or len(values) != len(tokens):  # a comma within a token
-            pairs = [(name.encode(), token) for name, token in zip(layout.names, tokens, strict=True)]
-            return log.add_pairs(self._dialect, pairs, line=line, step=step, axis=axis, time=time, origin=origin)
+            return self._add_oddly(
+                self._items(body, start), log, line=line, step=step, axis=axis, time=time, origin=origin
+            )
         if not layout.settled:
             layout.settled = log.observe_all(self._dialect, layout.names, tokens)
         return log.add_values(

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from orz_monitor.dialects.orz_frames import LABEL, Places, regular_frames
 from orz_monitor.transport.batch import Batch
-from orz_monitor.transport.pieces import Pieces, pieces
+from orz_monitor.transport.pieces import Pieces
+from orz_monitor.transport.places import windows
 from orz_monitor.transport.scanning import SCANNER
+from orz_monitor.transport.template import LONGEST_COUNT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -78,7 +80,7 @@ _BETWEEN: Final = re.compile(
 _LONGEST_BETWEEN: Final = 200
 """Bytes; what that pattern matches is shorter."""
 _STRIDE: Final = STRICT.groups + 1
-_INTEGERS: Final = re.compile(rb"(\d{1,15})/(\d{1,15})")
+_INTEGERS: Final = re.compile(rb"\d{1,%d}/\d{1,%d}" % (LONGEST_COUNT, LONGEST_COUNT))
 _MOST_ODD_FRAC: Final = 1 / 16
 """Of the regular frames; where more are odd, all are found sooner by the pattern."""
 
@@ -136,8 +138,13 @@ def _in_order(places: Places, odd: Sequence[re.Match[bytes]]) -> Places:
         columns = [np.concatenate(column) for column in zip(places, np.array(found, np.int64).T, strict=True)]
         order = columns[0].argsort(kind="stable")
         places = Places(*(column[order] for column in columns))
-    own = places.labels[1:] >= np.maximum.accumulate(places.ends[:-1])
-    return places if own.all() else Places(*(column[np.concatenate([[True], own])] for column in places))
+    if (places.labels[1:] >= places.ends[:-1]).all():
+        return places
+    own, behind = [], 0
+    for label, end in zip(places.labels.tolist(), places.ends.tolist(), strict=True):
+        own.append(label >= behind)
+        behind = end if own[-1] else behind
+    return Places(*(column[np.array(own)] for column in places))
 
 
 def bars_by_pattern(batch: Batch, last: bytes) -> Bars | None:
@@ -205,7 +212,7 @@ def _are_plain(text: bytes, places: Places) -> NDArray[np.bool_]:
     plain = np.zeros(len(lengths), np.bool_)
     for length in np.unique(lengths[(lengths > 0) & (lengths <= _LONGEST_BETWEEN)]).tolist():
         alike = lengths == length
-        shown = pieces(text, length)[starts[alike]]
+        shown = windows(text, length)[starts[alike]]
         if shown.tobytes() == shown[:1].tobytes() * len(shown):  # the usual, and soon found
             plain[alike] = _BETWEEN.fullmatch(shown.tobytes(), 0, length) is not None
         else:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.transport.pieces import are
+from orz_monitor.transport.places import are
 from orz_monitor.transport.template import COUNT, Template, Until
 
 LABEL: Final = b"Train epoch ["

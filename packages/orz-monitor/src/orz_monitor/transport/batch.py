@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.transport.ansi import without_escapes
-from orz_monitor.transport.pieces import Pieces, are, places_of
+from orz_monitor.transport.pieces import Pieces
+from orz_monitor.transport.places import are, places_of
 
 
 class Batch:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.transport.pieces import commonness, rarest
+from orz_monitor.transport.places import commonness, rarest
 
 _WORD_BYTES: Final = 4
 _SHORTEST: Final = 2 * _WORD_BYTES - 1

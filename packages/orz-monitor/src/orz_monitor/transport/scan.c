@@ -96,7 +96,7 @@ static int scaled(uint64_t digits, int exponent, double *value) {
         *value = exponent < 0 ? (double)digits / power : (double)digits * power;
         return 1;
     }
-#if LDBL_MANT_DIG >= 64
+#if LDBL_MANT_DIG == 64 || LDBL_MANT_DIG == 113
     if (-LARGEST_POWER <= exponent && exponent <= LARGEST_POWER) {
         /* Rounded to a long double and then to a double: the same as once, unless a hair decides. */
         const long double wide = exponent < 0 ? digits / POWERS[-exponent] : digits * POWERS[exponent];
@@ -118,7 +118,8 @@ static const uint8_t *read_digits(const uint8_t *at, const uint8_t *end, uint64_
 
 /* Read a number; return what is behind it, or NULL where none stands there. sure becomes 0 where the value is not
  * known to the last bit. */
-static const uint8_t *read_number(const uint8_t *begin, const uint8_t *end, double *value, int *sure) {
+static const uint8_t *read_number(const uint8_t *begin, const uint8_t *text_end, double *value, int *sure) {
+    const uint8_t *const end = text_end - begin > LONGEST_NUMBER ? begin + LONGEST_NUMBER + 1 : text_end;
     const uint8_t *at = begin, *first, *mark;
     const int negative = at < end && *at == '-';
     uint64_t digits = 0;
@@ -130,7 +131,7 @@ static const uint8_t *read_number(const uint8_t *begin, const uint8_t *end, doub
     if (at < end && *at == '.') {
         mark = ++at;
         at = read_digits(at, end, &digits, &significant);
-        exponent = (int)(mark - at > -LONGEST_NUMBER - 1 ? mark - at : -LONGEST_NUMBER - 1);
+        exponent = (int)(mark - at);
         written += at - mark;
     }
     if (written) {

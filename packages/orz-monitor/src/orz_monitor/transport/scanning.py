@@ -6,36 +6,38 @@ call it reads with numpy and regular expressions instead: the same, and more slo
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import ctypes
 
 SOURCE_FILE: Final = Path(__file__).with_name("scan.c")
 LIBRARY_FILE: Final = Path(__file__).with_name("scan.compiled")
 SWITCH: Final = "ORZ_MONITOR_SCANNER"
 """A variable of the environment: `off` reads as if there were no library."""
+_OFF: Final = frozenset({"off", "0", "no", "false"})
 _USUAL_DISTANCE: Final = 64
 """Bytes between two places that are looked for; where they are closer, all is looked through twice."""
 _UNSURE: Final = -2
 
-_TEXT: Final = (ctypes.c_char_p, ctypes.c_int64)
-_ARRAY: Final = ctypes.c_void_p
 _SIGNATURES: Final = {
-    "scan_byte": (ctypes.c_int64, (*_TEXT, ctypes.c_uint8, _ARRAY, ctypes.c_int64)),
-    "scan_piece": (ctypes.c_int64, (*_TEXT, *_TEXT, ctypes.c_int64, ctypes.c_int64, _ARRAY, ctypes.c_int64)),
+    "scan_byte": ("count", "text", "count", "byte", "array", "count"),
+    "scan_piece": ("count", "text", "count", "text", "count", "count", "count", "array", "count"),
     "scan_template": (
-        None,
-        (*_TEXT, *_TEXT, _ARRAY, ctypes.c_int64, _ARRAY, _ARRAY, ctypes.c_int64, _ARRAY, ctypes.c_int64),
+        *("nothing", "text", "count", "text", "count", "array", "count"),
+        *("array", "array", "count", "array", "count"),
     ),
-    "scan_repeats": (None, (ctypes.c_char_p, _ARRAY, _ARRAY, ctypes.c_int64, _ARRAY)),
-    "scan_join": (None, (ctypes.c_char_p, _ARRAY, _ARRAY, ctypes.c_int64, _ARRAY)),
+    "scan_repeats": ("nothing", "text", "array", "array", "count", "array"),
+    "scan_join": ("nothing", "text", "array", "array", "count", "array"),
 }
+"""What each function of scan.c returns, and takes."""
 
 
 class Fits(NamedTuple):
@@ -121,27 +123,45 @@ class Scanner:
         return joined.tobytes()
 
 
-def load_library(file: Path) -> ctypes.CDLL | None:
-    """Return the library in a file; None where it is none of this machine, or not of this source."""
-    if not file.is_file():
-        return None
-    try:
-        library = ctypes.CDLL(str(file))
-        library.scan_source.restype = ctypes.c_char_p
-        if library.scan_source() != hashlib.sha256(SOURCE_FILE.read_bytes()).hexdigest().encode():
-            return None
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError):
-        return None
+def load_library(file: Path) -> ctypes.CDLL:
+    """Return the library in a file.
+
+    Raises:
+        OSError: there is none for this machine.
+        ImportError: this Python can call none.
+        AttributeError: it is another library.
+        ValueError: it was made of another version of the source.
+    """
+    import ctypes  # noqa: PLC0415  not every Python has it
+
+    kinds = {
+        "nothing": None,
+        "count": ctypes.c_int64,
+        "byte": ctypes.c_uint8,
+        "text": ctypes.c_char_p,
+        "array": ctypes.c_void_p,
+    }
+    library = ctypes.CDLL(str(file))
+    library.scan_source.restype = ctypes.c_char_p
+    if library.scan_source() != hashlib.sha256(SOURCE_FILE.read_bytes()).hexdigest().encode():
+        raise ValueError("it is of another version: install orz-monitor again")
+    for name, (result, *arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = kinds[result], [kinds[argument] for argument in arguments]
     return library
 
 
-def _scanner() -> Scanner | None:
-    library = load_library(LIBRARY_FILE) if os.environ.get(SWITCH) != "off" else None
-    return Scanner(library) if library is not None else None
+def _scanner() -> tuple[Scanner | None, str]:
+    """Return the scanner, or why there is none."""
+    if os.environ.get(SWITCH, "").lower() in _OFF:
+        return None, f"switched off by {SWITCH}"
+    if not LIBRARY_FILE.is_file():
+        return None, "not compiled: there was no C compiler when orz-monitor was installed"
+    try:
+        return Scanner(load_library(LIBRARY_FILE)), ""
+    except (OSError, ImportError, AttributeError, ValueError) as error:
+        return None, f"not loaded: {error}"
 
 
-SCANNER: Final = _scanner()
-"""None where there is no library."""
+SCANNER, WHY_NOT = _scanner()
+"""The scanner, or None; and why there is none, for `orz doctor`."""

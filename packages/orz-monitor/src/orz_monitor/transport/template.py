@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -53,9 +52,13 @@ COUNT: Final = Count()
 LONGEST_NUMBER: Final = 60
 LONGEST_COUNT: Final = 15
 """In scan.c, too."""
-_WORD_PATTERN: Final = rb"[nN][aA][nN]|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?"
-_NUMBER_PATTERN: Final = rb"((?>[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|%b)))" % _WORD_PATTERN
-"""What was matched once is not given back, in part either: the longest number counts."""
+NUMBER_PATTERN: Final = (
+    rb"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[nN][aA][nN]|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
+)
+"""What scan.c takes for a number; the longest one counts."""
+_NUMBER: Final = re.compile(NUMBER_PATTERN)
+_COUNT: Final = re.compile(rb"\d+")
+_BREAK: Final = re.compile(rb"[\r\n]")
 _NO_FIT: Final = -1
 
 
@@ -66,43 +69,65 @@ class Template:
         parts: what stands one behind the other: literals, numbers, and gaps up to a byte.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        gaps = [part for part in parts if not isinstance(part, bytes)]
-        self._numbers = [group for group, part in enumerate(gaps, 1) if isinstance(part, Number | Count)]
-        self._gaps = [group for group, part in enumerate(gaps, 1) if isinstance(part, Until)]
-        self._encoded = b"".join(map(_encoded, parts))
-        self._parts = tuple(parts)
+    __slots__ = ("_encoded", "_num_spans", "_num_values", "_parts")
 
-    @cached_property
-    def _pattern(self) -> re.Pattern[bytes]:
-        """All of it as a regular expression, with a group for each gap; rarely needed where there is a scanner."""
-        return re.compile(b"".join(map(_as_pattern, self._parts)))
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = tuple(parts)
+        self._num_values = sum(isinstance(part, Number | Count) for part in parts)
+        self._num_spans = sum(isinstance(part, Until) for part in parts)
+        self._encoded = b"".join(map(_encoded, parts))
 
     def read(self, text: bytes, starts: NDArray[np.int64]) -> Fits:
         """Read at places of a text, [M]."""
         if SCANNER is None:
-            shape = (len(starts), len(self._gaps), 2)
             fits = Fits(
-                np.full(len(starts), _NO_FIT), np.zeros((len(starts), len(self._numbers))), np.zeros(shape, np.int64)
+                ends=np.full(len(starts), _NO_FIT),
+                values=np.zeros((len(starts), self._num_values)),
+                spans=np.zeros((len(starts), self._num_spans, 2), np.int64),
             )
             unsure: NDArray[np.intp] = np.arange(len(starts))
         else:
-            fits, unsure = SCANNER.read(self._encoded, text, starts, len(self._numbers), len(self._gaps))
+            fits, unsure = SCANNER.read(self._encoded, text, starts, self._num_values, self._num_spans)
         for index, start in zip(unsure.tolist(), starts[unsure].tolist(), strict=True):
-            self._read_one(text, start, index, fits)
+            fits.ends[index] = _NO_FIT
+            found = self._read_one(text, start)
+            if found is not None:
+                fits.ends[index], fits.values[index], spans = found
+                fits.spans[index] = np.array(spans, np.int64).reshape(-1, 2)
         return fits
 
-    def _read_one(self, text: bytes, start: int, index: int, fits: Fits) -> None:
-        """Read at one place, by the pattern."""
-        fits.ends[index] = _NO_FIT
-        match = self._pattern.match(text, start) if 0 <= start <= len(text) else None
-        numbers = [match[group] for group in self._numbers] if match is not None else []
-        if match is None or max(map(len, numbers), default=0) > LONGEST_NUMBER:
-            return
-        fits.ends[index] = match.end()
-        fits.values[index] = [*map(float, numbers)]
-        for gap, group in enumerate(self._gaps):
-            fits.spans[index, gap] = match.span(group)
+    def _read_one(self, text: bytes, at: int) -> tuple[int, list[float], list[tuple[int, int]]] | None:
+        """Read at one place, part by part; return what is behind it, its numbers and its gaps, or None."""
+        if not 0 <= at <= len(text):
+            return None
+        values: list[float] = []
+        spans: list[tuple[int, int]] = []
+        for part in self._parts:
+            end = _behind(part, text, at)
+            if end is None:
+                return None
+            if isinstance(part, Until):
+                spans.append((at, end))
+            elif not isinstance(part, bytes):
+                values.append(float(text[at:end]))
+            at = end
+        return at, values, spans
+
+
+def _behind(part: Part, text: bytes, at: int) -> int | None:
+    """Return what is behind a part that stands at a place; None where it does not stand there."""
+    match part:
+        case bytes():
+            return at + len(part) if text.startswith(part, at) else None
+        case Until():
+            end = text.find(part.byte, at, at + part.most + 1)
+            return end if end > at and _BREAK.search(text, at, end) is None else None
+        case Number():
+            match = _NUMBER.match(text, at, at + LONGEST_NUMBER + 1)
+            return match.end() if match is not None and match.end() - at <= LONGEST_NUMBER else None
+        case Count():
+            match = _COUNT.match(text, at, at + LONGEST_COUNT + 1)
+            return match.end() if match is not None and match.end() - at <= LONGEST_COUNT else None
 
 
 def _encoded(part: Part) -> bytes:
@@ -116,17 +141,3 @@ def _encoded(part: Part) -> bytes:
             return b"N" + bytes(4)
         case Count():
             return b"C" + bytes(4)
-
-
-def _as_pattern(part: Part) -> bytes:
-    """Return a part as a regular expression, with a group for each gap."""
-    match part:
-        case bytes():
-            return re.escape(part)
-        case Until():
-            byte = re.escape(part.byte)
-            return rb"([^%b\r\n]{1,%d}+)(?=%b)" % (byte, part.most, byte)
-        case Number():
-            return _NUMBER_PATTERN
-        case Count():
-            return rb"(\d{1,%d}+)(?!\d)" % LONGEST_COUNT
