@@ -113,7 +113,7 @@ def _cuts(path: Path, number: int) -> Iterator[int]:
 
 def _range(path: Path, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes of a file from `start` to `stop`."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         file.seek(start)
         left = stop - start
         while left > 0 and (chunk := file.read(min(left, CHUNK_BYTES))):

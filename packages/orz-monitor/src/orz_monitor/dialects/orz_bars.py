@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from orz_monitor.dialects.orz_frames import LABEL, Places, regular_frames
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.pieces import Pieces
-from orz_monitor.transport.places import windows
 from orz_monitor.transport.scanning import SCANNER
 from orz_monitor.transport.template import LONGEST_COUNT
 
@@ -207,16 +206,16 @@ def find_frames(text: bytes) -> Frames:
 
 def _are_plain(text: bytes, places: Places) -> NDArray[np.bool_]:
     """Tell of what stands before each frame, [M], whether nobody would look for anything in it."""
-    starts = np.concatenate([[0], places.ends[:-1]])
-    lengths = places.labels - starts
-    plain = np.zeros(len(lengths), np.bool_)
-    for length in np.unique(lengths[(lengths > 0) & (lengths <= _LONGEST_BETWEEN)]).tolist():
-        alike = lengths == length
-        shown = windows(text, length)[starts[alike]]
-        if shown.tobytes() == shown[:1].tobytes() * len(shown):  # the usual, and soon found
-            plain[alike] = _BETWEEN.fullmatch(shown.tobytes(), 0, length) is not None
-        else:
-            plain[alike] = [_BETWEEN.fullmatch(piece.tobytes()) is not None for piece in shown]
+    plain = np.zeros(len(places.labels), np.bool_)
+    between = Pieces(text, np.concatenate([[0], places.ends[:-1]]), places.labels)
+    for turn in (0, 1):  # before a frame and before its repetition stands the same as before those of the line before
+        pieces = between.at(slice(turn, None, 2))
+        if len(pieces):
+            new = ~pieces.repeats()
+            found = [
+                len(piece) <= _LONGEST_BETWEEN and _BETWEEN.fullmatch(piece) is not None for piece in pieces.at(new)
+            ]
+            plain[turn::2] = np.array(found)[np.cumsum(new) - 1]
     return plain
 
 
