@@ -178,12 +178,18 @@ def test_a_step_folder(step: Path, tmp_path: Path, tensors_of: TensorsOf, same: 
 
 @pytest.mark.parametrize(
     ("jobs", "memory", "expected"),
-    [(2, 64 << 20, (2, 4, 4 << 20)), (8, 16 << 20, (2, 4, 1 << 20)), (4, 0, (1, 2, 1 << 20))],
+    [
+        (2, 64 << 20, (2, 4, 4 << 20)),
+        (8, 64 << 20, (8, 10, 2 << 20)),
+        (8, 16 << 20, (2, 4, 1 << 20)),
+        (4, 0, (1, 2, 1 << 20)),
+    ],
 )
 def test_memory_is_divided(jobs: int, memory: int, expected: tuple[int, int, int]) -> None:
     """Buffers shrink first, then threads; one thread with two buffers of 1 MiB always remains.
 
-    A thread takes 5 MiB of its own: of 16 MiB, three would leave 1 MiB for five buffers, and two leave 6 MiB for four.
+    A thread takes 3 MiB of its own, and a tile as large as a buffer: of 16 MiB, three would leave 7 MiB for three tiles
+    and five buffers, and two leave 10 MiB for two and four.
     """
     limits = budget(jobs=jobs, max_memory_bytes=memory)
 

@@ -37,15 +37,16 @@ def test_a_file_that_was_being_read_is_named(
     assert "--max-memory" not in stderr
 
 
-def test_merge_names_the_tensor_and_its_options(
+def test_merge_names_the_file_and_its_options(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What bounds the memory of a merge is part of the remedy; nothing appears at OUT."""
-    monkeypatch.setattr("orz_ckpt.tensors.gather.Gatherer.read", out_of_memory)
+    monkeypatch.setattr("orz_ckpt.disk.uncached.aligned", out_of_memory)
 
     assert 3 == main(["ckpt", "merge", str(model), str(tmp_path / "out"), "--max-memory", "80MiB"])
     stderr = capsys.readouterr().err
-    assert f" in {model}/" in stderr
+    assert f"error: {model}/model-0" in stderr
+    assert "there is not enough memory to read it" in stderr
     assert "-> give --jobs 1 and less than --max-memory 80MiB; or" in stderr
     assert not (tmp_path / "out").exists()
 

@@ -265,7 +265,7 @@ def test_collect_that_brought_nothing_names_no_next_command(run: Path, tmp_path:
         (("merge", "model", "out", "--tag", "x"), "has no tags"),
         (("inspect", "model", "--tag", "x"), "has no tags"),
         (("verify", "model", "--inert", "foo"), "MODULE.NAME"),
-        (("merge", "model", "out", "--max-memory", "1"), "--max-memory 7MiB"),
+        (("merge", "model", "out", "--max-memory", "1"), "--max-memory 6MiB"),
         (("merge", "model", "out", "--max-shard-size", "5"), "5GB"),
     ],
 )

@@ -14,14 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from orz_ckpt.disk.spans import spans
+from orz_ckpt.disk.uncached import UncachedFiles
 from orz_ckpt.merge.copy import Budget, copy
 from orz_ckpt.merge.plan import make_plan
+from orz_ckpt.tensors.boxes import boxes
+from orz_ckpt.tensors.buffers import ALIGNMENT
 from orz_ckpt.tensors.coverage import check_coverage
-from orz_ckpt.tensors.gather import Files, Gatherer, boxes
+from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_ckpt.tensors.source import Block, Piece, Source, SourceTensor, c_strides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from orz_ckpt.tensors.runs import Run
 
 pytestmark = pytest.mark.property
 
@@ -103,6 +109,33 @@ def test_any_range_of_any_pieces(
             assert array.reshape(-1)[begin:end].tobytes() == bytes(out)
 
 
+@given(case=sources(), most=st.integers(3 * ALIGNMENT, 5 * ALIGNMENT), data=st.data())
+def test_runs_read_in_spans(case: tuple[Path, dict[str, NDArray[Any]], Source], most: int, data: st.DataObject) -> None:
+    """What lies in runs, read in spans of a bounded size, is the original; every number is in one of them."""
+    _, arrays, source = case
+    wanted: list[tuple[bytes, bytearray]] = []
+    runs: list[Run] = []
+    with Files() as files:
+        gatherer = Gatherer(files)
+        for name, array in arrays.items():
+            begin = data.draw(st.integers(0, array.size))
+            end = data.draw(st.integers(begin, array.size))
+            out = bytearray((end - begin) * array.itemsize)
+            tensor = source.tensors[name]
+            found = gatherer.runs(tensor, begin, end, memoryview(out), tensor.dtype) if begin < end else None
+            if found is not None:
+                assert end - begin == sum(run.count for run in found)
+                wanted.append((array.reshape(-1)[begin:end].tobytes(), out))
+                runs += found
+    for span in spans(runs, most):
+        assert span.end - span.begin <= most
+        read = span.path.read_bytes()[span.begin : span.end]
+        for run in span.runs:
+            run.out[:] = read[run.offset - span.begin : run.end - span.begin]
+
+    assert [expected for expected, _ in wanted] == [bytes(out) for _, out in wanted]
+
+
 @given(case=sources(), workers=st.integers(1, 3), chunk=st.sampled_from([8, 64, 4096]), shard=st.integers(1, 2000))
 def test_merged_is_the_original(
     case: tuple[Path, dict[str, NDArray[Any]], Source], workers: int, chunk: int, shard: int
@@ -114,7 +147,7 @@ def test_merged_is_the_original(
     plan = make_plan(source, max_shard_bytes=shard)
     copied: list[str] = []
     limits = Budget(workers=workers, buffers=workers + 1, chunk_bytes=chunk)
-    with Files() as sources:
+    with UncachedFiles() as sources:
         copy(
             out,
             plan.files,

@@ -227,7 +227,7 @@ def test_many_ranks(cut: tuple[int, int], at_most: int, tmp_path: Path, monkeypa
             out += part
 
     assert whole.tobytes() == bytes(out)
-    assert 64 == len(seen)
+    assert 64 <= len(seen) <= 2 * 64  # for runs, and once more where there are none
     assert max(seen) <= at_most
 
 

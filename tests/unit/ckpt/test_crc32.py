@@ -6,14 +6,22 @@ import runpy
 import sys
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from orz_ckpt.disk import crc32 as module
-from orz_ckpt.disk.crc32 import crc32, joined
+from orz_ckpt.disk import crc32_joined
+from orz_ckpt.disk.crc32 import crc32
+from orz_ckpt.disk.spans import spans
+from orz_ckpt.disk.uncached import AT_ONCE_BYTES
 from orz_ckpt.formats.archive import Record
 from orz_ckpt.merge.record_sums import SummedFiles
+from orz_ckpt.tensors.runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.unit
 
@@ -42,8 +50,9 @@ def test_zlib_stands_in_for_zlib_ng(monkeypatch: pytest.MonkeyPatch, without: tu
     assert zlib.crc32(DATA) == found["crc32"](DATA)
 
 
-def test_two_sums_are_joined() -> None:
-    """The sum of a whole follows from those of its two parts, wherever it is cut."""
+@pytest.mark.parametrize("joined", [crc32_joined.joined, module.joined])
+def test_two_sums_are_joined(joined: Callable[[int, int, int], int]) -> None:
+    """The sum of a whole follows from those of its two parts, wherever it is cut, with zlib-ng and without."""
     for cut in (0, 1, 4097, len(DATA)):
         assert zlib.crc32(DATA) == joined(zlib.crc32(DATA[:cut]), zlib.crc32(DATA[cut:]), len(DATA) - cut)
 
@@ -58,6 +67,29 @@ def test_sums_of_records_out_of_ranges(tmp_path: Path) -> None:
     with SummedFiles([path]) as files:
         for begin, end in ((4000, 4500), (30, 100), (100, 200), (5040, 6000), (5500, 9000), (12, 20)):
             files.read_into(path, memoryview(bytearray(end - begin)), begin)
+        sums = files.crc32s(path, records)
+
+    assert {record.name: zlib.crc32(DATA[record.offset : record.end]) for record in records} == sums
+
+
+def test_sums_of_spans(tmp_path: Path) -> None:
+    """Of a span only what was wanted counts, each record's share by itself, and what nobody wanted is read at the end.
+
+    A gap that another span fills later is not summed up twice, and a range that lies across the end of a record is of
+    no use to either.
+    """
+    path = tmp_path / "archive"
+    path.write_bytes(DATA)
+    places = ((30, 5000), (5064, 9000), (9000, 9600), (9700, 9800))
+    records = [Record(name=f"{a}", offset=a, nbytes=b - a, crc32=0) for a, b in places]
+
+    def run(begin: int, end: int) -> Run:
+        return Run(path, begin, "U8", end - begin, memoryview(bytearray(end - begin)), "U8")
+
+    with SummedFiles([path]) as files:
+        for runs in ([run(30, 4000), run(4100, 5000), run(5064, 8000)], [run(4000, 4100)], [run(8500, 9300)]):
+            (span,) = spans(runs, AT_ONCE_BYTES)
+            assert DATA[span.begin : span.end] == files.read_span(span)
         sums = files.crc32s(path, records)
 
     assert {record.name: zlib.crc32(DATA[record.offset : record.end]) for record in records} == sums

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from io import FileIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,9 +18,11 @@ from orz_ckpt.disk.ahead import read_ahead
 from orz_ckpt.disk.direct import bypass_cache, read_direct
 from orz_ckpt.disk.mounts import find_mount
 from orz_ckpt.disk.reading import read_once
-from orz_ckpt.disk.uncached import UncachedFiles
+from orz_ckpt.disk.spans import spans
+from orz_ckpt.disk.uncached import AT_ONCE_BYTES, UncachedFiles
 from orz_ckpt.tensors.buffers import ALIGNMENT, aligned
 from orz_ckpt.tensors.gather import ChangedError
+from orz_ckpt.tensors.runs import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +99,39 @@ def test_pieces_of_any_place(cold: Path, data: bytes, offset: int, nbytes: int) 
         assert files._past_cache
 
     assert all(into == data[offset : offset + nbytes] for into in out)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_span_is_one_request(path: Path, data: bytes, cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte and a half of runs with gaps, beginning anywhere, is read by one call, gaps included."""
+    monkeypatch.setattr(direct, "_mostly_cached", lambda *_: cached)
+    runs = [
+        Run(path, offset, "U8", 300_000, memoryview(bytearray(300_000)), "U8")
+        for offset in range(12_345, 1_500_000, 300_100)
+    ]
+    calls: list[int] = []
+    preadv = os.preadv
+
+    def counted(*arguments: Any) -> int:
+        calls.append(preadv(*arguments))
+        return calls[-1]
+
+    (span,) = spans(runs, AT_ONCE_BYTES)
+    with UncachedFiles() as files:
+        files.read_into(path, memoryview(bytearray(1)), 0)  # opens the file, and looks how it can be read
+        monkeypatch.setattr(os, "preadv", counted)
+        read = files.read_span(span)
+
+    assert data[12_345 : 12_345 + 4 * 300_100 + 300_000] == read
+    assert 1 == len(calls)
+    assert len(read) <= calls[0] < len(read) + 2 * ALIGNMENT
+
+
+def test_a_span_past_the_end(cold: Path) -> None:
+    """A span of a file that became shorter is no span with old bytes in it."""
+    runs = [Run(cold, NBYTES - 7, "U8", 10, memoryview(bytearray(10)), "U8")]
+    with UncachedFiles() as files, pytest.raises(ChangedError, match=f"ends at byte {NBYTES:,}, expected 3 more"):
+        files.read_span(next(spans(runs, AT_ONCE_BYTES)))
 
 
 def test_past_the_end(cold: Path) -> None:

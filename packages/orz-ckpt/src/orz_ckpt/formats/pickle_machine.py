@@ -95,7 +95,7 @@ class Machine:
         """Return the next `nbytes` of the pickle."""
         end = self.position + nbytes
         if nbytes < 0 or end > len(self.data):
-            raise BadPickleError(f"at byte {self.position:,}: it was cut off")
+            raise self._cut_off(self.position)
         self.charge(nbytes + 40)
         taken = bytes(self.data[self.position : end])
         self.position = end
@@ -103,7 +103,15 @@ class Machine:
 
     def integer(self, nbytes: int) -> int:
         """Return the next `nbytes` as an unsigned number."""
-        return int.from_bytes(self.take(nbytes), "little")
+        begin = self.position
+        self.position = end = begin + nbytes
+        if end > len(self.data):
+            raise self._cut_off(begin)
+        self.charge(nbytes + 40)
+        return self.data[begin] if nbytes == 1 else int.from_bytes(self.data[begin:end], "little")
+
+    def _cut_off(self, place: int) -> BadPickleError:
+        return BadPickleError(f"at byte {place:,}: it was cut off")
 
     def line(self) -> bytes:
         """Return the bytes up to the next line feed, which it skips."""

@@ -1,9 +1,9 @@
 """The bytes of a merge: read, cast, written and hashed, each once, several chunks at a time.
 
 The output is cut into chunks of some MiB in file order, across tensors. A worker takes a buffer, then the next chunk,
-fills it (tile by tile: read, and cast) and writes it. Hashes need the bytes in order: whichever worker completes the
-next chunk hashes it and those that wait behind it. A chunk is taken only with a buffer in hand, so the one that is
-hashed next is always under way, and memory is the buffers, whatever the model.
+fills it and writes it. Hashes need the bytes in order: whichever worker completes the next chunk hashes it and those
+that wait behind it. A chunk is taken only with a buffer in hand, so the one that is hashed next is always under way,
+and memory is the buffers, whatever the model.
 """
 
 from __future__ import annotations
@@ -16,37 +16,26 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from orz_ckpt.disk.uncached import AT_ONCE_BYTES, WINDOW_BYTES
-from orz_ckpt.memory import memory_for
 from orz_ckpt.merge.chunks import Chunk, Part, cut
+from orz_ckpt.merge.filler import FILLER_BYTES, Filler
 from orz_ckpt.merge.in_order import InOrder
 from orz_ckpt.merge.output_file import OutputFile
 from orz_ckpt.tensors.buffers import aligned
-from orz_ckpt.tensors.cast import Caster
-from orz_ckpt.tensors.dtypes import DTYPE_BITS
-from orz_ckpt.tensors.gather import SCRATCH_BYTES, Gatherer
-from orz_ckpt.tensors.low_rank import Adder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from orz_ckpt.disk.uncached import UncachedFiles
     from orz_ckpt.merge.plan import PlannedFile
-    from orz_ckpt.tensors.gather import Files
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 _LEAST_CHUNK: Final = 1024 * 1024
 _SPARE: Final = 2
 """Buffers beyond one a worker: filled chunks that wait to be hashed."""
-_TILE_BYTES: Final = AT_ONCE_BYTES
-"""Read and cast at once."""
-_WORKER_BYTES: Final = SCRATCH_BYTES + _TILE_BYTES + WINDOW_BYTES
-"""Of each worker, beside the buffers that all share."""
-LEAST_BYTES: Final = _WORKER_BYTES + 2 * _LEAST_CHUNK
-"""Of one worker with two buffers: less memory is not enough."""
-_SCATTERED_BYTES: Final = 4 * 1024 * 1024
-"""Read at once of a tensor whose elements do not lie in order: larger reads are fewer. Only such tensors need it."""
+LEAST_BYTES: Final = FILLER_BYTES + 3 * _LEAST_CHUNK
+"""Of one worker with its tile and two buffers: less memory is not enough."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,13 +56,14 @@ class Budget:
     workers: int
     buffers: int
     chunk_bytes: int
+    """Of each buffer, and of each worker's tile."""
 
 
 def budget(*, jobs: int, max_memory_bytes: int) -> Budget:
-    """Divide memory among workers and buffers; where it is short, one worker with two buffers of 1 MiB."""
+    """Divide memory among workers, with a tile each, and buffers; where it is short, all three of 1 MiB, for one."""
     for workers in range(max(1, jobs), 0, -1):
-        left = max_memory_bytes - workers * _WORKER_BYTES
-        chunk_bytes = min(CHUNK_BYTES, left // (workers + _SPARE)) // _LEAST_CHUNK * _LEAST_CHUNK
+        left = max_memory_bytes - workers * FILLER_BYTES
+        chunk_bytes = min(CHUNK_BYTES, left // (2 * workers + _SPARE)) // _LEAST_CHUNK * _LEAST_CHUNK
         if chunk_bytes >= _LEAST_CHUNK:
             return Budget(workers=workers, buffers=workers + _SPARE, chunk_bytes=chunk_bytes)
     return Budget(workers=1, buffers=2, chunk_bytes=_LEAST_CHUNK)
@@ -84,7 +74,7 @@ def copy(
     files: Sequence[PlannedFile],
     limits: Budget,
     *,
-    sources: Files,
+    sources: UncachedFiles,
     look: Callable[[Part, memoryview], None],
     finished: Callable[[Copied], None],
     progress: Callable[[int], None],
@@ -139,7 +129,7 @@ class _Run:
         folder: Path,
         files: Sequence[PlannedFile],
         limits: Budget,
-        sources: Files,
+        sources: UncachedFiles,
         flusher: ThreadPoolExecutor,
         look: Callable[[Part, memoryview], None],
         finished: Callable[[Copied], None],
@@ -150,6 +140,7 @@ class _Run:
         self._folder, self._sources, self._flusher = folder, sources, flusher
         self._look, self._finished, self._progress = look, finished, progress
         self._outputs = {file.name: _Output(file) for file in files}
+        self._tile_bytes = limits.chunk_bytes
         self._chunks = cut(files, limits.chunk_bytes)
         self._lock = threading.Lock()
         self._in_order = InOrder[tuple[Chunk, memoryview]](self._hash)
@@ -159,7 +150,7 @@ class _Run:
 
     def work(self) -> None:
         """Write chunks until there are none, or until another thread failed."""
-        filler = _Filler(self._sources)
+        filler = Filler(self._sources, self._tile_bytes)
         while True:
             buffer = self._buffers.get()
             try:
@@ -168,9 +159,8 @@ class _Run:
                     self._buffers.put(buffer)  # wakes another worker, which sees the same
                     return
                 data = buffer[: chunk.nbytes]
+                filler.fill(chunk, data)
                 for part in chunk.parts:
-                    with memory_for(_place(part)):
-                        filler.fill(part, data[part.start : part.stop])
                     self._look(part, data[part.start : part.stop])
                 self._opened(chunk.file).write(data, chunk.offset)
                 self._progress(chunk.nbytes)
@@ -230,38 +220,3 @@ class _Run:
         except BaseException:
             self.stop.set()
             raise
-
-
-class _Filler:
-    """Reads and casts for one thread."""
-
-    def __init__(self, sources: Files) -> None:
-        self._gatherer, self._caster = Gatherer(sources), Caster()
-        self._adder = Adder(self._gatherer, self._caster)
-        self._tile = aligned(_TILE_BYTES)
-
-    def fill(self, part: Part, out: memoryview) -> None:
-        """Fill `out` with the numbers of a part, in the type that is written."""
-        source, wanted = part.tensor.source, part.tensor.dtype
-        if source.plus is not None:
-            self._adder.read(source, part.begin, part.end, out, wanted)
-            return
-        if source.dtype == wanted:
-            self._gatherer.read(source, part.begin, part.end, out)
-            return
-        read, write = DTYPE_BITS[source.dtype] // 8, DTYPE_BITS[wanted] // 8
-        if len(self._tile) < _SCATTERED_BYTES and not all(piece.block.contiguous for piece in source.pieces):
-            self._tile = aligned(_SCATTERED_BYTES)
-        step = len(self._tile) // read
-        for begin in range(part.begin, part.end, step):
-            count = min(step, part.end - begin)
-            numbers = self._tile[: count * read]
-            self._gatherer.read(source, begin, begin + count, numbers)
-            start = (begin - part.begin) * write
-            self._caster.cast(numbers, source.dtype, out[start : start + count * write], wanted)
-
-
-def _place(part: Part) -> str:
-    """Return the tensor of a part, and the first file that holds some of it."""
-    source = part.tensor.source
-    return f"{part.tensor.name} in {source.pieces[0].block.path}" if source.pieces else part.tensor.name

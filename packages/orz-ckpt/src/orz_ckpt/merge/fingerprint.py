@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.links import resolved
@@ -21,6 +22,8 @@ _VERSION: Final = 2
 _HEAD_BYTES: Final = 64 * 1024
 _TAIL_BYTES: Final = 1024 * 1024
 """Holds the directory of an archive of some thousand tensors, and with it the checksum of each."""
+_READERS: Final = 4
+"""Of files at once: while one waits for the disk, others hash."""
 
 
 def fingerprint(plan: Plan, source: Source, *more: object) -> str:
@@ -37,7 +40,8 @@ def fingerprint(plan: Plan, source: Source, *more: object) -> str:
         UnreadableError: a file that is read cannot be looked at.
     """
     parts = [part for tensor in source.tensors.values() for part in tensor.parts]
-    read = [stamp(path) for path in sorted({piece.block.path for part in parts for piece in part.pieces})]
+    with ThreadPoolExecutor(_READERS, "fingerprint") as pool:
+        read = list(pool.map(stamp, sorted({piece.block.path for part in parts for piece in part.pieces})))
     written = [(file.name, hashlib.sha256(file.header).hexdigest()) for file in plan.files]
     added = [(name, tensor.plus.scale) for name, tensor in source.tensors.items() if tensor.plus is not None]
     text = json.dumps([_VERSION, read, written, added, more])

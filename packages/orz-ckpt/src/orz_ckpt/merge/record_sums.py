@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
+    from orz_ckpt.disk.spans import Span
     from orz_ckpt.formats.archive import Record
 
 _PIECE_BYTES: Final = 1024 * 1024
@@ -47,15 +48,25 @@ class SummedFiles(UncachedFiles):
     def read_into(self, path: Path, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` as every reader of files does, and sum up what was read."""
         super().read_into(path, buffer, offset)
+        self._sum(path, buffer, offset)
+
+    def read_span(self, span: Span) -> memoryview:
+        """Return the bytes of a span as `UncachedFiles` does, and sum up what was wanted of them."""
+        data = super().read_span(span)
+        for begin, end in span.stretches():
+            self._sum(span.path, data[begin - span.begin : end - span.begin], begin)
+        return data
+
+    def _sum(self, path: Path, data: memoryview, offset: int) -> None:
         ranges = self._ranges.get(path)
         if ranges is None:
             return
         before: tuple[Path, _Range] | None = getattr(self._last, "range", None)
         if before is not None and before[0] == path and before[1].end == offset:
-            before[1].crc = crc32_of(buffer, before[1].crc)
-            before[1].end += len(buffer)
+            before[1].crc = crc32_of(data, before[1].crc)
+            before[1].end += len(data)
             return
-        read = _Range(offset, offset + len(buffer), crc32_of(buffer))
+        read = _Range(offset, offset + len(data), crc32_of(data))
         ranges.append(read)
         self._last.range = (path, read)
 
@@ -71,7 +82,7 @@ class SummedFiles(UncachedFiles):
         for record in sorted(records, key=lambda record: record.offset):
             inside: list[_Range] = []
             while following is not None and following.begin < record.end:
-                if following.begin >= record.offset:
+                if record.offset <= following.begin and following.end <= record.end:
                     inside.append(following)
                 following = next(ranges, None)
             sums[record.name] = self._crc32(path, record, inside)

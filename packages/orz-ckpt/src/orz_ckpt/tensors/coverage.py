@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.quoting import brief
-from orz_ckpt.tensors.gather import span_bytes
+from orz_ckpt.tensors.boxes import span_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,9 +1,9 @@
 """Elements of a tensor, in C order, from wherever its pieces lie: the one place that reads weights of a `Source`.
 
-A tensor is asked for by ranges of its flattened elements. A range of a flattened tensor (ZeRO) is a few runs of
-bytes, read straight into the caller's buffer. A range of an N-dimensional grid (FSDP, DCP) is cut into boxes; the
-part of a piece in such a box is read through a scratch buffer and placed with strides. Memory is that scratch
-buffer, whatever the size of tensor and piece.
+A tensor is asked for by ranges of its flattened elements. A range that is a few runs of bytes (ZeRO, FSDP) is read
+straight into the caller's buffer. Any other range of an N-dimensional grid (DCP) is cut into boxes; the part of a piece
+in such a box is read through a scratch buffer and placed with strides. Memory is that scratch buffer, whatever the size
+of tensor and piece.
 
 Files are read, not mapped: a mapped file that another node cuts short kills the process.
 """
@@ -16,16 +16,16 @@ import os
 import stat
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from orz_ckpt.errors import CkptError
+from orz_ckpt.tensors.boxes import boxes, common, inside, span_bytes
 from orz_ckpt.tensors.buffers import aligned
 from orz_ckpt.tensors.pieces import PiecesInOrder, first_index
-from orz_ckpt.tensors.source import c_strides
+from orz_ckpt.tensors.runs import runs_of
 from orz_cli.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from orz_ckpt.tensors.source import Block, Piece, SourceTensor
-
-    Box = tuple[tuple[int, ...], tuple[int, ...]]
-    """First index and size, a dimension each."""
+    from orz_ckpt.tensors.runs import Run
+    from orz_ckpt.tensors.source import Block, SourceTensor
 
 SCRATCH_BYTES: Final = 1024 * 1024
 
@@ -82,21 +80,9 @@ class Files:
             ChangedError: the file ends before, or is no plain file.
             UnreadableError: it cannot be read.
         """
-        try:
-            with self._descriptor(path) as descriptor:
-                done = self._fill(descriptor, buffer, offset)
-        except CkptError:
-            raise
-        except OSError as error:
-            raise UnreadableError(
-                f"{path} cannot be read: {error.strerror or error}",
-                remedy="check the permissions and the disk, then try again",
-            ) from error
-        if done < len(buffer):
-            raise ChangedError(
-                f"{path}: ends at byte {offset + done:,}, expected {len(buffer) - done:,} more",
-                remedy="something changed it meanwhile; wait until nobody writes there, then try again",
-            )
+        with self._reading(path) as descriptor:
+            done = self._fill(descriptor, buffer, offset)
+            expect_bytes(path, offset, done, len(buffer))
 
     def _opened(self, descriptor: int) -> None:
         """Do what has to be done once with a file that stays open."""
@@ -107,6 +93,20 @@ class Files:
         while done < len(buffer) and (count := os.preadv(descriptor, [buffer[done:]], offset + done)):
             done += count
         return done
+
+    @contextmanager
+    def _reading(self, path: Path) -> Iterator[int]:
+        """Hold a file open; what the system refuses meanwhile is told with its path."""
+        try:
+            with self._descriptor(path) as descriptor:
+                yield descriptor
+        except CkptError:
+            raise
+        except OSError as error:
+            raise UnreadableError(
+                f"{path} cannot be read: {error.strerror or error}",
+                remedy="check the permissions and the disk, then try again",
+            ) from error
 
     @contextmanager
     def _descriptor(self, path: Path) -> Iterator[int]:
@@ -149,6 +149,11 @@ class Gatherer:
             raise AssertionError(f"{tensor.name}: something is added to it, which a Gatherer does not read")
         if begin == end:
             return
+        runs = self.runs(tensor, begin, end, out, tensor.dtype)
+        if runs is not None:
+            for run in runs:
+                self._files.read_into(run.path, run.out, run.offset)
+            return
         if len(tensor.grid) <= 1:
             self._read_flat(tensor, begin, end, out)
             return
@@ -158,46 +163,38 @@ class Gatherer:
             self._read_box(tensor, start, shape, out[done : done + nbytes])
             done += nbytes
 
-    def _read_flat(self, tensor: SourceTensor, begin: int, end: int, out: memoryview) -> None:
-        for piece in self._near(tensor, (begin,), (end,)):
-            start, size = first_index(piece, 0), piece.block.itemsize
-            low, high = max(begin, start), min(end, start + piece.block.numel)
-            if low < high:
-                into = out[(low - begin) * size : (high - begin) * size]
-                self._read_run(piece.block, low - start, high - start, into)
+    def runs(self, tensor: SourceTensor, begin: int, end: int, out: memoryview, wanted: str) -> list[Run] | None:
+        """Return where elements `begin` to `end`, at least one, lie, as `runs.runs_of` does."""
+        return runs_of(tensor, self._pieces(tensor), begin, end, out, wanted)
 
-    def _near(self, tensor: SourceTensor, low: Sequence[int], high: Sequence[int]) -> Sequence[Piece]:
-        """Return the pieces that may lie between two corners."""
+    def _pieces(self, tensor: SourceTensor) -> PiecesInOrder:
+        """Return the pieces of a tensor; a thread mostly asks for the one that it had before."""
         if self._in_order[0] is not tensor:
             self._in_order = (tensor, PiecesInOrder(tensor.pieces))
-        return self._in_order[1].near(low, high)
+        return self._in_order[1]
 
-    def _read_run(self, block: Block, begin: int, end: int, out: memoryview) -> None:
-        """Read elements `begin` to `end` of a block in its C order."""
-        if block.contiguous:
-            self._files.read_into(block.path, out, block.offset + begin * block.itemsize)
-            return
-        done = 0
-        for start, shape in boxes(block.shape, begin, end):
-            target = _elements(out, block)[done : done + math.prod(shape)].reshape(shape)
-            self._read_strided(_inside(block, start, shape), target)
-            done += math.prod(shape)
+    def _read_flat(self, tensor: SourceTensor, begin: int, end: int, out: memoryview) -> None:
+        for piece in self._pieces(tensor).near((begin,), (end,)):
+            start, block = first_index(piece, 0), piece.block
+            low, high = max(begin, start), min(end, start + block.numel)
+            if low >= high:
+                continue
+            numbers = _elements(out, block)[low - begin : high - begin]
+            done = 0
+            for corner, shape in boxes(block.shape, low - start, high - start):
+                count = math.prod(shape)
+                self._read_strided(inside(block, corner, shape), numbers[done : done + count].reshape(shape))
+                done += count
 
     def _read_box(self, tensor: SourceTensor, start: Sequence[int], shape: Sequence[int], out: memoryview) -> None:
-        stop = tuple(a + n for a, n in zip(start, shape, strict=True))
-        for piece in self._near(tensor, start, stop):
-            low = tuple(map(max, start, piece.start))
-            high = tuple(min(a, b + m) for a, b, m in zip(stop, piece.start, piece.block.shape, strict=True))
-            if any(a >= b for a, b in zip(low, high, strict=True)):
-                continue
-            size = tuple(b - a for a, b in zip(low, high, strict=True))
-            block = _inside(piece.block, tuple(a - b for a, b in zip(low, piece.start, strict=True)), size)
-            if size == tuple(shape) and block.contiguous:
-                self._files.read_into(block.path, out, block.offset)
-                continue
-            whole = _elements(out, block).reshape(shape)
-            target = whole[tuple(slice(a - b, a - b + n) for a, b, n in zip(low, start, size, strict=True))]
-            self._read_strided(block, target)
+        stop = tuple(first + size for first, size in zip(start, shape, strict=True))
+        for piece in self._pieces(tensor).near(start, stop):
+            part = common(piece, start, shape)
+            if part is not None:
+                block, corner = part
+                whole = _elements(out, block).reshape(shape)
+                place = tuple(slice(first, first + size) for first, size in zip(corner, block.shape, strict=True))
+                self._read_strided(block, whole[place])
 
     def _read_strided(self, block: Block, target: NDArray[Any]) -> None:
         """Read a block of any strides into an array of the same shape."""
@@ -219,46 +216,21 @@ class Gatherer:
             start = tuple(begin if index == axis else 0 for index in range(len(block.shape)))
             shape = tuple(stop - begin if index == axis else size for index, size in enumerate(block.shape))
             part = (slice(None),) * axis + (slice(begin, stop),)
-            self._read_strided(_inside(block, start, shape), target[part])
-
-
-def boxes(shape: Sequence[int], begin: int, end: int) -> Iterator[Box]:
-    """Cut the range `begin` to `end` of a C-ordered array into boxes that lie one behind the other.
-
-    Example:
-        >>> list(boxes((3, 4), 2, 12))
-        [((0, 2), (1, 2)), ((1, 0), (2, 4))]
-    """
-    strides = c_strides(tuple(shape))
-    while begin < end:
-        # The outermost dimension of which at least one whole index fits from here on.
-        axis = next(
-            axis
-            for axis, stride in enumerate(strides)
-            if begin % stride == 0 and (begin + stride <= end or stride == 1)
-        )
-        index = tuple(begin // stride % size for stride, size in zip(strides, shape, strict=True))
-        count = min((end - begin) // strides[axis], shape[axis] - index[axis])
-        yield index, (*(1,) * axis, count, *shape[axis + 1 :])
-        begin += count * strides[axis]
-
-
-def span_bytes(block: Block) -> int:
-    """Return the bytes from a block's first element to the end of its last."""
-    if not block.numel:
-        return 0
-    reach = sum((size - 1) * stride for size, stride in zip(block.shape, block.strides, strict=True))
-    return (reach + 1) * block.itemsize
-
-
-def _inside(block: Block, start: Sequence[int], shape: tuple[int, ...]) -> Block:
-    offset = sum(first * stride for first, stride in zip(start, block.strides, strict=True))
-    return replace(block, offset=block.offset + offset * block.itemsize, shape=shape)
+            self._read_strided(inside(block, start, shape), target[part])
 
 
 def _elements(buffer: memoryview, block: Block) -> NDArray[Any]:
     """View `buffer` as elements of the block's size; only their bytes matter here."""
     return np.frombuffer(buffer, dtype=f"u{block.itemsize}")
+
+
+def expect_bytes(path: Path, offset: int, nbytes: int, expected: int) -> None:
+    """Refuse a file that ended behind the `nbytes` that were read of it."""
+    if nbytes < expected:
+        raise ChangedError(
+            f"{path}: ends at byte {offset + nbytes:,}, expected {expected - nbytes:,} more",
+            remedy="something changed it meanwhile; wait until nobody writes there, then try again",
+        )
 
 
 def _open(path: Path) -> int:

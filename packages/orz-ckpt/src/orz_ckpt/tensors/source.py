@@ -62,11 +62,7 @@ class Block:
     @property
     def contiguous(self) -> bool:
         """Whether its elements lie one behind the other in C order."""
-        return self.numel <= 1 or all(
-            stride == expected
-            for size, stride, expected in zip(self.shape, self.strides, c_strides(self.shape), strict=True)
-            if size != 1
-        )
+        return self.numel <= 1 or in_order(self.shape, self.strides)
 
     def flat(self, begin: int, end: int) -> Block:
         """Return elements `begin` to `end` of a contiguous block, as one dimension."""
@@ -177,6 +173,13 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= size
     return tuple(reversed(strides))
+
+
+def in_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Return whether elements of a shape, so many elements apart along each dimension, lie without gaps in C order."""
+    return all(
+        stride == expected for size, stride, expected in zip(shape, strides, c_strides(shape), strict=True) if size != 1
+    )
 
 
 def whole(name: str, block: Block) -> SourceTensor:
