@@ -15,7 +15,7 @@ from orz_ckpt.disk import crc32 as module
 from orz_ckpt.disk import crc32_joined
 from orz_ckpt.disk.crc32 import crc32
 from orz_ckpt.disk.spans import spans
-from orz_ckpt.disk.uncached import AT_ONCE_BYTES
+from orz_ckpt.disk.uncached import AT_ONCE_BYTES, UncachedFiles
 from orz_ckpt.formats.archive import Record
 from orz_ckpt.merge.record_sums import SummedFiles
 from orz_ckpt.tensors.runs import Run
@@ -72,11 +72,11 @@ def test_sums_of_records_out_of_ranges(tmp_path: Path) -> None:
     assert {record.name: zlib.crc32(DATA[record.offset : record.end]) for record in records} == sums
 
 
-def test_sums_of_spans(tmp_path: Path) -> None:
+def test_sums_of_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a span only what was wanted counts, each record's share by itself, and what nobody wanted is read at the end.
 
     A gap that another span fills later is not summed up twice, and a range that lies across the end of a record is of
-    no use to either.
+    no use to either: of the second record 1,000 bytes are left to read, and all of the third and the fourth.
     """
     path = tmp_path / "archive"
     path.write_bytes(DATA)
@@ -90,6 +90,15 @@ def test_sums_of_spans(tmp_path: Path) -> None:
         for runs in ([run(30, 4000), run(4100, 5000), run(5064, 8000)], [run(4000, 4100)], [run(8500, 9300)]):
             (span,) = spans(runs, AT_ONCE_BYTES)
             assert DATA[span.begin : span.end] == files.read_span(span)
+        once_more: list[int] = []
+        read_into = UncachedFiles.read_into
+
+        def noted(self: UncachedFiles, path: Path, buffer: memoryview, offset: int) -> None:
+            once_more.append(len(buffer))
+            read_into(self, path, buffer, offset)
+
+        monkeypatch.setattr(UncachedFiles, "read_into", noted)
         sums = files.crc32s(path, records)
 
     assert {record.name: zlib.crc32(DATA[record.offset : record.end]) for record in records} == sums
+    assert [1000, 600, 100] == once_more

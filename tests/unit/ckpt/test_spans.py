@@ -82,6 +82,15 @@ def test_numbers_are_never_cut() -> None:
     assert all((part.end - part.offset, part.dtype) == (len(part.out), "F64") for part in parts)
 
 
+def test_no_span_is_too_long() -> None:
+    """Also where a number that lies across a block lengthens the span behind it, and that ends with the next block."""
+    numbers = run(A, 4, 17 * ALIGNMENT // 8, "F64")
+    found = list(spans([numbers, run(A, numbers.end, 32 * ALIGNMENT - numbers.end)], MOST))
+
+    assert (4, 32 * ALIGNMENT) == (found[0].begin, found[-1].end)
+    assert max(span.end - span.begin for span in found) <= MOST
+
+
 def piece(offset: int, shape: tuple[int, ...], strides: tuple[int, ...], start: tuple[int, ...]) -> Piece:
     """Return a piece of F32 numbers."""
     return Piece(block=Block(path=A, offset=offset, dtype="F32", shape=shape, strides=strides), start=start)
