@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from orz_cli.main import main
 from orz_monitor.loading import load_run
-from orz_monitor.records import StepRecord
+from orz_monitor.records import METRICS, StepRecord
 from orz_monitor.stores import open_store
 from orz_monitor.testing import healthy_metrics, step_records, write_run
 
@@ -48,6 +48,33 @@ def test_every_value_comes_back(form: str, run: Path, tmp_path: Path, capsys: py
     assert repr(dict(sorted(found.items()))) == repr(dict(sorted(expected(run).items())))
     assert store.column("reward/mean").times.tolist() == load_run(run).times.values.tolist()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "tensorboard"])
+def test_canonical_metrics_come_back_beside_keys_of_a_trainer(form: str, tmp_path: Path) -> None:
+    """A log of verl has many keys that we have no name for, and which verl's dialect knows: ours stay ours."""
+    values = {
+        "actor/entropy": 0.5,
+        "actor/ppo_kl": 0.001,
+        "actor/grad_norm": 1.5,
+        "actor/lr": 1e-6,
+        "actor/pg_loss": 0.1,
+    }
+    values |= {"critic/score/mean": 0.25, "response_length/mean": 300, "response_length/clip_ratio": 0.01}
+    values |= {
+        f"critic/{name}/{end}": 0.75 for name in ("score", "rewards", "returns", "advantages") for end in ("max", "min")
+    }
+    log = tmp_path / "train.log"
+    log.write_text(
+        "".join(
+            f"step:{step} - {' - '.join(f'{key}:{value}' for key, value in values.items())}\n" for step in range(30)
+        )
+    )
+    out = tmp_path / {"tensorboard": "board"}.get(form, f"run.{form}")
+    assert main(["monitor", "export", str(log), "--to", form, "-o", str(out)]) == 0
+    before, after = load_run(log), load_run(out)
+    assert {name for name in before.metrics if name in METRICS} <= set(after.metrics)
+    assert after.metrics["policy/entropy"].values.tolist() == [0.5] * 30
 
 
 def test_parquet_tells_nan_from_nothing(run: Path, tmp_path: Path) -> None:

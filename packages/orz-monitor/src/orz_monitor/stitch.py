@@ -108,14 +108,15 @@ def _framework(log: Log, known: Mapping[str, Dialect]) -> str:
     if votes:
         return max(votes, key=lambda name: votes[name])
     keys = {column.key for column in log.columns}
-    if sum(describe(key) is not None for key in keys) * 2 > len(keys):
-        return "orz-train"
     fits = {
         name: sum(dialect.meaning(key) is not None for key in keys)
         for name, dialect in known.items()
         if dialect.is_trainer
     }
     best = max(fits, key=lambda name: fits[name], default="")
+    ours = sum(describe(key) is not None or _is_phase(key) for key in keys)
+    if ours * 2 > len(keys) or ours > fits.get(best, 0):  # or what `export` wrote, with keys of a trainer beside ours
+        return OURS
     return best if best and fits[best] else "generic"
 
 

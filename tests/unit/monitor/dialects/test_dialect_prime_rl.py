@@ -61,6 +61,18 @@ def test_the_trainers_line() -> None:
     )
 
 
+@pytest.mark.parametrize(("item", "key"), [("Reward: 0.4312", "orchestrator/time"), ("Throughput: 9 tok/s", "time")])
+def test_lines_with_colons(item: str, key: str) -> None:
+    """As earlier versions print them: the orchestrator's without a throughput, too."""
+    (row,) = rows(f"Step 12 | Time: 34.21s | {item} | Seq. Length: 512.3 tokens/sample | Max. Off-Policy Level: 2")
+    printed = values(row)
+    assert (row.step, printed[key], printed["Seq. Length"], printed["Max. Off-Policy Level"]) == (12, 34.21, 512.3, 2)
+    assert [PrimeRl().meaning(name).name for name in (key, "Max. Off-Policy Level")] == [
+        "seconds/total",
+        "staleness/max",
+    ]
+
+
 def test_the_orchestrators_line_and_its_environments() -> None:
     """13m 16s are 796 s; an environment's line has no step of its own."""
     head, environment = rows(ORCHESTRATOR, ENVIRONMENT)

@@ -96,6 +96,13 @@ def test_scalars_of_many_tags_and_steps(tmp_path: Path) -> None:
     assert store.problems == ()
 
 
+def test_an_event_without_a_time_has_none(tmp_path: Path) -> None:
+    """As `export` writes them where the log has no times; 1970 was no step."""
+    events = [scalar("loss", step, 0.5, time=0.0 if step < 3 else 1.7e9) for step in range(5)]
+    (column,) = read(write(tmp_path / "events.out.tfevents.1.x", events)).columns
+    assert np.isnan(column.times).tolist() == [True, True, True, False, False]
+
+
 def test_more_kinds_of_event_than_are_looked_for(tmp_path: Path) -> None:
     """Events of one length with all kinds of metadata are read one by one in the end, with nothing lost."""
     events = []
@@ -115,7 +122,7 @@ def test_several_values_an_event_and_none(tmp_path: Path) -> None:
     assert store.keys == ("x", "y")
     assert store.column("x").values.tolist() == [1.5]
     assert np.isnan(store.column("y").values).tolist() == [True]
-    assert store.column("x").times.tolist() == [0.0]
+    assert np.isnan(store.column("x").times).tolist() == [True]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class PrimeRl(Dialect):
 
     name = "prime-rl"
     title = "prime-rl"
-    gates = (b" | Throughput", b" | Reward ", b"non-finite value(s)")
+    gates = (b" | Throughput", b" | Reward ", b" | Reward: ", b"non-finite value(s)")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "Loss": Meaning("policy/total_loss"),
         "loss/mean": Meaning("policy/total_loss", rank=-1),
@@ -61,6 +61,7 @@ class PrimeRl(Dialect):
         "is_truncated/mean": Meaning("rollout/truncated_frac", rank=-1),
         "Seq. Length": Meaning("rollout/total_tokens_mean"),
         "Max Off-Policy": Meaning("staleness/max"),
+        "Max. Off-Policy Level": Meaning("staleness/max"),
         "off_policy/max": Meaning("staleness/max", rank=-1),
         "off_policy/mean": Meaning("staleness/mean"),
         "time": Meaning("seconds/total"),
@@ -105,14 +106,17 @@ class PrimeRl(Dialect):
             items += [b"done " + match["done"], b"total " + match["total"]]
         else:
             return False
-        of_orchestrator = any(item.startswith(b"Reward ") for item in items)
+        of_orchestrator = any(item.startswith((b"Reward ", b"Reward: ")) for item in items)
+        time_key = prefix + (b"orchestrator/time" if of_orchestrator and not prefix else b"time")
         pairs: list[tuple[bytes, bytes]] = []
         for item in items:
             match = _ITEM.match(item)
-            if match is not None:
+            if match is not None and match["key"] == b"Time":
+                pairs.append((time_key, match["value"]))
+            elif match is not None:
                 pairs += item_pairs(prefix + match["key"], match["value"])
             elif item[:1].isdigit():
-                pairs.append((prefix + (b"orchestrator/time" if of_orchestrator and not prefix else b"time"), item))
+                pairs.append((time_key, item))
         row = log.add_pairs(self.name, pairs, line=number, step=step, axis=axis, time=time, origin=segment.origin)
         return row is not None
 

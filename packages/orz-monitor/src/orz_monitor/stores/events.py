@@ -34,7 +34,7 @@ class Scalars:
         tag: its name, as bytes.
         places: [K] i64, byte of the file where the event of each begins, not in order.
         steps: [K] i64.
-        times: [K] f64, seconds since the Unix epoch.
+        times: [K] f64, seconds since the Unix epoch; NaN where none is known.
         values: [K] f64.
     """
 
@@ -113,6 +113,7 @@ def _read_kind(rows: NDArray[np.uint8], places: NDArray[np.int64], layout: Layou
     if not layout.scalars:
         return
     times = np.zeros(len(rows)) if layout.time is None else _held(rows, layout.time, layout.time + 8, "<f8")
+    times = np.where(times == 0, np.nan, times)  # as who writes events without knowing the time does
     steps = np.zeros(len(rows), np.int64) if layout.step is None else _integers(rows, *layout.step)
     for place in layout.scalars:
         values = _values(rows, place)
