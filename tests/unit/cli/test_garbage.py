@@ -1,14 +1,31 @@
-"""The garbage collector rests for a while, and works as before afterwards."""
+"""The garbage collector rests for a while and works as before afterwards, or rests at the end of a process."""
 
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
 from orz_cli.garbage import few_collections
 
 pytestmark = pytest.mark.unit
+
+ENDS = """
+import atexit, sys
+from orz_cli.garbage import no_collection_at_exit
+
+class Held:
+    def __del__(self):
+        print("collected", flush=True)
+
+atexit.register(print, "registered", flush=True)
+held = Held()
+held.itself = held
+for _ in range(int(sys.argv[1])):
+    no_collection_at_exit()
+"""
 
 
 def test_collections_are_few_inside_alone() -> None:
@@ -24,3 +41,13 @@ def test_collections_are_few_inside_alone() -> None:
 
     assert usual == gc.get_threshold()
     assert inside[0][0] > 100 * usual[0]
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"), [(0, ["registered", "collected"]), (1, ["registered"]), (2, ["registered"])]
+)
+def test_nothing_is_collected_at_exit(times: int, expected: list[str]) -> None:
+    """What holds itself is left to the system, and what is registered for the end is done."""
+    ended = subprocess.run([sys.executable, "-c", ENDS, str(times)], capture_output=True, text=True, check=True)
+
+    assert expected == ended.stdout.splitlines()

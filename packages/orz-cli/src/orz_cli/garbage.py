@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -24,3 +25,12 @@ def few_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*usual)
+
+
+def no_collection_at_exit() -> None:
+    """Let this process end without going through all that it holds: the system takes its memory back at once.
+
+    What is registered with `atexit` is done as ever. Not for what relies on finalizers at the end of the process.
+    """
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)

@@ -15,7 +15,7 @@ from orz_ckpt.urls import is_url, redacted
 from orz_cli.errors import OrzError, UsageError
 from orz_cli.exits import ExitCode
 from orz_cli.findings import Severity, Status
-from orz_cli.garbage import few_collections
+from orz_cli.garbage import few_collections, no_collection_at_exit
 
 if TYPE_CHECKING:
     from typer._click.core import Context
@@ -43,6 +43,7 @@ class CkptCommand(TyperCommand):
     def invoke(self, ctx: Context) -> Any:
         """Run the command; where memory is missing or the system refuses a file, say which, and what to do."""
         try:
+            no_collection_at_exit()
             with few_collections():  # a checkpoint's pickles are many small objects, and the command ends soon
                 return super().invoke(ctx)
         except (MemoryError, OrzError, OSError) as error:

@@ -99,7 +99,7 @@ def merge(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, max=64, help="Threads; one more than processors by default, at most 4.", show_default=False
+            min=1, max=64, help="Threads; two more than processors by default, at most 4.", show_default=False
         ),
     ] = None,
     max_memory: Annotated[

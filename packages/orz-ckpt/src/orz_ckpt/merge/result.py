@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARD_BYTES: Final = 5_000_000_000
 DEFAULT_MEMORY_BYTES: Final = 64 * 1024 * 1024
-DEFAULT_JOBS: Final = min(4, 1 + (os.cpu_count() or 1))
-"""One more thread than processors: while it waits for the disk, the others cast and hash."""
+DEFAULT_JOBS: Final = min(4, 2 + (os.cpu_count() or 1))
+"""Two more threads than processors: while they wait for the disk, the others cast and hash."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
