@@ -46,7 +46,7 @@ class ScannerHook(BuildHookInterface[Any]):
             build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
             build_data["force_include"][str(made)] = LIBRARY.as_posix()
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002  as hatchling calls it
         """Remove what was compiled and is in the wheel now."""
         if self.target_name == "wheel":
             self._folder.cleanup()

@@ -106,7 +106,9 @@ def _scanner() -> str:
     """Return why orz-monitor reads logs without its scanner; empty where it does not."""
     command = [sys.executable, "-c", _ASK_SCANNER]
     try:
-        answer = subprocess.run(command, capture_output=True, check=False, text=True, timeout=_SCANNER_TIMEOUT_S)  # noqa: S603
+        answer = subprocess.run(  # noqa: S603  this Python, and code of ours
+            command, capture_output=True, check=False, text=True, timeout=_SCANNER_TIMEOUT_S
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"scanner of logs: {error}"
     why = answer.stdout.strip() if not answer.returncode else "cannot be imported"
