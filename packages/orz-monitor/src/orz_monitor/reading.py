@@ -168,7 +168,7 @@ class Reader:
                 orders.append(hits[at][1])
                 at += 1
             self.log.offset = 0
-            if not self._is_of_block(line):
+            if not self._is_of_block(line) and orders:  # without, it has no gate, or was read in bulk
                 self._try(line, orders)
             start = end + 1
 

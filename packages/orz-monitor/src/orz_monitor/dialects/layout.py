@@ -199,7 +199,8 @@ class Layouts:
         origin: Origin,
     ) -> Row | None:
         """Add a line that has no layout, item by item."""
-        pairs = [(key, value) for key, mark, value in (self._cut(item) for item in items) if mark]
+        cuts = [self._cut(item) for item in items if item.strip()]
+        pairs = [(key, value) if mark else (value, b"") for key, mark, value in cuts]  # what is no item is listed
         return log.add_pairs(self._dialect, pairs, line=line, step=step, axis=axis, time=time, origin=origin)
 
     def _layout(self, items: Sequence[bytes], log: Log) -> Layout | None:
