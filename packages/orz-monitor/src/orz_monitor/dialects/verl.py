@@ -118,9 +118,7 @@ class Verl(Dialect):
 
     def read(self, line: Line, log: Log) -> bool:
         """Read a metric line, a validation, a bar, or a step that was set."""
-        understood = False
-        held = self._hold(line, log)
-        understood = held
+        understood = held = self._hold(line, log)
         for segment in line.segments[:-1] if held else line.segments:
             log.offset = segment.offset
             understood = self._read(segment, line.number, log) or understood

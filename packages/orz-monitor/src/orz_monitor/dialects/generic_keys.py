@@ -1,0 +1,121 @@
+"""What keys mean in the lines of a trainer that nobody has described: a guess, for the plainest names only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from orz_monitor.dialects.base import Meaning
+
+MEANINGS: Final[Mapping[str, Meaning]] = {
+    "loss": Meaning("policy/total_loss"),
+    "train_loss": Meaning("policy/total_loss", rank=1),
+    "policy_loss": Meaning("policy/loss"),
+    "pg_loss": Meaning("policy/loss", rank=1),
+    "actor_loss": Meaning("policy/loss", rank=2),
+    "actor/pg_loss": Meaning("policy/loss", rank=3),
+    "value_loss": Meaning("critic/loss"),
+    "critic_loss": Meaning("critic/loss", rank=1),
+    "critic/vf_loss": Meaning("critic/loss", rank=2),
+    "explained_variance": Meaning("critic/explained_var"),
+    "kl": Meaning("policy/kl_ref"),
+    "approx_kl": Meaning("policy/kl_old"),
+    "entropy": Meaning("policy/entropy"),
+    "actor/entropy": Meaning("policy/entropy", rank=1),
+    "clip_fraction": Meaning("policy/clip_frac"),
+    "clipfrac": Meaning("policy/clip_frac", rank=1),
+    "grad_norm": Meaning("policy/grad_norm"),
+    "actor/grad_norm": Meaning("policy/grad_norm", rank=1),
+    "lr": Meaning("policy/lr"),
+    "learning_rate": Meaning("policy/lr", rank=1),
+    "actor/lr": Meaning("policy/lr", rank=2),
+    "reward": Meaning("reward/mean"),
+    "mean_reward": Meaning("reward/mean", rank=1),
+    "reward_mean": Meaning("reward/mean", rank=2),
+    "reward_std": Meaning("reward/std"),
+    "response_length": Meaning("rollout/response_tokens_mean"),
+    "epoch": Meaning("data/epoch"),
+}
+"""Name in small letters, with `_` between words, to meaning."""
+STEPS: Final = frozenset(
+    [
+        "step",
+        "global_step",
+        "train_step",
+        "training_step",
+        "steps",
+        "_step",
+        "iteration",
+        "iter",
+        "it",
+        "update",
+        "optimizer_step",
+    ]
+)
+"""What a step is called, as `plain` writes it."""
+ROUNDS: Final = ("episode", "epoch")
+"""What counts as steps where nothing else does."""
+_EPOCH: Final = "data/epoch"
+_QUALIFIER: Final = re.compile(r"(?:train(?:ing)?|avg|average|mean|current|running)[_/](?=.)")
+_QUALIFIED: Final = 10
+"""Ranks after that of the name itself."""
+_BETWEEN_WORDS: Final = re.compile(r"[\s_.]+")
+_TELLING: Final = frozenset(
+    [
+        "loss",
+        "losses",
+        "reward",
+        "rewards",
+        "kl",
+        "entropy",
+        "advantage",
+        "advantages",
+        "lr",
+        "perplexity",
+        "ppl",
+        "accuracy",
+        "acc",
+    ]
+)
+_OTHERS: Final = frozenset(["packet", "packets"])
+"""Whose loss no trainer minimizes."""
+_WORDS: Final = re.compile(r"[a-z]+")
+
+
+def plain(key: str) -> str:
+    """Return a key as `MEANINGS` has it.
+
+    Example:
+        >>> [plain(key) for key in ("Grad. Norm", "learning rate", "KL")]
+        ['grad_norm', 'learning_rate', 'kl']
+    """
+    return _BETWEEN_WORDS.sub("_", key.lower()).strip("_") if key != "_step" else key
+
+
+def meaning_of(key: str) -> Meaning | None:
+    """Return what a key is, also with a word before it that changes nothing: `Mean reward`, `train/loss`."""
+    name = plain(key)
+    if name in MEANINGS:
+        return MEANINGS[name]
+    rest = _QUALIFIER.sub("", name, count=1) if _QUALIFIER.match(name) else ""
+    known = MEANINGS.get(rest)
+    return replace(known, rank=known.rank + _QUALIFIED) if known is not None else None
+
+
+def tells_of_training(key: str, *, is_marked: bool) -> bool:
+    """Tell whether a number with this name is one of a trainer's, and no other program's.
+
+    Behind a colon or an equals sign, one word of the name is enough; in plain text, the name has to be a known one:
+    `the loss of 3` is prose.
+
+    Args:
+        key: the name.
+        is_marked: whether a colon or an equals sign stands between the name and the number.
+    """
+    if is_marked:
+        words = set(_WORDS.findall(key.lower()))
+        return not words.isdisjoint(_TELLING) and words.isdisjoint(_OTHERS)
+    known = meaning_of(key)
+    return known is not None and known.name != _EPOCH
