@@ -8,6 +8,7 @@ import pytest
 
 from orz_cli.main import main
 from orz_monitor.dialects.generic import Generic
+from orz_monitor.dialects.generic_keys import MEANINGS, may_tell
 from orz_monitor.dialects.named_numbers import named_numbers
 from orz_monitor.loading import load_run
 from orz_monitor.log import Log
@@ -144,3 +145,19 @@ def test_a_line_that_is_too_long_is_counted() -> None:
     (row,) = log.rows()
     assert set(row.values) == {0.5, 12345678}
     assert log.files[0].num_missed_lines == 1
+
+
+def test_a_trainer_that_is_told_late() -> None:
+    """Of lines that may be anybody's, the first thousand are held, and the others are counted; later ones are read."""
+    lines = "".join(f"step {step} a=1 b=2 c=3\n" for step in range(1500))
+    log = read_chunks([f"{lines}step 1500 loss 0.5\nstep 1501 a=4 b=5 c=6\n".encode()], dialects=[Generic])
+    assert [row.step for row in log.rows()] == [*range(1000), 1500, 1501]
+    assert log.files[0].num_missed_lines == 500
+
+
+@pytest.mark.parametrize("name", [key for key in MEANINGS if key != "epoch"])
+def test_no_name_is_overlooked(name: str) -> None:
+    """The words that lines are searched for are in every known name, and so is a gate."""
+    line = f"{name} 3".encode()
+    assert may_tell(line)
+    assert any(gate in line for gate in Generic.gates)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.generic_keys import MEANINGS, ROUNDS, STEPS, meaning_of, plain, tells_of_training
+from orz_monitor.dialects.generic_keys import MEANINGS, ROUNDS, STEPS, may_tell, meaning_of, plain, tells_of_training
 from orz_monitor.dialects.named_numbers import UNNAMED, NamedNumber, named_numbers
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.metric_like import is_metric_like
@@ -63,7 +63,7 @@ class Generic(Dialect):
     gates = (
         b"loss", b"Loss", b"LOSS", b"eward", b"REWARD", b"kl", b"KL", b"ntropy", b"dvantage", b"lr", b"LR", b"grad",
         b"Grad", b"acc", b"Acc", b"ppl", b"erplexity", b"step", b"Step", b"STEP", b"iter", b"Iter", b"pdate", b"poch",
-        b"EPOCH", b"pisode",
+        b"EPOCH", b"pisode", b"xplained", b"clip", b"Clip", b"earning", b"esponse",
     )  # fmt: skip
     meanings: ClassVar[Mapping[str, Meaning]] = MEANINGS
 
@@ -76,6 +76,8 @@ class Generic(Dialect):
     def read(self, line: Line, log: Log) -> bool:
         """Read the numbers of a line."""
         understood = False
+        if not self._is_trainers and len(self._held) == _MOST_HELD and not may_tell(line.raw):
+            return False  # most likely, it never will be
         for segment in line.segments:
             log.offset = segment.offset
             found = _numbers(segment, line.number)

@@ -84,6 +84,24 @@ _OTHERS: Final = frozenset(["packet", "packets"])
 _WORDS: Final = re.compile(r"[a-z]+")
 
 
+_MAY_TELL: Final = re.compile(
+    rb"(?<![a-z])(?:"
+    + "|".join(sorted(_TELLING)).encode()
+    + rb"|clip|clipfrac|explained|grad|learning|response)(?![a-z])",
+    re.IGNORECASE,
+)
+
+
+def may_tell(line: bytes) -> bool:
+    """Tell cheaply whether a line may hold a name that tells of training: without one of these words it has none.
+
+    Example:
+        >>> may_tell(b"mean_reward=1"), may_tell(b"iteration 3: access granted")
+        (True, False)
+    """
+    return _MAY_TELL.search(line) is not None
+
+
 def plain(key: str) -> str:
     """Return a key as `MEANINGS` has it.
 
