@@ -54,8 +54,11 @@ def test_a_user_may_stop_a_run(tmp_path: Path) -> None:
     [
         ("orz-train", 23, Severity.ERROR, "The run has stopped"),
         ("orz-train", 25, Severity.WARN, "The log ends unfinished"),
-        ("orz", 24 * 642, Severity.WARN, "The log ends unfinished"),
+        ("orz-train", 24 * 6, Severity.WARN, "The log ends unfinished"),
+        ("orz-train", 24 * 8, Severity.INFO, "The log ends unfinished"),
+        ("orz", 24 * 642, Severity.INFO, "The log ends unfinished"),
         ("verl", 23, Severity.WARN, "The run has stopped"),
+        ("verl", 24 * 642, Severity.INFO, "The log ends unfinished"),
     ],
 )
 def test_a_healthy_log_that_was_kept_or_cut_is_no_error(
@@ -67,6 +70,27 @@ def test_a_healthy_log_that_was_kept_or_cut_is_no_error(
     run = load_run(tmp_path, now=records[-1].time + hours * 3600)
     (finding,) = judge(dataclasses.replace(run, framework=framework)).findings
     assert ("stall", severity, title) == (finding.code, finding.severity, finding.title)
+
+
+def test_a_note_on_an_old_log_looks_for_no_living_process(tmp_path: Path) -> None:
+    """Months later nobody can ask a process where it waits; on Monday one may, of a run that hung on Friday."""
+    records = step_records(healthy_metrics(60))
+    write_run(tmp_path, records, finished=False)
+
+    def checks(days: int) -> str:
+        (found,) = judge(load_run(tmp_path, now=records[-1].time + days * 86_400)).findings
+        return " ".join(cause.confirm for cause in found.causes)
+
+    assert "py-spy" in checks(3)
+    assert "py-spy" not in checks(90)
+
+
+def test_a_run_of_very_long_steps_is_not_old_after_a_week(tmp_path: Path) -> None:
+    """With steps of a day three days are patience, up to nine a warning, and later a note."""
+    records = step_records(healthy_metrics(60), step_s=86_400)
+    write_run(tmp_path, records, finished=False)
+    at = {day: severities(judge(load_run(tmp_path, now=records[-1].time + day * 86_400))) for day in (2, 8, 11)}
+    assert {2: {}, 8: {"stall": Severity.WARN}, 11: {"stall": Severity.INFO}} == at
 
 
 def test_a_stall_before_the_first_step_says_nothing_of_steps(tmp_path: Path) -> None:

@@ -31,6 +31,18 @@ _CAUSES: Final = (
         try_="look in logs/ for the first rank that fell silent",
     ),
 )
+_CAUSES_OF_AN_OLD_LOG: Final = (
+    Cause(
+        what="the log was copied or cut before the run was over, or its trainer does not say when it is done",
+        confirm="the last step is not the last that was planned, or the log goes on elsewhere",
+        try_="judge the whole log, where there is one",
+    ),
+    Cause(
+        what="the run was killed at the time, or given up",
+        confirm="the scheduler's records of that time, and the newest checkpoint",
+        try_="nothing, unless the run is still wanted: then go on from its last checkpoint",
+    ),
+)
 _SAY_WHEN_DONE: Final = frozenset({OURS, "orz", "trl"})
 """Trainers whose log of a whole run always ends with a word of it."""
 
@@ -43,6 +55,7 @@ class Limits:
     factor: float = limit(3.0, "times the 95th percentile of the run's own step time")
     error_factor: float = limit(3.0, "times the silence that is a warning")
     past_s: float = limit(86_400.0, "seconds; after a longer silence it is a log of the past, and a warning at most")
+    old_s: float = limit(604_800.0, "seconds; after a longer silence, and one that would be an error, it is a note")
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
@@ -58,7 +71,9 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     step = int(run.steps[-1]) if len(run.steps) else None
     where = "before its first step" if step is None else f"after step {step}"
     past = silence > limits.past_s
+    old = silence > max(limits.old_s, limits.error_factor * limit)
     grave = silence > limits.error_factor * limit and not past and run.framework in _SAY_WHEN_DONE
+    severity = Severity.INFO if old else Severity.ERROR if grave else Severity.WARN
     message = (
         f"The log ends {where}, {duration(silence)} ago, without a word that the run finished"
         if past
@@ -67,7 +82,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     return [
         Finding(
             code="stall",
-            severity=Severity.ERROR if grave else Severity.WARN,
+            severity=severity,
             title="The log ends unfinished" if past else "The run has stopped",
             message=f"{message}; its steps took up to {duration(step_s)}." if step_s else f"{message}.",
             evidence=(
@@ -79,7 +94,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                     baseline_is="95th percentile of the step time" if step_s else "",
                 ),
             ),
-            causes=_CAUSES,
+            causes=_CAUSES_OF_AN_OLD_LOG if old else _CAUSES,
             caveat="A first step with compilation, a clock that differs between machines, or a log that was cut can "
             "look like this; not every trainer says when it is done.",
             first_step=step,
@@ -101,5 +116,6 @@ RULE = Rule(
     check=check,
     limits=Limits(),
     source="an error only for trainers that always say when they are done, and within a day: later nobody waits for "
-    "the run, and a log that was cut or kept would fail for ever",
+    "the run, and a log that was cut or kept would fail for ever; from a week on it is a note, as such a run does not "
+    "hang now",
 )
