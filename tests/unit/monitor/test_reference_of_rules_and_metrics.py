@@ -10,6 +10,7 @@ from orz_cli.errors import UsageError
 from orz_monitor.dialects import KNOWN, find_dialect
 from orz_monitor.dialects.orz import Orz
 from orz_monitor.frameworks import SETTINGS, translate
+from orz_monitor.glossary import explained
 from orz_monitor.metrics.catalogue import FACTS, look_up
 from orz_monitor.metrics.explain import FRAMEWORKS, explain
 from orz_monitor.metrics.logging import how_to_log
@@ -110,6 +111,27 @@ def test_an_unknown_metric_is_told(asked: str) -> None:
     with pytest.raises(UsageError, match="no metric of that name") as caught:
         look_up(asked)
     assert ("entropy" in caught.value.remedy) == (asked == "entrpy")
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [
+        ("kll", "kl"),
+        ("kl_drif", "kl_drift"),
+        ("generat", "generate"),
+        ("seconds/generat", "seconds/generate"),
+        ("actor/grad_nrm", "actor/grad_norm"),
+        ("completions/clipped_rato", "completions/clipped_ratio"),
+        ("Objective/KLL", "objective/kl"),
+        ("avg_responselength", "avg_response_length"),
+    ],
+)
+def test_the_nearest_word_comes_first(asked: str, near: str) -> None:
+    """What people say, rules, phases, and the names that other trainers give; each is then explained."""
+    with pytest.raises(UsageError) as caught:
+        explained(asked)
+    assert f"did you mean {near}" == caught.value.remedy.removesuffix("?").split(" or ")[0]
+    assert explained(near)
 
 
 def test_remedies_name_the_trainers_own_settings() -> None:

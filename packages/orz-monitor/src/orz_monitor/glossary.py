@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from orz_cli.errors import UsageError
+from orz_monitor.metrics.catalogue import nearest
 from orz_monitor.metrics.explain import explain
-from orz_monitor.records import METRICS, PHASES
+from orz_monitor.records import PHASES
 from orz_monitor.rules import RULES, Rule
 
 
@@ -26,8 +25,7 @@ def explained(asked: str) -> str:
     try:
         return explain(asked)
     except UsageError:
-        names = [*(name.rsplit("/", 1)[-1] for name in METRICS), *(rule.code for rule in RULES), *PHASES]
-        near = list(dict.fromkeys(difflib.get_close_matches(word, names, n=3, cutoff=0.6)))
+        near = nearest(word, (*(rule.code for rule in RULES), *PHASES, *(f"seconds/{phase}" for phase in PHASES)))
         if not near:
             raise
         raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from orz_cli.errors import UsageError
@@ -48,12 +48,23 @@ def look_up(asked: str) -> tuple[str, ...]:
     found = dict.fromkeys(name for known, name in _words() if known == word)
     if found:
         return tuple(found)
-    near = dict.fromkeys(difflib.get_close_matches(word, [known for known, _ in _words()], n=3, cutoff=0.6))
+    near = nearest(word)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UsageError(
         f"{asked[:80]!r}: no metric of that name is known",
         remedy=f"{hint}docs/reference/metrics-explained.md lists them all",
     )
+
+
+def nearest(word: str, others: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return up to three known words that are spelled much like another, the nearest first.
+
+    Args:
+        word: in lower case.
+        others: words that are known besides those for metrics.
+    """
+    known = dict.fromkeys((*(known for known, _ in _words()), *others))
+    return tuple(difflib.get_close_matches(word, known, n=3, cutoff=0.6))
 
 
 def _words() -> Iterator[tuple[str, str]]:
