@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -54,6 +55,35 @@ def test_what_to_do() -> None:
     assert "check the path" == unreadable("a", FileNotFoundError(2, "No such file")).remedy
     damaged = unreadable("a.db", sqlite3.DatabaseError("malformed"), form="a SQLite database", remedy="copy it again")
     assert ("a.db: can't be read as a SQLite database: malformed", "copy it again") == (damaged.message, damaged.remedy)
+
+
+@pytest.mark.parametrize(
+    ("given", "failed_at", "told"),
+    [
+        ("closed", "closed/metrics.jsonl", "closed"),
+        ("closed/run", "closed/run", "closed"),
+        ("closed/run/metrics.jsonl", "closed/run/metrics.jsonl", "closed"),
+        ("open", "open/unlisted", "open/unlisted"),
+        ("open/unlisted/train.log", "open/unlisted/train.log", "open/unlisted/train.log"),
+        ("open", "open/metrics.jsonl", "open/metrics.jsonl"),
+    ],
+)
+def test_a_closed_folder_is_named(
+    given: str, failed_at: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was looked for in it may not even be there; a folder on the way need not be listed, only passed."""
+    for folder in ("closed/run", "open/unlisted"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "open/unlisted/train.log").touch()
+
+    def access(path: Path, mode: int) -> bool:
+        wanted = {"closed": os.X_OK, "unlisted": os.R_OK}.get(Path(path).name, 0)
+        return not mode & wanted
+
+    monkeypatch.setattr(os, "access", access)
+    error = unreadable(tmp_path / given, PermissionError(13, "Permission denied", str(tmp_path / failed_at)))
+    assert f"{tmp_path / told}: can't be read: Permission denied" == error.message
+    assert ("r and x" in error.remedy) == (tmp_path / told).is_dir()
 
 
 def test_a_configuration_that_can_not_be_read(tmp_path: Path) -> None:

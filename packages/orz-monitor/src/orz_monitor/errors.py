@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,14 +29,31 @@ def unreadable(place: Path | str, error: Exception, *, form: str = "", remedy: s
 
     Args:
         place: what was to be read. A file that the error itself names, such as one in a folder, is named instead,
-            but for a URL: a store knows its files under other names than the user.
+            but for a URL: a store knows its files under other names than the user. Where a folder may not be looked
+            into, it is named, whatever was looked for in it.
         error: what reading it failed with.
         form: what it can't be read as, such as `a SQLite database`.
         remedy: what to do; by default `remedy_of` the error.
     """
     named = getattr(error, "filename", None)
     where = place if is_url(place) or not isinstance(named, str | Path) else named
+    closed = _closed_folder(Path(where)) if isinstance(error, PermissionError) and not is_url(place) else None
+    if closed is not None:
+        return UnreadableRunError(
+            unreadable_words(closed, error),
+            remedy="ask for permission to read it (a folder takes r and x), or copy it to where you may",
+        )
     return UnreadableRunError(unreadable_words(where, error, form=form), remedy=remedy or remedy_of(error))
+
+
+def _closed_folder(path: Path) -> Path | None:
+    """Return the first folder on the way to a path that lets nobody through, or the path, if it is such a folder."""
+    with suppress(OSError):
+        for folder in (*reversed(path.parents), path):
+            needed = os.X_OK | (os.R_OK if folder == path else 0)
+            if folder.is_dir() and not os.access(folder, needed):
+                return folder
+    return None
 
 
 def unreadable_words(place: Path | str, error: Exception, *, form: str = "") -> str:
