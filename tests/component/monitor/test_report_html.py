@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orz_monitor.configuration import Configuration, Ignore
 from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord
@@ -119,6 +120,46 @@ def test_a_healthy_page_says_so(tmp_path: Path) -> None:
     assert "rollout/repetition" in text  # not logged
 
 
+@pytest.mark.parametrize(
+    ("last_word", "num_steps", "verdict", "head"),
+    [
+        ("finish", 100, "Healthy", "steps 0 to 99, finished: nothing found."),
+        (None, 100, "Healthy so far", "steps 0 to 99, unfinished: nothing found so far."),
+        (
+            "interrupted",
+            100,
+            "Healthy until it was interrupted",
+            "steps 0 to 99, interrupted: nothing found.",
+        ),
+        (None, 3, "Nothing found yet", "steps 0 to 2, unfinished: nothing found so far."),
+        ("finish", 3, "Nothing found", "steps 0 to 2, finished: nothing found."),
+    ],
+)
+def test_only_a_finished_run_gets_a_verdict_on_all_of_it(
+    tmp_path: Path, last_word: str | None, num_steps: int, verdict: str, head: str
+) -> None:
+    """The page, its title and its Markdown say how far the verdict goes."""
+    records = step_records(healthy_metrics(num_steps))
+    end = [EventRecord(event=last_word, time=records[-1].time)] if last_word else []
+    write_run(tmp_path / "run", [*records, *end], finished=False)
+    content = gather(judge(load_run(tmp_path / "run", now=records[-1].time + 1)))
+    text = as_html(content)
+    assert f'<span class="badge {content.verdict_words[1]}">{verdict}</span>' in text
+    assert f"<title>made-up: {verdict}</title>" in text
+    first, _, second = as_markdown(content).splitlines()[:3]
+    assert (f"# made-up: {verdict}", head) == (first, re.sub(r", \d+ (min|s):", ":", second))
+
+
+def test_a_failure_that_is_ignored_is_no_whole_health(tmp_path: Path) -> None:
+    """`.orz-monitor.toml` may ignore a crash; the run has not lived to its end for that."""
+    write_run(tmp_path, step_records(healthy_metrics(100)), finished=False)
+    console = 'Traceback (most recent call last):\n  File "a.py", line 1\nOSError: no space left\n'
+    (tmp_path / "console.log").write_text(console, encoding="utf-8")
+    ignored = Configuration(ignores=(Ignore(rule="crash", reason="known"), Ignore(rule="disk", reason="known")))
+    verdict = judge(load_run(tmp_path), configuration=ignored)
+    assert ("Healthy until it failed", "ok") == gather(verdict).verdict_words
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 10_000])
 def test_short_and_long_runs_make_pages_of_bounded_size(tmp_path: Path, num_steps: int) -> None:
     """One step is enough for a page, and ten thousand need less than a megabyte."""
@@ -146,7 +187,7 @@ def test_a_run_too_short_to_judge_is_not_called_healthy(tmp_path: Path) -> None:
     """Three steps are few for most rules, and the page says so."""
     write_run(tmp_path, step_records(healthy_metrics(3)))
     text, _ = page_of(tmp_path)
-    assert "Nothing found yet" in text
+    assert "Nothing found</span>" in text
     assert "could not judge" in text
 
 

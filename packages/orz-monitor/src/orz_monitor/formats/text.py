@@ -14,7 +14,7 @@ from orz_monitor.engine import Verdict
 from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
 from orz_monitor.printable import printable
-from orz_monitor.run import Coverage
+from orz_monitor.run import Coverage, State
 from orz_monitor.units import shown
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARN: "bold yellow", Severity.INFO: "bold blue"}
@@ -35,7 +35,7 @@ def headline(verdict: Verdict) -> str:
     words = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "note"}
     counts = [(verdict.count(severity), word) for severity, word in words.items()]
     found = ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n)
-    return found or "nothing found"
+    return found or ("nothing found so far" if verdict.run.state is State.UNFINISHED else "nothing found")
 
 
 def span(run_steps: Sequence[int]) -> str:

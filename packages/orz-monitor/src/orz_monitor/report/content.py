@@ -16,7 +16,7 @@ from orz_monitor.metrics.peers import PEERS, spec_of
 from orz_monitor.records import METRICS, PHASES, describe
 from orz_monitor.report.excerpts import Excerpt, excerpts_of
 from orz_monitor.report.facts import Facts, gather_facts
-from orz_monitor.run import Run
+from orz_monitor.run import Run, State
 from orz_monitor.series import Series
 from orz_monitor.stats import ends
 
@@ -110,8 +110,17 @@ _ORDER = (
 )
 
 
+_HEALTHY = {
+    State.FINISHED: "Healthy",
+    State.UNFINISHED: "Healthy so far",
+    State.INTERRUPTED: "Healthy until it was interrupted",
+    State.FAILED: "Healthy until it failed",
+}
+"""The best verdict, by where a run is in its life; a failure may be one that the user's settings ignore."""
+
+
 def verdict_words(verdict: Verdict) -> tuple[str, str]:
-    """Return the verdict in a word, and the severity class it is drawn in."""
+    """Return the verdict in a few words, which only of a finished run are about all of it, and its severity class."""
     if verdict.count(Severity.ERROR):
         return "Unhealthy", "error"
     if verdict.status() is Status.INCONCLUSIVE:
@@ -119,8 +128,8 @@ def verdict_words(verdict: Verdict) -> tuple[str, str]:
     if verdict.count(Severity.WARN):
         return "Worth a look", "warn"
     if len(verdict.passed) < len(verdict.not_evaluated):
-        return "Nothing found yet", "info"
-    return "Healthy", "ok"
+        return ("Nothing found" if verdict.run.state is State.FINISHED else "Nothing found yet"), "info"
+    return _HEALTHY[verdict.run.state], "ok"
 
 
 def gather(verdict: Verdict) -> Content:
