@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from orz_cli.errors import UsageError
 from orz_monitor.compare.alignment import compare
 from orz_monitor.compare.axis import Axis
 from orz_monitor.compare.page import as_page
+from orz_monitor.compare.text import broken, print_comparison
 from orz_monitor.log import Column
 from orz_monitor.table import Table
 
@@ -113,6 +117,61 @@ def test_non_finite_values_are_left_out() -> None:
     assert repr(levels["y"]) == "[nan, nan, nan]"
     assert comparison.names == ("a (1)", "a (2)", "a (3)")
     assert "<svg" in as_page(comparison)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "lines"),
+    [
+        ("verl-ppo-gemma2-2b-full.log", 14, ["verl-ppo-", "gemma2-2b-", "full.log"]),
+        ("verl-ppo-qwen0.5b-full.log", 14, ["verl-ppo-", "qwen0.5b-full.", "log"]),
+        ("rollout/response_tokens_mean", 24, ["rollout/response_tokens_", "mean"]),
+        ("short", 14, ["short"]),
+        ("x" * 20, 14, ["x" * 20]),
+        ("実験-一", 5, ["実験-", "一"]),
+        ("", 14, [""]),
+    ],
+)
+def test_names_break_between_words(name: str, width: int, lines: list[str]) -> None:
+    """Never in a word, nor in a number; wide letters count twice."""
+    assert lines == broken(name, width).split("\n")
+
+
+def lines_of(names: list[str], width: int, *, terminal: bool) -> list[str]:
+    """Print a comparison of runs of these names that differ clearly in one metric."""
+    tables = [
+        replace(table, columns=(replace(table.columns[0], key="rollout/response_tokens_mean"),))
+        for table in (noisy(name, 20.0 * index) for index, name in enumerate(names))
+    ]
+    out = StringIO()
+    print_comparison(Console(file=out, width=width, force_terminal=terminal, no_color=True), compare(tables, Axis.STEP))
+    return [line.rstrip() for line in out.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()[1:]]
+
+
+def test_the_table_breaks_heads_before_metrics() -> None:
+    """On a terminal of 80 columns; on one of 120 nothing is broken, and in a pipe neither."""
+    names = ["verl-ppo-gemma2-2b-full.log", "verl-ppo-qwen-large-full.log"]
+    value = "rollout/response_tokens_mean"
+    expected = [
+        f"{'verl-ppo-':>40}",
+        f"{'gemma2-2b-':>40}{'verl-ppo-qwen-':>16}",
+        f"metric{'full.log':>34}{'large-full.log':>16}",
+        f"{value}{'0':>12}  20  +6.7 sigma",
+    ]
+    assert expected == lines_of(names, 80, terminal=True)
+    (head, _) = lines_of(names, 120, terminal=True)
+    assert names == head.split()[1:]
+    (head, row) = lines_of([*names, *names], 80, terminal=False)
+    assert (4, value) == (head.count("full.log"), row.split()[0])
+
+
+def test_many_runs_have_a_line_for_a_difference() -> None:
+    """Two lines a row, of words; the numbers of a column end where its head does."""
+    expected = [
+        f"{'metric':24}{'a':>3}{'b':>12}{'c':>13}{'d':>13}{'e':>13}",
+        f"rollout/response_tokens_{'0':>3}{'20':>12}{'40':>13}{'60':>13}{'80':>13}",
+        f"{'mean':24}{'':3}{'+6.7 sigma':>12}{'+13.5 sigma':>13}{'+20.2 sigma':>13}{'+27.0 sigma':>13}",
+    ]
+    assert expected == lines_of(list("abcde"), 80, terminal=True)
 
 
 def test_the_page_escapes_and_forbids_everything() -> None:

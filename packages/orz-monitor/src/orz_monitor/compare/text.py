@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
+from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +17,11 @@ from orz_monitor.compare.axis import Axis
 from orz_monitor.printable import printable
 from orz_monitor.units import duration, shown
 
+_GAP: Final = 2
+"""Columns of a terminal between two columns of the table."""
+_NARROWEST_HEAD: Final = 10
+_NARROWEST_METRIC: Final = 24
+
 
 def print_comparison(console: Console, comparison: Comparison, *, everything: bool = False) -> None:
     """Print what differs clearly, largest first; with `everything`, every metric."""
@@ -20,7 +29,10 @@ def print_comparison(console: Console, comparison: Comparison, *, everything: bo
     listed = rows if everything else [row for row in rows if any(level.clear for level in row.levels)]
     console.print(Text(f"{range_of(comparison)}; the last tenth of it is compared"), soft_wrap=True)
     if listed:
-        console.print(_table(comparison, listed))
+        table = _table(comparison, listed, console.width if console.is_terminal else None)
+        if not console.is_terminal:  # a row a line, for other programs
+            console.width = max(console.width, table.__rich_measure__(console, console.options).maximum)
+        console.print(table)
     same = len(rows) - len(listed)
     if same:
         console.print(Text(f"{same} metrics differ by less than {CLEAR:g} times their own noise"), soft_wrap=True)
@@ -53,18 +65,67 @@ def distance(row: Row) -> float:
     return max((abs(level.sigmas) for level in row.levels if level.sigmas is not None), default=0.0)
 
 
-def _table(comparison: Comparison, rows: list[Row]) -> Table:
-    """Make the table: a row a metric, a column a run."""
+def _table(comparison: Comparison, rows: list[Row], room: int | None) -> Table:
+    """Make the table: a row a metric, a column a run.
+
+    Args:
+        comparison: what was compared.
+        rows: what of it is shown.
+        room: columns of the terminal, into which names are broken between their words; None leaves them whole.
+    """
+    heads = [printable(name, 60) for name in comparison.names]
+    metrics = [printable(row.key, 100) for row in rows]
+    columns = _columns(comparison, rows, between="  ")
+    if room is not None and _width(metrics, heads, columns) > room:
+        for between in ("  ", "\n"):
+            columns = _columns(comparison, rows, between=between)
+            widths = [max(_NARROWEST_HEAD, *map(_cells, column)) for column in columns]
+            heads = [broken(printable(name, 60), width) for name, width in zip(comparison.names, widths, strict=True)]
+            if _width(metrics, heads, columns) <= room:
+                break
+        left = room - _width([], heads, columns)
+        metrics = [broken(metric, max(left, _NARROWEST_METRIC)) for metric in metrics]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", overflow="fold")
-    for name in comparison.names:
-        table.add_column(Text(printable(name, 60)), justify="right", overflow="fold")
-    for row in rows:
-        cells = [Text(printable(row.key, 100))]
-        for level in row.levels:
-            cell = Text(shown(level.value))
-            if level.sigmas is not None:
-                cell.append(f"  {difference(level)}", style="bold" if level.clear else "dim")
-            cells.append(cell)
-        table.add_row(*cells)
+    for head in heads:
+        table.add_column(Text(head), justify="right", overflow="fold")
+    for metric, *cells in zip(metrics, *columns, strict=True):
+        table.add_row(Text(metric), *cells)
     return table
+
+
+def _columns(comparison: Comparison, rows: list[Row], between: str) -> list[list[Text]]:
+    """Write each run's values, and how far they are from the first run's; `between` stands between the two."""
+    columns: list[list[Text]] = [[] for _ in comparison.names]
+    for row in rows:
+        for column, level in zip(columns, row.levels, strict=True):
+            column.append(Text(shown(level.value)))
+            if level.sigmas is not None:
+                column[-1].append(f"{between}{difference(level)}", style="bold" if level.clear else "dim")
+    return columns
+
+
+def _width(metrics: Sequence[str], heads: Sequence[str], columns: Sequence[Sequence[Text]]) -> int:
+    """Return how many columns of a terminal a table takes."""
+    widths = [max(_cells(head), *map(_cells, column)) for head, column in zip(heads, columns, strict=True)]
+    return sum(_GAP + width for width in widths) + max(map(_cells, metrics), default=0)
+
+
+def _cells(text: str | Text) -> int:
+    """Return how many columns of a terminal the longest line of a text takes."""
+    return max(cell_len(line) for line in str(text).split("\n"))
+
+
+def broken(name: str, width: int) -> str:
+    r"""Break a name into lines of at most `width` columns, after `-`, `_`, `/`, a space, or a dot that ends a word.
+
+    Example:
+        >>> broken("verl-ppo-gemma2-2b-full.log", 14)
+        'verl-ppo-\ngemma2-2b-\nfull.log'
+    """
+    lines = [""]
+    for part in re.split(r"(?<=[-_/ ])|(?<=\.)(?=[^\d.])", name):
+        if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
