@@ -19,6 +19,7 @@ from typer.main import get_command, get_command_name, get_group
 
 from orz_cli.errors import UsageError
 from orz_cli.exits import EXIT_CODES_HELP
+from orz_cli.help_text import choices_for_terminals, for_terminals
 from orz_cli.numbers import placeholder
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Command:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             message = f"`orz {self.name}` is not available: {self.package} {self.version} cannot be loaded: {reason}"
             raise CommandError(message, remedy=self._repair(error)) from error
-        _tidy_help(loaded)
+        _tidy_help(loaded, markup)
         return loaded
 
     def _repair(self, error: BaseException) -> str:
@@ -170,14 +171,20 @@ def _build(name: str, loaded: object, markup: MarkupMode, help_text: str | None 
     return get_command(app)
 
 
-def _tidy_help(command: Any) -> None:
+def _tidy_help(command: Any, markup: MarkupMode) -> None:
     """End the help of a command and of its sub-commands with the exit codes, where no other epilog stands.
 
     An argument with a name of its own is listed under that alone; typer adds its Python type, as `<str>`. Where it
-    takes several words, the usage line says so. An option for a number takes `N`, and no `<int range>`.
+    takes several words, the usage line says so. An option for a number takes `N`, and no `<int range>`. On a terminal
+    texts are wrapped where it ends.
     """
     command.epilog = command.epilog or EXIT_CODES_HELP
+    on_terminal = markup == "rich"
+    if on_terminal:
+        command.help = for_terminals(command.help)
     for parameter in command.params:
+        if on_terminal:
+            parameter.help = for_terminals(parameter.help)
         if parameter.param_type_name == "argument" and parameter.metavar:
             parameter.type = copy(parameter.type)  # typer shares it among parameters
             parameter.type.get_metavar = _no_type
@@ -185,8 +192,10 @@ def _tidy_help(command: Any) -> None:
                 parameter.make_metavar = partial(_with_dots, parameter.make_metavar)
         elif parameter.param_type_name == "option":
             parameter.metavar = parameter.metavar or placeholder(parameter.type) or None
+            if on_terminal:
+                parameter.metavar = parameter.metavar or choices_for_terminals(parameter.type) or None
     for child in getattr(command, "commands", {}).values():
-        _tidy_help(child)
+        _tidy_help(child, markup)
 
 
 def _no_type(**_: object) -> str:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from orz_monitor.run import Run
 
 PresetOption: TypeAlias = Annotated[
-    str, typer.Option("--preset", metavar="KIND", help="The kind of run: ppo, kl-free, rlhf-kl, grpo, dapo or async.")
+    str,
+    typer.Option(
+        "--preset",
+        metavar="KIND",
+        help="The kind of run: ppo, kl-free, rlhf-kl, grpo, dapo or async; by default it is recognised.",
+    ),
 ]
 ConfigOption: TypeAlias = Annotated[
     Path | None,
