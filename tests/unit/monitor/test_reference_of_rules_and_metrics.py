@@ -18,7 +18,7 @@ from orz_monitor.metrics.names import NAMES
 from orz_monitor.metrics.page import explained_page
 from orz_monitor.metrics.peers import PEERS, spec_of
 from orz_monitor.presets import PRESETS, detect
-from orz_monitor.records import METRICS
+from orz_monitor.records import METRICS, PHASES
 from orz_monitor.rules import RULES
 from orz_monitor.rules.page import rules_page
 
@@ -103,6 +103,31 @@ def test_an_explanation_has_all_that_is_known() -> None:
     for part in ("k3", "What is usual", "ORZ: kl, avg_kl", "no sequence KL", "kl_drift", "policy/kl_ref_seq"):
         assert part in text
     assert max(len(line) for line in explain("kl", width=60).splitlines()[:-1]) <= 60
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("reward", "reward/mean  [reward]", "'reward' may also mean: seconds/reward"),
+        ("seconds/reward", "seconds/reward  [s]", None),
+        ("generate", "seconds/generate  [s]", None),
+        ("kl_old", "kl_old  [rule]", "'kl_old' may also mean: policy/kl_old"),
+        ("kl_drift", "kl_drift  [rule]", None),
+    ],
+)
+def test_a_word_with_several_meanings(asked: str, first: str, last: str | None) -> None:
+    """Who asks for the reward wants to know what was rewarded; how long that took is named. A rule comes first."""
+    lines = explained(asked).splitlines()
+    assert (first, last is not None) == (lines[0], "may also mean" in lines[-1])
+    assert last in {None, lines[-1]}
+
+
+def test_no_explanation_is_wider_than_asked() -> None:
+    """Of any rule, metric or phase; 100 columns by default."""
+    for name in (*(rule.code for rule in RULES), *FACTS, *PHASES, "kl", "reward", "loss"):
+        for width in (60, 80, 100):
+            assert max(map(len, explained(name, width=width).splitlines())) <= width, name
+        assert explained(name) == explained(name, width=100)
 
 
 @pytest.mark.parametrize("asked", ["entrpy", "", "x" * 500])

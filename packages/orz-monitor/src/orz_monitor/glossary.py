@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from orz_cli.errors import UsageError
-from orz_monitor.metrics.catalogue import nearest
-from orz_monitor.metrics.explain import explain
+from orz_monitor.metrics.catalogue import look_up, means_a_metric, nearest
+from orz_monitor.metrics.explain import also_means, explain
 from orz_monitor.records import PHASES
 from orz_monitor.rules import RULES, Rule
 
 
-def explained(asked: str) -> str:
+def explained(asked: str, *, width: int = 100) -> str:
     """Explain a rule, a phase of the step, or the metric that a word such as `kl` means.
+
+    Args:
+        asked: the word.
+        width: columns to fill.
 
     Raises:
         UsageError: nothing has such a name; the nearest names are given.
@@ -18,12 +24,11 @@ def explained(asked: str) -> str:
     word = asked.strip().lower()
     rule = next((rule for rule in RULES if rule.code == word), None)
     if rule is not None:
-        return _rule(rule)
-    phase = word.removeprefix("seconds/")
-    if phase in PHASES:
-        return f"seconds/{phase}  [s]\n  {PHASES[phase]}; seconds of each step"
+        return _rule(rule, width) + also_means(asked, look_up(word) if means_a_metric(word) else (), width)
+    if word.removeprefix("seconds/") in PHASES and not (word in PHASES and means_a_metric(word)):
+        return _phase(word.removeprefix("seconds/"), width)
     try:
-        return explain(asked)
+        return explain(asked, width=width, also=(f"seconds/{word}",) if word in PHASES else ())
     except UsageError:
         near = nearest(word, (*(rule.code for rule in RULES), *PHASES, *(f"seconds/{phase}" for phase in PHASES)))
         if not near:
@@ -33,18 +38,28 @@ def explained(asked: str) -> str:
         ) from None
 
 
-def _rule(rule: Rule) -> str:
+def _phase(phase: str, width: int) -> str:
+    """Explain one phase of the step."""
+    return "\n".join([f"seconds/{phase}  [s]", _filled(f"{PHASES[phase]}; seconds of each step", width)])
+
+
+def _filled(line: str, width: int) -> str:
+    """Wrap a line, indented by two, and what follows it by four."""
+    return textwrap.fill(line, max(width, 40), initial_indent="  ", subsequent_indent="    ", break_long_words=False)
+
+
+def _rule(rule: Rule, width: int) -> str:
     """Explain one rule: what it looks for, what it needs for that, and its thresholds."""
-    lines = [f"{rule.code}  [rule]", f"  {rule.title}"]
+    lines = [rule.title]
     if rule.needs:
-        lines.append(f"  needs: {', '.join(rule.needs)}")
+        lines.append(f"needs: {', '.join(rule.needs)}")
     if rule.needs_any:
-        lines.append(f"  needs one of: {', '.join(rule.needs_any)}")
+        lines.append(f"needs one of: {', '.join(rule.needs_any)}")
     if rule.min_points > 1:
-        lines.append(f"  from {rule.min_points} values on")
-    lines += [f"  {name} = {value:g}: {meaning}" for name, (value, meaning) in rule.thresholds.items()]
+        lines.append(f"from {rule.min_points} values on")
+    lines += [f"{name} = {value:g}: {meaning}" for name, (value, meaning) in rule.thresholds.items()]
     if rule.absorbs:
-        lines.append(f"  says more than, on the same steps: {', '.join(sorted(rule.absorbs))}")
+        lines.append(f"says more than, on the same steps: {', '.join(sorted(rule.absorbs))}")
     if rule.source:
-        lines.append(f"  why: {rule.source}")
-    return "\n".join(lines)
+        lines.append(f"why: {rule.source}")
+    return "\n".join([f"{rule.code}  [rule]", *(_filled(line, width) for line in lines)])

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+_WIDEST = 100
+"""Columns of the widest text; longer lines are hard to read."""
+
 
 def explain(
     names: Annotated[
@@ -15,6 +18,10 @@ def explain(
     ],
 ) -> None:
     """Explain metrics and rules: meaning, unit, how values are reduced, and what looks at them."""
+    import shutil
+    import sys
+
     from orz_monitor.glossary import explained
 
-    typer.echo("\n\n".join(explained(name) for name in names))
+    width = min(_WIDEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else _WIDEST
+    typer.echo("\n\n".join(explained(name, width=width) for name in names))

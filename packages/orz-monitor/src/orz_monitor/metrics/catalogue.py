@@ -56,6 +56,11 @@ def look_up(asked: str) -> tuple[str, ...]:
     )
 
 
+def means_a_metric(word: str) -> bool:
+    """Tell whether a word, in lower case, means a metric."""
+    return any(known == word for known, _ in _words())
+
+
 def nearest(word: str, others: Iterable[str] = ()) -> tuple[str, ...]:
     """Return up to three known words that are spelled much like another, the nearest first.
 

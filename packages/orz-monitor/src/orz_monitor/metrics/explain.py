@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from orz_monitor.metrics.catalogue import facts_of, look_up
@@ -29,19 +29,28 @@ FRAMEWORKS: Final = {
 """Trainers and engines as their authors write them."""
 
 
-def explain(asked: str, *, width: int = 100) -> str:
+def explain(asked: str, *, width: int = 100, also: Sequence[str] = ()) -> str:
     """Explain the metrics that a word means: definition, unit, estimator, usual ranges, names, pitfalls, rules.
 
     Args:
         asked: a canonical name, a trainer's name, or a word such as `kl`.
         width: columns to fill.
+        also: what else the word may mean that is no metric.
 
     Raises:
         UsageError: no metric is meant.
     """
-    first, *others = look_up(asked)
+    first, *others = (*look_up(asked), *also)
     text = explain_metric(first, width=width)
-    return text + (f"\n\n{asked!r} may also mean: {', '.join(others)}" if others else "")
+    return text + also_means(asked, others, width)
+
+
+def also_means(asked: str, others: Sequence[str], width: int) -> str:
+    """Return what follows an explanation of a word that may mean something else; empty where it may not."""
+    if not others:
+        return ""
+    said = f"{asked!r} may also mean: {', '.join(others)}"
+    return "\n\n" + textwrap.fill(said, max(width, 40), break_long_words=False)
 
 
 def explain_metric(name: str, *, width: int = 100) -> str:
