@@ -76,7 +76,7 @@ def test_a_piece_is_found_at_some_of_its_places() -> None:
 
 
 def test_many_numbers_are_read_as_few_are() -> None:
-    """Many are put together another way: every bit of each is what Python reads."""
+    """Every bit of each is what Python reads."""
     texts = [repr(value) for value in (0.1, -0.0, 1e-320, 1.7976931348623157e308, 12345678901234567890, -7, 5e-324)]
     for repeated in (1, 14, 15, 10_000):  # seven each
         found = floats(",".join(texts * repeated).encode())

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from decimal import Decimal
 from fractions import Fraction
 
+import msgspec
 import numpy as np
 import pytest
 
+from orz_monitor.dialects import passes
+from orz_monitor.dialects.orz_episodes import EpisodeSteps
 from orz_monitor.transport import template
-from orz_monitor.transport.scanning import SCANNER
-from orz_monitor.transport.template import COUNT, NUMBER, Template, Until
+from orz_monitor.transport.scanning import SCANNER, SOURCE_FILE
+from orz_monitor.transport.template import COUNT, LONGEST_COUNT, LONGEST_NUMBER, NUMBER, Template, Until
 
 pytestmark = pytest.mark.unit
 
@@ -183,3 +187,20 @@ def test_a_template_of_nothing_fits_everywhere() -> None:
     """And no places are no fits."""
     assert Template([]).read(b"ab", np.array([0, 2])).ends.tolist() == [0, 2]
     assert METRICS.read(b"ab", np.array([], np.int64)).values.shape == (0, 3)
+
+
+def test_the_scanner_has_the_limits_of_the_patterns() -> None:
+    """The longest number and the longest count are the same in C; nowhere else is either written down."""
+    (limits,) = re.findall(r"LONGEST_NUMBER = (\d+), LONGEST_COUNT = (\d+)", SOURCE_FILE.read_text(encoding="utf-8"))
+    assert (str(LONGEST_NUMBER), str(LONGEST_COUNT)) == limits
+
+
+def test_a_count_of_sixteen_digits_fits_nowhere() -> None:
+    """Fifteen are a count, whether a template, a bar's counters or the steps of episodes meet them."""
+    most, more = 10**15 - 1, 10**15
+    form = Template([b"at ", COUNT, b"\n"])
+    assert [[float(most)], None] == read([b"at %d" % most, b"at %d" % more], form)
+    assert [most] == passes._INTEGERS.decode(b"[%d]" % most)
+    with pytest.raises(msgspec.ValidationError):
+        passes._INTEGERS.decode(b"[%d]" % more)
+    assert more == EpisodeSteps().done(2, 7, most)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.busiest import weigh_lines
+from orz_monitor.dialects.layout import MOST_TRIES
 from orz_monitor.dialects.numbering import lines_and_steps, number_by_trainer
 from orz_monitor.entries import NO_STEP
 from orz_monitor.ledger import Ledger
@@ -40,8 +41,6 @@ _NUMBER: Final = re.compile(rb"(\d[\d.]*+)")
 _ENGINE: Final = re.compile(rb"(?:Engine \d{1,6}: )?")
 _MOST_PREFIXES: Final = 4096
 _MOST_FORMS: Final = 256
-_MOST_TRIES: Final = 16
-"""Forms that are looked for in the lines of a batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -97,7 +96,7 @@ class Engines(Dialect):
         left = records[np.diff(batch.lines_of(records)[2], prepend=0) > 0]  # a second one on a line is not alone there
         form, most = self._usual, 0
         tried: set[_Form | None] = {None}
-        for _ in range(_MOST_TRIES):
+        for _ in range(MOST_TRIES):
             if form not in tried and form is not None:
                 others = self._read_all(form, batch, left, log)
                 if len(left) - len(others) > most:

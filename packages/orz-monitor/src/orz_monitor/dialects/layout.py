@@ -21,7 +21,7 @@ _MOST_ITEMS: Final = 1000
 FEWEST_LINES: Final = 4
 """Fewer are read as fast one by one."""
 MOST_TRIES: Final = 16
-"""Layouts that are looked for in the lines of a batch, each in all that are left."""
+"""Layouts, or forms of other lines, that are looked for in the lines of a batch, each in all that are left."""
 
 
 class Layout:

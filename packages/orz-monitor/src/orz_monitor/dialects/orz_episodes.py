@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-_MOST: Final = 10**15
+from orz_monitor.transport.template import LONGEST_COUNT
+
+_MOST: Final = 10**LONGEST_COUNT
 """Steps; as many digits as the numbers of steps of other trainers may have."""
 
 

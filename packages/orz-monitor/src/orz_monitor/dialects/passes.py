@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from orz_monitor.log import Log, Row
 from orz_monitor.transport.pieces import Pieces
-from orz_monitor.transport.template import NUMBER, Part, Template
+from orz_monitor.transport.template import LONGEST_COUNT, NUMBER, Part, Template
 
 _MOST_KEYS: Final = 64
 _SLASHES: Final = methodcaller("count", b"/")
-_INTEGERS: Final = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0, lt=10**15)]])
+_INTEGERS: Final = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0, lt=10**LONGEST_COUNT)]])
 """Counters; larger ones count nothing."""
 
 

@@ -14,13 +14,14 @@ from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.log import Log
 from orz_monitor.numbers import number
 from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.template import LONGEST_COUNT
 
 _SECTION: Final = re.compile(rb"\| {1,4}(?P<name>[\w ]{1,60}/) *\| *\|$")
 _CELL: Final = re.compile(rb"\| {1,8}(?P<key>[\w./%() -]{1,60}?) *\| (?P<value>\S{1,40}) *\|$")
 _RULE: Final = re.compile(rb"-{10,400}$")
 _STEPS: Final = (b"time/iterations", b"time/episodes")
 """What counts steps; the table of an evaluation has neither and is of the step before it."""
-_MOST_STEPS: Final = 1e15
+_MOST_STEPS: Final = 10**LONGEST_COUNT
 
 
 class StableBaselines(Dialect):

@@ -51,7 +51,7 @@ NUMBER: Final = Number()
 COUNT: Final = Count()
 LONGEST_NUMBER: Final = 60
 LONGEST_COUNT: Final = 15
-"""In scan.c, too."""
+"""Digits; larger numbers count nothing. Both limits stand in scan.c, too."""
 NUMBER_PATTERN: Final = (
     rb"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[nN][aA][nN]|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
 )
