@@ -87,6 +87,10 @@ def fault(kind: str, message: str, step: int | None = 59, **data: Any) -> EventR
         ("ray_oom", "1 Workers (tasks / actors) killed due to memory pressure (OOM)", "out_of_memory", Severity.ERROR),
         ("nccl_timeout", "Watchdog caught collective operation timeout", "hang", Severity.ERROR),
         ("disk_nearly_full", "ray/session_1 is over 95% full", "disk", Severity.WARN),
+        ("disk_nearly_full", "ray/session_1 is full. Object creation will fail.", "disk", Severity.WARN),
+        ("ray_oom", "Workers killed due to memory pressure.", "out_of_memory", Severity.ERROR),
+        ("nccl_timeout", "Watchdog caught collective operation timeout.", "hang", Severity.ERROR),
+        ("slurm_limit", "JOB 12 CANCELLED DUE TO TIME LIMIT.", "killed", Severity.WARN),
         ("slurm_limit", "JOB 12 CANCELLED DUE TO TIME LIMIT", "killed", Severity.WARN),
     ],
 )
@@ -97,6 +101,7 @@ def test_a_fault_in_words(tmp_path: Path, kind: str, message: str, code: str, se
     assert finding is not None
     assert (severity, 59) == (finding.severity, finding.first_step)
     assert message.rstrip(".") in finding.message
+    assert ".." not in finding.message
 
 
 def test_ranks_that_reported_a_timeout_are_named(tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ def kind_of_words(text: str) -> str:
 
 
 def said(event: EventRecord) -> str:
-    """Return what the log says of a fault, in one short line."""
-    return " ".join(str(event.data.get("message", "")).split())[:300]
+    """Return what the log says of a fault, in one short line without the stop at its end."""
+    return " ".join(str(event.data.get("message", "")).split())[:300].rstrip(".")
 
 
 def place_of(event: EventRecord) -> tuple[Path | None, int | None]:

@@ -45,7 +45,7 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
             code="hang",
             severity=Severity.ERROR,
             title="A collective operation timed out",
-            message=f"{(said(first) if first is not None else words[:300]).rstrip('.')}.{told}",
+            message=f"{said(first) if first is not None else words[:300].rstrip('.')}.{told}",
             causes=_CAUSES,
             first_step=step,
             last_step=step,
