@@ -47,6 +47,15 @@ def test_it_fits(tmp_path: Path, width: int, height: int) -> None:
     assert max(line.cell_len for line in lines) <= width
 
 
+def test_a_log_without_times_is_not_said_to_run(tmp_path: Path) -> None:
+    """It may have been written long ago: that it has no end is all that is known."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"step:{step} - critic/score/mean:0.{step} - actor/kl_loss:0.1\n" for step in range(1, 9)))
+    run = load_run(path)
+    view = View(title="train.log", now=START, run=run, verdict=judge(run), lines=LastLines(), height=None)
+    assert drawn(view, 80)[0].endswith("step 8  eta -  not ended")
+
+
 def test_80_by_24_shows_what_matters(tmp_path: Path) -> None:
     """Progress, time left, phases, ten metrics, the findings and the log."""
     lines = drawn(view_of(tmp_path, height=24), 80)

@@ -135,11 +135,11 @@ class View:
         return [*lines, Text("")]
 
     def _age(self) -> str:
-        """Say how long ago the last complete step ended."""
+        """Say how long ago the last complete step ended; a log without times does not tell whether it goes on."""
         from orz_monitor.tail.board import step_end  # noqa: PLC0415 - numpy
 
         ended = step_end(self.run) if self.run is not None else None
-        return "running" if ended is None else f"last step {duration(max(0.0, self.now - ended))} ago"
+        return "not ended" if ended is None else f"last step {duration(max(0.0, self.now - ended))} ago"
 
     def _rows(self) -> tuple[list[Row], list[Row]]:
         """Return the metrics everybody looks for, and the others."""
