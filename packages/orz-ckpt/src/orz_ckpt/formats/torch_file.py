@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from orz_ckpt.formats.alike import Alike
+
 _SMALL_BYTES: Final = 64
 
 
@@ -56,6 +58,7 @@ def load(
     offset: int = 0,
     nbytes: int | None = None,
     limits: Limits = LIMITS,
+    alike: Alike | None = None,
 ) -> TorchFile:
     """Read what a file of `torch.save` says; no storage is read, and nothing of it is run.
 
@@ -66,6 +69,7 @@ def load(
             the start of the file on disk.
         nbytes: how long it is there; up to the end where None.
         limits: how much its pickle may hold.
+        alike: spares most of the work where the file that was read before with it says the same.
 
     Raises:
         FormatError: it is no such file, is damaged, or exceeds the limits.
@@ -76,7 +80,7 @@ def load(
     """
     try:
         with memory_for(path), open_plain(path) as stream:
-            return _load(stream, path, _place(stream, offset, nbytes), inert, limits)
+            return _load(stream, path, _place(stream, offset, nbytes), inert, limits, alike)
     except NotPlainError as error:
         raise FormatError(error.message, remedy="give the path of a file that torch saved") from None
     except OtherPickleError as error:
@@ -104,10 +108,12 @@ def _place(stream: BinaryIO, offset: int, nbytes: int | None) -> range:
     return range(offset, end)
 
 
-def _load(stream: BinaryIO, path: Path, place: range, inert: frozenset[str], limits: Limits) -> TorchFile:
+def _load(
+    stream: BinaryIO, path: Path, place: range, inert: frozenset[str], limits: Limits, alike: Alike | None
+) -> TorchFile:
     stream.seek(place.start)
     if stream.read(min(len(place), len(SIGNATURE))) == SIGNATURE:
-        return _Archive(stream, path, place, inert, limits).load()
+        return _Archive(stream, path, place, inert, limits, alike).load()
     content = legacy_torch.load(stream, path, place, inert=inert, limits=limits)
     return TorchFile(path=path, value=content.value, records=(), globals=content.globals)
 
@@ -124,8 +130,17 @@ def checksums_off(stream: BinaryIO, records: tuple[Record, ...]) -> bool:
 class _Archive:
     """Reads one archive."""
 
-    def __init__(self, stream: BinaryIO, path: Path, place: range, inert: frozenset[str], limits: Limits) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        path: Path,
+        place: range,
+        inert: frozenset[str],
+        limits: Limits,
+        alike: Alike | None,
+    ) -> None:
         self._stream, self._path, self._inert, self._limits = stream, path, inert, limits
+        self._alike = alike
         self._records = read_records(stream, source=str(path), offset=place.start, nbytes=len(place))
         self._rebuilder = Rebuilder(path, len(place))
         self._storages: dict[tuple[str, str], Storage] = {}
@@ -139,16 +154,20 @@ class _Archive:
         data = self._read(program, self._limits.pickle_bytes)
         if zlib.crc32(data) != program.crc32 and not checksums_off(self._stream, self._records):
             raise BadPickleError(f"the checksum of {brief(program.name)} is wrong: the file was damaged")
-        pickle = load_pickle(
-            data,
-            calls=self._rebuilder.calls,
-            persistent=lambda identity: self._storage(identity, by_name),
-            inert=self._inert,
-            limits=self._limits,
-        )
-        if pickle.nbytes != len(data):
-            raise BadPickleError(f"{len(data) - pickle.nbytes:,} bytes follow the end of {brief(program.name)}")
-        return TorchFile(path=self._path, value=pickle.value, records=self._records, globals=pickle.globals)
+        said = self._alike.find(data, by_name, self._path) if self._alike else None
+        if said is None:
+            said = load_pickle(
+                data,
+                calls=self._rebuilder.calls,
+                persistent=lambda identity: self._storage(identity, by_name),
+                inert=self._inert,
+                limits=self._limits,
+            )
+            if said.nbytes != len(data):
+                raise BadPickleError(f"{len(data) - said.nbytes:,} bytes follow the end of {brief(program.name)}")
+            if self._alike:
+                self._alike.keep(data, by_name, said)
+        return TorchFile(path=self._path, value=said.value, records=self._records, globals=said.globals)
 
     def _by_name(self) -> dict[str, Record]:
         """Return the records by their place in the folder that all of them lie in."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import finding
+from orz_ckpt.formats.alike import Alike
 from orz_ckpt.readers.deepspeed.names import Kind
 from orz_ckpt.readers.deepspeed.states import ModelState, OptimizerState, read_model, read_optimizer
 
@@ -49,6 +50,7 @@ def load(shards: Sequence[Shard], *, inert: frozenset[str] = frozenset()) -> Loa
     """
     shards, findings = _one_precision(shards)
     torn: dict[Kind, set[int]] = {}
+    alike = Alike()
 
     def each(kind: Kind, read: Callable[[Shard], _State]) -> dict[int, _State]:
         found: dict[int, _State] = {}
@@ -66,8 +68,8 @@ def load(shards: Sequence[Shard], *, inert: frozenset[str] = frozenset()) -> Loa
 
     return Loaded(
         model=each(Kind.MODEL, lambda shard: read_model(shard.path, inert=inert)).get(0),
-        model_shards=each(Kind.MODEL_SHARD, lambda shard: read_model(shard.path, inert=inert)),
-        states=each(Kind.OPTIMIZER, lambda shard: read_optimizer(shard.path, shard.rank, inert=inert)),
+        model_shards=each(Kind.MODEL_SHARD, lambda shard: read_model(shard.path, inert=inert, alike=alike)),
+        states=each(Kind.OPTIMIZER, lambda shard: read_optimizer(shard.path, shard.rank, inert=inert, alike=alike)),
         torn=torn,
         findings=tuple(findings),
     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from orz_ckpt.formats.alike import Alike
+
 Shapes = dict[str, tuple[int, ...]]
 """Names to shapes, in the order in which they lie one behind the other."""
 
@@ -83,14 +85,19 @@ class OptimizerState:
     """What it says of a mixture of experts; empty for a dense model."""
 
 
-def read_model(path: Path, *, inert: frozenset[str] = frozenset()) -> ModelState:
+def read_model(path: Path, *, inert: frozenset[str] = frozenset(), alike: Alike | None = None) -> ModelState:
     """Read what a model file says of itself and where its tensors are.
+
+    Args:
+        path: the file.
+        inert: names of pickle globals that may stand for objects that are never made.
+        alike: of the files of other ranks, read before.
 
     Raises:
         FormatError: it is not one, or it is torn.
         OSError: it cannot be read.
     """
-    state = _Fields(path, torch_file.load(path, inert=inert).value)
+    state = _Fields(path, torch_file.load(path, inert=inert, alike=alike).value)
     module = state.get("module")
     shapes = state.get("param_shapes")
     dims = state.get("checkpoint_parallel_dimensions")
@@ -118,14 +125,22 @@ def read_model(path: Path, *, inert: frozenset[str] = frozenset()) -> ModelState
     )
 
 
-def read_optimizer(path: Path, rank: int, *, inert: frozenset[str] = frozenset()) -> OptimizerState:
+def read_optimizer(
+    path: Path, rank: int, *, inert: frozenset[str] = frozenset(), alike: Alike | None = None
+) -> OptimizerState:
     """Read what a rank's optimizer file says of itself and where its fp32 weights are.
+
+    Args:
+        path: the file.
+        rank: whose it is.
+        inert: names of pickle globals that may stand for objects that are never made.
+        alike: of the files of other ranks, read before.
 
     Raises:
         FormatError: it is not one, or it is torn.
         OSError: it cannot be read.
     """
-    file = _Fields(path, torch_file.load(path, inert=inert).value)
+    file = _Fields(path, torch_file.load(path, inert=inert, alike=alike).value)
     state = _Fields(path, file.require("optimizer_state_dict"))
     stage = whole_number(state.get("zero_stage"))
     key = "fp32_flat_groups" if "fp32_flat_groups" in state.values else "single_partition_of_fp32_groups"

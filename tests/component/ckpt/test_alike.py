@@ -1,0 +1,123 @@
+"""Files of ranks say the same, each of itself: their pickle is read once, and the result is as if each were."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orz_ckpt.errors import FormatError
+from orz_ckpt.formats import torch_file
+from orz_ckpt.formats.alike import Alike
+from orz_ckpt.formats.inert import Inert, blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Every pickle that is really gone through, in order."""
+    ran: list[bytes] = []
+    real = torch_file.load_pickle
+
+    def counted(data: bytes, **settings: Any) -> Any:
+        ran.append(data)
+        return real(data, **settings)
+
+    monkeypatch.setattr(torch_file, "load_pickle", counted)
+    return ran
+
+
+def state(rank: int, *, rows: int = 3) -> dict[str, Any]:
+    """What a rank saves: numbers of its own in all kinds of collections."""
+    weight = torch.full((rows, 4), float(rank))
+    return {
+        "module": collections.OrderedDict(weight=weight, tied=weight, bias=torch.arange(4) + rank),
+        "groups": [{"params": [0, 1], "step": torch.tensor(7.0 + rank)}, (weight[1:], None)],
+        "names": {"weight", "bias"},
+        "arguments": argparse.Namespace(lr=1e-3, mask=torch.zeros(2, dtype=torch.bool)),
+        "shape": weight.shape,
+    }
+
+
+def save(folder: Path, rank: int, value: Any) -> Path:
+    path = folder / f"rank_{rank}.pt"
+    torch.save(value, path)
+    return path
+
+
+def test_each_rank_reads_as_if_alone(tmp_path: Path, programs: list[bytes]) -> None:
+    paths = [save(tmp_path, rank, state(rank)) for rank in (0, 1, 12)]
+    alike = Alike()
+    together = [torch_file.load(path, alike=alike) for path in paths]
+    assert len(programs) == 1
+    for path, file in zip(paths, together, strict=True):
+        alone = torch_file.load(path)
+        assert dict(blocks(file.value)) == dict(blocks(alone.value))
+        assert (file.path, file.records, file.globals) == (alone.path, alone.records, alone.globals)
+        assert {block.path for _, block in blocks(file.value)} == {path}
+    first, second = (file.value for file in together[:2])
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert type(second["module"]) is collections.OrderedDict
+    assert list(second["module"]) == ["weight", "tied", "bias"]
+    assert second["module"]["weight"] is second["module"]["tied"]
+    assert second["names"] == {"weight", "bias"}
+    assert second["shape"] == (3, 4)
+    assert isinstance(second["arguments"], Inert)
+    assert second["arguments"].state["lr"] == 1e-3  # type: ignore[index]
+
+
+def test_what_one_rank_says_is_not_shared(tmp_path: Path) -> None:
+    paths = [save(tmp_path, rank, state(rank)) for rank in range(2)]
+    alike = Alike()
+    first, second = (torch_file.load(path, alike=alike).value for path in paths)
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    second["groups"].clear()
+    second["module"].clear()
+    assert len(first["groups"]) == 2
+    assert len(torch_file.load(paths[0], alike=alike).value["module"]) == 3  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"module": {"weight": 1}}, id="another program"),
+        pytest.param(state(1, rows=5), id="longer tensors"),
+    ],
+)
+def test_another_file_is_read_itself(tmp_path: Path, programs: list[bytes], other: object) -> None:
+    paths = [save(tmp_path, 0, state(0)), save(tmp_path, 1, other)]
+    alike = Alike()
+    _, read = (torch_file.load(path, alike=alike) for path in paths)
+    assert len(programs) == 2
+    assert dict(blocks(read.value)) == dict(blocks(torch_file.load(paths[1]).value))
+
+
+def test_records_elsewhere_are_found_there(tmp_path: Path, programs: list[bytes]) -> None:
+    """The name of the archive's folder is that of the file: a long one moves what lies behind it."""
+    paths = [save(tmp_path, 0, state(0)), save(tmp_path, int("1" * 150), state(1))]
+    alike = Alike()
+    files = [torch_file.load(path, alike=alike) for path in paths]
+    assert len(programs) == 2
+    assert [record.offset for record in files[0].records] != [record.offset for record in files[1].records]
+    assert dict(blocks(files[1].value)) == dict(blocks(torch_file.load(paths[1]).value))
+
+
+def test_a_damaged_pickle_is_found_behind_a_sound_one(tmp_path: Path) -> None:
+    paths = [save(tmp_path, rank, state(rank)) for rank in range(2)]
+    data = bytearray(paths[1].read_bytes())
+    data[data.index(b"groups")] ^= 1
+    paths[1].write_bytes(data)
+    alike = Alike()
+    torch_file.load(paths[0], alike=alike)
+    with pytest.raises(FormatError, match=r"rank_1\.pt.*checksum of .*data\.pkl"):
+        torch_file.load(paths[1], alike=alike)
