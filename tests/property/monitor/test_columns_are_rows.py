@@ -98,7 +98,7 @@ def lines(ledger: Ledger) -> list[int]:
 @settings(max_examples=100, deadline=None)
 @given(ROWS)
 def test_a_ledger_holds_every_row_as_it_was(rows: list[Row]) -> None:
-    """In the order of the files, whether it came in bulk or alone."""
+    """In the order of the files, whether it came in bulk or alone; the log keeps no second copy of those in bulk."""
     log = log_of(rows)
     expected = log.rows()
     ledger = ledger_of(log)
@@ -112,7 +112,7 @@ def test_a_ledger_holds_every_row_as_it_was(rows: list[Row]) -> None:
         assert ledger.axes[int(ledger.axis[at])] == row.axis
         assert ledger.processes[int(ledger.process[at])] == row.origin
         assert ledger.is_bar[at] == (row.bar is not None)
-    assert [repr(row) for row in log.rows()] == [repr(row) for row in expected]
+    assert not log.bulk
 
 
 def step_of(entry: Row | Event) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orz_monitor import reading
 from orz_monitor.dialects.crashes import Crashes
 from orz_monitor.dialects.engines import Engines
 from orz_monitor.dialects.orz import Orz
@@ -17,10 +16,8 @@ from orz_monitor.ledger import ledger_of
 from orz_monitor.log import Event, Log, Row
 from orz_monitor.numbers import floats
 from orz_monitor.reading import read_chunks
-from orz_monitor.readlog import read_log
 from orz_monitor.row_steps import numbered
 from orz_monitor.tail.log_reader import LogReader
-from orz_monitor.transport import opening
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.needles import Needles
 from orz_monitor.transport.places import are, places_of
@@ -97,19 +94,19 @@ def test_needles_without_a_byte_that_is_there_are_not_in_the_text() -> None:
     assert {b"step:", b"RuntimeError"} <= needles.possible(b"xRuntimeError at step:1")
 
 
-def test_rows_of_lines_that_alternate_are_in_the_order_of_the_lines() -> None:
+def test_rows_of_lines_that_alternate_are_in_the_order_of_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two forms of an engine's record have the same keys, so that no part of the rows stands in one piece."""
     throughput = "(LLMActor pid=1) Avg prompt throughput: {}.5 tokens/s, Running: 2 reqs"
     lines = [throughput.format(at) + ", Swapped of late" * (at % 2) for at in range(4000)]
     chunks = [("\n".join(lines[at : at + 50]) + "\n").encode() for at in range(0, len(lines), 50)]
+    monkeypatch.setattr("orz_monitor.log._TOGETHER_BYTES", 8000)
     log = read_chunks(chunks, dialects=[Engines])
     assert 2 <= len(log.bulk) < 80, "parts were put together"
     assert [row.values.tolist() for row in rows(log)] == [[at + 0.5, 2.0] for at in range(4000)]
     ledger = ledger_of(log)
     assert ledger.line.tolist() == list(range(1, 4001))
     assert ledger.tables[0][0, ledger.at].tolist() == [at + 0.5 for at in range(4000)]
-    for found in log.bulk:
-        assert found.values[0].tolist() == [line - 0.5 for line in found.lines.tolist()], "after the ledger took them"
+    assert not log.bulk, "the ledger has them"
 
 
 def metric_lines(steps: range, value: float = 0.5) -> str:
@@ -229,23 +226,3 @@ def test_processes_count_as_ranks_only_where_their_steps_meet() -> None:
     pids = [kept.processes[number].pid for number in kept.process.tolist()]
     assert list(zip(pids, kept.step.tolist(), strict=True)) == [("1", 1), ("1", 2), ("2", 3), ("1", 4), ("3", 4)]
     assert num_left_out == 1
-
-
-def test_a_dialect_that_shows_up_late_is_read_from_the_beginning(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Its gates are searched now and then only, yet none of its lines is missing, and none is there twice."""
-    monkeypatch.setattr(reading, "_ALL_GATES_BYTES", 1 << 12)
-    monkeypatch.setattr(opening, "CHUNK_BYTES", 1 << 10)
-    lines = [f"step:{step} - actor/pg_loss:0.5 - actor/lr:{step}e-9" for step in range(1, 2001)]
-    engine = "INFO 02-24 10:13:50 metrics.py:455] Avg prompt throughput: {}.5 tokens/s, Running: 2 reqs"
-    for at in range(500, 2000, 3):  # from the 20th KiB on
-        lines[at] += "\n" + engine.format(at)
-    path = tmp_path / "train.log"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    log, _ = read_log([str(path)])
-    engines = [row.values[0] for row in rows(log) if row.dialect == "engines"]
-    assert engines == [at + 0.5 for at in range(500, 2000, 3)]
-    assert [row.step for row in rows(log) if row.dialect == "verl"] == list(range(1, 2001))
-    assert log.votes["engines"] == len(engines)
-    assert not log.late

@@ -1,12 +1,17 @@
-"""Rows in bulk as few large blocks: many small ones leave memory in pieces that is not given back."""
+"""Rows in bulk as few large blocks, each in memory of its own, which the system gets back with it.
+
+What is freed of many small ones stays with the process, in pieces.
+"""
 
 from __future__ import annotations
 
+import mmap
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orz_monitor.entries import Rows
 from orz_monitor.transport.prefixes import Origin
@@ -26,7 +31,7 @@ def together(bulk: Sequence[Rows]) -> list[Rows]:
         joined.append(
             replace(
                 parts[0],
-                values=np.concatenate([part.values for part in parts], axis=1),
+                values=_side_by_side([part.values for part in parts]),
                 lines=np.concatenate([part.lines for part in parts]),
                 steps=np.concatenate([part.steps for part in parts]),
                 times=np.concatenate([part.times for part in parts]),
@@ -35,3 +40,17 @@ def together(bulk: Sequence[Rows]) -> list[Rows]:
             )
         )
     return joined
+
+
+def own_memory(num_rows: int, num_columns: int) -> NDArray[np.float64]:
+    """Return zeros, [num_rows, num_columns], in memory of their own: taken page by page where they are written."""
+    if not num_rows * num_columns:
+        return np.zeros((num_rows, num_columns))
+    memory = mmap.mmap(-1, num_rows * num_columns * np.dtype(np.float64).itemsize)
+    return np.frombuffer(memory).reshape(num_rows, num_columns)
+
+
+def _side_by_side(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Put tables [K, M] of one K together."""
+    out = own_memory(len(parts[0]), sum(part.shape[1] for part in parts))
+    return np.concatenate(parts, axis=1, out=out)

@@ -6,11 +6,13 @@ import math
 from array import array
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain, pairwise
 from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orz_monitor.bulk import own_memory
 from orz_monitor.entries import NO_STEP, Entry, Row, Rows, place
 from orz_monitor.log import Log
 from orz_monitor.transport.prefixes import Origin
@@ -18,6 +20,8 @@ from orz_monitor.transport.prefixes import Origin
 Shape: TypeAlias = tuple[str, tuple[str, ...]]
 """Dialect and raw keys."""
 _A_ROW: Final = {"a_row": True}
+_MOST_RUNS: Final = 1000
+"""More of them are faster placed one by one."""
 _Named = TypeVar("_Named", bound=Hashable)
 
 
@@ -96,53 +100,58 @@ class Ledger:
 
 
 def ledger_of(log: Log) -> Ledger:
-    """Return all rows of a log as columns; rows in bulk may have their values in the ledger's tables from then on."""
+    """Return all rows of a log as columns; its rows in bulk are used up: two copies would be most of the memory."""
     alone = [entry for entry in log.entries if isinstance(entry, Row)]
     bulk, sizes = log.bulk, [len(rows) for rows in log.bulk]
     shapes: dict[Shape, int] = {}
     axes: dict[str, int] = {"": 0}
     processes: dict[Origin, int] = {}
-    every: list[Row | Rows] = [*alone, *bulk]
-    numbered = [shapes.setdefault((rows.dialect, rows.keys), len(shapes)) for rows in every]
-    shape = np.array(numbered, dtype=np.int64).repeat([1] * len(alone) + sizes)
+    numbered = [shapes.setdefault((rows.dialect, rows.keys), len(shapes)) for rows in chain[Row | Rows](alone, bulk)]
     origins = [_numbers(processes, rows.processes)[rows.origins] for rows in bulk]
 
-    def column(ours: Iterable[float], *others: NDArray[Any], dtype: type = np.int64) -> NDArray[Any]:
+    def unsorted(ours: Iterable[float], *others: NDArray[Any], dtype: type = np.int64) -> NDArray[Any]:
         return np.concatenate([np.array(list(ours), dtype=dtype), *others])
 
     def whole(value: float, dtype: type = np.int64) -> NDArray[Any]:
         return np.full(sum(sizes), value, dtype=dtype)
 
-    file = column((row.file for row in alone), np.array([rows.file for rows in bulk], dtype=np.int64).repeat(sizes))
-    line = column((row.line for row in alone), *(rows.lines for rows in bulk))
-    offset = column((row.offset for row in alone), whole(0))
+    shape = np.array(numbered, dtype=np.int64).repeat([1] * len(alone) + sizes)
+    file = unsorted((row.file for row in alone), np.array([rows.file for rows in bulk], dtype=np.int64).repeat(sizes))
+    line = unsorted((row.line for row in alone), *(rows.lines for rows in bulk))
+    offset = unsorted((row.offset for row in alone), whole(0))
     order = np.lexsort((offset, line, file))
     at = _ranks(shape, order)
-    ledger = Ledger(
-        shapes=list(shapes),
-        tables=_tables(alone, bulk, shapes, at),
-        shape=shape,
-        at=at,
-        file=file,
-        line=line,
-        offset=offset,
-        step=column((NO_STEP if row.step is None else row.step for row in alone), *(rows.steps for rows in bulk)),
-        time=column(
+
+    def column(ours: Iterable[float], *others: NDArray[Any], dtype: type = np.int64) -> NDArray[Any]:
+        return np.asarray(unsorted(ours, *others, dtype=dtype)[order])
+
+    columns = {
+        "step": column((NO_STEP if row.step is None else row.step for row in alone), *(rows.steps for rows in bulk)),
+        "time": column(
             (math.nan if row.time is None else row.time for row in alone),
             *(rows.times for rows in bulk),
             dtype=np.float64,
         ),
-        axis=column(
+        "axis": column(
             _numbers(axes, [row.axis for row in alone]), _numbers(axes, [rows.axis for rows in bulk]).repeat(sizes)
         ),
+        "process": column(_numbers(processes, [row.origin for row in alone]), *origins),
+        "count": column((row.count for row in alone), whole(1)),
+        "is_bar": column((row.bar is not None for row in alone), whole(0, np.bool_), dtype=np.bool_),
+    }
+    return Ledger(
+        shapes=list(shapes),
+        tables=_tables(alone, bulk, shapes, at),
         axes=list(axes),
-        process=column(_numbers(processes, [row.origin for row in alone]), *origins),
         processes=list(processes),
-        count=column((row.count for row in alone), whole(1)),
-        is_bar=column((row.bar is not None for row in alone), whole(0, np.bool_), dtype=np.bool_),
+        shape=shape[order],
+        at=at[order],
+        file=file[order],
+        line=line[order],
+        offset=offset[order],
         precedence=np.zeros(len(shape)),
+        **columns,
     )
-    return ledger.only(order)
 
 
 def _numbers(known: dict[_Named, int], names: Iterable[_Named]) -> NDArray[np.int64]:
@@ -159,9 +168,12 @@ def _ranks(shape: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int
 
 
 def _tables(
-    alone: Sequence[Row], bulk: Sequence[Rows], shapes: Mapping[Shape, int], at: NDArray[np.int64]
+    alone: Sequence[Row], bulk: list[Rows], shapes: Mapping[Shape, int], at: NDArray[np.int64]
 ) -> list[NDArray[np.float64]]:
-    """Put the values of each shape together, at the places that are given for all rows, first those alone."""
+    """Put the values of each shape together, at the places that are given for all rows, first those alone.
+
+    `bulk` is empty afterwards: what was copied of it is given back before more is taken.
+    """
     lone: list[tuple[list[int], list[array[float]]]] = [([], []) for _ in shapes]
     sizes = [0] * len(shapes)
     for rank, row in zip(at.tolist(), alone, strict=False):
@@ -171,17 +183,23 @@ def _tables(
         sizes[number] += 1
     for rows in bulk:
         sizes[shapes[rows.dialect, rows.keys]] += len(rows)
-    tables = [np.empty((len(keys), size)) for (_, keys), size in zip(shapes, sizes, strict=True)]
+    tables = [own_memory(len(keys), size) for (_, keys), size in zip(shapes, sizes, strict=True)]
     for table, (ranks, values) in zip(tables, lone, strict=True):
         table[:, ranks] = np.frombuffer(b"".join(values)).reshape(len(ranks), len(table)).T
     start = len(alone)
-    for rows in bulk:
-        table, places = tables[shapes[rows.dialect, rows.keys]], at[start : start + len(rows)]
-        start += len(rows)
-        if len(rows) and bool((np.diff(places) == 1).all()):  # no other row is between them
-            part = table[:, places[0] : places[0] + len(rows)]
-            part[:] = rows.values
-            rows.values = part  # a copy of what is most of a log would double its memory
-        else:
-            table[:, places] = rows.values
+    bulk.reverse()
+    while bulk:
+        rows = bulk.pop()
+        places, start = at[start : start + len(rows)], start + len(rows)
+        _place(rows.values, tables[shapes[rows.dialect, rows.keys]], places)
     return tables
+
+
+def _place(values: NDArray[np.float64], table: NDArray[np.float64], places: NDArray[np.int64]) -> None:
+    """Copy columns [K, M] to increasing places in a table: those that stay together at once, without a copy between."""
+    cuts = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
+    if len(cuts) > _MOST_RUNS:
+        table[:, places] = values
+        return
+    for begin, end in pairwise(cuts) if len(places) else ():
+        table[:, places[begin] : places[begin] + end - begin] = values[:, begin:end]

@@ -26,8 +26,8 @@ __all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "
 MOST_KEYS: Final = 10_000
 """Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
 _LONGEST_KEY: Final = 200
-_PARTS: Final = 32
-"""Of rows in bulk, of which larger ones are made."""
+_TOGETHER_BYTES: Final = 16 << 20
+"""Of rows in bulk that came in small blocks, of which large ones are made: the system gets large ones back at once."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,7 +42,6 @@ class Log:
         votes: dialect name to the number of lines that it understood.
         precisions: (dialect, raw key) to how its values are printed.
         texts: keys of metric lines whose values are no numbers.
-        late: dialects that showed up only after others had been settled on; lines of theirs may have been missed.
         num_refused_keys: keys beyond `MOST_KEYS`.
         offset: where on its line stands what is being read; entries that are added get it.
     """
@@ -54,13 +53,13 @@ class Log:
     votes: Counter[str] = field(default_factory=Counter)
     precisions: dict[tuple[str, str], Precision] = field(default_factory=dict)
     texts: set[tuple[str, str]] = field(default_factory=set)
-    late: set[str] = field(default_factory=set)
     num_refused_keys: int = 0
     offset: int = 0
     _names: dict[bytes, str] = field(default_factory=dict)
     _shapes: dict[tuple[bytes, ...], tuple[str, ...]] = field(default_factory=dict)
     _file: int = 0
-    _num_parts: int = 0
+    _num_together: int = 0
+    _apart_bytes: int = 0
 
     def begin(self, path: Path) -> FileFacts:
         """Say that what follows is from another file."""
@@ -184,9 +183,10 @@ class Log:
             )
         )
         self.votes[dialect] += number
-        self._num_parts += 1
-        if self._num_parts % _PARTS == 0:
-            self.bulk[-_PARTS:] = together(self.bulk[-_PARTS:])
+        self._apart_bytes += values.nbytes
+        if self._apart_bytes >= _TOGETHER_BYTES:
+            self.bulk[self._num_together :] = together(self.bulk[self._num_together :])
+            self._num_together, self._apart_bytes = len(self.bulk), 0
 
     def rows(self) -> list[Row]:
         """Return all rows in the order of the files, those in bulk one by one: for a look at a few of them."""

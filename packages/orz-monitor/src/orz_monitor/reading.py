@@ -17,11 +17,8 @@ from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Splitter, without_torn_number
 from orz_monitor.transport.needles import Needles
 
-_ALL_GATES_BYTES: Final = 4 << 20
 _FIRST_BYTES: Final = 256 << 10
 """Dialects learn from them what they read in bulk from then on."""
-_NOW_AND_THEN: Final = 16
-"""Batches of lines of which one is searched for dialects that have not shown up yet."""
 _KEPT_BYTES: Final = 4 << 20
 """glibc keeps for later what is freed in blocks up to the largest that ever was, and twice that in all. As long as that
 is less than a batch needs, each batch gets new memory from the system, which clears it first."""
@@ -54,9 +51,7 @@ class Reader:
         self._dialects = [kind() for kind in (known_dialects() if dialects is None else dialects)]
         self._in_bulk = [dialect for dialect in self._dialects if dialect.bulk]
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
-        self._awake = self._gates
-        self._all_needles = self._awake_needles = Needles(gate for gate, _ in self._gates)
-        self._batch = 0
+        self._needles = Needles(gate for gate, _ in self._gates)
         self._before = b""
         self._open: Dialect | None = None
         self._claimed = 0
@@ -124,30 +119,13 @@ class Reader:
     def _hits(self, batch: Batch) -> list[tuple[int, int]]:
         """Return where lines with gates begin, and whose gates they are, in order."""
         hits: list[tuple[int, int]] = []
-        gates, needles = self._searched()
-        possible = needles.possible(batch.rest())
-        for gate, order in gates:
+        possible = self._needles.possible(batch.rest())
+        for gate, order in self._gates:
             if gate in possible:
                 begins, _, _ = batch.lines_of(batch.where(gate))
                 hits += [(begin, order) for begin in dict.fromkeys(begins.tolist())]
         hits.sort()
         return hits
-
-    def _searched(self) -> tuple[list[tuple[bytes, int]], Needles]:
-        """Return the gates to search in this batch: all of them at first, later those that were of use."""
-        if self._splitter.num_bytes <= _ALL_GATES_BYTES:
-            return self._gates, self._all_needles
-        self._batch += 1
-        if self._batch % _NOW_AND_THEN == 1:
-            awake = {
-                order
-                for order, kind in enumerate(self._dialects)
-                if kind.always or self.log.votes[kind.name] or len(self._dialects) == 1
-            }
-            self._awake = [(gate, order) for gate, order in self._gates if order in awake]
-            self._awake_needles = Needles(gate for gate, _ in self._awake)
-            return self._gates, self._all_needles
-        return self._awake, self._awake_needles
 
     def _offer(self, batch: Batch, hits: list[tuple[int, int]]) -> None:
         """Give each hit to its dialects, and the lines of an open block to whoever opened it."""
@@ -178,8 +156,6 @@ class Reader:
             dialect = self._dialects[order]
             self.log.offset = 0
             if dialect.read(self._as_seen_by(dialect, line), self.log):
-                if self._awake is not self._gates and (dialect.gates[0], order) not in self._awake:
-                    self.log.late.add(dialect.name)
                 if dialect.more_open:
                     self._open, self._claimed = dialect, 0
                 return

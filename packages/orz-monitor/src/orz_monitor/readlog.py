@@ -8,9 +8,9 @@ from typing import Final
 
 from orz_monitor.addresses import is_url, located
 from orz_monitor.dialects import KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects, with_fallback
-from orz_monitor.log import Log, Row
+from orz_monitor.log import Log
 from orz_monitor.parts import num_parts, read_in_parts
-from orz_monitor.reading import Reader, read_chunks
+from orz_monitor.reading import Reader
 from orz_monitor.run_files import FIRST_LINE
 from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.opening import chunks
@@ -57,28 +57,10 @@ def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
             chosen = _chosen(chunk, kinds)
             if path != "-" and not is_url(path) and (number := num_parts(Path(path))) > 1:
                 read_in_parts(Path(path), log, chosen, number)
-                break
+                return
             reader = Reader(log, chosen, located(path))
         reader.feed(chunk)
-    else:
-        (reader or Reader(log, kinds, located(path))).close()
-    for late in [kind for kind in kinds if kind.name in log.late and path != "-"]:
-        _read_again(path, log, late)
-    log.late.clear()
-
-
-def _read_again(path: str, log: Log, late: type[Dialect]) -> None:
-    """Read a file for one dialect that showed up late, from its beginning."""
-    again = read_chunks(unwrapped(chunks(path)), dialects=[late])
-    file = len(log.files) - 1
-    log.entries = [entry for entry in log.entries if (entry.file, entry.dialect) != (file, late.name)]
-    log.bulk = [rows for rows in log.bulk if (rows.file, rows.dialect) != (file, late.name)]
-    for entry in (*again.entries, *again.bulk):
-        entry.file = file
-    log.entries += again.entries
-    log.bulk += again.bulk
-    log.votes[late.name] = sum(entry.dialect == late.name and isinstance(entry, Row) for entry in log.entries)
-    log.votes[late.name] += sum(len(rows) for rows in log.bulk if rows.dialect == late.name)
+    (reader or Reader(log, kinds, located(path))).close()
 
 
 def _chosen(start: bytes, kinds: Sequence[type[Dialect]]) -> Sequence[type[Dialect]]:
