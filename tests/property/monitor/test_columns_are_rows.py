@@ -226,9 +226,9 @@ def test_a_fault_after_the_last_steps_ended_the_run(
     events = [entry for entry in log.entries if isinstance(entry, Event)]
     if finish is not None and finish < len(events):
         events[finish].event = "finish"
-    ledger = ledger_of(log)
     entries: list[Row | Event] = [*log.rows(), *events]
     entries.sort(key=place)
+    ledger = ledger_of(log)
     begun = max((at for at, entry in enumerate(entries) if entry in events and entry.event == "finish"), default=-1)
     steps: set[int | None] = set()
     ends = []
