@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -49,6 +49,14 @@ class Row:
     origin: Origin = NOWHERE
     count: int = 1
     bar: tuple[int, int, int | None] | None = None
+
+    def join(self, means: Iterable[float], count: int) -> None:
+        """Become the mean over its own frames and `count` others, whose means are given, [K]."""
+        share = count / (self.count + count)
+        for index, (own, other) in enumerate(zip(self.values, means, strict=True)):
+            apart = other - own
+            self.values[index] = own + share * apart if math.isfinite(apart) else (1 - share) * own + share * other
+        self.count += count
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

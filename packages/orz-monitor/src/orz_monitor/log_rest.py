@@ -52,9 +52,6 @@ def _joined(row: Row, later: Row) -> bool:
     """Join two parts of one pass that a cut went through; tells whether they are one."""
     if row.bar is None or later.bar is None or row.keys != later.keys or later.bar[0] < row.bar[1]:
         return False
-    total = row.count + later.count
-    for index, value in enumerate(later.values):
-        row.values[index] += (value - row.values[index]) * later.count / total
-    row.count = total
+    row.join(later.values, later.count)
     row.bar = (row.bar[0], later.bar[1], later.bar[2])
     return True

@@ -180,15 +180,13 @@ class Passes:
             tokens = [item.partition(b"=")[2] for item in postfix.split(b", ")]
             self._settled = log.observe_all(self._dialect, keys, tokens)
         if row is None or row.keys != keys:
-            values = array("d", (table.sum(axis=0) / count).tobytes())
+            values = array("d", _means(table).tobytes())
             self._row = log.add_values(
                 self._dialect, keys, values, line=self._line, offset=self._offset, count=count, bar=bar
             )
             return
-        total = row.count + count
-        for index, summed in enumerate(table.sum(axis=0).tolist()):
-            row.values[index] += (summed - count * row.values[index]) / total
-        row.count, row.bar = total, bar
+        row.join(_means(table).tolist(), count)
+        row.bar = bar
 
     def _table(self, held: Pieces) -> NDArray[np.float64] | None:
         """Read postfixes of the known keys together; None where one has others, or a value is no number.
@@ -227,3 +225,10 @@ def _whole_items(postfix: bytes) -> bytes:
     """Return a postfix without what its line lost: it ends at the last comma before the end of the line."""
     line = postfix.replace(b"\r", b"\n").partition(b"\n")[0]
     return line if line == postfix else line[: max(line.rfind(b", "), 0)]
+
+
+def _means(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of columns, [M, K] -> [K]; those of numbers whose sum is too large, too."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        means = table.sum(axis=0) / len(table)
+        return np.asarray(means if np.isfinite(means).all() else (table / len(table)).sum(axis=0))
