@@ -75,3 +75,14 @@ def test_wrong_usage(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["monitor", "bundle", str(run), "-o", str(tmp_path / "no" / "x.zip")]) == 2
     assert main(["monitor", "bundle", str(tmp_path / "missing"), "-o", str(tmp_path / "x.zip")]) == 3
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_folder_without_anything_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Findings and versions alone would help nobody; an archive of them is not written."""
+    empty, target = tmp_path / "empty", tmp_path / "out.zip"
+    empty.mkdir()
+    (empty / "model.bin").write_bytes(b"weights")
+    assert main(["monitor", "bundle", str(empty), "-o", str(target)]) == 3
+    err = capsys.readouterr().err
+    assert f"{empty}: no log, no records and no settings" in " ".join(err.split())
+    assert not target.exists()

@@ -189,7 +189,8 @@ def test_wrong_usage_and_waiting(tmp_path: Path, capsys: pytest.CaptureFixture[s
     state = ["--state", str(tmp_path / "s.json")]
     assert main(["monitor", "watch", missing, "--notify", sys.executable, "--once", *state]) == 3
     err = capsys.readouterr().err
-    assert "waiting: " in err
+    assert "missing: no such file or folder" in " ".join(err.split())
+    assert "waiting: " not in err, "one look waits for nothing"
     assert "Traceback" not in err
 
 

@@ -37,7 +37,9 @@ def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
     }[kind]
     path = tmp_path / "train.log"
     path.write_bytes(packed)
-    assert load_run(path).steps.tolist() == [1, 2, 3, 4, 5]
+    run = load_run(path)
+    assert run.steps.tolist() == [1, 2, 3, 4, 5]
+    assert run.problems == ((f"{path} ends in the middle, and was read up to there",) if kind == "torn" else ())
 
 
 @pytest.mark.parametrize(

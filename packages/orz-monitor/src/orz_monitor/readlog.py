@@ -10,6 +10,7 @@ from orz_monitor.addresses import is_url, located
 from orz_monitor.dialects import KNOWN, ORZ_TRAIN, Dialect, find_dialect, known_dialects, with_fallback
 from orz_monitor.log import Log
 from orz_monitor.parts import num_parts, read_in_parts
+from orz_monitor.printable import one_line
 from orz_monitor.reading import Reader
 from orz_monitor.run_files import FIRST_LINE
 from orz_monitor.transport.ansi import without_escapes
@@ -52,7 +53,7 @@ def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = No
 def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
     """Read one file; a console log of ours is told by its first line."""
     reader: Reader | None = None
-    for chunk in unwrapped(chunks(path)):
+    for chunk in unwrapped(chunks(path, lambda: log.torn.setdefault(one_line(path)))):
         if reader is None:
             chosen = _chosen(chunk, kinds)
             if path != "-" and not is_url(path) and (number := num_parts(Path(path))) > 1:

@@ -76,7 +76,7 @@ class Run:
         folded: rows left out because another process of the job had printed the same.
         mixed: rows left out because a process that does not say who it is had printed another for the same step.
         chosen_preset: the kind of run that the user named; empty where it is to be recognised.
-        problems: parts of a store that could not be read, a line each.
+        problems: parts of a store or of compressed logs that could not be read, a line each.
         config: settings that the log or store itself holds, dotted name to value as text.
         has_whole_steps: whether a step is written at once, and not piece by piece.
         ahead: the last event that the console log beside the records has of a step that these don't reach, or None.

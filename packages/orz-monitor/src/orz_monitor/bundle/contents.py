@@ -95,6 +95,11 @@ def _collected(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
             left_out.append(f"{name} and what follows: the bundle would be larger than {MOST_BYTES >> 20} MiB")
             break
         items.append(_item(name, redactor, lambda text=text: text, note))  # type: ignore[misc]
+    if total == 0 and not left_out:
+        raise UnreadableRunError(
+            f"{path}: no log, no records and no settings of a run {'in it' if path.is_dir() else 'there'}",
+            remedy="give a run folder, or a log on its own",
+        )
     return items, left_out
 
 

@@ -1,4 +1,4 @@
-"""Lines of the records file that can't be read, or are missing at its end."""
+"""Lines of the records file, or parts of a store or log, that can't be read or are missing at the end."""
 
 from __future__ import annotations
 
@@ -77,15 +77,15 @@ def _of_lines(run: Run) -> list[Finding]:
 
 
 def _of_store(run: Run) -> Finding:
-    """Report the parts of another tool's store that can't be read."""
+    """Report the parts of another tool's store, or of a compressed log, that can't be read."""
     count = len(run.problems)
     return Finding(
         code="damaged_records",
         severity=Severity.WARN,
         title="Unreadable records",
-        message=f"{count} part{'s' if count > 1 else ''} of the store can't be read; the first: {run.problems[0]}.",
+        message=f"{count} part{'s' if count > 1 else ''} of what there is can't be read; the first: {run.problems[0]}.",
         causes=_STORE_CAUSES,
-        caveat="A store that is still being written may end within a record.",
+        caveat="What is still being written may end within a record.",
     )
 
 

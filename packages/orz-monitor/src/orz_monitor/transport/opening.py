@@ -6,7 +6,7 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
@@ -38,17 +38,19 @@ def opened(path: str | Path) -> Iterator[IO[bytes]]:
         raise unreadable(path, error) from error
 
 
-def chunks(path: str | Path) -> Iterator[bytes]:
+def chunks(path: str | Path, torn: Callable[[], None] = lambda: None) -> Iterator[bytes]:
     """Yield the bytes of a log in chunks of up to 1 MiB, the first one looked at.
 
-    A compressed file that is torn yields what comes before the tear.
+    Args:
+        path: the log.
+        torn: called where a compressed file ends in the middle; what comes before that was yielded.
 
     Raises:
         UnreadableRunError: it can't be read, or is no text.
     """
     with opened(path) as file:
         first = True
-        while chunk := _next(file):
+        while chunk := _next(file, torn):
             if first:
                 refuse_binary(chunk, path)
                 first = False
@@ -72,7 +74,7 @@ def refuse_binary(start: bytes, path: str | Path) -> None:
         )
 
 
-def _next(file: IO[bytes]) -> bytes:
+def _next(file: IO[bytes], torn: Callable[[], None]) -> bytes:
     """Read a chunk; the end of a torn compressed stream is an end, and what comes before it is kept."""
     read = getattr(file, "read1", file.read)
     pieces: list[bytes] = []
@@ -82,10 +84,11 @@ def _next(file: IO[bytes]) -> bytes:
             pieces.append(piece)
             left -= len(piece)
     except (EOFError, zlib.error):
-        pass
+        torn()
     except Exception as error:  # zstandard may not be imported: its error is known by name
         if not type(error).__module__.startswith("zstandard"):
             raise
+        torn()
     return b"".join(pieces)
 
 

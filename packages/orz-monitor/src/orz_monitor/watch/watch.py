@@ -63,7 +63,7 @@ class Watch:
             verdict = self.judge(load_run(self.path), self.path)
         except UnreadableRunError as error:
             if self._waits != error.message:
-                self.say(f"waiting: {error.message}")
+                self.say(error.message if self.once else f"waiting: {error.message}")
             self._waits = error.message
             return None
         self._waits = ""
