@@ -178,3 +178,14 @@ def test_a_reader_that_leaves_is_no_failure(command: list[str], healthy: Path) -
             check=False,
         )
     assert (process.returncode, process.stderr) == (3, b"")
+
+
+def test_numbers_that_no_rule_knows_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first twenty of them, and how many more there are."""
+    path = tmp_path / "mine.log"
+    more = " ".join(f"z{index:02}=1" for index in range(30))
+    path.write_text("".join(f"step {step}: loss 0.5 reward 0.{step} zork 5 {more}\n" for step in range(1, 9)))
+    assert main(["monitor", "check", str(path)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "under their own names" in line)
+    assert line.strip().startswith("under their own names: z00, z01, z02, ")
+    assert line.endswith(" and 11 more")

@@ -18,7 +18,7 @@ from orz_monitor.run import Coverage, State
 from orz_monitor.units import shown
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARN: "bold yellow", Severity.INFO: "bold blue"}
-_MOST_UNREAD: Final = 20
+_MOST_NAMED: Final = 20
 _MARKS: Final = {Status.OK: ("ok", "bold green"), Status.FAILED: ("failed", "bold red")}
 
 
@@ -69,6 +69,8 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
         console.print()
     looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
     _say(console, 2, f"{looked} rules evaluated on {len(run.coverage.recognised)} metrics", "dim")
+    if run.coverage.unrecognised:
+        _say(console, 2, f"under their own names: {_named(run.coverage.unrecognised)}", "dim")
     if missed := not_read(run.coverage):
         _say(console, 2, missed, "dim")
     _say(console, 2, f"judged as {run.preset}: {run.kind.why} (--preset overrides)", "dim")
@@ -80,11 +82,16 @@ def not_read(coverage: Coverage) -> str:
     """Say what looks like metrics and was not read; empty where there is no such thing."""
     parts = []
     if coverage.unread:
-        more = f" and {len(coverage.unread) - _MOST_UNREAD} more" if len(coverage.unread) > _MOST_UNREAD else ""
-        parts.append(f"keys without a number: {', '.join(coverage.unread[:_MOST_UNREAD])}{more}")
+        parts.append(f"keys without a number: {_named(coverage.unread)}")
     if coverage.num_missed_lines:
         parts.append(f"lines that look like metrics: {coverage.num_missed_lines}")
     return f"not read: {'; '.join(parts)}" if parts else ""
+
+
+def _named(names: Sequence[str]) -> str:
+    """List names, the first of many."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(map(printable, names[:_MOST_NAMED]))}{more}"
 
 
 def _unjudged(verdict: Verdict) -> dict[str, list[str]]:
