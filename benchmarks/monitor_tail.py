@@ -173,14 +173,15 @@ def latencies(log: Path, seconds: float) -> list[float]:
                 values = f"step:{number // 100} - actor/pg_loss:0.{number % 97:02} - " if number % 100 == 0 else ""
                 file.write(f"{values}mark {number} \n")
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     shown: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         marks = [int(mark) for mark in _MARK.findall(screen.read())]
-        now = time.perf_counter()
-        shown += [now - written[index] for index in range(len(shown), max(marks, default=-1) + 1)]
+        now, known = time.perf_counter(), len(written)
+        newest = max((mark for mark in marks if mark < known), default=-1)  # a row may be half old and half new
+        shown += [now - written[index] for index in range(len(shown), newest + 1)]
     stopping.set()
     writer.join()
     screen.close()

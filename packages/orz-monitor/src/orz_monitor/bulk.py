@@ -46,7 +46,9 @@ def own_memory(num_rows: int, num_columns: int) -> NDArray[np.float64]:
     """Return zeros, [num_rows, num_columns], in memory of their own: taken page by page where they are written."""
     if not num_rows * num_columns:
         return np.zeros((num_rows, num_columns))
-    memory = mmap.mmap(-1, num_rows * num_columns * np.dtype(np.float64).itemsize)
+    num_bytes = num_rows * num_columns * np.dtype(np.float64).itemsize
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, num_bytes, **private)
     return np.frombuffer(memory).reshape(num_rows, num_columns)
 
 
