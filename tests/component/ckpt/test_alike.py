@@ -76,15 +76,16 @@ def test_each_rank_reads_as_if_alone(tmp_path: Path, programs: list[bytes]) -> N
 
 
 def test_what_one_rank_says_is_not_shared(tmp_path: Path) -> None:
-    paths = [save(tmp_path, rank, state(rank)) for rank in range(2)]
+    """Whoever changes what it was given changes it for itself alone."""
+    paths = [save(tmp_path, rank, state(rank)) for rank in range(3)]
     alike = Alike()
-    first, second = (torch_file.load(path, alike=alike).value for path in paths)
-    assert isinstance(first, dict)
-    assert isinstance(second, dict)
-    second["groups"].clear()
-    second["module"].clear()
-    assert len(first["groups"]) == 2
-    assert len(torch_file.load(paths[0], alike=alike).value["module"]) == 3  # type: ignore[index]
+    for path in paths:
+        value = torch_file.load(path, alike=alike).value
+        assert isinstance(value, dict)
+        assert dict(blocks(value)) == dict(blocks(torch_file.load(path).value))
+        value["groups"].clear()
+        value["module"].clear()
+        value["arguments"].state.clear()
 
 
 @pytest.mark.parametrize(

@@ -24,22 +24,25 @@ def lines(first: int, last: int, reward: float = 0.5, prefix: str = "") -> str:
     return "".join(f"{prefix}step:{i} - actor/pg_loss:0.{i} - critic/score/mean:{reward}\n" for i in range(first, last))
 
 
-@pytest.mark.parametrize("kind", ["plain", "gz", "members", "zst", "torn"])
+@pytest.mark.parametrize("kind", ["plain", "gz", "members", "zst", "torn", "damaged"])
 def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
-    """Gzip in several members and Zstandard; of a torn file what is whole is read."""
+    """Gzip in several members and Zstandard; of a torn or damaged file what is whole is read, and that is said."""
+    noise = os.urandom(4_000_000).hex().encode()
     data = lines(1, 6).encode()
     packed = {
         "plain": data,
         "gz": gzip.compress(data),
         "members": gzip.compress(data[:50]) + gzip.compress(data[50:]),
         "zst": zstandard.ZstdCompressor().compress(data),
-        "torn": gzip.compress(data + os.urandom(100_000).hex().encode())[:-20],
+        "torn": gzip.compress(data + noise[:200_000])[:-20],
+        "damaged": gzip.compress(data + noise)[:2_500_000] + b"\xff" * 100_000,
     }[kind]
     path = tmp_path / "train.log"
     path.write_bytes(packed)
     run = load_run(path)
     assert run.steps.tolist() == [1, 2, 3, 4, 5]
-    assert run.problems == ((f"{path} ends in the middle, and was read up to there",) if kind == "torn" else ())
+    why = {"torn": "ends in the middle", "damaged": "is damaged"}.get(kind)
+    assert run.problems == ((f"{path} {why}, and was read up to there",) if why else ())
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,16 @@ import mmap
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.entries import Rows
 from orz_monitor.transport.prefixes import Origin
+
+_LEAST_BYTES: Final = 1 << 20
+"""Whole pages for each of many small tables would be more than they hold."""
 
 
 def together(bulk: Sequence[Rows]) -> list[Rows]:
@@ -43,10 +47,10 @@ def together(bulk: Sequence[Rows]) -> list[Rows]:
 
 
 def own_memory(num_rows: int, num_columns: int) -> NDArray[np.float64]:
-    """Return zeros, [num_rows, num_columns], in memory of their own: taken page by page where they are written."""
-    if not num_rows * num_columns:
-        return np.zeros((num_rows, num_columns))
+    """Return zeros, [num_rows, num_columns]; many of them in memory of their own, taken page by page where written."""
     num_bytes = num_rows * num_columns * np.dtype(np.float64).itemsize
+    if num_bytes < _LEAST_BYTES:
+        return np.zeros((num_rows, num_columns))
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     memory = mmap.mmap(-1, num_bytes, **private)
     return np.frombuffer(memory).reshape(num_rows, num_columns)

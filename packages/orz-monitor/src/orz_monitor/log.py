@@ -42,7 +42,7 @@ class Log:
         votes: dialect name to the number of lines that it understood.
         precisions: (dialect, raw key) to how its values are printed.
         texts: keys of metric lines whose values are no numbers.
-        torn: compressed files that end in the middle, in order.
+        torn: compressed files that can't be read to their ends, and why.
         num_refused_keys: keys beyond `MOST_KEYS`.
         offset: where on its line stands what is being read; entries that are added get it.
     """
@@ -54,7 +54,7 @@ class Log:
     votes: Counter[str] = field(default_factory=Counter)
     precisions: dict[tuple[str, str], Precision] = field(default_factory=dict)
     texts: set[tuple[str, str]] = field(default_factory=set)
-    torn: dict[str, None] = field(default_factory=dict)
+    torn: dict[str, str] = field(default_factory=dict)
     num_refused_keys: int = 0
     offset: int = 0
     _names: dict[bytes, str] = field(default_factory=dict)

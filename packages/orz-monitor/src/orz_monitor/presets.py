@@ -130,8 +130,8 @@ def detect(
     term, why = _kl_term(names, settings, framework)
     trait = "" if critic or term else _trait_of_dapo(settings)
     if trait:
-        return Detected(name="dapo", why=f"it trains no critic, and its configuration has {trait}")
-    with_critic = "it trains a critic" if critic else "it trains no critic"
+        return Detected(name="dapo", why=f"it logs nothing of a critic, and its configuration has {trait}")
+    with_critic = "it trains a critic" if critic else "it logs nothing of a critic"
     if term is None:
         return Detected(name="ppo" if critic else "grpo", why=with_critic)
     if critic:

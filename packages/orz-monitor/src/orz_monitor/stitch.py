@@ -94,7 +94,7 @@ def stitch(
         files=tuple(facts.path for facts in log.files),
         folded=num_folded,
         mixed=num_mixed,
-        problems=tuple(f"{file} ends in the middle, and was read up to there" for file in log.torn),
+        problems=tuple(f"{file} {why}, and was read up to there" for file, why in log.torn.items()),
     )
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Alike:
     """What the archive that was read last said, for the next one.
 
-    It serves one thread, which reads all of them with the same names and limits.
+    It serves one thread, which reads all of them with the same names and limits. What it keeps of one file takes as
+    much memory as that file's pickle and what it says, within the same limits.
 
     Example:
         >>> alike = Alike()
@@ -47,9 +48,10 @@ class Alike:
             return None
         return replace(self._said, value=_moved(self._said.value, path, {}))
 
-    def keep(self, program: bytes, records: Mapping[str, Record], said: Pickle) -> None:
-        """Keep what a program says of an archive, for those that come after it."""
-        self._program, self._layout, self._said = program, _layout(records), said
+    def keep(self, program: bytes, records: Mapping[str, Record], said: Pickle, path: Path) -> None:
+        """Keep what a program says of the file `path`, for those that come after it: a copy, which nobody changes."""
+        self._program, self._layout = program, _layout(records)
+        self._said = replace(said, value=_moved(said.value, path, {}))
 
 
 def _layout(records: Mapping[str, Record]) -> object:

@@ -166,7 +166,7 @@ class _Archive:
             if said.nbytes != len(data):
                 raise BadPickleError(f"{len(data) - said.nbytes:,} bytes follow the end of {brief(program.name)}")
             if self._alike:
-                self._alike.keep(data, by_name, said)
+                self._alike.keep(data, by_name, said, self._path)
         return TorchFile(path=self._path, value=said.value, records=self._records, globals=said.globals)
 
     def _by_name(self) -> dict[str, Record]:

@@ -38,12 +38,12 @@ def opened(path: str | Path) -> Iterator[IO[bytes]]:
         raise unreadable(path, error) from error
 
 
-def chunks(path: str | Path, torn: Callable[[], None] = lambda: None) -> Iterator[bytes]:
+def chunks(path: str | Path, torn: Callable[[str], None] = lambda _: None) -> Iterator[bytes]:
     """Yield the bytes of a log in chunks of up to 1 MiB, the first one looked at.
 
     Args:
         path: the log.
-        torn: called where a compressed file ends in the middle; what comes before that was yielded.
+        torn: called where a compressed file can't be read to its end, with the reason; what comes before was yielded.
 
     Raises:
         UnreadableRunError: it can't be read, or is no text.
@@ -74,7 +74,7 @@ def refuse_binary(start: bytes, path: str | Path) -> None:
         )
 
 
-def _next(file: IO[bytes], torn: Callable[[], None]) -> bytes:
+def _next(file: IO[bytes], torn: Callable[[str], None]) -> bytes:
     """Read a chunk; the end of a torn compressed stream is an end, and what comes before it is kept."""
     read = getattr(file, "read1", file.read)
     pieces: list[bytes] = []
@@ -83,12 +83,14 @@ def _next(file: IO[bytes], torn: Callable[[], None]) -> bytes:
         while left > 0 and (piece := read(left)):
             pieces.append(piece)
             left -= len(piece)
-    except (EOFError, zlib.error):
-        torn()
+    except EOFError:
+        torn("ends in the middle")
+    except (zlib.error, gzip.BadGzipFile):
+        torn("is damaged")
     except Exception as error:  # zstandard may not be imported: its error is known by name
         if not type(error).__module__.startswith("zstandard"):
             raise
-        torn()
+        torn("is damaged")
     return b"".join(pieces)
 
 
