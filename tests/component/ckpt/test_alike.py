@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orz_ckpt.errors import FormatError
+from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats import torch_file
 from orz_ckpt.formats.alike import Alike
 from orz_ckpt.formats.inert import Inert, blocks
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.component
+
+
+class Stranger:
+    """Of a type that no checkpoint is known to hold."""
 
 
 @pytest.fixture
@@ -122,3 +126,25 @@ def test_a_damaged_pickle_is_found_behind_a_sound_one(tmp_path: Path) -> None:
     torch_file.load(paths[0], alike=alike)
     with pytest.raises(FormatError, match=r"rank_1\.pt.*checksum of .*data\.pkl"):
         torch_file.load(paths[1], alike=alike)
+
+
+def test_programs_that_alternate_are_each_gone_through_once(tmp_path: Path, programs: list[bytes]) -> None:
+    """As those of the GPUs of a node do, of which each has its number in it; more of them than are kept still read."""
+    values = [{f"on cuda:{rank % 4}": torch.zeros(2) + rank} for rank in range(12)]
+    alike = Alike()
+    for rank, value in enumerate(values):
+        path = save(tmp_path, rank, value)
+        assert dict(blocks(torch_file.load(path, alike=alike).value)).keys() == value.keys()
+    assert len(programs) == 4
+    for rank in range(20):
+        path = save(tmp_path, 100 + rank, {f"name {rank}": torch.zeros(2)})
+        assert list(dict(blocks(torch_file.load(path, alike=alike).value))) == [f"name {rank}"]
+
+
+def test_what_may_be_called_is_decided_anew(tmp_path: Path) -> None:
+    path = save(tmp_path, 0, {"a": Stranger()})
+    alike = Alike()
+    name = f"{Stranger.__module__}.Stranger"
+    torch_file.load(path, inert=frozenset({name}), alike=alike)
+    with pytest.raises(HostileError, match="Stranger"):
+        torch_file.load(path, alike=alike)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 import zipfile
@@ -82,7 +83,23 @@ def test_a_folder_without_anything_of_a_run(tmp_path: Path, capsys: pytest.Captu
     empty, target = tmp_path / "empty", tmp_path / "out.zip"
     empty.mkdir()
     (empty / "model.bin").write_bytes(b"weights")
+    (tmp_path / "outside.log").write_text("private")
+    (empty / "link.log").symlink_to(tmp_path / "outside.log")
     assert main(["monitor", "bundle", str(empty), "-o", str(target)]) == 3
     err = capsys.readouterr().err
-    assert f"{empty}: no log, no records and no settings" in " ".join(err.split())
+    assert f"{empty}: no log, no records, no settings and no store" in " ".join(err.split())
     assert not target.exists()
+
+
+@pytest.mark.parametrize("kind", ["gz", "csv"])
+def test_a_run_in_another_form_has_its_findings(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A compressed log or a table is a run, though no file of it is text that a tail could be taken of."""
+    folder, target = tmp_path / "run", tmp_path / "out.zip"
+    folder.mkdir()
+    log = "".join(f"step:{step} - actor/pg_loss:0.5 - critic/score/mean:0.1\n" for step in range(9)).encode()
+    table = "step,loss,reward\n" + "".join(f"{step},0.5,0.1\n" for step in range(9))
+    name = {"gz": "train.log.gz", "csv": "progress.csv"}[kind]
+    (folder / name).write_bytes(gzip.compress(log) if kind == "gz" else table.encode())
+    assert main(["monitor", "bundle", str(folder), "-o", str(target)]) == 0, capsys.readouterr().err
+    with zipfile.ZipFile(target) as archive:
+        assert json.loads(archive.read("orz-bundle/findings.json"))["status"] == "ok"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-_NAMED: Final = re.compile(r"`([^`\[\]\n]+)`")
-"""A name in backticks; one with brackets, which stand for styles, stays as it is."""
-_STAYS: Final = re.compile(r"^(?:[-*\b]|\s)", flags=re.MULTILINE)
+_NAMED: Final = re.compile(r"(?<!`)`([^`\[\]\\\n]+)`(?!`)")
+"""A name in backticks; one with brackets, which stand for styles, or a backslash before them stays as it is."""
+_STAYS: Final = re.compile(r"^(?:[-*\b]|\d+[.)] |\s)", flags=re.MULTILINE)
 """A line of a list, an indented one, or the mark that keeps the lines of a paragraph."""
 _WIDEST_CHOICES: Final = 20
 

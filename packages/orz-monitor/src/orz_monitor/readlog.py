@@ -54,7 +54,7 @@ def read_log(paths: Sequence[str], dialects: Sequence[type[Dialect]] | None = No
 def _read_file(path: str, log: Log, kinds: Sequence[type[Dialect]]) -> None:
     """Read one file; a console log of ours is told by its first line."""
     reader: Reader | None = None
-    for chunk in unwrapped(chunks(path, partial(log.torn.__setitem__, one_line(path)))):
+    for chunk in unwrapped(chunks(path, partial(log.torn.setdefault, one_line(path)))):
         if reader is None:
             chosen = _chosen(chunk, kinds)
             if path != "-" and not is_url(path) and (number := num_parts(Path(path))) > 1:

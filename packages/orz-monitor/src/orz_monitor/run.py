@@ -77,6 +77,7 @@ class Run:
         mixed: rows left out because a process that does not say who it is had printed another for the same step.
         chosen_preset: the kind of run that the user named; empty where it is to be recognised.
         problems: parts of a store or of compressed logs that could not be read, a line each.
+        is_store: whether it was read from the store of another tool, and from no log.
         config: settings that the log or store itself holds, dotted name to value as text.
         has_whole_steps: whether a step is written at once, and not piece by piece.
         ahead: the last event that the console log beside the records has of a step that these don't reach, or None.
@@ -102,6 +103,7 @@ class Run:
     mixed: int = 0
     chosen_preset: str = ""
     problems: tuple[str, ...] = ()
+    is_store: bool = False
     config: Mapping[str, str] = field(default_factory=dict)
     has_whole_steps: bool = False
     ahead: EventRecord | None = None

@@ -56,7 +56,8 @@ def as_read_from_input(run: Run, kept: Path) -> Run:
         replace(event, data={**event.data, "file": "-"}) if event.data.get("file") == str(kept) else event
         for event in run.events
     )
-    return replace(run, name=NAME, path=Path("-"), folder=None, files=files, events=events)
+    problems = tuple(problem.replace(str(kept), NAME) for problem in run.problems)
+    return replace(run, name=NAME, path=Path("-"), folder=None, files=files, events=events, problems=problems)
 
 
 def _ending(path: Path) -> str:

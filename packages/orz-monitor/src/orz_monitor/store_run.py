@@ -49,6 +49,7 @@ def run_of_store(store: Store, path: Path, *, now: float, canonical: bool = True
         run,
         restarts=store.restarts or run.restarts,
         problems=tuple(str(problem) for problem in store.problems),
+        is_store=True,
         config=_flat(store.config),
         events=_with_end(run, store.exit_code),
     ), log

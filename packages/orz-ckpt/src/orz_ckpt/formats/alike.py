@@ -1,30 +1,37 @@
 """Files that say the same: those of a save's ranks mostly differ in their numbers alone.
 
 Their pickles are then the same program, byte for byte, over records at the same places. What it says of one file, it
-says of the other: it is carried out once, whatever the number of ranks.
+says of the other: it is carried out once for all of them. Ranks whose tensors were on GPUs of different numbers have
+programs that differ in these; those of the same GPU of each node are alike.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.formats.inert import Inert
 from orz_ckpt.tensors.source import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
     from pathlib import Path
 
     from orz_ckpt.formats.archive import Record
     from orz_ckpt.formats.inert_pickle import Pickle
 
+    Key = tuple[bytes, tuple[tuple[str, int, int], ...], tuple[Hashable, ...]]
+    """Program, records and settings."""
+
+
+_MOST: Final = 8
+"""Programs that are kept: each GPU of a node may have its own, since torch writes a tensor's device into it."""
+_MOST_BYTES: Final = 4 << 20
+"""Of such a program; what it says takes some times as much."""
+
 
 class Alike:
-    """What the archive that was read last said, for the next one.
-
-    It serves one thread, which reads all of them with the same names and limits. What it keeps of one file takes as
-    much memory as that file's pickle and what it says, within the same limits.
+    """What archives that were read before said, for the next ones. It serves one thread.
 
     Example:
         >>> alike = Alike()
@@ -32,31 +39,36 @@ class Alike:
     """
 
     def __init__(self) -> None:
-        self._program = b""
-        self._layout: object = None
-        self._said: Pickle | None = None
+        self._said: dict[object, Pickle] = {}
 
-    def find(self, program: bytes, records: Mapping[str, Record], path: Path) -> Pickle | None:
-        """Return what a program says of the file `path`; None where it is not that of the archive before.
+    def find(self, key: Key, path: Path) -> Pickle | None:
+        """Return what a program says of the file `path`; None where no other file said it before.
 
         Args:
-            program: the pickle.
-            records: of the archive of `path`, by their place in it.
+            key: of the archive, by `key_of`.
             path: the file whose blocks are asked for.
         """
-        if self._said is None or program != self._program or _layout(records) != self._layout:
-            return None
-        return replace(self._said, value=_moved(self._said.value, path, {}))
+        said = self._said.get(key)
+        return None if said is None else replace(said, value=_moved(said.value, path, {}))
 
-    def keep(self, program: bytes, records: Mapping[str, Record], said: Pickle, path: Path) -> None:
+    def keep(self, key: Key, said: Pickle, path: Path) -> None:
         """Keep what a program says of the file `path`, for those that come after it: a copy, which nobody changes."""
-        self._program, self._layout = program, _layout(records)
-        self._said = replace(said, value=_moved(said.value, path, {}))
+        if len(key[0]) > _MOST_BYTES:
+            return
+        if len(self._said) >= _MOST:
+            del self._said[next(iter(self._said))]
+        self._said[key] = replace(said, value=_moved(said.value, path, {}))
 
 
-def _layout(records: Mapping[str, Record]) -> object:
-    """Return all that a program can ask of an archive: where its records are."""
-    return [(name, record.offset, record.nbytes) for name, record in records.items()]
+def key_of(program: bytes, records: Mapping[str, Record], *settings: Hashable) -> Key:
+    """Return all that decides on what a program says: its bytes, where the records of its archive are, and settings.
+
+    Args:
+        program: the pickle.
+        records: by their place in the archive.
+        settings: what else it is read with, such as the names that it may call.
+    """
+    return program, tuple((name, record.offset, record.nbytes) for name, record in records.items()), settings
 
 
 def _moved(value: object, path: Path, made: dict[int, object]) -> object:

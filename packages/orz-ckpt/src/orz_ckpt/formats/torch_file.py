@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from orz_ckpt.disk.plain import NotPlainError, open_plain
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.formats import legacy_torch
+from orz_ckpt.formats.alike import key_of
 from orz_ckpt.formats.archive import SIGNATURE, Record, UnsafeRecordError, read_records
 from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits, OtherPickleError
 from orz_ckpt.formats.inert_pickle import load_pickle
@@ -154,7 +155,8 @@ class _Archive:
         data = self._read(program, self._limits.pickle_bytes)
         if zlib.crc32(data) != program.crc32 and not checksums_off(self._stream, self._records):
             raise BadPickleError(f"the checksum of {brief(program.name)} is wrong: the file was damaged")
-        said = self._alike.find(data, by_name, self._path) if self._alike else None
+        key = key_of(data, by_name, self._inert, self._limits)
+        said = self._alike.find(key, self._path) if self._alike else None
         if said is None:
             said = load_pickle(
                 data,
@@ -166,7 +168,7 @@ class _Archive:
             if said.nbytes != len(data):
                 raise BadPickleError(f"{len(data) - said.nbytes:,} bytes follow the end of {brief(program.name)}")
             if self._alike:
-                self._alike.keep(data, by_name, said, self._path)
+                self._alike.keep(key, said, self._path)
         return TorchFile(path=self._path, value=said.value, records=self._records, globals=said.globals)
 
     def _by_name(self) -> dict[str, Record]:

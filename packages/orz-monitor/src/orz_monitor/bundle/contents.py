@@ -83,7 +83,7 @@ def _collected(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
         raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
     left_out: list[str] = []
     items = [_item("findings.json", redactor, lambda: _findings(path)), _item("versions.json", redactor, _versions)]
-    total = 0
+    told, total = 0, 0
     for name, file, most in _files(path, left_out):
         try:
             text, note = _end_of(file, most)
@@ -95,9 +95,10 @@ def _collected(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
             left_out.append(f"{name} and what follows: the bundle would be larger than {MOST_BYTES >> 20} MiB")
             break
         items.append(_item(name, redactor, lambda text=text: text, note))  # type: ignore[misc]
-    if total == 0 and not left_out:
+        told += 1
+    if not told and not _is_run(path):
         raise UnreadableRunError(
-            f"{path}: no log, no records and no settings of a run {'in it' if path.is_dir() else 'there'}",
+            f"{path}: no log, no records, no settings and no store of a run {'in it' if path.is_dir() else 'there'}",
             remedy="give a run folder, or a log on its own",
         )
     return items, left_out
@@ -120,6 +121,15 @@ def _findings(path: Path) -> str:
         return as_json([Checked(path=path, verdict=Judge.of()(load_run(path), path))]) + "\n"
     except UnreadableRunError as error:
         return as_json([Checked(path=path, error=error)]) + "\n"
+
+
+def _is_run(path: Path) -> bool:
+    """Tell whether there is a run, in whatever form: compressed, a table, the store of another tool."""
+    try:
+        load_run(path)
+    except UnreadableRunError:
+        return False
+    return True
 
 
 def _versions() -> str:

@@ -20,6 +20,14 @@ _CAUSES: Final = (
     ),
 )
 
+_LOG_CAUSES: Final = (
+    Cause(
+        what="it was copied or compressed while it was written, the disk was full, or a transfer broke off",
+        confirm="gzip -t or zstd -t of the file fails",
+        try_="copy it again from where it was written",
+    ),
+)
+
 _STORE_CAUSES: Final = (
     Cause(
         what="it was copied while it was written, or the disk was full",
@@ -84,7 +92,7 @@ def _of_store(run: Run) -> Finding:
         severity=Severity.WARN,
         title="Unreadable records",
         message=f"{count} part{'s' if count > 1 else ''} of what there is can't be read; the first: {run.problems[0]}.",
-        causes=_STORE_CAUSES,
+        causes=_STORE_CAUSES if run.is_store else _LOG_CAUSES,
         caveat="What is still being written may end within a record.",
     )
 

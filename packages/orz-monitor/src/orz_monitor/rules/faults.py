@@ -74,7 +74,13 @@ def kind_of_words(text: str) -> str:
 
 def said(event: EventRecord) -> str:
     """Return what the log says of a fault, in one short line without the stop at its end."""
-    return " ".join(str(event.data.get("message", "")).split())[:300].rstrip(".")
+    return in_short(" ".join(str(event.data.get("message", "")).split()))
+
+
+def in_short(words: str) -> str:
+    """Return the first 300 characters of a message, without one stop at its end: a sentence goes on behind it."""
+    short = words[:300]
+    return short if short.endswith("..") else short.removesuffix(".")
 
 
 def place_of(event: EventRecord) -> tuple[Path | None, int | None]:

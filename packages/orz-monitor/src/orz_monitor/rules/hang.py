@@ -7,7 +7,16 @@ from typing import Final
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
 from orz_monitor.rules.base import NoLimits, Rule
-from orz_monitor.rules.faults import COLLECTIVE_TIMEOUT, faults, kind_of_words, last_step, last_words, place_of, said
+from orz_monitor.rules.faults import (
+    COLLECTIVE_TIMEOUT,
+    faults,
+    in_short,
+    kind_of_words,
+    last_step,
+    last_words,
+    place_of,
+    said,
+)
 from orz_monitor.run import Run
 
 _CAUSES: Final = (
@@ -45,7 +54,7 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
             code="hang",
             severity=Severity.ERROR,
             title="A collective operation timed out",
-            message=f"{said(first) if first is not None else words[:300].rstrip('.')}.{told}",
+            message=f"{said(first) if first is not None else in_short(words)}.{told}",
             causes=_CAUSES,
             first_step=step,
             last_step=step,
