@@ -38,7 +38,7 @@ def opened(path: str | Path) -> Iterator[IO[bytes]]:
         raise unreadable(path, error) from error
 
 
-def chunks(path: str | Path, torn: Callable[[str], None] = lambda _: None) -> Iterator[bytes]:
+def chunks(path: str | Path, torn: Callable[[str], object] = lambda _: None) -> Iterator[bytes]:
     """Yield the bytes of a log in chunks of up to 1 MiB, the first one looked at.
 
     Args:
@@ -74,7 +74,7 @@ def refuse_binary(start: bytes, path: str | Path) -> None:
         )
 
 
-def _next(file: IO[bytes], torn: Callable[[str], None]) -> bytes:
+def _next(file: IO[bytes], torn: Callable[[str], object]) -> bytes:
     """Read a chunk; the end of a torn compressed stream is an end, and what comes before it is kept."""
     read = getattr(file, "read1", file.read)
     pieces: list[bytes] = []
