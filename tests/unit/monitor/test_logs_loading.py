@@ -49,7 +49,7 @@ def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
     ("text", "name"),
     [
         (lines(1, 4), "train.log"),
-        ("iter 1 loss: 0.1\niter 2 loss: 0.2\niter 3 loss: 0.3\nKilled\n", "train.log"),
+        ("iter 1 loss: 0.1 kl: 0\niter 2 loss: 0.2 kl: 0\niter 3 loss: 0.3 kl: 0\nKilled\n", "train.log"),
         ("step,loss,kl\n1,0.1,0\n2,0.2,0\n3,0.3,0\n", "rows.csv"),
         ("step;loss;kl\n1;0.1;0\n2;0.2;0\n3;0.3;0\n", "rows.csv"),
         ('{"step": 1, "loss": 0.1}\n{"step": 2, "loss": 0.2}\n{"step": 3, "loss": 0.3}\n', "rows.jsonl"),
@@ -210,7 +210,7 @@ def test_a_log_of_nobody_we_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "metrics", "unread"),
     [
-        ("a.log", "iter {0} loss: 0.{0} tokens: 12.{0}k size: {0}7B\n", {"tokens": 12_300.0}, ("size",)),
+        ("a.log", "iter {0} loss: 0.{0} kl: 0 tokens: 12.{0}k size: {0}7B\n", {"tokens": 12_300.0}, ("size",)),
         ("a.csv", "{0},0.{0},12.{0}k,{0}7B\n", {"tokens": 12_300.0}, ("size",)),
         (
             "trl.log",

@@ -135,10 +135,11 @@ def test_a_file_of_its_own_goes_by_the_clock(tmp_path: Path) -> None:
 def test_an_unknown_trainer_above_an_engine(tmp_path: Path) -> None:
     """The engine's numbers don't keep the fallback from reading the trainer's."""
     path = tmp_path / "train.log"
-    path.write_text(f"{V1}\niteration 1: loss = 0.5, reward = 0.25\n", encoding="utf-8")
+    trained = "".join(f"iteration {i}: loss = 0.5, reward = 0.25\n" for i in (1, 2, 3))
+    path.write_text(f"{V1}\n{trained}", encoding="utf-8")
     run = load_run(path)
     assert run.framework == "generic"
-    assert run.metrics["reward/mean"].values.tolist() == [0.25]
+    assert run.metrics["reward/mean"].values.tolist() == [0.25, 0.25, 0.25]
     assert run.metrics["engine/requests_waiting"].values.tolist() == [14]
 
 

@@ -1,10 +1,10 @@
 """The fallback: lines with names and numbers of a trainer that nobody has described.
 
-It reads a log in which no dialect found a metric. A line is a trainer's if a number in it has a name that tells so:
-`loss: 0.5`, `reward 0.43`. Of such a line every number is read. Once one was seen, so are lines that begin with a step,
-or have several names with a colon or an equals sign: until then they are held, since other programs print such lines,
-too. A log that never says which step, iteration, episode or epoch it is at needs lines with two known metrics each,
-which are counted.
+It reads a log in which no dialect found a metric. A log is a trainer's if known metrics recur in it in lines of one
+form, with rising steps: `iteration 3 | loss 0.083 | reward 0.43`. Until then, lines that may be of one are held. From
+then on, every number with a name is read of lines with a word of training (`reward: 0.5`), of those that begin with a
+step, and of those with several names before a colon or an equals sign. A log that never says which step, iteration,
+episode or epoch it is at needs a metric that only trainers have, and another one; its lines are counted.
 """
 
 from __future__ import annotations
@@ -12,47 +12,29 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.generic_keys import MEANINGS, ROUNDS, STEPS, may_tell, meaning_of, plain, tells_of_training
-from orz_monitor.dialects.named_numbers import UNNAMED, NamedNumber, named_numbers
+from orz_monitor.dialects.decimal_commas import UNDECIDED, with_points
+from orz_monitor.dialects.evidence import Evidence, Form, Place, form_of, is_evidence
+from orz_monitor.dialects.generic_keys import (
+    MEANINGS,
+    ROUNDS,
+    known_name,
+    may_tell,
+    meaning_of,
+    plain,
+)
+from orz_monitor.dialects.named_lines import NamedLine, read_line
+from orz_monitor.dialects.step_counts import StepCount
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.metric_like import is_metric_like
-from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.lines import Line
 from orz_monitor.transport.prefixes import Origin
 
-_LONGEST_BYTES: Final = 1 << 14
-_HEADING: Final = re.compile(rb"[^A-Za-z]{0,80}[A-Za-z_ ]{2,20}[^A-Za-z]{0,80}")
-"""A line with nothing but a step on it."""
-_FEWEST_MARKED: Final = 3
 _FEWEST_KNOWN: Final = 2
 _MOST_HELD: Final = 1000
-_MOST_DIGITS: Final = 12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Numbers:
-    """What was read of one segment.
-
-    Attributes:
-        pairs: names and printed numbers but for the step.
-        step: the step that it says, or None.
-        tells: whether it is a trainer's for certain.
-        counts: whether it is, if the log is a trainer's.
-        segment: where it was read.
-        line: its number.
-        is_cut: whether it is longer than what was read of it.
-    """
-
-    pairs: list[tuple[bytes, bytes]]
-    step: int | None
-    tells: bool
-    counts: bool
-    segment: Segment
-    line: int
-    is_cut: bool
+_STEPPED: Final = re.compile(rb"(?i)(?<![a-z])(?:global_?step|step|iter|iteration|update|epoch|episode)\W{0,3}\d")
 
 
 class Generic(Dialect):
@@ -70,49 +52,110 @@ class Generic(Dialect):
     def __init__(self) -> None:
         super().__init__()
         self._is_trainers = False
-        self._step: int | None = None
-        self._held: list[_Numbers] = []
+        self._evidence = Evidence()
+        self._counts: dict[Origin, StepCount] = {}
+        self._held: list[tuple[NamedLine, Form | None]] = []
+        self._num_held: Counter[bool] = Counter()
+        self._num_passed = 0
+        self._has_commas = False
 
     def read(self, line: Line, log: Log) -> bool:
         """Read the numbers of a line."""
         understood = False
-        if not self._is_trainers and len(self._held) == _MOST_HELD and not may_tell(line.raw):
+        if not self._is_trainers and self._num_held[False] >= _MOST_HELD and not may_tell(line.raw):
+            self._num_passed += _STEPPED.search(line.raw) is not None and not is_metric_like(line.raw)
             return False  # most likely, it never will be
         for segment in line.segments:
             log.offset = segment.offset
-            found = _numbers(segment, line.number)
-            if found.tells and not self._is_trainers:
-                self._is_trainers = True
-                for held in self._held:
-                    self._add(held, log)
-                self._held.clear()
-            if found.tells or (found.counts and self._is_trainers):
-                self._add(found, log)
-            elif found.counts and len(self._held) < _MOST_HELD:
-                self._held.append(found)
-            else:
-                continue
-            understood = True
+            found = read_line(segment, line.number)
+            self._has_commas = self._has_commas or found.has_commas
+            if self._is_trainers:
+                if found.tells or found.counts:
+                    self._add(found, log)
+                    understood = True
+            elif found.found or found.step is not None:
+                understood = self._hold(found, line, log) or understood
         return understood
 
     def finish(self, log: Log) -> None:
-        """Count the lines that look like metrics where nothing told that the log is a trainer's."""
-        log.files[-1].num_missed_lines += sum(is_metric_like(held.segment.body) for held in self._held)
+        """Decide by two lines where there are no more; count those that look like metrics where nothing told."""
+        if not self._is_trainers and self._evidence.settles_for_two():
+            self._release(log)
+        log.files[-1].num_missed_lines += sum(is_metric_like(held.segment.body) for held, _ in self._held)
         self._held.clear()
 
-    def _add(self, found: _Numbers, log: Log) -> None:
-        """Add a row; without a step of its own it is of the one before."""
+    def _hold(self, found: NamedLine, line: Line, log: Log) -> bool:
+        """Keep a line until it is known whether the log is a trainer's; returns whether it was kept."""
+        origin = found.segment.origin
         if found.step is not None:
-            self._step = found.step
-        log.files[-1].num_missed_lines += found.is_cut
+            self._counts.setdefault(origin, StepCount()).step = found.step
+        place = self._place(found)
+        form = None
+        if not found.is_lost and is_evidence(found.found, has_place=place is not None):
+            form = form_of(found.found, origin)
+        if found.found:
+            self._evidence.take(form, place)
+        if not (found.tells or found.counts or form is not None):
+            return False
+        if self._num_held[form is not None] >= _MOST_HELD:
+            self._num_passed += not is_metric_like(line.raw)
+            return False
+        self._num_held[form is not None] += 1
+        self._held.append((found, form))
+        if self._evidence.enough:
+            self._release(log)
+        return True
+
+    def _place(self, found: NamedLine) -> Place | None:
+        """Return the epoch and step of a line, by which it is told whether they rise."""
+        count = self._counts.get(found.segment.origin)
+        step = found.step if found.step is not None else count.step if count is not None else None
+        if step is None and found.round is None:
+            return None
+        return -1 if found.round is None else found.round, -1 if step is None else step
+
+    def _release(self, log: Log) -> None:
+        """Add what was held: the log is a trainer's.
+
+        What stands before its first line with metrics may be settings, and is counted unless it begins with a step.
+        """
+        self._is_trainers = True
+        self._counts.clear()
+        is_begun = False
+        for found, form in self._held:
+            is_begun = is_begun or (form is not None and self._evidence.has(form))
+            if is_begun or (found.begins and found.step is not None):
+                self._add(found, log)
+            else:
+                log.files[-1].num_missed_lines += 1
+        log.files[-1].num_missed_lines += self._num_passed
+        self._held.clear()
+
+    def _add(self, found: NamedLine, log: Log) -> None:
+        """Add a row; without a step of its own it is of the one that its process printed before."""
+        facts, origin = log.files[-1], found.segment.origin
+        if found.is_lost:
+            self._counts.setdefault(origin, StepCount()).step = None
+            facts.num_missed_lines += 1
+            return
+        if found.step is not None:
+            self._counts.setdefault(origin, StepCount()).read(found.step, found.round, found.total)
+        count = self._counts.get(origin)
+        if not found.found:
+            return
+        if (count.step if count is not None else None) is None and self._counts:
+            facts.num_missed_lines += 1  # others say where they are
+            return
+        pairs = [(one.key, one.token) for one in (with_points(found.found) if self._has_commas else found.found)]
+        facts.num_missed_lines += found.is_cut or any(token.startswith(UNDECIDED) for _, token in pairs)
         offset, log.offset = log.offset, found.segment.offset
         log.add_pairs(
             self.name,
-            found.pairs,
+            pairs,
             line=found.line,
-            step=self._step,
+            step=count.step if count is not None else None,
             time=found.segment.time,
-            origin=found.segment.origin,
+            origin=origin,
         )
         log.offset = offset
 
@@ -121,51 +164,23 @@ class Generic(Dialect):
         return meaning_of(key)
 
     def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
-        """Give rows without a step that of the row before, or the first one.
+        """Give rows without a step that of the row before of the same process.
 
-        Where no row has one, episodes count, or epochs, or lines that have two known metrics each.
+        Where no row has one, episodes count, or epochs, or lines that show a trainer by themselves.
         """
         rows = [entry for entry in entries if isinstance(entry, Row)]
         if all(row.step is None for row in rows):
             _count_rounds(rows)
         if all(row.step is None for row in rows):
             _count_lines(rows)
-        step = next((row.step for row in rows if row.step is not None), None)
+        steps: dict[Origin, int] = {}
         for row in rows:
-            row.step = step = step if row.step is None else row.step
-
-
-def _numbers(segment: Segment, line: int) -> _Numbers:
-    """Read one segment, up to its first 16 KiB."""
-    found = named_numbers(segment.body[:_LONGEST_BYTES])
-    is_cut = len(segment.body) > _LONGEST_BYTES
-    if is_cut:
-        found = found[:-1]  # it may be half a number
-    names = [plain(one.key.decode("utf-8", "replace")) for one in found]
-    at = next((at for at, name in enumerate(names) if name in STEPS and _is_count(found[at].token)), None)
-    rest = [one for index, one in enumerate(found) if index != at]
-    heads = bool(names) and (at == 0 or names[0] in ROUNDS)
-    if at is not None and all(one.key.endswith(b"/of") for one in rest) and not _HEADING.fullmatch(segment.body):
-        at = None  # words about a step
-    return _Numbers(
-        pairs=[(one.key, one.token) for one in rest],
-        step=int(found[at].token) if at is not None else None,
-        tells=any(_tells(one) for one in rest),
-        counts=heads or sum(one.is_marked for one in rest) >= _FEWEST_MARKED,
-        segment=segment,
-        line=line,
-        is_cut=is_cut,
-    )
-
-
-def _tells(one: NamedNumber) -> bool:
-    """Tell whether a number is one of a trainer's."""
-    return one.key != UNNAMED and tells_of_training(one.key.decode("utf-8", "replace"), is_marked=one.is_marked)
-
-
-def _is_count(token: bytes) -> bool:
-    """Tell whether a token is a number of steps."""
-    return token.isdigit() and len(token) <= _MOST_DIGITS
+            if row.step is None and row.origin not in steps:
+                later = (other.step for other in rows if other.step is not None and other.origin == row.origin)
+                if (first := next(later, None)) is None:
+                    continue
+                steps[row.origin] = first
+            row.step = steps[row.origin] = steps[row.origin] if row.step is None else row.step
 
 
 def _count_rounds(rows: Sequence[Row]) -> None:
@@ -183,6 +198,6 @@ def _count_lines(rows: Sequence[Row]) -> None:
     """Count, of each process, the rows that have two known metrics."""
     counts: Counter[Origin] = Counter()
     for row in rows:
-        if sum(tells_of_training(key, is_marked=False) for key in row.keys) >= _FEWEST_KNOWN:
+        if len({known_name(key) for key in row.keys} - {None}) >= _FEWEST_KNOWN:
             counts[row.origin] += 1
             row.step = counts[row.origin]

@@ -79,8 +79,26 @@ _TELLING: Final = frozenset(
         "acc",
     ]
 )
-_OTHERS: Final = frozenset(["packet", "packets"])
-"""Whose loss no trainer minimizes."""
+WEAK: Final = frozenset(["policy/lr"])
+"""Known metrics that are settings, too."""
+ONLY_TRAINERS: Final = frozenset(
+    [
+        "policy/loss",
+        "policy/kl_old",
+        "policy/clip_frac",
+        "policy/grad_norm",
+        "critic/loss",
+        "critic/explained_var",
+        "mean_reward",
+        "reward_mean",
+        "reward_std",
+    ]
+)
+"""What no other program prints: metrics, and keys as `plain` writes them."""
+_ALSO_KNOWN: Final = {"acc": "accuracy", "accuracy": "accuracy", "ppl": "perplexity", "perplexity": "perplexity"}
+"""Keys without a meaning here that are known nevertheless."""
+OTHERS: Final = frozenset(["packet", "packets", "rtt", "jitter", "ttl", "icmp"])
+"""Words of programs whose loss no trainer minimizes."""
 _WORDS: Final = re.compile(r"[a-z]+")
 
 
@@ -122,6 +140,19 @@ def meaning_of(key: str) -> Meaning | None:
     return replace(known, rank=known.rank + _QUALIFIED) if known is not None else None
 
 
+def known_name(key: str) -> str | None:
+    """Return which metric a key is for certain, or None; an epoch is none.
+
+    Example:
+        >>> [known_name(key) for key in ("Mean reward", "acc", "stop loss", "epoch")]
+        ['reward/mean', 'accuracy', None, None]
+    """
+    known = meaning_of(key)
+    if known is not None:
+        return known.name if known.name != _EPOCH else None
+    return _ALSO_KNOWN.get(plain(key))
+
+
 def tells_of_training(key: str, *, is_marked: bool) -> bool:
     """Tell whether a number with this name is one of a trainer's, and no other program's.
 
@@ -134,6 +165,6 @@ def tells_of_training(key: str, *, is_marked: bool) -> bool:
     """
     if is_marked:
         words = set(_WORDS.findall(key.lower()))
-        return not words.isdisjoint(_TELLING) and words.isdisjoint(_OTHERS)
+        return not words.isdisjoint(_TELLING) and words.isdisjoint(OTHERS)
     known = meaning_of(key)
     return known is not None and known.name != _EPOCH

@@ -13,7 +13,8 @@ from orz_monitor.dialects.dicts import dict_pairs
 from orz_monitor.numbers import number
 
 _NUMBER: Final = (
-    rb"(?<![\w.])[-+]?\.?\d(?:[\w.%]|[:/+-](?=[\w.])|,(?=\d{3}(?![\d,])))*+|[-+]?(?:nan|inf(?:inity)?)(?![\w.])"
+    rb"(?<![\w.])[-+]?\.?\d(?:[\w.%]|[:/+-](?=[\w.])(?![A-Za-z_]\w{0,60} ?[:=])|,(?=\d))*+"
+    rb"|[-+]?(?:nan|inf(?:inity)?)(?![\w.])"
 )
 _WRAPPED: Final = rb"(?:np|numpy|torch|jnp)?\.?(?:float|u?int|bool|tensor|array)\w{0,8}\([^()\n]{1,80}\)"
 _WORD: Final = rb"[A-Za-z_][\w/.@&-]*+(?: ?\([A-Za-z\d][^()\n]{0,20}\)(?=['\"]?[ \t]*+[:=]))?"
@@ -25,6 +26,8 @@ _TOKEN: Final = re.compile(
 _OF: Final = re.compile(rb"(\d{1,15})/(\d{1,15})$")
 _ANY_NUMBER: Final = re.compile(_NUMBER, re.IGNORECASE)
 _DICTIONARY: Final = re.compile(rb"\{\s{0,8}['\"]")
+_COMMA_IN_VALUE: Final = re.compile(rb"['\"]: ?[-+]?\d{1,20},\d")
+"""A decimal comma, which ends a value in dictionaries."""
 _MOST_WORDS: Final = 4
 UNNAMED: Final = b"unnamed"
 """What a number is called that has no name."""
@@ -34,14 +37,16 @@ class NamedNumber(NamedTuple):
     """A printed number and its name.
 
     Attributes:
-        key: its name; of `3/100` the second number has `/of` behind that of the first, what is in brackets `/aside`.
+        key: its name; of `3/100` the second number has `/of` behind that of the first.
         token: as printed, with its unit.
         is_marked: whether a colon or an equals sign stands between both.
+        is_of_things: whether a word that is no unit ends what is said of it: `reward: 3 apples`.
     """
 
     key: bytes
     token: bytes
     is_marked: bool = False
+    is_of_things: bool = False
 
 
 def named_numbers(body: bytes) -> list[NamedNumber]:
@@ -57,7 +62,7 @@ def named_numbers(body: bytes) -> list[NamedNumber]:
     """
     found: list[NamedNumber] = []
     start = 0
-    if match := _DICTIONARY.search(body):
+    if (match := _DICTIONARY.search(body)) and not _COMMA_IN_VALUE.search(body, match.start()):
         found += _of_text(body[: match.start()])
         found += _of_dictionary(dict_pairs(body, match.start()))
         start = body.rfind(b"}") + 1 or len(body)
@@ -69,7 +74,9 @@ def _of_dictionary(pairs: list[tuple[bytes, bytes]]) -> list[NamedNumber]:
     found: list[NamedNumber] = []
     for key, value in pairs:
         if value.startswith(b"["):
-            found += [NamedNumber(key, token, is_marked=True) for token in _ANY_NUMBER.findall(value)]
+            found += [
+                NamedNumber(key, token, is_marked=True) for token in _ANY_NUMBER.findall(value.replace(b",", b" "))
+            ]
         elif number(value) is not None or value in {b"None", b"null"} or any(map(b"0123456789".__contains__, value)):
             found.append(NamedNumber(key, value, is_marked=True))
     return found
@@ -119,13 +126,15 @@ class _Reader:
 
     def _take(self, token: bytes, at: int) -> int:
         """Take a number; returns 1 where the next token belongs to it, and else 0."""
-        token = token.rstrip(b".")
+        token = token.rstrip(b".,")
+        if b"," in token and self._body[(begin := self._tokens[at][1].start()) - 1 : begin] in {b"[", b"("}:
+            token = b"[" + token  # several numbers
         key, used = self._name(at), 0
         follows = self._word_behind(at)
         if key and follows and number(token + b" " + follows) is not None:
             token, used = token + b" " + follows, 1
         elif not key and self._aside:
-            key = self._aside + b"/aside"
+            key = UNNAMED
         elif not key and self._list:
             key = self._list
         elif not key and follows and number(token) is not None:
@@ -133,16 +142,16 @@ class _Reader:
         if not key and (number(token) is not None or _OF.match(token)):
             key = UNNAMED
         if key:
-            self._add(key, token)
+            self._add(key, token, is_of_things=bool(self._mark) and not used and self._ends_in_word(at))
         self._before, self._aside = key, b""
         self._words, self._mark = [], b""
         return used
 
-    def _add(self, key: bytes, token: bytes) -> None:
+    def _add(self, key: bytes, token: bytes, *, is_of_things: bool) -> None:
         """Add a number, or both of `3/100`."""
         parts = _OF.match(token)
         if parts is None:
-            self.found.append(NamedNumber(key, token, bool(self._mark)))
+            self.found.append(NamedNumber(key, token, bool(self._mark), is_of_things))
         else:
             self.found += [NamedNumber(key, parts[1], bool(self._mark)), NamedNumber(key + b"/of", parts[2])]
 
@@ -161,6 +170,10 @@ class _Reader:
         if self._kind(at + 1) != "word" or self._kind(at + 2) in {"mark", "number", "wrapped"}:
             return b""
         return self._tokens[at + 1][1][0]
+
+    def _ends_in_word(self, at: int) -> bool:
+        """Tell whether one word stands behind a number, and then a divider or the end."""
+        return self._kind(at + 1) == "word" and self._kind(at + 2) in {"", "divider"}
 
     def _kind(self, at: int) -> str:
         """Return what a token is; empty behind the last one."""
