@@ -50,7 +50,7 @@ VERL = "".join(
     for step in range(1, 8)
 )
 ORZ = "".join(orz_step(step) for step in range(5))
-ANY = "".join(f"step: {step}, loss: 0.{step}, speed: {step}.5\n" for step in range(1, 8))
+ANY = "".join(f"step: {step}, loss: 0.{step}, kl: 0.1, speed: {step}.5\n" for step in range(1, 8))
 OVERFLOW = "[deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536, reducing to 32768\n"
 ANY_ON_DEEPSPEED = OVERFLOW + ANY
 
