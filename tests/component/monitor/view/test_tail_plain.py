@@ -156,13 +156,15 @@ def test_a_plain_snapshot(sick: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_plain_snapshot_of_a_run_that_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is there of the newest step, as such; when the run was last heard of."""
     path = tmp_path / "train.log"
-    path.write_text("step: 1, loss: 0.5, entropy: 0.3\nstep: 2, loss: 0.25, entropy: 0.3\nstep: 3, loss: 0.125\n")
+    whole = "".join(f"step: {step}, loss: {loss}, entropy: 0.3\n" for step, loss in ((1, 0.5), (2, 0.25), (3, 0.5)))
+    path.write_text(f"{whole}step: 4, loss: 0.125\n")
     assert 0 == main(["monitor", "tail", "--once", "--plain", str(path)])
     lines = capsys.readouterr().out.splitlines()
     assert [
         "step 1 pg=0.5 ent=0.3",
         "step 2 pg=0.25 ent=0.3",
-        "step 3 pg=0.125 so far",
+        "step 3 pg=0.5 ent=0.3",
+        "step 4 pg=0.125 so far",
         "the run has not ended",
     ] == [line for line in lines if "[" not in line]
 
