@@ -90,7 +90,7 @@ def test_what_stands_behind_the_metrics_is_none_of_a_value(end: bytes) -> None:
     data = text_of(["kl:0.25 - lr:np.float64(1e-06)"] * 140).splitlines()
     data[::2] = [one + end for one in data[::2]]
     log = read_chunks([sound, b"\n".join(data) + b"\n"], dialects=[Verl])
-    assert sum(map(len, log.bulk)) == (70 if end else 140)
+    assert sum(map(len, log.bulk)) == (69 if end else 139)  # the last line of a batch waits for the next
     assert [row.values.tolist() for row in log.rows()] == [[0.5, 1e-6]] * 70 + [[0.25, 1e-6]] * 140
 
 

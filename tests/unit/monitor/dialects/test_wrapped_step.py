@@ -92,24 +92,24 @@ def test_every_value_is_that_of_the_whole_line(tmp_path: Path, width: int, how: 
     assert (run.coverage.num_missed_lines, run.coverage.unread) == (0, ())
 
 
-@pytest.mark.parametrize(("width", "is_seen"), [(80, True), (96, False)], ids=["ends with a dash", "within a key"])
+@pytest.mark.parametrize("width", [80, 96], ids=["ends with a dash", "within a key"])
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_a_log_that_grows(size: int, width: int, is_seen: bool) -> None:
-    """It says in the end what the whole one says; a first line that had to be taken for whole is counted."""
+def test_a_log_that_grows(size: int, width: int) -> None:
+    """It says in the end what the whole one says, but for a first line taken for whole, which is counted."""
     data = wrapped(range(1, 9), width, "width", "each").encode()
     log = read_chunks([data[at : at + size] for at in range(0, len(data), size)], dialects=[Verl])
     assert values(log)[1:] == [(step, values_of(step)) for step in range(2, 9)]
-    assert (values(log)[0] == (1, values_of(1))) is is_seen
-    assert bool(log.files[0].num_missed_lines) is not is_seen
+    assert values(log)[0][1].items() <= values_of(1).items()
+    assert (values(log)[0][1] == values_of(1)) is (log.files[0].num_missed_lines == 0)
 
 
 def test_a_line_is_whole_where_something_else_follows() -> None:
-    """A number by itself, words, a bar, another step, an item of somebody else; and lines of one length."""
+    """A number that fits on none, words, a bar, another step, an item of somebody else; and lines of one length."""
     line = "step:{} - actor/pg_loss:0.25 - actor/lr:1e-06"
-    others = ["12", "Saving - done:yes", BAR, "", "reward:0.5 - kl:0.1", "0.5", "{'a': 1}"]
+    others = ["Saving - done:yes", BAR, "", "reward:0.5 - kl:0.1", "0.5", "{'a': 1}"]
     text = "".join(f"{line.format(step)}\n{other}\n" for step, other in enumerate(others * 3, start=1))
     log = read(text)
-    assert values(log) == [(step, {"actor/pg_loss": 0.25, "actor/lr": 1e-6}) for step in range(1, 22)]
+    assert values(log) == [(step, {"actor/pg_loss": 0.25, "actor/lr": 1e-6}) for step in range(1, 19)]
     assert log.files[0].num_missed_lines == 0
 
 
@@ -144,6 +144,63 @@ def test_what_stays_broken_is_counted(text: str, found: list[float], unread: set
 
 def test_a_bar_behind_a_rest_is_a_bar() -> None:
     """The last piece ends where it begins."""
-    log = read(f"step:1 - a:1 -\nb:2{BAR}\nstep:2 - a:2 - b:3\n")
-    assert values(log) == [(1, {"a": 1, "b": 2}), (2, {"a": 2, "b": 3})]
+    log = read(f"step:1 - a:1 -\nx/b:2{BAR}\nstep:2 - a:2 - x/b:3\n")
+    assert values(log) == [(1, {"a": 1, "x/b": 2}), (2, {"a": 2, "x/b": 3})]
     assert [entry.line for entry in log.entries if not isinstance(entry, Row)] == [2]
+
+
+WHOLE = {"actor/pg_loss": 0.5, "actor/lr": 1e-6, "critic/score/mean": 0.75, "a/b": -12.25, "kl": 2.5}
+CUT = "step:3 - actor/pg_loss:0.5 - actor/lr:1e-06 - critic/score/mean:np.float64(0.75) - a/b:-12.25 - kl:2.5"
+
+
+@pytest.mark.parametrize("is_learnt", [False, True])
+@pytest.mark.parametrize("prefixes", [("", ""), (PREFIX, ""), (PREFIX, PREFIX)])
+@pytest.mark.parametrize("cut", range(len("step:3 - a"), len(CUT)))
+def test_a_line_cut_in_two_anywhere_says_nothing_wrong(cut: int, prefixes: tuple[str, str], is_learnt: bool) -> None:
+    """Each value is right, or is not there and the line is counted; also behind whole lines, and in bulk."""
+    before = "".join(f"{prefixes[0]}{CUT.replace('step:3', f'step:{step}')}\n" for step in (1, 2)) * 4 * is_learnt
+    log = read(f"{before}{prefixes[0]}{CUT[:cut]}\n{prefixes[1]}{CUT[cut:]}\nstep:4 - kl:1\n")
+    found = next((row for step, row in values(log) if step == 3), {})
+    assert found.items() <= WHOLE.items()
+    assert found == WHOLE or log.files[0].num_missed_lines > 0
+    assert values(log)[-1] == (4, {"kl": 1})
+
+
+def test_tails_of_numbers_are_never_dropped_silently() -> None:
+    """Every line was cut in its last number: none of them says 1.0, in one batch and in many."""
+    text = "".join(f"{PREFIX}step:{step} - a/b:{step} - actor/lr:1\n{PREFIX}e-06\n" for step in range(1, 10))
+    log = read(text + text)
+    assert values(log) == [(step, {"a/b": step}) for step in range(1, 10)] * 2
+    assert log.files[0].num_missed_lines == 18
+
+
+def test_the_width_holds_for_a_line_of_exactly_two_pieces() -> None:
+    """Steps in pieces of 40 teach it; the last line has 40 characters, and `e3` of its number is below."""
+    steps = ["\n".join(by_width(printed(step), 40)) for step in range(1, 4)]
+    line = "step:4 - actor/pg_loss:0.5 - kl:00000.12"
+    assert len(line) == 40
+    assert values(read("\n".join([*steps, line, "e3", ""])))[-1] == (4, {"actor/pg_loss": 0.5, "kl": 120})
+
+
+@pytest.mark.parametrize(
+    "below", ["- critic/score/mean:7", "- Answer:42", "- critic/score/mean:7\n- Answer:42", "* Answer:42"]
+)
+def test_bullets_behind_a_whole_line_are_not_its_items(below: str) -> None:
+    """Answers of the model are printed between steps."""
+    log = read(f"step:2 - actor/pg_loss:0.5 - critic/score/mean:0.12\n{below}\n")
+    assert values(log) == [(2, {"actor/pg_loss": 0.5, "critic/score/mean": 0.12})]
+
+
+@pytest.mark.parametrize("end", ["- critic", "-"])
+@pytest.mark.parametrize("below", ["reward:0.9", "127.0.0.1:8000", "loss:42"])
+def test_a_line_that_misses_its_end_takes_nothing_foreign(end: str, below: str) -> None:
+    """Neither a key that is new without a slash, nor one without a letter."""
+    log = read(f"step:2 - actor/pg_loss:0.5 {end}\n{below}\nstep:3 - actor/pg_loss:0.25\n")
+    assert values(log) == [(2, {"actor/pg_loss": 0.5}), (3, {"actor/pg_loss": 0.25})]
+    assert log.files[0].num_missed_lines == 1
+
+
+def test_a_torn_key_that_is_known_is_whole_again() -> None:
+    """No width is needed where the table of keys has it."""
+    log = read("step:2 - actor/pg_loss:0.5 - critic/score/me\nan:0.75\n")
+    assert values(log) == [(2, {"actor/pg_loss": 0.5, "critic/score/mean": 0.75})]

@@ -19,7 +19,14 @@ from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs, is_closed
 from orz_monitor.dialects.layout import Layouts
 from orz_monitor.dialects.verl_keys import MEANINGS, meaning_of
-from orz_monitor.dialects.wrapped_step import WrappedStep, is_dangling, is_torn, rests_follow
+from orz_monitor.dialects.wrapped_step import (
+    WrappedStep,
+    is_dangling,
+    is_open,
+    is_torn,
+    rest_may_follow,
+    rests_may_follow,
+)
 from orz_monitor.log import Log
 from orz_monitor.numbers import integers_at
 from orz_monitor.transport.batch import Batch
@@ -40,6 +47,8 @@ _NO_RESTS: Final = (b"step:", b"Training Progress:", b"\n")
 """What begins a line of its own; what else does is looked at closely."""
 _LONGEST_END: Final = 8
 """More bytes don't stand behind the last item of a line."""
+_MOST_OPEN: Final = 80
+"""More bytes a value without an end does not have."""
 _MOST_BLOCK_BYTES: Final = 1 << 18
 
 
@@ -66,7 +75,8 @@ class Verl(Dialect):
         self._block = b""
         self._block_at: tuple[int, Segment] | None = None
         self._steps: list[tuple[int, int]] = []
-        self._wrapped = WrappedStep()
+        self._keys: set[bytes] = set()
+        self._wrapped = WrappedStep(self._is_known)
         self._is_added = False
 
     def scan(self, batch: Batch, log: Log) -> None:
@@ -77,7 +87,7 @@ class Verl(Dialect):
         prefix, origin = self._prefix
         begins, ends, numbers = batch.lines_beginning(prefix + b"step:")
         steps, num_digits = integers_at(text, begins + len(prefix) + len(b"step:"))
-        whole = ~rests_follow(text, ends, len(prefix))
+        whole = ~rests_may_follow(text, ends, prefix)
         counted = np.flatnonzero((num_digits > 0) & (num_digits <= _MOST_DIGITS) & whole)
         begins, ends, numbers, steps = begins[counted], ends[counted], numbers[counted], steps[counted]
         starts = begins + len(prefix) + len(b"step:") + num_digits[counted]
@@ -86,7 +96,7 @@ class Verl(Dialect):
         for index in np.delete(np.arange(len(begins)), added).tolist():
             body = text[starts[index] : ends[index]]
             if body.startswith(_BETWEEN) and b"\r" not in body and b"\x1b" not in body and not body.endswith(_SUFFIXES):
-                if self._may_be_broken(text, int(begins[index]), int(ends[index])):
+                if self._may_be_broken(text, int(ends[index])):
                     continue
                 line, step = int(numbers[index]), int(steps[index])
                 if self._layouts.add(body, len(_BETWEEN), log, line=line, step=step, origin=origin) is not None:
@@ -96,19 +106,16 @@ class Verl(Dialect):
         self._steps += zip(numbers[read].tolist(), steps[read].tolist(), strict=True)
         batch.take_all(begins[read], ends[read])
 
-    def _may_be_broken(self, text: bytes, begin: int, end: int) -> bool:
+    def _may_be_broken(self, text: bytes, end: int) -> bool:
         """Tell whether the rest of a metric line may stand on the lines below, so that `read` puts it together.
 
         Args:
             text: whole lines.
-            begin: where the line begins.
             end: where its newline stands.
         """
-        if end + 1 == len(text) or is_dangling(text[end - _LONGEST_END : end]):
+        if end + 1 == len(text) or is_dangling(text[end - _LONGEST_END : end]) or is_open(text[end - _MOST_OPEN : end]):
             return True
-        if text.startswith(_NO_RESTS, end + 1) or text.startswith(self._prefix[0] + b"step:", end + 1):
-            return False
-        return self._wrapped.would_take(Line(text[begin:end]), Line(text[end + 1 : text.find(b"\n", end + 1)]))
+        return not text.startswith(_NO_RESTS, end + 1) and rest_may_follow(text, end, self._prefix[0])
 
     def _learn_prefix(self, line: Line) -> None:
         """Remember what stands before a metric line, if that is all that may vary."""
@@ -142,9 +149,14 @@ class Verl(Dialect):
         held = self._wrapped
         if held.body and not self._is_added:
             offset, log.offset = log.offset, held.first.offset
-            self._add_step(replace(held.first, body=held.body), held.line, log)
+            body, is_missed = held.certain()
+            self._add_step(replace(held.first, body=body), held.line, log, is_missed=is_missed)
             log.offset = offset
             self._is_added = True
+
+    def _is_known(self, key: bytes) -> bool:
+        """Tell whether a key is one of verl, or was on a line before."""
+        return key in self._keys or meaning_of(key.decode("utf-8", "replace")) is not None
 
     def settle(self, log: Log) -> None:
         """Add a metric line that is whole as far as can be told, and forget the steps of a batch but for the last."""
@@ -157,7 +169,7 @@ class Verl(Dialect):
         at = bisect_left(self._steps, (number, 0))
         return self._steps[at - 1][1] if at else 0
 
-    def _add_step(self, segment: Segment, number: int, log: Log) -> bool:
+    def _add_step(self, segment: Segment, number: int, log: Log, *, is_missed: bool = False) -> bool:
         """Add a metric line; tells whether it is one."""
         match = _STEP.match(segment.body)
         if match is None:
@@ -168,7 +180,9 @@ class Verl(Dialect):
         row = self._layouts.add(
             body, match.end(), log, line=number, step=step, time=segment.time, origin=segment.origin
         )
-        log.files[-1].num_missed_lines += is_torn(segment.body[match.end(1) :])
+        log.files[-1].num_missed_lines += is_missed or is_torn(segment.body[match.end(1) :])
+        if row is not None:
+            self._keys.update(key.encode() for key in row.keys)
         return row is not None
 
     def _read(self, segment: Segment, number: int, log: Log) -> bool:

@@ -1,12 +1,14 @@
 """Metric lines of verl that were wrapped: `step:3 - actor/pg_loss:0.08 -`, and their rests on the lines below.
 
 A terminal breaks a line at its width, wherever that is; rich and pagers break it between words. Ray's prefix stands
-before the first piece only, or before each. A line is a rest if, put behind what came before, it makes items of it.
+before the first piece only, or before each. Pieces are put together only where the log shows its width, or where the
+key that results is known. Else the line is what it has for certain, and counts as one that was not read.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,65 +16,74 @@ from numpy.typing import NDArray
 
 from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.lines import Line, Segment
-from orz_monitor.transport.places import are
 from orz_monitor.transport.prefixes import NOWHERE
 
 _BETWEEN: Final = b" - "
-_VALUE: Final = rb":(?:np\.\w{1,12}\()?(?:[-+]?(?:\d[\d.,]{0,40}(?:[eE][-+]?\d{1,4})?|nan|inf)|None|True|False)\)?"
+_NUMBER: Final = rb"[-+]?(?:\d{1,40}(?:\.\d{0,40})?(?:[eE][-+]?\d{1,4})?|nan|inf)"
+_VALUE: Final = rb":(?:np\.\w{1,12}\(%b\)|%b|None|True|False)" % (_NUMBER, _NUMBER)
 _ITEM: Final = re.compile(rb"[^\s:]{1,200}" + _VALUE)
 _ODD_ITEM: Final = re.compile(rb"\S{1,200}" + _VALUE)
 """With a key that holds a colon, too."""
-_PART: Final = re.compile(rb"[^\s:]{0,200}(?::[-+\w.,()]{0,60})?")
+_PART: Final = re.compile(rb"[^\s:]{0,200}(?::[-+\w.()]{0,60})?")
 """An item that goes on."""
 _ANOTHER: Final = re.compile(rb"(?:^|\s)step:\d")
-_DASH: Final = (b"- ", b" -")
+_LETTER: Final = re.compile(rb"[A-Za-z]")
+_FIRST_BYTES: Final = np.isin(np.arange(256), np.frombuffer(b"0123456789.eE+- ", dtype=np.uint8))
+"""Whether a rest behind a whole value may begin so."""
+_OPEN: Final = re.compile(rb":(?:np\.[^)]{0,60}|[-+]?|[-+]?\d[\d.]{0,60}(?:\.|[eE][-+]?)|\d\.|np?|na|in?|[-+]in?)$")
+"""A value that has no end."""
+_NARROWEST: Final = 40
+"""Characters of the narrowest terminal that is believed; shorter lines have one length by chance."""
 _LONGEST_BYTES: Final = 1 << 16
 
 
 class WrappedStep:
     """One metric line, put together of its pieces.
 
+    Args:
+        is_known: tells whether a key is one of the log's.
+
     Attributes:
-        body: what was put together so far; empty where nothing is held.
+        body: all that may belong to it; empty where nothing is held.
         line: number of the line that it begins on.
         first: the segment that it begins with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_known: Callable[[bytes], bool]) -> None:
         self.body = b""
         self.line = 0
         self.first = Segment(body=b"")
-        self._width = self._length = self._prefix_bytes = 0
-
-    def would_take(self, line: Line, following: Line) -> bool:
-        """Tell whether a line is the rest of a metric line, holding neither."""
-        if not line.segments:
-            return False
-        trial = WrappedStep()
-        trial._width = self._width
-        trial.begin(line.segments[-1], line)
-        return trial.add(following) is not None
+        self._is_known = is_known
+        self._pieces: list[bytes] = []
+        self._lengths: list[int] = []
+        self._width = self._prefix_bytes = 0
 
     @property
     def is_usual(self) -> bool:
-        """Whether lines were seen that were broken at one width."""
-        return self._width > 0
+        """Whether a rest is likely: lines were seen that were broken at one width, or this one was."""
+        return self._width > 0 or len(self._pieces) > 1 or is_open(self.body)
 
     def begin(self, segment: Segment, line: Line) -> None:
         """Take the first piece, the last segment of its line."""
         self.body, self.line, self.first = segment.body, line.number, segment
-        self._length, self._prefix_bytes = _length(line.raw), max(line.raw.find(b"step:"), 0)
+        self._pieces, self._lengths = [segment.body], [_length(line.raw)]
+        self._prefix_bytes = max(line.raw.find(b"step:"), 0)
 
     def add(self, line: Line) -> Segment | None:
-        """Put a line behind what is held; None where it is no rest, and else its segment that was."""
-        if not line.segments or not self._takes(line, line.segments[0]):
+        """Put a line behind what is held; None where it can't be a rest, and else its segment that may be."""
+        if not line.segments or line.segments[0].origin not in {NOWHERE, self.first.origin}:
             return None
-        rest = line.segments[0]
-        length = _length(line.raw)
-        if length == self._length:
-            self._width = length
-        self._length = length
+        rest, length = line.segments[0], _length(line.raw)
+        if _ODD_ITEM.fullmatch(self.body[self.body.rfind(_BETWEEN) + 1 :].lstrip(b"- ")) and not any(
+            _FIRST_BYTES[byte] for byte in (*line.raw[:1], *line.raw[self._prefix_bytes :][:1])
+        ):
+            return None  # as a scan sees it
+        goes_on = length == max(self._width, *self._lengths)
+        if len(self.body) + len(rest.body) > _LONGEST_BYTES or not may_be_rest(self.body, rest.body, goes_on=goes_on):
+            return None
         self.body = _glued(self.body, rest.body)
+        self._pieces.append(rest.body)
+        self._lengths.append(length)
         return rest
 
     def waits_after(self, line: Line) -> bool:
@@ -80,30 +91,66 @@ class WrappedStep:
         others = [segment.origin for segment in line.segments if segment.origin not in {NOWHERE, self.first.origin}]
         return is_dangling(self.body) and 0 < len(others) == len(line.segments)
 
-    def _takes(self, line: Line, rest: Segment) -> bool:
-        """Tell whether a segment goes on with what is held."""
-        piece, length = rest.body, _length(line.raw)
-        if rest.origin not in {NOWHERE, self.first.origin} or _ANOTHER.search(piece):
+    def certain(self) -> tuple[bytes, bool]:
+        """Return what belongs to the line for certain, and whether more of it may be missing."""
+        if self._is_at_width():
+            self._width = max(self._lengths[:-1], default=self._width)
+            return (self.body, is_torn(self.body)) if not is_open(self.body) else (_without_last(self.body), True)
+        body = self._pieces[0]
+        for piece in self._pieces[1:]:
+            if not self._is_certain(body, piece):
+                is_whole = is_dangling(body) or _is_dashed(piece)
+                return (body if is_whole else _without_last(body)), True
+            body = _glued(body, piece)
+        return (_without_last(body), True) if is_open(body) else (body, is_torn(body))
+
+    def _is_at_width(self) -> bool:
+        """Tell whether all pieces were broken at one width, which several of them show, or those before did."""
+        *full, last = self._lengths
+        if not full or _has_twice(self.body):
             return False
-        if len(self.body) + len(piece) > _LONGEST_BYTES:
+        width = max(full)
+        if last > width or width < _NARROWEST or (len(full) == 1 and width != self._width):
             return False
-        tail = self.body[self.body.rfind(_BETWEEN) + len(_BETWEEN) :] if _BETWEEN in self.body else self.body
-        is_dashed = line.raw.startswith(_DASH) or line.raw.startswith(_DASH, self._prefix_bytes)
-        by_words = is_dangling(self.body) or (is_dashed and piece.startswith(_DASH))
-        if not by_words:
-            is_usual = self._length == self._width
-            if b":" not in piece and _BETWEEN not in piece and not is_usual:
-                return False  # a number or a word: a line of its own as likely
-            if _ODD_ITEM.fullmatch(tail) and not (is_usual or self._length == length):
-                return False  # nothing is missing
-        items = _glued(tail, piece).split(_BETWEEN)
-        last = items.pop().rstrip().removesuffix(b" -")
-        goes_on = length == max(self._width, self._length) and _PART.fullmatch(last) is not None
-        return (
-            all(map(_ODD_ITEM.fullmatch, items))
-            and (by_words or not items or _ITEM.fullmatch(items[0]) is not None)
-            and (not last or goes_on or (_ODD_ITEM if by_words or items else _ITEM).fullmatch(last) is not None)
+        return all(length == width for length in full) or (
+            len(full) > 1 and _are_filled(self._pieces, self._lengths, width)
         )
+
+    def _is_certain(self, before: bytes, piece: bytes) -> bool:
+        """Tell whether a piece goes on with a line whatever the width is: the key that results is known."""
+        dangling = is_dangling(before)
+        tail = b"" if dangling else before[before.rfind(_BETWEEN) + len(_BETWEEN) :]
+        if b":" in tail or _has_twice(_glued(before, piece)):
+            return False
+        key, mark, _ = (tail + piece.strip()).partition(b":")
+        if not mark or not _LETTER.search(key):
+            return False
+        return self._is_known(key) or (dangling and b"/" in key)
+
+
+def may_be_rest(before: bytes, piece: bytes, *, goes_on: bool = False) -> bool:
+    """Tell whether a line may be the rest of a metric line: put behind it, it makes items of it.
+
+    Args:
+        before: the metric line so far.
+        piece: what stands on the next line.
+        goes_on: whether that line is full, so that it may end within an item.
+
+    Example:
+        >>> [may_be_rest(b"step:3 - lr:1", rest) for rest in (b"e-06 - kl:2", b"- kl:2", b"saved", b"loss:42")]
+        [True, True, False, False]
+    """
+    if not piece.strip() or _ANOTHER.search(piece):
+        return False
+    tail = before[before.rfind(_BETWEEN) + len(_BETWEEN) :] if _BETWEEN in before else before
+    by_words = is_dangling(before) or _is_dashed(piece)
+    if not by_words and _ODD_ITEM.fullmatch(tail) and not _FIRST_BYTES[piece[0]]:
+        return False  # nothing is missing
+    items = _glued(tail, piece).split(_BETWEEN)
+    last = items.pop().rstrip().removesuffix(b" -")
+    ends = not last or _ODD_ITEM.fullmatch(last) is not None or (goes_on and _PART.fullmatch(last) is not None)
+    is_begun = by_words or (_ITEM if items or not goes_on else _PART).fullmatch(items[0] if items else last) is not None
+    return ends and is_begun and all(map(_ODD_ITEM.fullmatch, items))
 
 
 def is_dangling(body: bytes) -> bool:
@@ -121,20 +168,71 @@ def is_torn(items: bytes) -> bool:
     return is_dangling(items) or any(b":" not in item for item in items.split(_BETWEEN) if item.strip())
 
 
-def rests_follow(text: bytes, ends: NDArray[np.int64], prefix_bytes: int) -> NDArray[np.bool_]:
-    """Tell which lines are followed by one that begins as the rest of a metric line does which is whole without it.
+def rests_may_follow(text: bytes, ends: NDArray[np.int64], prefix: bytes) -> NDArray[np.bool_]:
+    """Tell which metric lines may have a rest on the line below, so that they can't be read alone.
 
     Args:
         text: whole lines.
         ends: where the newlines of the lines stand, [M].
-        prefix_bytes: how long what stands before each line is.
+        prefix: what stands before each metric line.
     """
-    found = np.zeros(len(ends), dtype=np.bool_)
-    for skipped in {0, prefix_bytes}:
-        starts = np.minimum(ends + 1 + skipped, len(text) - len(_DASH[0]))
-        for dash in _DASH:
-            found |= are(text, dash, starts)
+    codes = np.frombuffer(text, dtype=np.uint8)
+    codes_before = codes[np.maximum(ends - 1, 0)]
+    found: NDArray[np.bool_] = (ends + 1 >= len(text)) | (codes_before == ord("."))
+    begins = np.zeros(len(ends), dtype=np.bool_)
+    for skipped in {0, len(prefix)}:
+        begins |= _FIRST_BYTES[codes[np.minimum(ends + 1 + skipped, len(text) - 1)]]
+    for index in np.flatnonzero(begins & ~found).tolist():
+        found[index] = rest_may_follow(text, int(ends[index]), prefix)
     return found
+
+
+def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
+    """Tell whether the line that ends at a newline may have its rest on the line below."""
+    below = text[end + 1 : text.find(b"\n", end + 1)]
+    if below.startswith((b"step:", prefix + b"step:")):
+        return False
+    words = below.removeprefix(prefix).strip()
+    if (
+        b" " in words
+        and b"- " not in words
+        and not words.endswith(b" -")
+        and b"\x1b" not in words
+        and b"\r" not in words
+    ):
+        return False  # a sentence: told at once, for many lines are
+    line = Line(below)
+    before = text[text.rfind(b"\n", 0, end) + 1 : end]
+    return any(may_be_rest(before, segment.body, goes_on=True) for segment in line.segments[:1])
+
+
+def _are_filled(pieces: Sequence[bytes], lengths: Sequence[int], width: int) -> bool:
+    """Tell whether pieces were broken between words, each as late as a width allows."""
+    return all(
+        (is_dangling(before) or piece.startswith(b"- ")) and length + 1 + len(piece.split(maxsplit=1)[0]) > width
+        for before, piece, length in zip(pieces, pieces[1:], lengths, strict=False)
+    )
+
+
+def _has_twice(body: bytes) -> bool:
+    """Tell whether a line has a key twice."""
+    keys = [item.rpartition(b":")[0] for item in body.split(_BETWEEN) if b":" in item]
+    return len(set(keys)) < len(keys)
+
+
+def is_open(body: bytes) -> bool:
+    """Tell whether the last value of a line has no end."""
+    return _OPEN.search(body[body.rfind(_BETWEEN) + 1 :]) is not None
+
+
+def _is_dashed(piece: bytes) -> bool:
+    """Tell whether a piece begins with what stands between items."""
+    return piece.lstrip().startswith(b"- ") or piece.strip() == b"-"
+
+
+def _without_last(body: bytes) -> bytes:
+    """Leave the last item out."""
+    return body[: body.rfind(_BETWEEN)] if _BETWEEN in body else body
 
 
 def _glued(before: bytes, rest: bytes) -> bytes:
