@@ -140,7 +140,7 @@ def test_metric_lines_of_one_layout_are_those_read_one_by_one(seed: int, num_par
     sound = "".join(metrics(random.Random(at)) for at in range(100)).encode()  # noqa: S311
     data = damaged(seed, num_parts, num_hurt) + sound[:5000]
     together = read_chunks([sound, sound, data], dialects=[Verl])
-    assert sum(len(rows) for rows in together.bulk) >= 100
+    assert sum(len(rows) for rows in together.bulk) >= 90  # the last line of a batch waits for its rest
     assert facts(together) == facts(read_chunks([sound, sound, data], dialects=[OneByOne]))
 
 

@@ -27,6 +27,8 @@ _ODD_ITEM: Final = re.compile(rb"\S{1,200}" + _VALUE)
 _PART: Final = re.compile(rb"[^\s:]{0,200}(?::[-+\w.()]{0,60})?")
 """An item that goes on."""
 _ANOTHER: Final = re.compile(rb"(?:^|\s)step:\d")
+_OF_ANOTHER: Final = re.compile(rb"\x1b\[36m\(\w{1,60} pid=\d{1,20}\)\x1b\[0m [^\r\x1b]*$")
+"""A line of a process of Ray, and nothing but that; it is another one where it does not begin as the step's did."""
 _LETTER: Final = re.compile(rb"[A-Za-z]")
 _FIRST_BYTES: Final = np.isin(np.arange(256), np.frombuffer(b"0123456789.eE+- ", dtype=np.uint8))
 """Whether a rest behind a whole value may begin so."""
@@ -191,6 +193,8 @@ def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
     """Tell whether the line that ends at a newline may have its rest on the line below."""
     below = text[end + 1 : text.find(b"\n", end + 1)]
     if below.startswith((b"step:", prefix + b"step:")):
+        return False
+    if not below.startswith(prefix) and _OF_ANOTHER.match(below):
         return False
     words = below.removeprefix(prefix).strip()
     if (
