@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from orz_monitor.dialects.generic import Generic
 from orz_monitor.dialects.generic_keys import MEANINGS, may_tell
 from orz_monitor.dialects.named_numbers import named_numbers
 from orz_monitor.loading import load_run
-from orz_monitor.log import Log
+from orz_monitor.log import Log, Row
 from orz_monitor.reading import read_chunks
 from orz_monitor.run import Run
+from orz_monitor.transport.prefixes import Origin
 
 pytestmark = pytest.mark.unit
 
@@ -301,3 +303,19 @@ def test_no_name_is_overlooked(name: str) -> None:
     line = f"{name} 3".encode()
     assert may_tell(line)
     assert any(gate in line for gate in Generic.gates)
+
+
+def test_a_process_without_steps_gets_none_of_anothers() -> None:
+    """However many rows it has: each is looked at once."""
+    rows = [
+        Row(dialect="generic", keys=("loss",), values=array("d", [0.5]), line=at + 1, origin=Origin(role="A"))
+        for at in range(20_000)
+    ]
+    steps = [
+        Row(dialect="generic", keys=("loss",), values=array("d", [0.5]), line=at, step=3, origin=Origin(role="B"))
+        for at in (20_001, 20_002)
+    ]
+    steps[1].step = None
+    Generic().number([*rows, *steps], Log())
+    assert {row.step for row in rows} == {None}
+    assert [row.step for row in steps] == [3, 3]

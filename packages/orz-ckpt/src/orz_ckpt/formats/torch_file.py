@@ -155,8 +155,8 @@ class _Archive:
         data = self._read(program, self._limits.pickle_bytes)
         if zlib.crc32(data) != program.crc32 and not checksums_off(self._stream, self._records):
             raise BadPickleError(f"the checksum of {brief(program.name)} is wrong: the file was damaged")
-        key = key_of(data, by_name, self._inert, self._limits)
-        said = self._alike.find(key, self._path) if self._alike else None
+        key = key_of(data, by_name, self._inert, self._limits) if self._alike else None
+        said = self._alike.find(key, self._path) if self._alike and key else None
         if said is None:
             said = load_pickle(
                 data,
@@ -167,7 +167,7 @@ class _Archive:
             )
             if said.nbytes != len(data):
                 raise BadPickleError(f"{len(data) - said.nbytes:,} bytes follow the end of {brief(program.name)}")
-            if self._alike:
+            if self._alike and key:
                 self._alike.keep(key, said, self._path)
         return TorchFile(path=self._path, value=said.value, records=self._records, globals=said.globals)
 

@@ -163,7 +163,7 @@ class Generic(Dialect):
         """Return what a raw key is."""
         return meaning_of(key)
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002  as every dialect is called
         """Give rows without a step that of the row before of the same process.
 
         Where no row has one, episodes count, or epochs, or lines that show a trainer by themselves.
@@ -173,14 +173,11 @@ class Generic(Dialect):
             _count_rounds(rows)
         if all(row.step is None for row in rows):
             _count_lines(rows)
-        steps: dict[Origin, int] = {}
+        steps = {row.origin: row.step for row in reversed(rows) if row.step is not None}  # the first of each process
         for row in rows:
-            if row.step is None and row.origin not in steps:
-                later = (other.step for other in rows if other.step is not None and other.origin == row.origin)
-                if (first := next(later, None)) is None:
-                    continue
-                steps[row.origin] = first
-            row.step = steps[row.origin] = steps[row.origin] if row.step is None else row.step
+            if row.step is not None:
+                steps[row.origin] = row.step
+            row.step = steps.get(row.origin)
 
 
 def _count_rounds(rows: Sequence[Row]) -> None:
