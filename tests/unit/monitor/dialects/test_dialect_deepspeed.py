@@ -81,6 +81,28 @@ def test_ranks_are_not_always_named(rank: str) -> None:
     assert (timer.step, speed.step) == (10, 10)
 
 
+@pytest.mark.parametrize("head", [PREFIX, "[rank0] "])
+def test_every_timer_is_read_or_listed(head: str) -> None:
+    """A name may hold spaces, a time its own unit; what is no number is among the keys without one."""
+    log = read(
+        head + "time (ms) | forward pass: 3.2 | bwd: 3ms | all reduce:2 s | step: 4, | opt: 1,234.5 | lost: nan "
+        "| comm: 3.2 (max 4) | odd"
+    )
+    (row,) = rows(log)
+    assert values(row) == pytest.approx(
+        {
+            "time/forward pass": 0.0032,
+            "time/bwd": 0.003,
+            "time/all reduce": 2.0,
+            "time/step": 0.004,
+            "time/opt": 1.2345,
+            "time/lost": float("nan"),
+        },
+        nan_ok=True,
+    )
+    assert log.texts == {("deepspeed", "time/comm"), ("deepspeed", "time/odd")}
+
+
 def test_overflows_and_memory_pressure_are_events() -> None:
     """Each says what a reader needs to judge it."""
     overflow, flushes = [entry for entry in read(OVERFLOW, FLUSHES).entries if isinstance(entry, Event)]

@@ -24,7 +24,8 @@ from orz_monitor.transport.lines import Segment
 _AXIS: Final = "optimizer"
 _STEP: Final = re.compile(rb"step=(?P<step>\d{1,15}), skipped=")
 _PAIR: Final = re.compile(rb"(?:^|[ ,/])(?P<key>[A-Za-z]\w{0,60})=(?P<value>\[[^\[\]]{0,500}\]|[^\s,/]{1,60})")
-_TIMER: Final = re.compile(rb"\| (?P<what>[\w./-]{1,80}): (?P<milliseconds>[^\s|]{1,40})")
+_TIMERS: Final = b"time (ms) | "
+_BARE: Final = re.compile(rb"[-+]?(?:[1-9]\d{0,2}(?:,\d{3}){1,8}|\d{0,30})(?:\.\d{0,30})?(?:[eE][-+]?\d{1,4})?")
 _NUMBER: Final = re.compile(rb"[-+]?(?:\d[\d.]{0,30}(?:[eE][-+]?\d{1,4})?|nan|inf)")
 _OVERFLOW: Final = re.compile(
     rb"OVERFLOW! Rank (?P<rank>\d{1,6}) Skipping step\. Attempted loss scale: (?P<scale>[\d.]{1,40})"
@@ -46,7 +47,7 @@ class DeepSpeed(Dialect):
     name = "deepspeed"
     title = "DeepSpeed"
     is_trainer = False
-    gates = (b"log_dist] ", b"SamplesPerSec=", b"OVERFLOW! Rank ", b"allocator cache flushes")
+    gates = (b"log_dist] ", _TIMERS, b"SamplesPerSec=", b"OVERFLOW! Rank ", b"allocator cache flushes")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "MaxMemAllocated": Meaning("memory/peak_bytes", rank=9),
         _SKIPPED: Meaning("policy/skipped_updates", rank=8),
@@ -80,9 +81,8 @@ class DeepSpeed(Dialect):
                 },
             )
             return True
-        if b"time (ms) | " in body:
-            pairs = [(b"time/" + found["what"], found["milliseconds"] + b"ms") for found in _TIMER.finditer(body)]
-            return self._add(pairs, None, segment, number, log)
+        if _TIMERS in body:
+            return self._add(_timers(body.partition(_TIMERS)[2]), None, segment, number, log)
         if match := _STEP.search(body):
             pairs = _of_role(_pairs(body[match.start() :]), segment)
             return self._add(pairs, int(match["step"]), segment, number, log)
@@ -141,6 +141,26 @@ def _of_role(pairs: list[tuple[bytes, bytes]], segment: Segment) -> list[tuple[b
     """Return pairs under the keys of a critic's engine where a critic printed them."""
     is_critic = _CRITIC in segment.origin.role.lower()
     return [(_OF_CRITIC.encode() + key, value) for key, value in pairs] if is_critic else pairs
+
+
+def _timers(cells: bytes) -> list[tuple[bytes, bytes]]:
+    """Return `name: milliseconds | name: milliseconds` as pairs with units; a name is all before the last colon.
+
+    Example:
+        >>> _timers(b"forward pass: 3.2 | step: 4, | bwd: nan")
+        [(b'time/forward pass', b'3.2ms'), (b'time/step', b'4ms'), (b'time/bwd', b'nan')]
+    """
+    pairs: list[tuple[bytes, bytes]] = []
+    for cell in filter(None, map(bytes.strip, cells.split(b"|"))):
+        name, colon, value = cell.rpartition(b":")
+        token = value.strip().rstrip(b",;")
+        if not colon:  # no timer; it is listed among what is not read
+            pairs.append((b"time/" + cell, b""))
+        elif _BARE.fullmatch(token):
+            pairs.append((b"time/" + name.strip(), token.replace(b",", b"") + b"ms"))
+        else:  # with a unit of its own, not finite, or not to be read
+            pairs.append((b"time/" + name.strip(), token))
+    return pairs
 
 
 def _pairs(body: bytes) -> list[tuple[bytes, bytes]]:
