@@ -24,7 +24,10 @@ def lines(first: int, last: int, reward: float = 0.5, prefix: str = "") -> str:
     return "".join(f"{prefix}step:{i} - actor/pg_loss:0.{i} - critic/score/mean:{reward}\n" for i in range(first, last))
 
 
-@pytest.mark.parametrize("kind", ["plain", "gz", "members", "zst", "torn", "damaged"])
+@pytest.mark.parametrize(
+    "kind",
+    ["plain", "gz", "members", "zst", "frames", "torn gz", "torn zst", "torn frames", "damaged gz", "damaged zst"],
+)
 def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
     """Gzip in several members and Zstandard; of a torn or damaged file what is whole is read, and that is said."""
     noise = os.urandom(4_000_000).hex().encode()
@@ -34,15 +37,27 @@ def test_compressed_logs_are_logs(tmp_path: Path, kind: str) -> None:
         "gz": gzip.compress(data),
         "members": gzip.compress(data[:50]) + gzip.compress(data[50:]),
         "zst": zstandard.ZstdCompressor().compress(data),
-        "torn": gzip.compress(data + noise[:200_000])[:-20],
-        "damaged": gzip.compress(data + noise)[:-8] + bytes(8),
+        "frames": zstandard.compress(data[:50]) + zstandard.compress(data[50:]),
+        "torn gz": gzip.compress(data + noise[:200_000])[:-20],
+        "torn zst": zstandard.compress(data + noise[:600_000])[:-20],
+        "torn frames": zstandard.compress(data) + zstandard.compress(noise[:100])[:5],
+        "damaged gz": gzip.compress(data + noise)[:-8] + bytes(8),
+        "damaged zst": zstandard.compress(data) + b"no frame",
     }[kind]
     path = tmp_path / "train.log"
     path.write_bytes(packed)
     run = load_run(path)
     assert run.steps.tolist() == [1, 2, 3, 4, 5]
-    why = {"torn": "ends in the middle", "damaged": "is damaged"}.get(kind)
+    why = {"torn": "ends in the middle", "damaged": "is damaged"}.get(kind.partition(" ")[0])
     assert run.problems == ((f"{path} {why}, and was read up to there",) if why else ())
+
+
+def test_nothing_of_a_torn_log_is_no_empty_file(tmp_path: Path) -> None:
+    """Where all of it is lost, the message says why nothing was found."""
+    path = tmp_path / "train.log.gz"
+    path.write_bytes(gzip.compress(lines(1, 6).encode())[:10])
+    with pytest.raises(UnreadableRunError, match=r"no metric recognised in 0 lines; it ends in the middle"):
+        load_run(path)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +86,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: s
 def test_standard_input_without_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names what was read, and no file that nobody knows."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"nothing\n")))
-    with pytest.raises(UnreadableRunError, match=r"^standard input: no metric recognised in 1 lines\n"):
+    with pytest.raises(UnreadableRunError, match=r"^standard input: no metric recognised in 1 line\n"):
         load_run(Path("-"))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import io
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from orz_cli.findings import Severity
 from orz_monitor.engine import Verdict, judge
@@ -69,11 +71,22 @@ def test_no_excerpt_where_there_is_no_text(tmp_path: Path) -> None:
     assert {} == excerpts_of(gone)
 
 
-def test_lines_are_found_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_found_across_chunks() -> None:
     """Whatever the pieces in which a file is read."""
-    monkeypatch.setattr("orz_monitor.report.excerpts._CHUNK_BYTES", 3)
-    file = io.BytesIO(b"first\nsecond\n\nfourth")
-    assert {1: b"first", 3: b"", 4: b"fourth"} == lines_of(file, {1, 3, 4, 9})
+    text = b"first\nsecond\n\nfourth"
+    pieces = (text[at : at + 3] for at in range(0, len(text), 3))
+    assert {1: b"first", 3: b"", 4: b"fourth"} == lines_of(pieces, {1, 3, 4, 9})
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_a_compressed_log_that_ends_early_has_the_lines_that_are_whole(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    """The report of a file that a kill or a full disk has cut shows what led to the cut."""
+    noise = os.urandom(300_000).hex()
+    path = tmp_path / "a.log.packed"
+    path.write_bytes(compress("".join(f"line {number}\n" for number in range(1, 21)).encode() + noise.encode())[:-20])
+    assert tuple(f"line {n}" for n in range(7, 14)) == excerpts_of([finding(path, 10)])[path, 10].lines
 
 
 def test_a_long_line_is_cut_around_the_metric() -> None:

@@ -12,11 +12,13 @@ from orz_monitor.dialects import Dialect
 from orz_monitor.errors import UnreadableRunError, unreadable
 from orz_monitor.log import Log
 from orz_monitor.log_folder import log_files
+from orz_monitor.printable import one_line
 from orz_monitor.readlog import read_log
 from orz_monitor.records_run import load_records
 from orz_monitor.run import Run
 from orz_monitor.run_files import RECORDS_FILE, holds_records, run_folder_of, run_folders
 from orz_monitor.stitch import stitch
+from orz_monitor.units import counted
 
 _MOST_NAMED: Final = 5
 
@@ -152,9 +154,11 @@ def _refused_if_empty(run: Run, path: Path, log: Log) -> Run:
         return run
     num_lines = sum(facts.num_lines for facts in log.files)
     num_files = len(log.files)
-    what = "an empty file" if not any(facts.num_bytes for facts in log.files) else f"{num_lines} lines"
+    is_empty = not any(facts.num_bytes for facts in log.files) and not run.problems
+    what = "an empty file" if is_empty else counted(num_lines, "line")
     where = f" of {num_files} files" if num_files > 1 else ""
+    problem = f"; {run.problems[0]}".replace(f"{one_line(str(path))} ", "it ", 1) if run.problems else ""
     raise UnreadableRunError(
-        f"{path}: no metric recognised in {what}{where}",
+        f"{path}: no metric recognised in {what}{where}{problem}",
         remedy="give the log that the trainer prints its metrics to, or --dialect module:Class for one we don't know",
     )

@@ -1,4 +1,4 @@
-"""Numbers and time spans as people read them."""
+"""Numbers, counts and time spans as people read them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ def shown(value: float) -> str:
     if 1 <= power <= len(_PREFIXES):
         return f"{value / 1000**power:.3g}{_PREFIXES[power - 1]}"
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write how many there are of something, in words that fit: `1 line`, `2 lines`, `0 lines`.
+
+    Args:
+        number: how many.
+        noun: what is counted, as it is said of one.
+        plural: the same of several; by default with an `s`.
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.findings import Finding
 from orz_monitor.printable import last_refresh, printable
-from orz_monitor.transport.opening import opened
+from orz_monitor.transport.opening import chunks
 
 AROUND: Final = 3
 """Lines before and after."""
 MOST_CHARACTERS: Final = 240
 """Of a line; of a longer one the part around the metric is shown."""
 _MOST_EXCERPTS: Final = 40
-_CHUNK_BYTES: Final = 1 << 20
 _KEPT_BYTES: Final = 16 << 10
 
 
@@ -52,8 +51,7 @@ def excerpts_of(findings: Sequence[Finding]) -> dict[tuple[Path, int], Excerpt]:
     for path, meant in places.items():
         wanted = {number for line in meant for number in range(max(1, line - AROUND), line + AROUND + 1)}
         try:
-            with opened(path) as file:
-                lines = lines_of(file, wanted)
+            lines = lines_of(chunks(path), wanted)
         except UnreadableRunError:
             continue
         for line, finding in meant.items():
@@ -65,22 +63,24 @@ def excerpts_of(findings: Sequence[Finding]) -> dict[tuple[Path, int], Excerpt]:
     return found
 
 
-def lines_of(file: IO[bytes], wanted: set[int]) -> dict[int, bytes]:
+def lines_of(pieces: Iterable[bytes], wanted: set[int]) -> dict[int, bytes]:
     """Return lines of a file by their numbers, at most 16 KiB of each, whatever the size of the file.
 
     Args:
-        file: read from its beginning.
+        pieces: of the file, from its beginning.
         wanted: line numbers, from 1; those that the file doesn't have are left out.
     """
     found: dict[int, bytes] = {}
     number, last = 1, max(wanted, default=0)
-    while number <= last and (chunk := file.read(_CHUNK_BYTES)):
-        ended = chunk.count(b"\n")
+    for piece in pieces:
+        ended = piece.count(b"\n")
         if any(number <= line <= number + ended for line in wanted):
-            for line, piece in enumerate(chunk.split(b"\n"), start=number):
-                if line in wanted and (piece or line < number + ended):
-                    found[line] = (found.get(line, b"") + piece)[:_KEPT_BYTES]
+            for line, part in enumerate(piece.split(b"\n"), start=number):
+                if line in wanted and (part or line < number + ended):
+                    found[line] = (found.get(line, b"") + part)[:_KEPT_BYTES]
         number += ended
+        if number > last:
+            break
     return found
 
 

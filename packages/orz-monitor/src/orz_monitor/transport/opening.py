@@ -124,7 +124,7 @@ def _decompressed(raw: IO[bytes]) -> IO[bytes]:
     if magic.startswith(_GZIP):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
     if magic == _ZSTANDARD:
-        import zstandard  # noqa: PLC0415  rarely needed
+        from orz_monitor.transport.zstandard_frames import Frames  # noqa: PLC0415  rarely needed
 
-        return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
+        return io.BufferedReader(Frames(buffered), CHUNK_BYTES)
     return buffered
