@@ -1,4 +1,4 @@
-"""A pseudo-terminal with `orz` in it and what its screen shows, and a real browser."""
+"""A pseudo-terminal with `orz` in it and what its screen shows, a real browser, and a run that failed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pexpect
 import pyte
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+
+from orz_monitor.records import EventRecord
+from orz_monitor.testing import healthy_metrics, step_records, write_run
 
 TIMEOUT_S = 60
 
@@ -74,6 +78,17 @@ class Terminal:
         self.process.close()
         signal = self.process.signalstatus
         return int(self.process.exitstatus if signal is None else 128 + signal)
+
+
+@pytest.fixture
+def sick(tmp_path: Path) -> Path:
+    """A run that failed, with a finding."""
+    metrics = healthy_metrics(60)
+    metrics["policy/kl_ref"][50] = np.inf
+    began = time.time() - 125
+    start = EventRecord(event="start", time=began, data={"steps": 120})
+    failed = EventRecord(event="error", time=began + 121, step=59, data={"message": "out of memory"})
+    return write_run(tmp_path / "sick", [start, *step_records(metrics, start=began), failed], finished=False)
 
 
 OpenTerminal = Callable[..., Terminal]

@@ -1,4 +1,4 @@
-"""`orz monitor tail` in a pipe, `--plain`, `--once`, and what it answers to bad input."""
+"""`orz monitor tail` in a pipe and with `--plain`: it follows, line by line, and refuses what it can't."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from orz_cli.main import main
@@ -18,17 +17,6 @@ from orz_monitor.records import EventRecord, dumps
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.component
-
-
-@pytest.fixture
-def sick(tmp_path: Path) -> Path:
-    """A run that failed, with a finding."""
-    metrics = healthy_metrics(60)
-    metrics["policy/kl_ref"][50] = np.inf
-    began = time.time() - 125
-    start = EventRecord(event="start", time=began, data={"steps": 120})
-    failed = EventRecord(event="error", time=began + 121, step=59, data={"message": "out of memory"})
-    return write_run(tmp_path / "sick", [start, *step_records(metrics, start=began), failed], finished=False)
 
 
 def test_a_pipe_gets_a_line_a_step_and_the_findings(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,70 +91,6 @@ def processor_seconds(pid: int) -> float:
     """Return the processor time a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def test_once_is_a_snapshot(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One picture without any cursor movement; 1 for a run that failed."""
-    assert 1 == main(["monitor", "tail", "--once", str(sick)])
-    out = capsys.readouterr().out
-    assert "\x1b" not in out
-    assert "step 59/120" in out
-    assert "failed" in out
-    assert "nonfinite" in out
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "{path}: no such file or folder"),
-        (b"", "{path}: no metric recognised in an empty file"),
-        (b"\x00\xff" * 5000, "{path}: "),
-        (b"hello\nworld\n", "{path}: no metric recognised"),
-    ],
-)
-def test_once_decides_nothing_without_metrics(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, message: str
-) -> None:
-    """Nothing there, an empty file, binary data, text without metrics: why, what next, and exit code 3."""
-    path = tmp_path / "train.log"
-    if content is not None:
-        path.write_bytes(content)
-    assert 3 == main(["monitor", "tail", "--once", str(path)])
-    err = " ".join(capsys.readouterr().err.split())
-    assert message.format(path=path) in err
-    assert "->" in err
-
-
-def test_options_that_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Leaving and staying at once is neither."""
-    assert 2 == main(["monitor", "tail", "--once", "--stay", str(tmp_path)])
-    assert "exclude each other" in capsys.readouterr().err
-
-
-def test_a_plain_snapshot(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The last steps, the findings and the end as lines; 1 for a run that failed."""
-    assert 1 == main(["monitor", "tail", "--once", "--plain", str(sick)])
-    lines = capsys.readouterr().out.splitlines()
-    assert "steps 0 to 59; the last 10:" == lines[0]
-    assert ["step 50/120", "step 59/120"] == [lines[1].partition(" reward")[0], lines[10].partition(" reward")[0]]
-    assert ["error[crash]", "warn[nonfinite]"] == [line.split()[0] for line in lines[11:-1]]
-    assert "the run failed" == lines[-1]
-
-
-def test_a_plain_snapshot_of_a_run_that_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is there of the newest step, as such; when the run was last heard of."""
-    path = tmp_path / "train.log"
-    whole = "".join(f"step: {step}, loss: {loss}, entropy: 0.3\n" for step, loss in ((1, 0.5), (2, 0.25), (3, 0.5)))
-    path.write_text(f"{whole}step: 4, loss: 0.125\n")
-    assert 0 == main(["monitor", "tail", "--once", "--plain", str(path)])
-    lines = capsys.readouterr().out.splitlines()
-    assert [
-        "step 1 pg=0.5 ent=0.3",
-        "step 2 pg=0.25 ent=0.3",
-        "step 3 pg=0.5 ent=0.3",
-        "step 4 pg=0.125 so far",
-        "the run has not ended",
-    ] == [line for line in lines if "[" not in line]
 
 
 class Tail:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from orz_monitor.engine import Verdict
     from orz_monitor.run import Run
+    from orz_monitor.tail.lines import LastLines
     from orz_monitor.tail.source import Source
 
 
@@ -103,7 +104,17 @@ def _snapshot(source: Source, path: Path, console: Console | None, judge: Callab
         return run
     from orz_monitor.tail.view import View
 
-    if path.exists():  # and is neither a URL nor standard input
-        source.poll(budget_s=0)
-    console.print(View(title=run.name, now=time.time(), run=run, verdict=judge(run), lines=source.lines))
+    lines = _last_lines(source, newest or path)
+    console.print(View(title=run.name, now=time.time(), run=run, verdict=judge(run), lines=lines))
     return run
+
+
+def _last_lines(source: Source, place: Path) -> LastLines:
+    """Return the last lines of a log, or of a run folder's; none of records, a store, a URL or standard input."""
+    from orz_monitor.run_files import RECORDS_FILE, holds_records, run_folder_of
+    from orz_monitor.tail.lines import last_lines_of
+
+    if (place / RECORDS_FILE).is_file() or run_folder_of(place) is not None:
+        source.poll(budget_s=0)
+        return source.lines
+    return source.lines if holds_records(place) else last_lines_of(place)

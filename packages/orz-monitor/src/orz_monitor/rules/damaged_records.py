@@ -11,6 +11,7 @@ from orz_monitor.records import EventRecord
 from orz_monitor.rules.base import NoLimits, Rule
 from orz_monitor.rules.faults import last_step, place_of
 from orz_monitor.run import Run
+from orz_monitor.units import counted
 
 _CAUSES: Final = (
     Cause(
@@ -74,7 +75,7 @@ def _of_lines(run: Run) -> list[Finding]:
             code="damaged_records",
             severity=Severity.WARN if damaged else Severity.INFO,
             title="Unreadable records",
-            message=f"{count} line{'s' if count > 1 else ''} of {run.path.name} "
+            message=f"{counted(count, 'line')} of {run.path.name} "
             f"{'are' if count > 1 else 'is'} {what}; the first is line {first.number}: {first.error}.",
             causes=_CAUSES if damaged else (),
             caveat="" if damaged else "A run that was killed and resumed has one such line for each kill.",
@@ -86,12 +87,12 @@ def _of_lines(run: Run) -> list[Finding]:
 
 def _of_store(run: Run) -> Finding:
     """Report the parts of another tool's store, or of a compressed log, that can't be read."""
-    count = len(run.problems)
+    first, count = run.problems[0], len(run.problems)
     return Finding(
         code="damaged_records",
         severity=Severity.WARN,
         title="Unreadable records",
-        message=f"{count} part{'s' if count > 1 else ''} of what there is can't be read; the first: {run.problems[0]}.",
+        message=f"{count} parts of what there is can't be read; the first: {first}." if count > 1 else f"{first}.",
         causes=_STORE_CAUSES if run.is_store else _LOG_CAUSES,
         caveat="What is still being written may end within a record.",
     )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
+from orz_monitor.errors import UnreadableRunError
 from orz_monitor.printable import last_refresh, one_line
+from orz_monitor.tail.refusals import is_compressed
 
 _KEPT_BYTES: Final = 64 << 10
 """Of the end of the log; more than any terminal shows."""
@@ -38,6 +43,23 @@ class LastLines:
             if line:
                 found.append(line)
         return found[::-1]
+
+
+def last_lines_of(path: Path) -> LastLines:
+    """Return the last lines of a file as it is now, compressed or not; none of one that is no text, or is gone."""
+    from orz_monitor.transport.opening import chunks, refuse_binary  # noqa: PLC0415 - gzip
+
+    lines = LastLines()
+    with suppress(UnreadableRunError, OSError), path.open("rb") as plain:
+        start = plain.read(_KEPT_BYTES)
+        if is_compressed(start):
+            for chunk in chunks(path):
+                lines.feed(chunk)
+        else:
+            refuse_binary(start, path)
+            plain.seek(max(0, plain.seek(0, os.SEEK_END) - _KEPT_BYTES))
+            lines.feed(plain.read())
+    return lines
 
 
 def _shown(line: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.records.reader import LINE_STARTS_WITH
 from orz_monitor.run_files import RECORDS_FILE
-from orz_monitor.tail.refusals import refuse_store
+from orz_monitor.tail.refusals import refuse_compressed, refuse_store
 
 if TYPE_CHECKING:
     from orz_monitor.console_events import ConsoleWords
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _START_BYTES: Final = 64 << 10
 """Of a file, by which it is told what it is."""
-_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
 class Reader(Protocol):
@@ -49,12 +48,9 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
     Raises:
         UnreadableRunError: the file is compressed, a store of another tool, or no text.
     """
+    refuse_compressed(path)
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
-    if start.startswith(_COMPRESSED):
-        raise UnreadableRunError(
-            f"{path}: a compressed file does not grow", remedy="orz monitor report or check, which read it whole"
-        )
     if path.name == RECORDS_FILE or start.lstrip().startswith(LINE_STARTS_WITH):
         from orz_monitor.tail.records_reader import RecordsReader  # noqa: PLC0415 - numpy
 

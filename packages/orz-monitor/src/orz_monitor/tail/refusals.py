@@ -11,6 +11,8 @@ from orz_monitor.errors import UnreadableRunError
 from orz_monitor.run_files import RECORDS_FILE
 
 _LOOK_AGAIN_S: Final = 2.0
+_MAGIC_BYTES: Final = 4
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
 def refuse_what_never_comes(path: Path) -> None:
@@ -26,6 +28,27 @@ def refuse_what_never_comes(path: Path) -> None:
         )
     if "#" in str(path):
         refuse_store(path)
+
+
+def is_compressed(start: bytes) -> bool:
+    """Tell, by the first bytes of a file, whether gzip or Zstandard has packed it."""
+    return start.startswith(_COMPRESSED)
+
+
+def refuse_compressed(path: Path) -> None:
+    """Refuse a compressed file.
+
+    Raises:
+        UnreadableRunError: it is one.
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(_MAGIC_BYTES)
+    if is_compressed(start):
+        raise UnreadableRunError(
+            f"{path}: a compressed file does not grow",
+            remedy="orz monitor report, check or tail --once, which read it whole",
+        )
 
 
 def refuse_store(path: Path) -> None:

@@ -14,7 +14,7 @@ from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.places import NewRuns, newest_run
 from orz_monitor.tail.readers import Reader, make_reader
-from orz_monitor.tail.refusals import Stores, refuse_what_never_comes
+from orz_monitor.tail.refusals import Stores, refuse_compressed, refuse_what_never_comes
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
@@ -204,7 +204,7 @@ class Source:
         """Find what to follow; None where there is nothing yet.
 
         Raises:
-            UnreadableRunError: a URL or standard input, which nobody can wait for, or a store of another tool.
+            UnreadableRunError: a URL or standard input, which nobody can wait for, a store, or a compressed file.
         """
         path = newest_run(self.given) if self.given.is_dir() else self.given
         if path is None:
@@ -219,6 +219,7 @@ class Source:
         elif (folder := run_folder_of(path)) is not None:
             self.folder, self.path = folder, folder / RECORDS_FILE
         else:
+            refuse_compressed(path)
             self.path = path
         if self.folder is not None:
             self._console = FollowedFile(self.folder / CONSOLE_FILE, last_bytes=FIRST_BYTES)
