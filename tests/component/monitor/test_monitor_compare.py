@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,21 @@ def test_the_page(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
     text = page.read_text()
     assert text.count("<figure") > 20
     assert text.count('class="line r2"') >= text.count("<figure")
+
+
+def test_a_log_that_ends_early_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text says so, and the page."""
+    text = "".join(f"step:{step} - actor/pg_loss:{step**0.5}\n" for step in range(2000)).encode()
+    whole, torn = tmp_path / "whole.log", tmp_path / "torn.log.gz"
+    whole.write_bytes(text)
+    torn.write_bytes(gzip.compress(text)[:5000])
+    page = tmp_path / "compared.html"
+    assert main(["monitor", "compare", str(whole), str(torn), "-o", str(page)]) == 0
+    said = f"not all was read: {torn} ends in the middle, and was read up to there"
+    assert said in capsys.readouterr().out.splitlines()
+    assert said in page.read_text()
+    assert main(["monitor", "compare", str(whole), str(whole), "-o", str(page)]) == 0
+    assert "not all was read" not in capsys.readouterr().out + page.read_text()
 
 
 def test_wrong_usage(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,6 +174,54 @@ def test_many_runs_have_a_line_for_a_difference() -> None:
     assert expected == lines_of(list("abcde"), 80, terminal=True)
 
 
+def test_a_narrow_terminal_has_a_line_for_each_run() -> None:
+    """Where not even broken names fit; no word and no number is ever cut."""
+    names = ["verl-ppo-qwen0.5b-full.log", "b", "c", "d"]
+    expected = [
+        "run 1  verl-ppo-qwen0.5b-full.log",
+        "run 2  b",
+        "run 3  c",
+        "run 4  d",
+        "rollout/response_tokens_mean",
+        "    1   0",
+        "    2  20  +6.7 sigma",
+        "    3  40  +13.5 sigma",
+        "    4  60  +20.2 sigma",
+    ]
+    for width in (40, 50, 55):
+        assert expected == lines_of(names, width, terminal=True)
+    assert "metric" in [line.partition(" ")[0] for line in lines_of(names, 62, terminal=True)]
+
+
+def test_what_does_not_differ_is_counted_and_a_single_step_is_named() -> None:
+    """One metric differs, several differ; of one step there is no last tenth."""
+
+    def said(*keys: str, steps: int) -> list[str]:
+        table = noisy("a", 0.0, steps=steps)
+        table = replace(table, columns=tuple(replace(table.columns[0], key=key) for key in keys))
+        out = StringIO()
+        print_comparison(Console(file=out, width=80), compare([table, table], Axis.STEP))
+        return out.getvalue().splitlines()
+
+    whole = "steps 0 to 9; the last tenth of it is compared"
+    assert [whole, "1 metric differs by less than 3 times its own noise"] == said("x", steps=10)
+    assert [whole, "2 metrics differ by less than 3 times their own noise"] == said("x", "y", steps=10)
+    assert "step 0, the only one that all have" == said("x", steps=1)[0]
+
+
+def test_what_was_not_read_is_told() -> None:
+    """Each place once, in text and on the page; of very many the number."""
+    tables = [replace(noisy(name, 0.0), problems=("a.gz is damaged",)) for name in "ab"]
+    tables.append(replace(noisy("c", 0.0), problems=tuple(f"line {number} is none" for number in range(6))))
+    comparison = compare(tables, Axis.STEP)
+    out = StringIO()
+    print_comparison(Console(file=out, width=80), comparison)
+    told = ["a.gz is damaged", *(f"line {n} is none" for n in range(5)), "and 1 place more that could not be read"]
+    assert [f"not all was read: {problem}" for problem in told] == out.getvalue().splitlines()[1:8]
+    page = as_page(comparison)
+    assert all(page.count(f"not all was read: {problem}<") == 1 for problem in told)
+
+
 def test_the_page_escapes_and_forbids_everything() -> None:
     """Names of runs and metrics are text; no script, nothing from elsewhere."""
     hostile = "<img src=x onerror=alert(1)>\x1b[31m"

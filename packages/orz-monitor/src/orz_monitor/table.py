@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 from orz_monitor.loading import load_run
 from orz_monitor.log import Column
 from orz_monitor.run import Run
+from orz_monitor.units import counted
+
+MOST_PROBLEMS: Final = 5
+"""Of a run, that are told one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -75,6 +80,13 @@ def _columns_of(run: Run) -> tuple[Column, ...]:
         Column(key=key, steps=found.steps, values=found.values, times=run.times.at(found.steps), file=run.path)
         for key, found in sorted(series.items())
     )
+
+
+def not_read(table: Table) -> list[str]:
+    """Return what could not be read of a run, a line each, at most `MOST_PROBLEMS` and how many more there are."""
+    told = list(table.problems[:MOST_PROBLEMS])
+    left = len(table.problems) - len(told)
+    return [*told, f"and {counted(left, 'place')} more that could not be read"] if left else told
 
 
 def spread(column: Column, steps: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -47,17 +47,12 @@ def export(
     from orz_cli.console import show_warning
     from orz_monitor.export.writing import export as write
     from orz_monitor.publishing import is_standard_output, refuse_inputs
-    from orz_monitor.table import read_table
+    from orz_monitor.table import not_read, read_table
 
     refuse_inputs(output, [path])
     table = read_table(path, raw=raw)
-    for problem in table.problems[:_MOST_SHOWN]:
+    for problem in not_read(table):
         show_warning(problem)
-    if len(table.problems) > _MOST_SHOWN:
-        show_warning(f"and {len(table.problems) - _MOST_SHOWN} places more that could not be read")
     made = write(table, form, output)
     if not is_standard_output(output):
         typer.echo(made)
-
-
-_MOST_SHOWN = 5

@@ -14,7 +14,7 @@ from orz_cli.errors import UsageError
 from orz_monitor.compare.axis import Axis
 from orz_monitor.series import is_usable
 from orz_monitor.stats import Array, step_noise
-from orz_monitor.table import Table, keys_of_all
+from orz_monitor.table import Table, keys_of_all, not_read
 
 TOKENS: Final = ("tokens/trained", "num_tokens", "perf/total_num_tokens")
 """Keys of tokens, ours first; those that grow throughout are sums already."""
@@ -80,6 +80,7 @@ class Comparison:
         last: where it ends.
         rows: the metrics that all runs have.
         only_some: the metrics that only some of them have.
+        problems: what could not be read of the runs, a line each.
     """
 
     names: tuple[str, ...]
@@ -88,6 +89,7 @@ class Comparison:
     last: float
     rows: tuple[Row, ...]
     only_some: tuple[str, ...]
+    problems: tuple[str, ...] = ()
 
 
 def compare(tables: Sequence[Table], axis: Axis) -> Comparison:
@@ -122,6 +124,7 @@ def compare(tables: Sequence[Table], axis: Axis) -> Comparison:
         last=last,
         rows=tuple(rows),
         only_some=tuple(sorted(everywhere - set(keys))),
+        problems=tuple(dict.fromkeys(line for table in tables for line in not_read(table))),
     )
 
 

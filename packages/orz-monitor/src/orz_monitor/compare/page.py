@@ -8,7 +8,7 @@ import numpy as np
 
 from orz_monitor import __version__
 from orz_monitor.compare.alignment import CLEAR, Comparison, Line, Row
-from orz_monitor.compare.text import difference, distance, range_of
+from orz_monitor.compare.text import NOT_ALL, difference, distance, range_of
 from orz_monitor.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, thinned, ticks, y_scale
 from orz_monitor.report.escape import escaped
 from orz_monitor.report.html import framed
@@ -27,6 +27,7 @@ def as_page(comparison: Comparison) -> str:
     lede = f"Compared over {range_of(comparison)}. Values are medians of its last tenth; a sigma is both runs' noise."
     body = [
         f'<header><h1>{escaped(title)}</h1><p class="lede">{escaped(lede)}</p></header>',
+        *(f'<p class="incomplete">{escaped(NOT_ALL)}: {escaped(problem)}</p>' for problem in comparison.problems),
         f'<div class="legend">{_legend(comparison)}</div>',
         _table(comparison, rows),
         f'<h2>Metrics</h2><div class="panels">{"".join(_panel(comparison, row) for row in rows)}</div>',
@@ -43,6 +44,7 @@ _STYLES: Final = "\n" + "\n".join(
     + [
         "svg .line.again { stroke-dasharray: 5 3; }",
         ".clear { font-weight: 650; }",
+        ".incomplete { color: var(--warn); margin: 8px 0 0; }",
         ".table { overflow-x: auto; }",
         "header + .legend { margin-top: 16px; }",
     ]

@@ -15,19 +15,24 @@ from rich.text import Text
 from orz_monitor.compare.alignment import CLEAR, Comparison, Level, Row
 from orz_monitor.compare.axis import Axis
 from orz_monitor.printable import printable
-from orz_monitor.units import duration, shown
+from orz_monitor.units import counted, duration, shown
 
 _GAP: Final = 2
 """Columns of a terminal between two columns of the table."""
 _NARROWEST_HEAD: Final = 10
-_NARROWEST_METRIC: Final = 24
+_NARROWEST_METRIC: Final = 16
+NOT_ALL: Final = "not all was read"
+"""Begins a line that says of which run, and why."""
 
 
 def print_comparison(console: Console, comparison: Comparison, *, everything: bool = False) -> None:
     """Print what differs clearly, largest first; with `everything`, every metric."""
     rows = sorted(comparison.rows, key=distance, reverse=True)
     listed = rows if everything else [row for row in rows if any(level.clear for level in row.levels)]
-    console.print(Text(f"{range_of(comparison)}; the last tenth of it is compared"), soft_wrap=True)
+    part = "; the last tenth of it is compared" if comparison.first < comparison.last else ""
+    console.print(Text(f"{range_of(comparison)}{part}"), soft_wrap=True)
+    for problem in comparison.problems:
+        console.print(Text(f"{NOT_ALL}: {printable(problem)}", "yellow"), soft_wrap=True)
     if listed:
         table = _table(comparison, listed, console.width if console.is_terminal else None)
         if not console.is_terminal:  # a row a line, for other programs
@@ -35,7 +40,9 @@ def print_comparison(console: Console, comparison: Comparison, *, everything: bo
         console.print(table)
     same = len(rows) - len(listed)
     if same:
-        console.print(Text(f"{same} metrics differ by less than {CLEAR:g} times their own noise"), soft_wrap=True)
+        differ, whose = ("differs", "its") if same == 1 else ("differ", "their")
+        said = f"{counted(same, 'metric')} {differ} by less than {CLEAR:g} times {whose} own noise"
+        console.print(Text(said), soft_wrap=True)
     if comparison.only_some:
         names = ", ".join(printable(name, 60) for name in comparison.only_some)
         console.print(Text(f"not in every run: {names}", "dim"), soft_wrap=True)
@@ -48,7 +55,7 @@ def range_of(comparison: Comparison) -> str:
         return f"the first {duration(last)} of each run"
     if comparison.axis is Axis.TOKENS:
         return f"{shown(first)} to {shown(last)} tokens trained on"
-    return f"steps {first:.0f} to {last:.0f}"
+    return f"steps {first:.0f} to {last:.0f}" if first < last else f"step {first:.0f}, the only one that all have"
 
 
 def difference(level: Level) -> str:
@@ -65,8 +72,8 @@ def distance(row: Row) -> float:
     return max((abs(level.sigmas) for level in row.levels if level.sigmas is not None), default=0.0)
 
 
-def _table(comparison: Comparison, rows: list[Row], room: int | None) -> Table:
-    """Make the table: a row a metric, a column a run.
+def _table(comparison: Comparison, rows: list[Row], room: int | None) -> Table | Text:
+    """Make the table: a row a metric, a column a run; where that is too wide for the terminal, a line a run below each.
 
     Args:
         comparison: what was compared.
@@ -84,7 +91,9 @@ def _table(comparison: Comparison, rows: list[Row], room: int | None) -> Table:
             if _width(metrics, heads, columns) <= room:
                 break
         left = room - _width([], heads, columns)
-        metrics = [broken(metric, max(left, _NARROWEST_METRIC)) for metric in metrics]
+        metrics = [broken(metric, left) for metric in metrics]
+        if left < min(_NARROWEST_METRIC, max(map(_cells, metrics))) or _width(metrics, heads, columns) > room:
+            return _stacked(comparison, rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", overflow="fold")
     for head in heads:
@@ -92,6 +101,22 @@ def _table(comparison: Comparison, rows: list[Row], room: int | None) -> Table:
     for metric, *cells in zip(metrics, *columns, strict=True):
         table.add_row(Text(metric), *cells)
     return table
+
+
+def _stacked(comparison: Comparison, rows: list[Row]) -> Text:
+    """Write the runs with a number each, and each metric with a line a run below it."""
+    digits = len(str(len(comparison.names)))
+    lines = [
+        Text(f"run {number:>{digits}}  {printable(name, 60)}") for number, name in enumerate(comparison.names, start=1)
+    ]
+    for row in rows:
+        lines.append(Text(printable(row.key, 100), "bold"))
+        values = [shown(level.value) for level in row.levels]
+        for number, (value, level) in enumerate(zip(values, row.levels, strict=True), start=1):
+            lines.append(Text(f"    {number:>{digits}}  {value:>{max(map(len, values))}}"))
+            if level.sigmas is not None:
+                lines[-1].append(f"  {difference(level)}", style="bold" if level.clear else "dim")
+    return Text("\n").join(lines)
 
 
 def _columns(comparison: Comparison, rows: list[Row], between: str) -> list[list[Text]]:
