@@ -11,6 +11,7 @@ from orz_monitor.records import read_records
 from orz_monitor.run import Run
 from orz_monitor.run_files import CONSOLE_FILE
 from orz_monitor.stitched_records import StitchedRecords
+from orz_monitor.units import counted
 
 
 def load_records(records_path: Path, path: Path, folder: Path | None, *, now: float) -> Run:
@@ -72,8 +73,9 @@ def _described(stitched: StitchedRecords) -> str:
     """Say what a file without a metric holds instead."""
     if stitched.unreadable and not stitched.num_records:
         first = stitched.unreadable[0]
-        return f"{len(stitched.unreadable)} lines (line {first.number}: {first.error})"
+        return f"{counted(len(stitched.unreadable), 'line')} (line {first.number}: {first.error})"
     if stitched.num_records:
         names = sorted({name for record, _ in stitched.records.values() for name in record.metrics})
-        return f"{stitched.num_records} records" + (f" (logged: {', '.join(names[:5])}, ...)" if names else "")
+        logged = f" (logged: {', '.join(names[:5])}, ...)" if names else ""
+        return counted(stitched.num_records, "record") + logged
     return "an empty file"

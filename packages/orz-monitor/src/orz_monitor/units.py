@@ -25,15 +25,20 @@ def shown(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def counted(number: int | str, noun: str, plural: str = "") -> str:
     """Write how many there are of something, in words that fit: `1 line`, `2 lines`, `0 lines`.
 
     Args:
-        number: how many.
+        number: how many; a size that is no count as `shown` writes it.
         noun: what is counted, as it is said of one.
         plural: the same of several; by default with an `s`.
     """
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+    return f"{number} {noun if str(number) == '1' else plural or noun + 's'}"
+
+
+def in_nats(value: float) -> str:
+    """Write an entropy or a divergence for people: `0.05 nats`, `1 nat`."""
+    return counted(shown(value), "nat")
 
 
 def duration(seconds: float) -> str:

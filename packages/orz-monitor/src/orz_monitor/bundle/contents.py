@@ -20,6 +20,7 @@ from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
 from orz_monitor.settings import CONFIG_FILE
+from orz_monitor.units import counted
 
 TAIL_BYTES: Final = 512 << 10
 """Of each log, the end that is taken."""
@@ -111,7 +112,7 @@ def _item(name: str, redactor: Redactor, text: Callable[[], str], note: str = ""
     count = redactor.counts.total() - before
     notes = [note] if note else []
     if count:
-        notes.append(f"{count} secrets left out" if count > 1 else "1 secret left out")
+        notes.append(f"{counted(count, 'secret')} left out")
     return Item(name=name, text=redacted, note="; ".join(notes))
 
 
@@ -162,7 +163,7 @@ def _files(path: Path, left_out: list[str]) -> Iterator[tuple[str, Path, int]]:
     for file in logs[:MOST_LOGS]:
         yield file.relative_to(path).as_posix(), file, TAIL_BYTES
     if len(logs) > MOST_LOGS:
-        left_out.append(f"{len(logs) - MOST_LOGS} logs more than {MOST_LOGS}")
+        left_out.append(f"{counted(len(logs) - MOST_LOGS, 'log')} more than {MOST_LOGS}")
 
 
 def _walk(folder: Path, left_out: list[str]) -> Iterator[Path]:

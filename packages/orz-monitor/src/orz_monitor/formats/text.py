@@ -15,7 +15,7 @@ from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
 from orz_monitor.printable import printable
 from orz_monitor.run import Coverage, State
-from orz_monitor.units import shown
+from orz_monitor.units import counted, shown
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARN: "bold yellow", Severity.INFO: "bold blue"}
 _MOST_NAMED: Final = 20
@@ -34,7 +34,7 @@ def headline(verdict: Verdict) -> str:
     """Say in a few words what was found."""
     words = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "note"}
     counts = [(verdict.count(severity), word) for severity, word in words.items()]
-    found = ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n)
+    found = ", ".join(counted(n, word) for n, word in counts if n)
     return found or ("nothing found so far" if verdict.run.state is State.UNFINISHED else "nothing found")
 
 
@@ -68,7 +68,7 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
     if verdict.findings:
         console.print()
     looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
-    _say(console, 2, f"{looked} rules evaluated on {len(run.coverage.recognised)} metrics", "dim")
+    _say(console, 2, f"{counted(looked, 'rule')} evaluated on {counted(len(run.coverage.recognised), 'metric')}", "dim")
     if run.coverage.unrecognised:
         _say(console, 2, f"under their own names: {_named(run.coverage.unrecognised)}", "dim")
     if missed := not_read(run.coverage):

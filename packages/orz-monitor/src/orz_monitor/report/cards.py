@@ -9,7 +9,7 @@ from orz_monitor.report.charts import sparkline
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped, with_code
 from orz_monitor.report.facts import last_checkpoint_before
-from orz_monitor.units import shown
+from orz_monitor.units import counted, shown
 
 _SEVERITY_WORDS = {Severity.ERROR: "Error", Severity.WARN: "Warning", Severity.INFO: "Note"}
 
@@ -18,7 +18,7 @@ def findings(content: Content) -> str:
     """Draw each finding with its evidence, likely causes and what to try."""
     verdict = content.verdict
     if not verdict.findings:
-        looked = f"{len(verdict.passed)} rules looked and found nothing"
+        looked = f"{counted(len(verdict.passed), 'rule')} looked and found nothing"
         looked += f"; {len(verdict.not_evaluated)} could not judge." if verdict.not_evaluated else "."
         return f'<h2>Findings</h2><div class="card clean">{looked}</div>{_ignored(content)}'
     cards = "".join(_finding(content, finding) for finding in verdict.findings)

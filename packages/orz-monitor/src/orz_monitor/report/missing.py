@@ -10,6 +10,7 @@ from orz_monitor.records import describe
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
 from orz_monitor.rules import RULES
+from orz_monitor.units import counted
 
 _MOST_LINES: Final = 8
 """Unreadable lines named one by one."""
@@ -44,7 +45,7 @@ def _not_logged(content: Content) -> str:
             f"<td>{escaped(waiting) or '-'}</td><td>{escaped(how_to_log(content.run.framework, name))}</td></tr>"
         )
     return (
-        f"<details><summary>Not logged: {len(rows)} metrics, with how to log them</summary>"
+        f"<details><summary>Not logged: {counted(len(rows), 'metric')}, with how to log them</summary>"
         '<div class="card saves"><table><thead><tr><th>metric</th><th>what it tells</th><th>rules that need it</th>'
         f"<th>how to log it</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
     )
@@ -86,8 +87,9 @@ def _coverage(content: Content) -> str:
     cover = content.run.coverage
     unreadable = len(cover.unreadable)
     lines = cover.num_records + unreadable
-    share = f"{100 * cover.num_records / lines:.1f} % of {lines} lines were understood" if lines else "nothing was read"
-    parts = [f"{share}; {len(cover.recognised)} metrics recognised, {len(cover.unrecognised)} not."]
+    understood = f"of {counted(lines, 'line was', 'lines were')} understood"
+    share = f"{100 * cover.num_records / lines:.1f} % {understood}" if lines else "nothing was read"
+    parts = [f"{share}; {counted(len(cover.recognised), 'metric')} recognised, {len(cover.unrecognised)} not."]
     if unreadable:
         named = "; ".join(f"line {line.number}: {line.error}" for line in cover.unreadable[:_MOST_LINES])
         more = f"; and {unreadable - _MOST_LINES} more" if unreadable > _MOST_LINES else ""

@@ -12,7 +12,7 @@ from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
 from orz_monitor.report.panels import points_of_a_chart
 from orz_monitor.stats import ends
-from orz_monitor.units import duration, shown
+from orz_monitor.units import counted, duration, shown
 
 ENDS = 5
 """Steps at either end whose median stands for it."""
@@ -37,9 +37,10 @@ def header(content: Content) -> str:
 def footer(content: Content) -> str:
     """Say what was read, how it was drawn, and how to make this page again."""
     cover = content.run.coverage
-    unreadable = f", {len(cover.unreadable)} unreadable lines" if cover.unreadable else ""
+    unreadable = f", {counted(len(cover.unreadable), 'unreadable line')}" if cover.unreadable else ""
     return (
-        f"<footer>{cover.num_records} records{unreadable}, {len(cover.recognised)} metrics recognised"
+        f"<footer>{counted(cover.num_records, 'record')}{unreadable}, "
+        f"{counted(len(cover.recognised), 'metric')} recognised"
         f"{f', {len(cover.unrecognised)} not' if cover.unrecognised else ''}. "
         f"Charts draw at most {points_of_a_chart(content)} points of a series and "
         "keep its extremes; bold lines are smoothed, pale ones are as logged. "
@@ -57,7 +58,7 @@ def _lede(content: Content) -> str:
         first, last = (shown(value) for value in ends(reward))
         parts.append(f"the mean reward went from {first} to {last}")
     if len(run.steps):
-        parts.append(f"{len(run.steps)} steps took {duration(facts.train_s or facts.wall_s)}")
+        parts.append(f"{counted(len(run.steps), 'step')} took {duration(facts.train_s or facts.wall_s)}")
     return "; ".join(parts) + "."
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from orz_cli.findings import Severity
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
-from orz_monitor.units import shown
+from orz_monitor.units import counted, shown
 
 MOST_ROWS: Final = 24
 """Rows shown; of more, the first, the last and those with a remark."""
@@ -88,9 +88,8 @@ def saves_table(content: Content) -> str:
     heads = "".join(f'<th class="num">{escaped(labels[name])}</th>' for name in column_names(content))
     shown_rows = _thinned(rows)
     body = "".join(_row(row) for row in shown_rows)
-    left_out = (
-        f'<p class="names">{len(rows) - len(shown_rows)} more rows are not shown.</p>' if rows != shown_rows else ""
-    )
+    left = counted(len(rows) - len(shown_rows), "more row is", "more rows are")
+    left_out = f'<p class="names">{left} not shown.</p>' if rows != shown_rows else ""
     return (
         '<h2>Checkpoints and evaluations</h2><div class="card saves"><table><thead><tr><th>step</th>'
         f"<th>checkpoint</th>{heads}<th></th></tr></thead><tbody>{body}</tbody></table>{left_out}</div>"

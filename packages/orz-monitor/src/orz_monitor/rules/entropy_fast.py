@@ -15,7 +15,7 @@ from orz_monitor.rules.levels import warmup_end
 from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import Array, episodes, trailing_median
-from orz_monitor.units import shown
+from orz_monitor.units import in_nats, shown
 
 _CAUSES: Final = (
     Cause(
@@ -68,7 +68,7 @@ def _finding(run: Run, recent: Array, span: tuple[int, int], outcome: Progress, 
         code="entropy_fast",
         severity=severity,
         title="Entropy falls fast",
-        message=f"Entropy fell from {shown(before)} to {shown(after)} nats in the steps {begins} to {ends} "
+        message=f"Entropy fell from {shown(before)} to {in_nats(after)} in the steps {begins} to {ends} "
         f"while the reward is {outcome}.",
         evidence=(
             Evidence(

@@ -15,7 +15,7 @@ from orz_monitor.rules.progress import Progress, progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import trailing_median, trend
-from orz_monitor.units import shown
+from orz_monitor.units import in_nats, shown
 
 _CAUSES: Final = (
     Cause(
@@ -98,7 +98,7 @@ def _finding(run: Run, climb: _Climb, outcome: Progress, *, beyond: float | None
         code="entropy_high",
         severity=Severity.ERROR if outcome is Progress.FALLING else Severity.WARN,
         title="Entropy climbs" if beyond is None else "Entropy is high",
-        message=f"Entropy rose from {shown(climb.floor)} at step {begins} to {shown(climb.now)} nats at step {ends}"
+        message=f"Entropy rose from {shown(climb.floor)} at step {begins} to {in_nats(climb.now)} at step {ends}"
         f"{level} while the reward is {outcome}.",
         evidence=(
             Evidence(

@@ -14,7 +14,7 @@ from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.rules.progress import WINDOW, Progress, level, progress
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, persistent, step_noise, trailing_median
-from orz_monitor.units import shown
+from orz_monitor.units import in_nats, shown
 
 _AGREE: Final = 0.5
 """Of the groups: so many without spread give no signal."""
@@ -79,7 +79,7 @@ def _finding(run: Run, start: float, first: int, last: int, limits: Limits) -> F
         code="entropy_low",
         severity=severity,
         title="Entropy is nearly gone",
-        message=f"Entropy fell from {shown(start)} to {shown(now)} nats by step {ends} while the reward is {outcome}.",
+        message=f"Entropy fell from {shown(start)} to {in_nats(now)} by step {ends} while the reward is {outcome}.",
         evidence=(
             Evidence(
                 metric="policy/entropy",

@@ -18,7 +18,7 @@ from orz_monitor.rules.stretches import stretches
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import Array, Mask, episodes, persistent, trailing_median, trend
-from orz_monitor.units import shown
+from orz_monitor.units import counted, in_nats, shown
 
 LONG_RUN: Final = 60
 """Steps; a shorter run's early level is that of its first third."""
@@ -144,13 +144,13 @@ def _finding(
     """Describe one span."""
     begins, ends = int(kl.steps[span[0]]), int(kl.steps[span[1]])
     doubling = _doubling_steps(kl, growth.high)
-    pace = f", doubling every {shown(doubling)} steps" if doubling < limits.doubling_steps else ""
+    pace = f", doubling every {counted(shown(doubling), 'step')}" if doubling < limits.doubling_steps else ""
     return Finding(
         code="kl_drift",
         severity=severity,
         title="The policy drifts far from the reference",
         message=f"KL to the reference grew from {shown(growth.before)} at step {int(kl.steps[growth.low])} to "
-        f"{shown(growth.peak)} nats a token{pace}, while the reward is {growth.outcome}.",
+        f"{in_nats(growth.peak)} a token{pace}, while the reward is {growth.outcome}.",
         evidence=(
             Evidence(
                 metric="policy/kl_ref",

@@ -13,7 +13,7 @@ from orz_monitor.rules.levels import before_and_during, exceedances, grade, warm
 from orz_monitor.rules.on_policy import has_one_update
 from orz_monitor.run import Run
 from orz_monitor.series import Series
-from orz_monitor.units import shown
+from orz_monitor.units import in_nats
 
 _ONE_UPDATE: Final = (
     Cause(
@@ -67,7 +67,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                 code="kl_old",
                 severity=severity,
                 title="Old and new policy differ before any update" if unmoved else "Updates are too large",
-                message=f"KL between the policy before and after a step was {shown(span.typical)} nats a token "
+                message=f"KL between the policy before and after a step was {in_nats(span.typical)} a token "
                 f"in the steps {span.first_step} to {span.last_step} {said}.",
                 evidence=(before_and_during(size, span.first_step, span.last_step),),
                 causes=_ONE_UPDATE if unmoved else _CAUSES,

@@ -12,7 +12,7 @@ from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run
 from orz_monitor.stats import episodes, local_median
-from orz_monitor.units import shown
+from orz_monitor.units import in_nats, shown
 
 _CAUSES: Final = (
     Cause(
@@ -53,7 +53,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             severity=Severity.WARN if many else Severity.INFO,
             title="KL spikes",
             message=f"KL to the reference jumped to more than {shown(limits.factor)} times its surroundings {times}, "
-            f"at most to {shown(float(kl.values[worst]))} nats a token at step {int(kl.steps[worst])}, and went back.",
+            f"at most to {in_nats(float(kl.values[worst]))} a token at step {int(kl.steps[worst])}, and went back.",
             evidence=(
                 Evidence(
                     metric="policy/kl_ref",

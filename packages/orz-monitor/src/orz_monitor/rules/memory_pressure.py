@@ -11,6 +11,7 @@ from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.faults import MEMORY_PRESSURE, faults, last_step, place_of
 from orz_monitor.rules.levels import recovered
 from orz_monitor.run import Run
+from orz_monitor.units import counted
 
 _CAUSES: Final = (
     Cause(
@@ -53,7 +54,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             severity=severity,
             title="Device memory is nearly out",
             message=f"The log says {times} that the allocator flushed its cache, "
-            f"{flushes} flush{'' if flushes == 1 else 'es'} in all.",
+            f"{counted(flushes, 'flush', 'flushes')} in all.",
             causes=_CAUSES,
             caveat="It costs time, not quality, as long as memory does not run out.",
             first_step=first,

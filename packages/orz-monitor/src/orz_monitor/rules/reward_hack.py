@@ -13,7 +13,7 @@ from orz_monitor.rules.levels import before_and_during, warmup_end
 from orz_monitor.rules.progress import WINDOW, Progress, level, progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
-from orz_monitor.units import shown
+from orz_monitor.units import in_nats, shown
 
 _CAUSES: Final = (
     Cause(
@@ -128,7 +128,7 @@ def _jump(run: Run, limits: Limits) -> list[Finding]:
             severity=Severity.INFO if unknown else Severity.WARN,
             title="The reward jumps, and KL speeds up",
             message=f"The reward went from {shown(jump.before)} to {shown(jump.after)} after step {jump.step}, KL to "
-            f"the reference gained {shown(jump.kl_before)} nats a token in the 20 steps before and "
+            f"the reference gained {in_nats(jump.kl_before)} a token in the 20 steps before and "
             f"{shown(jump.kl_after)} in the 20 after, and {held_out}: consistent with a reward that is gamed.",
             evidence=_around(run, jump),
             causes=_CAUSES,

@@ -14,6 +14,7 @@ from orz_monitor.rules.levels import recovered
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import episodes
+from orz_monitor.units import counted
 
 METRICS: Final = ("policy/skipped_updates", "critic/skipped_updates")
 _CAUSES: Final = (
@@ -92,7 +93,7 @@ def _finding(run: Run, skipped: Series, span: tuple[int, int], severity: Severit
         code="skipped_updates",
         severity=milder(severity) if recovered(run, last) else severity,
         title=f"Skipped {role} updates",
-        message=f"{total} {role} update{'s were' if total > 1 else ' was'} skipped as non-finite {where}.",
+        message=f"{counted(total, f'{role} update was', f'{role} updates were')} skipped as non-finite {where}.",
         evidence=(
             Evidence(
                 metric=skipped.name,

@@ -10,7 +10,7 @@ from orz_monitor.findings import Cause, Finding
 from orz_monitor.rules.above import Text, above, during
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.run import Run
-from orz_monitor.units import shown
+from orz_monitor.units import counted, shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ _ALLOWED: Final = ("max_off_policy_steps", "max_head_offpolicyness", "max_stalen
 _TEXT: Final = Text(
     code="stale",
     title="Samples are old",
-    message=lambda span: f"The oldest samples were {shown(span.typical)} updates old {during(span)}.",
+    message=lambda span: f"The oldest samples were {counted(shown(span.typical), 'update')} old {during(span)}.",
     causes=(
         Cause(
             what="generation is slower than training, and a queue of old samples builds up",

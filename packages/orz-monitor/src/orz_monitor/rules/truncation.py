@@ -15,7 +15,7 @@ from orz_monitor.rules.progress import progress
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import trend
-from orz_monitor.units import shown
+from orz_monitor.units import counted, shown
 
 _CAUSES: Final = (
     Cause(
@@ -106,7 +106,7 @@ def _ramp(run: Run, limits: Limits) -> list[Finding]:
             code="truncation",
             severity=Severity.WARN,
             title="More and more responses are cut",
-            message=f"The share of responses cut at the token limit rose by {shown(100 * rise)} points "
+            message=f"The share of responses cut at the token limit rose by {counted(shown(100 * rise), 'point')} "
             f"from step {begins} to {ends}.",
             evidence=_evidence(run, begins, ends),
             causes=_CAUSES,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.log import Column
+from orz_monitor.units import counted
 
 MOST_PROBLEMS: Final = 100
 """Problems listed of one store; a file of damage must not become a report of damage."""
@@ -125,7 +126,7 @@ class Points:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What was left out, if anything was."""
-        message = f"{self.left_out} values left out: their keys are beyond the first {MOST_KEYS}"
+        message = f"{counted(self.left_out, 'value')} left out, of keys beyond the first {MOST_KEYS}"
         return (Problem(file=self.file, place="keys", message=message),) if self.left_out else ()
 
     @property

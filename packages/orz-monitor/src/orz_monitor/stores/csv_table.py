@@ -13,6 +13,7 @@ from orz_monitor.errors import EXPORT_PLAINLY, UnreadableRunError
 from orz_monitor.stores.base import MOST_PROBLEMS, Points, Problem, Store, choose
 from orz_monitor.stores.decimal_marks import DecimalMarks, Doubt, decimal_marks, possible_marks
 from orz_monitor.stores.rows import STEP_KEYS, quoted_number, step_of, time_of
+from orz_monitor.units import counted
 
 _BORDER: Final = " - "
 """Between run and metric in the columns of a chart exported from W&B."""
@@ -65,7 +66,7 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
     points, unnumbered, count = Points(path), 0, 0
     for line, cells in rows:
         if len(cells) != len(header):
-            _tell(problems, path, line, f"{len(cells)} cells where the header has {len(header)}")
+            _tell(problems, path, line, f"{counted(len(cells), 'cell')} where the header has {len(header)}")
             continue
         row = dict(zip(header, marks.read(cells), strict=True))
         numbers = {key: value for key, cell in row.items() if (value := quoted_number(cell)) is not None}
@@ -81,7 +82,7 @@ def read_file(path: Path, wanted: str | None = None) -> Store:
     if not points:
         why = "".join(f"; line {doubt.line}: {_told(doubt, header[doubt.column])}" for doubt in marks.doubts[:1])
         remedy = EXPORT_PLAINLY if why else "give a table of metrics"
-        raise UnreadableRunError(f"{path}: no column of numbers in {count} rows{why}", remedy=remedy)
+        raise UnreadableRunError(f"{path}: no column of numbers in {counted(count, 'row')}{why}", remedy=remedy)
     if unnumbered:
         wanted_keys = ", ".join(STEP_KEYS[:3])
         message = f"{unnumbered} have no whole number under {wanted_keys} or the like, and are counted instead"

@@ -14,6 +14,7 @@ from orz_monitor.log import Column
 from orz_monitor.stores.base import MOST_KEYS, MOST_PROBLEMS, Problem, Store, choose
 from orz_monitor.stores.events import Scalars, read_scalars
 from orz_monitor.stores.tfrecord import read_windows
+from orz_monitor.units import counted
 
 _MARK: Final = "tfevents"
 _DEEPEST: Final = 4
@@ -121,7 +122,7 @@ def _scalars(file: Path, problems: list[Problem], *, known: Collection[bytes]) -
         else:
             left_out += len(scalars.steps)
     if left_out:
-        message = f"{left_out} values left out: their tags are beyond the first {MOST_KEYS}"
+        message = f"{counted(left_out, 'value')} left out, of tags beyond the first {MOST_KEYS}"
         problems.append(Problem(file=file, place="tags", message=message))
     return found
 

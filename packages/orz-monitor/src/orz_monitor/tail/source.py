@@ -15,6 +15,7 @@ from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.places import NewRuns, newest_run
 from orz_monitor.tail.readers import Reader, make_reader
 from orz_monitor.tail.refusals import Stores, refuse_compressed, refuse_what_never_comes
+from orz_monitor.units import counted
 
 if TYPE_CHECKING:
     from orz_monitor.run import Run
@@ -103,7 +104,7 @@ class Source:
     def waiting_for_metrics(self) -> str:
         """That no line had a metric so far, in words."""
         num = self.num_lines_in_vain
-        return f"no metric in {num} {'lines' if num != 1 else 'line'} of {self.title} yet{self._stores.hint}"
+        return f"no metric in {counted(num, 'line')} of {self.title} yet{self._stores.hint}"
 
     @property
     def num_lines_in_vain(self) -> int:

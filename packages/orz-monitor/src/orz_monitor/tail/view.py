@@ -13,7 +13,7 @@ from rich.text import Text
 from orz_monitor.printable import one_line
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.sparkline import sparkline
-from orz_monitor.units import duration
+from orz_monitor.units import counted, duration
 
 if TYPE_CHECKING:
     from orz_monitor.engine import Verdict
@@ -157,7 +157,7 @@ class View:
         from orz_monitor.formats.text import headline  # noqa: PLC0415 - the rules come with it
 
         found = list(verdict.findings)
-        said = headline(verdict) if found else f"nothing found by {len(verdict.passed)} rules"
+        said = headline(verdict) if found else f"nothing found by {counted(len(verdict.passed), 'rule')}"
         lines = [_title("findings", said, width)]
         room = len(found) * 2 if most is None else most - 1
         with_remedy = room >= 2 * len(found)
