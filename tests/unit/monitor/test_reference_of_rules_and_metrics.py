@@ -159,6 +159,28 @@ def test_the_nearest_word_comes_first(asked: str, near: str) -> None:
     assert explained(near)
 
 
+@pytest.mark.parametrize("printed", ["warn[kl_drift]", "error[kl_drift]:", "kl-drift", " KL_drift "])
+def test_a_rule_is_known_as_it_is_printed(printed: str) -> None:
+    """What `orz monitor check` writes before a finding can be copied as it stands."""
+    assert explained("kl_drift") == explained(printed)
+
+
+@pytest.mark.parametrize(
+    ("asked", "remedy"),
+    [
+        ("rule-x", "docs/reference/rules.md and docs/reference/metrics-explained.md list them all"),
+        ("explained_varianc", "did you mean explained_variance or "),
+        ("grad-zerro", "did you mean grad_zero?"),
+        ("length_max", "did you mean length or weight_max or length_collapse?"),
+    ],
+)
+def test_a_word_is_sought_among_rules_and_metrics(asked: str, remedy: str) -> None:
+    """That neither has the name is said, and where both have one like it, both are told."""
+    with pytest.raises(UsageError, match="no rule and no metric of that name is known") as caught:
+        explained(asked)
+    assert remedy in caught.value.remedy
+
+
 def test_remedies_name_the_trainers_own_settings() -> None:
     """Names, values that differ, and words where a trainer has no counterpart that is known."""
     assert translate("halve `policy.optimizer.lr`", "verl") == "halve `actor_rollout_ref.actor.optim.lr`"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import textwrap
+from typing import Final
 
 from orz_cli.errors import UsageError
 from orz_monitor.metrics.catalogue import look_up, means_a_metric, nearest
 from orz_monitor.metrics.explain import also_means, explain
 from orz_monitor.records import PHASES
 from orz_monitor.rules import RULES, Rule
+
+_CODES: Final = tuple(rule.code for rule in RULES)
+_PRINTED: Final = re.compile(r"(?:error|warn|info)\[(?P<code>\w+)\]:?")
+_ALL: Final = "docs/reference/rules.md and docs/reference/metrics-explained.md"
 
 
 def explained(asked: str, *, width: int = 100) -> str:
@@ -22,7 +29,7 @@ def explained(asked: str, *, width: int = 100) -> str:
         UsageError: nothing has such a name; the nearest names are given.
     """
     word = asked.strip().lower()
-    rule = next((rule for rule in RULES if rule.code == word), None)
+    rule = _rule_of(word)
     if rule is not None:
         return _rule(rule, width) + also_means(asked, look_up(word) if means_a_metric(word) else (), width)
     if word.removeprefix("seconds/") in PHASES and not (word in PHASES and means_a_metric(word)):
@@ -30,12 +37,25 @@ def explained(asked: str, *, width: int = 100) -> str:
     try:
         return explain(asked, width=width, also=(f"seconds/{word}",) if word in PHASES else ())
     except UsageError:
-        near = nearest(word, (*(rule.code for rule in RULES), *PHASES, *(f"seconds/{phase}" for phase in PHASES)))
-        if not near:
-            raise
+        near = _near(word)
         raise UsageError(
-            f"{asked[:80]!r}: no rule and no metric of that name is known", remedy=f"did you mean {' or '.join(near)}?"
+            f"{asked[:80]!r}: no rule and no metric of that name is known",
+            remedy=f"did you mean {' or '.join(near)}?" if near else f"{_ALL} list them all",
         ) from None
+
+
+def _rule_of(word: str) -> Rule | None:
+    """Return the rule of a code, also as `orz monitor check` prints it, `warn[stall]`; None for another word."""
+    printed = _PRINTED.fullmatch(word)
+    code = (printed["code"] if printed else word).replace("-", "_")
+    return next((rule for rule in RULES if rule.code == code), None)
+
+
+def _near(word: str) -> tuple[str, ...]:
+    """Return up to three names that are spelled much like a word, the nearest first, and one of a rule if any is."""
+    near = nearest(word, (*_CODES, *PHASES, *(f"seconds/{phase}" for phase in PHASES)))
+    rules = difflib.get_close_matches(word, _CODES, n=1)
+    return near if set(near) & set(_CODES) else (*near[: 3 - len(rules)], *rules)
 
 
 def _phase(phase: str, width: int) -> str:
