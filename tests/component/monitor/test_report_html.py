@@ -13,6 +13,7 @@ import pytest
 
 from orz_monitor.configuration import Configuration, Ignore
 from orz_monitor.engine import judge
+from orz_monitor.formats.text import headline
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord
 from orz_monitor.report.content import gather
@@ -131,7 +132,8 @@ def test_a_healthy_page_says_so(tmp_path: Path) -> None:
             "Healthy until it was interrupted",
             "steps 0 to 99, interrupted: nothing found.",
         ),
-        (None, 3, "Nothing found yet", "steps 0 to 2, unfinished: nothing found so far."),
+        (None, 3, "Nothing found so far", "steps 0 to 2, unfinished: nothing found so far."),
+        ("interrupted", 3, "Nothing found until it was interrupted", "steps 0 to 2, interrupted: nothing found."),
         ("finish", 3, "Nothing found", "steps 0 to 2, finished: nothing found."),
     ],
 )
@@ -158,6 +160,19 @@ def test_a_failure_that_is_ignored_is_no_whole_health(tmp_path: Path) -> None:
     ignored = Configuration(ignores=(Ignore(rule="crash", reason="known"), Ignore(rule="disk", reason="known")))
     verdict = judge(load_run(tmp_path), configuration=ignored)
     assert ("Healthy until it failed", "ok") == gather(verdict).verdict_words
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "words"), [(3, "Nothing found until it fell silent"), (100, "Healthy until it fell silent")]
+)
+def test_of_a_run_that_fell_silent_nothing_is_said_so_far(tmp_path: Path, num_steps: int, words: str) -> None:
+    """A month without a word is a note, or nothing where the user ignores it; in neither case the run goes on."""
+    records = step_records(healthy_metrics(num_steps))
+    write_run(tmp_path, records, finished=False)
+    run = load_run(tmp_path, now=records[-1].time + 30 * 86_400)
+    noted, ignored = judge(run), judge(run, configuration=Configuration(ignores=(Ignore(rule="stall", reason="x"),)))
+    assert [words, words] == [gather(verdict).verdict_words[0] for verdict in (noted, ignored)]
+    assert ["1 note", "nothing found"] == [headline(verdict) for verdict in (noted, ignored)]
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 10_000])

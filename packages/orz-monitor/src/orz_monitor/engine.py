@@ -12,6 +12,7 @@ from orz_monitor.findings import Finding, rank
 from orz_monitor.frameworks import HOW_TO_GIVE, framework_of, translated
 from orz_monitor.metrics.logging import how_to_log
 from orz_monitor.rules import RULES, Rule
+from orz_monitor.rules.stall import RULE as STALL_RULE
 from orz_monitor.run import Run
 
 
@@ -60,6 +61,13 @@ class Verdict:
     def evaluated_metrics(self) -> bool:
         """Whether the run logged any registered metric; without one, silence is no pass."""
         return bool(self.run.coverage.recognised)
+
+    @property
+    def fell_silent(self) -> bool:
+        """Whether the run neither ended nor goes on, by the clock; also where the user ignores that."""
+        return any(
+            found.code == STALL_RULE.code for found in (*self.findings, *(item.finding for item in self.ignored))
+        )
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Return the outcome, with findings from severity `fail_on` on as failures."""

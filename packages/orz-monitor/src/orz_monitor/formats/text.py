@@ -35,7 +35,8 @@ def headline(verdict: Verdict) -> str:
     words = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "note"}
     counts = [(verdict.count(severity), word) for severity, word in words.items()]
     found = ", ".join(counted(n, word) for n, word in counts if n)
-    return found or ("nothing found so far" if verdict.run.state is State.UNFINISHED else "nothing found")
+    goes_on = verdict.run.state is State.UNFINISHED and not verdict.fell_silent
+    return found or ("nothing found so far" if goes_on else "nothing found")
 
 
 def span(run_steps: Sequence[int]) -> str:

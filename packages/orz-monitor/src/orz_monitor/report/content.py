@@ -110,13 +110,13 @@ _ORDER = (
 )
 
 
-_HEALTHY = {
-    State.FINISHED: "Healthy",
-    State.UNFINISHED: "Healthy so far",
-    State.INTERRUPTED: "Healthy until it was interrupted",
-    State.FAILED: "Healthy until it failed",
+_HOW_FAR = {
+    State.FINISHED: "",
+    State.UNFINISHED: " so far",
+    State.INTERRUPTED: " until it was interrupted",
+    State.FAILED: " until it failed",
 }
-"""The best verdict, by where a run is in its life; a failure may be one that the user's settings ignore."""
+"""How far a verdict goes, by where a run is in its life; a failure may be one that the user's settings ignore."""
 
 
 def verdict_words(verdict: Verdict) -> tuple[str, str]:
@@ -127,9 +127,10 @@ def verdict_words(verdict: Verdict) -> tuple[str, str]:
         return "Could not decide", "warn"
     if verdict.count(Severity.WARN):
         return "Worth a look", "warn"
+    how_far = " until it fell silent" if verdict.fell_silent else _HOW_FAR[verdict.run.state]
     if len(verdict.passed) < len(verdict.not_evaluated):
-        return ("Nothing found" if verdict.run.state is State.FINISHED else "Nothing found yet"), "info"
-    return _HEALTHY[verdict.run.state], "ok"
+        return f"Nothing found{how_far}", "info"
+    return f"Healthy{how_far}", "ok"
 
 
 def gather(verdict: Verdict) -> Content:
