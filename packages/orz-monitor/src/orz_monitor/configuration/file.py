@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from orz_cli.findings import Severity
 from orz_monitor.configuration.model import Configuration, ConfigurationError, Ignore, Override
+from orz_monitor.configuration.order import misordered
 from orz_monitor.configuration.values import number, parse_persistence, parse_severity
 from orz_monitor.errors import remedy_of, unreadable_words
 from orz_monitor.presets import PRESETS
@@ -71,6 +72,7 @@ class _Reader:
     def __init__(self, path: Path, rules: Sequence[Rule]) -> None:
         self.path = path
         self.rules = {rule.code: rule for rule in rules}
+        self.preset = ""
         self.problems: list[str] = []
 
     def configuration(self, table: Mapping[str, Any]) -> Configuration:
@@ -80,6 +82,7 @@ class _Reader:
         if preset != "" and not (isinstance(preset, str) and preset in PRESETS):
             self._wrong("preset", preset, f"one of {', '.join(PRESETS)}", PRESETS)
             preset = ""
+        self.preset = preset
         return Configuration(
             path=self.path,
             preset=preset,
@@ -121,12 +124,19 @@ class _Reader:
                 self._wrong(f"{where}.persistence", table["persistence"], 'hits in a window of steps, such as "5/8"')
             else:
                 limits["hits"], limits["window"] = pace
+        usual = {name: value for name, (value, _) in thresholds.items()} | self._limits_of_preset(code)
+        for name, value, expected in misordered(self.rules[code], limits, usual):
+            self._wrong(f"{where}.{name}", f"{value:.12g}", expected)
         worst, off = None, False
         if "severity" in table:
             worst, off = parse_severity(table["severity"])
             if worst is None and not off:
                 self._wrong(f"{where}.severity", table["severity"], "error, warn, info or off", (*Severity, "off"))
         return Override(limits=limits, min_points=self._min_points(where, table), worst=worst, off=off)
+
+    def _limits_of_preset(self, code: str) -> dict[str, float]:
+        """Return what the preset that the file names sets for a rule."""
+        return dict(PRESETS[self.preset].limits.get(code, {})) if self.preset else {}
 
     def _min_points(self, where: str, table: Mapping[str, Any]) -> int | None:
         """Return how many values a rule is to wait for."""

@@ -34,7 +34,7 @@ class Limits:
     smallest: float = limit(1e-9, "mean size of the advantages; below is none")
     spread: float = limit(0.05, "standard deviation of the rewards that differ")
     hits: int = limit(3, "steps")
-    window: int = limit(5, "among so many steps")
+    window: int = limit(5, "among so many steps", least="hits")
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:

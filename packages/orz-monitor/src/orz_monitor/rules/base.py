@@ -18,12 +18,17 @@ from orz_monitor.run import Run
 __all__ = ["ALL", "PPO_LIKE", "NoLimits", "Rule", "limit"]
 
 
-def limit(default: float, meaning: str) -> Any:
+def limit(default: float, meaning: str, *, least: str = "") -> Any:
     """Make a threshold of a rule: a field with a default and its meaning and unit in a few words.
 
     The meaning ends up in the reference of rules, the name in `.orz-monitor.toml`.
+
+    Args:
+        default: its value where nobody sets another.
+        meaning: what it is, and its unit.
+        least: another threshold of the rule, below which it means nothing, such as that of a warning for an error's.
     """
-    return field(default=default, metadata={"meaning": meaning})
+    return field(default=default, metadata={"meaning": meaning, "least": least})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +99,11 @@ class Rule:
             item.name: (getattr(self.limits, item.name), item.metadata.get("meaning", ""))
             for item in fields(self.limits)
         }
+
+    @property
+    def orders(self) -> dict[str, str]:
+        """Name of each threshold that may not be below another one to the name of that."""
+        return {item.name: least for item in fields(self.limits) if (least := item.metadata.get("least"))}
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""

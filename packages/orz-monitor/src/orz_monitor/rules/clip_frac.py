@@ -24,9 +24,9 @@ class Limits:
     """Thresholds."""
 
     warn: float = limit(0.3, "of the action tokens")
-    error: float = limit(0.5, "of the action tokens that are an error")
+    error: float = limit(0.5, "of the action tokens that are an error", least="warn")
     hits: int = limit(5, "steps above")
-    window: int = limit(8, "among so many steps")
+    window: int = limit(8, "among so many steps", least="hits")
     zero_steps: int = limit(20, "steps, of which not one has a clipped token, that are worth a note")
 
 

@@ -73,7 +73,7 @@ class Limits:
     reward_delay: int = limit(20, "steps by which the run may be late")
     length_factor: float = limit(3.0, "times longer or shorter than the curve; swings of 2 to 4 are usual at 32B")
     hits: int = limit(8, "steps outside")
-    window: int = limit(10, "among so many steps")
+    window: int = limit(10, "among so many steps", least="hits")
 
 
 def rule(name: str) -> Rule:

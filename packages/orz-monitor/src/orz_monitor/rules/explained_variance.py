@@ -35,7 +35,7 @@ class Limits:
 
     warmup_steps: int = limit(50, "steps in which a cold critic is expected to be bad")
     hits: int = limit(30, "negative values")
-    window: int = limit(40, "among so many steps")
+    window: int = limit(40, "among so many steps", least="hits")
     far: float = limit(1.0, "explained variance below minus this is an error")
 
 

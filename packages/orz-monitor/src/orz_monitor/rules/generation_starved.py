@@ -31,7 +31,7 @@ class Limits:
 
     share: float = limit(0.05, "of the run's median rate")
     hits: int = limit(6, "steps below; lines, in a log of the engine alone")
-    window: int = limit(6, "among so many of them")
+    window: int = limit(6, "among so many of them", least="hits")
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:

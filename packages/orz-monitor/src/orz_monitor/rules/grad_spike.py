@@ -44,7 +44,7 @@ class Limits:
     sigmas: float = limit(6.0, "of the noise from step to step, on a logarithmic scale")
     factor: float = limit(3.0, "times the median of the 20 steps before")
     hits: int = limit(2, "leaps")
-    window: int = limit(3, "among so many steps, that are a warning; fewer are a note")
+    window: int = limit(3, "among so many steps, that are a warning; fewer are a note", least="hits")
     many: float = limit(5.0, "single leaps in 100 steps from which on they are a warning")
 
 

@@ -40,7 +40,7 @@ class Limits:
 
     smallest: float = limit(1e-8, "gradient norm; below is none")
     hits: int = limit(3, "steps below")
-    window: int = limit(5, "among so many steps")
+    window: int = limit(5, "among so many steps", least="hits")
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:

@@ -20,9 +20,9 @@ class Limits:
     """Thresholds."""
 
     warn: float = limit(0.4, "of the step")
-    error: float = limit(1e6, "of the step; waiting is no error")
+    error: float = limit(1e6, "of the step; waiting is no error", least="warn")
     hits: int = limit(8, "steps above")
-    window: int = limit(10, "among so many steps")
+    window: int = limit(10, "among so many steps", least="hits")
 
 
 _SIDES: Final = {"idle/trainer_frac": ("trainer", "generation"), "idle/generator_frac": ("generator", "training")}

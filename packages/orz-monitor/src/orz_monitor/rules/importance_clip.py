@@ -17,9 +17,9 @@ class Limits:
     """Thresholds."""
 
     warn: float = limit(0.05, "of the tokens")
-    error: float = limit(0.5, "of the tokens that are an error")
+    error: float = limit(0.5, "of the tokens that are an error", least="warn")
     hits: int = limit(5, "steps above")
-    window: int = limit(8, "among so many steps")
+    window: int = limit(8, "among so many steps", least="hits")
 
 
 _CAUSES: Final = (

@@ -48,7 +48,7 @@ class Limits:
     """Thresholds."""
 
     warn_nats: float = limit(0.5, "nats a token that are far whatever the start was")
-    error_nats: float = limit(5.0, "nats a token that are an error whatever the reward does")
+    error_nats: float = limit(5.0, "nats a token that are an error whatever the reward does", least="warn_nats")
     factor: float = limit(10.0, "times the run's own level in steps 10 to 30")
     smallest_baseline: float = limit(0.01, "nats a token; a policy that has hardly moved yet gives no scale")
     doubling_steps: int = limit(20, "steps; KL that doubles within them grows exponentially")

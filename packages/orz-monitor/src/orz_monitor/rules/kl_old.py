@@ -45,8 +45,8 @@ _CAUSES: Final = (
 class Limits:
     """Thresholds."""
 
-    warn_nats: float = limit(0.02, "nats a token")
-    error_nats: float = limit(0.1, "nats a token that are an error")
+    warn_nats: float = limit(0.02, "nats a token", least="one_update_nats")
+    error_nats: float = limit(0.1, "nats a token that are an error", least="warn_nats")
     one_update_nats: float = limit(5e-3, "nats a token, where the settings say that each batch gets one update")
 
 

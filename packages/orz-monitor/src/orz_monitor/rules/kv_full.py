@@ -36,9 +36,9 @@ class Limits:
 
     usage: float = limit(0.95, "of the cache")
     hits: int = limit(5, "steps above; lines, in a log of the engine alone")
-    window: int = limit(5, "among so many of them")
+    window: int = limit(5, "among so many of them", least="hits")
     put_back: float = limit(0.05, "of the running requests, put back between two lines; fewer cost little")
-    put_back_window: int = limit(8, "steps or lines, among which `hits` have so many put back")
+    put_back_window: int = limit(8, "steps or lines, among which `hits` have so many put back", least="hits")
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:

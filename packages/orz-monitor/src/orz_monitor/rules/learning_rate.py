@@ -58,7 +58,7 @@ class Limits:
 
     steps: int = limit(10, "steps at the end with a rate of 0")
     leap: float = limit(10.0, "times, from one step to the next")
-    largest: float = limit(1e-4, "of the policy; above is unusual for full fine-tuning")
+    largest: float = limit(1e-4, "of the policy; above is unusual for full fine-tuning", least="largest_of_large")
     largest_of_large: float = limit(1e-5, "of a policy that the settings tell to be large and wholly trained")
     large: float = limit(1.5, "billions of parameters, from which on a policy is large")
     tiny: float = limit(1e-3, "of its largest value; below, the schedule has ended")

@@ -38,7 +38,7 @@ class Limits:
     sigmas: float = limit(20.0, "of the run's own spread")
     largest: float = limit(10.0, "size of the loss that is too large whatever the spread")
     hits: int = limit(2, "leaps")
-    window: int = limit(3, "among so many steps")
+    window: int = limit(3, "among so many steps", least="hits")
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:

@@ -48,7 +48,7 @@ class Limits:
     """Thresholds."""
 
     warn_nats: float = limit(0.05, "nats a token")
-    error_nats: float = limit(0.2, "nats a token that are an error")
+    error_nats: float = limit(0.2, "nats a token that are an error", least="warn_nats")
     growth: float = limit(10.0, "times its first level, over the run")
     smallest: float = limit(0.01, "nats; growth below this is rounding")
     beyond_doubt: float = limit(10.0, "times the limit that the run has stated; a gap beyond is an error")

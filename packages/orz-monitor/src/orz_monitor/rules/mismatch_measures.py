@@ -43,11 +43,11 @@ class Limits:
     """Thresholds."""
 
     kl: float = limit(0.1, "nats a token of KL, in size")
-    kl_error: float = limit(0.5, "nats a token of KL that are an error")
+    kl_error: float = limit(0.5, "nats a token of KL that are an error", least="kl")
     kl_of_nemo_rl: float = limit(1e-3, "nats a token of KL in logs of NeMo-RL, whose guide says so")
     js: float = limit(1e-3, "nats a token of Jensen-Shannon divergence")
     growth: float = limit(3.0, "times its level after the warm-up, by which a divergence has grown and still grows")
-    growth_error: float = limit(10.0, "times that level, that are an error")
+    growth_error: float = limit(10.0, "times that level, that are an error", least="growth")
     smallest: float = limit(0.01, "nats; growth below this is of no consequence")
     prob_ratio: float = limit(1.05, "mean of exp |log-prob gap|")
     prob_ratio_rise: float = limit(0.02, "gain of that mean over the run, below its limit")
@@ -57,7 +57,7 @@ class Limits:
     effective: float = limit(0.3, "effective sample size of the importance weights; below is bad")
     chi2: float = limit(1.0, "chi-squared divergence by token")
     hits: int = limit(5, "steps beyond")
-    window: int = limit(8, "among so many steps")
+    window: int = limit(8, "among so many steps", least="hits")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

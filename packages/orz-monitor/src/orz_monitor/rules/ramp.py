@@ -89,7 +89,7 @@ class Limits:
     change: float = limit(1.25, "times, up or down, at least")
     cut_more: float = limit(0.02, "more responses cut, for a ramp of the length to be a warning")
     hits: int = limit(5, "values outside")
-    window: int = limit(6, "among so many steps")
+    window: int = limit(6, "among so many steps", least="hits")
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:

@@ -34,11 +34,11 @@ class Limits:
     """Thresholds."""
 
     mean_off: float = limit(0.1, "distance of the mean ratio from 1")
-    mean_error: float = limit(0.5, "distance of the mean ratio from 1 that is an error")
+    mean_error: float = limit(0.5, "distance of the mean ratio from 1 that is an error", least="mean_off")
     largest: float = limit(10.0, "largest ratio of a token")
-    largest_error: float = limit(1000.0, "largest ratio of a token that is an error")
+    largest_error: float = limit(1000.0, "largest ratio of a token that is an error", least="largest")
     hits: int = limit(3, "steps above")
-    window: int = limit(5, "among so many steps")
+    window: int = limit(5, "among so many steps", least="hits")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

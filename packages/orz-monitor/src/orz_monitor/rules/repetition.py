@@ -20,10 +20,10 @@ class Limits:
     """Thresholds."""
 
     warn: float = limit(0.2, "of a response that repeats")
-    error: float = limit(0.6, "of a response that repeats, that is an error")
+    error: float = limit(0.6, "of a response that repeats, that is an error", least="warn")
     growth: float = limit(3.0, "times the run's own early level, that counts too if it is above a quarter of `warn`")
     hits: int = limit(5, "steps above")
-    window: int = limit(8, "among so many steps")
+    window: int = limit(8, "among so many steps", least="hits")
 
 
 _CAUSES: Final = (

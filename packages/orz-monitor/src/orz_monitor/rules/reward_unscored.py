@@ -37,7 +37,7 @@ class Limits:
     """Thresholds."""
 
     warn_frac: float = limit(0.05, "of the responses")
-    error_frac: float = limit(0.5, "of the responses that are an error")
+    error_frac: float = limit(0.5, "of the responses that are an error", least="warn_frac")
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:

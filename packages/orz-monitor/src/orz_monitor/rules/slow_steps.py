@@ -40,7 +40,7 @@ class Limits:
 
     factor: float = limit(1.5, "times the median of the 40 steps before of the same kind")
     hits: int = limit(5, "slow steps")
-    window: int = limit(8, "among so many steps")
+    window: int = limit(8, "among so many steps", least="hits")
     shortest_s: float = limit(5.0, "seconds lost a step; less is of no consequence")
 
 

@@ -18,9 +18,9 @@ class Limits:
     """Thresholds."""
 
     warn: float = limit(8.0, "updates between sampling and training, where the settings allow no other number")
-    error: float = limit(64.0, "updates that are an error")
+    error: float = limit(64.0, "updates that are an error", least="warn")
     hits: int = limit(3, "steps above")
-    window: int = limit(5, "among so many steps")
+    window: int = limit(5, "among so many steps", least="hits")
 
 
 _ALLOWED: Final = ("max_off_policy_steps", "max_head_offpolicyness", "max_staleness")

@@ -55,7 +55,9 @@ class Limits:
     factor: float = limit(3.0, "times the 95th percentile of the run's own step time")
     error_factor: float = limit(3.0, "times the silence that is a warning")
     past_s: float = limit(86_400.0, "seconds; after a longer silence it is a log of the past, and a warning at most")
-    old_s: float = limit(604_800.0, "seconds; after a longer silence, and one that would be an error, it is a note")
+    old_s: float = limit(
+        604_800.0, "seconds; after a longer silence, and one that would be an error, it is a note", least="past_s"
+    )
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:

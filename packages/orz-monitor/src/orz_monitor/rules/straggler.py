@@ -19,10 +19,10 @@ class Limits:
     """Thresholds."""
 
     warn: float = limit(1.5, "times the mean of all ranks")
-    error: float = limit(1e6, "times the mean; uneven work is no error")
+    error: float = limit(1e6, "times the mean; uneven work is no error", least="warn")
     spread: float = limit(0.5, "largest less smallest, over the mean")
     hits: int = limit(5, "steps above")
-    window: int = limit(8, "among so many steps")
+    window: int = limit(8, "among so many steps", least="hits")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

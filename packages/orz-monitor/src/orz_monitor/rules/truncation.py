@@ -42,8 +42,8 @@ class Limits:
     """Thresholds."""
 
     note_frac: float = limit(0.05, "of the responses that are a note")
-    warn_frac: float = limit(0.1, "of the responses")
-    error_frac: float = limit(0.5, "of the responses that are an error")
+    warn_frac: float = limit(0.1, "of the responses", least="note_frac")
+    error_frac: float = limit(0.5, "of the responses that are an error", least="warn_frac")
     rise: float = limit(0.05, "gain that counts as a ramp")
     ramp_steps: int = limit(20, "steps of a ramp")
 

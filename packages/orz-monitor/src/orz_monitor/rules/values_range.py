@@ -37,7 +37,7 @@ class Limits:
 
     factor: float = limit(5.0, "times the largest reward that was seen")
     hits: int = limit(5, "steps beyond")
-    window: int = limit(8, "among so many steps")
+    window: int = limit(8, "among so many steps", least="hits")
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:

@@ -62,7 +62,7 @@ class Limits:
     """Thresholds."""
 
     warn_frac: float = limit(0.5, "of the groups")
-    error_frac: float = limit(0.9, "of the groups that are an error")
+    error_frac: float = limit(0.9, "of the groups that are an error", least="warn_frac")
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
