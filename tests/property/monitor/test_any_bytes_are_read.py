@@ -58,8 +58,9 @@ def test_no_bytes_raise(data: bytes) -> None:
     """Whatever a log holds, reading and numbering its entries ends well, and numbers are numbers."""
     kinds = every_dialect()
     log = read_chunks([data], dialects=kinds)
-    numbered(log, [kind() for kind in kinds])
     assert all(len(row.keys) == len(row.values) for row in log.rows())
+    ledger = numbered(log, [kind() for kind in kinds])
+    assert all(len(keys) == len(table) for (_, keys), table in zip(ledger.shapes, ledger.tables, strict=True))
 
 
 @given(LOGS, st.lists(st.integers(min_value=0, max_value=400), max_size=6))

@@ -113,6 +113,9 @@ def test_a_ledger_holds_every_row_as_it_was(rows: list[Row]) -> None:
         assert ledger.processes[int(ledger.process[at])] == row.origin
         assert ledger.is_bar[at] == (row.bar is not None)
     assert not log.bulk
+    for again in (log.rows, log.take_bulk):  # either would find too few, and not say so
+        with pytest.raises(AssertionError, match="were taken"):
+            again()
 
 
 def step_of(entry: Row | Event) -> int:

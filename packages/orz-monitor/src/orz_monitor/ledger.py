@@ -100,9 +100,10 @@ class Ledger:
 
 
 def ledger_of(log: Log) -> Ledger:
-    """Return all rows of a log as columns; its rows in bulk are used up: two copies would be most of the memory."""
+    """Return all rows of a log as columns; its rows in bulk are taken: two copies would be most of the memory."""
     alone = [entry for entry in log.entries if isinstance(entry, Row)]
-    bulk, sizes = log.bulk, [len(rows) for rows in log.bulk]
+    bulk = log.take_bulk()
+    sizes = [len(rows) for rows in bulk]
     shapes: dict[Shape, int] = {}
     axes: dict[str, int] = {"": 0}
     processes: dict[Origin, int] = {}

@@ -62,6 +62,7 @@ class Log:
     _file: int = 0
     _num_together: int = 0
     _apart_bytes: int = 0
+    _is_taken: bool = False
 
     def begin(self, path: Path) -> FileFacts:
         """Say that what follows is from another file."""
@@ -190,8 +191,15 @@ class Log:
             self.bulk[self._num_together :] = together(self.bulk[self._num_together :])
             self._num_together, self._apart_bytes = len(self.bulk), 0
 
+    def take_bulk(self) -> list[Rows]:
+        """Hand the rows in bulk over, once: whoever takes them may use them up."""
+        assert not self._is_taken, "the rows in bulk were taken"  # noqa: S101 - a second reader would see none
+        bulk, self.bulk, self._is_taken = self.bulk, [], True
+        return bulk
+
     def rows(self) -> list[Row]:
-        """Return all rows in the order of the files, those in bulk one by one: for a look at a few of them."""
+        """Return all rows in the order of the files, those in bulk one by one, which must be here still."""
+        assert not self._is_taken, "the rows in bulk were taken"  # noqa: S101 - there would be too few
         alone = [entry for entry in self.entries if isinstance(entry, Row)]
         return sorted([*alone, *(rows.row(index) for rows in self.bulk for index in range(len(rows)))], key=place)
 
