@@ -115,3 +115,10 @@ def test_a_folder_of_runs_names_them(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"holds a run folder: alone\n  -> name it: {tmp_path / 'one' / 'alone'}" in capsys.readouterr().out.replace(
         "\n    ->", "\n  ->"
     )
+
+
+@pytest.mark.parametrize("command", ["check", "tail", "report", "bundle", "compare x"])
+def test_an_empty_path_is_not_the_working_directory(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `"$RUN"` is where nobody has set it: nothing here is read, and nothing written."""
+    assert main(["monitor", *command.split(), ""]) == 2
+    assert "got an empty path, expected a file or a folder\n  -> " in capsys.readouterr().err

@@ -56,8 +56,9 @@ def test_nothing_of_a_torn_log_is_no_empty_file(tmp_path: Path) -> None:
     """Where all of it is lost, the message says why nothing was found."""
     path = tmp_path / "train.log.gz"
     path.write_bytes(gzip.compress(lines(1, 6).encode())[:10])
-    with pytest.raises(UnreadableRunError, match=r"no metric recognised in 0 lines; it ends in the middle"):
+    with pytest.raises(UnreadableRunError, match=r"no metric recognised in 0 lines; it ends in the middle") as caught:
         load_run(path)
+    assert caught.value.remedy == "copy it again from where it was written"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from orz_cli.errors import UsageError
+
 if TYPE_CHECKING:
     _LocalPath = Path
 else:
@@ -36,8 +38,13 @@ def located(named: str | Path) -> Path:
     """Return where something lies that a user names: a path of this machine, also for `file://`, or a `UrlPath`.
 
     A URL that went through `pathlib` gets back the slash that it has lost: `s3:/bucket` was `s3://bucket`.
+
+    Raises:
+        UsageError: the name is empty, as a variable of a shell that is not set; it would be the working directory.
     """
     text = str(named)
+    if not text:
+        raise UsageError("got an empty path, expected a file or a folder", remedy="name the working directory as .")
     if not is_url(text):
         return Path(text)
     local = _FILE.match(text)

@@ -158,7 +158,8 @@ def _refused_if_empty(run: Run, path: Path, log: Log) -> Run:
     what = "an empty file" if is_empty else counted(num_lines, "line")
     where = f" of {num_files} files" if num_files > 1 else ""
     problem = f"; {run.problems[0]}".replace(f"{one_line(str(path))} ", "it ", 1) if run.problems else ""
+    other = "give the log that the trainer prints its metrics to, or --dialect module:Class for one we don't know"
     raise UnreadableRunError(
         f"{path}: no metric recognised in {what}{where}{problem}",
-        remedy="give the log that the trainer prints its metrics to, or --dialect module:Class for one we don't know",
+        remedy="copy it again from where it was written" if run.problems else other,
     )

@@ -118,9 +118,18 @@ def test_a_step_that_is_under_way_counts_for_nothing(tmp_path: Path) -> None:
     assert {"generate": 1.0} == phases_at(run, 4)
 
 
+def test_what_a_log_rounds_to_zero_is_not_shown_as_zero(tmp_path: Path) -> None:
+    """As on the board: below half of the digit that was printed last, at the step that is asked for."""
+    log = tmp_path / "train.log"
+    rates = {1: "0.001", 2: "0.000"}
+    log.write_text("".join(f"step:{n} - actor/pg_loss:{0.25 * n:.3f} - actor/lr:{rates[n]}\n" for n in rates))
+    run = load_run(log)
+    assert [[("pg", "0.25"), ("lr", "0.001")], [("pg", "0.5"), ("lr", "<5e-4")]] == [values_at(run, n) for n in (1, 2)]
+
+
 def test_values_at_one_step(run: Run) -> None:
     """Only what was logged at that step."""
-    assert [("reward", 0.2), ("pg", 0.5)] == values_at(run, 2)
+    assert [("reward", "0.2"), ("pg", "0.5")] == values_at(run, 2)
 
 
 def test_a_curve_in_a_line() -> None:

@@ -49,8 +49,9 @@ def _export_events(table: Table, folder: Path) -> Path:
     name = f"events.out.tfevents.{_first_time(table):010d}.orz-monitor"
     others = folder.is_dir() and any("tfevents" in p.name and p.name != name for p in folder.iterdir())
     if str(folder) == "-" or folder.is_file() or others:
+        what = "standard output" if str(folder) == "-" else "a folder with other event files" if others else "a file"
         raise UsageError(
-            f"{folder}: a file, or a folder with other event files",
+            f"{folder}: got {what}, expected a folder for event files",
             remedy="give --output a folder of its own; TensorBoard shows each folder as a run",
         )
     try:

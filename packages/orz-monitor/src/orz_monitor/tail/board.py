@@ -12,8 +12,8 @@ import numpy as np
 from orz_monitor.records import METRICS, PHASES, describe
 from orz_monitor.run import Run
 from orz_monitor.series import Series
-from orz_monitor.tail.key_metrics import KEY_METRICS, key_series, last_complete
-from orz_monitor.units import duration, shown
+from orz_monitor.tail.key_metrics import KEY_METRICS, key_series, last_complete, value_shown
+from orz_monitor.units import duration
 
 MOST_POINTS: Final = 400
 """Of a curve: more than any terminal has columns."""
@@ -139,7 +139,5 @@ def _row(label: str, series: Series) -> Row:
     edges = np.linspace(0, len(values), min(MOST_POINTS, len(values)) + 1).astype(np.int64)
     with np.errstate(invalid="ignore", over="ignore"):  # infinities of both signs make NaN, which shows as such
         curve = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
-    last = float(values[-1])
-    rounded = series.quanta is not None and bool(series.below_quantum[-1])
-    text = f"<{shown(float(series.quanta[-1]) / 2)}" if rounded and series.quanta is not None else shown(last)
-    return Row(label=label, name=series.name, curve=curve.tolist(), last=last, shown=text)
+    text = value_shown(series, len(series) - 1)
+    return Row(label=label, name=series.name, curve=curve.tolist(), last=float(values[-1]), shown=text)

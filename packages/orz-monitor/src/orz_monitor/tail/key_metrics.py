@@ -9,6 +9,7 @@ import numpy as np
 
 from orz_monitor.run import Run, State
 from orz_monitor.series import Series
+from orz_monitor.units import shown
 
 _BAR: Final = "bar/"
 """What dialects put before the keys of a progress bar."""
@@ -51,10 +52,20 @@ def key_series(run: Run) -> list[tuple[KeyMetric, Series]]:
     return [(metric, series) for metric, series in found if series is not None]
 
 
-def values_at(run: Run, step: int) -> list[tuple[str, float]]:
+def values_at(run: Run, step: int) -> list[tuple[str, str]]:
     """Return what everybody looks for at one step: short labels and values, as far as they were logged there."""
-    at = np.array([step], dtype=np.int64)
-    return [(metric.short, float(series.at(at)[0])) for metric, series in key_series(run) if _has(series, step)]
+    return [
+        (metric.short, value_shown(series, int(np.searchsorted(series.steps, step))))
+        for metric, series in key_series(run)
+        if _has(series, step)
+    ]
+
+
+def value_shown(series: Series, index: int) -> str:
+    """Write one value of a series for people: `<5e-4` where the log has rounded it to 0."""
+    if series.quanta is not None and series.below_quantum[index]:
+        return f"<{shown(float(series.quanta[index]) / 2)}"
+    return shown(float(series.values[index]))
 
 
 def last_complete(run: Run) -> int | None:

@@ -16,7 +16,7 @@ from orz_monitor.tail.episodes import Episodes
 from orz_monitor.tail.judging import Judging
 from orz_monitor.tail.key_metrics import last_complete, values_at
 from orz_monitor.tail.source import Source, is_over
-from orz_monitor.units import duration, shown
+from orz_monitor.units import duration
 
 _POLL_S: Final = 0.1
 _STEPS_BEFORE: Final = 10
@@ -160,7 +160,7 @@ def step_line(run: Run, step: int, now: float) -> str:
     left = time_left(run, now) if step == last_complete(run) and not is_over(run) else None
     if left is not None:
         parts.append(f"eta {duration(left)}")
-    parts += [f"{label}={shown(value)}" for label, value in values_at(run, step)]
+    parts += [f"{label}={value}" for label, value in values_at(run, step)]
     split = phases_at(run, step)
     if split:
         parts.append(f"({split_words(split)})")
@@ -179,5 +179,5 @@ def state_line(run: Run, now: float) -> str:
 def finding_line(finding: Finding) -> str:
     """Return a finding as a line: severity, rule, what was seen, and what to try first."""
     stop = "" if finding.message.endswith((".", "!", "?")) else "."
-    try_ = f"{stop} Try: {finding.causes[0].try_}." if finding.causes else ""
+    try_ = f"{stop} Try: {finding.causes[0].try_.replace('`', '')}." if finding.causes else ""
     return f"{finding.severity}[{finding.code}] " + one_line(finding.message + try_, 1000)
