@@ -36,6 +36,9 @@ reason = "two bad prompts, known"
 until = 2026-12-01                # and perhaps first_step, last_step
 ```
 
+A threshold that means nothing below another one of its rule, such as an error's below the warning's or `window` below
+`hits`, is refused there; so set both where the other one would be passed.
+
 A rule of your own is a function of a run that returns a finding, a list of them or None: `--rule my_rules:check`,
 or an entry point of the group `orz.monitor.rules`.
 """
