@@ -72,7 +72,7 @@ def read(chunks: list[bytes]) -> Log:
     log = read_chunks(chunks, dialects=[find_dialect(place) for place in KNOWN.values()])
     for place in KNOWN.values():
         kind = find_dialect(place)
-        kind().number([entry for entry in log.entries if entry.dialect == kind.name], log)
+        kind().number(log)
     return log
 
 
@@ -116,5 +116,5 @@ def test_whole_pieces_are_read_whatever_reads_them(place: str) -> None:
     data = "\n".join(PIECES * 3).encode()
     kind = find_dialect(place)
     log = read_chunks([data], dialects=[kind])
-    kind().number(log.entries, log)
+    kind().number(log)
     assert all(entry.dialect == kind.name for entry in log.entries)

@@ -31,7 +31,7 @@ FLUSHES = (
 
 def read(*lines: str) -> Log:
     log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[DeepSpeed])
-    DeepSpeed().number(log.entries, log)
+    DeepSpeed().number(log)
     return log
 
 

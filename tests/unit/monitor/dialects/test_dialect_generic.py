@@ -316,6 +316,6 @@ def test_a_process_without_steps_gets_none_of_anothers() -> None:
         for at in (20_001, 20_002)
     ]
     steps[1].step = None
-    Generic().number([*rows, *steps], Log())
+    Generic().number(Log(entries=[*rows, *steps]))
     assert {row.step for row in rows} == {None}
     assert [row.step for row in steps] == [3, 3]

@@ -53,7 +53,7 @@ VALIDATION = """
 
 def rows(text: str) -> list[Row]:
     log = read_chunks([text.encode()], dialects=[NemoRl])
-    NemoRl().number(log.entries, log)
+    NemoRl().number(log)
     return [entry for entry in log.entries if isinstance(entry, Row)]
 
 

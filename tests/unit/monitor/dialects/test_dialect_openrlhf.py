@@ -31,7 +31,7 @@ STEP = (
 
 def rows(*lines: str) -> list[Row]:
     log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[OpenRlhf])
-    OpenRlhf().number(log.entries, log)
+    OpenRlhf().number(log)
     return sorted((entry for entry in log.entries if isinstance(entry, Row)), key=lambda row: row.line)
 
 

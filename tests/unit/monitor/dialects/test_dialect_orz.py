@@ -133,7 +133,8 @@ def steps_after(bars: list[str]) -> list[int | None]:
     """Return the step that a timer behind each bar belongs to."""
     timer = driver(1, "orz.ppo.trainer:train:49", "Broadcast actor weights, time cost: 1.00s")
     log = read("\n".join(f"Episode {bar} [6:55:57<58:14:56, 530.88s/it]\n{timer}" for bar in bars) + "\n")
-    Orz().number(in_order(log), log)
+    log.entries.sort(key=place)
+    Orz().number(log)
     return [row.step for row in in_order(log) if isinstance(row, Row) and row.keys != ("time/step",)]
 
 
@@ -194,9 +195,9 @@ def test_a_dictionary_behind_its_bar_ends_the_bars_step(size: int) -> None:
     numbered = []
     for chunks in ([data], lines):
         log = read_chunks(chunks, dialects=[Orz])
-        entries = in_order(log)
-        Orz().number(entries, log)
-        numbered.append([(row.step, row.keys[0]) for row in entries if isinstance(row, Row)])
+        log.entries.sort(key=place)
+        Orz().number(log)
+        numbered.append([(row.step, row.keys[0]) for row in in_order(log) if isinstance(row, Row)])
     assert numbered[1] == numbered[0]
     kinds = ("bar/critic_loss", "bar/pg", "policy_loss")
     steps = [(step, key) for step, key in numbered[0] if key in kinds]

@@ -28,7 +28,7 @@ ENVIRONMENT = "\t\t ╰─ math | Ratio 50.0% | Reward 0.5000 | Turns 1.0 | Bran
 
 def read(*lines: str) -> Log:
     log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[PrimeRl])
-    PrimeRl().number(log.entries, log)
+    PrimeRl().number(log)
     return log
 
 

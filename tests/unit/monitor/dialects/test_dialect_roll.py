@@ -23,7 +23,7 @@ SAMPLES = PREFIX + '[{"prompt": "what is \\"actor/pg_loss\\"?", "response": {"ac
 
 def read(*lines: str) -> Log:
     log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[Roll])
-    Roll().number(log.entries, log)
+    Roll().number(log)
     return log
 
 

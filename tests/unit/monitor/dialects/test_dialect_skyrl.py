@@ -29,7 +29,7 @@ STEP = [
 
 def rows(*lines: str) -> list[Row]:
     log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[SkyRl])
-    SkyRl().number(log.entries, log)
+    SkyRl().number(log)
     return [entry for entry in log.entries if isinstance(entry, Row)]
 
 

@@ -21,7 +21,7 @@ PERF = RANK0 + "perf {0}: {{'perf/step_time': 60.5, 'perf/rollout_time': 30.25}}
 
 def rows(*lines: str) -> list[Row]:
     log = read_chunks([("\n".join(lines) + "\n").encode()], dialects=[Slime])
-    Slime().number(log.entries, log)
+    Slime().number(log)
     return [entry for entry in log.entries if isinstance(entry, Row)]
 
 

@@ -43,7 +43,7 @@ EVALUATION = """\
 
 def rows(text: str) -> list[Row]:
     log = read_chunks([text.encode()], dialects=[StableBaselines])
-    StableBaselines().number(log.entries, log)
+    StableBaselines().number(log)
     return [entry for entry in log.entries if isinstance(entry, Row)]
 
 

@@ -23,9 +23,8 @@ LOG = LOGS / "trl-hotpotqa-grpo-v2-full.log"
 
 def rows(text: str) -> list[Row]:
     log = read_chunks([text.encode()], dialects=[Trl])
-    kinds = [entry for entry in log.entries if entry.dialect == "trl"]
-    Trl().number(kinds, log)
-    return [entry for entry in kinds if isinstance(entry, Row)]
+    Trl().number(log)
+    return [entry for entry in log.entries if isinstance(entry, Row)]
 
 
 def test_quoted_values_and_the_step_of_the_bar() -> None:

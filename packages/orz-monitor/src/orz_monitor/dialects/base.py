@@ -20,13 +20,14 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
+from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.ledger import Ledger
-from orz_monitor.log import Entry, Log
+from orz_monitor.log import Log
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 
@@ -101,10 +102,10 @@ class Dialect:
             understood = self.read_segment(segment, line.number, log) or understood
         return understood
 
-    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:  # noqa: ARG002  for who overrides it
+    def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment of a line; override this, or `read` where segments belong together.
 
-        Never raises, whatever the segment holds.
+        An override never raises, whatever the segment holds.
 
         Args:
             segment: what stands between two carriage returns, without its prefixes.
@@ -113,20 +114,25 @@ class Dialect:
 
         Returns:
             Whether the segment was this dialect's.
-        """
-        return False
 
-    def more(self, line: Line, log: Log) -> bool:  # noqa: ARG002
+        Raises:
+            NotImplementedError: neither this nor `read` is overridden.
+        """
+        raise NotImplementedError
+
+    def more(self, line: Line, log: Log) -> bool:
         """Read a line that follows one where `more_open` was set; clear it at the end of the block.
 
-        Lines of other processes may come between: compare `Segment.origin`. The reader clears `more_open` itself
-        after 1,000 lines.
+        Override it where you set `more_open`. Lines of other processes may come between: compare `Segment.origin`. The
+        reader clears `more_open` itself after 1,000 lines.
 
         Returns:
             Whether the line belonged to the block; if not, it is read as any other.
+
+        Raises:
+            NotImplementedError: it is not overridden.
         """
-        self.more_open = False
-        return False
+        raise NotImplementedError
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read a batch of whole lines at once, and take out of it what was understood.
@@ -146,19 +152,18 @@ class Dialect:
         """Return what a raw key is, or None for one that this dialect does not know."""
         return self.meanings.get(key)
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+    def number(self, log: Log) -> None:
         """Give a step to the rows that were printed without one.
 
-        Called once on a fresh instance, with this dialect's entries of all files in order. The default gives a row
-        without a step the step of the row before it.
+        Called once on a fresh instance, if this dialect has entries. The default gives a row without a step the step
+        of the row before it.
 
         Args:
-            entries: rows, ticks and events of this dialect; set `step` in place. Of its rows in bulk (`Log.add_rows`),
-                those are among them that stand right before another entry.
-            log: all that was read.
+            log: all that was read, its entries in order; set `step` of this dialect's, `entries_of(log, self.name)`,
+                in place.
         """
         step: int | None = None
-        for entry in entries:
+        for entry in entries_of(log, self.name):
             if hasattr(entry, "step"):
                 if entry.step is None:
                     entry.step = step

@@ -171,7 +171,7 @@ class Crashes(Dialect):
             self._add(log, "fault", segment, self._began_at, "traceback", {"traceback_line": self._began_at})
             self.more_open = False
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:
+    def number(self, log: Log) -> None:
         """Faults carry the last step that was done before them, which stitching knows."""
 
     def _add(

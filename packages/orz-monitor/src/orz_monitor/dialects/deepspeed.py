@@ -10,14 +10,14 @@ line every so many steps, and by a line of its own. Where there is the count, it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.numbering import lines_and_steps, number_by_trainer
+from orz_monitor.dialects.numbering import entries_of, lines_and_steps, number_by_trainer
 from orz_monitor.dialects.skipped import add_up, undo_summing
 from orz_monitor.ledger import Ledger
-from orz_monitor.log import Entry, Log, Row
+from orz_monitor.log import Log, Row
 from orz_monitor.printable import one_line
 from orz_monitor.transport.lines import Segment
 
@@ -116,9 +116,9 @@ class DeepSpeed(Dialect):
         """Return what a raw key is; a learning rate is the run's only where optimizer steps are the run's."""
         return _RATES.get(key) if self._is_alone and key in _RATES else super().meaning(key)
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:
+    def number(self, log: Log) -> None:
         """Give what has none the optimizer step before it; where nobody else has steps, these are the run's."""
-        rows = [entry for entry in entries if isinstance(entry, Row)]
+        rows = [entry for entry in entries_of(log, self.name) if isinstance(entry, Row)]
         step = 0
         for row in rows:
             row.step = step = step if row.step is None else row.step

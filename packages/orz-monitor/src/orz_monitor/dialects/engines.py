@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -21,7 +21,7 @@ from orz_monitor.dialects.layout import MOST_TRIES
 from orz_monitor.dialects.numbering import lines_and_steps, number_by_trainer
 from orz_monitor.entries import NO_STEP
 from orz_monitor.ledger import Ledger
-from orz_monitor.log import Entry, Log
+from orz_monitor.log import Log
 from orz_monitor.numbers import UNITS
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
@@ -193,7 +193,7 @@ class Engines(Dialect):
         row = log.add_pairs(self.name, pairs, line=number, axis=_AXIS, time=segment.time, origin=segment.origin)
         return row is not None
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:
+    def number(self, log: Log) -> None:
         """Leave it to `number_rows`, since most of the lines are in bulk."""
 
     def number_rows(self, ledger: Ledger) -> None:

@@ -26,8 +26,9 @@ from orz_monitor.dialects.generic_keys import (
     plain,
 )
 from orz_monitor.dialects.named_lines import NamedLine, read_line
+from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.dialects.step_counts import StepCount
-from orz_monitor.log import Entry, Log, Row
+from orz_monitor.log import Log, Row
 from orz_monitor.metric_like import is_metric_like
 from orz_monitor.transport.lines import Line
 from orz_monitor.transport.prefixes import Origin
@@ -163,12 +164,12 @@ class Generic(Dialect):
         """Return what a raw key is."""
         return meaning_of(key)
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002  as every dialect is called
+    def number(self, log: Log) -> None:
         """Give rows without a step that of the row before of the same process.
 
         Where no row has one, episodes count, or epochs, or lines that show a trainer by themselves.
         """
-        rows = [entry for entry in entries if isinstance(entry, Row)]
+        rows = [entry for entry in entries_of(log, self.name) if isinstance(entry, Row)]
         if all(row.step is None for row in rows):
             _count_rounds(rows)
         if all(row.step is None for row in rows):

@@ -7,12 +7,13 @@ begin with `timing/`, and those of validations with `validation/`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.items import item_pairs
-from orz_monitor.log import Entry, Log, Row, Tick
+from orz_monitor.dialects.numbering import entries_of
+from orz_monitor.log import Log, Row, Tick
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
@@ -146,10 +147,10 @@ class NemoRl(Dialect):
         )
         return row is not None
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+    def number(self, log: Log) -> None:
         """Give lines the step of the header before them; steps are counted anew in each epoch."""
         epoch, step = 1, 0
-        for entry in entries:
+        for entry in entries_of(log, self.name):
             if isinstance(entry, Row):
                 entry.step = step
             elif isinstance(entry, Tick) and entry.name == "Epoch":

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.entries import NO_STEP
+from orz_monitor.entries import NO_STEP, Rows
 from orz_monitor.ledger import Ledger
-from orz_monitor.log import Entry, Event, Row, Tick
+from orz_monitor.log import Entry, Event, Log, Row, Tick
+
+_MOST_LINES: Final = 1 << 40
+"""Of a file."""
+
+
+def entries_of(log: Log, dialect: str) -> list[Entry]:
+    """Return the rows, ticks and events of a dialect, of all files, in order.
+
+    Of its rows in bulk (`Log.add_rows`), those are among them that stand right before another entry.
+
+    Args:
+        log: all that was read, its entries in order.
+        dialect: its name.
+    """
+    entries = [entry for entry in log.entries if entry.dialect == dialect]
+    bulk = [rows for rows in log.bulk if rows.dialect == dialect and not rows.axis]
+    return _with_rows_before(entries, bulk) if entries and bulk else entries
 
 
 def number_by_next(entries: Sequence[Entry]) -> tuple[list[Row], int | None]:
@@ -79,3 +97,20 @@ def _number_by_time(ledger: Ledger, lines: NDArray[np.int64], steps: NDArray[np.
         steps = steps[np.lexsort((ledger.step[steps], ledger.time[steps]))]
         following = np.searchsorted(ledger.time[steps], ledger.time[lines])
         ledger.step[lines] = ledger.step[steps[np.minimum(following, len(steps) - 1)]]
+
+
+def _with_rows_before(entries: Sequence[Entry], bulk: Sequence[Rows]) -> list[Entry]:
+    """Put the rows in bulk that stand right before entries between these, for their steps."""
+    places = np.concatenate([rows.file * _MOST_LINES + rows.lines for rows in bulk])
+    starts = np.cumsum([0, *(len(rows) for rows in bulk)])
+    order = np.argsort(places)
+    wanted = [entry.file * _MOST_LINES + entry.line for entry in entries]
+    last = -1
+    found: list[Entry] = []
+    for entry, at in zip(entries, (np.searchsorted(places[order], wanted, "right") - 1).tolist(), strict=True):
+        if at > last:
+            owner = int(np.searchsorted(starts, order[at], "right")) - 1
+            found.append(bulk[owner].row(int(order[at] - starts[owner])))
+            last = at
+        found.append(entry)
+    return found

@@ -7,15 +7,15 @@ they are means of one process over micro-batches, and the dictionary's are those
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import clock_s
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.blocks import DictBlock
-from orz_monitor.dialects.numbering import number_by_next, number_by_repetition
+from orz_monitor.dialects.numbering import entries_of, number_by_next, number_by_repetition
 from orz_monitor.dialects.passes import Passes
-from orz_monitor.log import Entry, Log, place
+from orz_monitor.log import Log, place
 from orz_monitor.transport.lines import Line, Segment
 
 _BAR: Final = b"Train epoch ["
@@ -182,8 +182,8 @@ class OpenRlhf(Dialect):
             return Meaning(f"eval/{match['set'].replace('/', '-')}/accuracy")
         return known
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+    def number(self, log: Log) -> None:
         """Give bars the step of the dictionary that follows; without dictionaries, count the passes."""
-        in_order = sorted(entries, key=place)  # frames are added in batches
+        in_order = sorted(entries_of(log, self.name), key=place)  # frames are added in batches
         waiting, last = number_by_next(in_order)
         number_by_repetition(waiting, 1 if last is None else last + 1)

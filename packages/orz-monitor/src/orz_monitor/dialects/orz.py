@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.dialects.orz_bars import bars_in
 from orz_monitor.dialects.orz_episodes import EpisodeSteps
 from orz_monitor.dialects.passes import Passes
@@ -209,11 +210,12 @@ class Orz(Dialect):
             return Meaning(f"eval/{parts[0]}/accuracy")
         return None
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:
+    def number(self, log: Log) -> None:
         """Count steps by their ends, put right by the episode's bar and the names of dumped files."""
+        entries = entries_of(log, self.name)
         self._undo_division(entries)
         step, open_rows, last_tick, episodes = self.first_step, list[Row](), None, EpisodeSteps()
-        for entry in list(entries):
+        for entry in entries:
             if isinstance(entry, Row):
                 entry.step = step if not entry.axis else max(step - self.eval_lag, 0)
                 open_rows.append(entry)

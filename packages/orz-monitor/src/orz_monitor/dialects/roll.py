@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
-from orz_monitor.dialects.numbering import number_by_next
-from orz_monitor.log import Entry, Log
+from orz_monitor.dialects.numbering import entries_of, number_by_next
+from orz_monitor.log import Log
 from orz_monitor.transport.lines import Segment
 
 _OBJECT: Final = re.compile(rb'\{"[A-Za-z][\w/@. -]{0,150}": [-+\dNI"\[{nIi]')
@@ -104,8 +104,8 @@ class Roll(Dialect):
             return Meaning(f"eval/{match['set']}/accuracy")
         return known
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+    def number(self, log: Log) -> None:
         """Give objects the step that is said to be finished behind them."""
-        waiting, last = number_by_next(entries)
+        waiting, last = number_by_next(entries_of(log, self.name))
         for step, row in enumerate(waiting, start=0 if last is None else last + 1):
             row.step = step

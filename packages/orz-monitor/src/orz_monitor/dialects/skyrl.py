@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.blocks import DictBlock
-from orz_monitor.dialects.numbering import number_by_next
-from orz_monitor.log import Entry, Log
+from orz_monitor.dialects.numbering import entries_of, number_by_next
+from orz_monitor.log import Log
 from orz_monitor.transport.lines import Line, Segment
 
 _STEP: Final = re.compile(rb"Step (?P<step>\d{1,15}):(?= *(?:\{|$))")
@@ -141,8 +141,8 @@ class SkyRl(Dialect):
                 return Meaning(f"seconds/{phase}", rank=rank + (2 if key.endswith("_critic_and_policy") else 0))
         return None
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+    def number(self, log: Log) -> None:
         """Give timers and rewards the step of the dictionary that follows."""
-        waiting, last = number_by_next(entries)
+        waiting, last = number_by_next(entries_of(log, self.name))
         for row in waiting:
             row.step = 1 if last is None else last + 1

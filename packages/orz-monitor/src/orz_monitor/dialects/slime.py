@@ -13,7 +13,8 @@ from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
-from orz_monitor.log import Entry, Log, Row
+from orz_monitor.dialects.numbering import entries_of
+from orz_monitor.log import Log, Row
 from orz_monitor.transport.lines import Segment
 
 _LINE: Final = re.compile(
@@ -125,9 +126,9 @@ class Slime(Dialect):
             return Meaning(f"eval/{match['set']}/{_EVALUATIONS[match['what']]}")
         return None
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+    def number(self, log: Log) -> None:
         """Turn rollouts into optimizer steps: rollout r ends with step `(r + 1) * n - 1`, at n steps a rollout."""
-        rows = [entry for entry in entries if isinstance(entry, Row)]
+        rows = [entry for entry in entries_of(log, self.name) if isinstance(entry, Row)]
         steps_each = _steps_each(rows)
         for row in rows:
             if row.step is not None and row.axis:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import clock_s
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
-from orz_monitor.log import Entry, Log, Row
+from orz_monitor.dialects.numbering import entries_of
+from orz_monitor.log import Log, Row
 from orz_monitor.transport.lines import Line, Segment
 
 _FRAME: Final = re.compile(rb"(?P<done>\d{1,12})/(?P<total>\d{1,12}) \[(?P<elapsed>[\d:]{4,12})<")
@@ -132,8 +133,9 @@ class Trl(Dialect):
             return Meaning(f"reward/part/{match['part']}")
         return known
 
-    def number(self, entries: Sequence[Entry], log: Log) -> None:  # noqa: ARG002
+    def number(self, log: Log) -> None:
         """Count on from the last known step, by the interval from row to row between those that are known."""
+        entries = entries_of(log, self.name)
         rows = [entry for entry in entries if isinstance(entry, Row) and not entry.axis]
         known = [(index, row.step) for index, row in enumerate(rows) if row.step is not None]
         gaps = Counter(
