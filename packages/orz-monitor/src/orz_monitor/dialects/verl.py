@@ -16,9 +16,9 @@ import numpy as np
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.dicts import dict_pairs, is_closed
 from orz_monitor.dialects.layout import Layouts
 from orz_monitor.dialects.verl_keys import MEANINGS, meaning_of
+from orz_monitor.dialects.verl_validation import Validation
 from orz_monitor.dialects.wrapped_step import (
     WrappedStep,
     is_dangling,
@@ -49,7 +49,6 @@ _LONGEST_END: Final = 8
 """More bytes don't stand behind the last item of a line."""
 _MOST_OPEN: Final = 80
 """More bytes a value without an end does not have."""
-_MOST_BLOCK_BYTES: Final = 1 << 18
 
 
 class Verl(Dialect):
@@ -72,8 +71,7 @@ class Verl(Dialect):
         super().__init__()
         self._prefix: tuple[bytes, Origin] = (_NO_PREFIX, NOWHERE)
         self._layouts = Layouts(self.name, b":", _BETWEEN)
-        self._block = b""
-        self._block_at: tuple[int, Segment] | None = None
+        self._validation = Validation()
         self._steps: list[tuple[int, int]] = []
         self._keys: set[bytes] = set()
         self._wrapped = WrappedStep(self._is_known)
@@ -190,9 +188,8 @@ class Verl(Dialect):
         body = segment.body
         if _STEP.match(body):
             return self._add_step(segment, number, log)
-        if b"validation metrics" in body and (start := body.find(b"{")) >= 0:
-            self._block, self._block_at = body[start:].rstrip().rstrip(b'"'), (number, segment)
-            self.more_open = not is_closed(self._block)
+        if self._validation.begin(segment, number):
+            self.more_open = not self._validation.is_whole
             if not self.more_open:
                 self._validated(log)
             return True
@@ -227,15 +224,8 @@ class Verl(Dialect):
         """Collect the rest of a metric line, or a dictionary of validation metrics that goes over several lines."""
         if self._wrapped.body:
             return self._more_of_step(line, log)
-        if self._block_at is None:
-            self.more_open = False
-            return False
-        belonged = False
-        for segment in line.segments:
-            if segment.origin == self._block_at[1].origin:
-                self._block += _unquoted(segment.body.strip())
-                belonged = True
-        if is_closed(self._block) or len(self._block) > _MOST_BLOCK_BYTES:
+        belonged = self._validation.add(line)
+        if self._validation.first is None or self._validation.is_whole:
             self.more_open = False
             self._validated(log)
         return belonged
@@ -251,7 +241,7 @@ class Verl(Dialect):
         if not self._wrapped.waits_after(line):
             self._add_wrapped(log)
             self._wrapped.body = b""
-            self.more_open = self._block_at is not None
+            self.more_open = self._validation.first is not None
         return False
 
     def finish(self, log: Log) -> None:
@@ -261,29 +251,15 @@ class Verl(Dialect):
 
     def _validated(self, log: Log) -> None:
         """Add the validation metrics that were collected, as the last step's."""
-        if self._block_at is None:
+        held, segment = self._validation, self._validation.first
+        if segment is None:
             return
-        number, segment = self._block_at
-        pairs = dict_pairs(self._block)
-        log.add_pairs(
-            self.name,
-            pairs,
-            line=number,
-            step=self._step_before(number),
-            time=segment.time,
-            origin=segment.origin,
-            axis="eval",
-        )
-        if segment.body.lstrip(b"\"'(").startswith(b"Final validation"):
-            log.add_event(self.name, "finish", line=number, time=segment.time, origin=segment.origin)
-        self._block, self._block_at = b"", None
+        time, origin, step = segment.time, segment.origin, self._step_before(held.line)
+        is_last = held.is_last
+        log.add_pairs(self.name, held.take(), line=held.line, step=step, time=time, origin=origin, axis="eval")
+        if is_last:
+            log.add_event(self.name, "finish", line=held.line, time=time, origin=origin)
 
     def meaning(self, key: str) -> Meaning | None:
         """Return what a raw key is; validation sets have their names in their keys."""
         return meaning_of(key)
-
-
-def _unquoted(piece: bytes) -> bytes:
-    """Return what one of the quoted pieces holds into which pprint breaks a long text."""
-    piece = piece.removesuffix(b")")
-    return piece[1:-1] if len(piece) > 1 and piece[0] in b"'\"" and piece[-1] == piece[0] else piece

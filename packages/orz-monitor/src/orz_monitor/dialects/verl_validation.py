@@ -1,0 +1,62 @@
+"""Validation metrics of verl: `("Initial validation metrics: {...`, which pprint breaks over several lines."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orz_monitor.dialects.dicts import dict_pairs, is_closed
+from orz_monitor.transport.lines import Line, Segment
+
+_NAME: Final = b"validation metrics"
+_MOST_BYTES: Final = 1 << 18
+
+
+class Validation:
+    """One dictionary of validation metrics, put together of its lines.
+
+    Attributes:
+        line: number of the line that it begins on.
+        first: the segment that it begins with; None where nothing is held.
+    """
+
+    def __init__(self) -> None:
+        self.line = 0
+        self.first: Segment | None = None
+        self._block = b""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its last brace is there, or it is longer than any."""
+        return is_closed(self._block) or len(self._block) > _MOST_BYTES
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is that of the end of a run."""
+        return self.first is not None and self.first.body.lstrip(b"\"'(").startswith(b"Final validation")
+
+    def begin(self, segment: Segment, number: int) -> bool:
+        """Take the beginning of a dictionary; tells whether there is one."""
+        start = segment.body.find(b"{")
+        if _NAME not in segment.body or start < 0:
+            return False
+        self._block = segment.body[start:].rstrip().rstrip(b'"')
+        self.line, self.first = number, segment
+        return True
+
+    def add(self, line: Line) -> bool:
+        """Take what a line has of it; tells whether that is anything. Lines of other processes come between."""
+        ours = [segment for segment in line.segments if self.first is not None and segment.origin == self.first.origin]
+        self._block += b"".join(_unquoted(segment.body.strip()) for segment in ours)
+        return bool(ours)
+
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """Return keys and printed values, and hold nothing any more."""
+        pairs = dict_pairs(self._block)
+        self._block, self.first = b"", None
+        return pairs
+
+
+def _unquoted(piece: bytes) -> bytes:
+    """Return what one of the quoted pieces holds into which pprint breaks a long text."""
+    piece = piece.removesuffix(b")")
+    return piece[1:-1] if len(piece) > 1 and piece[0] in b"'\"" and piece[-1] == piece[0] else piece
