@@ -95,12 +95,11 @@ def test_every_value_is_that_of_the_whole_line(tmp_path: Path, width: int, how: 
 @pytest.mark.parametrize("width", [80, 96], ids=["ends with a dash", "within a key"])
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_a_log_that_grows(size: int, width: int) -> None:
-    """It says in the end what the whole one says, but for a first line taken for whole, which is counted."""
+    """It says in the end what the whole one says."""
     data = wrapped(range(1, 9), width, "width", "each").encode()
     log = read_chunks([data[at : at + size] for at in range(0, len(data), size)], dialects=[Verl])
-    assert values(log)[1:] == [(step, values_of(step)) for step in range(2, 9)]
-    assert values(log)[0][1].items() <= values_of(1).items()
-    assert (values(log)[0][1] == values_of(1)) is (log.files[0].num_missed_lines == 0)
+    assert values(log) == [(step, values_of(step)) for step in range(1, 9)]
+    assert (log.files[0].num_missed_lines, log.votes["verl"]) == (0, 8)
 
 
 def test_a_line_is_whole_where_something_else_follows() -> None:
@@ -182,13 +181,27 @@ def test_the_width_holds_for_a_line_of_exactly_two_pieces() -> None:
     assert values(read("\n".join([*steps, line, "e3", ""])))[-1] == (4, {"actor/pg_loss": 0.5, "kl": 120})
 
 
+@pytest.mark.parametrize("prefix", ["", PREFIX])
 @pytest.mark.parametrize(
-    "below", ["- critic/score/mean:7", "- Answer:42", "- critic/score/mean:7\n- Answer:42", "* Answer:42"]
+    ("below", "num_missed"),
+    [
+        ("- Answer:42", 0),
+        ("- score:0.5", 0),
+        ("- score:0.5\n- Answer:42\n", 0),
+        ("  - nested:1", 0),
+        ("- critic/score/mean:7", 0),  # the line has it
+        ("* Answer:42", 0),
+        ("- actor/lr:7\n- Answer:42", 1),
+        ("- my/key:7", 1),
+        ("- loss:7 - kl:3", 1),
+    ],
 )
-def test_bullets_behind_a_whole_line_are_not_its_items(below: str) -> None:
-    """Answers of the model are printed between steps."""
-    log = read(f"step:2 - actor/pg_loss:0.5 - critic/score/mean:0.12\n{below}\n")
+def test_bullets_behind_a_whole_line_are_not_its_items(below: str, num_missed: int, prefix: str) -> None:
+    """Answers of the model are printed between steps; what may be an item is counted."""
+    below = below.replace("\n", f"\n{prefix}")
+    log = read(f"{prefix}step:2 - actor/pg_loss:0.5 - critic/score/mean:0.12\n{prefix}{below}\n")
     assert values(log) == [(2, {"actor/pg_loss": 0.5, "critic/score/mean": 0.12})]
+    assert log.files[0].num_missed_lines == num_missed
 
 
 @pytest.mark.parametrize("end", ["- critic", "-"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final
@@ -111,7 +112,7 @@ class Layouts:
         lines: NDArray[np.int64],
         steps: NDArray[np.int64],
         origin: Origin,
-    ) -> NDArray[np.intp]:
+    ) -> tuple[NDArray[np.intp], dict[tuple[str, ...], int]]:
         """Add the lines that have a layout which is known well, and which many of them share; `add` takes the others.
 
         Args:
@@ -124,9 +125,10 @@ class Layouts:
             origin: the process that printed all of them.
 
         Returns:
-            The indices of those that were added, in order.
+            The indices of those that were added, in order, and their raw keys, with the first line that has them.
         """
         added = [np.arange(0)]
+        first_lines: dict[tuple[str, ...], int] = {}
         for layout, indices, values in self._tables(text, starts, ends):
             log.add_rows(
                 self._dialect,
@@ -137,7 +139,8 @@ class Layouts:
                 origins=[origin] * len(indices),
             )
             added.append(indices)
-        return np.sort(np.concatenate(added))
+            first_lines[layout.names] = min(first_lines.get(layout.names, sys.maxsize), int(lines[indices[0]]))
+        return np.sort(np.concatenate(added)), first_lines
 
     def _tables(
         self, text: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from orz_monitor.dialects.dicts import dict_pairs, is_closed
-from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.lines import Segment
 
 _NAME: Final = b"validation metrics"
 _MOST_BYTES: Final = 1 << 18
@@ -43,11 +44,9 @@ class Validation:
         self.line, self.first = number, segment
         return True
 
-    def add(self, line: Line) -> bool:
-        """Take what a line has of it; tells whether that is anything. Lines of other processes come between."""
-        ours = [segment for segment in line.segments if self.first is not None and segment.origin == self.first.origin]
-        self._block += b"".join(_unquoted(segment.body.strip()) for segment in ours)
-        return bool(ours)
+    def add(self, segments: Sequence[Segment]) -> None:
+        """Take more of it."""
+        self._block += b"".join(_unquoted(segment.body.strip()) for segment in segments)
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """Return keys and printed values, and hold nothing any more."""

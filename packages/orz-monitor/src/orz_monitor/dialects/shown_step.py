@@ -1,0 +1,40 @@
+"""The row of a metric line that may go on: whoever looks at the log sees it, until the whole line takes its place."""
+
+from __future__ import annotations
+
+from orz_monitor.log import Log, Row
+
+
+class ShownStep:
+    """A row that stands for a line which is not known to be whole.
+
+    Attributes:
+        body: what of the line the row holds.
+        row: it; None where nothing is shown.
+    """
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.row: Row | None = None
+
+    def show(self, row: Row | None, body: bytes, log: Log) -> None:
+        """Put a row, which was just added, in the place of the one before it."""
+        self.take(row, log)
+        self.row, self.body = row, body
+
+    def keep(self) -> None:
+        """Leave the row where it is: it is that of the whole line."""
+        self.row, self.body = None, b""
+
+    def take(self, row: Row | None, log: Log) -> None:
+        """Put the row of the whole line, which was just added, in the place of what is shown; None takes that away."""
+        shown, self.row, self.body = self.row, None, b""
+        if shown is None:
+            return
+        entries = log.entries
+        at = next(at for at in range(len(entries) - 1, -1, -1) if entries[at] is shown)
+        log.votes[shown.dialect] -= 1
+        if row is None:
+            del entries[at]
+        else:
+            entries[at] = entries.pop()

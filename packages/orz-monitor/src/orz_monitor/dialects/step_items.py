@@ -1,0 +1,70 @@
+"""Items of a metric line of verl as text, `key:value - key:value`, of which some may be missing or broken."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+BETWEEN: Final = b" - "
+_NUMBER: Final = rb"[-+]?(?:\d{1,40}(?:\.\d{0,40})?(?:[eE][-+]?\d{1,4})?|nan|inf)"
+_VALUE: Final = rb":(?:np\.\w{1,12}\(%b\)|%b|None|True|False)" % (_NUMBER, _NUMBER)
+ITEM: Final = re.compile(rb"[^\s:]{1,200}" + _VALUE)
+ODD_ITEM: Final = re.compile(rb"\S{1,200}" + _VALUE)
+"""With a key that holds a colon, too."""
+PART: Final = re.compile(rb"[^\s:]{0,200}(?::[-+\w.()]{0,60})?")
+"""An item that goes on."""
+_OPEN: Final = re.compile(rb":(?:np\.[^)]{0,60}|[-+]?|[-+]?\d[\d.]{0,60}(?:\.|[eE][-+]?)|\d\.|np?|na|in?|[-+]in?)$")
+"""A value that has no end."""
+
+
+def is_dangling(body: bytes) -> bool:
+    """Tell whether a piece ends where another item follows."""
+    return body.rstrip().endswith(b" -")
+
+
+def is_dashed(piece: bytes) -> bool:
+    """Tell whether a piece begins with what stands between items."""
+    return piece.lstrip().startswith(b"- ") or piece.strip() == b"-"
+
+
+def is_open(body: bytes) -> bool:
+    """Tell whether the last value of a line has no end."""
+    return _OPEN.search(body[body.rfind(BETWEEN) + 1 :]) is not None
+
+
+def is_torn(items: bytes) -> bool:
+    """Tell whether items are missing or broken: one has no value, or none follows where one should.
+
+    Example:
+        >>> [is_torn(items) for items in (b" - a:1 - b:nan", b" - a:1 -", b" - a:1 - crit")]
+        [False, True, True]
+    """
+    return is_dangling(items) or any(b":" not in item for item in items.split(BETWEEN) if item.strip())
+
+
+def has_twice(body: bytes) -> bool:
+    """Tell whether a line has a key twice."""
+    keys = keys_of(body)
+    return len(set(keys)) < len(keys)
+
+
+def keys_of(body: bytes) -> list[bytes]:
+    """Return what stands before the values of a line."""
+    return [item.rpartition(b":")[0] for item in body.split(BETWEEN) if b":" in item]
+
+
+def last_item(body: bytes) -> bytes:
+    """Return what stands behind the last dash."""
+    return body[body.rfind(BETWEEN) + len(BETWEEN) :] if BETWEEN in body else body
+
+
+def without_last(body: bytes) -> bytes:
+    """Leave the last item out."""
+    return body[: body.rfind(BETWEEN)] if BETWEEN in body else body
+
+
+def glued(before: bytes, rest: bytes) -> bytes:
+    """Put two pieces together that were broken between words, or anywhere."""
+    if is_dangling(before) or rest.startswith(b"- "):
+        return before.rstrip() + b" " + rest.strip()
+    return before + rest.rstrip()

@@ -1,0 +1,99 @@
+"""What may be the rest of a metric line of verl, told by the line below alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orz_monitor.dialects.step_items import BETWEEN, ITEM, ODD_ITEM, PART, glued, is_dangling, is_dashed
+from orz_monitor.transport.lines import Line
+
+_ANOTHER: Final = re.compile(rb"(?:^|\s)step:\d")
+_OF_PROCESS: Final = re.compile(
+    rb"(?:\x1b\[\d{1,3}m){0,2}(?P<process>\(\w{1,60} pid=\d{1,20}(?:, ip=[\d.:]{1,40})?\))(?:\x1b\[0m)? "
+    rb"(?P<words>[^\r\x1b]*)$"
+)
+"""A line of a process of Ray, and nothing but that; it is another one where the step's line does not name it."""
+_BEGINS_REST: Final = np.isin(np.arange(256), np.frombuffer(b"0123456789.eE+- ", dtype=np.uint8))
+"""Whether a rest behind a whole value may begin so."""
+_BEGINS_LINE: Final = _BEGINS_REST | np.isin(np.arange(256), np.frombuffer(b"\x1b(", dtype=np.uint8))
+"""Whether its line may: a colour stands before it, or a process that was printed in another colour above."""
+
+
+def may_be_rest(before: bytes, piece: bytes, *, goes_on: bool = False) -> bool:
+    """Tell whether a line may be the rest of a metric line: put behind it, it makes items of it.
+
+    Args:
+        before: the metric line so far.
+        piece: what stands on the next line.
+        goes_on: whether that line is full, so that it may end within an item.
+
+    Example:
+        >>> [may_be_rest(b"step:3 - lr:1", rest) for rest in (b"e-06 - kl:2", b"- kl:2", b"saved", b"loss:42")]
+        [True, True, False, False]
+    """
+    if not piece.strip() or _ANOTHER.search(piece):
+        return False
+    tail = before[before.rfind(BETWEEN) + len(BETWEEN) :] if BETWEEN in before else before
+    by_words = is_dangling(before) or is_dashed(piece)
+    if not by_words and ODD_ITEM.fullmatch(tail) and not _BEGINS_REST[piece[0]]:
+        return False  # nothing is missing
+    items = glued(tail, piece).split(BETWEEN)
+    last = items.pop().rstrip().removesuffix(b" -")
+    ends = not last or ODD_ITEM.fullmatch(last) is not None or (goes_on and PART.fullmatch(last) is not None)
+    is_begun = by_words or (ITEM if items or not goes_on else PART).fullmatch(items[0] if items else last) is not None
+    return ends and is_begun and all(map(ODD_ITEM.fullmatch, items))
+
+
+def begins_as_rest(raw: bytes, prefix_bytes: int) -> bool:
+    """Tell whether a line begins as a rest behind a whole value may, with a prefix of so many bytes or without."""
+    return any(_BEGINS_LINE[byte] for byte in (*raw[:1], *raw[prefix_bytes:][:1]))
+
+
+def rests_may_follow(text: bytes, ends: NDArray[np.int64], prefix: bytes) -> NDArray[np.bool_]:
+    """Tell which metric lines may have a rest on the line below, so that they can't be read alone.
+
+    Args:
+        text: whole lines.
+        ends: where the newlines of the lines stand, [M].
+        prefix: what stands before each metric line.
+    """
+    codes = np.frombuffer(text, dtype=np.uint8)
+    codes_before = codes[np.maximum(ends - 1, 0)]
+    found: NDArray[np.bool_] = (ends + 1 >= len(text)) | (codes_before == ord("."))
+    begins = np.zeros(len(ends), dtype=np.bool_)
+    for skipped in {0, len(prefix)}:
+        begins |= _BEGINS_LINE[codes[np.minimum(ends + 1 + skipped, len(text) - 1)]]
+    for index in np.flatnonzero(begins & ~found).tolist():
+        found[index] = rest_may_follow(text, int(ends[index]), prefix)
+    return found
+
+
+def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
+    """Tell whether the line that ends at a newline may have its rest on the line below."""
+    below = text[end + 1 : text.find(b"\n", end + 1)]
+    words = below.removeprefix(prefix)
+    if _ANOTHER.match(words):
+        return False
+    if len(words) == len(below) and (match := _OF_PROCESS.match(below)):
+        if match["process"] not in prefix:
+            return False
+        words = match["words"]
+    if _is_sentence(words.strip()):
+        return False  # told at once, for many lines are
+    line = Line(below)
+    before = text[text.rfind(b"\n", 0, end) + 1 : end]
+    return any(may_be_rest(before, segment.body, goes_on=True) for segment in line.segments[:1])
+
+
+def _is_sentence(words: bytes) -> bool:
+    """Tell whether words are no items, and have no prefix that could be taken off."""
+    return (
+        b" " in words
+        and not words[:1].isdigit()
+        and not words.endswith(b" -")
+        and not any(mark in words for mark in (b"- ", b"\x1b", b"\r"))
+    )
