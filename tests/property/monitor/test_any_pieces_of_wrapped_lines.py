@@ -69,7 +69,8 @@ def any_log(seed: int, num_steps: int) -> bytes:
     for step in range(1, num_steps + 1):
         line = step_line(step, values_of(rng, step, num_keys), is_numpy=rng.random() < 0.2)
         for piece in wrapped(rng, line, width):
-            lines.append(rng.choice([prefix, prefix, "", rng.choice(PREFIXES)]) + piece)
+            bar = BETWEEN[0] if rng.random() < 0.05 else ""  # glued behind it
+            lines.append(rng.choice([prefix, prefix, "", rng.choice(PREFIXES)]) + piece + bar)
             lines += [rng.choice(["", prefix]) + rng.choice(BETWEEN)] * (rng.random() < 0.1)
         lines += [rng.choice(["", prefix]) + rng.choice(BETWEEN) for _ in range(rng.choice([0, 0, 1, 2]))]
     return ("\n".join(lines) + rng.choice(["\n", ""])).encode()

@@ -22,14 +22,13 @@ class ShownStep:
         self.take(row, log)
         self.row, self.body = row, body
 
-    def keep(self) -> None:
-        """Leave the row where it is: it is that of the whole line."""
-        self.row, self.body = None, b""
-
     def take(self, row: Row | None, log: Log) -> None:
-        """Put the row of the whole line, which was just added, in the place of what is shown; None takes that away."""
+        """Put the row of the whole line, which was just added, in the place of what is shown; None takes that away.
+
+        What is shown may be that row.
+        """
         shown, self.row, self.body = self.row, None, b""
-        if shown is None:
+        if shown is None or shown is row:
             return
         entries = log.entries
         at = next(at for at in range(len(entries) - 1, -1, -1) if entries[at] is shown)

@@ -1,0 +1,191 @@
+"""Metric lines of verl, `step:12 - actor/pg_loss:0.0123`: many at once where they are alike, else one by one."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, insort
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from orz_monitor.dialects.layout import Layouts
+from orz_monitor.dialects.lone_prefixes import may_inherit
+from orz_monitor.dialects.shown_step import ShownStep
+from orz_monitor.dialects.step_items import BETWEEN, is_dangling, is_open, is_torn
+from orz_monitor.dialects.step_rests import rest_may_follow, rests_may_follow
+from orz_monitor.dialects.whole_steps import WholeSteps
+from orz_monitor.dialects.wrapped_step import WrappedStep, length_of
+from orz_monitor.log import Log, Row
+from orz_monitor.numbers import integers_at
+from orz_monitor.transport.batch import Batch
+from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.prefixes import NOWHERE, Origin
+
+STEP: Final = re.compile(rb"step:(\d{1,15})(?: - | -$|$)")
+"""How a metric line begins."""
+_NO_PREFIX: Final = b"\n"
+"""No line begins so."""
+_SUFFIXES: Final = (b"]", b"options.)")
+"""How a line ends on which more may stand than the metrics."""
+_MOST_DIGITS: Final = 15
+_NO_RESTS: Final = (b"Training Progress:", b"\n")
+"""What begins a line of its own; what else does is looked at closely."""
+_MOST_OPEN: Final = 80
+"""More bytes a value without an end does not have."""
+
+
+class StepLines:
+    """The metric lines of one log.
+
+    Args:
+        dialect: name of the dialect that reads.
+
+    Attributes:
+        held: the line that may go on.
+    """
+
+    def __init__(self, dialect: str) -> None:
+        self._prefix: tuple[bytes, Origin] = (_NO_PREFIX, NOWHERE)
+        self._layouts = Layouts(dialect, b":", BETWEEN)
+        self._steps: list[tuple[int, int]] = []
+        self._whole = WholeSteps()
+        self.held = WrappedStep(self._whole)
+        self._shown = ShownStep()
+
+    def scan(self, batch: Batch, log: Log) -> None:
+        """Read the metric lines whose prefix is that of the one before, which nearly all are."""
+        text = batch.text
+        at = text.find(b"step:")
+        self.learn_prefix(Line(text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]))
+        prefix, origin = self._prefix
+        begins, ends, numbers = batch.lines_beginning(prefix + b"step:")
+        steps, num_digits = integers_at(text, begins + len(prefix) + len(b"step:"))
+        whole = ~rests_may_follow(text, ends, prefix)
+        if not prefix:
+            whole &= ~may_inherit(text, begins)
+        counted = np.flatnonzero((num_digits > 0) & (num_digits <= _MOST_DIGITS) & whole)
+        begins, ends, numbers, steps = begins[counted], ends[counted], numbers[counted], steps[counted]
+        starts = begins + len(prefix) + len(b"step:") + num_digits[counted]
+        added, first_lines = self._layouts.add_all(text, starts, ends, log, lines=numbers, steps=steps, origin=origin)
+        self._whole.note_all(first_lines)
+        alone: list[int] = []
+        for index in np.delete(np.arange(len(begins)), added).tolist():
+            body = text[starts[index] : ends[index]]
+            if body.startswith(BETWEEN) and b"\r" not in body and b"\x1b" not in body and not body.endswith(_SUFFIXES):
+                if self._may_be_broken(text, int(ends[index])):
+                    continue
+                line, step = int(numbers[index]), int(steps[index])
+                row = self._layouts.add(body, len(BETWEEN), log, line=line, step=step, origin=origin)
+                if row is not None:
+                    log.files[-1].num_missed_lines += is_torn(body)
+                    self._whole.note(row.keys, line, is_whole=not is_torn(body))
+                    alone.append(index)
+        read = np.sort(np.concatenate([added, np.array(alone, dtype=np.intp)]))
+        self._whole.measure(numbers[read], (ends - begins)[read] - len(prefix) + length_of(prefix))
+        self._steps += zip(numbers[read].tolist(), steps[read].tolist(), strict=True)
+        batch.take_all(begins[read], ends[read])
+
+    def _may_be_broken(self, text: bytes, end: int) -> bool:
+        """Tell whether the rest of a metric line may stand on the lines below, so that `read` puts it together.
+
+        Args:
+            text: whole lines.
+            end: where its newline stands.
+        """
+        last = text[max(end - _MOST_OPEN, 0) : end]
+        if end + 1 == len(text) or is_dangling(last) or is_open(last):
+            return True
+        return not text.startswith(_NO_RESTS, end + 1) and rest_may_follow(text, end, self._prefix[0])
+
+    def learn_prefix(self, line: Line) -> None:
+        """Remember what stands before a metric line, if that is all that may vary."""
+        first = line.segments[0] if line.segments else None
+        if first is not None and first.time is None and len(line.segments) == 1 and STEP.match(first.body):
+            self._prefix = (line.raw[: line.raw.find(b"step:")], first.origin)
+
+    def hold(self, line: Line, log: Log) -> bool:
+        """Wait with a metric line for the next line, which may be its rest."""
+        last = line.segments[-1] if line.segments else None
+        match = STEP.match(last.body) if last is not None else None
+        if last is None or match is None or (b":" not in last.body[match.end() :] and not is_dangling(last.body)):
+            return False
+        self.end(log)
+        self.held.begin(last, line)
+        return True
+
+    def end(self, log: Log) -> None:
+        """Add the metric line that was put together, in the place of what was shown of it."""
+        held, shown = self.held, self._shown
+        if not held.body:
+            return
+        body, is_missed = held.certain()
+        offset, log.offset = log.offset, held.first.offset
+        whole = replace(held.first, body=body)
+        row = shown.row if body == shown.body else self._row_of(whole, held.line, log)
+        shown.take(row, log)
+        self._note(row, whole, held.line, log, is_missed=is_missed, length=held.length)
+        log.offset = offset
+        held.end()
+
+    def show(self, log: Log) -> None:
+        """Add what is likely of a line that may go on, for whoever looks at the log now."""
+        held = self.held
+        body = held.likely() if held.body else b""
+        if body and body != self._shown.body:
+            offset, log.offset = log.offset, held.first.offset
+            row = self._row_of(replace(held.first, body=body), held.line, log)
+            log.offset = offset
+            self._shown.show(row, body, log)
+
+    def forget(self, line: int | None) -> None:
+        """Forget the steps of a batch but for the last, and the one before a line for which it will be asked."""
+        last = len(self._steps) - 1
+        if line is not None:
+            last = min(last, bisect_left(self._steps, (line, 0)) - 1)
+        del self._steps[: max(last, 0)]
+
+    def step_before(self, number: int) -> int:
+        """Return the step whose metrics stand before a line; 0 where there are none."""
+        at = bisect_left(self._steps, (number, 0))
+        return self._steps[at - 1][1] if at else 0
+
+    def add(self, segment: Segment, number: int, log: Log) -> bool:
+        """Add a metric line behind which something else stands; tells whether it has a value."""
+        row = self._row_of(segment, number, log)
+        self._note(row, segment, number, log)
+        return row is not None
+
+    def _row_of(self, segment: Segment, number: int, log: Log) -> Row | None:
+        """Add the row of a metric line; None where it is none, or has no value."""
+        match = STEP.match(segment.body)
+        if match is None:
+            return None
+        body = segment.body.rstrip().removesuffix(b" -")
+        return self._layouts.add(
+            body, match.end(), log, line=number, step=int(match[1]), time=segment.time, origin=segment.origin
+        )
+
+    def _note(
+        self, row: Row | None, segment: Segment, number: int, log: Log, *, is_missed: bool = False, length: int = 0
+    ) -> None:
+        """Take note of a metric line that was read.
+
+        Args:
+            row: its row, None where it has no value.
+            segment: the line.
+            number: line number.
+            log: where lines of which more may be missing are counted.
+            is_missed: whether it is one of these.
+            length: characters of a line that stands in one piece; else 0.
+        """
+        match = STEP.match(segment.body)
+        if match is None:
+            return
+        insort(self._steps, (number, int(match[1])))
+        is_missed = is_missed or is_torn(segment.body[match.end(1) :])
+        log.files[-1].num_missed_lines += is_missed
+        if row is not None:
+            self._whole.note(row.keys, number, is_whole=not is_missed)
+            if not is_missed:
+                self._whole.measure(np.array([number]), np.array([length]))
