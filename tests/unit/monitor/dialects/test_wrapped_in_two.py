@@ -112,6 +112,12 @@ def test_a_value_that_may_go_on_is_not_shown() -> None:
     assert [said.get("critic/score/mean") for said in shown] == [0.75, 0.75, 0.5, 0.25, 0.25]
 
 
+def test_lines_of_one_length_are_shown_whole_from_the_third_on() -> None:
+    """One may just fill the width; two don't by chance."""
+    shown = shown_after_each([KEYS.format(step, 0.75, 12.25) for step in range(1, 5)])
+    assert [said.get("timing_s/step") for said in shown] == [None, None, 12.25, 12.25]
+
+
 def test_a_value_whose_rest_comes_late_is_never_shown_cut() -> None:
     """In a log of whole lines, of which the first is cut."""
     shown = shown_after_each(["step:1 - actor/pg_loss:0.5 - critic/score/mean:0.0", "312 - x:3", "Saving"])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.dialects.step_items import BETWEEN, ITEM, ODD_ITEM, PART, glued, is_dangling, is_dashed
 from orz_monitor.transport.lines import Line
+from orz_monitor.transport.places import are
 
 _ANOTHER: Final = re.compile(rb"(?:^|\s)step:\d")
 _OF_PROCESS: Final = re.compile(
@@ -17,6 +18,7 @@ _OF_PROCESS: Final = re.compile(
     rb"(?P<words>[^\r\x1b]*)$"
 )
 """A line of a process of Ray, and nothing but that; it is another one where the step's line does not name it."""
+_BAR: Final = b"Training Progress:"
 _BEGINS_REST: Final = np.isin(np.arange(256), np.frombuffer(b"0123456789.eE+- ", dtype=np.uint8))
 """Whether a rest behind a whole value may begin so."""
 _BEGINS_LINE: Final = _BEGINS_REST | np.isin(np.arange(256), np.frombuffer(b"\x1b(", dtype=np.uint8))
@@ -67,6 +69,7 @@ def rests_may_follow(text: bytes, ends: NDArray[np.int64], prefix: bytes) -> NDA
     begins = np.zeros(len(ends), dtype=np.bool_)
     for skipped in {0, len(prefix)}:
         begins |= _BEGINS_LINE[codes[np.minimum(ends + 1 + skipped, len(text) - 1)]]
+    begins &= ~_are_of_others(text, ends + 1, prefix)
     for index in np.flatnonzero(begins & ~found).tolist():
         found[index] = rest_may_follow(text, int(ends[index]), prefix)
     return found
@@ -89,11 +92,24 @@ def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
     return any(may_be_rest(before, segment.body, goes_on=True) for segment in line.segments[:1])
 
 
+def _are_of_others(text: bytes, begins: NDArray[np.int64], prefix: bytes) -> NDArray[np.bool_]:
+    """Tell which lines are of another process of Ray than a prefix, in its colour; many are, and are told at once."""
+    head, bracket, _ = prefix.partition(b"(")
+    process = prefix[: prefix.find(b")", len(head)) + 1]
+    found = np.zeros(len(begins), dtype=np.bool_)
+    if bracket and process:
+        room = np.flatnonzero(begins + len(process) <= len(text))
+        at = begins[room]
+        found[room] = are(text, head + bracket, at) & ~are(text, process, at)
+    return found
+
+
 def _is_sentence(words: bytes) -> bool:
-    """Tell whether words are no items, and have no prefix that could be taken off."""
+    """Tell whether words are no items, have no prefix that could be taken off, and no bar is glued to them."""
     return (
         b" " in words
         and not words[:1].isdigit()
+        and (b"|" not in words or words.startswith(_BAR))
         and not words.endswith(b" -")
         and not any(mark in words for mark in (b"- ", b"\x1b", b"\r"))
     )

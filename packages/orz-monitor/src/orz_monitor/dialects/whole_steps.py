@@ -21,6 +21,7 @@ class WholeSteps:
         self._first_lines: dict[str, int] = {}
         self._last_keys: set[str] = set()
         self._longest: list[tuple[int, int]] = []  # of those longer than all above: line number, characters
+        self._greatest = self._num_greatest = 0
         self._noted: tuple[tuple[str, ...], int] = ((), 0)
 
     def note(self, keys: tuple[str, ...], line: int, *, is_whole: bool = True) -> None:
@@ -45,6 +46,10 @@ class WholeSteps:
             lines: line numbers, increasing, [M].
             lengths: [M].
         """
+        greatest = int(lengths.max(initial=0))
+        if greatest > self._greatest:
+            self._greatest, self._num_greatest = greatest, 0
+        self._num_greatest += int(np.count_nonzero(lengths == self._greatest))
         for at in np.flatnonzero(np.diff(np.maximum.accumulate(lengths), prepend=0)).tolist():
             line, length = int(lines[at]), int(lengths[at])
             if length > self.longest(line):
@@ -59,6 +64,10 @@ class WholeSteps:
         """Return how many characters the longest line has above a line that stands in one piece; 0 without one."""
         above = bisect_left(self._longest, (line, 0))
         return max((length for _, length in self._longest[:above]), default=0)
+
+    def fits(self, length: int) -> bool:
+        """Tell whether lines of so many characters stand in one piece: a longer one did, or two that are as long."""
+        return length < self._greatest or (length == self._greatest and self._num_greatest > 1)
 
     def ends_with(self, key: bytes) -> bool:
         """Tell whether a whole line ended with a key."""

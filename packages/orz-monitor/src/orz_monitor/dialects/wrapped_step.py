@@ -114,7 +114,7 @@ class WrappedStep:
         """Return what can be shown of the line before the next one tells where it ends; nothing if a rest will come.
 
         Its last value may have been cut, unless it is closed, or the line is narrower than terminals, or ends with the
-        key that others ended with and is no longer than one that stood in one piece, or shorter than the width.
+        key that others ended with and is shorter than the width, or than one in one piece, or as long as two of these.
         """
         width = self._known_width()
         if is_dangling(self.body) or is_open(self.body):
@@ -123,7 +123,7 @@ class WrappedStep:
             body, is_missed = self.certain()
             return body if self._is_last(self.body) and self._lengths[-1] < width and not is_missed else b""
         body, length = self._pieces[0], self._lengths[0]
-        is_short = length < NARROWEST or (self._is_last(body) and length <= self._others.longest(self.line))
+        is_short = length < NARROWEST or (self._is_last(body) and self._others.fits(length))
         item = last_item(body)
         is_whole = item.endswith(b")") or (is_short and ODD_ITEM.fullmatch(item) is not None)
         return body if is_whole else without_last(body)
