@@ -25,6 +25,8 @@ SMALL = (
 )
 GAP = 1e-3
 """Nats: float32 on a GPU, where vLLM's kernels and torch's add up in other orders."""
+GAP_BFLOAT16 = 0.1
+"""Nats."""
 
 
 def needs_gpus(count: int) -> pytest.MarkDecorator:
@@ -51,6 +53,18 @@ def test_all_roles_share_one_gpu(tmp_path: Path, way: str) -> None:
     assert [1, 2, 3] == [record.step for record in records]
     assert all(record.metrics["mismatch/logprob_abs_mean"] < GAP for record in records)
     assert "on cuda" in json.loads((tmp_path / "run" / "environment.json").read_text())["backends"]["generator"]
+
+
+@needs_gpus(1)
+def test_all_roles_share_one_gpu_in_bfloat16(tmp_path: Path) -> None:
+    """The same in bfloat16, where sampler and trainer are apart by its rounding."""
+    one = ("cluster.num_gpus=1", "cluster.num_engines=1", "policy.dtype=bfloat16", "critic.dtype=bfloat16")
+    records = train(tmp_path / "run", "steps=3", *one)
+    assert [1, 2, 3] == [record.step for record in records]
+    assert all(record.metrics["mismatch/logprob_abs_mean"] < GAP_BFLOAT16 for record in records)
+    assert (
+        "bfloat16 on cuda" in json.loads((tmp_path / "run" / "environment.json").read_text())["backends"]["generator"]
+    )
 
 
 @needs_gpus(1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from orz_train.types import Estimates, PackedRow, Rollout, Targets, TrainRow
 
 PLAY = Path(__file__).parent / "play.py"
 PACKING = Packing(max_tokens=24)
+KEPT = ("PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+"""Variables that a rank needs to find the packages and the driver of a GPU."""
 Case = dict[str, Any]
 """See play.py."""
 Record = dict[str, Any]
@@ -47,6 +51,7 @@ class Cases:
         self.models = {
             "untied": write_tiny_model(folder / "untied"),
             "tied": write_tiny_model(folder / "tied", tied=True),
+            "wide": write_tiny_model(folder / "wide", hidden=256, vocab_size=2048),
             "critic": folder / "critic",
             "reward": folder / "reward",
         }
@@ -71,10 +76,13 @@ class Cases:
         lr: float = 1e-3,
         offload: str = "none",
         reduction: str = "token_mean",
+        num_gpus: int = 0,
+        algorithm: str = "ppo",
         **trained: Any,
     ) -> Config:
-        """Configure a run with a critic; `trained` are settings of both models."""
+        """Configure a run, with a critic if it is PPO's; `trained` are settings of both models."""
         settings = {"optimizer": {"lr": lr, "weight_decay": 0.1}, **trained}
+        critic = {"model": str(self.models["critic"]), **settings} if algorithm == "ppo" else None
         return Config.model_validate(
             {
                 "name": "test",
@@ -84,16 +92,25 @@ class Cases:
                 "data": {"source": "unused:unused"},
                 "generation": {"max_response_tokens": 12},
                 "policy": {"model": str(self.models[policy]), **settings},
-                "critic": {"model": str(self.models["critic"]), **settings},
+                "critic": critic,
+                "algorithm": algorithm,
                 "packing": {"max_tokens_per_row": PACKING.max_tokens},
                 "kl": {"loss_coef": 0.1},
                 "loss": {"reduction": reduction},
-                "cluster": {"num_gpus": 0, "zero_stage": stage, "offload": offload},
+                "cluster": {"num_gpus": num_gpus, "zero_stage": stage, "offload": offload},
             }
         )
 
     def case(
-        self, name: str, role: str, config: Config, *, num_ranks: int, num_updates: int, num_samples: int | None = None
+        self,
+        name: str,
+        role: str,
+        config: Config,
+        *,
+        num_ranks: int,
+        num_updates: int,
+        num_samples: int | None = None,
+        packing: Packing = PACKING,
     ) -> Case:
         """Write a case down: a pass over the experience, or its first samples, in so many updates."""
         parts = minibatches(self.experience.samples[:num_samples], num_updates, seed=1, step=1)
@@ -103,7 +120,7 @@ class Cases:
             "name": name,
             "role": role,
             "config": config,
-            "updates": [self._deal(samples, num_ranks, config.loss.reduction) for samples in parts],
+            "updates": [self._deal(samples, num_ranks, config.loss.reduction, packing) for samples in parts],
             "score_rows": [rows[rank::num_ranks] for rank in range(num_ranks)],
         }
 
@@ -122,9 +139,9 @@ class Cases:
         with torch.no_grad():
             return torch.cat([self.reward(ids[None]).logits[0] for ids in row.token_ids_T.split(row.seq_lens_S)])
 
-    def _deal(self, samples: Sequence[Any], num_ranks: int, reduction: LossReduction) -> Shards:
+    def _deal(self, samples: Sequence[Any], num_ranks: int, reduction: LossReduction, packing: Packing) -> Shards:
         """Deal the rows of an update to ranks, with the token weights of a mean over all of them."""
-        shards = balance(self.experience.pack(samples), num_ranks)
+        shards = balance(replace(self.experience, packing=packing).pack(samples), num_ranks)
         segments = [row.row.segment_ids_T[action_index(row.row.action_mask_T)] for shard in shards for row in shard]
         weights = iter(token_weights(segments, reduction))
         return [(shard, [next(weights) for _ in shard]) for shard in shards]
@@ -169,13 +186,13 @@ def make_rollouts() -> list[Rollout]:
     return made
 
 
-def play_on(num_ranks: int, cases: Sequence[Case], folder: Path) -> dict[str, list[Record]]:
-    """Play cases on real ranks; return each case's records, by rank."""
+def play_on(num_ranks: int, cases: Sequence[Case], folder: Path, device: str) -> dict[str, list[Record]]:
+    """Play cases on real ranks, on "cpu" or "cuda"; return each case's records, by rank."""
     torch.save(list(cases), folder / "cases.pt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [start(rank, num_ranks, port, folder) for rank in range(num_ranks)]
+    ranks = [start(rank, num_ranks, port, folder, device) for rank in range(num_ranks)]
     try:
         deadline = time.monotonic() + 1200
         while time.monotonic() < deadline and all(rank.poll() in {None, 0} for rank in ranks):
@@ -195,14 +212,16 @@ def play_on(num_ranks: int, cases: Sequence[Case], folder: Path) -> dict[str, li
     }
 
 
-def start(rank: int, num_ranks: int, port: int, folder: Path) -> subprocess.Popen[bytes]:
+def start(rank: int, num_ranks: int, port: int, folder: Path, device: str) -> subprocess.Popen[bytes]:
     """Start a rank in an environment without a compiler."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    chosen = {"DS_ACCELERATOR": "cpu"} if device == "cpu" else {}
     with log(folder, rank).open("wb") as stream:
         return subprocess.Popen(
-            [sys.executable, str(PLAY), str(rank), str(num_ranks), str(port), str(folder)],
+            [sys.executable, str(PLAY), str(rank), str(num_ranks), str(port), str(folder), device],
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env={"PATH": "/nowhere", "HOME": str(folder), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+            env={"PATH": "/nowhere", "HOME": str(folder), "OMP_NUM_THREADS": "1", **kept, **chosen},
         )
 
 
@@ -219,10 +238,10 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Cases:
 
 
 @pytest.fixture(scope="session")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, Sequence[Case]], dict[str, list[Record]]]:
+def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, list[Record]]]:
     """Return a function that plays cases on so many ranks."""
 
-    def on(num_ranks: int, cases: Sequence[Case]) -> dict[str, list[Record]]:
-        return play_on(num_ranks, cases, tmp_path_factory.mktemp(f"deepspeed-{num_ranks}"))
+    def on(num_ranks: int, cases: Sequence[Case], device: str = "cpu") -> dict[str, list[Record]]:
+        return play_on(num_ranks, cases, tmp_path_factory.mktemp(f"deepspeed-{num_ranks}-{device}"), device)
 
     return on

@@ -1,15 +1,17 @@
 """One rank of a real DeepSpeed run: plays the cases that a test wrote down and records what came of them.
 
-    python play.py RANK NUM_RANKS PORT FOLDER
+    python play.py RANK NUM_RANKS PORT FOLDER cpu|cuda
 
 Reads FOLDER/cases.pt, a list of dictionaries; writes FOLDER/<name>-<rank>.pt for each. A case has a `name`, a `role`,
 a `config` and `score_rows` (for each rank, rows to score); policy and critic have `updates` (for each update and
 each rank, rows and token weights) and perhaps a `resume_after`: the number of updates after which a checkpoint is
-written, from which the rest is then played once more by a model loaded anew. A reward model has a `folder`.
+written, from which the rest is then played once more by a model loaded anew. With `naps`, the model leaves its GPU
+and comes back after every update. A reward model has a `folder`.
 """
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from collections.abc import Callable
@@ -42,13 +44,27 @@ def score(model: Model, rows: list[Any]) -> list[Any]:
     return model.logprobs(rows) if isinstance(model, DeepSpeedPolicy) else model.values(rows)
 
 
+def host_copy(tensor: Tensor) -> Tensor:
+    """Copy a tensor to the CPU's memory, so that what is recorded takes no room on a GPU."""
+    return tensor.to("cpu", copy=True)
+
+
+def nap(model: Model) -> dict[str, int]:
+    """Send a model off its GPU and fetch it back; return the bytes that this process held there, awake and asleep."""
+    awake = torch.cuda.memory_allocated()
+    model.offload()
+    asleep = torch.cuda.memory_allocated()
+    model.onload()
+    return {"awake": awake, "asleep": asleep}
+
+
 def watch_gradients(model: Model) -> list[dict[str, Tensor]]:
     """Record the whole gradient of every step, after reduction and before clipping."""
     seen: list[dict[str, Tensor]] = []
     step = model.engine.module.optimizer.step
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        seen.append({name: safe_get_full_grad(p).clone() for name, p in model.engine.parameters.items()})
+        seen.append({name: host_copy(safe_get_full_grad(p)) for name, p in model.engine.parameters.items()})
         return step(*args, **kwargs)
 
     model.engine.module.optimizer.step = watched
@@ -60,13 +76,13 @@ def snapshot(model: Model) -> dict[str, Any]:
     engine = model.engine
     held = sum(parameter.numel() for parameter in engine.parameters.values())
     with engine.gathered(list(engine.parameters)) as named:
-        weights = {name: tensor.clone() for name, tensor in named}
+        weights = {name: host_copy(tensor) for name, tensor in named}
     masters = engine.masters()
     return {
         "held": held,
         "weights": weights,
-        "masters": [master.detach().clone() for master in masters],
-        "moments": [{key: x.clone() for key, x in engine.adamw.state.get(m, {}).items()} for m in masters],
+        "masters": [host_copy(master.detach()) for master in masters],
+        "moments": [{key: host_copy(x) for key, x in engine.adamw.state.get(m, {}).items()} for m in masters],
         "updates": engine.updates,
     }
 
@@ -91,14 +107,19 @@ def spoil_padding(model: Model) -> int:
 
 def train(case: Case, rank: int, folder: Path) -> dict[str, Any]:
     """Play a policy's or critic's case."""
+    gc.collect()
+    before = torch.cuda.memory_allocated()
     model = load(case, None)
-    record: dict[str, Any] = {"scores": score(model, case["score_rows"][rank]), "params": model.params()}
+    record: dict[str, Any] = {"naps": [{"before": before}]}
+    record |= {"scores": score(model, case["score_rows"][rank]), "params": model.params()}
     record["gradients"] = watch_gradients(model)
     record["metrics"], record["after"] = [], []
     checkpoint = folder / f"checkpoint-{case['name']}"
     for index, shards in enumerate(case["updates"], start=1):
         record["metrics"].append(model.update(*shards[rank]))
         record["after"].append(snapshot(model))
+        if case.get("naps"):
+            record["naps"].append(nap(model))
         if index == case.get("resume_after"):
             for name in (case["role"], "state"):
                 (checkpoint / name).mkdir(parents=True, exist_ok=True)
@@ -114,14 +135,15 @@ def train(case: Case, rank: int, folder: Path) -> dict[str, Any]:
         model.drop_snapshot()
     record["bucket"] = model.bucket(list(model.engine.parameters))
     if isinstance(model, DeepSpeedPolicy):
-        record["groups"] = [[(name, x.clone()) for name, x in group] for group in list(model.weights(GROUP_BYTES))]
+        record["groups"] = [[(name, host_copy(x)) for name, x in group] for group in list(model.weights(GROUP_BYTES))]
     model.offload()
     model.onload()
     model.close()
     if "resume_after" in case:
         record["checkpoint"] = checkpoint
         record["resumed"] = resume(case, checkpoint, rank)
-        record["refused_state"] = refused_state(case, checkpoint, folder / f"{case['name']}-of-7")
+        if not case.get("naps"):
+            record["refused_state"] = refused_state(case, checkpoint, folder / f"{case['name']}-of-7")
     return record
 
 
@@ -169,14 +191,14 @@ def play(case: Case, rank: int, folder: Path) -> dict[str, Any]:
     return train(case, rank, folder)
 
 
-def main(rank: int, num_ranks: int, port: int, folder: Path) -> None:
-    """Play all cases."""
+def main(rank: int, num_ranks: int, port: int, folder: Path, device: str) -> None:
+    """Play all cases on the device; the other one is refused first."""
     refused = ""
     try:
-        join(rank, num_ranks, "127.0.0.1", port, cpu=False, timeout_s=120)
+        join(rank, num_ranks, "127.0.0.1", port, cpu=device != "cpu", timeout_s=120)
     except BackendMissingError as error:
         refused = str(error)
-    join(rank, num_ranks, "127.0.0.1", port, cpu=True, timeout_s=120)
+    join(rank, num_ranks, "127.0.0.1", port, cpu=device == "cpu", timeout_s=120)
     for case in torch.load(folder / "cases.pt", weights_only=False):
         record = play(case, rank, folder)
         record |= {"refused_device": refused, "compiled": [str(path) for path in Path.home().rglob("*.so")]}
@@ -185,4 +207,4 @@ def main(rank: int, num_ranks: int, port: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5])
