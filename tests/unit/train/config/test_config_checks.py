@@ -70,7 +70,11 @@ def problem_of(sound: str, *arguments: str) -> str:
         ),
         (
             ["cluster.zero_stage=0", "policy.dtype=float32", "critic.dtype=bfloat16"],
-            "set cluster.zero_stage=1 (one rank loses nothing by it) or critic.dtype=float32",
+            "set cluster.zero_stage=2 (one rank loses nothing by it) or critic.dtype=float32",
+        ),
+        (
+            ["cluster.zero_stage=1", "policy.dtype=float32", "critic.dtype=bfloat16"],
+            "cluster.zero_stage: got 1 with critic.dtype bfloat16 and cluster.layout colocated",
         ),
         ([*NO_GPUS, "cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which needs GPUs"),
         (["cluster.weights.transfer=nccl"], "cluster.weights.transfer: got nccl, which is for layout split"),
@@ -96,6 +100,20 @@ def problem_of(sound: str, *arguments: str) -> str:
 def test_conflicts_name_key_and_fix(sound: str, arguments: list[str], expected: str) -> None:
     """Every check answers its mistake with the key, what it got, and what to change."""
     assert expected in problem_of(sound, *arguments)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["policy.dtype=float32", "critic.dtype=float32"],
+        ["cluster.offload=optimizer"],
+        ["cluster.layout=split", "cluster.num_gpus=3", "cluster.policy_gpus=1", "cluster.critic_gpus=1"],
+        NO_GPUS,
+    ],
+)
+def test_zero_1_is_refused_only_where_models_take_turns(sound: str, settings: list[str]) -> None:
+    """In float32, with the optimizer on the CPU, on GPUs of its own and on CPUs a model can stay as it is."""
+    load(sound, ["cluster.zero_stage=1", "policy.dtype=bfloat16", "critic.dtype=bfloat16", *settings])
 
 
 @pytest.mark.parametrize(

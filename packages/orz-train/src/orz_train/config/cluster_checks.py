@@ -92,8 +92,27 @@ def bfloat16_adds_up_in_float32(config: Config) -> Iterator[Conflict]:
             yield Conflict(
                 ("cluster.zero_stage", f"{role}.dtype"),
                 f"got 0, expected at least 1 with {role}.dtype bfloat16: without ZeRO the gradients of all rows are"
-                " added up in bfloat16, which rounds late rows away; set cluster.zero_stage=1 (one rank loses"
+                " added up in bfloat16, which rounds late rows away; set cluster.zero_stage=2 (one rank loses"
                 f" nothing by it) or {role}.dtype=float32",
+            )
+
+
+def models_can_leave_shared_gpus(config: Config) -> Iterator[Conflict]:
+    """Where roles take turns on a GPU, a model in training has to leave it.
+
+    Under ZeRO 1 in bfloat16 DeepSpeed 0.19.8 takes an optimizer that can't be moved: weights, gradients and a second
+    copy of masters and moments stayed on the GPU.
+    """
+    cluster = config.cluster
+    shares = config.backend == "cluster" and cluster.num_gpus > 0 and cluster.layout == "colocated"
+    if not shares or cluster.zero_stage != 1 or cluster.offload != "none":
+        return
+    for role, model in (("policy", config.policy), ("critic", config.critic)):
+        if model is not None and model.dtype == "bfloat16":
+            yield Conflict(
+                ("cluster.zero_stage", f"{role}.dtype"),
+                f"got 1 with {role}.dtype bfloat16 and cluster.layout colocated: DeepSpeed then keeps the model on the"
+                " GPU when others have their turn; set cluster.zero_stage=2 (nobody loses by it)",
             )
 
 
@@ -118,5 +137,6 @@ CLUSTER_CHECKS: tuple[Check, ...] = (
     cpu_runs_have_no_gpu_settings,
     offload_has_something_to_move,
     bfloat16_adds_up_in_float32,
+    models_can_leave_shared_gpus,
     transfer_fits_layout,
 )
