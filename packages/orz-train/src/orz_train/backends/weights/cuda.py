@@ -1,7 +1,7 @@
 """Weights from GPU to GPU: vLLM's own trainer-side engines, over NCCL or CUDA IPC.
 
-Tested without a GPU is everything but the bytes' own way. On one GPU a tiny model in float32
-has gone it over CUDA IPC, and engine and policy agreed afterwards; nothing has gone it over NCCL.
+Tested without a GPU is everything but the bytes' own way. On one GPU a tiny model in float32 has gone it over CUDA IPC,
+and engine and policy agreed afterwards; nothing has gone it over NCCL.
 """
 
 from __future__ import annotations
