@@ -270,3 +270,26 @@ for name in names:
 print(len(names))
 """
     assert int(python(code)) >= len(list(Path(__file__).parents[3].glob(f"packages/*/src/{package}/*.py"))) - 2
+
+
+def test_a_process_that_runs_its_parents_script_again_does_not_run_the_command_again(tmp_path, plug_in):
+    """A script without the usual guard ends in what it starts, with the reason; the command itself goes on."""
+    plug_in(
+        "works",
+        "import multiprocessing\n"
+        "def command():\n"
+        "    worker = multiprocessing.get_context('spawn').Process(target=print, args=('worked',))\n"
+        "    worker.start()\n"
+        "    worker.join(30)\n"
+        "    print('exit code', worker.exitcode)\n",
+    )
+    script = tmp_path / "mine.py"
+    script.write_text("import sys\nfrom orz_cli.main import main\nsys.exit(main(['works']))\n")
+    ended = subprocess.run([sys.executable, script], capture_output=True, check=False, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "exit code 2\n")
+    assert 'put its call of `orz` below `if __name__ == "__main__":`' in ended.stderr
+    script.write_text(
+        "import sys\nfrom orz_cli.main import main\nif __name__ == '__main__':\n    sys.exit(main(['works']))\n"
+    )
+    guarded = subprocess.run([sys.executable, script], capture_output=True, check=False, text=True, timeout=60)
+    assert (guarded.returncode, guarded.stdout, guarded.stderr) == (0, "worked\nexit code 0\n", "")

@@ -49,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process by default.
     """
     _replace_closed_streams()
+    if _is_repeated():
+        show_error(
+            "the script that runs `orz` runs it again in every process that `orz` starts",
+            'put its call of `orz` below `if __name__ == "__main__":`',
+        )
+        return ExitCode.USAGE
     with refusals() as refused:
         code = _run(list(sys.argv[1:] if argv is None else argv), refused)
     try:
@@ -60,6 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         undecided = _output_lost(error)
         return code or undecided
     return code
+
+
+def _is_repeated() -> bool:
+    """Return whether this is a process that multiprocessing starts, which runs the script of its parent once more.
+
+    Its own check (`multiprocessing.spawn`, Python 3.11 to 3.13) comes with the first process that is started here, and
+    a run starts others before, which would wait for each other forever.
+    """
+    processes = sys.modules.get("multiprocessing.process")  # such a process has it
+    return processes is not None and getattr(processes.current_process(), "_inheriting", False)
 
 
 def _replace_closed_streams() -> None:
