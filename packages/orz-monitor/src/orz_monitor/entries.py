@@ -200,6 +200,7 @@ class FileFacts:
         num_lines: lines in it.
         num_cut_lines: lines that were too long to be read whole.
         num_missed_lines: lines that look like metrics and hold the gate of a dialect, but that none understood.
+        num_unnamed: numbers without a name on metric lines, which are no values.
     """
 
     path: Path
@@ -207,3 +208,4 @@ class FileFacts:
     num_lines: int = 0
     num_cut_lines: int = 0
     num_missed_lines: int = 0
+    num_unnamed: int = 0

@@ -42,6 +42,8 @@ class Coverage:
         unrecognised: other metric names.
         unread: raw keys of metric lines of which no value was a number.
         num_missed_lines: lines that look like metrics, and that nobody understood.
+        num_unnamed: numbers without a name on lines that were read.
+        num_lines: lines of the logs; 0 for records and stores.
     """
 
     num_records: int
@@ -50,6 +52,8 @@ class Coverage:
     unrecognised: tuple[str, ...]
     unread: tuple[str, ...] = ()
     num_missed_lines: int = 0
+    num_unnamed: int = 0
+    num_lines: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -81,6 +81,8 @@ def stitch(
             coverage_of(set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)),
             unread=_unread(log),
             num_missed_lines=sum(facts.num_missed_lines for facts in log.files),
+            num_unnamed=sum(facts.num_unnamed for facts in log.files),
+            num_lines=sum(facts.num_lines for facts in log.files),
         ),
         traceback=None,
         now=now,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+_DEEPEST: Final = 8
+"""Keys within keys; deeper is no metric."""
 _ITEM: Final = re.compile(
     rb"['\"](?P<key>[^'\"\\\n]{1,200})['\"]: ?"
     rb"(?P<value>"
@@ -28,19 +30,35 @@ def dict_pairs(body: bytes, start: int = 0) -> list[tuple[bytes, bytes]]:
         >>> dict_pairs(b"{'loss': '-0.0074', 'eval': {'acc': np.float64(0.5)}, 'lr': 1e-06}")
         [(b'loss', b"'-0.0074'"), (b'eval/acc', b'np.float64(0.5)'), (b'lr', b'1e-06')]
     """
+    return dict_and_end(body, start)[0]
+
+
+def dict_and_end(body: bytes, start: int = 0) -> tuple[list[tuple[bytes, bytes]], int]:
+    r"""Return key and printed value of a dictionary, as `dict_pairs`, and where it ends: behind its last brace.
+
+    Without that brace it goes on to the end of `body`.
+
+    Example:
+        >>> dict_and_end(b"{'loss': 1, 'of': {}} {'lr': 2}")
+        ([(b'loss', b'1')], 21)
+    """
     pairs: list[tuple[bytes, bytes]] = []
     outer: list[bytes] = []
+    depth = 0
     for match in _ITEM.finditer(body, start + 1):
         if match["close"] is not None:
-            if not outer:
-                break
-            outer.pop()
+            if depth == 0:
+                return pairs, match.end()
+            if depth <= _DEEPEST:
+                outer.pop()
+            depth -= 1
         elif match["value"] == b"{":
-            if len(outer) < 8:  # noqa: PLR2004 - deeper is no metric
+            depth += 1
+            if depth <= _DEEPEST:
                 outer.append(match["key"])
         else:
             pairs.append((b"/".join([*outer, match["key"]]), match["value"].strip()))
-    return pairs
+    return pairs, len(body)
 
 
 def is_closed(body: bytes) -> bool:

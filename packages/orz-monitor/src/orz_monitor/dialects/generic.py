@@ -148,6 +148,7 @@ class Generic(Dialect):
             facts.num_missed_lines += 1  # others say where they are
             return
         pairs = [(one.key, one.token) for one in (with_points(found.found) if self._has_commas else found.found)]
+        facts.num_unnamed += found.num_unnamed
         facts.num_missed_lines += found.is_cut or any(token.startswith(UNDECIDED) for _, token in pairs)
         offset, log.offset = log.offset, found.segment.offset
         log.add_pairs(

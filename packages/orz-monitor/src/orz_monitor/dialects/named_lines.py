@@ -19,6 +19,7 @@ _HEADING: Final = re.compile(rb"[^A-Za-z]{0,80}[A-Za-z_ ]{2,20}[^A-Za-z]{0,80}")
 """A line with nothing but a step on it."""
 _FEWEST_MARKED: Final = 3
 _MOST_STEPS: Final = 10**12
+_TOTAL: Final = re.compile(rb"/of(?:/\d{1,9})?$")
 _PLAIN: Final = re.compile(rb"['\"]?\d[\d,]{0,20}(?:\.\d{0,12})?(?:[eE]\+?\d{1,2})?['\"]?")
 _AT: Final = re.compile(r"^at_")
 
@@ -40,6 +41,7 @@ class NamedLine:
         line: its number.
         has_commas: whether it has decimal commas.
         is_cut: whether it is longer than what was read of it.
+        num_unnamed: how many of its numbers have no name; a total, as in `3/100`, is none of them.
     """
 
     found: list[NamedNumber]
@@ -54,6 +56,7 @@ class NamedLine:
     line: int
     has_commas: bool
     is_cut: bool
+    num_unnamed: int
 
 
 def read_line(segment: Segment, line: int) -> NamedLine:
@@ -87,6 +90,7 @@ def read_line(segment: Segment, line: int) -> NamedLine:
         line=line,
         has_commas=has_commas,
         is_cut=is_cut,
+        num_unnamed=sum(_is_unnamed(one.key) for one in found),
     )
 
 
@@ -97,7 +101,12 @@ def _tells(one: NamedNumber) -> bool:
 
 def _is_named(key: bytes) -> bool:
     """Tell whether somebody printed this name: what stands behind a stroke, as in `3/100`, has none."""
-    return key.partition(b"/")[0] != UNNAMED and not key.endswith(b"/of")
+    return key.partition(b"/")[0] != UNNAMED and not _TOTAL.search(key)
+
+
+def _is_unnamed(key: bytes) -> bool:
+    """Tell whether a number has no name, and is no total."""
+    return key.partition(b"/")[0] == UNNAMED and not _TOTAL.search(key)
 
 
 def _total(found: Sequence[NamedNumber], at: int | None) -> int | None:

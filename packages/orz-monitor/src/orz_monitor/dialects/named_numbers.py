@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.dicts import dict_and_end
 from orz_monitor.numbers import number
 
 _NUMBER: Final = (
@@ -61,11 +61,14 @@ def named_numbers(body: bytes) -> list[NamedNumber]:
         (b'Step Step/of loss kl took files', [b'3', b'9', b'0.13', b'0.02', b'2 s', b'7'])
     """
     found: list[NamedNumber] = []
-    start = 0
-    if (match := _DICTIONARY.search(body)) and not _COMMA_IN_VALUE.search(body, match.start()):
-        found += _of_text(body[: match.start()])
-        found += _of_dictionary(dict_pairs(body, match.start()))
-        start = body.rfind(b"}") + 1 or len(body)
+    start, match = 0, _DICTIONARY.search(body)
+    if match is not None and _COMMA_IN_VALUE.search(body, match.start()):
+        match = None
+    while match is not None:
+        found += _of_text(body[start : match.start()])
+        pairs, start = dict_and_end(body, match.start())
+        found += _of_dictionary(pairs)
+        match = _DICTIONARY.search(body, start)
     return _told_apart([*found, *_of_text(body[start:])])
 
 

@@ -86,6 +86,8 @@ def not_read(coverage: Coverage) -> str:
         parts.append(f"keys without a number: {_named(coverage.unread)}")
     if coverage.num_missed_lines:
         parts.append(f"lines that look like metrics: {coverage.num_missed_lines}")
+    if coverage.num_unnamed:
+        parts.append(f"numbers without a name: {coverage.num_unnamed}")
     return f"not read: {'; '.join(parts)}" if parts else ""
 
 

@@ -1,0 +1,78 @@
+"""No number of a home-made line is lost: each has its name, or is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orz_cli.main import main
+from orz_monitor.dialects.dicts import dict_and_end
+from orz_monitor.dialects.named_numbers import named_numbers
+from orz_monitor.loading import load_run
+
+pytestmark = pytest.mark.unit
+
+
+def read(line: str) -> list[tuple[str, str]]:
+    return [(one.key.decode(), one.token.decode()) for one in named_numbers(line.encode())]
+
+
+@pytest.mark.parametrize(
+    ("line", "numbers"),
+    [
+        ("{'loss': 1} {'reward': 2}", [("loss", "1"), ("reward", "2")]),
+        ("{'loss': 1}{'loss': 2}", [("loss", "1"), ("loss/1", "2")]),
+        (
+            "step 3 {'a': 1, 'of': {'b': 2}} zork 9, kl=5 {'c': 3} took 4 s",
+            [("step", "3"), ("a", "1"), ("of/b", "2"), ("zork", "9"), ("kl", "5"), ("c", "3"), ("took", "4 s")],
+        ),
+        ("{'loss': 1} reward 2 }", [("loss", "1"), ("reward", "2")]),
+        ("{'loss': 1} {'reward': 2, 'kl': 3", [("loss", "1"), ("reward", "2"), ("kl", "3")]),
+        ("[{'loss': 1}, {'loss': 2, 'kl': 3}]", [("loss", "1"), ("loss/1", "2"), ("kl", "3")]),
+        ("{'loss': 0,5} {'kl': 0,25}", [("loss", "0,5"), ("kl", "0,25")]),
+    ],
+)
+def test_several_dictionaries_on_a_line(line: str, numbers: list[tuple[str, str]]) -> None:
+    """Each is read, and so is what stands between them and behind the last."""
+    assert read(line) == numbers
+
+
+def test_a_dictionary_ends_with_its_own_brace() -> None:
+    """However deep others lie in it; keys deeper than eight have the names of the eighth."""
+    inner = "'k': {" * 12 + "'x': 1" + "}" * 12
+    body = f"{{{inner}, 'loss': 2}} {{'kl': 3}}".encode()
+    pairs, end = dict_and_end(body)
+    assert pairs == [(b"k/" * 8 + b"x", b"1"), (b"loss", b"2")]
+    assert body[end:] == b" {'kl': 3}"
+
+
+@pytest.mark.parametrize("unit", ["{'a': 1} ", "{'a': {", "}{'", "{'}", "{'a': [", "{'a': 1}}{", "{'a': 0,5} "])
+def test_dictionaries_are_found_in_linear_time(unit: str) -> None:
+    """In 256 KiB on one line: work that grew with the square of the length would take many minutes."""
+    named_numbers((unit * ((1 << 18) // len(unit))).encode())
+
+
+@pytest.mark.parametrize(
+    ("line", "metrics", "num_unnamed"),
+    [
+        ("step {} 0.13 loss 0.2 12 lr 3", {"policy/total_loss": 0.2, "policy/lr": 3}, 2),
+        ("step {}/9 loss 0.2 (0.25) lr 3 [7] [8]", {"policy/total_loss": 0.2, "policy/lr": 3}, 3),
+        ("step {}/9 loss 0.2 lr 3 [7/8] [7/8]", {"policy/total_loss": 0.2, "policy/lr": 3}, 2),
+        ("step {} loss 0.2 lr 3 of 2024-01-02", {"policy/total_loss": 0.2, "policy/lr": 3}, 0),
+    ],
+)
+def test_numbers_without_a_name_are_counted(
+    tmp_path: Path, line: str, metrics: dict[str, float], num_unnamed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the lines that are read; totals and dates are none. The check says how many."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(line.format(step) + "\n" for step in (1, 2, 3)) + "files 3 4 5\n", encoding="utf-8")
+    run = load_run(path)
+    assert {name: float(series.values[-1]) for name, series in run.metrics.items()} == metrics
+    assert run.coverage.num_unnamed == 3 * num_unnamed
+    assert main(["monitor", "check", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["coverage"]["unnamed_numbers"] == 3 * num_unnamed
+    main(["monitor", "check", str(path)])
+    assert (f"numbers without a name: {3 * num_unnamed}" in capsys.readouterr().out) == (num_unnamed > 0)
