@@ -54,7 +54,7 @@ def test_a_metric_that_is_logged_now_and_then_is_waited_for(tmp_path: Path) -> N
     """One that one of the five steps before had may still come; after five without it, it does not."""
     reader = LogReader(tmp_path / "train.log", None)
     lines = [f"step: {step}, loss: 0.5, kl: 0{', entropy: 0.1' if step == 2 else ''}" for step in range(9)]
-    assert [None, None, None, 2, 3, 4, 5, 6, 8] == complete_after_each(reader, lines)
+    assert [None, None, 2, 2, 3, 4, 5, 6, 8] == complete_after_each(reader, lines)
 
 
 def openrlhf_bar(step: int, done: int) -> str:

@@ -1,9 +1,10 @@
-"""What shows that a home-made log is a trainer's: known metrics that recur, step after step, in lines of one form."""
+"""What shows that a home-made log is a trainer's: known metrics that recur in lines with rising steps."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,14 +17,14 @@ _CALL: Final = re.compile(rb"\b[A-Za-z_]\w{0,60}\(\s{0,8}[A-Za-z_]\w{0,60}\s?=")
 """What Python prints of an object: `Namespace(lr=1e-4)`; of a setting, not of a step."""
 _FEWEST_LINES: Final = 3
 _FEWEST_KNOWN: Final = 2
-_MOST_FORMS: Final = 1000
+_MOST_SEEN: Final = 10_000
+_KEYS: Final = frozenset(name for name in ONLY_TRAINERS if "/" not in name)
+"""Spellings that only trainers use, beside the metrics that they mean."""
 _REWARDED: Final = frozenset(["policy/kl_ref", "reward/mean"])
 """Both together are printed by trainers only."""
 
 Place = tuple[int, int]
 """Epoch and step of a line; -1 where it has none."""
-Form = tuple[Origin, tuple[str, ...]]
-"""Who printed a line, and the keys on it."""
 
 
 def is_object(body: bytes) -> bool:
@@ -36,13 +37,8 @@ def is_object(body: bytes) -> bool:
     return _CALL.search(body) is not None
 
 
-def form_of(found: Sequence[NamedNumber], origin: Origin) -> Form:
-    """Return the form of a line."""
-    return origin, tuple(plain(one.key.decode("utf-8", "replace")) for one in found)
-
-
-def is_evidence(found: Sequence[NamedNumber], *, has_place: bool) -> bool:
-    """Tell whether the metrics of a line are those of a trainer, should they recur.
+def evidence_of(found: Sequence[NamedNumber], *, has_place: bool) -> frozenset[str]:
+    """Return the known metrics of a line that are those of a trainer, should they recur; none where they are nobody's.
 
     Two have to be known, and not only a learning rate; one is enough if only trainers have it. A line without a step
     needs both. A loss in percent is one of packets.
@@ -51,14 +47,23 @@ def is_evidence(found: Sequence[NamedNumber], *, has_place: bool) -> bool:
         found: its numbers, without the step.
         has_place: whether it has a step, an epoch or an episode, or stands below one.
     """
-    keys = [one.key.decode("utf-8", "replace") for one in found if _is_value(one)]
-    known = {name: key for key in keys if (name := known_name(key)) is not None}
-    certain = any(plain(key) in ONLY_TRAINERS or known_name(key) in ONLY_TRAINERS for key in keys)
-    certain = certain or known.keys() >= _REWARDED
-    several = len(known) >= _FEWEST_KNOWN and not known.keys() <= WEAK
-    if certain:
+    names: set[str] = set()
+    for one in found:
+        if _is_value(one):
+            key = one.key.decode("utf-8", "replace")
+            names |= {plain(key)} & ONLY_TRAINERS
+            names |= {known_name(key) or ""} - {""}
+    is_others = any(_is_others(one.key) for one in found)
+    return frozenset(names if _tell(names, has_place=has_place, is_others=is_others) else ())
+
+
+def _tell(names: AbstractSet[str], *, has_place: bool, is_others: bool = False) -> bool:
+    """Tell whether metrics show a trainer."""
+    metrics = names - _KEYS
+    several = len(metrics) >= _FEWEST_KNOWN and not metrics <= WEAK
+    if not ONLY_TRAINERS.isdisjoint(names) or metrics >= _REWARDED:
         return has_place or several
-    return has_place and several and not any(_is_others(one.key) for one in found)
+    return has_place and several and not is_others
 
 
 def _is_value(one: NamedNumber) -> bool:
@@ -68,58 +73,72 @@ def _is_value(one: NamedNumber) -> bool:
 
 
 def _is_others(key: bytes) -> bool:
-    """Tell whether a name is one of networks."""
+    """Tell whether a name is one of networks or chains."""
     return not OTHERS.isdisjoint(re.findall(r"[a-z]+", key.decode("utf-8", "replace").lower()))
 
 
 @dataclass(slots=True)
 class _Seen:
-    """How often lines of a form came in a row with rising steps, and where the last one was."""
+    """How often a metric came in a row with rising steps, and where it was last."""
 
     count: int
     place: Place | None
 
 
 class Evidence:
-    """Counts the lines of each form.
+    """Counts the lines in which each known metric of a process came.
+
+    Lines of one run need not have the same keys: some metrics are printed every few steps. Where no step is told, they
+    need.
 
     Attributes:
-        enough: whether a form came often enough.
+        enough: whether the metrics of a line came often enough.
     """
 
     def __init__(self) -> None:
         self.enough = False
-        self._seen: dict[Form, _Seen] = {}
+        self._came_twice = False
+        self._seen: dict[tuple[Origin, str, tuple[bytes, ...]], _Seen] = {}
         self._num_lines = 0
 
-    def take(self, form: Form | None, place: Place | None) -> None:
+    def take(self, found: Sequence[NamedNumber], names: frozenset[str], origin: Origin, place: Place | None) -> None:
         """Take a line with numbers into account.
 
         Args:
-            form: of a line that is evidence, and else None.
+            found: its numbers.
+            names: its metrics, if it is evidence, and else none.
+            origin: the process that printed it.
             place: where it is, or None where lines are counted.
         """
         self._num_lines += 1
-        if form is None:
-            return
-        if (seen := self._seen.get(form)) is None:
-            if len(self._seen) < _MOST_FORMS:
-                self._seen[form] = _Seen(1, place)
-            return
+        form = tuple(one.key for one in found) if place is None else ()
+        counts = {name: self._count((origin, name, form), place) for name in names}
+        self._came_twice = self._came_twice or self._came(_FEWEST_LINES - 1, counts, place)
+        self.enough = self.enough or self._came(_FEWEST_LINES, counts, place)
+
+    def settles_for_two(self) -> bool:
+        """Tell whether there are no more than two lines with numbers, with the same metrics, at the end of a log."""
+        return self._num_lines == _FEWEST_LINES - 1 and self._came_twice
+
+    def _count(self, key: tuple[Origin, str, tuple[bytes, ...]], place: Place | None) -> int:
+        """Count a metric of a line; returns how often it came in a row."""
+        seen = self._seen.get(key)
+        if seen is None:
+            if len(self._seen) < _MOST_SEEN:
+                self._seen[key] = _Seen(1, place)
+            return 1
         if place is None or seen.place is None or _rises(seen.place, place):
             seen.count += 1
         elif place != seen.place:
             seen.count = 1
         seen.place = place
-        self.enough = self.enough or seen.count >= _FEWEST_LINES
+        return seen.count
 
-    def settles_for_two(self) -> bool:
-        """Tell whether there are no more than two lines with numbers, of one form, at the end of a log."""
-        return self._num_lines == _FEWEST_LINES - 1 and any(seen.count > 1 for seen in self._seen.values())
-
-    def has(self, form: Form) -> bool:
-        """Tell whether lines of a form came with metrics of a trainer."""
-        return form in self._seen
+    @staticmethod
+    def _came(times: int, counts: Mapping[str, int], place: Place | None) -> bool:
+        """Tell whether the metrics of a line that came so often show a trainer."""
+        often = {name for name, count in counts.items() if count >= times}
+        return _tell(often, has_place=place is not None)
 
 
 def _rises(before: Place, after: Place) -> bool:

@@ -1,7 +1,7 @@
 """The fallback: lines with names and numbers of a trainer that nobody has described.
 
-It reads a log in which no dialect found a metric. A log is a trainer's if known metrics recur in it in lines of one
-form, with rising steps: `iteration 3 | loss 0.083 | reward 0.43`. Until then, lines that may be of one are held. From
+It reads a log in which no dialect found a metric. A log is a trainer's if known metrics recur in it, in three lines
+with rising steps: `iteration 3 | loss 0.083 | reward 0.43`. Until then, lines that may be of one are held. From
 then on, every number with a name is read of lines with a word of training (`reward: 0.5`), of those that begin with a
 step, and of those with several names before a colon or an equals sign. A log that never says which step, iteration,
 episode or epoch it is at needs a metric that only trainers have, and another one; its lines are counted.
@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.decimal_commas import UNDECIDED, with_points
-from orz_monitor.dialects.evidence import Evidence, Form, Place, form_of, is_evidence
+from orz_monitor.dialects.evidence import Evidence, Place, evidence_of
 from orz_monitor.dialects.generic_keys import (
     MEANINGS,
     ROUNDS,
@@ -55,7 +55,7 @@ class Generic(Dialect):
         self._is_trainers = False
         self._evidence = Evidence()
         self._counts: dict[Origin, StepCount] = {}
-        self._held: list[tuple[NamedLine, Form | None]] = []
+        self._held: list[tuple[NamedLine, bool]] = []
         self._num_held: Counter[bool] = Counter()
         self._num_passed = 0
         self._has_commas = False
@@ -91,18 +91,17 @@ class Generic(Dialect):
         if found.step is not None:
             self._counts.setdefault(origin, StepCount()).step = found.step
         place = self._place(found)
-        form = None
-        if not found.is_lost and is_evidence(found.found, has_place=place is not None):
-            form = form_of(found.found, origin)
+        metrics = frozenset[str]() if found.is_lost else evidence_of(found.found, has_place=place is not None)
         if found.found:
-            self._evidence.take(form, place)
-        if not (found.tells or found.counts or form is not None):
+            self._evidence.take(found.found, metrics, origin, place)
+        is_evidence = bool(metrics)
+        if not (found.tells or found.counts or is_evidence):
             return False
-        if self._num_held[form is not None] >= _MOST_HELD:
+        if self._num_held[is_evidence] >= _MOST_HELD:
             self._num_passed += not is_metric_like(line.raw)
             return False
-        self._num_held[form is not None] += 1
-        self._held.append((found, form))
+        self._num_held[is_evidence] += 1
+        self._held.append((found, is_evidence))
         if self._evidence.enough:
             self._release(log)
         return True
@@ -123,8 +122,8 @@ class Generic(Dialect):
         self._is_trainers = True
         self._counts.clear()
         is_begun = False
-        for found, form in self._held:
-            is_begun = is_begun or (form is not None and self._evidence.has(form))
+        for found, is_evidence in self._held:
+            is_begun = is_begun or is_evidence
             if is_begun or (found.begins and found.step is not None):
                 self._add(found, log)
             else:

@@ -97,8 +97,23 @@ ONLY_TRAINERS: Final = frozenset(
 """What no other program prints: metrics, and keys as `plain` writes them."""
 _ALSO_KNOWN: Final = {"acc": "accuracy", "accuracy": "accuracy", "ppl": "perplexity", "perplexity": "perplexity"}
 """Keys without a meaning here that are known nevertheless."""
-OTHERS: Final = frozenset(["packet", "packets", "rtt", "jitter", "ttl", "icmp"])
-"""Words of programs whose loss no trainer minimizes."""
+OTHERS: Final = frozenset(
+    [
+        "packet",
+        "packets",
+        "rtt",
+        "jitter",
+        "ttl",
+        "icmp",
+        "validator",
+        "validators",
+        "attestation",
+        "attestations",
+        "staking",
+        "gwei",
+    ]
+)
+"""Words of networks and of chains, whose losses and rewards are no trainer's."""
 _WORDS: Final = re.compile(r"[a-z]+")
 
 
