@@ -64,6 +64,11 @@ class Reader:
         return self._open is not None
 
     @property
+    def dialects(self) -> Sequence[Dialect]:
+        """What it reads with."""
+        return self._dialects
+
+    @property
     def pending(self) -> bytes:
         """The line that is still being written."""
         return self._splitter.pending

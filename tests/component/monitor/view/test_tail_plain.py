@@ -178,6 +178,23 @@ def test_a_log_without_a_metric_is_waited_for_and_that_is_said(tmp_path: Path, t
     assert "step 1 pg=0.5" == followed.line()
 
 
+def test_lines_that_look_like_metrics_are_told_before_they_are_certain(
+    tmp_path: Path, tail: Callable[[Path], Tail]
+) -> None:
+    """Of a trainer that nobody knows: with its first step and its second; from the third on the steps."""
+    path = tmp_path / "train.log"
+    append(path, "loading the model")
+    followed = tail(path)
+    assert [f"following {path}", "no metric in 1 line of train.log yet; waiting"] == [followed.line(), followed.line()]
+    append(path, "step 1 | loss 0.93 | reward 0.10")
+    assert "1 line looks like metrics in train.log; two more steps like that would tell; waiting" == followed.line()
+    append(path, "saving")
+    append(path, "step 2 | loss 0.83 | reward 0.14 | zork 7")
+    assert "2 lines look like metrics in train.log; one more step like that would tell; waiting" == followed.line()
+    append(path, "step 3 | loss 0.75 | reward 0.20", "step 4 | loss 0.70 | reward 0.25")
+    assert ["step 1 reward=0.1 pg=0.93", "step 2 reward=0.14 pg=0.83"] == [followed.line(), followed.line()]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -110,6 +110,17 @@ def test_it_waits_for_a_run_that_is_not_there_yet(terminal: OpenTerminal, tmp_pa
     tail.wait_for("step 29")
 
 
+def test_lines_that_look_like_metrics_are_told(terminal: OpenTerminal, tmp_path: Path) -> None:
+    """Of a trainer that nobody knows, while too few steps are there to be sure; then its values."""
+    path = tmp_path / "train.log"
+    path.write_text("step 1 | loss 0.93 | reward 0.125\n")
+    tail = terminal("monitor", "tail", path)
+    tail.wait_for("1 line looks like metrics in train.log; two more steps")
+    with path.open("a") as log:
+        log.write("step 2 | loss 0.83 | reward 0.25\nstep 3 | loss 0.75 | reward 0.375\nstep 4 | loss 1 | reward 0.5\n")
+    assert "looks like" not in tail.wait_for("policy loss (pg)")
+
+
 def test_a_resized_terminal_is_drawn_anew(terminal: OpenTerminal, growing: Path) -> None:
     """From 80x24 to 200x60: more metrics, none of the old picture left."""
     tail = terminal("monitor", "tail", growing)

@@ -53,9 +53,16 @@ ORZ = "".join(orz_step(step) for step in range(5))
 ANY = "".join(f"step: {step}, loss: 0.{step}, kl: 0.1, speed: {step}.5\n" for step in range(1, 8))
 OVERFLOW = "[deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536, reducing to 32768\n"
 ANY_ON_DEEPSPEED = OVERFLOW + ANY
+ANY_WITH_LISTS = "".join(
+    f"step: {i}, loss: 0.{i} 3, kl: 1\nbleu={i} chrf=4\nx=3, y=4\none{i}=3 b=4\n" for i in range(1, 8)
+)
 
 
-@pytest.mark.parametrize("text", [VERL, ORZ, ANY, ANY_ON_DEEPSPEED], ids=["verl", "orz", "any", "any above an engine"])
+@pytest.mark.parametrize(
+    "text",
+    [VERL, ORZ, ANY, ANY_ON_DEEPSPEED, ANY_WITH_LISTS],
+    ids=["verl", "orz", "any", "any above an engine", "lists"],
+)
 def test_pieces_equal_the_whole_and_looking_changes_nothing(tmp_path: Path, text: str) -> None:
     """A snapshot after each piece: the last one has what `load_run` reads from the file, line numbers included."""
     path = tmp_path / "train.log"
@@ -70,6 +77,7 @@ def test_pieces_equal_the_whole_and_looking_changes_nothing(tmp_path: Path, text
     assert len(run.steps)
     assert loaded.metrics.keys() == run.metrics.keys()
     assert loaded.lines == run.lines
+    assert loaded.coverage == run.coverage
     for name, series in loaded.metrics.items():
         np.testing.assert_array_equal(series.steps, run.metrics[name].steps)
         # A mean that was put together from those of parts is rounded more often.

@@ -92,12 +92,11 @@ class Evidence:
     need.
 
     Attributes:
-        enough: whether the metrics of a line came often enough.
+        num_alike: in how many steps the same metrics came, of those that came most often; three are enough.
     """
 
     def __init__(self) -> None:
-        self.enough = False
-        self._came_twice = False
+        self.num_alike = 0
         self._seen: dict[tuple[Origin, str, tuple[bytes, ...]], _Seen] = {}
         self._num_lines = 0
 
@@ -113,12 +112,17 @@ class Evidence:
         self._num_lines += 1
         form = tuple(one.key for one in found) if place is None else ()
         counts = {name: self._count((origin, name, form), place) for name in names}
-        self._came_twice = self._came_twice or self._came(_FEWEST_LINES - 1, counts, place)
-        self.enough = self.enough or self._came(_FEWEST_LINES, counts, place)
+        while self.num_alike < _FEWEST_LINES and _came(self.num_alike + 1, counts, place):
+            self.num_alike += 1
+
+    @property
+    def enough(self) -> bool:
+        """Whether the log is a trainer's."""
+        return self.num_alike == _FEWEST_LINES
 
     def settles_for_two(self) -> bool:
         """Tell whether there are no more than two lines with numbers, with the same metrics, at the end of a log."""
-        return self._num_lines == _FEWEST_LINES - 1 and self._came_twice
+        return self._num_lines == _FEWEST_LINES - 1 == self.num_alike
 
     def _count(self, key: tuple[Origin, str, tuple[bytes, ...]], place: Place | None) -> int:
         """Count a metric of a line; returns how often it came in a row."""
@@ -134,11 +138,11 @@ class Evidence:
         seen.place = place
         return seen.count
 
-    @staticmethod
-    def _came(times: int, counts: Mapping[str, int], place: Place | None) -> bool:
-        """Tell whether the metrics of a line that came so often show a trainer."""
-        often = {name for name, count in counts.items() if count >= times}
-        return _tell(often, has_place=place is not None)
+
+def _came(times: int, counts: Mapping[str, int], place: Place | None) -> bool:
+    """Tell whether the metrics of a line that came so often show a trainer."""
+    often = {name for name, count in counts.items() if count >= times}
+    return _tell(often, has_place=place is not None)
 
 
 def _rises(before: Place, after: Place) -> bool:

@@ -175,6 +175,11 @@ class Generic(Dialect):
         self._held.clear()
 
     @property
+    def num_alike(self) -> int:
+        """How many lines look like a trainer's that is not told for certain; 0 where it is."""
+        return 0 if self._is_trainers else self._evidence.num_alike
+
+    @property
     def _is_begun(self) -> bool:
         """Whether a line had metrics that may be a trainer's."""
         return self._is_trainers or self._num_held[True] > 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orz_monitor.dialects import ORZ_TRAIN, find_dialect, known_dialects, with_fallback
+from orz_monitor.dialects.generic import Generic
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.reading import Reader
 from orz_monitor.run import Run
@@ -46,6 +47,12 @@ class LogReader:
     def num_lines(self) -> int:
         """How many lines were read, one that has not ended yet with them."""
         return self.reader.log.files[0].num_lines + bool(self.reader.pending)
+
+    @property
+    def num_alike(self) -> int:
+        """How many lines look like those of a trainer whose dialect nobody knows, and are too few to be sure."""
+        dialects = self.fallback.dialects if self.fallback is not None else ()
+        return max((dialect.num_alike for dialect in dialects if isinstance(dialect, Generic)), default=0)
 
     def feed(self, data: bytes) -> None:
         """Take more of the log."""

@@ -49,6 +49,7 @@ class PlainLines:
         self._stay = stay
         self._waited_for: str | None = None
         self._num_digits = 0
+        self._num_alike = 0
         self._told_run: Run | None = None
         self._told_step: int | None = None
         self._num_restarts = 0
@@ -108,9 +109,10 @@ class PlainLines:
         if source.num_changes != self._num_changes:
             self._num_changes = source.num_changes
             self._say(f"{source.path} was rotated, truncated or rewritten: reading on from its beginning")
-        num = source.num_lines_in_vain
-        if num and len(str(num)) > self._num_digits and source.has_caught_up and not source.is_stale:
-            self._num_digits = len(str(num))  # said again when there are ten times as many
+        num, alike = source.num_lines_in_vain, source.num_alike
+        is_more = len(str(num)) > self._num_digits or alike > self._num_alike
+        if num and is_more and source.has_caught_up and not source.is_stale:
+            self._num_digits, self._num_alike = len(str(num)), alike  # said again when there are ten times as many
             self._say(f"{source.waiting_for_metrics}; waiting")
         if source.newer_run != self._newer_run:
             self._newer_run = source.newer_run

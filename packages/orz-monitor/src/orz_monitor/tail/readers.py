@@ -28,6 +28,11 @@ class Reader(Protocol):
         """How many lines were read, one that has not ended yet with them."""
         ...
 
+    @property
+    def num_alike(self) -> int:
+        """How many lines look like metrics, and are too few to be sure."""
+        ...
+
     def feed(self, data: bytes) -> None:
         """Take more of the log."""
         ...

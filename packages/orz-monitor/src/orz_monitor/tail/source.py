@@ -102,8 +102,12 @@ class Source:
 
     @property
     def waiting_for_metrics(self) -> str:
-        """That no line had a metric so far, in words."""
-        num = self.num_lines_in_vain
+        """That no line had a metric so far, or too few to be sure, in words."""
+        num, alike = self.num_lines_in_vain, self.num_alike
+        if alike:
+            looks = counted(alike, "line looks", "lines look")
+            more = "one more step" if alike > 1 else "two more steps"
+            return f"{looks} like metrics in {self.title}; {more} like that would tell"
         return f"no metric in {counted(num, 'line')} of {self.title} yet{self._stores.hint}"
 
     @property
@@ -114,6 +118,14 @@ class Source:
             return 0
         others = self._others.readers if self._others is not None else ()
         return self._reader.num_lines + sum(reader.num_lines for reader in others)
+
+    @property
+    def num_alike(self) -> int:
+        """How many lines look like metrics, of those read in vain; three tell a trainer's log."""
+        if not self.num_lines_in_vain or self._reader is None:
+            return 0
+        others = self._others.readers if self._others is not None else ()
+        return max([self._reader.num_alike, *(reader.num_alike for reader in others)])
 
     @property
     def share_read(self) -> float:
