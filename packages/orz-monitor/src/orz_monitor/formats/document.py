@@ -151,6 +151,7 @@ def _run(check: Checked, fail_on: Severity) -> dict[str, object]:
         "state": str(run.state),
         "preset": run.preset,
         "preset_because": run.kind.why,
+        "trainer": run.framework,
         "steps": len(run.steps),
         "first_step": int(run.steps[0]) if len(run.steps) else None,
         "last_step": int(run.steps[-1]) if len(run.steps) else None,

@@ -13,6 +13,7 @@ from orz_cli.findings import Severity, Status
 from orz_monitor.engine import Verdict
 from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
+from orz_monitor.formats.unknown_trainer import read_as
 from orz_monitor.printable import printable
 from orz_monitor.run import Coverage, State
 from orz_monitor.units import counted, shown
@@ -70,6 +71,8 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
         console.print()
     looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
     _say(console, 2, f"{counted(looked, 'rule')} evaluated on {counted(len(run.coverage.recognised), 'metric')}", "dim")
+    if said := read_as(run):
+        _say(console, 2, said, "dim")
     if run.coverage.unrecognised:
         _say(console, 2, f"under their own names: {_named(run.coverage.unrecognised)}", "dim")
     if missed := not_read(run.coverage):

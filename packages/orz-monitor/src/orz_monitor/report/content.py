@@ -12,6 +12,7 @@ import numpy as np
 
 from orz_cli.findings import Severity, Status
 from orz_monitor.engine import Verdict
+from orz_monitor.formats.unknown_trainer import is_little
 from orz_monitor.metrics.peers import PEERS, spec_of
 from orz_monitor.records import METRICS, PHASES, describe
 from orz_monitor.report.excerpts import Excerpt, excerpts_of
@@ -128,7 +129,7 @@ def verdict_words(verdict: Verdict) -> tuple[str, str]:
     if verdict.count(Severity.WARN):
         return "Worth a look", "warn"
     how_far = " until it fell silent" if verdict.fell_silent else _HOW_FAR[verdict.run.state]
-    if len(verdict.passed) < len(verdict.not_evaluated):
+    if len(verdict.passed) < len(verdict.not_evaluated) or is_little(verdict.run):
         return f"Nothing found{how_far}", "info"
     return f"Healthy{how_far}", "ok"
 

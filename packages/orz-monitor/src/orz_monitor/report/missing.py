@@ -6,6 +6,7 @@ from typing import Final
 
 from orz_monitor.dialects import KNOWN, find_dialect
 from orz_monitor.formats.text import not_read
+from orz_monitor.formats.unknown_trainer import read_as
 from orz_monitor.records import describe
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
@@ -86,10 +87,16 @@ def _coverage(content: Content) -> str:
     """Say how much of the input was understood."""
     cover = content.run.coverage
     unreadable = len(cover.unreadable)
-    lines = cover.num_records + unreadable
-    understood = f"of {counted(lines, 'line was', 'lines were')} understood"
-    share = f"{100 * cover.num_records / lines:.1f} % {understood}" if lines else "nothing was read"
+    lines = max(cover.num_lines, cover.num_records + unreadable)
+    were = (
+        ("line holds metrics", "lines hold metrics")
+        if cover.num_lines
+        else ("line was understood", "lines were understood")
+    )
+    share = f"{100 * cover.num_records / lines:.1f} % of {counted(lines, *were)}" if lines else "nothing was read"
     parts = [f"{share}; {counted(len(cover.recognised), 'metric')} recognised, {len(cover.unrecognised)} not."]
+    if said := read_as(content.run):
+        parts.append(f"{said[:1].upper()}{said[1:]}.")
     if unreadable:
         named = "; ".join(f"line {line.number}: {line.error}" for line in cover.unreadable[:_MOST_LINES])
         more = f"; and {unreadable - _MOST_LINES} more" if unreadable > _MOST_LINES else ""

@@ -1,0 +1,71 @@
+"""A log of a trainer that nobody has described: the check and the report say how little was recognised in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orz_cli.main import main
+from orz_monitor.engine import judge
+from orz_monitor.loading import load_run
+from orz_monitor.report.content import gather
+
+pytestmark = pytest.mark.component
+
+TEXT = "the quick brown fox\n" * 9
+
+
+def log_of(folder: Path, line: str, num_steps: int = 100) -> Path:
+    path = folder / "other.log"
+    path.write_text("".join(line.replace("@", str(i)) + "\n" + TEXT for i in range(num_steps)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "recognised", "judgement"),
+    [
+        (
+            "epoch @ block 12 reward 0.5 loss 0.25",
+            "2 metrics recognised by their names alone (loss, reward)",
+            "; little to judge a run by",
+        ),
+        ("step @ grad_norm 0.5", "1 metric recognised by its name alone (grad_norm)", "; little to judge a run by"),
+        (
+            "step @ Mean reward 0.5 loss 0.25 kl 0.125",
+            "3 metrics recognised by their names alone (kl, loss, Mean reward)",
+            "",
+        ),
+    ],
+)
+def test_the_check_says_how_little_was_recognised(
+    tmp_path: Path, line: str, recognised: str, judgement: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By which names, and on how many of all lines."""
+    path = log_of(tmp_path, line)
+    main(["monitor", "check", str(path)])
+    said = f"  an unknown trainer's log: {recognised}, on 100 of 1000 lines{judgement}"
+    assert said in capsys.readouterr().out.splitlines()
+    main(["monitor", "check", str(path), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert (document["coverage"]["records"], document["coverage"]["lines"]) == (100, 1000)
+    assert document["runs"][0]["trainer"] == "generic"
+
+
+def test_a_log_of_a_known_trainer_is_no_guess(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its lines are its own, however few metrics are on them."""
+    main(["monitor", "check", str(log_of(tmp_path, "step:@ - actor/pg_loss:0.5"))])
+    assert "unknown trainer" not in capsys.readouterr().out
+
+
+def test_a_report_does_not_call_healthy_what_it_hardly_knows(tmp_path: Path) -> None:
+    """Whatever rules looked at the one or two metrics; and it says how much it has read."""
+    path = log_of(tmp_path, "epoch @ block 12 reward 0.5@ loss 0.2@")
+    verdict = judge(load_run(path))
+    assert not gather(verdict).verdict_words[0].startswith("Healthy")
+    page = tmp_path / "report.html"
+    assert main(["monitor", "report", str(path), "--output", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "10.0 % of 1000 lines hold metrics" in text
+    assert "2 metrics recognised by their names alone (loss, reward)" in text.replace("&#x27;", "'")
