@@ -11,8 +11,7 @@ from orz_monitor.dialects.decimal_commas import has_decimal_commas, with_points
 from orz_monitor.dialects.evidence import is_object
 from orz_monitor.dialects.generic_keys import ROUNDS, STEPS, plain, tells_of_training
 from orz_monitor.dialects.lists import is_list
-from orz_monitor.dialects.named_numbers import DICTIONARY, UNNAMED, NamedNumber, named_numbers
-from orz_monitor.dialects.samples import is_quoted, is_sample
+from orz_monitor.dialects.named_numbers import UNNAMED, NamedNumber, named_numbers
 from orz_monitor.numbers import number
 from orz_monitor.transport.lines import Segment
 
@@ -77,18 +76,16 @@ def read_line(segment: Segment, line: int) -> NamedLine:
         at = None  # words about a step
     if has_commas := has_decimal_commas(rest):
         rest = with_points(rest)
-    is_no_metric = is_object(segment.body) or is_sample(segment.body)
-    if (dictionary := DICTIONARY.search(segment.body)) is not None:
-        is_no_metric = is_no_metric or is_quoted(segment.body[: dictionary.start()])
+    is_settings = is_object(segment.body)
     return NamedLine(
-        found=[] if is_no_metric else rest,
-        step=_whole(found[at].token) if at is not None and not is_no_metric else None,
+        found=[] if is_settings else rest,
+        step=_whole(found[at].token) if at is not None and not is_settings else None,
         total=total,
         round=next((number for number in rounds if number is not None), None),
-        is_lost=not is_no_metric and at is None and bool(steps) and bool(rest),
-        begins=begins and not is_no_metric,
-        tells=not is_no_metric and any(_tells(one) for one in rest),
-        is_list=not is_no_metric and is_list(segment.body, sum(one.is_marked for one in rest)),
+        is_lost=at is None and bool(steps) and bool(rest),
+        begins=begins and not is_settings,
+        tells=not is_settings and any(_tells(one) for one in rest),
+        is_list=not is_settings and is_list(segment.body, sum(one.is_marked for one in rest)),
         segment=segment,
         line=line,
         has_commas=has_commas,

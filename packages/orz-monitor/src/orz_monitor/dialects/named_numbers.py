@@ -25,8 +25,7 @@ _TOKEN: Final = re.compile(
 )
 _OF: Final = re.compile(rb"(\d{1,15})/(\d{1,15})$")
 _ANY_NUMBER: Final = re.compile(_NUMBER, re.IGNORECASE)
-DICTIONARY: Final = re.compile(rb"\{\s{0,8}['\"]")
-"""How a dictionary begins."""
+_DICTIONARY: Final = re.compile(rb"\{\s{0,8}['\"]")
 _COMMA_IN_VALUE: Final = re.compile(rb"['\"]: ?[-+]?\d{1,20},\d")
 """A decimal comma, which ends a value in dictionaries."""
 _MOST_WORDS: Final = 4
@@ -62,14 +61,14 @@ def named_numbers(body: bytes) -> list[NamedNumber]:
         (b'Step Step/of loss kl took files', [b'3', b'9', b'0.13', b'0.02', b'2 s', b'7'])
     """
     found: list[NamedNumber] = []
-    start, match = 0, DICTIONARY.search(body)
+    start, match = 0, _DICTIONARY.search(body)
     if match is not None and _COMMA_IN_VALUE.search(body, match.start()):
         match = None
     while match is not None:
         found += _of_text(body[start : match.start()])
         pairs, start = dict_and_end(body, match.start())
         found += _of_dictionary(pairs)
-        match = DICTIONARY.search(body, start)
+        match = _DICTIONARY.search(body, start)
     return _told_apart([*found, *_of_text(body[start:])])
 
 

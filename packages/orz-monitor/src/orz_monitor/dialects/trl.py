@@ -15,7 +15,6 @@ from orz_monitor.dialects.bars import clock_s
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
 from orz_monitor.dialects.numbering import entries_of
-from orz_monitor.dialects.samples import is_quoted
 from orz_monitor.log import Log, Row
 from orz_monitor.transport.lines import Line, Segment
 
@@ -96,7 +95,7 @@ class Trl(Dialect):
         """Read a segment; returns the last frame of a bar so far, and whether there was a dictionary."""
         body = segment.body
         start = _DICTIONARY.search(body)
-        if start is None or is_quoted(body[: start.start()]):
+        if start is None:
             return _last_frame(body) or frame, False
         frame = _last_frame(body[: start.start()]) or frame or _unused_frame(line.before[-_LAST_FRAMES_BYTES:])
         pairs = dict_pairs(body, start.start())
