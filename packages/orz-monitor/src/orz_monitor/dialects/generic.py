@@ -1,16 +1,15 @@
 """The fallback: lines with names and numbers of a trainer that nobody has described.
 
 It reads a log in which no dialect found a metric. A log is a trainer's if known metrics recur in it, in three lines
-with rising steps: `iteration 3 | loss 0.083 | reward 0.43`. Until then, lines that may be of one are held. From then
-on, every number with a name is read of lines with a word of training (`reward: 0.5`), of those that begin with a step,
-and of lists (`bleu=3 chrf=4`) that come in three steps. A log that never says which step, iteration, episode or epoch
-it is at needs a metric that only trainers have, and another one; its lines are counted.
+with rising steps: `iteration 3 | loss 0.083 | reward 0.43`. Until then, lines that may be of one are held. From
+then on, every number with a name is read of lines with a word of training (`reward: 0.5`), of those that begin with a
+step, and of those with several names before a colon or an equals sign. A log that never says which step, iteration,
+episode or epoch it is at needs a metric that only trainers have, and another one; its lines are counted.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
@@ -26,15 +25,11 @@ from orz_monitor.dialects.generic_keys import (
     meaning_of,
     plain,
 )
-from orz_monitor.dialects.list_lines import LinesBetween
-from orz_monitor.dialects.lists import has_pairs
 from orz_monitor.dialects.named_lines import NamedLine, read_line
 from orz_monitor.dialects.numbering import entries_of
-from orz_monitor.dialects.recurring_lists import RecurringLists
 from orz_monitor.dialects.step_counts import StepCount
 from orz_monitor.log import Log, Row
 from orz_monitor.metric_like import is_metric_like
-from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line
 from orz_monitor.transport.prefixes import Origin
 
@@ -53,7 +48,6 @@ class Generic(Dialect):
         b"Grad", b"acc", b"Acc", b"ppl", b"erplexity", b"step", b"Step", b"STEP", b"iter", b"Iter", b"pdate", b"poch",
         b"EPOCH", b"pisode", b"xplained", b"clip", b"Clip", b"earning", b"esponse",
     )  # fmt: skip
-    bulk = b"\n"
     meanings: ClassVar[Mapping[str, Meaning]] = MEANINGS
 
     def __init__(self) -> None:
@@ -65,21 +59,9 @@ class Generic(Dialect):
         self._num_held: Counter[bool] = Counter()
         self._num_passed = 0
         self._has_commas = False
-        self._lists = RecurringLists()
-        self._between = LinesBetween()
-
-    def scan(self, batch: Batch, log: Log) -> None:
-        """Take note of a batch: lists may hold no gate."""
-        self._between.begin(batch, log)
-
-    def settle(self, log: Log) -> None:
-        """Read the lists behind the last line with a gate."""
-        self._read_lists(log)
-        self._between.end()
 
     def read(self, line: Line, log: Log) -> bool:
-        """Read the numbers of a line, and the lists before it."""
-        self._read_lists(log, line.number)
+        """Read the numbers of a line."""
         understood = False
         if not self._is_trainers and self._num_held[False] >= _MOST_HELD and not may_tell(line.raw):
             self._num_passed += _STEPPED.search(line.raw) is not None and not is_metric_like(line.raw)
@@ -89,35 +71,12 @@ class Generic(Dialect):
             found = read_line(segment, line.number)
             self._has_commas = self._has_commas or found.has_commas
             if self._is_trainers:
-                understood = self._take(found, log) or understood
+                if found.tells or found.counts:
+                    self._add(found, log)
+                    understood = True
             elif found.found or found.step is not None:
                 understood = self._hold(found, line, log) or understood
         return understood
-
-    def _read_lists(self, log: Log, until: int = sys.maxsize) -> None:
-        """Read lists without a gate that nobody else has read, up to a line.
-
-        What stands above the first metrics may be settings, and is not looked at.
-        """
-        if not self._is_begun:
-            self._between.skip(until)
-            return
-        for line in self._between.up_to(until, log):
-            if has_pairs(line.raw) and not _has_gate(line.raw):
-                for segment in line.segments:
-                    found = read_line(segment, line.number)
-                    if self._is_trainers:
-                        self._take(found, log)
-                    elif found.is_list:
-                        self._hold_list(found)
-
-    def _hold_list(self, found: NamedLine) -> None:
-        """Keep a list until it is known whether the log is a trainer's."""
-        if self._num_held[False] >= _MOST_HELD:
-            self._num_passed += 1
-            return
-        self._num_held[False] += 1
-        self._held.append((found, False))
 
     def finish(self, log: Log) -> None:
         """Decide by two lines where there are no more; count those that look like metrics where nothing told."""
@@ -136,7 +95,7 @@ class Generic(Dialect):
         if found.found:
             self._evidence.take(found.found, metrics, origin, place)
         is_evidence = bool(metrics)
-        if not (found.tells or found.begins or found.is_list or is_evidence):
+        if not (found.tells or found.counts or is_evidence):
             return False
         if self._num_held[is_evidence] >= _MOST_HELD:
             self._num_passed += not is_metric_like(line.raw)
@@ -165,10 +124,8 @@ class Generic(Dialect):
         is_begun = False
         for found, is_evidence in self._held:
             is_begun = is_begun or is_evidence
-            if is_evidence or (found.begins and found.step is not None):
+            if is_begun or (found.begins and found.step is not None):
                 self._add(found, log)
-            elif is_begun:
-                self._take(found, log)
             else:
                 log.files[-1].num_missed_lines += 1
         log.files[-1].num_missed_lines += self._num_passed
@@ -178,25 +135,6 @@ class Generic(Dialect):
     def num_alike(self) -> int:
         """How many lines look like a trainer's that is not told for certain; 0 where it is."""
         return 0 if self._is_trainers else self._evidence.num_alike
-
-    @property
-    def _is_begun(self) -> bool:
-        """Whether a line had metrics that may be a trainer's."""
-        return self._is_trainers or self._num_held[True] > 0
-
-    def _take(self, found: NamedLine, log: Log) -> bool:
-        """Add what a line of a trainer's log says; returns whether it is more than text."""
-        if found.tells or found.begins:
-            self._add(found, log)
-            return True
-        if found.is_list:
-            count = self._counts.get(found.segment.origin)
-            step = count.step if count is not None else None
-            recurring = self._lists.take(found, step) if step is not None else []
-            log.files[-1].num_missed_lines += 1 - len(recurring)  # those before were counted
-            for line, at in recurring:
-                self._add_row(line, at, log)
-        return found.is_list
 
     def _add(self, found: NamedLine, log: Log) -> None:
         """Add a row; without a step of its own it is of the one that its process printed before."""
@@ -213,11 +151,6 @@ class Generic(Dialect):
         if (count.step if count is not None else None) is None and self._counts:
             facts.num_missed_lines += 1  # others say where they are
             return
-        self._add_row(found, count.step if count is not None else None, log)
-
-    def _add_row(self, found: NamedLine, step: int | None, log: Log) -> None:
-        """Add a row of a step."""
-        facts = log.files[-1]
         pairs = [(one.key, one.token) for one in (with_points(found.found) if self._has_commas else found.found)]
         facts.num_unnamed += found.num_unnamed
         facts.num_missed_lines += found.is_cut or any(token.startswith(UNDECIDED) for _, token in pairs)
@@ -226,9 +159,9 @@ class Generic(Dialect):
             self.name,
             pairs,
             line=found.line,
-            step=step,
+            step=count.step if count is not None else None,
             time=found.segment.time,
-            origin=found.segment.origin,
+            origin=origin,
         )
         log.offset = offset
 
@@ -251,11 +184,6 @@ class Generic(Dialect):
             if row.step is not None:
                 steps[row.origin] = row.step
             row.step = steps.get(row.origin)
-
-
-def _has_gate(line: bytes) -> bool:
-    """Tell whether a line may say a step or a known metric, and is given to `Generic.read`."""
-    return any(gate in line for gate in Generic.gates)
 
 
 def _count_rounds(rows: Sequence[Row]) -> None:

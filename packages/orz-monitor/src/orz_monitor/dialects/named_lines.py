@@ -10,7 +10,6 @@ from typing import Final
 from orz_monitor.dialects.decimal_commas import has_decimal_commas, with_points
 from orz_monitor.dialects.evidence import is_object
 from orz_monitor.dialects.generic_keys import ROUNDS, STEPS, plain, tells_of_training
-from orz_monitor.dialects.lists import is_list
 from orz_monitor.dialects.named_numbers import UNNAMED, NamedNumber, named_numbers
 from orz_monitor.numbers import number
 from orz_monitor.transport.lines import Segment
@@ -18,6 +17,7 @@ from orz_monitor.transport.lines import Segment
 _LONGEST_BYTES: Final = 1 << 14
 _HEADING: Final = re.compile(rb"[^A-Za-z]{0,80}[A-Za-z_ ]{2,20}[^A-Za-z]{0,80}")
 """A line with nothing but a step on it."""
+_FEWEST_MARKED: Final = 3
 _MOST_STEPS: Final = 10**12
 _TOTAL: Final = re.compile(rb"/of(?:/\d{1,9})?$")
 _PLAIN: Final = re.compile(rb"['\"]?\d[\d,]{0,20}(?:\.\d{0,12})?(?:[eE]\+?\d{1,2})?['\"]?")
@@ -36,7 +36,7 @@ class NamedLine:
         is_lost: whether it says a step that is no whole number.
         begins: whether the step, or an epoch, is its first number.
         tells: whether a word of training names one of its numbers.
-        is_list: whether it is a list of names with numbers.
+        counts: whether it is read, if the log is a trainer's.
         segment: where it was read.
         line: its number.
         has_commas: whether it has decimal commas.
@@ -51,7 +51,7 @@ class NamedLine:
     is_lost: bool
     begins: bool
     tells: bool
-    is_list: bool
+    counts: bool
     segment: Segment
     line: int
     has_commas: bool
@@ -83,9 +83,9 @@ def read_line(segment: Segment, line: int) -> NamedLine:
         total=total,
         round=next((number for number in rounds if number is not None), None),
         is_lost=at is None and bool(steps) and bool(rest),
-        begins=begins and not is_settings,
+        begins=begins,
         tells=not is_settings and any(_tells(one) for one in rest),
-        is_list=not is_settings and is_list(segment.body, sum(one.is_marked for one in rest)),
+        counts=not is_settings and (begins or sum(one.is_marked for one in rest) >= _FEWEST_MARKED),
         segment=segment,
         line=line,
         has_commas=has_commas,
