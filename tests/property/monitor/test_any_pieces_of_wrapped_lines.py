@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from orz_monitor.dialects.verl import Verl
+from orz_monitor.dialects.verl.dialect import Verl
 from orz_monitor.log import Event, Log, Tick
 from orz_monitor.reading import Reader, read_chunks
 

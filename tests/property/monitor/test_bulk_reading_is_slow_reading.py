@@ -12,10 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orz_monitor.dialects import KNOWN, Dialect, find_dialect, orz_bars
+from orz_monitor.dialects import KNOWN, Dialect, find_dialect
 from orz_monitor.dialects.engines import Engines
+from orz_monitor.dialects.orz import bars as orz_bars
 from orz_monitor.dialects.passes import Passes
-from orz_monitor.dialects.verl import Verl
+from orz_monitor.dialects.verl.dialect import Verl
 from orz_monitor.log import Event, Log
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport import template

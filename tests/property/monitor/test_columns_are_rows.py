@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from orz_monitor.attempts import Attempts
 from orz_monitor.dialects.crashes import verdict
 from orz_monitor.dialects.engines import Engines
-from orz_monitor.dialects.verl import Verl
+from orz_monitor.dialects.verl.dialect import Verl
 from orz_monitor.entries import FileFacts
 from orz_monitor.lanes import without_other_ranks, without_unnamed_others
 from orz_monitor.ledger import Ledger, ledger_of

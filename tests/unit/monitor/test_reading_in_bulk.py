@@ -9,8 +9,8 @@ import pytest
 
 from orz_monitor.dialects.crashes import Crashes
 from orz_monitor.dialects.engines import Engines
-from orz_monitor.dialects.orz import Orz
-from orz_monitor.dialects.verl import Verl
+from orz_monitor.dialects.orz.dialect import Orz
+from orz_monitor.dialects.verl.dialect import Verl
 from orz_monitor.lanes import without_other_ranks
 from orz_monitor.ledger import ledger_of
 from orz_monitor.log import Event, Log, Row

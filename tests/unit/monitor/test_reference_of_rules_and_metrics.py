@@ -8,7 +8,7 @@ import pytest
 
 from orz_cli.errors import UsageError
 from orz_monitor.dialects import KNOWN, find_dialect
-from orz_monitor.dialects.orz import Orz
+from orz_monitor.dialects.orz.dialect import Orz
 from orz_monitor.frameworks import SETTINGS, translate
 from orz_monitor.glossary import explained
 from orz_monitor.metrics.catalogue import FACTS, look_up

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from orz_monitor.dialects import passes
-from orz_monitor.dialects.orz_episodes import EpisodeSteps
+from orz_monitor.dialects.orz.episodes import EpisodeSteps
 from orz_monitor.transport import template
 from orz_monitor.transport.scanning import SCANNER, SOURCE_FILE
 from orz_monitor.transport.template import COUNT, LONGEST_COUNT, LONGEST_NUMBER, NUMBER, Template, Until

@@ -8,7 +8,7 @@ import pytest
 
 from orz_monitor.dialects import Dialect
 from orz_monitor.dialects.engines import Engines
-from orz_monitor.dialects.verl import Verl
+from orz_monitor.dialects.verl.dialect import Verl
 from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.log import Log, Row

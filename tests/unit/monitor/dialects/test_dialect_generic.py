@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orz_cli.main import main
-from orz_monitor.dialects.generic import Generic
-from orz_monitor.dialects.generic_keys import MEANINGS, may_tell
-from orz_monitor.dialects.named_numbers import named_numbers
+from orz_monitor.dialects.generic.dialect import Generic
+from orz_monitor.dialects.generic.keys import MEANINGS, may_tell
+from orz_monitor.dialects.generic.named_numbers import named_numbers
 from orz_monitor.loading import load_run
 from orz_monitor.log import Log, Row
 from orz_monitor.reading import read_chunks

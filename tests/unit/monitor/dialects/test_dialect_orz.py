@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orz_monitor.dialects.orz import Orz
+from orz_monitor.dialects.orz.dialect import Orz
 from orz_monitor.loading import load_run
 from orz_monitor.log import Entry, Log, Row, place
 from orz_monitor.reading import read_chunks

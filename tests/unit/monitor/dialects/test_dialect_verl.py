@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orz_monitor.dialects.verl import Verl
+from orz_monitor.dialects.verl.dialect import Verl
 from orz_monitor.loading import load_run
 from orz_monitor.log import Event, Log, Row, Tick
 from orz_monitor.reading import read_chunks

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orz_monitor.dialects.evidence import Evidence, evidence_of
-from orz_monitor.dialects.named_numbers import NamedNumber
+from orz_monitor.dialects.generic.evidence import Evidence, evidence_of
+from orz_monitor.dialects.generic.named_numbers import NamedNumber
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.loading import load_run
 from orz_monitor.transport.prefixes import Origin

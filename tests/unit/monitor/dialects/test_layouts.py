@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orz_monitor.dialects import layout
-from orz_monitor.dialects.verl import Verl
+from orz_monitor.dialects.verl.dialect import Verl
 from orz_monitor.numbers import integers_at
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.template import Template

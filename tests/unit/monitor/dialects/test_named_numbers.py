@@ -9,7 +9,7 @@ import pytest
 
 from orz_cli.main import main
 from orz_monitor.dialects.dicts import dict_and_end
-from orz_monitor.dialects.named_numbers import named_numbers
+from orz_monitor.dialects.generic.named_numbers import named_numbers
 from orz_monitor.loading import load_run
 
 pytestmark = pytest.mark.unit

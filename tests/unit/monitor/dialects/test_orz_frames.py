@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from orz_monitor.dialects import orz_bars
-from orz_monitor.dialects.orz import Orz
-from orz_monitor.dialects.orz_bars import STRICT, Bars, bars_by_pattern, bars_by_template, bars_in
-from orz_monitor.dialects.orz_frames import LABEL, regular_frames
+from orz_monitor.dialects.orz import bars as orz_bars
+from orz_monitor.dialects.orz.bars import STRICT, Bars, bars_by_pattern, bars_by_template, bars_in
+from orz_monitor.dialects.orz.dialect import Orz
+from orz_monitor.dialects.orz.frames import LABEL, regular_frames
 from orz_monitor.reading import read_chunks
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.places import places_of

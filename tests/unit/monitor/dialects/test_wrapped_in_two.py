@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orz_monitor.dialects.verl import Verl
+from orz_monitor.dialects.verl.dialect import Verl
 from orz_monitor.log import Log
 from orz_monitor.reading import Reader, read_chunks
 

@@ -1,4 +1,4 @@
-"""How each trainer prints: one dialect a file.
+"""How each trainer prints: one dialect a file, or a folder where one file would hold several ideas.
 
 `KNOWN` lists them by name, without importing them: reading starts in milliseconds. A line is offered to them in this
 order until one says that it is its own.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Meaning
-from orz_monitor.dialects.orz import Orz
+from orz_monitor.dialects.orz.dialect import Orz
 from orz_monitor.log import Entry, Log
 from orz_monitor.printable import one_line
 from orz_monitor.records import EVENTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_monitor.dialects.generic_keys import MEANINGS, known_name
+from orz_monitor.dialects.generic.keys import MEANINGS, known_name
 from orz_monitor.run import Run
 from orz_monitor.units import counted
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orz_monitor.dialects import ORZ_TRAIN, find_dialect, known_dialects, with_fallback
-from orz_monitor.dialects.generic import Generic
+from orz_monitor.dialects.generic.dialect import Generic
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.reading import Reader
 from orz_monitor.run import Run

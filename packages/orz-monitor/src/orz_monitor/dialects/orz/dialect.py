@@ -15,8 +15,8 @@ from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import dict_pairs
 from orz_monitor.dialects.numbering import entries_of
-from orz_monitor.dialects.orz_bars import bars_in
-from orz_monitor.dialects.orz_episodes import EpisodeSteps
+from orz_monitor.dialects.orz.bars import bars_in
+from orz_monitor.dialects.orz.episodes import EpisodeSteps
 from orz_monitor.dialects.passes import Passes
 from orz_monitor.log import Entry, Event, Log, Row, Tick
 from orz_monitor.transport.batch import Batch

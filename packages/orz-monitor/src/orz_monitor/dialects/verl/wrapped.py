@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from orz_monitor.dialects.step_items import (
+from orz_monitor.dialects.verl.items import (
     BETWEEN,
     ODD_ITEM,
     glued,
@@ -27,9 +27,9 @@ from orz_monitor.dialects.step_items import (
     last_item,
     without_last,
 )
-from orz_monitor.dialects.step_rests import begins_as_rest, may_be_rest
-from orz_monitor.dialects.whole_steps import WholeSteps
-from orz_monitor.dialects.wrap_width import NARROWEST, WrapWidth
+from orz_monitor.dialects.verl.rests import begins_as_rest, may_be_rest
+from orz_monitor.dialects.verl.whole import WholeSteps
+from orz_monitor.dialects.verl.width import NARROWEST, WrapWidth
 from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE

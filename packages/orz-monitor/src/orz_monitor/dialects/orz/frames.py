@@ -1,6 +1,6 @@
 r"""Frames of Open-Reasoner-Zero's bars that look as tqdm writes them, all of a batch at once.
 
-What looks otherwise, such as a frame without an end, is left to the pattern in `orz_bars`, which every frame that is
+What looks otherwise, such as a frame without an end, is left to the pattern in `bars`, which every frame that is
 found here matches.
 """
 

@@ -8,8 +8,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
-from orz_monitor.dialects.generic_keys import ONLY_TRAINERS, OTHERS, WEAK, known_name, plain
-from orz_monitor.dialects.named_numbers import NamedNumber
+from orz_monitor.dialects.generic.keys import ONLY_TRAINERS, OTHERS, WEAK, known_name, plain
+from orz_monitor.dialects.generic.named_numbers import NamedNumber
 from orz_monitor.numbers import number
 from orz_monitor.transport.prefixes import Origin
 

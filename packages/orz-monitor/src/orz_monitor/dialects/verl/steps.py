@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 
 from orz_monitor.dialects.layout import Layouts
-from orz_monitor.dialects.lone_prefixes import may_inherit
-from orz_monitor.dialects.shown_step import ShownStep
-from orz_monitor.dialects.step_items import BETWEEN, is_dangling, is_open, is_torn
-from orz_monitor.dialects.step_rests import rest_may_follow, rests_may_follow
-from orz_monitor.dialects.whole_steps import WholeSteps
-from orz_monitor.dialects.wrapped_step import WrappedStep, length_of
+from orz_monitor.dialects.verl.items import BETWEEN, is_dangling, is_open, is_torn
+from orz_monitor.dialects.verl.lone_prefixes import may_inherit
+from orz_monitor.dialects.verl.rests import rest_may_follow, rests_may_follow
+from orz_monitor.dialects.verl.shown import ShownStep
+from orz_monitor.dialects.verl.whole import WholeSteps
+from orz_monitor.dialects.verl.wrapped import WrappedStep, length_of
 from orz_monitor.log import Log, Row
 from orz_monitor.numbers import integers_at
 from orz_monitor.transport.batch import Batch

@@ -12,9 +12,9 @@ from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.verl_keys import MEANINGS, meaning_of
-from orz_monitor.dialects.verl_steps import STEP, StepLines
-from orz_monitor.dialects.verl_validation import Validation
+from orz_monitor.dialects.verl.keys import MEANINGS, meaning_of
+from orz_monitor.dialects.verl.steps import STEP, StepLines
+from orz_monitor.dialects.verl.validation import Validation
 from orz_monitor.log import Log
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment

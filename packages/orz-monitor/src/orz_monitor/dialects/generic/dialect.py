@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.decimal_commas import UNDECIDED, with_points
-from orz_monitor.dialects.evidence import Evidence, Place, evidence_of
-from orz_monitor.dialects.generic_keys import (
+from orz_monitor.dialects.generic.decimal_commas import UNDECIDED, with_points
+from orz_monitor.dialects.generic.evidence import Evidence, Place, evidence_of
+from orz_monitor.dialects.generic.keys import (
     MEANINGS,
     ROUNDS,
     known_name,
@@ -25,9 +25,9 @@ from orz_monitor.dialects.generic_keys import (
     meaning_of,
     plain,
 )
-from orz_monitor.dialects.named_lines import NamedLine, read_line
+from orz_monitor.dialects.generic.named_lines import NamedLine, read_line
+from orz_monitor.dialects.generic.step_counts import StepCount
 from orz_monitor.dialects.numbering import entries_of
-from orz_monitor.dialects.step_counts import StepCount
 from orz_monitor.log import Log, Row
 from orz_monitor.metric_like import is_metric_like
 from orz_monitor.transport.lines import Line

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.dialects.step_items import BETWEEN, ITEM, ODD_ITEM, PART, glued, is_dangling, is_dashed
+from orz_monitor.dialects.verl.items import BETWEEN, ITEM, ODD_ITEM, PART, glued, is_dangling, is_dashed
 from orz_monitor.transport.lines import Line
 from orz_monitor.transport.places import are
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.dialects.orz_frames import LABEL, Places, regular_frames
+from orz_monitor.dialects.orz.frames import LABEL, Places, regular_frames
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.pieces import Pieces
 from orz_monitor.transport.scanning import SCANNER

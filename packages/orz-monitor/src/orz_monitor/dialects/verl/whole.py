@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.dialects.verl_keys import meaning_of
+from orz_monitor.dialects.verl.keys import meaning_of
 
 
 class WholeSteps:

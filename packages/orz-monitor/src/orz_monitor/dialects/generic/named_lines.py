@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from orz_monitor.dialects.decimal_commas import has_decimal_commas, with_points
-from orz_monitor.dialects.evidence import is_object
-from orz_monitor.dialects.generic_keys import ROUNDS, STEPS, plain, tells_of_training
-from orz_monitor.dialects.named_numbers import UNNAMED, NamedNumber, named_numbers
+from orz_monitor.dialects.generic.decimal_commas import has_decimal_commas, with_points
+from orz_monitor.dialects.generic.evidence import is_object
+from orz_monitor.dialects.generic.keys import ROUNDS, STEPS, plain, tells_of_training
+from orz_monitor.dialects.generic.named_numbers import UNNAMED, NamedNumber, named_numbers
 from orz_monitor.numbers import number
 from orz_monitor.transport.lines import Segment
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from orz_monitor.dialects.generic_keys import known_name
-from orz_monitor.dialects.named_numbers import NamedNumber
+from orz_monitor.dialects.generic.keys import known_name
+from orz_monitor.dialects.generic.named_numbers import NamedNumber
 
 _DECIMAL: Final = re.compile(
     rb"(?P<whole>[-+]?(?:\d{1,15}(?=,(?!\d{3}(?!\d)))|0)),(?P<rest>\d{1,20}(?:[eE][-+]?\d{1,4})?)"
