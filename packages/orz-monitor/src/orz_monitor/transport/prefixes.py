@@ -1,6 +1,9 @@
-"""What launchers and loggers put before a line: Ray, torchrun, Slurm, loguru, Python's logging, glog, vLLM, slime.
+"""What is put before a line by launchers, by loggers, and by collectors of logs.
 
-Prefixes nest, so they are taken off one after the other. The first byte chooses which shapes are tried.
+Launchers and loggers are Ray, torchrun, Slurm, loguru, Python's logging, glog, vLLM and slime; collectors are `kubectl
+logs --timestamps`, Docker, Docker Compose and journald. Prefixes nest, so they are taken off one after the other. The
+first byte chooses which shapes are tried. What a trainer prints itself is left: `step:3 - ` is no file with a line
+number, and `reward   | 0.5` no container.
 """
 
 from __future__ import annotations
@@ -68,7 +71,11 @@ class Prefix:
 
 
 _LEVEL: Final = rb"(?P<level>TRACE|DEBUG|INFO|SUCCESS|WARN(?:ING)?|ERROR|CRITICAL|FATAL)"
-_DATE: Final = rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+_DATE: Final = rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,30})?(?:Z|[+-]\d\d:?\d\d)?"
+_FILE: Final = rb"[\w./-]{0,80}\.\w{1,8}:\d{1,6}"
+"""A source file, with its ending, and a line in it."""
+_UNIT: Final = rb"[\w.-]{1,64} (?P<role>[\w./@:-]{1,100}?)\[(?P<pid>\d{1,10})\]:(?: |$)"
+"""A machine, a unit of systemd and its process, as journald names them."""
 
 _PARENTHESIS: Final = (
     re.compile(
@@ -85,9 +92,7 @@ _PARENTHESIS: Final = (
 _BRACKET: Final = (
     re.compile(rb"\[(?:rank|default|Rank )(?P<rank>\d{1,6})\]:?[ \t]?"),
     re.compile(rb"\[(?P<time>" + _DATE + rb")\] \[" + _LEVEL + rb"\] \[(?P<place>[^\]\s]{1,120})\][ \t]?"),
-    re.compile(
-        rb"\[(?P<time>" + _DATE + rb")(?: (?P<role>[\w.-]{1,60}))?\](?: (?P<place>[\w./-]{1,80}:\d{1,6}) -)?[ \t]"
-    ),
+    re.compile(rb"\[(?P<time>" + _DATE + rb")(?: (?P<role>[\w.-]{1,60}))?\](?: (?P<place>" + _FILE + rb") -)?[ \t]"),
     re.compile(rb"\[(?P<level>[IWEF])\d{3,4} \d\d:\d\d:\d\d\.\d{1,9} (?P<place>[\w.+-]{1,80}:\d{1,6})\][ \t]?"),
     re.compile(rb"\[\d{1,9}\] "),  # a page that numbers lines
 )
@@ -98,12 +103,16 @@ _DIGIT: Final = (
         + _DATE
         + rb")[ \t]+(?:- (?P<place>[\w.]{1,80}) - )?"
         + _LEVEL
-        + rb"(?:[ \t]+[\w./]{1,80}:\d{1,6})?"
+        + rb"(?! \d\d-\d\d )(?:[ \t]+"
+        + _FILE
+        + rb")?"
         rb"[ \t]+(?:--?[ \t])?"
     ),
     re.compile(rb"(?P<time>" + _DATE + rb")[ \t]+-[ \t]+" + _LEVEL + rb"[ \t]+-[ \t]+"),
     re.compile(rb"(?P<time>\d\d:\d\d:\d\d)[ \t]+" + _LEVEL + rb"[ \t]+(?:\[[\w.]{1,60}:\d{1,6}\][ \t]+)?"),
     re.compile(rb"(?P<rank>\d{1,5}): "),  # srun --label
+    re.compile(rb"(?P<time>" + _DATE + rb") " + _UNIT),
+    re.compile(rb"(?P<time>" + _DATE + rb")(?:[ \t](?!\|.*[^|\s]\s*$)|$)"),  # a row of a table ends with a stroke
 )
 _LETTER: Final = (
     re.compile(
@@ -114,8 +123,18 @@ _LETTER: Final = (
     re.compile(rb"(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d\.\d{1,9} +\d{1,8} (?P<place>[\w./-]{1,120}:\d{1,6})\][ \t]?"),
     re.compile(_LEVEL + rb":(?P<place>[\w.]{1,80}):"),
 )
+_MONTH: Final = re.compile(rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d " + _UNIT)
+_CONTAINER: Final = re.compile(
+    rb"(?=[\d_.-]*[A-Za-z])(?P<role>[A-Za-z\d][\w.-]{0,100}) {2,60}\|(?: |$)(?![-+]?[\d.]+(?:[eE][-+]?\d+)?\s*(?:\||$))"
+)
+"""Of Docker Compose, which pads names; the first cell of a table, which has a number alone beside it, is none.
+
+Of the blanks behind what a collector puts before a line, one is taken off: the rest is the line as it was.
+"""
+_MOST_BYTES_OF_NAME: Final = 164
 _DIGITS: Final = frozenset(b"0123456789")
 _LEVEL_STARTS: Final = frozenset(b"TDISWECF")
+_MONTH_STARTS: Final = frozenset(b"JFMASOND")
 
 
 def take_prefixes(piece: bytes) -> tuple[Prefix | None, int]:
@@ -143,21 +162,12 @@ def take_prefixes(piece: bytes) -> tuple[Prefix | None, int]:
 def _match(piece: bytes, start: int) -> re.Match[bytes] | None:
     """Match one prefix at `start`."""
     first = piece[start] if start < len(piece) else 0
-    shapes: tuple[re.Pattern[bytes], ...]
-    if first == 0x28:  # noqa: PLR2004 - "("
-        shapes = _PARENTHESIS
-    elif first == 0x5B:  # noqa: PLR2004 - "["
-        shapes = _BRACKET
-    elif first in _DIGITS:
-        shapes = _DIGIT
-    elif first in _LEVEL_STARTS:
-        shapes = _LETTER
-    else:
-        return None
-    for shape in shapes:
+    for shape in _SHAPES.get(first, ()):
         match = shape.match(piece, start)
         if match is not None:
             return match
+    if piece.find(b"  |", start, start + _MOST_BYTES_OF_NAME) > 0:
+        return _CONTAINER.match(piece, start)
     return None
 
 
@@ -187,6 +197,15 @@ def _read(match: re.Match[bytes]) -> Prefix:
     )
 
 
+_SHAPES: Final = {
+    **dict.fromkeys(_DIGITS, _DIGIT),
+    **dict.fromkeys(_MONTH_STARTS, (_MONTH,)),
+    **dict.fromkeys(_LEVEL_STARTS, _LETTER),
+    **dict.fromkeys(_LEVEL_STARTS & _MONTH_STARTS, (*_LETTER, _MONTH)),
+    **dict.fromkeys(b"(", _PARENTHESIS),
+    **dict.fromkeys(b"[", _BRACKET),
+}
+"""First byte to the shapes of prefixes that begin with it."""
 _SEEN: Final[dict[bytes, Prefix]] = {}
 """Prefixes by their text: a log has few processes."""
 _LEVEL_NAMES: Final = {
