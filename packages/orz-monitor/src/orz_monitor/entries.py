@@ -209,3 +209,12 @@ class FileFacts:
     num_cut_lines: int = 0
     num_missed_lines: int = 0
     num_unnamed: int = 0
+
+
+def is_later_tick(entry: Entry, before: Entry) -> bool:
+    """Tell whether an entry is a tick that takes the place of the one right before it: of the same bar."""
+    return (
+        isinstance(entry, Tick)
+        and isinstance(before, Tick)
+        and (entry.name, entry.file, entry.total) == (before.name, before.file, before.total)
+    )

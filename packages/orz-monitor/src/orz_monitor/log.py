@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.bulk import together
-from orz_monitor.entries import NO_STEP, Column, Entry, Event, FileFacts, Row, Rows, Tick, place
+from orz_monitor.entries import NO_STEP, Column, Entry, Event, FileFacts, Row, Rows, Tick, is_later_tick, place
 from orz_monitor.numbers import Precision, number
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
@@ -226,8 +226,7 @@ class Log:
             time=time,
             elapsed_s=elapsed_s,
         )
-        last = self.entries[-1] if self.entries else None
-        if isinstance(last, Tick) and (last.name, last.file, last.total) == (name, self._file, total):
+        if self.entries and is_later_tick(tick, self.entries[-1]):
             self.entries[-1] = tick
         else:
             self.entries.append(tick)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from orz_monitor.entries import is_later_tick
 from orz_monitor.log import Entry, Log, Row
 
 _RECENT: Final = 200
@@ -21,7 +22,10 @@ def add_rest(log: Log, rest: Log) -> None:
         rows.lines += facts.num_lines
         rows.file = file
     log.bulk += rest.bulk
-    log.entries += _without_rest_of_passes(log.entries[-_RECENT:], rest.entries)
+    entries = _without_rest_of_passes(log.entries[-_RECENT:], rest.entries)
+    if log.entries and entries and is_later_tick(entries[0], log.entries[-1]):
+        log.entries.pop()
+    log.entries += entries
     facts.num_bytes += more.num_bytes
     facts.num_lines += more.num_lines
     facts.num_cut_lines += more.num_cut_lines

@@ -1,8 +1,11 @@
 """Read a big local file in several processes, each a part of it, cut at newlines.
 
-The first part is read by this process, each other one by `python -m orz_monitor.parts FILE START STOP DIALECT...`,
-which writes its `Log` to standard output: an ordinary child process works from threads, from scripts without a main
-guard, and on every system.
+The first part is read by this process, each other one by `python -m orz_monitor.parts FILE CUTS DIALECT...`, which
+writes its `Log` to standard output: an ordinary child process works from threads, from scripts without a main guard,
+and on every system.
+
+No cut goes through a block of lines, as far as what stands before it tells. Where a block goes on all the same, whoever
+reads it goes on with the next part, too, which is then left out: what one reader knows of a block no other can.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +33,12 @@ _MOST_PARTS: Final = 8
 _HEAD_START_BYTES: Final = 96 << 20
 """What this process reads while the others start."""
 _LONGEST_LINE: Final = 1 << 20
+_BYTES_BEFORE: Final = 64 << 10
+"""What is read before a cut to tell whether it goes through a block of lines."""
+_MOST_BLOCKS: Final = 8
+"""One behind the other that a cut is moved over."""
+_LONGEST_BEFORE: Final = 1024
+"""Of a line, in which a prefix may stand alone."""
 _PIPE_BYTES: Final = 1 << 20
 """What another process has read comes through this, in turns that are the longer the larger it is."""
 
@@ -62,24 +70,26 @@ def read_in_parts(path: Path, log: Log, kinds: Sequence[type[Dialect]], number: 
     Raises:
         OSError: the file can't be read.
     """
-    cuts = [0, *_cuts(path, number), sys.maxsize]  # what is written meanwhile belongs to the last part
+    cuts = [0, *_cuts(path, number, kinds), sys.maxsize]  # what is written meanwhile belongs to the last part
     with ExitStack() as stack:
-        others = [
-            (start, stop, stack.enter_context(_reading(path, start, stop, kinds))) for start, stop in pairwise(cuts[1:])
-        ]
-        _read(Reader(log, kinds, path), path, cuts[0], cuts[1])
-        for start, stop, child in others:
+        rests = [cuts[part:] for part in range(1, len(cuts) - 1)]
+        others = [(rest, stack.enter_context(_reading(path, rest, kinds))) for rest in rests]
+        _read(log, path, cuts, kinds)
+        for rest, child in others:
+            if log.files[-1].num_bytes > rest[0]:  # a block went on
+                child.kill()
+                continue
             with child:
-                rest = unpack(child.stdout) if child.stdout is not None else None
-            if rest is None or child.returncode != 0:
-                rest = _read(Reader(Log(), kinds, path), path, start, stop)
-            add_rest(log, rest)
+                more = unpack(child.stdout) if child.stdout is not None else None
+            if more is None or child.returncode != 0:
+                more = _read(Log(), path, rest, kinds)
+            add_rest(log, more)
 
 
-def _reading(path: Path, start: int, stop: int, kinds: Sequence[type[Dialect]]) -> subprocess.Popen[bytes]:
-    """Start a process that reads a part."""
+def _reading(path: Path, cuts: Sequence[int], kinds: Sequence[type[Dialect]]) -> subprocess.Popen[bytes]:
+    """Start a process that reads the first part of those between cuts."""
     places = [f"{kind.__module__}:{kind.__qualname__}" for kind in kinds]
-    command = [sys.executable, "-m", "orz_monitor.parts", str(path), str(start), str(stop), *places]
+    command = [sys.executable, "-m", "orz_monitor.parts", str(path), ",".join(map(str, cuts)), *places]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
     child = subprocess.Popen(  # noqa: S603  our own module, and no shell
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
@@ -91,24 +101,52 @@ def _reading(path: Path, start: int, stop: int, kinds: Sequence[type[Dialect]]) 
     return child
 
 
-def _read(reader: Reader, path: Path, start: int, stop: int) -> Log:
-    """Read a part of a file, and the rest of a block of lines that goes beyond it."""
-    for chunk in _range(path, start, stop):
-        reader.feed(chunk)
-    if stop < sys.maxsize:
-        reader.finish_block(_range(path, stop, stop + _LONGEST_LINE))
+def _read(log: Log, path: Path, cuts: Sequence[int], kinds: Sequence[type[Dialect]]) -> Log:
+    """Read the first part of those between cuts into a log, and each next one that a block of lines goes on in."""
+    at, *stops = cuts
+    reader = Reader(log, kinds, path, before=_line_before(path, at))
+    for stop in stops:
+        for chunk in _range(path, at, stop):
+            reader.feed(chunk)
+        at = max(at, stop)
+        if stop == sys.maxsize:
+            break
+        at += reader.finish_block(_range(path, at, at + _LONGEST_LINE))
+        if at == stop:
+            break
     return reader.close()
 
 
-def _cuts(path: Path, number: int) -> Iterator[int]:
+def _cuts(path: Path, number: int, kinds: Sequence[type[Dialect]]) -> Iterator[int]:
     """Yield the offsets of the lines at which parts begin, such that all are read at the same time."""
     with path.open("rb") as file:
         num_bytes = path.stat().st_size
         size = max(num_bytes - _HEAD_START_BYTES, 0) // number
+        last = 0
         for left in range(number - 1, 0, -1):
             start = num_bytes - left * size
             file.seek(start)
-            yield start + len(file.readline(_LONGEST_LINE))
+            last = max(last, _behind_block(path, start + len(file.readline(_LONGEST_LINE)), kinds))
+            yield last
+
+
+def _behind_block(path: Path, cut: int, kinds: Sequence[type[Dialect]]) -> int:
+    """Return a cut, or the next one behind the block of lines that it goes through."""
+    for _ in range(_MOST_BLOCKS):
+        start = max(cut - _BYTES_BEFORE, 0)
+        reader = Reader(Log(), kinds, path)
+        before = b"".join(_range(path, start, cut))
+        reader.feed(before.partition(b"\n")[2] if start else before)
+        num_bytes = reader.finish_block(_range(path, cut, cut + _LONGEST_LINE))
+        if not num_bytes:
+            break
+        cut += num_bytes
+    return cut
+
+
+def _line_before(path: Path, at: int) -> bytes:
+    """Return the end of the line above an offset, which is whole where it is short."""
+    return b"".join(_range(path, max(at - _LONGEST_BEFORE, 0), at))[:-1].rpartition(b"\n")[2]
 
 
 def _range(path: Path, start: int, stop: int) -> Iterator[bytes]:
@@ -122,7 +160,6 @@ def _range(path: Path, start: int, stop: int) -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    _path, _start, _stop, *_places = sys.argv[1:]
+    _path, _cut_at, *_places = sys.argv[1:]
     _kinds = [find_dialect(place) for place in _places]
-    _log = _read(Reader(Log(), _kinds, Path(_path)), Path(_path), int(_start), int(_stop))
-    pack(_log, sys.stdout.buffer)
+    pack(_read(Log(), Path(_path), [int(cut) for cut in _cut_at.split(",")], _kinds), sys.stdout.buffer)

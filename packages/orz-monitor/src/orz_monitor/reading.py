@@ -6,7 +6,7 @@ is in it. Gates are searched in the whole chunk first: those that are not in it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ class Reader:
         log: where entries go; a new one by default.
         dialects: the dialects to try, in order; all known ones by default.
         path: what the bytes are from, for the log's files.
+        before: the line above them, where they are not the first ones.
 
     Example:
         >>> reader = Reader()
@@ -43,7 +44,12 @@ class Reader:
     """
 
     def __init__(
-        self, log: Log | None = None, dialects: Sequence[type[Dialect]] | None = None, path: Path = Path("-")
+        self,
+        log: Log | None = None,
+        dialects: Sequence[type[Dialect]] | None = None,
+        path: Path = Path("-"),
+        *,
+        before: bytes = b"",
     ) -> None:
         self.log = log if log is not None else Log()
         self._facts = self.log.begin(path)
@@ -52,7 +58,7 @@ class Reader:
         self._in_bulk = [dialect for dialect in self._dialects if dialect.bulk]
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
         self._needles = Needles(gate for gate, _ in self._gates)
-        self._before = b""
+        self._before = before
         self._open: Dialect | None = None
         self._claimed = 0
         self._unfinished: bytes | None = None
@@ -90,35 +96,59 @@ class Reader:
         self._note()
         return self.log
 
-    def finish_block(self, following: Iterable[bytes]) -> None:
-        """Let a dialect have the rest of its block, where these bytes are read by another reader."""
-        num_lines, num_bytes = self._facts.num_lines, self._splitter.num_bytes
-        for chunk in following:
-            start = 0
-            while self.is_open and (end := chunk.find(b"\n", start)) >= 0:
-                self.feed(chunk[start : end + 1])
-                start = end + 1
-            if not self.is_open:
+    def finish_block(self, following: Iterable[bytes]) -> int:
+        """Read on to the last line of an open block, as far as one goes on; the line that ends it is not read.
+
+        Args:
+            following: the bytes behind those that were read, of which whole lines were.
+
+        Returns:
+            How many of these bytes were read.
+        """
+        begun, num_bytes, num_seen = len(self.log.entries), 0, 0
+        before, number, between = self._before, self._facts.num_lines, list[Line]()
+        for raw in _whole_lines(following):
+            if not self.is_open or self.pending:
                 break
-        self._facts.num_lines, self._splitter.num_bytes = num_lines, num_bytes
+            number, num_seen = number + 1, num_seen + len(raw) + 1
+            line, before = Line(raw, number, before), raw
+            if not self._is_of_block(line):
+                between.append(line)
+                continue
+            for other in between:
+                self._try(other, [order for gate, order in self._gates if gate in other.raw])
+            between.clear()
+            num_bytes, self._before, self._facts.num_lines = num_seen, raw, number
+        self._splitter.num_bytes += num_bytes
+        self._settle(begun)
+        return num_bytes
 
     def _take(self, text: bytes) -> None:
         """Have dialects read what they read in bulk, and offer them the lines of the rest that hold their gates."""
         if not text:
             return
         batch = Batch(text, self._facts.num_lines + 1, self._before)
-        entries, begun = self.log.entries, len(self.log.entries)
+        begun = len(self.log.entries)
         self.log.offset = 0
         for dialect in sorted(self._in_bulk, key=lambda dialect: -self.log.votes[dialect.name]):
             if len(batch.where(dialect.bulk)):  # of which there is less, once whose most lines are has taken them
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
+        self._facts.num_lines += batch.num_lines
+        self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
+        self._settle(begun)
+
+    def _settle(self, begun: int) -> None:
+        """Have dialects add what they collected, and put what was added in order.
+
+        Args:
+            begun: how many entries there were before.
+        """
         self.log.offset = 0
         for dialect in self._dialects:
             dialect.settle(self.log)
+        entries = self.log.entries
         entries[begun:] = sorted(entries[begun:], key=place)  # what was read in bulk came first
-        self._facts.num_lines += batch.num_lines
-        self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
         self._note()
 
     def _hits(self, batch: Batch) -> list[tuple[int, int]]:
@@ -164,7 +194,7 @@ class Reader:
                 if dialect.more_open:
                     self._open, self._claimed = dialect, 0
                 return
-        self._facts.num_missed_lines += is_metric_like(line.raw)
+        self._facts.num_missed_lines += bool(orders) and is_metric_like(line.raw)
 
     def _is_of_block(self, line: Line) -> bool:
         """Give a line to the dialect with an open block, and tell whether it belonged to it."""
@@ -188,6 +218,14 @@ class Reader:
         """Bring the facts of the file up to date."""
         self._facts.num_bytes = self._splitter.num_bytes
         self._facts.num_cut_lines = self._splitter.num_cut_lines
+
+
+def _whole_lines(stream: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a stream that end, without their newlines."""
+    held = b""
+    for chunk in stream:
+        *lines, held = (held + chunk).split(b"\n")
+        yield from lines
 
 
 def read_chunks(

@@ -12,10 +12,11 @@ from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
+from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.dialects.verl.keys import MEANINGS, meaning_of
 from orz_monitor.dialects.verl.steps import STEP, StepLines
 from orz_monitor.dialects.verl.validation import Validation
-from orz_monitor.log import Log
+from orz_monitor.log import Log, Row
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 
@@ -141,6 +142,18 @@ class Verl(Dialect):
         log.add_pairs(self.name, held.take(), line=held.line, step=step, time=time, origin=origin, axis="eval")
         if is_last:
             log.add_event(self.name, "finish", line=held.line, time=time, origin=origin)
+
+    def number(self, log: Log) -> None:
+        """Give a validation the last step before it in its file, of which its reader read another part; else step 0."""
+        file, step = -1, 0
+        for entry in entries_of(log, self.name):
+            if entry.file != file:
+                file, step = entry.file, 0
+            if isinstance(entry, Row) and entry.step is None:
+                entry.step = step
+            elif isinstance(entry, Row) and not entry.axis:
+                step = entry.step or 0
+        super().number(log)
 
     def meaning(self, key: str) -> Meaning | None:
         """Return what a raw key is; validation sets have their names in their keys."""

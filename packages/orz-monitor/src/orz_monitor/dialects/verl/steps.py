@@ -145,10 +145,10 @@ class StepLines:
             last = min(last, bisect_left(self._steps, (line, 0)) - 1)
         del self._steps[: max(last, 0)]
 
-    def step_before(self, number: int) -> int:
-        """Return the step whose metrics stand before a line; 0 where there are none."""
+    def step_before(self, number: int) -> int | None:
+        """Return the step whose metrics stand before a line; None where there are none in what was read."""
         at = bisect_left(self._steps, (number, 0))
-        return self._steps[at - 1][1] if at else 0
+        return self._steps[at - 1][1] if at else None
 
     def add(self, segment: Segment, number: int, log: Log) -> bool:
         """Add a metric line behind which something else stands; tells whether it has a value."""
