@@ -103,6 +103,57 @@ def test_a_validation_over_several_lines_is_the_last_steps() -> None:
     assert values(rows(log)[1]) == {"val-core/gsm8k/acc/mean@1": 0.5, "val-aux/num_turns/mean": 2.0}
 
 
+CRASH = (
+    "Traceback (most recent call last):",
+    '  File "x.py", line 3, in f',
+    "torch.OutOfMemoryError: CUDA out of memory.",
+)
+
+
+@pytest.mark.parametrize("prefix", ["", "(TaskRunner pid=1) "])
+@pytest.mark.parametrize(
+    ("begun", "found"),
+    [
+        ("'a/b': 0.25,", {"a/b": 0.25}),
+        ("'a/b': 0.25, 'c/d': 0.", {"a/b": 0.25}),
+        ("'a/b': 0.25, '", {"a/b": 0.25}),
+    ],
+)
+def test_a_crash_within_a_validation_is_a_crash(prefix: str, begun: str, found: dict[str, float]) -> None:
+    """The dictionary without an end is counted, its last value may be half a one, and the run has not finished."""
+    lines = ["step:1 - a/b:0.5 - c/d:2", f'("Final validation metrics: {{{begun}', *CRASH, "step:2 - a/b:0.5 - c/d:3"]
+    log = read_chunks([("\n".join(prefix + line for line in lines) + "\n").encode()])
+    assert [(entry.event, entry.line) for entry in log.entries if isinstance(entry, Event)] == [("fault", 5)]
+    assert [(row.step, row.axis, values(row)) for row in rows(log)][1:] == [
+        (1, "eval", found),
+        (2, "", values(rows(log)[2])),
+    ]
+    assert log.files[0].num_missed_lines == 1
+
+
+@pytest.mark.parametrize("cut", range(1, 65))
+def test_a_validation_goes_on_wherever_a_terminal_broke_it(cut: int) -> None:
+    """Within a key, a value or what stands between them."""
+    items = "{'val-core/gsm8k/acc/mean@1': 0.125, 'b': np.float64(-2.5e-07)}\")"
+    log = read(f'("Final validation metrics: {items[:cut]}', items[cut:], "saved")
+    assert [values(row) for row in rows(log)] == [{"val-core/gsm8k/acc/mean@1": 0.125, "b": -2.5e-07}]
+    assert [(entry.event, entry.line) for entry in log.entries if isinstance(entry, Event)] == [("finish", 1)]
+    assert log.files[0].num_missed_lines == 0
+
+
+def test_what_cannot_go_on_with_a_validation_is_read_by_itself() -> None:
+    """An update that was skipped, and what sets the step; the end of the log is an end as well."""
+    log = read(
+        "(\"Initial validation metrics: {'a/b': 0.25,",
+        "rank 0 grad_norm is not finite: nan",
+        "Setting global step to 5",
+        "(\"Final validation metrics: {'a/b': 0.5,",
+    )
+    assert [entry.event for entry in log.entries if isinstance(entry, Event)] == ["skipped_update", "resume"]
+    assert [values(row) for row in rows(log)] == [{"a/b": 0.25}, {"a/b": 0.5}]
+    assert log.files[0].num_missed_lines == 2
+
+
 def test_a_resume_and_a_skipped_update_are_events() -> None:
     """What the trainer says in words is kept with its line."""
     log = read("Setting global step to 120", "(WorkerDict pid=4) WARN: rank 3 grad_norm is not finite: nan")

@@ -115,17 +115,15 @@ class Verl(Dialect):
         return belonged
 
     def _more_of_validation(self, line: Line, log: Log) -> bool:
-        """Collect more of a dictionary; the next step is no part of it, whatever of it is missing."""
+        """Collect more of a dictionary; what can't go on with it ends it, whatever of it is missing."""
         held = self._validation
         if held.first is None:
             return False
         ours = [segment for segment in line.segments if segment.origin == held.first.origin]
-        is_ended = any(STEP.match(segment.body) for segment in ours)
-        if ours and not is_ended:
-            held.add(ours)
-        if is_ended or held.is_whole:
+        goes_on = not ours or held.add(ours)
+        if not goes_on or held.is_whole:
             self._validated(log)
-        return bool(ours) and not is_ended
+        return bool(ours) and goes_on
 
     def finish(self, log: Log) -> None:
         """Add a metric line, and validation metrics, whose end is missing."""
@@ -133,14 +131,15 @@ class Verl(Dialect):
         self._validated(log)
 
     def _validated(self, log: Log) -> None:
-        """Add the validation metrics that were collected, as the last step's."""
+        """Add the validation metrics that were collected, as the last step's; without an end they are counted."""
         held, segment = self._validation, self._validation.first
         if segment is None:
             return
         time, origin, step = segment.time, segment.origin, self._lines.step_before(held.line)
-        is_last = held.is_last
+        is_closed, is_last = held.is_closed, held.is_last
+        log.files[-1].num_missed_lines += not is_closed
         log.add_pairs(self.name, held.take(), line=held.line, step=step, time=time, origin=origin, axis="eval")
-        if is_last:
+        if is_last and is_closed:
             log.add_event(self.name, "finish", line=held.line, time=time, origin=origin)
 
     def number(self, log: Log) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +11,11 @@ from orz_monitor.transport.lines import Segment
 
 _NAME: Final = b"validation metrics"
 _MOST_BYTES: Final = 1 << 18
+_GOES_ON: Final = re.compile(rb"\s*(?:[\"'}]|:? ?[^\s\"']{0,200}(?:[\"']: |\}|,(?: [\"']|$)))")
+"""How a line begins that may go on with a dictionary.
+
+As pprint's lines do, with a quote or a brace; or, where a terminal broke it, with the end of a key or value.
+"""
 
 
 class Validation:
@@ -28,7 +34,12 @@ class Validation:
     @property
     def is_whole(self) -> bool:
         """Whether its last brace is there, or it is longer than any."""
-        return is_closed(self._block) or len(self._block) > _MOST_BYTES
+        return self.is_closed or len(self._block) > _MOST_BYTES
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its last brace is there."""
+        return is_closed(self._block)
 
     @property
     def is_last(self) -> bool:
@@ -44,13 +55,18 @@ class Validation:
         self.line, self.first = number, segment
         return True
 
-    def add(self, segments: Sequence[Segment]) -> None:
-        """Take more of it."""
+    def add(self, segments: Sequence[Segment]) -> bool:
+        """Take more of it, which its process printed on one line; tells whether the dictionary may go on so."""
+        if not _GOES_ON.match(segments[0].body):
+            return False
         self._block += b"".join(_unquoted(segment.body.strip()) for segment in segments)
+        return True
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        """Return keys and printed values, and hold nothing any more."""
+        """Return keys and printed values, and hold nothing any more; of one without an end not what may be cut."""
         pairs = dict_pairs(self._block)
+        if not self.is_closed and not self._block.rstrip(b"\"' ").endswith(b","):
+            del pairs[-1:]
         self._block, self.first = b"", None
         return pairs
 
