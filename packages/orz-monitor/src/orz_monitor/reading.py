@@ -79,6 +79,18 @@ class Reader:
         """The line that is still being written."""
         return self._splitter.pending
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether something of the last line is held back, since it may go on."""
+        return any(dialect.is_unsure for dialect in self._dialects)
+
+    def pause(self) -> None:
+        """Take the last line as it stands: nothing has come for a while."""
+        begun = len(self.log.entries)
+        for dialect in self._dialects:
+            dialect.pause(self.log)
+        self.log.entries[begun:] = sorted(self.log.entries[begun:], key=place)
+
     def feed(self, chunk: bytes) -> None:
         """Read the lines that a chunk completes."""
         if not self._splitter.num_bytes and len(chunk) > _FIRST_BYTES:

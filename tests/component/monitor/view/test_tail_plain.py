@@ -246,3 +246,23 @@ def test_a_log_whose_clock_is_wrong_is_silent_once(tmp_path: Path, tail: Callabl
         written.append(line)
     findings = [line for line in written if re.match(r"(error|warn|info)\[", line)]
     assert ["info[stall]"] == [line.split()[0] for line in findings]
+
+
+def test_a_step_of_verl_is_written_whole_before_the_next_one_comes(
+    tail: Callable[[Path], Tail], tmp_path: Path
+) -> None:
+    """Its reward comes last, and might go on in the next line: the step is written when none has come for a while."""
+    log = tmp_path / "train.log"
+    log.touch()
+    followed = tail(log)
+    while not followed.line().startswith("waiting"):
+        pass
+    for step in (1, 2, 3):
+        append(
+            log,
+            f"(TaskRunner pid=123) step:{step} - actor/pg_loss:0.{step}25 - timing_s/gen:{step}{step}.5123456 - "
+            f"actor/entropy:0.5 - perf/throughput:{'9' * step}.25125 - critic/score/mean:0.{'5' * step}",
+        )
+        while not (line := followed.line()).startswith("step "):
+            pass
+        assert line.startswith(f"step {step} reward=0.{'5' * step} pg=0.{step}25 ent=0.5")

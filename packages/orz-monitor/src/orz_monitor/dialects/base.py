@@ -145,6 +145,14 @@ class Dialect:
     def settle(self, log: Log) -> None:
         """Add what was only collected so far: a batch of lines is done, and someone may look at the log."""
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the last line may go on, so that something of it is held back from whoever looks at the log."""
+        return False
+
+    def pause(self, log: Log) -> None:
+        """Add what is held back of the last line: nothing has come for a while. What still comes may replace it."""
+
     def finish(self, log: Log) -> None:
         """Take note that the input ended: add what is still being collected."""
 

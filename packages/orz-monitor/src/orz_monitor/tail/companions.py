@@ -62,6 +62,10 @@ class Companions:
                     break
         return self.is_behind
 
+    def pause(self) -> bool:
+        """Take the last line of each as it stands where nothing came behind it; tells whether there is more to see."""
+        return any(reader.pause() for reader in self._readers.values())
+
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():

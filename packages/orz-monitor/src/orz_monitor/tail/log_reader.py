@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_monitor.dialects import ORZ_TRAIN, find_dialect, known_dialects, with_fallback
 from orz_monitor.dialects.generic.dialect import Generic
@@ -19,6 +19,9 @@ from orz_monitor.stitch import stitch
 
 if TYPE_CHECKING:
     from orz_monitor.console_events import ConsoleWords
+
+QUIET_S: Final = 0.2
+"""After a line that may go on, until it is taken as it stands: who wraps a line writes its pieces at once."""
 
 
 class LogReader:
@@ -42,6 +45,7 @@ class LogReader:
         self._kinds = known_dialects()
         self.reader = Reader(dialects=self._kinds, path=path)
         self.fallback: Reader | None = Reader(dialects=with_fallback(self._kinds), path=path)
+        self._fed_at = self._line_at = 0.0
 
     @property
     def num_lines(self) -> int:
@@ -57,21 +61,44 @@ class LogReader:
     def feed(self, data: bytes) -> None:
         """Take more of the log."""
         self.reader.feed(data)
+        self._fed_at = time.monotonic()
+        if b"\n" in data:
+            self._line_at = self._fed_at
+        if not self._is_of_trainer() and self.fallback is not None:
+            self.fallback.feed(data)
+
+    def pause(self) -> bool:
+        """Take the last line as it stands if nothing came behind it for a while; tells whether there is more to see.
+
+        A progress bar that is drawn behind it counts as nothing.
+        """
+        since = self._line_at if b"\r" in self.reader.pending else self._fed_at
+        if not self.reader.is_unsure or time.monotonic() - since < QUIET_S:
+            return False
+        self.reader.pause()
+        self._is_of_trainer()
+        return True
+
+    def _is_of_trainer(self) -> bool:
+        """Tell whether a trainer's dialect has found a number; the fallback is not needed any more then."""
         if any(self.reader.log.votes[kind.name] for kind in self._kinds if kind.is_trainer):
             self.fallback = None
-        elif self.fallback is not None:
-            self.fallback.feed(data)
+            return True
+        return False
 
     def snapshot(
         self,
         others: Sequence[LogReader] = (),
         words: ConsoleWords | None = None,  # noqa: ARG002 - only a reader of records lacks words
     ) -> Run:
-        """Return the run that this log, and others of other processes, tell as far as they were read."""
+        """Return the run that this log, and others of other processes, tell as far as they were read.
+
+        While the last line may go on, its step is complete when it has what the steps before it had.
+        """
         readers = sorted((self, *others), key=lambda reader: reader.path)
         generic = all(reader.fallback is not None for reader in readers)
         logs = [reader.fallback if generic and reader.fallback else reader.reader for reader in readers]
-        return stitch(
+        run = stitch(
             joined([reader.log for reader in logs]),
             name=(self._folder or self.path).resolve().name,
             path=readers[0].path,
@@ -79,6 +106,7 @@ class LogReader:
             now=time.time(),
             dialects=[*(with_fallback(self._kinds) if generic else self._kinds), find_dialect(ORZ_TRAIN)],
         )
+        return replace(run, has_whole_steps=run.has_whole_steps and not any(one.reader.is_unsure for one in readers))
 
 
 def joined(logs: Sequence[Log]) -> Log:

@@ -19,6 +19,8 @@ from orz_monitor.tail.source import Source, is_over
 from orz_monitor.units import duration
 
 _POLL_S: Final = 0.1
+_BUSY_S: Final = 0.02
+"""While the run is reckoned, whose new step is told at once."""
 _STEPS_BEFORE: Final = 10
 """Steps shown of those that were there at the start."""
 
@@ -79,7 +81,7 @@ class PlainLines:
                 if over:
                     return run, verdict
             if not busy:
-                time.sleep(_POLL_S)
+                time.sleep(_BUSY_S if self._judging.is_busy else _POLL_S)
         raise BrokenPipeError
 
     def _say(self, line: str) -> None:

@@ -37,6 +37,10 @@ class Reader(Protocol):
         """Take more of the log."""
         ...
 
+    def pause(self) -> bool:
+        """Take the last line as it stands if nothing came behind it for a while; tells whether there is more to see."""
+        ...
+
     def snapshot(self, others: Sequence[LogReader] = (), words: ConsoleWords | None = None) -> Run:
         """Return the run as far as it was read.
 

@@ -56,6 +56,10 @@ class RecordsReader:
                 for read in read_line(line + b"\n", self._number):
                     self._stitched.add(read)
 
+    def pause(self) -> bool:
+        """Do nothing: a record that has ended is whole."""
+        return False
+
     def snapshot(
         self,
         others: Sequence[LogReader] = (),  # noqa: ARG002 - only a log has others beside it

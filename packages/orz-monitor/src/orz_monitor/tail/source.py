@@ -209,7 +209,9 @@ class Source:
         try:
             until = time.monotonic() + budget_s
             new |= self._read_new(self._values.start, until) or self._read_beginning(until)
-            return self._read_beside(until) or new
+            new |= self._read_beside(until)
+            self.is_stale |= any(beside.pause() for beside in (self._reader, self._others) if beside is not None)
+            return new
         finally:
             self._reading.release()
 

@@ -64,6 +64,15 @@ class Verl(Dialect):
         self._lines.show(log)
         self._lines.forget(self._validation.line if self._validation.first is not None else None)
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the last value of a metric line may have been cut."""
+        return self._lines.is_unsure
+
+    def pause(self, log: Log) -> None:
+        """Show a metric line as it stands."""
+        self._lines.show(log, as_it_stands=True)
+
     def _read(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         body = segment.body

@@ -128,10 +128,15 @@ class StepLines:
         log.offset = offset
         held.end()
 
-    def show(self, log: Log) -> None:
-        """Add what is likely of a line that may go on, for whoever looks at the log now."""
+    @property
+    def is_unsure(self) -> bool:
+        """Whether less is shown of a line that may go on than it is if nothing follows."""
+        return bool(self.held.body) and self._shown.body != self.held.certain()[0]
+
+    def show(self, log: Log, *, as_it_stands: bool = False) -> None:
+        """Add what is likely of a line that may go on, or what it is if nothing follows, for whoever looks now."""
         held = self.held
-        body = held.likely() if held.body else b""
+        body = b"" if not held.body else held.certain()[0] if as_it_stands else held.likely()
         if body and body != self._shown.body:
             offset, log.offset = log.offset, held.first.offset
             row = self._row_of(replace(held.first, body=body), held.line, log)
