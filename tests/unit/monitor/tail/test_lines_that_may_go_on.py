@@ -10,7 +10,6 @@ import pytest
 from orz_monitor.dialects.verl import Verl
 from orz_monitor.reading import Reader, read_chunks
 from orz_monitor.run import Run
-from orz_monitor.tail import log_reader
 from orz_monitor.tail.key_metrics import last_complete, values_at
 from orz_monitor.tail.log_reader import LogReader
 
@@ -25,7 +24,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(log_reader.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("orz_monitor.tail.log_reader.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
