@@ -97,6 +97,7 @@ BLOCKS: dict[str, Callable[[int], list[str]]] = {
     "deepspeed": lambda step: [
         f"[2025-02-22 10:11:12,345] [INFO] [logging.py:128:log_dist] [Rank 0] step={step}, skipped=2, lr=[1e-06]",
         "[deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536, reducing to 32768",
+        "[2025-02-22 10:11:12,345] [WARNING] [stage3.py:2140:step] 12 pytorch allocator cache flushes since last step.",
     ],
     "crashes": lambda step: [
         "(A pid=1) Traceback (most recent call last):",
@@ -136,7 +137,7 @@ def said(log: Log) -> tuple[list[str], list[object], int, int, int]:
     others = [
         (entry.dialect, entry.line, entry.name, entry.done)
         if isinstance(entry, Tick)
-        else (entry.dialect, entry.line, entry.event, entry.step, entry.origin)
+        else (entry.dialect, entry.line, entry.event, entry.step, entry.origin, str(entry.data))
         for entry in log.entries
         if isinstance(entry, Tick | Event)
     ]

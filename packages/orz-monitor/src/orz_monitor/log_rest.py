@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from orz_monitor.dialects.crashes import Crashes
 from orz_monitor.entries import is_later_tick
-from orz_monitor.log import Entry, Log, Row
+from orz_monitor.log import Entry, Event, Log, Row
 
 _RECENT: Final = 200
 """Entries among which the pass of a bar is looked for that the cut of a file went through."""
@@ -15,9 +16,12 @@ _RECENT: Final = 200
 def add_rest(log: Log, rest: Log) -> None:
     """Append what was read from the rest of the last file, which is used up: line numbers go on from here."""
     file, facts, more = len(log.files) - 1, log.files[-1], rest.files[-1]
+    counts = _counts(log.entries)
     for entry in rest.entries:
         entry.line += facts.num_lines
         entry.file = file
+        if isinstance(entry, Event) and entry.dialect == Crashes.name:
+            entry.data = _moved(entry, facts.num_lines, counts)
     for rows in rest.bulk:
         rows.lines += facts.num_lines
         rows.file = file
@@ -39,6 +43,22 @@ def add_rest(log: Log, rest: Log) -> None:
             log.precisions[key].merge(precision)
         else:
             log.precisions[key] = precision
+
+
+def _counts(entries: Iterable[Entry]) -> dict[object, int]:
+    """Return how many faults there were of each kind, which the last one of a kind says."""
+    faults = (entry for entry in entries if isinstance(entry, Event) and entry.dialect == Crashes.name)
+    return {fault.data.get("kind"): count for fault in faults if isinstance(count := fault.data.get("count"), int)}
+
+
+def _moved(fault: Event, num_lines: int, counts: Mapping[object, int]) -> Mapping[str, object]:
+    """Return what a fault says, with its line number and count going on from what was read before."""
+    data = dict(fault.data)
+    if isinstance(line := data.get("traceback_line"), int):
+        data["traceback_line"] = line + num_lines
+    if isinstance(count := data.get("count"), int):
+        data["count"] = count + counts.get(data.get("kind"), 0)
+    return data
 
 
 def _without_rest_of_passes(last: Sequence[Entry], entries: Iterable[Entry]) -> list[Entry]:
