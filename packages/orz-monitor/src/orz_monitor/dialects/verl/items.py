@@ -6,6 +6,8 @@ import re
 from typing import Final
 
 BETWEEN: Final = b" - "
+STEP: Final = re.compile(rb"step:(\d{1,15})(?: - | -$|$)")
+"""How a metric line begins."""
 _NUMBER: Final = rb"[-+]?(?:\d{1,40}(?:\.\d{0,40})?(?:[eE][-+]?\d{1,4})?|nan|inf)"
 _VALUE: Final = rb":(?:np\.\w{1,12}\(%b\)|%b|None|True|False)" % (_NUMBER, _NUMBER)
 ITEM: Final = re.compile(rb"[^\s:]{1,200}" + _VALUE)
@@ -46,6 +48,26 @@ def has_twice(body: bytes) -> bool:
     """Tell whether a line has a key twice."""
     keys = keys_of(body)
     return len(set(keys)) < len(keys)
+
+
+def with_each_key_once(body: bytes) -> bytes:
+    """Return a metric line as far as no key comes again: from there on nobody knows which step it tells of.
+
+    Example:
+        >>> with_each_key_once(b"step:3 - lr:1 - kl:2 - lr:4 - x:5")
+        b'step:3 - lr:1 - kl:2'
+    """
+    if not has_twice(body):
+        return body
+    seen: set[bytes] = set()
+    items = body.split(BETWEEN)
+    for at, item in enumerate(items):
+        key, mark, _ = item.rpartition(b":")
+        if mark and key in seen:
+            return BETWEEN.join(items[:at])
+        if at:  # a metric may be named `step`, too
+            seen.add(key)
+    return body
 
 
 def keys_of(body: bytes) -> list[bytes]:

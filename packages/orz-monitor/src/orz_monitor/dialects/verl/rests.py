@@ -8,16 +8,28 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.dialects.verl.items import BETWEEN, ITEM, ODD_ITEM, PART, glued, is_dangling, is_dashed
+from orz_monitor.dialects.verl.items import (
+    BETWEEN,
+    ITEM,
+    ODD_ITEM,
+    PART,
+    STEP,
+    glued,
+    is_dangling,
+    is_dashed,
+    without_last,
+)
+from orz_monitor.dialects.verl.restarts import restart_in
 from orz_monitor.transport.lines import Line
 from orz_monitor.transport.places import are
 
-_ANOTHER: Final = re.compile(rb"(?:^|\s)step:\d")
 _OF_PROCESS: Final = re.compile(
     rb"(?:\x1b\[\d{1,3}m){0,2}(?P<process>\(\w{1,60} pid=\d{1,20}(?:, ip=[\d.:]{1,40})?\))(?:\x1b\[0m)? "
     rb"(?P<words>[^\r\x1b]*)$"
 )
 """A line of a process of Ray, and nothing but that; it is another one where the step's line does not name it."""
+_WITHOUT_PREFIX: Final = re.compile(rb"\s*\([^()]{1,80} pid=\d[^()]{0,60}\)\s*$")
+"""What a process of Ray puts before its line, where that begins within another one."""
 _BAR: Final = b"Training Progress:"
 _BEGINS_REST: Final = np.isin(np.arange(256), np.frombuffer(b"0123456789.eE+- ", dtype=np.uint8))
 """Whether a rest behind a whole value may begin so."""
@@ -37,8 +49,15 @@ def may_be_rest(before: bytes, piece: bytes, *, goes_on: bool = False) -> bool:
         >>> [may_be_rest(b"step:3 - lr:1", rest) for rest in (b"e-06 - kl:2", b"- kl:2", b"saved", b"loss:42")]
         [True, True, False, False]
     """
-    if not piece.strip() or _ANOTHER.search(piece):
+    if not piece.strip() or STEP.match(piece):
         return False
+    if b"step:" in piece and (restart := restart_in(glued(before, piece))) is not None:
+        if restart.at <= len(before):
+            return False
+        piece, goes_on = piece[: restart.at - len(before)], True
+        piece = without_last(piece) if BETWEEN in piece else _WITHOUT_PREFIX.sub(b"", piece)
+        if not piece.strip():
+            return False
     tail = before[before.rfind(BETWEEN) + len(BETWEEN) :] if BETWEEN in before else before
     by_words = is_dangling(before) or is_dashed(piece)
     if not by_words and ODD_ITEM.fullmatch(tail) and not _BEGINS_REST[piece[0]]:
@@ -79,7 +98,7 @@ def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
     """Tell whether the line that ends at a newline may have its rest on the line below."""
     below = text[end + 1 : text.find(b"\n", end + 1)]
     words = below.removeprefix(prefix)
-    if _ANOTHER.match(words):
+    if STEP.match(words):
         return False
     if len(words) == len(below) and (match := _OF_PROCESS.match(below)):
         if match["process"] not in prefix:
@@ -88,7 +107,7 @@ def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
     if _is_sentence(words.strip()):
         return False  # told at once, for many lines are
     line = Line(below)
-    before = text[text.rfind(b"\n", 0, end) + 1 : end]
+    before = text[text.rfind(b"\n", 0, end) + 1 : end].removeprefix(prefix)
     return any(may_be_rest(before, segment.body, goes_on=True) for segment in line.segments[:1])
 
 

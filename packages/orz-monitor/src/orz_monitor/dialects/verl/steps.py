@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, insort
 from dataclasses import replace
 from typing import Final
@@ -10,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from orz_monitor.dialects.layout import Layouts
-from orz_monitor.dialects.verl.items import BETWEEN, is_dangling, is_open, is_torn
+from orz_monitor.dialects.verl.items import BETWEEN, STEP, has_twice, is_dangling, is_open, is_torn, with_each_key_once
 from orz_monitor.dialects.verl.lone_prefixes import may_inherit
+from orz_monitor.dialects.verl.restarts import behind, restart_in
 from orz_monitor.dialects.verl.rests import rest_may_follow, rests_may_follow
 from orz_monitor.dialects.verl.shown import ShownStep
 from orz_monitor.dialects.verl.whole import WholeSteps
@@ -22,13 +22,15 @@ from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
-STEP: Final = re.compile(rb"step:(\d{1,15})(?: - | -$|$)")
-"""How a metric line begins."""
+__all__ = ["STEP", "StepLines"]
+
 _NO_PREFIX: Final = b"\n"
 """No line begins so."""
 _SUFFIXES: Final = (b"]", b"options.)")
 """How a line ends on which more may stand than the metrics."""
 _MOST_DIGITS: Final = 15
+_MOST_RESTARTS: Final = 16
+"""On one line; a line with more of them was not written by a trainer."""
 _NO_RESTS: Final = (b"Training Progress:", b"\n")
 """What begins a line of its own; what else does is looked at closely."""
 _MOST_OPEN: Final = 80
@@ -73,7 +75,9 @@ class StepLines:
         for index in np.delete(np.arange(len(begins)), added).tolist():
             body = text[starts[index] : ends[index]]
             if body.startswith(BETWEEN) and b"\r" not in body and b"\x1b" not in body and not body.endswith(_SUFFIXES):
-                if self._may_be_broken(text, int(ends[index])):
+                if self._may_be_broken(text, int(ends[index])) or has_twice(body):
+                    continue
+                if restart_in(text[begins[index] + len(prefix) : ends[index]]) is not None:
                     continue
                 line, step = int(numbers[index]), int(steps[index])
                 row = self._layouts.add(body, len(BETWEEN), log, line=line, step=step, origin=origin)
@@ -106,13 +110,31 @@ class StepLines:
 
     def hold(self, line: Line, log: Log) -> bool:
         """Wait with a metric line for the next line, which may be its rest."""
-        last = line.segments[-1] if line.segments else None
-        match = STEP.match(last.body) if last is not None else None
-        if last is None or match is None or (b":" not in last.body[match.end() :] and not is_dangling(last.body)):
+        if not line.segments:
+            return False
+        last = line.segments[-1]
+        if (restart := self.held.restart_on(line)) is not None:
+            last = self.held.cut(last, restart)
+        match = STEP.match(last.body)
+        if match is None or (b":" not in last.body[match.end() :] and not is_dangling(last.body)):
             return False
         self.end(log)
-        self.held.begin(last, line)
+        last = self._behind_restarts(last, line.number, log)
+        self.held.begin(last, line if last is line.segments[-1] else Line(last.body, line.number))
         return True
+
+    def _behind_restarts(self, segment: Segment, number: int, log: Log) -> Segment:
+        """Add the metric lines that were cut where another one begins; returns the one that is not."""
+        offset = log.offset
+        for _ in range(_MOST_RESTARTS):
+            restart = restart_in(segment.body)
+            if restart is None:
+                break
+            log.offset, torn = segment.offset, replace(segment, body=restart.before)
+            self._note(self._row_of(torn, number, log), torn, number, log, is_missed=True)
+            segment = behind(segment, restart)
+        log.offset = offset
+        return segment
 
     def end(self, log: Log) -> None:
         """Add the metric line that was put together, in the place of what was shown of it."""
@@ -157,6 +179,8 @@ class StepLines:
 
     def add(self, segment: Segment, number: int, log: Log) -> bool:
         """Add a metric line behind which something else stands; tells whether it has a value."""
+        segment = self._behind_restarts(segment, number, log)
+        log.offset = segment.offset
         row = self._row_of(segment, number, log)
         self._note(row, segment, number, log)
         return row is not None
@@ -166,7 +190,7 @@ class StepLines:
         match = STEP.match(segment.body)
         if match is None:
             return None
-        body = segment.body.rstrip().removesuffix(b" -")
+        body = with_each_key_once(segment.body.rstrip().removesuffix(b" -"))
         return self._layouts.add(
             body, match.end(), log, line=number, step=int(match[1]), time=segment.time, origin=segment.origin
         )
@@ -187,8 +211,9 @@ class StepLines:
         match = STEP.match(segment.body)
         if match is None:
             return
+        body = segment.body
         insort(self._steps, (number, int(match[1])))
-        is_missed = is_missed or is_torn(segment.body[match.end(1) :])
+        is_missed = is_missed or is_torn(body[match.end(1) :]) or with_each_key_once(body) != body
         log.files[-1].num_missed_lines += is_missed
         if row is not None:
             self._whole.note(row.keys, number, is_whole=not is_missed)

@@ -17,6 +17,7 @@ from typing import Final
 from orz_monitor.dialects.verl.items import (
     BETWEEN,
     ODD_ITEM,
+    STEP,
     glued,
     has_twice,
     is_dangling,
@@ -27,6 +28,7 @@ from orz_monitor.dialects.verl.items import (
     last_item,
     without_last,
 )
+from orz_monitor.dialects.verl.restarts import Restart, behind, restart_in
 from orz_monitor.dialects.verl.rests import begins_as_rest, may_be_rest
 from orz_monitor.dialects.verl.whole import WholeSteps
 from orz_monitor.dialects.verl.width import NARROWEST, WrapWidth
@@ -59,6 +61,7 @@ class WrappedStep:
         self._lengths: list[int] = []
         self._width = WrapWidth()
         self._prefix_bytes = 0
+        self._is_cut = False
 
     @property
     def length(self) -> int:
@@ -69,6 +72,7 @@ class WrappedStep:
         """Take the first piece, the last segment of its line."""
         self.body, self.line, self.first = segment.body, line.number, segment
         self._pieces, self._lengths = [segment.body], [length_of(line.raw)]
+        self._is_cut = False
         self._prefix_bytes = max(line.raw.find(b"step:"), 0)
 
     def add(self, line: Line) -> bool:
@@ -80,24 +84,70 @@ class WrappedStep:
         if is_whole and not begins_as_rest(line.raw, self._prefix_bytes):
             return False  # as a scan sees it
         goes_on = length == max(self._known_width(), *self._lengths)
-        if len(self.body) + len(rest.body) > _LONGEST_BYTES or not may_be_rest(self.body, rest.body, goes_on=goes_on):
+        if len(self.body) + len(rest.body) > _LONGEST_BYTES or self.restart_on(line) is not None:
+            return False
+        if not may_be_rest(self.body, rest.body, goes_on=goes_on):
             return False
         self.body = glued(self.body, rest.body)
         self._pieces.append(rest.body)
         self._lengths.append(length)
         return True
 
+    def restart_on(self, line: Line) -> Restart | None:
+        """Find where another step begins within a rest, counted from where what is held begins; None where none does.
+
+        Whoever wrote what is held died while it wrote the rest.
+        """
+        if not self.body or b"step:" not in line.raw or len(line.segments) != 1:
+            return None
+        rest = line.segments[0]
+        if rest.origin not in {NOWHERE, self.first.origin} or STEP.match(rest.body):
+            return None
+        if len(self.body) + len(rest.body) > _LONGEST_BYTES:
+            return None
+        restart = restart_in(glued(self.body, rest.body))
+        if restart is None or restart.at <= len(self.body):
+            return None
+        return restart if may_be_rest(self.body, rest.body) else None
+
+    def cut(self, rest: Segment, restart: Restart) -> Segment:
+        """Put what is certain of a torn rest behind what is held; returns the step that begins within the rest."""
+        whole = glued(self.body, rest.body)
+        step = whole[restart.at :]
+        kept = restart.before[len(self.body.rstrip() if is_dangling(self.body) else self.body) :]
+        self._is_cut = True
+        if kept:
+            self._pieces.append(kept + b" -")
+            self._lengths.append(length_of(rest.body))
+            self.body = glued(self.body, kept + b" -")
+        at = len(rest.body.rstrip()) - len(step)
+        return behind(rest, Restart(before=restart.before, at=at, origin=restart.origin))
+
     def waits_after(self, line: Line) -> bool:
-        """Tell whether a rest may come after a line that is none: an item is missing, and another process spoke."""
+        """Tell whether a rest may come after a line that is none: an item is missing, and another process spoke.
+
+        So it may where another step begins within it.
+        """
+        if self.restart_on(line) is not None:
+            return True
         others = [segment.origin for segment in line.segments if segment.origin not in {NOWHERE, self.first.origin}]
         return is_dangling(self.body) and 0 < len(others) == len(line.segments)
 
     def certain(self) -> tuple[bytes, bool]:
         """Return what belongs to the line for certain, and whether more of it may be missing.
 
+        Where the rest was cut by another step, the last item is not certain.
+
         A bullet that stands below a whole line, `- Answer:42`, is none of its items: its key is new and has no slash,
         or the line has it. A line that is broken at its width there has a space before the dash, or at its end.
         """
+        body, is_missed = self._certain()
+        if self._is_cut and len(self._pieces) == 1 and not is_dangling(body):
+            return without_last(body), True
+        return body, is_missed or self._is_cut
+
+    def _certain(self) -> tuple[bytes, bool]:
+        """Return what belongs to the line for certain, as if no other step had cut it."""
         if self._is_at_width():
             return (self.body, is_torn(self.body)) if not is_open(self.body) else (without_last(self.body), True)
         body = self._pieces[0]
