@@ -19,6 +19,7 @@ from orz_monitor.dialects.verl.items import (
     is_dashed,
     without_last,
 )
+from orz_monitor.dialects.verl.own_prefix import OwnPrefix
 from orz_monitor.dialects.verl.restarts import restart_in
 from orz_monitor.transport.lines import Line
 from orz_monitor.transport.places import are
@@ -33,8 +34,8 @@ _WITHOUT_PREFIX: Final = re.compile(rb"\s*\([^()]{1,80} pid=\d[^()]{0,60}\)\s*$"
 _BAR: Final = b"Training Progress:"
 _BEGINS_REST: Final = np.isin(np.arange(256), np.frombuffer(b"0123456789.eE+- ", dtype=np.uint8))
 """Whether a rest behind a whole value may begin so."""
-_BEGINS_LINE: Final = _BEGINS_REST | np.isin(np.arange(256), np.frombuffer(b"\x1b(", dtype=np.uint8))
-"""Whether its line may: a colour stands before it, or a process that was printed in another colour above."""
+_BEGINS_LINE: Final = _BEGINS_REST | np.isin(np.arange(256), np.frombuffer(b"\x1b([", dtype=np.uint8))
+"""Whether its line may: a colour stands before it, a process that was printed in another colour above, or a rank."""
 
 
 def may_be_rest(before: bytes, piece: bytes, *, goes_on: bool = False) -> bool:
@@ -107,8 +108,9 @@ def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
     if _is_sentence(words.strip()):
         return False  # told at once, for many lines are
     line = Line(below)
+    own = OwnPrefix(prefix).rest_on(line)
     before = text[text.rfind(b"\n", 0, end) + 1 : end].removeprefix(prefix)
-    return any(may_be_rest(before, segment.body, goes_on=True) for segment in line.segments[:1])
+    return any(may_be_rest(before, (own or segment).body, goes_on=True) for segment in line.segments[:1])
 
 
 def _are_of_others(text: bytes, begins: NDArray[np.int64], prefix: bytes) -> NDArray[np.bool_]:

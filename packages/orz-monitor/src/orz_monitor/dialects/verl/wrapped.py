@@ -28,6 +28,7 @@ from orz_monitor.dialects.verl.items import (
     last_item,
     without_last,
 )
+from orz_monitor.dialects.verl.own_prefix import OwnPrefix
 from orz_monitor.dialects.verl.restarts import Restart, behind, restart_in
 from orz_monitor.dialects.verl.rests import begins_as_rest, may_be_rest
 from orz_monitor.dialects.verl.whole import WholeSteps
@@ -62,6 +63,7 @@ class WrappedStep:
         self._width = WrapWidth()
         self._prefix_bytes = 0
         self._is_cut = False
+        self._own_prefix = OwnPrefix()
 
     @property
     def length(self) -> int:
@@ -74,24 +76,40 @@ class WrappedStep:
         self._pieces, self._lengths = [segment.body], [length_of(line.raw)]
         self._is_cut = False
         self._prefix_bytes = max(line.raw.find(b"step:"), 0)
+        self._own_prefix = OwnPrefix(line.raw[: self._prefix_bytes])
 
     def add(self, line: Line) -> bool:
         """Put a line behind what is held; tells whether its first segment may be a rest."""
-        if not line.segments or line.segments[0].origin not in {NOWHERE, self.first.origin}:
+        rest = self._rest_on(line)
+        if rest is None:
             return False
-        rest, length = line.segments[0], length_of(line.raw)
+        length = length_of(line.raw)
+        if is_below_logger := self._own_prefix.rest_on(line) is not None:
+            length -= rest.offset
         is_whole = ODD_ITEM.fullmatch(last_item(self.body).lstrip(b"- ")) is not None
         if is_whole and not begins_as_rest(line.raw, self._prefix_bytes):
             return False  # as a scan sees it
-        goes_on = length == max(self._known_width(), *self._lengths)
+        lengths = [*self._lengths, 0]
+        if is_below_logger and len(self._pieces) == 1:
+            lengths[0] -= self._own_prefix.length  # the line was broken before it got its prefix
+        goes_on = length == max(self._known_width(), *lengths)
         if len(self.body) + len(rest.body) > _LONGEST_BYTES or self.restart_on(line) is not None:
             return False
         if not may_be_rest(self.body, rest.body, goes_on=goes_on):
             return False
         self.body = glued(self.body, rest.body)
         self._pieces.append(rest.body)
-        self._lengths.append(length)
+        self._lengths = [*lengths[:-1], length]
         return True
+
+    def _rest_on(self, line: Line) -> Segment | None:
+        """Return what of a line may be a rest; None where another process printed it."""
+        if not line.segments:
+            return None
+        if (rest := self._own_prefix.rest_on(line)) is not None:
+            return rest
+        first = line.segments[0]
+        return first if first.origin in {NOWHERE, self.first.origin} else None
 
     def restart_on(self, line: Line) -> Restart | None:
         """Find where another step begins within a rest, counted from where what is held begins; None where none does.
@@ -100,8 +118,8 @@ class WrappedStep:
         """
         if not self.body or b"step:" not in line.raw or len(line.segments) != 1:
             return None
-        rest = line.segments[0]
-        if rest.origin not in {NOWHERE, self.first.origin} or STEP.match(rest.body):
+        rest = self._rest_on(line)
+        if rest is None or STEP.match(rest.body):
             return None
         if len(self.body) + len(rest.body) > _LONGEST_BYTES:
             return None
