@@ -110,3 +110,13 @@ def test_digits_are_read_up_to_the_first_byte_that_is_none() -> None:
     values, counts = integers_at(text, np.array([0, 1, 3, 5, 8, 12, 13, len(text) - 1, len(text) + 5]))
     assert values.tolist() == [123, 23, 0, 45, 7, 9_999_999_999_999_999, 999_999_999_999_999, 8, 0]
     assert counts.tolist() == [3, 2, 0, 2, 3, 16, 15, 1, 0]
+
+
+def test_a_line_of_thousands_of_items_is_read_to_its_end() -> None:
+    """Also in many lines; keys beyond those that a log keeps are counted."""
+    items = " - ".join(f"key/{at}:{at}" for at in range(5000))
+    rows = read_chunks([text_of([items] * 6)], dialects=[Verl]).rows()
+    assert [row.values.tolist() for row in rows] == [[float(at) for at in range(5000)]] * 6
+    log = read_chunks([text_of([" - ".join(f"key/{at}:{at}" for at in range(10_003))])], dialects=[Verl])
+    assert [len(row.keys) for row in log.rows()] == [10_000]
+    assert log.num_refused_keys >= 3

@@ -19,6 +19,7 @@ from orz_monitor.transport.template import LONGEST_NUMBER, NUMBER, Part, Templat
 _NUMPY: Final = (b"np.float64(", b"np.float32(", b"np.int64(", b"np.int32(")
 _MOST_LAYOUTS: Final = 256
 _MOST_ITEMS: Final = 1000
+"""Of a layout; a line with more of them is read item by item."""
 FEWEST_LINES: Final = 4
 """Fewer are read as fast one by one."""
 MOST_TRIES: Final = 16
@@ -188,7 +189,7 @@ class Layouts:
 
     def _items(self, body: bytes, start: int) -> Sequence[bytes]:
         """Split a line into items."""
-        return body[start:].rstrip().split(self._between)[:_MOST_ITEMS]
+        return body[start:].rstrip().split(self._between)
 
     def _add_oddly(
         self,
@@ -207,8 +208,8 @@ class Layouts:
         return log.add_pairs(self._dialect, pairs, line=line, step=step, axis=axis, time=time, origin=origin)
 
     def _layout(self, items: Sequence[bytes], log: Log) -> Layout | None:
-        """Return the layout of a line; None where an item has no key or its key is refused."""
-        cut = self._cut_all(items)
+        """Return the layout of a line; None where an item has no key, its key is refused, or there are too many."""
+        cut = self._cut_all(items) if len(items) <= _MOST_ITEMS else None
         if cut is None or not all(log.name_of(key) for key in cut[0]):
             return None
         keys, heads, wrapped = cut
