@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -11,6 +12,7 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, Sighting
 from orz_monitor.records import METRICS, describe
 from orz_monitor.rules.base import NoLimits, Rule
+from orz_monitor.rules.guarded_updates import Skips, guarded_updates
 from orz_monitor.rules.progress import WINDOW
 from orz_monitor.run import Run
 from orz_monitor.series import Series, is_usable
@@ -54,7 +56,36 @@ _CAVEAT: Final = "A single step that recovers does little harm; watch whether it
 
 
 def check(run: Run, _: NoLimits) -> list[Sighting]:
-    """Find spans of steps with non-finite values."""
+    """Find spans of steps with non-finite values, and updates that the log says were skipped for one."""
+    spans, skips = _spans(run), guarded_updates(run)
+    worse = [skip for skip in skips if skip.severity is Severity.ERROR]
+    found = [
+        Sighting(
+            severity=Severity.ERROR if _lasts(run, *span) or _met(span, worse) else Severity.WARN,
+            describe=partial(_finding, run, bad, *span),
+        )
+        for span, bad in spans
+    ]
+    return found + [
+        Sighting(severity=_severity(run, skip), describe=partial(skip.finding, run))
+        for skip in skips
+        if not any(_met(span, [skip]) for span, _ in spans)
+    ]
+
+
+def _severity(run: Run, skip: Skips) -> Severity:
+    """Return how bad skipped updates are: a single one is an error where it took the reward with it."""
+    took = skip.first >= 0 and _took_the_reward(run, int(run.steps[skip.first]))
+    return Severity.ERROR if took else skip.severity
+
+
+def _met(span: tuple[int, int], skips: Sequence[Skips]) -> bool:
+    """Tell whether updates were skipped in a span of steps."""
+    return any(skip.first <= span[1] and span[0] <= skip.last for skip in skips)
+
+
+def _spans(run: Run) -> list[tuple[tuple[int, int], dict[str, Mask]]]:
+    """Return the spans of steps with non-finite values, and which metrics have them."""
     bad = {name: np.isin(run.steps, series.steps[~is_usable(series.values)]) for name, series in _watched(run)}
     unscored = run.series("reward/unscored_frac").at(run.steps) >= 1
     for name in bad:
@@ -67,13 +98,7 @@ def check(run: Run, _: NoLimits) -> list[Sighting]:
     if not bad:
         return []
     anywhere = np.any(list(bad.values()), axis=0)
-    return [
-        Sighting(
-            severity=Severity.ERROR if _lasts(run, first, last) else Severity.WARN,
-            describe=partial(_finding, run, bad, first, last),
-        )
-        for first, last in episodes(anywhere)
-    ]
+    return [(span, bad) for span in episodes(anywhere)]
 
 
 def _lasts(run: Run, first: int, last: int) -> bool:
@@ -132,4 +157,10 @@ def _finding(run: Run, bad: dict[str, Mask], first: int, last: int, severity: Se
     )
 
 
-RULE = Rule(code="nonfinite", title="losses, gradients and rewards are finite", check=check)
+RULE = Rule(
+    code="nonfinite",
+    title="losses, gradients and rewards are finite",
+    check=check,
+    source="verl leaves an update out whose gradient is not finite, and says so in words alone: one is a warning, two "
+    "in a row are an error",
+)
