@@ -95,7 +95,39 @@ def test_waiting_for_devices_is_told_without_any_step(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     log.write_text("(autoscaler +2m30s) Error: No available node types can fulfill resource request {'GPU': 8.0}.\n")
     (finding,) = Judge.of()(load_run(log), log).findings
-    assert ("killed", "The run waits for devices", 1) == (finding.code, finding.title, finding.line)
+    assert ("waiting", "The run waits for devices", 1) == (finding.code, finding.title, finding.line)
+
+
+def test_waiting_for_devices_after_the_last_step_is_a_warning(tmp_path: Path) -> None:
+    """A wait that a further step followed has passed."""
+    wait = "(autoscaler +2m30s) Error: No available node types can fulfill resource request {'GPU': 8.0}."
+    log = tmp_path / "train.log"
+    log.write_text("\n".join([*STEPS, wait, wait, ""]))
+    (finding,) = Judge.of()(load_run(log), log).findings
+    assert ("waiting", Severity.WARN, 6, 4) == (finding.code, finding.severity, finding.line, finding.first_step)
+    log.write_text("\n".join([*STEPS[:-1], wait, STEPS[-1], ""]))
+    assert Judge.of()(load_run(log), log).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "title"),
+    [
+        ("Training failed at step 5 with ValueError: too long", "crash", "The run failed"),
+        ("Training failed at step 5 with OutOfMemoryError: CUDA out of memory. Tried to", "out_of_memory", ""),
+        ("Training failed at step 5 with OutOfMemoryError: ", "out_of_memory", "A device ran out of memory"),
+        ("RuntimeError: The server socket has failed to listen. port: 29500, EADDRINUSE", "crash", "A port was in use"),
+    ],
+)
+def test_an_error_without_a_traceback_fails_the_run(tmp_path: Path, line: str, code: str, title: str) -> None:
+    """SkyRL's last words, which name what failed, and a port in use; no crash where the run goes on."""
+    log = tmp_path / "train.log"
+    log.write_text("\n".join([*STEPS, line, ""]))
+    (finding,) = Judge.of()(load_run(log), log).findings
+    assert (code, Severity.ERROR, 6) == (finding.code, finding.severity, finding.line)
+    assert title in finding.title
+    assert line.split(maxsplit=6)[-1].split(":", maxsplit=1)[0] in finding.message
+    log.write_text("\n".join([*STEPS[:1], line, *STEPS[1:], ""]))
+    assert "crash" not in {finding.code for finding in Judge.of()(load_run(log), log).findings}
 
 
 def test_the_rank_that_told_of_a_timeout_is_named(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_signal_after_the_end_is_teardown(tmp_path: Path) -> None:
 def test_waiting_for_devices(tmp_path: Path) -> None:
     """A run without a step that waits for nodes says so."""
     waits = [fault("no_resources", "No available node types can fulfill resource request", step=None)]
-    finding = found(judged(tmp_path, list(waits), finished=False), "killed")
+    finding = found(judged(tmp_path, list(waits), finished=False), "waiting")
     assert finding is not None
     assert finding.title == "The run waits for devices"
 
@@ -138,6 +138,8 @@ def test_words_of_errors() -> None:
     """Each kind of memory has its own words."""
     assert kind_of_words("OSError: [Errno 28] No space left on device") == "disk_full"
     assert kind_of_words("ValueError: No available memory for the cache blocks.") == "kv_oom"
+    assert kind_of_words("Training failed at step 12 with OutOfMemoryError: ") == "cuda_oom"
+    assert kind_of_words("MemoryError") == "host_oom"
     assert kind_of_words("ValueError: a") == ""
 
 

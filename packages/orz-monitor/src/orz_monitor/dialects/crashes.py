@@ -68,6 +68,7 @@ _SHAPES: Final = (
     ("no_resources", rb"No available node types can fulfill resource request"),
     ("port_taken", rb"EADDRINUSE|Address already in use"),
     ("engine_dead", rb"EngineDeadError|EngineCore encountered a fatal error|AsyncEngineDeadError"),
+    ("traceback", rb"Training failed at step \d{1,12} with "),  # SkyRL's, which has no traceback behind it
     ("actor_died", rb"ActorDiedError|Worker exit type: SYSTEM_ERROR|WorkerCrashedError|ActorUnavailableError"),
     ("exit_code", rb"Exited with exit code [1-9]"),
 )
@@ -112,6 +113,8 @@ class Crashes(Dialect):
         b"Killed",
         b"Terminated",
         b"Exited with exit code ",
+        b"EADDRINUSE",
+        b"Training failed at step ",
         _ONE_SYMBOL,
     )
 
@@ -141,8 +144,8 @@ class Crashes(Dialect):
                 }
                 self._add(log, "notice", segment, line.number, "disk_nearly_full", found)
                 understood = True
-            elif match := _ANY.search(body):
-                self._add(log, "fault", segment, line.number, match.lastgroup or "traceback")
+            elif kind := _kind_of(body):
+                self._add(log, "fault", segment, line.number, kind)
                 understood = True
         return understood
 
@@ -159,8 +162,7 @@ class Crashes(Dialect):
             if body.startswith((b"Traceback", b"During handling", b"The above exception")):
                 continue
             self.more_open = False
-            match = _ANY.search(body)
-            kind = match.lastgroup if match is not None and match.lastgroup else "traceback"
+            kind = _kind_of(body) or "traceback"
             self._add(log, "fault", segment, line.number, kind, {"traceback_line": self._began_at})
         return belonged
 
@@ -229,6 +231,19 @@ def verdict(events: Sequence[Event], num_before: Sequence[int], steps: NDArray[n
 def ended_by(fault: Event) -> str:
     """Return the event name of a fault that ended a run: `interrupted` from outside, else `error`."""
     return "interrupted" if fault.data["kind"] in _STOPS else "error"
+
+
+def _kind_of(body: bytes) -> str:
+    """Return the kind of fault that a line tells of; empty if of none.
+
+    A line that says in which step training failed says behind it what failed, which may have a kind of its own.
+    """
+    match = _ANY.search(body)
+    kind = match.lastgroup or "" if match is not None else ""
+    if match is None or kind != "traceback":
+        return kind
+    inner = _ANY.search(body, match.end())
+    return inner.lastgroup or kind if inner is not None else kind
 
 
 def _is_of(entry: Entry, kind: str) -> bool:

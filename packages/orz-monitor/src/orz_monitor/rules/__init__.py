@@ -58,6 +58,7 @@ from orz_monitor.rules import (
     value_loss,
     values_range,
     vanished,
+    waiting,
     zero_variance,
 )
 from orz_monitor.rules.base import NoLimits, Rule, limit
@@ -67,6 +68,7 @@ RULES: Final[tuple[Rule, ...]] = (
     out_of_memory.RULE,
     hang.RULE,
     killed.RULE,
+    waiting.RULE,
     disk.RULE,
     memory_pressure.RULE,
     stall.RULE,

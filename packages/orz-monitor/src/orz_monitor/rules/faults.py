@@ -39,6 +39,7 @@ _SAID: Final = {
     "ray.exceptions.OutOfMemoryError": RAY_OOM,
     "node running low on memory": RAY_OOM,
     "killed due to memory pressure": RAY_OOM,
+    "OutOfMemoryError": CUDA_OOM,  # torch's, where nothing more is said
     "MemoryError": HOST_OOM,
     "Cannot allocate memory": HOST_OOM,
     "Watchdog caught collective operation timeout": COLLECTIVE_TIMEOUT,

@@ -10,7 +10,7 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
 from orz_monitor.records import EventRecord
 from orz_monitor.rules.base import NoLimits, Rule
-from orz_monitor.rules.faults import NO_RESOURCES, SIGNAL, TIME_LIMIT, faults, last_step, place_of, said
+from orz_monitor.rules.faults import SIGNAL, TIME_LIMIT, faults, last_step, place_of, said
 from orz_monitor.run import Run, State
 
 _ENDED: Final = (
@@ -25,27 +25,31 @@ _ENDED: Final = (
         try_="start it under tmux, nohup or the scheduler",
     ),
 )
-_WAITS: Final = (
-    Cause(
-        what="the cluster has fewer devices than the run asks for, so it waits for ever",
-        confirm="`ray status` shows pending demands",
-        try_="ask for fewer devices, or start more nodes",
-    ),
-)
 _FOLLOWED_BY_STEPS: Final = 2
 """As in `dialects.crashes`."""
 
 
 def check(run: Run, _: NoLimits) -> list[Finding]:
-    """Report a signal or time limit that ended an attempt, and a wait for devices that are not there."""
-    found = []
+    """Report a signal or time limit that ended an attempt."""
     ended = [fault for fault in faults(run, {SIGNAL, TIME_LIMIT}) if run.restarts or not _survived(run, fault)]
-    if ended and run.state is not State.FINISHED:
-        found.append(_finding(run, "The run was stopped from outside", ended, _ENDED))
-    waits = faults(run, {NO_RESOURCES})
-    if waits and not len(run.steps):
-        found.append(_finding(run, "The run waits for devices", waits, _WAITS))
-    return found
+    if not ended or run.state is State.FINISHED:
+        return []
+    file, line = place_of(ended[0])
+    step = ended[0].step if ended[0].step is not None else last_step(run)
+    title = "The run was stopped from outside"
+    return [
+        Finding(
+            code="killed",
+            severity=Severity.WARN,
+            title=title,
+            message=f"{said(ended[0]) or title}.",
+            causes=_ENDED,
+            first_step=step,
+            last_step=step,
+            file=file,
+            line=line,
+        )
+    ]
 
 
 def _survived(run: Run, fault: EventRecord) -> bool:
@@ -54,23 +58,6 @@ def _survived(run: Run, fault: EventRecord) -> bool:
         return False
     until = int(np.searchsorted(run.steps, fault.step, side="right"))
     return len(run.steps) - until > _FOLLOWED_BY_STEPS
-
-
-def _finding(run: Run, title: str, events: list[EventRecord], causes: tuple[Cause, ...]) -> Finding:
-    """Describe the first of some events."""
-    file, line = place_of(events[0])
-    step = events[0].step if events[0].step is not None else last_step(run)
-    return Finding(
-        code="killed",
-        severity=Severity.WARN,
-        title=title,
-        message=f"{said(events[0]) or title}.",
-        causes=causes,
-        first_step=step,
-        last_step=step,
-        file=file,
-        line=line,
-    )
 
 
 RULE = Rule(

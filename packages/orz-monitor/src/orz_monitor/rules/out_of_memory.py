@@ -14,6 +14,7 @@ from orz_monitor.rules.faults import (
     RAY_OOM,
     faults,
     kind_of_words,
+    last_error,
     last_step,
     last_words,
     of_teardown,
@@ -79,7 +80,8 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
         words = last_words(run) if run.state is State.FAILED else ""
         if not events and kind_of_words(words) != kind:
             continue
-        file, line = place_of(events[0]) if events else (None, None)
+        told = events[0] if events else last_error(run)
+        file, line = place_of(told) if told is not None else (None, None)
         step = events[0].step if events and events[0].step is not None else last_step(run)
         times = f" It happened {len(events)} times." if len(events) > 1 else ""
         message = said(events[0]) if events else words.splitlines()[0][:300]
