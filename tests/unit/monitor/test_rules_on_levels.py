@@ -144,7 +144,7 @@ def test_entropy_that_climbed_beyond_1_nat_is_high(
 
 
 def test_entropy_that_has_gone_without_a_known_reward_is_a_warning() -> None:
-    """Below a hundredth of a nat, whatever it comes from; where the reward rises, it is a note."""
+    """Below a hundredth of a nat, whatever it comes from; also where the reward rises."""
     gone = np.where(STEPS < 60, 0.4, 0.002)
     unknown = {name: values for name, values in healthy(policy__entropy=gone).items() if not name.startswith("reward/")}
     finding = found("entropy_low", unknown)
@@ -152,6 +152,15 @@ def test_entropy_that_has_gone_without_a_known_reward_is_a_warning() -> None:
     assert finding.severity is Severity.WARN
     rising = healthy(policy__entropy=gone, reward__mean=np.linspace(0.2, 0.7, NUM_STEPS))
     finding = found("entropy_low", rising)
+    assert finding is not None
+    assert finding.severity is Severity.WARN
+    assert "while the reward is rising" in finding.message
+
+
+def test_low_entropy_while_the_reward_rises_is_a_note() -> None:
+    """A tenth of what it was, above the floor."""
+    low = np.where(STEPS < 60, 0.4, 0.04)
+    finding = found("entropy_low", healthy(policy__entropy=low, reward__mean=np.linspace(0.2, 0.7, NUM_STEPS)))
     assert finding is not None
     assert finding.severity is Severity.INFO
 

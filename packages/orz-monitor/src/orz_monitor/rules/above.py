@@ -63,14 +63,14 @@ def above(
 ) -> list[Finding]:
     """Find the spans in which a series stays above a level.
 
-    Unless told otherwise a span counts for less while the reward rises.
+    Unless told otherwise a span that is a warning counts for less while the reward rises.
 
     Args:
         run: the run.
         series: larger is worse.
         limits: the level, and how long it must last.
         text: what findings say.
-        whatever_the_reward: a span counts as much while the reward rises.
+        whatever_the_reward: a warning counts as much while the reward rises, too.
         logged: the metric as it was logged, which the evidence shows, where `series` was reckoned from it.
     """
     shown = series if logged is None else logged

@@ -114,5 +114,6 @@ RULE = Rule(
     limits=Limits(),
     needs=(_METRIC,),
     min_points=10,
-    source="0.1 to 0.2 is usual in classic PPO, 0.005 in language models",
+    source="0.1 to 0.2 is usual in classic PPO, 0.005 in language models; beyond the limit of an error a rising "
+    "reward is no excuse",
 )

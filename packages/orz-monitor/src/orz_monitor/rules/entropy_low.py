@@ -51,7 +51,7 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find spans of low entropy; they matter where the reward has stopped short, not where it rises."""
+    """Find spans of low entropy; they matter where the reward has stopped short, or where it is all but gone."""
     entropy = run.series("policy/entropy")
     start = level(entropy.values, at_end=False)
     recent = trailing_median(entropy.values, 5)
@@ -69,9 +69,10 @@ def _finding(run: Run, start: float, first: int, last: int, limits: Limits) -> F
     now = float(np.median(entropy.between(begins, ends).values[-5:]))
     outcome = _outcome(run, last, limits)
     stands = outcome in {Progress.FLAT, Progress.UNKNOWN}
-    stuck = stands and (now < limits.floor or _costs(run, begins, ends))
+    gone = now < limits.floor
+    stuck = stands and _costs(run, begins, ends)
     long = last - first + 1 >= min(limits.flat_steps, len(entropy) // 4)
-    harmful = long and (stuck or outcome is Progress.FALLING)
+    harmful = long and (gone or stuck or outcome is Progress.FALLING)
     severity = Severity.WARN if harmful and not recovered(run, ends) else Severity.INFO
     if outcome is Progress.FALLING and severity is Severity.WARN:
         severity = Severity.ERROR
@@ -92,7 +93,8 @@ def _finding(run: Run, start: float, first: int, last: int, limits: Limits) -> F
         ),
         causes=_CAUSES,
         caveat="Successful runs end at a small fraction of their first entropy; it is harmful only where the reward "
-        "stops short of what is possible.",
+        "stops short of what is possible."
+        + (" With so little left, all samples of a prompt are nearly alike, and soon nothing is learnt." * gone),
         first_step=begins,
         last_step=ends,
     )
@@ -133,4 +135,6 @@ RULE = Rule(
     needs=("policy/entropy",),
     min_points=20,
     absorbs=frozenset({"ramp", "entropy_fast"}),
+    source="successful runs lose most of their entropy, so a share of it counts only beside a reward that stands or "
+    "falls; below the floor it is a warning whatever the reward does",
 )

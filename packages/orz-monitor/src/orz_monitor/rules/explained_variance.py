@@ -76,4 +76,5 @@ RULE = Rule(
     needs=("critic/explained_var",),
     min_points=50 + 30,
     presets=PPO_LIKE,
+    source="a cold critic is bad at first; far below 0 after that, it harms whatever the reward does",
 )

@@ -71,7 +71,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                 f"in the steps {span.first_step} to {span.last_step} {said}.",
                 evidence=(before_and_during(size, span.first_step, span.last_step),),
                 causes=_ONE_UPDATE if unmoved else _CAUSES,
-                caveat="" if unmoved else "Small models at high rates can live with more, as long as the reward rises.",
+                caveat="" if unmoved else "Small models at high rates can live with a bit more while the reward rises.",
                 first_step=span.first_step,
                 last_step=span.last_step,
             )
@@ -86,5 +86,6 @@ RULE = Rule(
     limits=Limits(),
     needs=("policy/kl_old",),
     min_points=10,
-    source="0.01 to 0.02 is where classic PPO stops a batch; before the first update it is 0",
+    source="0.01 to 0.02 is where classic PPO stops a batch; before the first update it is 0; beyond the limit "
+    "of an error a rising reward is no excuse",
 )

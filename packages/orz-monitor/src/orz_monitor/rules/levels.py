@@ -73,17 +73,17 @@ def pause(num_points: int) -> int:
 def grade(run: Run, span: Exceedance) -> tuple[Severity | None, Progress]:
     """Grade a span by its size, and by what the reward does; None for what is not worth a line.
 
-    One grade milder while the reward rises or has nowhere left to rise to, and one where the span is over; a
-    warning that is over is dropped. The reward is judged over the span, or over the last 30 steps or twentieth
-    of the run up to its end, whichever is longer.
+    A warning is a note while the reward rises or has nowhere left to rise to; an error is one whatever the reward
+    does. Where the span is over, an error is a warning, and a warning is dropped. The reward is judged over the span,
+    or over the last 30 steps or twentieth of the run up to its end, whichever is longer.
     """
     back = max(30, len(run.steps) // 20)
     outcome = progress(run, min(span.first_step, span.last_step - back), span.last_step)
     over = recovered(run, span.last_step)
-    severity = span.severity
-    if over and (severity is Severity.WARN or outcome.healthy):
-        return None, outcome
-    return (milder(severity) if over or outcome.healthy else severity), outcome
+    is_error = span.severity is Severity.ERROR
+    if over:
+        return (Severity.WARN if is_error else None), outcome
+    return (milder(span.severity) if outcome.healthy and not is_error else span.severity), outcome
 
 
 def recovered(run: Run, last_step: int) -> bool:

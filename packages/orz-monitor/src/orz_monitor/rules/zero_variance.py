@@ -74,6 +74,8 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         if outcome is Progress.SOLVED or severity is None:
             continue
         kind = agreement(run, span.first_step, span.last_step)
+        if outcome.healthy and kind is not Agreement.FAILURE:
+            severity = milder(severity)  # more and more prompts are solved
         findings.append(
             Finding(
                 code="zero_variance",
