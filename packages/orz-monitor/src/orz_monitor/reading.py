@@ -139,6 +139,8 @@ class Reader:
         """Have dialects read what they read in bulk, and offer them the lines of the rest that hold their gates."""
         if not text:
             return
+        for dialect in self._dialects:
+            text = dialect.hide(text, self.log)
         batch = Batch(text, self._facts.num_lines + 1, self._before)
         begun = len(self.log.entries)
         self.log.offset = 0

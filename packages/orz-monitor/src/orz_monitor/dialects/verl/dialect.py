@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.numbering import entries_of
+from orz_monitor.dialects.verl.dumps import Dumps
 from orz_monitor.dialects.verl.keys import MEANINGS, meaning_of
 from orz_monitor.dialects.verl.steps import STEP, StepLines
 from orz_monitor.dialects.verl.validation import Validation
@@ -44,6 +45,11 @@ class Verl(Dialect):
         super().__init__()
         self._lines = StepLines(self.name)
         self._validation = Validation()
+        self._dumps = Dumps()
+
+    def hide(self, text: bytes, log: Log) -> bytes:
+        """Hide the samples that verl prints, once its metrics were seen."""
+        return self._dumps.hide(text, is_verl=bool(log.votes[self.name] or self._lines.held.body))
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the metric lines whose prefix is that of the one before, which nearly all are."""
