@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 _DEEPEST: Final = 8
 """Keys within keys; deeper is no metric."""
+_GLUED: Final = b"]{"
+"""A bar's end, and the dictionary glued to it; no dictionary holds this."""
 _ITEM: Final = re.compile(
     rb"['\"](?P<key>[^'\"\\\n]{1,200})['\"]: ?"
     rb"(?P<value>"
@@ -59,6 +63,43 @@ def dict_and_end(body: bytes, start: int = 0) -> tuple[list[tuple[bytes, bytes]]
         else:
             pairs.append((b"/".join([*outer, match["key"]]), match["value"].strip()))
     return pairs, len(body)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """One of the dictionaries of a line.
+
+    Attributes:
+        start: where it begins.
+        end: where it ends.
+        pairs: key and printed value of each item.
+    """
+
+    start: int
+    end: int
+    pairs: list[tuple[bytes, bytes]]
+
+
+def dicts_of(body: bytes, begin: re.Pattern[bytes]) -> Iterator[Found]:
+    r"""Yield the dictionaries of a line that lie side by side, where several records were glued together.
+
+    One without a last brace ends where a bar ends that the next one is glued to.
+
+    Args:
+        body: the line.
+        begin: what the dictionaries begin with.
+
+    Example:
+        >>> begin = re.compile(rb"\{'")
+        >>> [found.pairs for found in dicts_of(b"{'a': 1} 2/9 [00:01<00:02]{'a': 2}", begin)]
+        [[(b'a', b'1')], [(b'a', b'2')]]
+    """
+    end = 0
+    while (match := begin.search(body, end)) is not None:
+        start = match.start()
+        glued = body.find(_GLUED, start)
+        pairs, end = dict_and_end(body[: glued + 1] if glued >= 0 else body, start)
+        yield Found(start=start, end=end, pairs=pairs)
 
 
 def is_closed(body: bytes) -> bool:

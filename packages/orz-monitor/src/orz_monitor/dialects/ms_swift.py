@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Meaning
-from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.dicts import Found, dicts_of
 from orz_monitor.dialects.trl import Trl
 from orz_monitor.log import Log
 from orz_monitor.transport.lines import Line, Segment
@@ -33,14 +33,15 @@ class MsSwift(Trl):
         """Read the dictionaries of a line that say their step."""
         understood = False
         for segment in line.segments:
-            start, counter = _DICTIONARY.search(segment.body), _COUNTER.search(segment.body)
-            if start is not None and counter is not None:
-                understood = self._add(segment, start.start(), counter, line.number, log) or understood
+            for found in dicts_of(segment.body, _DICTIONARY):
+                if counter := _COUNTER.search(segment.body, found.start, found.end):
+                    log.offset = segment.offset + found.start
+                    understood = self._add_counted(found, counter, segment, line.number, log) or understood
         return understood
 
-    def _add(self, segment: Segment, start: int, counter: re.Match[bytes], number: int, log: Log) -> bool:
-        """Add a dictionary."""
-        pairs = [pair for pair in dict_pairs(segment.body, start) if pair[0] != b"global_step/max_steps"]
+    def _add_counted(self, found: Found, counter: re.Match[bytes], segment: Segment, number: int, log: Log) -> bool:
+        """Add a dictionary that says its step."""
+        pairs = [pair for pair in found.pairs if pair[0] != b"global_step/max_steps"]
         done = int(counter["done"])
         log.add_tick(self.name, "steps", done, int(counter["total"]), line=number, time=segment.time)
         row = log.add_pairs(

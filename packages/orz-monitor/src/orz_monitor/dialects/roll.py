@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.dicts import dicts_of
 from orz_monitor.dialects.numbering import entries_of, number_by_next
 from orz_monitor.log import Log
 from orz_monitor.transport.lines import Segment
@@ -84,17 +84,20 @@ class Roll(Dialect):
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
         body = segment.body
+        understood = False
+        first = _OBJECT.search(body) if b'"actor/' in body else None
+        if first is not None and b'[{"' not in body[: first.start() + 2]:  # which is a list of samples
+            for found in dicts_of(body, _OBJECT):
+                if b'"actor/' in body[found.start : found.end]:
+                    row = log.add_pairs(self.name, found.pairs, line=number, time=segment.time, origin=segment.origin)
+                    understood = understood or row is not None
         if match := _FINISHED.search(body):
             log.add_event(self.name, "step_end", line=number, step=int(match["step"]), time=segment.time)
             return True
         if body.rstrip().endswith(b"pipeline complete!"):
             log.add_event(self.name, "finish", line=number, time=segment.time, origin=segment.origin)
             return True
-        start = _OBJECT.search(body) if b'"actor/' in body else None
-        if start is None or b'[{"' in body[: start.start() + 2]:
-            return False  # a list of samples
-        pairs = dict_pairs(body, start.start())
-        return log.add_pairs(self.name, pairs, line=number, time=segment.time, origin=segment.origin) is not None
+        return understood
 
     def meaning(self, key: str) -> Meaning | None:
         """Return what a raw key is, whatever `@sum` or `@mean` says of how its parts were joined."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.dicts import dict_and_end
 from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.log import Log, Row
 from orz_monitor.transport.lines import Segment
@@ -103,17 +103,26 @@ class Slime(Dialect):
 
     def read_segment(self, segment: Segment, number: int, log: Log) -> bool:
         """Read one segment."""
-        if match := _LINE.match(segment.body):
-            pairs = dict_pairs(segment.body, match.end())
-            step, axis = int(match["id"]), _AXES.get(match["what"], "")
-        elif match := _TIMER.search(segment.body):
-            pairs, step, axis = [(_TIMER_KEY.encode() + match["what"], match["time"])], None, _BY_ROLLOUT
-        else:
-            return False
-        row = log.add_pairs(
-            self.name, pairs, line=number, step=step, axis=axis, time=segment.time, origin=segment.origin
-        )
-        return row is not None
+        understood, at = False, 0
+        while (match := _LINE.match(segment.body, at)) is not None:  # of several that were glued together
+            pairs, at = dict_and_end(segment.body, match.end())
+            row = log.add_pairs(
+                self.name,
+                pairs,
+                line=number,
+                step=int(match["id"]),
+                axis=_AXES.get(match["what"], ""),
+                time=segment.time,
+                origin=segment.origin,
+            )
+            understood = understood or row is not None
+        if match := _TIMER.search(segment.body, at):
+            pairs = [(_TIMER_KEY.encode() + match["what"], match["time"])]
+            row = log.add_pairs(
+                self.name, pairs, line=number, axis=_BY_ROLLOUT, time=segment.time, origin=segment.origin
+            )
+            understood = understood or row is not None
+        return understood
 
     def meaning(self, key: str) -> Meaning | None:
         """Return what a raw key is; evaluation sets have their names in their keys."""

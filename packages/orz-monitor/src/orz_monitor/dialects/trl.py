@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from orz_monitor.dialects.bars import clock_s
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.dicts import dict_pairs
+from orz_monitor.dialects.dicts import Found, dicts_of
 from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.log import Log, Row
 from orz_monitor.transport.lines import Line, Segment
@@ -83,23 +83,27 @@ class Trl(Dialect):
     def read(self, line: Line, log: Log) -> bool:
         """Read the dictionaries of a line."""
         understood = False
-        frame: re.Match[bytes] | None = None
+        frame = _unused_frame(line.before[-_LAST_FRAMES_BYTES:])
         for segment in line.segments:
-            frame, done = self._read(segment, line, log, frame)
-            understood = understood or done
+            end = 0
+            for found in dicts_of(segment.body, _DICTIONARY):
+                frame = _last_frame(segment.body[end : found.start]) or frame
+                end = found.end
+                if self._is_ours(segment.body[found.start : end]):
+                    log.offset = segment.offset + found.start
+                    understood = self._add(found, frame, segment, line.number, log) or understood
+                    frame = None
+                    log.files[-1].num_missed_lines += end < len(segment.body) and segment.body[end - 1 : end] != b"}"
+            frame = _last_frame(segment.body[end:]) or frame
         return understood
 
-    def _read(
-        self, segment: Segment, line: Line, log: Log, frame: re.Match[bytes] | None
-    ) -> tuple[re.Match[bytes] | None, bool]:
-        """Read a segment; returns the last frame of a bar so far, and whether there was a dictionary."""
-        body = segment.body
-        start = _DICTIONARY.search(body)
-        if start is None:
-            return _last_frame(body) or frame, False
-        frame = _last_frame(body[: start.start()]) or frame or _unused_frame(line.before[-_LAST_FRAMES_BYTES:])
-        pairs = dict_pairs(body, start.start())
-        keys = {key for key, _ in pairs}
+    def _is_ours(self, text: bytes) -> bool:
+        """Tell whether a dictionary is one of metrics; beside those of other things may stand on a line."""
+        return any(gate.lstrip(b"{") in text for gate in self.gates)
+
+    def _add(self, found: Found, frame: re.Match[bytes] | None, segment: Segment, number: int, log: Log) -> bool:
+        """Add a dictionary, with the step of the last frame of a bar before it."""
+        keys = {key for key, _ in found.pairs}
         axis = "eval" if any(key.startswith(b"eval_") for key in keys) else ""
         if b"train_runtime" in keys:
             axis = "summary"
@@ -109,22 +113,22 @@ class Trl(Dialect):
                 "steps",
                 int(frame["done"]),
                 int(frame["total"]),
-                line=line.number,
+                line=number,
                 time=segment.time,
                 elapsed_s=clock_s(frame["elapsed"]),
             )
         row = log.add_pairs(
             self.name,
-            pairs,
-            line=line.number,
+            found.pairs,
+            line=number,
             step=int(frame["done"]) if frame is not None else None,
             axis=axis,
             time=segment.time,
             origin=segment.origin,
         )
         if b"train_runtime" in keys:
-            log.add_event(self.name, "finish", line=line.number, time=segment.time, origin=segment.origin)
-        return frame, row is not None
+            log.add_event(self.name, "finish", line=number, time=segment.time, origin=segment.origin)
+        return row is not None
 
     def meaning(self, key: str) -> Meaning | None:
         """Return what a raw key is; reward functions have their names in their keys."""
