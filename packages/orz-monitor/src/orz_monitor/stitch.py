@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from orz_monitor.attempts import Attempts
 from orz_monitor.by_step import ByStep
 from orz_monitor.canonical import canonical_series, is_phase, series_as_logged
 from orz_monitor.dialects import Dialect
+from orz_monitor.dialects.generic.keys import meaning_of
 from orz_monitor.frameworks import OURS
 from orz_monitor.lanes import without_other_ranks, without_unnamed_others
 from orz_monitor.ledger import Ledger
@@ -28,6 +30,9 @@ from orz_monitor.row_steps import numbered
 from orz_monitor.run import Run, coverage_of
 from orz_monitor.run_events import run_events
 from orz_monitor.series import Series
+
+GENERIC_NAME: Final = "generic"
+"""The trainer of a run of which nothing tells whose it is."""
 
 
 def stitch(
@@ -105,17 +110,21 @@ def _framework(log: Log, known: Mapping[str, Dialect]) -> str:
     votes = {name: count for name, count in log.votes.items() if name in known and known[name].is_trainer}
     if votes:
         return max(votes, key=lambda name: votes[name])
-    keys = {column.key for column in log.columns}
-    fits = {
-        name: sum(dialect.meaning(key) is not None for key in keys)
-        for name, dialect in known.items()
-        if dialect.is_trainer
-    }
-    best = max(fits, key=lambda name: fits[name], default="")
+    return _framework_of_keys({column.key for column in log.columns}, known)
+
+
+def _framework_of_keys(keys: set[str], known: Mapping[str, Dialect]) -> str:
+    """Return the trainer that knows most keys of a store, and at least one that is no plain word as `loss` or `lr`.
+
+    Of two that know as many, as TRL and ms-swift, which is built on it, it is the one that the other is built on.
+    """
+    trainers = {name: dialect for name, dialect in known.items() if dialect.is_trainer and name != GENERIC_NAME}
+    fits = {name: {key for key in keys if dialect.meaning(key) is not None} for name, dialect in trainers.items()}
     ours = sum(describe(key) is not None or is_phase(key) for key in keys)
-    if ours * 2 > len(keys) or ours > fits.get(best, 0):  # or what `export` wrote, with keys of a trainer beside ours
-        return OURS
-    return best if best and fits[best] else "generic"
+    if ours * 2 > len(keys) or ours > max(map(len, fits.values()), default=0):
+        return OURS  # or what `export` wrote, with keys of a trainer beside ours
+    telling = [name for name, found in fits.items() if any(meaning_of(key) is None for key in found)]
+    return max(telling, key=lambda name: (len(fits[name]), -len(type(known[name]).mro())), default=GENERIC_NAME)
 
 
 def _steps(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from orz_monitor.dialects import KNOWN, find_dialect, known_dialects
+from orz_monitor.dialects import GENERIC, KNOWN, find_dialect, known_dialects
 from orz_monitor.log import Event, Log
 from orz_monitor.reading import read_chunks
 from orz_monitor.records import EventRecord
@@ -42,7 +42,7 @@ def run_of_store(store: Store, path: Path, *, now: float, canonical: bool = True
         path=log.files[0].path if log.files else store.path,
         folder=path if path.is_dir() else None,
         now=now,
-        dialects=known_dialects(),
+        dialects=[*known_dialects(), find_dialect(GENERIC)],
         canonical=canonical,
     )
     return replace(

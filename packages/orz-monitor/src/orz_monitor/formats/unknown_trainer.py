@@ -22,12 +22,17 @@ def is_little(run: Run) -> bool:
 def read_as(run: Run) -> str:
     """Say by which names the metrics of an unknown trainer were recognised, and in how much of its log; else empty.
 
+    Of a store, which has no lines, the names alone.
+
     Example: `an unknown trainer's log: 2 metrics recognised by their names alone (loss, reward), on 30 of 1204 lines`.
     """
     if run.framework != _GENERIC:
         return ""
     keys = _keys(run)
     alone = "its name alone" if len(keys) == 1 else "their names alone"
+    if run.is_store:
+        said = f"nothing tells whose keys these are: {counted(len(keys), 'metric')} recognised"
+        return f"{said} by {alone} ({', '.join(keys)})" if keys else ""
     on = f"on {run.coverage.num_records} of {counted(run.coverage.num_lines, 'line')}"
     said = f"an unknown trainer's log: {counted(len(keys), 'metric')} recognised by {alone} ({', '.join(keys)}), {on}"
     return f"{said}; little to judge a run by" if is_little(run) else said
