@@ -39,6 +39,51 @@ def test_several_dictionaries_on_a_line(line: str, numbers: list[tuple[str, str]
     assert read(line) == numbers
 
 
+@pytest.mark.parametrize(
+    ("line", "numbers"),
+    [
+        ("number of nan iterations:   3 |", [("number of nan iterations", "3")]),
+        (
+            "step 3 loss nan count: 0 loss inf count: 0",
+            [("step", "3"), ("loss nan count", "0"), ("loss inf count", "0")],
+        ),
+        ("step 3 nan grads: 0", [("step", "3"), ("nan grads", "0")]),
+        ("| loss nan/inf: 0/0", [("loss nan/inf", "0"), ("loss nan/inf/of", "0")]),
+        ("| loss nan / overflow: 0", [("loss nan overflow", "0")]),
+        ("loss nan/overflow: 0", [("loss nan overflow", "0")]),
+        ("loss nan inf count: 2", [("loss nan inf count", "2")]),
+        ("nan: 3, inf=4", [("nan", "3"), ("inf", "4")]),
+        ("step 3 loss nan count 0", [("step", "3"), ("loss nan count", "0")]),
+    ],
+)
+def test_nan_in_a_name_is_no_value(line: str, numbers: list[tuple[str, str]]) -> None:
+    """What is counted are the times that there was one: a healthy run says 0."""
+    assert read(line) == numbers
+
+
+@pytest.mark.parametrize(
+    ("line", "numbers"),
+    [
+        ("loss: nan", [("loss", "nan")]),
+        ("step: 3 loss:NaN reward: 0.5", [("step", "3"), ("loss", "NaN"), ("reward", "0.5")]),
+        ("loss=nan/kl=-inf (took 3 s)", [("loss", "nan"), ("kl", "-inf"), ("took", "3 s")]),
+        ("| loss nan | ppl inf|", [("loss", "nan"), ("ppl", "inf")]),
+        ("| loss | nan | ppl | 3 |", [("loss", "nan"), ("ppl", "3")]),
+        ("(loss nan) kl inf, lr 3", [("loss", "nan"), ("kl", "inf"), ("lr", "3")]),
+        (
+            "step 3 loss nan reward 0.5 grad norm inf",
+            [("step", "3"), ("loss", "nan"), ("reward", "0.5"), ("grad norm", "inf")],
+        ),
+        ("loss: [nan, 0.5]", [("loss", "nan"), ("loss/1", "0.5")]),
+        ("loss 0.3 (nan)", [("loss", "0.3"), ("unnamed", "nan")]),
+        ("loss: tensor(nan) kl 3", [("loss", "tensor(nan)"), ("kl", "3")]),
+    ],
+)
+def test_nan_is_a_value_where_a_number_can_stand(line: str, numbers: list[tuple[str, str]]) -> None:
+    """Behind a colon or an equals sign, or behind its name."""
+    assert read(line) == numbers
+
+
 def test_a_dictionary_ends_with_its_own_brace() -> None:
     """However deep others lie in it; keys deeper than eight have the names of the eighth."""
     inner = "'k': {" * 12 + "'x': 1" + "}" * 12

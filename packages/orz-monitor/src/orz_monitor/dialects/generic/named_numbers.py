@@ -1,7 +1,8 @@
 """Numbers in a line of text, each with the name that it has there: `iteration 3 | loss 0.083 | took 2.5 seconds`.
 
 A number is called by the words before it, up to a comma, a stroke, a bracket or another number. Where there are none,
-it is called by the word behind it, as in `512 tokens`; where there is none either, it has no name.
+it is called by the word behind it, as in `512 tokens`; where there is none either, it has no name. `nan` and `inf` are
+numbers where they stand as ones (`loss: nan`), and else words of a name: `loss nan count: 0`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from orz_monitor.numbers import number
 
 _NUMBER: Final = (
     rb"(?<![\w.])[-+]?\.?\d(?:[\w.%]|[:/+-](?=[\w.])(?![A-Za-z_]\w{0,60} ?[:=])|,(?=\d))*+"
-    rb"|[-+]?(?:nan|inf(?:inity)?)(?![\w.])"
+    rb"|[-+]?(?:nan|inf(?:inity)?)(?![\w.@&-]|/(?:nan|inf))"
 )
 _WRAPPED: Final = rb"(?:np|numpy|torch|jnp)?\.?(?:float|u?int|bool|tensor|array)\w{0,8}\([^()\n]{1,80}\)"
 _WORD: Final = rb"[A-Za-z_][\w/.@&-]*+(?: ?\([A-Za-z\d][^()\n]{0,20}\)(?=['\"]?[ \t]*+[:=]))?"
@@ -28,6 +29,13 @@ _ANY_NUMBER: Final = re.compile(_NUMBER, re.IGNORECASE)
 _DICTIONARY: Final = re.compile(rb"\{\s{0,8}['\"]")
 _COMMA_IN_VALUE: Final = re.compile(rb"['\"]: ?[-+]?\d{1,20},\d")
 """A decimal comma, which ends a value in dictionaries."""
+_NOT_FINITE: Final = re.compile(rb"[-+]?[in]", re.IGNORECASE)
+"""What a token begins with that is `nan` or `inf`."""
+_COUNTED: Final = re.compile(
+    rb"(?:counts?|grads?|gradients?|iterations?|iters?|steps|updates|batches|samples|tokens|values|losses|skipped|total)$",
+    re.IGNORECASE,
+)
+"""What follows `nan` where it says how often there was one: `loss nan count 0`."""
 _MOST_WORDS: Final = 4
 UNNAMED: Final = b"unnamed"
 """What a number is called that has no name."""
@@ -104,7 +112,7 @@ class _Reader:
         for at, (kind, match) in enumerate(self._tokens):
             if at == skip:
                 continue
-            if kind == "word":
+            if kind == "word" or (kind == "number" and _NOT_FINITE.match(match[0]) and not self._is_value(at)):
                 self._words = [match[0]] if self._mark else [*self._words[1 - _MOST_WORDS :], match[0]]
                 self._mark = self._before = self._aside = b""
             elif kind == "mark":
@@ -114,6 +122,21 @@ class _Reader:
             else:
                 skip = at + self._take(match[0], at)
         return self.found
+
+    def _is_value(self, at: int) -> bool:
+        """Tell whether `nan` or `inf` stands as a number: behind a colon or an equals sign, or as the end of a field.
+
+        Where names and numbers follow each other without a colon, so does the next name: `loss nan reward 0.5`.
+        """
+        following = self._kind(at + 1)
+        if self._mark:
+            return following != "mark"
+        if following in {"", "divider"}:
+            return True
+        if not self._words or following != "word" or self._body.startswith(b"/", self._tokens[at][1].end()):
+            return False
+        end = next((end for end in range(at + 1, at + 2 + _MOST_WORDS) if self._kind(end) != "word"), at)
+        return self._kind(end) in {"number", "wrapped"} and not _COUNTED.match(self._tokens[at + 1][1][0])
 
     def _divide(self, divider: bytes, at: int) -> None:
         """Forget the name, but for that of a list, and that of a cell with a number in the next one."""
