@@ -69,3 +69,50 @@ def test_a_report_does_not_call_healthy_what_it_hardly_knows(tmp_path: Path) -> 
     text = page.read_text(encoding="utf-8")
     assert "10.0 % of 1000 lines hold metrics" in text
     assert "2 metrics recognised by their names alone (loss, reward)" in text.replace("&#x27;", "'")
+
+
+def bar_of(epochs: list[int], between: str) -> str:
+    """Return the frames of a bar of nine batches an epoch, as Lightning redraws it."""
+    return "".join(
+        f"Epoch {epoch}: {batch}0%|##  | {batch}/10 [00:0{batch}<00:09, 3it/s, loss={epoch}.5, acc=0.{batch}]{between}"
+        for epoch in epochs
+        for batch in range(1, 10)
+    )
+
+
+@pytest.mark.parametrize(("between", "num_lines"), [("\r", 1), ("\n", 27)])
+def test_frames_of_a_bar_are_no_restarts(
+    tmp_path: Path, between: str, num_lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each epoch has the values of its last frame; of those before it, nothing is counted but their lines."""
+    path = tmp_path / "lightning.log"
+    path.write_text(bar_of([0, 1, 2], between).strip() + "\n", encoding="utf-8")
+    run = load_run(path)
+    assert {name: series.values.tolist() for name, series in run.metrics.items() if name != "data/epoch"} == {
+        "policy/total_loss": [0.5, 1.5, 2.5],
+        "acc": [0.9, 0.9, 0.9],
+    }
+    assert run.restarts == ()
+    assert run.coverage.num_unnamed == 9  # the percentage, the counter and the rate of three frames
+    assert (run.coverage.num_metric_lines, run.coverage.num_lines) == (num_lines, num_lines)
+    main(["monitor", "check", str(path)])
+    assert f"on {num_lines} of {num_lines} line" in capsys.readouterr().out
+    page = tmp_path / "report.html"
+    assert main(["monitor", "report", str(path), "--output", str(page)]) == 0
+    assert f"100.0 % of {num_lines} line" in page.read_text(encoding="utf-8")
+
+
+def test_a_bar_whose_epoch_goes_back_is_a_restart(tmp_path: Path) -> None:
+    """One, however many frames the epoch has."""
+    path = tmp_path / "lightning.log"
+    path.write_text(bar_of([0, 1, 2, 1, 2], "\r") + "\n", encoding="utf-8")
+    assert load_run(path).restarts == (1,)
+
+
+def test_lines_of_all_processes_hold_metrics(tmp_path: Path) -> None:
+    """Also those of ranks of which one counts."""
+    path = tmp_path / "ranks.log"
+    lines = [f"[rank{rank}] step {step} loss {step}.{rank} reward 1\n" for step in range(1, 9) for rank in range(2)]
+    path.write_text("".join(lines) + TEXT, encoding="utf-8")
+    coverage = load_run(path).coverage
+    assert (coverage.num_metric_lines, coverage.num_lines) == (16, 25)

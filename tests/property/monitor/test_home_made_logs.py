@@ -52,10 +52,21 @@ def written(lines: list[tuple[str, bool]]) -> bytes:
 def read(chunks: list[bytes]) -> tuple[list[tuple[object, ...]], object]:
     log: Log = read_chunks(chunks, dialects=with_fallback(known_dialects()))
     rows: list[tuple[object, ...]] = [
-        (row.line, row.offset, row.dialect, row.keys, row.values.tolist(), row.step, row.origin) for row in log.rows()
+        (
+            row.line,
+            row.offset,
+            row.dialect,
+            row.keys,
+            row.values.tolist(),
+            row.step,
+            row.origin,
+            row.num_unnamed,
+            row.bar,
+        )
+        for row in log.rows()
     ]
     facts = log.files[0]
-    return rows, (facts.num_lines, facts.num_missed_lines, facts.num_unnamed, log.votes, log.texts)
+    return rows, (facts.num_lines, facts.num_missed_lines, log.votes, log.texts)
 
 
 @settings(max_examples=150, deadline=None)

@@ -35,6 +35,7 @@ class Row:
         origin: the process that printed it.
         count: frames that `values` are the mean of; 1 for a line.
         bar: first and last counter and the total of a bar's frames, or None for a line.
+        num_unnamed: numbers without a name beside them, which are no values.
     """
 
     dialect: str
@@ -49,6 +50,7 @@ class Row:
     origin: Origin = NOWHERE
     count: int = 1
     bar: tuple[int, int, int | None] | None = None
+    num_unnamed: int = 0
 
     def join(self, means: Iterable[float], count: int) -> None:
         """Become the mean over its own frames and `count` others, whose means are given, [K]."""
@@ -200,7 +202,6 @@ class FileFacts:
         num_lines: lines in it.
         num_cut_lines: lines that were too long to be read whole.
         num_missed_lines: lines that look like metrics and hold the gate of a dialect, but that none understood.
-        num_unnamed: numbers without a name on metric lines, which are no values.
     """
 
     path: Path
@@ -208,7 +209,6 @@ class FileFacts:
     num_lines: int = 0
     num_cut_lines: int = 0
     num_missed_lines: int = 0
-    num_unnamed: int = 0
 
 
 def is_later_tick(entry: Entry, before: Entry) -> bool:

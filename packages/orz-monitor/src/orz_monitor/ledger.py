@@ -45,6 +45,7 @@ class Ledger:
         process: i64, [N], index into `processes`.
         count: i64, [N], frames that the values are the mean of; 1 for a line.
         is_bar: bool, [N], whether the values are of a bar's pass.
+        num_unnamed: i64, [N], numbers without a name beside its values.
         precedence: f64, [N]; of several rows of a step the one with the highest counts, and of those the last.
     """
 
@@ -63,6 +64,7 @@ class Ledger:
     process: NDArray[np.int64] = field(metadata=_A_ROW)
     count: NDArray[np.int64] = field(metadata=_A_ROW)
     is_bar: NDArray[np.bool_] = field(metadata=_A_ROW)
+    num_unnamed: NDArray[np.int64] = field(metadata=_A_ROW)
     precedence: NDArray[np.float64] = field(metadata=_A_ROW)
 
     def __len__(self) -> int:
@@ -74,6 +76,11 @@ class Ledger:
             return self
         names = [one.name for one in fields(self) if one.metadata == _A_ROW]
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    @property
+    def num_lines(self) -> int:
+        """On how many lines of all files its rows stand."""
+        return int(np.count_nonzero((np.diff(self.file) != 0) | (np.diff(self.line) != 0))) + bool(len(self))
 
     def groups(self, *columns: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Return the places of the rows that have the same in all columns, in order of their first."""
@@ -139,6 +146,7 @@ def ledger_of(log: Log) -> Ledger:
         "process": column(_numbers(processes, [row.origin for row in alone]), *origins),
         "count": column((row.count for row in alone), whole(1)),
         "is_bar": column((row.bar is not None for row in alone), whole(0, np.bool_), dtype=np.bool_),
+        "num_unnamed": column((row.num_unnamed for row in alone), whole(0)),
     }
     return Ledger(
         shapes=list(shapes),

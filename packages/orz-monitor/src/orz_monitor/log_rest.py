@@ -34,7 +34,6 @@ def add_rest(log: Log, rest: Log) -> None:
     facts.num_lines += more.num_lines
     facts.num_cut_lines += more.num_cut_lines
     facts.num_missed_lines += more.num_missed_lines
-    facts.num_unnamed += more.num_unnamed
     log.votes.update(rest.votes)
     log.texts |= rest.texts
     log.num_refused_keys += rest.num_refused_keys

@@ -50,7 +50,7 @@ def pack(log: Log, file: IO[bytes]) -> None:
     shapes: dict[tuple[str, tuple[str, ...], str], list[tuple[int, Row]]] = defaultdict(list)
     others: list[tuple[int, Entry]] = []
     for index, entry in enumerate(log.entries):
-        if isinstance(entry, Row) and entry.bar is None and entry.count == 1:
+        if isinstance(entry, Row) and (entry.bar, entry.count, entry.num_unnamed) == (None, 1, 0):
             shapes[entry.dialect, entry.keys, entry.axis].append((index, entry))
         else:
             others.append((index, entry))

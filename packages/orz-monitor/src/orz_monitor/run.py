@@ -36,14 +36,15 @@ class Coverage:
     """How much of the input was understood.
 
     Attributes:
-        num_records: records read.
+        num_records: records that count, each a row of metrics.
         unreadable: lines that are no record.
         recognised: names of known metrics that were logged, ours and peers'.
         unrecognised: other metric names.
         unread: raw keys of metric lines of which no value was a number.
         num_missed_lines: lines that look like metrics, and that nobody understood.
-        num_unnamed: numbers without a name on lines that were read.
+        num_unnamed: numbers without a name beside the metrics that count.
         num_lines: lines of the logs; 0 for records and stores.
+        num_metric_lines: how many of them hold metrics, also of a process or attempt that does not count.
     """
 
     num_records: int
@@ -54,6 +55,7 @@ class Coverage:
     num_missed_lines: int = 0
     num_unnamed: int = 0
     num_lines: int = 0
+    num_metric_lines: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -61,6 +61,7 @@ def stitch(
     framework = _framework(log, known)
     ledger = numbered(log, known.values())
     events = [entry for entry in log.entries if isinstance(entry, Event)]
+    num_metric_lines = ledger.num_lines
     rows, num_folded = without_other_ranks(ledger, log.files)
     rows, num_mixed = without_unnamed_others(rows)
     attempts = Attempts(rows, [event for event in events if event.event == "resume"])
@@ -86,7 +87,8 @@ def stitch(
             coverage_of(set(metrics), num_records=len(rows) + len(log.columns), unreadable=[], known=frozenset(mapped)),
             unread=_unread(log),
             num_missed_lines=sum(facts.num_missed_lines for facts in log.files),
-            num_unnamed=sum(facts.num_unnamed for facts in log.files),
+            num_unnamed=int(rows.num_unnamed.sum()),
+            num_metric_lines=num_metric_lines,
             num_lines=sum(facts.num_lines for facts in log.files),
         ),
         traceback=None,

@@ -133,6 +133,7 @@ def _coverage(verdicts: Sequence[Verdict]) -> dict[str, object]:
         "missed_lines": sum(part.num_missed_lines for part in parts),
         "unnamed_numbers": sum(part.num_unnamed for part in parts),
         "lines": sum(part.num_lines for part in parts),
+        "metric_lines": sum(part.num_metric_lines for part in parts),
         "rules_evaluated": sum(len(v.passed) + len({f.code for f in v.findings}) for v in verdicts),
         "rules_not_evaluated": sum(len(verdict.not_evaluated) for verdict in verdicts),
     }

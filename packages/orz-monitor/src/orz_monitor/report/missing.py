@@ -87,13 +87,12 @@ def _coverage(content: Content) -> str:
     """Say how much of the input was understood."""
     cover = content.run.coverage
     unreadable = len(cover.unreadable)
-    lines = max(cover.num_lines, cover.num_records + unreadable)
-    were = (
-        ("line holds metrics", "lines hold metrics")
-        if cover.num_lines
-        else ("line was understood", "lines were understood")
-    )
-    share = f"{100 * cover.num_records / lines:.1f} % of {counted(lines, *were)}" if lines else "nothing was read"
+    if cover.num_lines:
+        known, lines, were = cover.num_metric_lines, cover.num_lines, ("line holds metrics", "lines hold metrics")
+    else:
+        known, lines = cover.num_records, cover.num_records + unreadable
+        were = "line was understood", "lines were understood"
+    share = f"{100 * known / lines:.1f} % of {counted(lines, *were)}" if lines else "nothing was read"
     parts = [f"{share}; {counted(len(cover.recognised), 'metric')} recognised, {len(cover.unrecognised)} not."]
     if said := read_as(content.run):
         parts.append(f"{said[:1].upper()}{said[1:]}.")

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
+from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.generic.decimal_commas import UNDECIDED, with_points
 from orz_monitor.dialects.generic.evidence import Evidence, Place, evidence_of
@@ -152,10 +153,9 @@ class Generic(Dialect):
             facts.num_missed_lines += 1  # others say where they are
             return
         pairs = [(one.key, one.token) for one in (with_points(found.found) if self._has_commas else found.found)]
-        facts.num_unnamed += found.num_unnamed
         facts.num_missed_lines += found.is_cut or any(token.startswith(UNDECIDED) for _, token in pairs)
         offset, log.offset = log.offset, found.segment.offset
-        log.add_pairs(
+        row = log.add_pairs(
             self.name,
             pairs,
             line=found.line,
@@ -164,6 +164,8 @@ class Generic(Dialect):
             origin=origin,
         )
         log.offset = offset
+        if row is not None:
+            row.num_unnamed, row.bar = found.num_unnamed, _frame(found.segment.body)
 
     def meaning(self, key: str) -> Meaning | None:
         """Return what a raw key is."""
@@ -184,6 +186,33 @@ class Generic(Dialect):
             if row.step is not None:
                 steps[row.origin] = row.step
             row.step = steps.get(row.origin)
+        _supersede_frames(rows)
+
+
+def _frame(body: bytes) -> tuple[int, int, int | None] | None:
+    """Return 0, the counter and the total of a bar's frame, or None for another line.
+
+    It goes on from the beginning: its values take the place of those of the frames before.
+    """
+    bar = read_bar(body) if b"%|" in body else None
+    return (0, bar.done, bar.total) if bar is not None else None
+
+
+def _supersede_frames(rows: Sequence[Row]) -> None:
+    """Leave as frames of a bar only those that were drawn again for the same step: they tell of no restart.
+
+    What has no name is counted of the last one alone. So it is with whatever is printed again on the same line.
+    """
+    before: dict[tuple[tuple[str, ...], Origin], Row] = {}
+    for row in rows:
+        last = before.get((row.keys, row.origin))
+        before[row.keys, row.origin] = row
+        is_again = last is not None and (row.step, row.file) == (last.step, last.file)
+        if last is None or not is_again or not (row.bar or row.line == last.line):
+            row.bar = None
+            continue
+        row.bar = row.bar or (0, 0, None)
+        last.num_unnamed = 0
 
 
 def _count_rounds(rows: Sequence[Row]) -> None:
