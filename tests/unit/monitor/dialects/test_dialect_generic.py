@@ -12,7 +12,7 @@ from orz_monitor.dialects.generic.dialect import Generic
 from orz_monitor.dialects.generic.keys import MEANINGS, may_tell
 from orz_monitor.dialects.generic.named_numbers import named_numbers
 from orz_monitor.loading import load_run
-from orz_monitor.log import Log, Row
+from orz_monitor.log import Log, Row, place
 from orz_monitor.reading import read_chunks
 from orz_monitor.run import Run
 from orz_monitor.transport.prefixes import Origin
@@ -295,6 +295,25 @@ def test_a_trainer_that_is_told_late(line: str) -> None:
     log = read_chunks([f"{lines}{told}{line.format(1600)}".encode()], dialects=[Generic])
     assert [row.step for row in log.rows()] == [*range(1000), *range(1500, 1601)]
     assert log.files[0].num_missed_lines == 500
+
+
+@pytest.mark.parametrize(
+    ("noise", "heading"),
+    [
+        ("epoch 0 tokenizing file {}", "=== Step {} ==="),
+        ("step 0 tokenizing file {}", "Step {}/30"),
+        ("epoch 0 tokenizing file {}", "step {} writes 3 files"),
+        ("episode {} of game 3", "[trainer] iteration {}"),
+    ],
+)
+def test_steps_stand_above_their_metrics_however_late(noise: str, heading: str) -> None:
+    """What says where a process is is kept beyond the first thousand lines; nothing is lost of the steps."""
+    lines = "".join(f"{noise.format(at)}\n" for at in range(1500))
+    steps = "".join(f"{heading.format(step)}\nloss: 0.5 reward: 0.2 kl: {step}\n" for step in range(1, 31))
+    log = read_chunks([(lines + steps).encode()], dialects=[Generic])
+    log.entries.sort(key=place)
+    Generic().number(log)
+    assert [(row.step, row.values[2]) for row in log.rows() if "kl" in row.keys] == [(n, n) for n in range(1, 31)]
 
 
 @pytest.mark.parametrize("name", [key for key in MEANINGS if key != "epoch"])

@@ -9,7 +9,6 @@ episode or epoch it is at needs a metric that only trainers have, and another on
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
@@ -18,11 +17,11 @@ from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.generic.decimal_commas import UNDECIDED, with_points
 from orz_monitor.dialects.generic.evidence import Evidence, Place, evidence_of
+from orz_monitor.dialects.generic.held_lines import HeldLines
 from orz_monitor.dialects.generic.keys import (
     MEANINGS,
     ROUNDS,
     known_name,
-    may_tell,
     meaning_of,
     plain,
 )
@@ -35,8 +34,6 @@ from orz_monitor.transport.lines import Line
 from orz_monitor.transport.prefixes import Origin
 
 _FEWEST_KNOWN: Final = 2
-_MOST_HELD: Final = 1000
-_STEPPED: Final = re.compile(rb"(?i)(?<![a-z])(?:global_?step|step|iter|iteration|update|epoch|episode)\W{0,3}\d")
 
 
 class Generic(Dialect):
@@ -56,16 +53,13 @@ class Generic(Dialect):
         self._is_trainers = False
         self._evidence = Evidence()
         self._counts: dict[Origin, StepCount] = {}
-        self._held: list[tuple[NamedLine, bool]] = []
-        self._num_held: Counter[bool] = Counter()
-        self._num_passed = 0
+        self._held = HeldLines()
         self._has_commas = False
 
     def read(self, line: Line, log: Log) -> bool:
         """Read the numbers of a line."""
         understood = False
-        if not self._is_trainers and self._num_held[False] >= _MOST_HELD and not may_tell(line.raw):
-            self._num_passed += _STEPPED.search(line.raw) is not None and not is_metric_like(line.raw)
+        if not self._is_trainers and self._held.can_skip(line.raw):
             return False  # most likely, it never will be
         for segment in line.segments:
             log.offset = segment.offset
@@ -83,8 +77,8 @@ class Generic(Dialect):
         """Decide by two lines where there are no more; count those that look like metrics where nothing told."""
         if not self._is_trainers and self._evidence.settles_for_two():
             self._release(log)
-        log.files[-1].num_missed_lines += sum(is_metric_like(held.segment.body) for held, _ in self._held)
-        self._held.clear()
+        log.files[-1].num_missed_lines += sum(is_metric_like(held.segment.body) for held, _ in self._held.lines)
+        self._held = HeldLines()
 
     def _hold(self, found: NamedLine, line: Line, log: Log) -> bool:
         """Keep a line until it is known whether the log is a trainer's; returns whether it was kept."""
@@ -98,14 +92,10 @@ class Generic(Dialect):
         is_evidence = bool(metrics)
         if not (found.tells or found.counts or is_evidence):
             return False
-        if self._num_held[is_evidence] >= _MOST_HELD:
-            self._num_passed += not is_metric_like(line.raw)
-            return False
-        self._num_held[is_evidence] += 1
-        self._held.append((found, is_evidence))
-        if self._evidence.enough:
+        is_held = self._held.take(found, line.raw, is_evidence=is_evidence)
+        if is_held and self._evidence.enough:
             self._release(log)
-        return True
+        return is_held
 
     def _place(self, found: NamedLine) -> Place | None:
         """Return the epoch and step of a line, by which it is told whether they rise."""
@@ -123,14 +113,14 @@ class Generic(Dialect):
         self._is_trainers = True
         self._counts.clear()
         is_begun = False
-        for found, is_evidence in self._held:
+        for found, is_evidence in self._held.lines:
             is_begun = is_begun or is_evidence
             if is_begun or (found.begins and found.step is not None):
                 self._add(found, log)
             else:
                 log.files[-1].num_missed_lines += 1
-        log.files[-1].num_missed_lines += self._num_passed
-        self._held.clear()
+        log.files[-1].num_missed_lines += self._held.num_passed
+        self._held = HeldLines()
 
     @property
     def num_alike(self) -> int:
