@@ -58,9 +58,16 @@ class Generic(Dialect):
 
     def read(self, line: Line, log: Log) -> bool:
         """Read the numbers of a line."""
+        if not self._is_trainers:
+            if self._held.can_skip(line):
+                return False  # most likely, it never will be
+            for earlier in self._held.skipped():
+                self._take(earlier, log)
+        return self._take(line, log)
+
+    def _take(self, line: Line, log: Log) -> bool:
+        """Take a line apart, and hold or add what is on it; returns whether any was."""
         understood = False
-        if not self._is_trainers and self._held.can_skip(line.raw):
-            return False  # most likely, it never will be
         for segment in line.segments:
             log.offset = segment.offset
             found = read_line(segment, line.number)

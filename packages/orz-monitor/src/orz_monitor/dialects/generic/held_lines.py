@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Final
 
 from orz_monitor.dialects.generic.keys import may_tell
 from orz_monitor.dialects.generic.named_lines import NamedLine
 from orz_monitor.metric_like import is_metric_like
+from orz_monitor.transport.lines import Line
 from orz_monitor.transport.prefixes import Origin
 
 _MOST: Final = 1000
-_STEP: Final = re.compile(rb"(?i)(?<![a-z])(?:global_?)?(?:steps?|it|iter|iteration|update)\W{0,3}\d")
-_ROUND: Final = re.compile(rb"(?i)(?<![a-z])(?:epoch|episode)\W{0,3}\d{1,15}")
+_MOST_SKIPPED: Final = 16
+_PLACE: Final = re.compile(rb"(?i)(?<![a-z])(?:global_?)?(?:steps?|it|iter|iteration|update|epoch|episode)\W{0,3}\d")
 
 
 class HeldLines:
@@ -31,18 +33,22 @@ class HeldLines:
         self.num_passed = 0
         self._num: Counter[bool] = Counter()
         self._places: dict[Origin, tuple[NamedLine, bool]] = {}
-        self._round = b""
+        self._skipped: deque[Line] = deque()
 
-    def can_skip(self, raw: bytes) -> bool:
-        """Tell whether a line need not be taken apart: there is no room for it, and it says nothing of the place."""
-        if self._num[False] < _MOST or may_tell(raw) or _STEP.search(raw):
+    def can_skip(self, line: Line) -> bool:
+        """Tell whether a line need not be taken apart: there is no room for it, and no metric in it."""
+        if self._num[False] < _MOST or may_tell(line.raw):
             return False
-        found = _ROUND.search(raw)
-        if found is not None and found[0] != self._round:
-            self._round = found[0]
-            return False
-        self.num_passed += found is not None and not is_metric_like(raw)
+        if _PLACE.search(line.raw):
+            self._skipped.append(line)
+            if len(self._skipped) > _MOST_SKIPPED:
+                self.num_passed += not is_metric_like(self._skipped.popleft().raw)
         return True
+
+    def skipped(self) -> Iterator[Line]:
+        """Yield, once, the last lines that were skipped and may say where their processes are."""
+        while self._skipped:
+            yield self._skipped.popleft()
 
     def take(self, found: NamedLine, raw: bytes, *, is_evidence: bool) -> bool:
         """Keep a line, if there is room; returns whether it was kept."""
