@@ -319,12 +319,12 @@ def test_causes_of_missing_scores_are_those_that_occurred(tmp_path: Path) -> Non
     assert ["the reward function runs into its time limit"] == [cause.what for cause in finding.causes]
 
 
-def test_a_solved_run_may_lose_its_entropy(tmp_path: Path) -> None:
-    """At full reward, entropy under a hundredth of a nat is worth a note at most."""
+def test_entropy_that_is_all_but_gone_is_a_warning_also_in_a_solved_run(tmp_path: Path) -> None:
+    """Below a hundredth of a nat nothing excuses it, not even full reward."""
     metrics = healthy_metrics(200)
     metrics["policy/entropy"][:] = np.geomspace(0.9, 0.002, 200)
     set_reward(metrics, 0, np.concatenate([np.linspace(0.3, 0.97, 60), np.full(140, 0.97)]))
-    assert severities(judged(tmp_path, metrics)) == {"entropy_low": Severity.INFO}
+    assert severities(judged(tmp_path, metrics)) == {"entropy_low": Severity.WARN}
 
 
 def test_a_constant_full_reward_is_solved_not_stuck(tmp_path: Path) -> None:
