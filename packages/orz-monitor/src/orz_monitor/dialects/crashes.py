@@ -76,7 +76,7 @@ _ANY: Final = re.compile(rb"|".join(rb"(?P<" + kind.encode() + rb">" + shape + r
 _NEARLY_FULL: Final = re.compile(
     rb"(?P<path>\S{1,200}) is over (?P<share>\d{1,3})% full, available space: (?P<free>\d{1,20})"
 )
-_ONE_SYMBOL: Final = b"!" * 64
+ONE_SYMBOL: Final = b"!" * 64
 """What a model writes whose weights or logits are NaN: in many vocabularies the first token is an exclamation mark."""
 _EXCEPTION: Final = re.compile(
     rb"^(?:\w[\w.]{0,120}(?:Error|Exception|Interrupt|Exit|Warning|Died|Timeout)\b|\w[\w.]{1,120}: )"
@@ -115,7 +115,7 @@ class Crashes(Dialect):
         b"Exited with exit code ",
         b"EADDRINUSE",
         b"Training failed at step ",
-        _ONE_SYMBOL,
+        ONE_SYMBOL,
     )
 
     def __init__(self) -> None:
@@ -126,8 +126,8 @@ class Crashes(Dialect):
 
     def read(self, line: Line, log: Log) -> bool:
         """Read a line that may tell of a fault."""
-        if _ONE_SYMBOL in line.raw:
-            self._add(log, "notice", Segment(body=_ONE_SYMBOL), line.number, "one_symbol")
+        if ONE_SYMBOL in line.raw:
+            self._add(log, "notice", Segment(body=ONE_SYMBOL), line.number, "one_symbol")
         if len(line.raw) > (1 << 14):
             return False  # samples of text, not a message
         understood = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from orz_monitor.dialects.crashes import ONE_SYMBOL
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import Origin
 
@@ -59,7 +60,7 @@ class Dumps:
                     break
             stop = text.find(b"\n", start) + 1 or len(text)
             line = text[start:stop]
-            kept.append(b"\n" * line.endswith(b"\n") if self._is_hidden(line) else line)
+            kept.append(_left_of(line) if self._is_hidden(line) else line)
             start = stop
         return b"".join(kept)
 
@@ -88,6 +89,11 @@ class Dumps:
         if ends or self._num_lines >= _MOST_LINES or self._num_bytes >= _MOST_BYTES:
             self._process = None
         return hidden
+
+
+def _left_of(line: bytes) -> bytes:
+    """Return what is left of a line that is hidden: what a model writes whose logits are NaN is a finding by itself."""
+    return (ONE_SYMBOL if ONE_SYMBOL in line else b"") + b"\n" * line.endswith(b"\n")
 
 
 def _process(origin: Origin) -> tuple[str, str, str]:
