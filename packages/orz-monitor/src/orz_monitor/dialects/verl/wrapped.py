@@ -39,6 +39,8 @@ from orz_monitor.transport.prefixes import NOWHERE
 
 _LETTER: Final = re.compile(rb"[A-Za-z]")
 _LONGEST_BYTES: Final = 1 << 16
+_TWO: Final = 2
+"""Pieces that show less of the width than more do: one of them alone is full."""
 
 
 class WrappedStep:
@@ -198,9 +200,9 @@ class WrappedStep:
 
     def end(self) -> None:
         """Learn what the pieces show of the width, and hold nothing any more."""
-        if len(self._pieces) > 2 and self._is_at_width():  # noqa: PLR2004 - two pieces show less
+        if len(self._pieces) > _TWO and self._is_at_width():
             self._width.learn(max(self._lengths[:-1]))
-        elif len(self._pieces) == 2 and not (is_dangling(self._pieces[0]) or is_dashed(self._pieces[1])):  # noqa: PLR2004
+        elif len(self._pieces) == _TWO and not (is_dangling(self._pieces[0]) or is_dashed(self._pieces[1])):
             self._width.learn_of_two(self._lengths[0], self._lengths[0] - len(last_item(self._pieces[0])))
         self.body = b""
 
