@@ -32,10 +32,12 @@ class LiveReport:
         self._judge_run = judge_run
         self._source = source
         self._lock = threading.Lock()
+        self._drawing = threading.Lock()
         self._stopping = threading.Event()
         self._verdict: Verdict | None = None
         self._version = 0
         self._failure = ""
+        self._crash: Exception | None = None
         self._body: tuple[int, str] = (-1, "")
         self._thread = threading.Thread(target=self._follow, name="orz-serve-follow", daemon=True)
 
@@ -44,10 +46,20 @@ class LiveReport:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following and close the files."""
+        """Stop following and close the files; nothing can be asked for any more.
+
+        Whoever still asks waits until the process ends. A thread that draws at that moment, in numpy's C++, would make
+        it abort instead of exiting.
+        """
         self._stopping.set()
         self._thread.join()
+        self._drawing.acquire()
         self._source.close()
+
+    def raise_crash(self) -> None:
+        """Raise what ended the following, if anything did, so that no old page is taken for a new one."""
+        if self._crash is not None:
+            raise self._crash
 
     def state(self) -> dict[str, object]:
         """Return what a page asks for again and again: which version there is, and what is being waited for."""
@@ -68,26 +80,23 @@ class LiveReport:
 
     def body(self) -> str:
         """Return what the page shows, made once for each version."""
-        with self._lock:
-            verdict, version = self._verdict, self._version
-            if self._body[0] == version:
-                return self._body[1]
-        text = body_of(gather(verdict)) if verdict is not None else self._waiting()
-        with self._lock:
-            self._body = (version, text)
-        return text
+        with self._drawing:
+            with self._lock:
+                verdict, version = self._verdict, self._version
+            if self._body[0] != version:
+                self._body = version, body_of(gather(verdict)) if verdict is not None else self._waiting()
+            return self._body[1]
 
     def data(self) -> str | None:
         """Return the report as JSON; None before there is a run."""
-        with self._lock:
+        with self._drawing:
             verdict = self._verdict
-        return as_data(gather(verdict)) if verdict is not None else None
+            return as_data(gather(verdict)) if verdict is not None else None
 
     def metrics(self) -> bytes:
         """Return the run in Prometheus' text format."""
-        with self._lock:
-            verdict = self._verdict
-        return exposition(verdict)
+        with self._drawing:
+            return exposition(self._verdict)
 
     def _title(self) -> str:
         """Return the title of the browser's tab."""
@@ -103,8 +112,17 @@ class LiveReport:
         return f"<header><h1>{escaped(self._source.title)}</h1></header>"
 
     def _follow(self) -> None:
-        """Read and judge until stopped."""
+        """Read and judge until stopped; what fails is raised where it can end the command."""
         judging = Judging(self._source, self._judge_run)
+        try:
+            self._follow_with(judging)
+        except Exception as error:  # noqa: BLE001 - passed on, whatever it is
+            self._crash = error
+        finally:
+            judging.rest()
+
+    def _follow_with(self, judging: Judging) -> None:
+        """Read and judge until stopped."""
         while not self._stopping.is_set():
             try:
                 busy = self._source.poll()

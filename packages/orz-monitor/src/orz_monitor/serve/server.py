@@ -84,6 +84,10 @@ class ReportServer(ThreadingHTTPServer):
             return False
         return True
 
+    def service_actions(self) -> None:
+        """End where the run can't be followed any more; called between requests."""
+        self.live.raise_crash()
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing where a client has gone away."""
 

@@ -57,15 +57,19 @@ class Judging:
         now = time.monotonic()
         if not (self._source.is_stale and now >= self._refresh_at) and not self._judges_at(now):
             return False
-        # No daemon: who ends while such a one is in numpy's C++ is ended by it, with an abort instead of an exit code.
-        self._thread = threading.Thread(target=self._round_beside, name="orz-judging")
+        # No daemon, whoever starts it: a process that ends while one is in numpy's C++ aborts instead of exiting.
+        self._thread = threading.Thread(target=self._round_beside, name="orz-judging", daemon=False)
         self._thread.start()
         return True
 
-    def settle(self) -> tuple[Run | None, Verdict | None]:
-        """Bring everything up to date, however long it takes; return the run and its judgement."""
+    def rest(self) -> None:
+        """Wait for the round that is under way, if one is."""
         if self._thread is not None:
             self._thread.join()
+
+    def settle(self) -> tuple[Run | None, Verdict | None]:
+        """Bring everything up to date, however long it takes; return the run and its judgement."""
+        self.rest()
         if self._failure is not None:
             raise self._failure
         run = self._source.refresh()
