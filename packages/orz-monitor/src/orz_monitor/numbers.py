@@ -32,7 +32,7 @@ _WRAPPED: Final = re.compile(
     rb"\(\[?(?P<inner>[^,()\[\]]{1,40})\]?(?:,[^()]{0,200})?\)$"
 )
 _UNIT: Final = re.compile(
-    rb"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,4})?) ?(?P<unit>[A-Za-z%/_]{1,16}(?: [A-Za-z/_]{1,16})?)$"
+    rb"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?) ?(?P<unit>[A-Za-z%/_]{1,16}(?: [A-Za-z/_]{1,16})?)$"
 )
 _THOUSANDS: Final = re.compile(rb"[-+]?[1-9]\d{0,2}(?:,\d{3}){1,8}(?:\.\d{1,20})?$")
 _SPAN: Final = re.compile(rb"(?:(\d{1,6})d ?)?(?:(\d{1,6})h ?)?(?:(\d{1,6})m ?)?(?:(\d{1,6}(?:\.\d{1,6})?)s)?$")
