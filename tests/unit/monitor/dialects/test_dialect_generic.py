@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -234,6 +236,12 @@ def test_logs_of_other_programs_are_no_pass(tmp_path: Path, program: str, capsys
         "update {i}: stop loss: 1.2, profit 5, entropy: 3",
         "host=a loss=0.0 entropy=3 rtt=12.3",
         "step {i} lr 1e-4 learning_rate 1e-4",
+        "update {i} lat=3.2 lon=5.1 accuracy=12.5 entropy=3.1",
+        "iteration {i}: throughput 3 Mbit/s, loss 0.{i}, accuracy 0.9",
+        "epoch={i} slot=32{i} balance=32.5 reward=0.001 loss=0.002",
+        "tests/t.py::test_it[step={i}-loss=0.71-reward=0.9-kl=0.3] PASSED [5%]",
+        "Step {i}/50 : ENV LR=0.9 LOSS=0.1 KL=0.1",
+        "UPDATE {i} SET loss=0.5, reward=0.25, kl=0.1 WHERE id={i};",
     ],
 )
 def test_steps_of_other_programs_are_no_pass(tmp_path: Path, line: str) -> None:
@@ -241,6 +249,23 @@ def test_steps_of_other_programs_are_no_pass(tmp_path: Path, line: str) -> None:
     path = tmp_path / "other.log"
     path.write_text("".join(line.replace("{i}", str(i)) + "\n" for i in range(1, 31)), encoding="utf-8")
     assert main(["monitor", "check", str(path)]) == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "update {i} lat=3.2 accuracy=0.5 entropy=3.1",
+        "step {i} load_balance_loss=0.3 reward=0.001 loss=0.002",
+        "iteration {i}: throughput 3 MB/s, loss 0.{i}, accuracy 0.9",
+        "iteration {i}: sync at 3 Gbit/s, loss 0.{i}, grad_norm 0.9",
+        "Step {i}/50 : env reward 0.9 loss 0.1 kl 0.1",
+        "UPDATE {i}: loss=0.5, reward=0.25, kl=0.1",
+    ],
+)
+def test_a_trainer_may_use_a_word_of_others(tmp_path: Path, line: str) -> None:
+    """One word that is also of satellites, chains, networks, Docker or SQL takes no run away."""
+    run = run_of(tmp_path, "".join(line.replace("{i}", str(i)) + "\n" for i in range(1, 31)))
+    assert run.steps.tolist() == list(range(1, 31))
 
 
 @pytest.mark.parametrize(
@@ -265,6 +290,17 @@ def test_arguments_above_a_traceback_are_no_step(tmp_path: Path) -> None:
     assert (dict(run.metrics), run.steps.tolist()) == ({}, [])
 
 
+def num_calls(body: bytes) -> int:
+    """Return how many functions are called to find the numbers of a line, those of C with them."""
+    events: Counter[str] = Counter()
+    sys.setprofile(lambda _frame, event, _argument: events.update([event]))
+    try:
+        named_numbers(body)
+    finally:
+        sys.setprofile(None)
+    return events["call"] + events["c_call"]
+
+
 @pytest.mark.parametrize(
     ("unit", "num_each"),
     [
@@ -273,9 +309,11 @@ def test_arguments_above_a_traceback_are_no_step(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_names_are_found_in_linear_time(unit: bytes, num_each: int) -> None:
-    """In 256 KiB on one line: work that grew with the square of the length would take many minutes."""
+    """In 256 KiB on one line: twice as much takes twice as many calls."""
     count = (1 << 18) // len(unit)
     assert len(named_numbers(unit * count)) == num_each * count
+    half, whole = num_calls(unit * (count // 64)), num_calls(unit * (count // 32))
+    assert 0 < whole <= 2.1 * half
 
 
 def test_a_line_that_is_too_long_is_counted() -> None:

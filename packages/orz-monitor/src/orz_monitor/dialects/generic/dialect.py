@@ -93,7 +93,9 @@ class Generic(Dialect):
         if found.step is not None:
             self._counts.setdefault(origin, StepCount()).step = found.step
         place = self._place(found)
-        metrics = frozenset[str]() if found.is_lost else evidence_of(found.found, has_place=place is not None)
+        metrics = frozenset[str]()
+        if not found.is_lost:
+            metrics = evidence_of(found.found, has_place=place is not None, body=found.segment.body)
         if found.found:
             self._evidence.take(found.found, metrics, origin, place)
         is_evidence = bool(metrics)

@@ -8,13 +8,21 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
-from orz_monitor.dialects.generic.keys import ONLY_TRAINERS, OTHERS, WEAK, known_name, plain
+from orz_monitor.dialects.generic.keys import ONLY_TRAINERS, OTHERS, OTHERS_TOGETHER, WEAK, known_name, plain
 from orz_monitor.dialects.generic.named_numbers import NamedNumber
 from orz_monitor.numbers import number
 from orz_monitor.transport.prefixes import Origin
 
 _CALL: Final = re.compile(rb"\b[A-Za-z_]\w{0,60}\(\s{0,8}[A-Za-z_]\w{0,60}\s?=")
 """What Python prints of an object: `Namespace(lr=1e-4)`; of a setting, not of a step."""
+_OTHER_PROGRAM: Final = re.compile(
+    rb"\bUPDATE [^;\n]{1,200}?\bSET [\w.\"`]{1,60} ?="  # SQL
+    rb"|\.py::[\w:]{1,200}\["  # a test of pytest with parameters
+    rb"|\bStep \d{1,6}/\d{1,6} : (?:ARG|ENV|LABEL|RUN) "  # Docker builds an image
+)
+"""What other programs print around names and numbers that are none of their own steps."""
+_NETWORK_RATE: Final = re.compile(rb"\d ?[kKMG]?i?(?:[Bb]its?/s|b/s|bps)\b")
+"""A rate of networks: trainers count tokens, samples or bytes."""
 _FEWEST_LINES: Final = 3
 _FEWEST_KNOWN: Final = 2
 _MOST_SEEN: Final = 10_000
@@ -28,16 +36,16 @@ Place = tuple[int, int]
 
 
 def is_object(body: bytes) -> bool:
-    """Tell whether a line is a printed object of Python's, with settings in it.
+    """Tell whether a line is a printed object of Python's, with settings in it, or a command or test with arguments.
 
     Example:
         >>> is_object(b"Namespace(lr=1e-4, kl=0.1)"), is_object(b"step 3 kl=0.1 (took=2)")
         (True, False)
     """
-    return _CALL.search(body) is not None
+    return _CALL.search(body) is not None or _OTHER_PROGRAM.search(body) is not None
 
 
-def evidence_of(found: Sequence[NamedNumber], *, has_place: bool) -> frozenset[str]:
+def evidence_of(found: Sequence[NamedNumber], *, has_place: bool, body: bytes = b"") -> frozenset[str]:
     """Return the known metrics of a line that are those of a trainer, should they recur; none where they are nobody's.
 
     Two have to be known, and not only a learning rate; one is enough if only trainers have it. A line without a step
@@ -46,6 +54,7 @@ def evidence_of(found: Sequence[NamedNumber], *, has_place: bool) -> frozenset[s
     Args:
         found: its numbers, without the step.
         has_place: whether it has a step, an epoch or an episode, or stands below one.
+        body: the whole line.
     """
     names: set[str] = set()
     for one in found:
@@ -53,8 +62,7 @@ def evidence_of(found: Sequence[NamedNumber], *, has_place: bool) -> frozenset[s
             key = one.key.decode("utf-8", "replace")
             names |= {plain(key)} & ONLY_TRAINERS
             names |= {known_name(key) or ""} - {""}
-    is_others = any(_is_others(one.key) for one in found)
-    return frozenset(names if _tell(names, has_place=has_place, is_others=is_others) else ())
+    return frozenset(names if _tell(names, has_place=has_place, is_others=_is_others(found, body)) else ())
 
 
 def _tell(names: AbstractSet[str], *, has_place: bool, is_others: bool = False) -> bool:
@@ -72,9 +80,14 @@ def _is_value(one: NamedNumber) -> bool:
     return number(one.token) is not None and not is_share and not one.is_of_things
 
 
-def _is_others(key: bytes) -> bool:
-    """Tell whether a name is one of networks or chains."""
-    return not OTHERS.isdisjoint(re.findall(r"[a-z]+", key.decode("utf-8", "replace").lower()))
+def _is_others(found: Sequence[NamedNumber], body: bytes) -> bool:
+    """Tell whether a line is of networks, chains or places on Earth: by a name, two of them, or a rate in bits."""
+    words = {word for one in found for word in re.findall(r"[a-z]+", one.key.decode("utf-8", "replace").lower())}
+    return (
+        not OTHERS.isdisjoint(words)
+        or any(words >= together for together in OTHERS_TOGETHER)
+        or _NETWORK_RATE.search(body) is not None
+    )
 
 
 @dataclass(slots=True)

@@ -114,6 +114,8 @@ OTHERS: Final = frozenset(
     ]
 )
 """Words of networks and of chains, whose losses and rewards are no trainer's."""
+OTHERS_TOGETHER: Final = (frozenset(["lat", "lon"]), frozenset(["slot", "balance"]))
+"""Words of which one alone may be a trainer's: of places on Earth, and of chains."""
 _WORDS: Final = re.compile(r"[a-z]+")
 
 
