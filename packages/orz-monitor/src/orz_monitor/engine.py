@@ -122,6 +122,8 @@ def _not_evaluated(rule: Rule, reason: str, run: Run) -> NotEvaluated:
     """Say why a rule could not judge, and how to log what it misses, or where its setting is read from."""
     missing = [name for name in (*rule.needs, *rule.needs_any) if name not in run.metrics]
     remedy = next(filter(None, (how_to_log(name, framework_of(run)) for name in missing)), "")
+    if rule.lacks(run):
+        remedy = rule.remedy
     if rule.setting and not rule.unlogged(run):
         remedy = HOW_TO_GIVE
     return NotEvaluated(code=rule.code, title=rule.title, reason=reason, remedy=remedy)

@@ -36,6 +36,11 @@ class NoLimits:
     """The thresholds of a rule that has none."""
 
 
+def _lacks_nothing(run: Run) -> str:  # noqa: ARG001 - others look at it
+    """Miss nothing but metrics."""
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
     """One thing that can be wrong with a run.
@@ -47,6 +52,8 @@ class Rule:
         limits: its thresholds: a dataclass of numbers, each made by `limit`.
         needs: metrics that must all be logged.
         needs_any: metrics of which one must be logged.
+        lacks: says what it misses of a run that is no metric, such as times; empty where it misses nothing.
+        remedy: how to have that, where it misses something.
         setting: of the configuration, by our name for it, without which the rule says nothing.
         min_points: values of each metric in `needs`, or else of one in `needs_any`, without which it says nothing.
         presets: the kinds of run it applies to.
@@ -62,6 +69,8 @@ class Rule:
     limits: Any = NoLimits()
     needs: tuple[str, ...] = ()
     needs_any: tuple[str, ...] = ()
+    lacks: Callable[[Run], str] = _lacks_nothing
+    remedy: str = ""
     setting: str = ""
     min_points: int = 1
     presets: frozenset[str] = ALL
@@ -113,9 +122,9 @@ class Rule:
 
     def unlogged(self, run: Run) -> str:
         """Say which metrics of a run are missing, or too short; empty if none is."""
-        missing = [name for name in self.needs if not _known(run, name)]
-        if missing:
-            return f"not logged: {', '.join(missing)}"
+        lacking = self.lacks(run) or ", ".join(name for name in self.needs if not _known(run, name))
+        if lacking:
+            return f"not logged: {lacking}"
         if self.needs_any and not any(_known(run, name) for name in self.needs_any):
             return f"not logged: {' or '.join(self.needs_any)}"
         undefined = [name for name in self.needs if not run.logged(name)]

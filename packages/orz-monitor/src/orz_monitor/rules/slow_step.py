@@ -11,6 +11,7 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.records import PHASES
 from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.step_times import BETWEEN, HOW_TO_TIME, by_clock, lacks_times
 from orz_monitor.run import Run
 from orz_monitor.units import duration, shown
 
@@ -42,23 +43,17 @@ class Limits:
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Find gaps of ten usual steps and ten minutes between two records, restarts aside."""
-    times = run.times.finite()
-    gaps = np.diff(times.values)
-    if not len(gaps):
+    """Find steps of ten usual ones and ten minutes; by the trainer's seconds where records have no times."""
+    taken = by_clock(run)
+    if not len(taken):
         return []
-    usual = float(np.median(gaps))
-    restarts = set(run.restarts)
-    slow = [
-        index
-        for index in np.flatnonzero((gaps > limits.factor * usual) & (gaps > limits.shortest_s))
-        if int(times.steps[index + 1]) not in restarts
-    ]
+    usual = float(np.median(taken.values))
+    slow = np.flatnonzero((taken.values > limits.factor * usual) & (taken.values > limits.shortest_s)).tolist()
     if not slow:
         return []
-    worst = max(slow, key=lambda index: float(gaps[index]))
-    step = int(times.steps[worst + 1])
-    phase = _grown_phase(run, step, float(gaps[worst]) - usual)
+    worst = max(slow, key=lambda index: float(taken.values[index]))
+    step, longest_s = int(taken.steps[worst]), float(taken.values[worst])
+    phase = _grown_phase(run, step, longest_s - usual)
     count = "One step" if len(slow) == 1 else f"{len(slow)} steps"
     return [
         Finding(
@@ -66,20 +61,20 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             severity=Severity.WARN,
             title="Steps that took very long",
             message=f"{count} took more than {shown(limits.factor)} times the usual {duration(usual)}; the longest, "
-            f"step {step}, took {duration(float(gaps[worst]))}" + (f", most of it in {phase}." if phase else "."),
+            f"step {step}, took {duration(longest_s)}" + (f", most of it in {phase}." if phase else "."),
             evidence=(
                 Evidence(
-                    metric="seconds between records",
-                    observed=float(gaps[worst]),
-                    observed_is=f"before step {step}",
+                    metric=taken.name,
+                    observed=longest_s,
+                    observed_is=f"before step {step}" if taken.name == BETWEEN else f"step {step}",
                     baseline=usual,
                     baseline_is="median",
                 ),
             ),
             causes=_CAUSES,
             caveat="The run went on; this is time lost, not harm done.",
-            first_step=int(times.steps[slow[0] + 1]),
-            last_step=int(times.steps[slow[-1] + 1]),
+            first_step=int(taken.steps[slow[0]]),
+            last_step=int(taken.steps[slow[-1]]),
         )
     ]
 
@@ -98,4 +93,13 @@ def _grown_phase(run: Run, step: int, lost_s: float) -> str:
     return worst if worst and grown[worst] > lost_s / 2 else ""
 
 
-RULE = Rule(code="slow_step", title="no step takes far longer than the others", check=check, limits=Limits())
+RULE = Rule(
+    code="slow_step",
+    title="no step takes far longer than the others",
+    check=check,
+    limits=Limits(),
+    lacks=lacks_times,
+    remedy=HOW_TO_TIME,
+    source="the clock of the records tells, and where they have no times the trainer's own seconds, of which the first "
+    "step and the first one after a restart are left out, as they load and compile, too",
+)

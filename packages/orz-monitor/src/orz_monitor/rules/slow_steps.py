@@ -13,6 +13,7 @@ from orz_monitor.findings import Cause, Evidence, Finding, Sighting
 from orz_monitor.records import PHASES
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import recovered
+from orz_monitor.rules.step_times import HOW_TO_TIME, by_trainer, lacks_times
 from orz_monitor.run import Run
 from orz_monitor.series import Series
 from orz_monitor.stats import Array, episodes, persistent, trailing_median
@@ -82,7 +83,7 @@ def _finding(run: Run, taken: Series, before: float, span: tuple[int, int], seve
         f"long as before{f', most of it in {phase}' if phase else ''}.",
         evidence=(
             Evidence(
-                metric="seconds.total",
+                metric=taken.name,
                 observed=now,
                 observed_is=f"median of steps {begins} to {ends}",
                 baseline=before,
@@ -98,12 +99,12 @@ def _finding(run: Run, taken: Series, before: float, span: tuple[int, int], seve
 
 def _plain_seconds(run: Run) -> Series:
     """Return what each step took, without evaluation and saving."""
-    total = run.seconds["total"].finite() if "total" in run.seconds else run.series("")
+    total = by_trainer(run)
     extra = np.zeros(len(total))
     for phase in _OCCASIONAL:
         if phase in run.seconds:
             extra += np.nan_to_num(run.seconds[phase].at(total.steps))
-    return Series(name="total", steps=total.steps, values=np.maximum(total.values - extra, 0.0))
+    return Series(name=total.name, steps=total.steps, values=np.maximum(total.values - extra, 0.0))
 
 
 def _before(values: Array) -> Array:
@@ -131,6 +132,9 @@ RULE = Rule(
     title="steps keep their pace",
     check=check,
     limits=Limits(),
+    lacks=lacks_times,
+    remedy=HOW_TO_TIME,
     worst=Severity.WARN,
-    source="step time has 4 to 6 % noise, and jumps with evaluations and saves: only like is compared with like",
+    source="step time has 4 to 6 % noise, and jumps with evaluations and saves: only like is compared with like; where "
+    "the trainer does not say what its steps took, the times of their records do",
 )

@@ -11,6 +11,7 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.frameworks import OURS
 from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.step_times import HOW_TO_TIME
 from orz_monitor.run import Run, State
 from orz_monitor.units import duration
 
@@ -43,7 +44,7 @@ _CAUSES_OF_AN_OLD_LOG: Final = (
         try_="nothing, unless the run is still wanted: then go on from its last checkpoint",
     ),
 )
-_SAY_WHEN_DONE: Final = frozenset({OURS, "orz", "trl"})
+_SAY_WHEN_DONE: Final = frozenset({OURS, "areal", "orz", "roll", "trl"})
 """Trainers whose log of a whole run always ends with a word of it."""
 
 
@@ -51,7 +52,7 @@ _SAY_WHEN_DONE: Final = frozenset({OURS, "orz", "trl"})
 class Limits:
     """Thresholds."""
 
-    shortest_s: float = limit(600.0, "seconds; no silence shorter than this is a stall")
+    shortest_s: float = limit(600.0, "seconds; no silence shorter than this is a stall, however short the steps are")
     factor: float = limit(3.0, "times the 95th percentile of the run's own step time")
     error_factor: float = limit(3.0, "times the silence that is a warning")
     past_s: float = limit(86_400.0, "seconds; after a longer silence it is a log of the past, and a warning at most")
@@ -105,6 +106,11 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     ]
 
 
+def _lacks_times(run: Run) -> str:
+    """Say what is missing to know for how long an unfinished run has been silent; empty if nothing is."""
+    return "times of records" if run.state is State.UNFINISHED and run.last_progress is None else ""
+
+
 def _usual_step_s(run: Run) -> float:
     """Return the 95th percentile of the step time, from `seconds.total` or from the clock."""
     total = run.seconds["total"].finite().values if "total" in run.seconds else np.empty(0)
@@ -117,7 +123,11 @@ RULE = Rule(
     title="the run finished or goes on",
     check=check,
     limits=Limits(),
-    source="an error only for trainers that always say when they are done, and within a day: later nobody waits for "
-    "the run, and a log that was cut or kept would fail for ever; from a week on it is a note, as such a run does not "
-    "hang now",
+    lacks=_lacks_times,
+    remedy=HOW_TO_TIME,
+    source="three times what the run's own steps take, but never before ten minutes: where steps take seconds, an "
+    "evaluation, a save or loading a model takes minutes, and NCCL's watchdog waits as long; an error at three times "
+    f"that silence, and only for trainers that always say when they are done ({', '.join(sorted(_SAY_WHEN_DONE))}), as "
+    "a log of any other one that is silent may be whole; and within a day: later nobody waits for the run, and a log "
+    "that was cut or kept would fail for ever; from a week on it is a note, as such a run does not hang now",
 )
