@@ -59,8 +59,18 @@ class Verdict:
 
     @property
     def evaluated_metrics(self) -> bool:
-        """Whether the run logged any registered metric; without one, silence is no pass."""
-        return bool(self.run.coverage.recognised)
+        """Whether the run logged any registered metric of training; without one, silence is no pass."""
+        return bool(self.run.coverage.of_training)
+
+    @property
+    def undecided(self) -> tuple[str, str]:
+        """What was found where nothing says how training goes, and what to give instead; empty where something does."""
+        if self.evaluated_metrics:
+            return "", ""
+        if self.run.coverage.recognised:
+            found = "only lines of an inference engine, which say nothing of training"
+            return found, "give the trainer's own log, in a folder with this one to have both judged"
+        return "no metric recognised yet", "wait for its first step, or give the log that its trainer prints metrics to"
 
     @property
     def fell_silent(self) -> bool:
@@ -123,7 +133,7 @@ def _not_evaluated(rule: Rule, reason: str, run: Run) -> NotEvaluated:
     missing = [name for name in (*rule.needs, *rule.needs_any) if name not in run.metrics]
     remedy = next(filter(None, (how_to_log(name, framework_of(run)) for name in missing)), "")
     if rule.lacks(run):
-        remedy = rule.remedy
+        remedy = rule.remedy if len(run.steps) else ""
     if rule.setting and not rule.unlogged(run):
         remedy = HOW_TO_GIVE
     return NotEvaluated(code=rule.code, title=rule.title, reason=reason, remedy=remedy)

@@ -18,6 +18,8 @@ from orz_monitor.records import EventRecord, Line
 from orz_monitor.series import Series, is_usable
 from orz_monitor.settings import settings_of
 
+_OF_ENGINES: Final = "engine/"
+"""How the names of inference engines' own metrics begin."""
 _EMPTY: Final = (np.empty(0, dtype=np.int64), np.empty(0))
 
 
@@ -56,6 +58,11 @@ class Coverage:
     num_unnamed: int = 0
     num_lines: int = 0
     num_metric_lines: int = 0
+
+    @property
+    def of_training(self) -> tuple[str, ...]:
+        """The names that were recognised and say something of training, as those of an inference engine don't."""
+        return tuple(name for name in self.recognised if not name.startswith(_OF_ENGINES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -182,7 +189,7 @@ class Run:
         """The kind of run, and by what it was recognised."""
         if self.chosen_preset:
             return Detected(name=self.chosen_preset, why="you said so")
-        if not self.coverage.recognised:
+        if not self.coverage.of_training:
             return Detected(name=PLAINEST, why="no known metric tells its kind")
         ages = self.series("staleness/mean").values
         return detect(

@@ -37,8 +37,8 @@ class Checked:
         if self.error is not None:
             return str(self.error)
         if self.verdict is not None and self.verdict.status(fail_on) is Status.INCONCLUSIVE:
-            remedy = "wait for its first step, or give the log that its trainer prints metrics to"
-            return f"{self.verdict.run.path}: no metric recognised yet\n  -> {remedy}"
+            found, remedy = self.verdict.undecided
+            return f"{self.verdict.run.path}: {found}\n  -> {remedy}"
         return ""
 
 

@@ -33,6 +33,8 @@ def read_as(run: Run) -> str:
     if run.is_store:
         said = f"nothing tells whose keys these are: {counted(len(keys), 'metric')} recognised"
         return f"{said} by {alone} ({', '.join(keys)})" if keys else ""
+    if not keys:
+        return ""
     on = f"on {run.coverage.num_metric_lines} of {counted(run.coverage.num_lines, 'line')}"
     said = f"an unknown trainer's log: {counted(len(keys), 'metric')} recognised by {alone} ({', '.join(keys)}), {on}"
     return f"{said}; little to judge a run by" if is_little(run) else said

@@ -25,13 +25,19 @@ def header(content: Content) -> str:
     when = f"{facts.started:%d %B %Y, %H:%M} UTC" if facts.started else ""
     kind = "PPO" if run.has_critic else "without a critic"
     about = [run.name, kind, span(run.steps.tolist()), str(run.state), when]
-    reason = "" if content.verdict.evaluated_metrics else '<p class="notice warn">No metric is recognised yet.</p>'
+    found, remedy = content.verdict.undecided
+    reason = f'<p class="notice warn">{escaped(f"{_sentence(found)} {_sentence(remedy)}")}</p>' if found else ""
     return (
         f'<header><p class="eyebrow">{escaped(" · ".join(part for part in about if part))}</p>'
         f'<div class="row"><h1>{escaped(facts.title)}</h1><span class="badge {css}">{escaped(word)}</span></div>'
         f'<p class="lede">{escaped(_lede(content))}</p>{reason}'
         f'<dl class="tiles">{"".join(_tiles(content))}</dl></header>'
     )
+
+
+def _sentence(text: str) -> str:
+    """Begin a text with a capital and end it with a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def footer(content: Content) -> str:
