@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from orz_cli.errors import UsageError
-from orz_monitor.dialects import KNOWN, find_dialect
 from orz_monitor.dialects.orz.dialect import Orz
 from orz_monitor.frameworks import SETTINGS, translate
 from orz_monitor.glossary import explained
@@ -50,18 +49,6 @@ def test_every_metric_that_is_named_exists() -> None:
     assert [name for name in sorted({*FACTS, *NAMES, *needed}) if spec_of(name) is None] == []
     assert set(PEERS).isdisjoint(METRICS)
     assert {key for names in NAMES.values() for key in names} <= set(FRAMEWORKS)
-
-
-def test_a_dialect_calls_metrics_what_the_reference_calls_them() -> None:
-    """A key that the reference names as a metric means that metric to the trainer's dialect, as far as it reads it."""
-    named: dict[tuple[str, str], set[str]] = {}
-    for metric, names in NAMES.items():
-        for trainer, key in ((name, key) for name in names for key in names[name] if name in KNOWN):
-            named.setdefault((trainer, key), set()).add(metric)
-    meant = {place: find_dialect(KNOWN[place[0]])().meaning(place[1]) for place in named if "<" not in place[1]}
-    known = {place: meaning.name for place, meaning in meant.items() if meaning is not None}
-    assert len(known) > 100
-    assert {place: name for place, name in known.items() if name not in named[place]} == {}
 
 
 def test_the_return_that_orz_divides_twice_is_no_mean_return() -> None:

@@ -31,6 +31,8 @@ def canonical_series(
     metrics: dict[str, Series] = {}
     for (dialect, key), series in raw.items():
         meaning = known[dialect].meaning(key) if dialect in known else None
+        if meaning is not None and any((dialect, part) not in raw for part in meaning.over):
+            meaning = None
         if meaning is None and framework == OURS and (describe(key) is not None or is_phase(key)):
             meaning = Meaning(key)
         if meaning is None:
@@ -38,6 +40,8 @@ def canonical_series(
             metrics[name] = _named(series, name, Meaning(name))
         else:
             whole = series.zero_elsewhere(steps) if meaning.zero_elsewhere else series
+            if meaning.over:
+                whole = _divided(whole, [raw[dialect, part] for part in meaning.over])
             groups[meaning.name].append((meaning, whole))
     mapped: set[str] = set()
     seconds: dict[str, Series] = {}
@@ -102,6 +106,14 @@ def _chosen(candidates: list[tuple[Meaning, Series]]) -> tuple[Series, list[Seri
     name = adding[0][0].name
     keys = tuple(key for part in parts for key in part.raw_keys)
     return Series(name=name, steps=steps, values=values, raw_keys=keys, unit=_unit(name)), []
+
+
+def _divided(series: Series, parts: list[Series]) -> Series:
+    """Divide values by the sum of others in the same step; NaN where one of these is missing, or all are 0."""
+    whole = np.sum([part.at(series.steps) for part in parts], axis=0)
+    values = np.full(len(series), np.nan)
+    np.divide(series.values, whole, out=values, where=np.isfinite(whole) & (whole != 0))
+    return replace(series, values=values, quanta=None)
 
 
 def _filled(series: Series, other: Series) -> Series:

@@ -73,7 +73,7 @@ class Areal(Dialect):
         "timeperf/save": Meaning("seconds/save"),
     }
     missing: ClassVar[Mapping[str, str]] = {
-        "policy/kl_ref": "ppo_actor/kl_rewards is the penalty, not the KL; set kl_ctl above 0 and divide by it.",
+        "policy/kl_ref": "ppo_actor/kl_rewards is the penalty, minus kl_ctl times the KL, which AReaL does not log.",
         "rollout/response_tokens_mean": "AReaL logs whole lengths: subtract prompt_len from seq_len.",
         "rollout/zero_variance_frac": "AReaL does not log it.",
         "critic/explained_var": "AReaL does not log it.",

@@ -45,6 +45,8 @@ class Meaning:
         rank: which of several keys with one meaning is taken where both were logged: the lowest.
         adds: values of several keys with this meaning add up, as parts of a phase do.
         zero_elsewhere: it is printed only where there is some of it: a step of the run without a value has 0.
+        over: raw keys by whose sum in the same step a value is divided, as a count by all that are counted; without
+            them, the key has no meaning.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Meaning:
     rank: int = 0
     adds: bool = False
     zero_elsewhere: bool = False
+    over: tuple[str, ...] = ()
 
 
 class Dialect:

@@ -34,7 +34,8 @@ class NemoRl(Dialect):
         "Loss": Meaning("policy/total_loss"),
         "Avg Reward": Meaning("reward/mean"),
         "Avg Total Reward": Meaning("reward/mean", rank=1),
-        "Generation KL Error": Meaning("mismatch/kl_k1", estimator="k1"),
+        # of the estimator that `loss_fn.reference_policy_kl_type` names, which is k3 in NeMo-RL's own recipes
+        "Generation KL Error": Meaning("mismatch/kl_k3", estimator="k3"),
         "Mean Generation Length": Meaning("rollout/response_tokens_mean"),
         "Training Worker Idle Time Ratio": Meaning("idle/trainer_frac"),
         "E2E (Tokens/sec/gpu)": Meaning("tokens/per_second_per_device"),
@@ -62,7 +63,7 @@ class NemoRl(Dialect):
         "train/probs_ratio": Meaning("policy/ratio_mean"),
         "train/probs_ratio_min": Meaning("policy/ratio_min"),
         "train/probs_ratio_max": Meaning("policy/ratio_max"),
-        "train/gen_kl_error": Meaning("mismatch/kl_k1", estimator="k1", rank=1),
+        "train/gen_kl_error": Meaning("mismatch/kl_k3", estimator="k3", rank=1),
         "train/js_divergence_error": Meaning("mismatch/js"),
         "train/token_mult_prob_error": Meaning("mismatch/prob_ratio_error"),
         "train/sampling_importance_ratio": Meaning("correction/weight_mean"),

@@ -29,6 +29,7 @@ _DROPPED: Final = re.compile(
     rb"Dropping (?P<count>\d{1,6}) non-finite value\(s\) from [^:]{1,300}: (?P<names>.{1,2000}?)(?: \.\.\.)?$"
 )
 _SET_KEY: Final = re.compile(r"eval/(?P<set>[^/]+)/(?P<what>Reward|Avg@\d+|avg@\d+|reward/mean)$")
+_PASS_AT: Final = re.compile(r"eval/(?P<set>[^/]+)/pass@(?P<k>\d+)$")
 _LONGEST: Final = 1 << 16
 
 
@@ -57,6 +58,12 @@ class PrimeRl(Dialect):
         "Reward": Meaning("reward/mean"),
         "reward/mean": Meaning("reward/mean", rank=-1),
         "Trainable/aside": Meaning("rollout/zero_variance_frac", scale=-1, offset=1),
+        "batch/solve_none": Meaning("reward/solve_none_frac"),
+        "batch/solve_all": Meaning("reward/solve_all_frac"),
+        "batch/effective_batch_size": Meaning("rollout/zero_variance_frac", scale=-1, offset=1, rank=1),
+        "decode_len/mean": Meaning("rollout/response_tokens_mean"),
+        "completion_len/mean": Meaning("rollout/response_tokens_mean", rank=1),
+        "seq_len/mean": Meaning("rollout/total_tokens_mean", rank=-1),
         "Truncation": Meaning("rollout/truncated_frac"),
         "is_truncated/mean": Meaning("rollout/truncated_frac", rank=-1),
         "Seq. Length": Meaning("rollout/total_tokens_mean"),
@@ -141,6 +148,8 @@ class PrimeRl(Dialect):
         known = self.meanings.get(key)
         if known is None and (match := _SET_KEY.match(key)):
             return Meaning(f"eval/{match['set']}/accuracy", rank=0 if match["what"] == "Reward" else 1)
+        if known is None and (match := _PASS_AT.match(key)):
+            return Meaning(f"eval/{match['set']}/pass_at_k", rank=-int(match["k"]))
         return known
 
 

@@ -17,7 +17,7 @@ _TIMER: Final = re.compile(rb"Finished: '(?P<what>[^'\n]{1,100})', time cost: (?
 _REWARDS: Final = b"reward/avg_pass_at_"
 _PAIR: Final = re.compile(rb"(?:^|, )(?P<key>[A-Za-z_][\w/@.-]{0,100}): (?P<value>[^,\s]{1,60})")
 _PASS_AT: Final = re.compile(r"reward/avg_pass_at_\d+$")
-_EVALUATED: Final = re.compile(r"eval/(?P<set>[^/]+)/(?P<what>avg_score|pass_at_1)$")
+_EVALUATED: Final = re.compile(r"eval/(?P<set>[^/]+)/(?:avg_score|pass_at_(?P<k>\d+))$")
 _TIMER_KEY: Final = "timer/"
 _PHASES: Final = {
     "step": "total",
@@ -58,6 +58,8 @@ class SkyRl(Dialect):
         "critic/values_mean": Meaning("critic/value_mean"),
         "critic/critic_lr": Meaning("critic/lr"),
         "reward/avg_raw_reward": Meaning("reward/mean"),
+        "reward/num_zero_variance_groups": Meaning("rollout/zero_variance_groups"),
+        "reward/num_zero_variance_filtered": Meaning("rollout/zero_variance_groups", rank=1),
         "loss/avg_final_rewards": Meaning("return/mean"),
         "loss/avg_raw_rewards": Meaning("return/mean", rank=1),
         "loss/avg_raw_advantages_abs": Meaning("advantage/abs_mean"),
@@ -69,6 +71,7 @@ class SkyRl(Dialect):
     }
     missing: ClassVar[Mapping[str, str]] = {
         "rollout/truncated_frac": "SkyRL does not log it; compare generate/max_num_tokens with the limit.",
+        "rollout/zero_variance_frac": "SkyRL logs how many groups (reward/num_zero_variance_*), not their share.",
         "rollout/repetition": "SkyRL does not log it; dump trajectories with trainer.dump_data_batch=true.",
         "engine/kv_cache_usage": "workers log to SKYRL_LOG_FILE; give that file too.",
     }
@@ -135,7 +138,9 @@ class SkyRl(Dialect):
         if _PASS_AT.match(key):
             return Meaning("reward/pass_at_n")
         if match := _EVALUATED.match(key):
-            return Meaning(f"eval/{match['set']}/accuracy", rank=0 if match["what"] == "avg_score" else 1)
+            if match["k"] in {None, "1"}:
+                return Meaning(f"eval/{match['set']}/accuracy", rank=0 if match["k"] is None else 1)
+            return Meaning(f"eval/{match['set']}/pass_at_k", rank=-int(match["k"]))
         for start, rank in (("timing/", 0), (_TIMER_KEY, 1)):
             if key.startswith(start) and (phase := _PHASES.get(key.removeprefix(start))):
                 return Meaning(f"seconds/{phase}", rank=rank + (2 if key.endswith("_critic_and_policy") else 0))

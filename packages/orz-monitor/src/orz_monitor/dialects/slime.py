@@ -129,6 +129,8 @@ class Slime(Dialect):
         known = self.meanings.get(key)
         if known is not None:
             return known
+        if key.startswith("rollout/zero_std/count_"):  # a key for each reward that some group agrees on
+            return Meaning("rollout/zero_variance_groups", adds=True)
         if match := _PASS_AT.match(key):
             return Meaning("reward/pass_at_n", rank=-int(match["k"]))  # of several, that of the whole group
         if match := _EVALUATED.match(key):

@@ -21,6 +21,15 @@ from orz_monitor.transport.lines import Line, Segment
 _FRAME: Final = re.compile(rb"(?P<done>\d{1,12})/(?P<total>\d{1,12}) \[(?P<elapsed>[\d:]{4,12})<")
 _DICTIONARY: Final = re.compile(rb"\{['\"][A-Za-z][\w/ .()@+-]{0,100}['\"]: ")
 _REWARD_PART: Final = re.compile(r"rewards/(?P<part>[^/]+)(?:/mean)?$")
+_EVALUATED: Final = re.compile(
+    r"eval_(?:(?P<set>(?!rewards/)[^/]+)_)?"
+    r"(?:(?P<what>reward|completions/(?:mean_length|clipped_ratio))|rewards/(?P<part>[^/]+)/mean)$"
+)
+_EVALUATIONS: Final = {
+    "reward": "accuracy",
+    "completions/mean_length": "response_tokens_mean",
+    "completions/clipped_ratio": "truncated_frac",
+}
 _LAST_FRAMES_BYTES: Final = 4096
 
 
@@ -49,6 +58,7 @@ class Trl(Dialect):
         "clip_ratio/region_mean": Meaning("policy/clip_frac"),
         "clip_ratio": Meaning("policy/clip_frac", rank=1),
         "policy/clipfrac_avg": Meaning("policy/clip_frac", rank=2),
+        "cispo_clip_ratio": Meaning("policy/clip_frac", rank=2),
         "clip_ratio/low_mean": Meaning("policy/clip_frac_low"),
         "clip_ratio/high_mean": Meaning("policy/clip_frac_high"),
         "val/ratio": Meaning("policy/ratio_mean"),
@@ -72,6 +82,9 @@ class Trl(Dialect):
         "sampling/importance_sampling_ratio/max": Meaning("correction/weight_max"),
         "epoch": Meaning("data/epoch"),
         "step_time": Meaning("seconds/total"),
+        "forward_time_s": Meaning("seconds/train_policy"),
+        "weight_sync_time_s": Meaning("seconds/sync"),
+        "training_tok/s": Meaning("tokens/per_second"),
     }
     missing: ClassVar[Mapping[str, str]] = {
         "policy/kl_ref": "GRPOConfig(beta=0.001) or more: without a KL coefficient TRL loads no reference.",
@@ -131,10 +144,13 @@ class Trl(Dialect):
         return row is not None
 
     def meaning(self, key: str) -> Meaning | None:
-        """Return what a raw key is; reward functions have their names in their keys."""
+        """Return what a raw key is; reward functions and evaluation sets have their names in their keys."""
         known = self.meanings.get(key)
         if known is None and (match := _REWARD_PART.match(key)):
             return Meaning(f"reward/part/{match['part']}")
+        if known is None and (match := _EVALUATED.match(key)):
+            what = f"part/{match['part']}" if match["part"] else _EVALUATIONS[match["what"]]
+            return Meaning(f"eval/{match['set'] or 'validation'}/{what}")
         return known
 
     def number(self, log: Log) -> None:

@@ -61,13 +61,16 @@ ROLLOUTS: Final = (
         name="mismatch/kl_k1",
         definition="KL between sampler and trainer, estimator k1; may be negative.",
         ranges={"any": "below 0.001 is good, above 0.1 a fault"},
-        asked=("gen_kl_error", "vllm_kl"),
+        asked=("vllm_kl",),
     ),
     Facts(
         name="mismatch/kl_k3",
         definition="KL between sampler and trainer, estimator k3; never negative.",
         ranges={"any": "0.0005 to 0.005"},
-        asked=("mismatch_kl", "mismatch kl"),
+        pitfalls=(
+            "NeMo-RL's `gen_kl_error` follows `loss_fn.reference_policy_kl_type`, which is k3 in its own recipes.",
+        ),
+        asked=("mismatch_kl", "mismatch kl", "gen_kl_error"),
     ),
     Facts(
         name="mismatch/prob_ratio_error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from orz_monitor.records import MetricSpec, describe
@@ -19,6 +20,12 @@ PEERS: Final = {
         _spec("reward/group_std", "reward", "mean", "Standard deviation of the reward within a group, over groups."),
         _spec("reward/solve_all_frac", "fraction", "mean", "Groups in which every sample got the full reward."),
         _spec("reward/solve_none_frac", "fraction", "mean", "Groups in which no sample got any reward."),
+        _spec(
+            "rollout/zero_variance_groups",
+            "count",
+            "sum",
+            "Groups whose samples all got the same reward, as a number: how large a share they are is not told.",
+        ),
         _spec("reward/min", "reward", "last", "Smallest reward of the step."),
         _spec("reward/max", "reward", "max", "Largest reward of the step."),
         _spec("reward/pass_at_n", "fraction", "mean", "Prompts that at least one of their samples solved."),
@@ -63,6 +70,9 @@ PEERS: Final = {
             "Tokens that the engine generates a second: the mean of the step's lines with requests.",
         ),
         _spec("engine/prefix_hit_frac", "fraction", "last", "Prompt tokens found in the prefix cache."),
+        _spec("eval/<set>/part/<name>", "reward", "mean", "Mean of one reward function on held-out prompts."),
+        _spec("eval/<set>/pass_at_k", "fraction", "mean", "Held-out prompts that the best of k samples solved."),
+        _spec("tokens/total", "tokens", "sum", "Tokens of the step, of prompts and responses."),
         _spec("tokens/per_second_per_device", "tokens/s", "last", "Tokens of the step, a second and device."),
         _spec("tokens/mfu", "fraction", "last", "Floating-point operations done, of those the devices could do."),
         _spec("balance/tokens_max_over_mean", "1", "max", "Tokens of the busiest rank over the mean of all ranks."),
@@ -74,6 +84,11 @@ PEERS: Final = {
 """By name, in the order in which reports show them."""
 
 
+_OF_SETS: Final = {re.compile(re.sub(r"<\w+>", "[^/]+", name)): spec for name, spec in PEERS.items() if "<" in name}
+"""Names that have a part of the user's."""
+
+
 def spec_of(name: str) -> MetricSpec | None:
     """Return the specification of a metric of ours or of a peer's; None for a name that is neither."""
-    return PEERS.get(name) or describe(name)
+    known = PEERS.get(name) or describe(name)
+    return known or next((spec for pattern, spec in _OF_SETS.items() if pattern.fullmatch(name)), None)

@@ -41,7 +41,9 @@ class Limits:
 
     evaluations: int = limit(4, "evaluations, at least")
     errors: float = limit(2.0, "standard errors below the best evaluation")
-    smallest: float = limit(0.02, "of accuracy; a smaller fall is of no consequence")
+    smallest: float = limit(
+        0.02, "of accuracy, or of the largest evaluation above 1; a smaller fall is of no consequence"
+    )
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
@@ -61,11 +63,12 @@ def _of(run: Run, accuracy: Series, limits: Limits) -> Finding | None:
     samples = run.series(accuracy.name.replace("/accuracy", "/samples")).values
     # Two evaluations of n samples each; without n, of 250.
     count = float(samples[-1]) if len(samples) and samples[-1] > 0 else 250.0
-    error = math.sqrt(2 * max(top * (1 - top), 0.01) / count)
+    scale = max(1.0, float(np.abs(accuracy.values).max()))  # some trainers log a mean reward, of any size
+    error = scale * math.sqrt(2 * max(top / scale * (1 - top / scale), 0.01) / count)
     reward = run.series("reward/mean").between(begins, ends)
     drift = trend(reward.steps, reward.values)
     rises = drift.slope > 0 and drift.significant
-    if top - now <= max(limits.errors * error, limits.smallest) or not rises:
+    if top - now <= max(limits.errors * error, scale * limits.smallest) or not rises:
         return None
     return Finding(
         code="eval_gap",

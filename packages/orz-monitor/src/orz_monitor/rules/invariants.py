@@ -57,8 +57,9 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         if spec is None:
             continue
         positive = name in _NEVER_NEGATIVE or run.metrics[name].estimator in _POSITIVE_ESTIMATORS
-        low = 0.0 if spec.unit == "fraction" or positive else -np.inf
-        high = 1.0 if spec.unit == "fraction" and not name.startswith("eval/") else np.inf
+        is_share = spec.unit == "fraction" and not name.startswith("eval/")  # which is a mean reward to some trainers
+        low = 0.0 if is_share or positive else -np.inf
+        high = 1.0 if is_share else np.inf
         high = {"policy/entropy": limits.vocabulary, "policy/logprob_mean": 0.0}.get(name, high)
         series = run.series(name)
         wrong = (series.values < low - limits.rounding) | (series.values > high + limits.rounding)

@@ -9,6 +9,9 @@ from typing import Final
 from orz_monitor.dialects.base import Meaning
 
 _EVALUATED: Final = re.compile(r"val(?:-core|-aux)?/(?P<set>.+)/(?:acc|reward|score)/mean@(?P<k>\d+)$")
+_BEST: Final = re.compile(r"val(?:-core|-aux)?/(?P<set>.+)/(?P<of>acc|reward|score)/best@(?P<k>\d+)(?:/mean)?$")
+_GROUPS: Final = ("batch/solve_none", "batch/solve_all", "batch/solve_partial")
+"""What forks log of groups: as numbers, newer ones as shares; of their sum it is the share in either case."""
 _TEST_SCORE: Final = re.compile(r"(?:val/)?test_score/(?P<set>.+)$")
 
 MEANINGS: Final[Mapping[str, Meaning]] = {
@@ -48,6 +51,10 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "response_length/clip_ratio": Meaning("rollout/truncated_frac"),
     "response/aborted_ratio": Meaning("rollout/aborted_frac"),
     "prompt_length/mean": Meaning("rollout/prompt_tokens_mean"),
+    "batch/solve_none": Meaning("reward/solve_none_frac", over=_GROUPS),
+    "batch/solve_all": Meaning("reward/solve_all_frac", over=_GROUPS),
+    "global_seqlen/balanced_max": Meaning("balance/tokens_max_over_mean", over=("global_seqlen/mean",)),
+    "global_seqlen/minmax_diff": Meaning("balance/tokens_spread_frac", over=("global_seqlen/mean",)),
     "perf/throughput": Meaning("tokens/per_second_per_device"),
     "Tokens/Sec/GPU": Meaning("tokens/per_second_per_device", rank=1),
     "perf/mfu/actor": Meaning("tokens/mfu"),
@@ -98,6 +105,9 @@ def meaning_of(key: str) -> Meaning | None:
         return known
     if match := _EVALUATED.match(key):
         return Meaning(f"eval/{match['set'].replace('/', '-')}/accuracy", rank=0 if match["k"] == "1" else 1)
+    if match := _BEST.match(key):
+        rank = ("acc", "reward", "score").index(match["of"]) - 3 * int(match["k"])  # the best of most samples
+        return Meaning(f"eval/{match['set'].replace('/', '-')}/pass_at_k", rank=rank)
     if match := _TEST_SCORE.match(key):
         return Meaning(f"eval/{match['set'].replace('/', '-')}/accuracy", rank=2)
     if key.startswith("actor/perf/"):
