@@ -100,7 +100,7 @@ def test_what_can_not_be_aligned_is_said() -> None:
     a, b = noisy("a", 0.0), Table(name="b", columns=(column("y", [1], [1.0]),))
     with pytest.raises(UsageError, match="a: none of tokens/trained"):
         compare([a, a], Axis.TOKENS)
-    with pytest.raises(UsageError, match="a: its values have no times"):
+    with pytest.raises(UsageError, match="a: neither times of records nor seconds/total were logged"):
         compare([a, a], Axis.TIME)
     with pytest.raises(UsageError, match="no metric in common"):
         compare([a, b], Axis.STEP)

@@ -41,6 +41,8 @@ def compare(
 ) -> None:
     """Compare runs where they have come equally far: by step, by tokens trained on, or by time.
 
+    Time is that of the records, or where they have none what the trainer says that its steps took.
+
     Differences are told in units of the runs' own step-to-step noise, so 3 sigma of a noisy metric is as much as
     3 sigma of a quiet one. One run of each kind tells nothing about other seeds.
     """

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from orz_cli.errors import UsageError
 from orz_monitor.compare.axis import Axis
+from orz_monitor.compare.places import places_on
 from orz_monitor.series import is_usable
 from orz_monitor.stats import Array, step_noise
 from orz_monitor.table import Table, keys_of_all, not_read
 
-TOKENS: Final = ("tokens/trained", "num_tokens", "perf/total_num_tokens")
-"""Keys of tokens, ours first; those that grow throughout are sums already."""
 SHARE: Final = 0.1
 """Of the range that all runs cover, the end that is compared."""
 FEWEST: Final = 5
@@ -97,12 +96,12 @@ def compare(tables: Sequence[Table], axis: Axis) -> Comparison:
 
     Args:
         tables: the runs, at least two; the first is what the others are compared with.
-        axis: steps; tokens trained on so far; or seconds since the run's first record.
+        axis: steps; tokens so far; or seconds since the run's first record.
 
     Raises:
         UsageError: a run lacks what the axis needs, no metric is common, or no part of the axis.
     """
-    places = [_places(table, axis) for table in tables]
+    places = places_on(tables, axis)
     first, last = max(float(at[0]) for _, at in places), min(float(at[-1]) for _, at in places)
     if first > last:
         spans = "; ".join(f"{t.name}: {at[0]:g} to {at[-1]:g}" for t, (_, at) in zip(tables, places, strict=True))
@@ -163,27 +162,6 @@ def _line(table: Table, key: str, steps: NDArray[np.int64], at: Array) -> Line:
     found = np.clip(np.searchsorted(steps, column.steps), 0, len(steps) - 1)
     placed = is_usable(column.values) & (steps[found] == column.steps)
     return Line(at=at[found[placed]], values=column.values[placed])
-
-
-def _places(table: Table, axis: Axis) -> tuple[NDArray[np.int64], Array]:
-    """Return the steps that have a place on the axis, and that place."""
-    steps = table.steps
-    if not len(steps):
-        raise UsageError(f"{table.name}: no value to compare", remedy="compare runs that have begun")
-    if axis is Axis.STEP:
-        return steps, steps.astype(np.float64)
-    if axis is Axis.TIME:
-        known = np.isfinite(table.times)
-        if not known.any():
-            raise UsageError(f"{table.name}: its values have no times", remedy="align by step")
-        times = np.maximum.accumulate(table.times[known])
-        return steps[known], times - times[0]
-    column = next((found for key in TOKENS if (found := table.column(key)) is not None), None)
-    if column is None:
-        raise UsageError(f"{table.name}: none of {', '.join(TOKENS)} was logged", remedy="align by step or time")
-    values = np.where(is_usable(column.values), np.maximum(column.values, 0), 0)
-    grows = column.key != TOKENS[0] and bool((np.diff(values) >= 0).all())
-    return column.steps, np.maximum.accumulate(values) if grows else np.cumsum(values)
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
