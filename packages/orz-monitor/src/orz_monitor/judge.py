@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orz_monitor.configuration import NOTHING_SET, Configuration, find, load
 from orz_monitor.configuration.plugins import users_rules
+from orz_monitor.dialects import Dialect
 from orz_monitor.engine import Verdict, judge
 from orz_monitor.loading import load_run
 from orz_monitor.presets import preset as known_preset
@@ -38,6 +39,7 @@ class Judge:
         baseline: Path | None = None,
         envelope: str = "",
         users: Iterable[str] = (),
+        dialects: Sequence[type[Dialect]] | None = None,
     ) -> Judge:
         """Make a judge of a command's options.
 
@@ -47,6 +49,7 @@ class Judge:
             baseline: a run that others must not fall behind.
             envelope: a published course, or empty.
             users: rules of the user's, `module:attr` each.
+            dialects: the dialects to read the baseline with; all known ones by default.
 
         Raises:
             UsageError: a name or file means nothing.
@@ -54,7 +57,8 @@ class Judge:
         """
         if preset:
             known_preset(preset)
-        rules = _rules(baseline, envelope, users)
+        course = load_run(baseline, dialects=dialects) if baseline is not None else None
+        rules = _rules(course, envelope, users)
         return cls(rules=rules, preset=preset, configuration=load(config, _all(rules)) if config is not None else None)
 
     def __call__(self, run: Run, path: Path) -> Verdict:
@@ -68,11 +72,11 @@ class Judge:
         return judge(run, self.rules, configuration)
 
 
-def _rules(baseline: Path | None, course: str, users: Iterable[str]) -> tuple[Rule, ...]:
+def _rules(baseline: Run | None, course: str, users: Iterable[str]) -> tuple[Rule, ...]:
     """Return every rule: ours, those that options ask for, and the user's."""
     asked = []
     if baseline is not None:
-        asked.append(regression.rule(load_run(baseline)))
+        asked.append(regression.rule(baseline))
     if course:
         asked.append(envelope.rule(course))
     return (*RULES, *asked, *users_rules(users, _all(RULES)))

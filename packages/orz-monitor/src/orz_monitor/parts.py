@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.dialects import Dialect, find_dialect
+from orz_monitor.dialects.guarded import DialectError
 from orz_monitor.log import Log
 from orz_monitor.log_rest import add_rest
 from orz_monitor.packing import pack, unpack
@@ -69,6 +70,7 @@ def read_in_parts(path: Path, log: Log, kinds: Sequence[type[Dialect]], number: 
 
     Raises:
         OSError: the file can't be read.
+        DialectError: a dialect of a user's raises something.
     """
     cuts = [0, *_cuts(path, number, kinds), sys.maxsize]  # what is written meanwhile belongs to the last part
     with ExitStack() as stack:
@@ -82,7 +84,10 @@ def read_in_parts(path: Path, log: Log, kinds: Sequence[type[Dialect]], number: 
             with child:
                 more = unpack(child.stdout) if child.stdout is not None else None
             if more is None or child.returncode != 0:
-                more = _read(Log(), path, rest, kinds)
+                try:
+                    more = _read(Log(), path, rest, kinds)
+                except DialectError as error:
+                    raise error.further_down(log.files[-1].num_lines) from error
             add_rest(log, more)
 
 
@@ -136,8 +141,11 @@ def _behind_block(path: Path, cut: int, kinds: Sequence[type[Dialect]]) -> int:
         start = max(cut - _BYTES_BEFORE, 0)
         reader = Reader(Log(), kinds, path)
         before = b"".join(_range(path, start, cut))
-        reader.feed(before.partition(b"\n")[2] if start else before)
-        num_bytes = reader.finish_block(_range(path, cut, cut + _LONGEST_LINE))
+        try:
+            reader.feed(before.partition(b"\n")[2] if start else before)
+            num_bytes = reader.finish_block(_range(path, cut, cut + _LONGEST_LINE))
+        except DialectError:  # whoever reads this part says so, with the line in the file
+            return cut
         if not num_bytes:
             break
         cut += num_bytes

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from orz_monitor.dialects import Dialect
 from orz_monitor.loading import load_run
 from orz_monitor.log import Column
 from orz_monitor.run import Run
@@ -55,7 +56,7 @@ class Table:
         return next((column for column in self.columns if column.key == key), None)
 
 
-def read_table(path: Path, *, raw: bool = False) -> Table:
+def read_table(path: Path, *, raw: bool = False, dialects: Sequence[type[Dialect]] | None = None) -> Table:
     """Read a run's values from a run folder, a log, or a store of another tool.
 
     Metrics have their canonical names and units, and `seconds/<phase>` beside them; what has no canonical name keeps
@@ -64,11 +65,12 @@ def read_table(path: Path, *, raw: bool = False) -> Table:
     Args:
         path: what `load_run` reads.
         raw: keep the keys and values of whoever logged them.
+        dialects: the dialects to read with; all known ones by default.
 
     Raises:
         UnreadableRunError: no run, or several and none was named.
     """
-    run = load_run(path, canonical=not raw)
+    run = load_run(path, canonical=not raw, dialects=dialects)
     lines = (f"{run.path}, line {line.number}: {line.error}" for line in run.coverage.unreadable)
     return Table(name=run.name, columns=_columns_of(run), problems=(*run.problems, *lines))
 

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 
 from orz_monitor.addresses import is_url
 from orz_monitor.bundle.redaction import Redactor
+from orz_monitor.dialects import Dialect
 from orz_monitor.errors import UnreadableRunError, unreadable, unreadable_words
 from orz_monitor.formats.document import Checked, as_json
 from orz_monitor.judge import Judge
@@ -52,7 +53,9 @@ class Item:
     note: str = ""
 
 
-def collect(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
+def collect(
+    path: Path, redactor: Redactor, dialects: Sequence[type[Dialect]] | None = None
+) -> tuple[list[Item], list[str]]:
     """Collect what tells about a run: findings, configuration, versions, the ends of its logs.
 
     Links are not followed, so nothing from outside the run folder gets in.
@@ -60,6 +63,7 @@ def collect(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
     Args:
         path: a run folder, or a log on its own.
         redactor: what leaves secrets out.
+        dialects: the dialects to read with; all known ones by default.
 
     Returns:
         The files, and what was left out for its size or kind.
@@ -73,17 +77,20 @@ def collect(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
             remedy="copy the log to one, and give that",
         )
     try:
-        return _collected(path, redactor)
+        return _collected(path, redactor, dialects)
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _collected(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
+def _collected(
+    path: Path, redactor: Redactor, dialects: Sequence[type[Dialect]] | None
+) -> tuple[list[Item], list[str]]:
     """Collect what tells about a run on this machine."""
     if not path.exists():
         raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
     left_out: list[str] = []
-    items = [_item("findings.json", redactor, lambda: _findings(path)), _item("versions.json", redactor, _versions)]
+    findings = _item("findings.json", redactor, lambda: _findings(path, dialects))
+    items = [findings, _item("versions.json", redactor, _versions)]
     told, total = 0, 0
     for name, file, most in _files(path, left_out):
         try:
@@ -97,7 +104,7 @@ def _collected(path: Path, redactor: Redactor) -> tuple[list[Item], list[str]]:
             break
         items.append(_item(name, redactor, lambda text=text: text, note))  # type: ignore[misc]
         told += 1
-    if not told and not _is_run(path):
+    if not told and not _is_run(path, dialects):
         raise UnreadableRunError(
             f"{path}: no log, no records, no settings and no store of a run {'in it' if path.is_dir() else 'there'}",
             remedy="give a run folder, or a log on its own",
@@ -116,18 +123,18 @@ def _item(name: str, redactor: Redactor, text: Callable[[], str], note: str = ""
     return Item(name=name, text=redacted, note="; ".join(notes))
 
 
-def _findings(path: Path) -> str:
+def _findings(path: Path, dialects: Sequence[type[Dialect]] | None) -> str:
     """Judge the run, as `orz monitor check --json` does."""
     try:
-        return as_json([Checked(path=path, verdict=Judge.of()(load_run(path), path))]) + "\n"
+        return as_json([Checked(path=path, verdict=Judge.of()(load_run(path, dialects=dialects), path))]) + "\n"
     except UnreadableRunError as error:
         return as_json([Checked(path=path, error=error)]) + "\n"
 
 
-def _is_run(path: Path) -> bool:
+def _is_run(path: Path, dialects: Sequence[type[Dialect]] | None) -> bool:
     """Tell whether there is a run, in whatever form: compressed, a table, the store of another tool."""
     try:
-        load_run(path)
+        load_run(path, dialects=dialects)
     except UnreadableRunError:
         return False
     return True

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orz_monitor.addresses import located
+from orz_monitor.cli.options import DialectOption, dialects_with
 
 
 def bundle(
@@ -27,6 +28,7 @@ def bundle(
     ] = None,
     *,
     redact_emails: Annotated[bool, typer.Option("--redact-emails", help="Leave out e-mail addresses, too.")] = False,
+    dialect: DialectOption = "",
 ) -> None:
     """Collect configuration, versions, findings and the ends of all logs of a run, with secrets left out.
 
@@ -42,7 +44,7 @@ def bundle(
     target = output if output is not None else Path(f"{run.resolve().name}-bundle.zip")
     refuse_inputs(target, [run])
     redactor = Redactor(emails=redact_emails)
-    items, left_out = collect(run, redactor)
+    items, left_out = collect(run, redactor, dialects_with(dialect))
     write_bundle(target, items, redactor.counts, left_out)
     typer.echo(listing(items, redactor.counts, left_out), err=True)
     if not is_standard_output(target):

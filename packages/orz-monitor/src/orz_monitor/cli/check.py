@@ -60,8 +60,10 @@ def check(
     from orz_monitor.judge import Judge
 
     severity = Severity(fail_on.value)
-    judge = Judge.of(preset=preset, config=config, baseline=baseline, envelope=envelope, users=rule or ())
     dialects = dialects_with(dialect)
+    judge = Judge.of(
+        preset=preset, config=config, baseline=baseline, envelope=envelope, users=rule or (), dialects=dialects
+    )
     checks = [_checked(path, judge, dialects) for path in paths]
     _write(checks, Format.JSON if as_json else output, severity)
     raise typer.Exit(overall(checks, severity).exit_code)

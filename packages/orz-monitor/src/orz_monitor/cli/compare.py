@@ -10,6 +10,7 @@ import typer
 
 from orz_cli.errors import UsageError
 from orz_monitor.addresses import located
+from orz_monitor.cli.options import DialectOption, dialects_with
 from orz_monitor.compare.axis import Axis
 
 _FEWEST = 2
@@ -38,6 +39,7 @@ def compare(
     *,
     raw: Annotated[bool, typer.Option("--raw", help="Compare keys and values as they were logged.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="List every metric, not only what differs.")] = False,
+    dialect: DialectOption = "",
 ) -> None:
     """Compare runs where they have come equally far: by step, by tokens trained on, or by time.
 
@@ -61,7 +63,8 @@ def compare(
     from orz_monitor.compare.text import print_comparison
     from orz_monitor.table import read_table
 
-    comparison = aligned([read_table(path, raw=raw) for path in paths], axis)
+    dialects = dialects_with(dialect)
+    comparison = aligned([read_table(path, raw=raw, dialects=dialects) for path in paths], axis)
     if not alone:
         print_comparison(OutputConsole(highlight=False), comparison, everything=everything)
     if output is not None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orz_monitor.addresses import located
+from orz_monitor.cli.options import DialectOption, dialects_with
 from orz_monitor.export.form import Form
 
 
@@ -37,6 +38,7 @@ def export(
     raw: Annotated[
         bool, typer.Option("--raw", help="Keep the keys and values of the log or store as they are.")
     ] = False,
+    dialect: DialectOption = "",
 ) -> None:
     """Write all values of a run as a table: a row a step, a column a metric.
 
@@ -50,7 +52,7 @@ def export(
     from orz_monitor.table import not_read, read_table
 
     refuse_inputs(output, [path])
-    table = read_table(path, raw=raw)
+    table = read_table(path, raw=raw, dialects=dialects_with(dialect))
     for problem in not_read(table):
         show_warning(problem)
     made = write(table, form, output)

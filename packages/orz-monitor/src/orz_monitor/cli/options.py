@@ -45,19 +45,26 @@ def dialects_with(place: str) -> list[type[Dialect]] | None:
         place: `module:class`; empty for none, which is told as None.
 
     Raises:
-        UsageError: there is no such class, or it is no dialect.
+        UsageError: there is no such class, it is no dialect, or its module can't be imported.
     """
     if not place:
         return None
     from orz_monitor.dialects import find_dialect, known_dialects
+    from orz_monitor.dialects.guarded import DialectError, guarded
     from orz_monitor.errors import UnreadableRunError
 
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        return [find_dialect(place), *known_dialects()]
+        return [guarded(find_dialect(place), f"--dialect {place}"), *known_dialects()]
     except UnreadableRunError as error:
         raise UsageError(error.message, remedy=error.remedy) from error
+    except DialectError:
+        raise
+    except Exception as error:  # what an import of a user's module raises is anybody's guess
+        raise UsageError(
+            f"--dialect {place}: {type(error).__name__}: {error}", remedy="check that the module imports alone"
+        ) from error
     finally:
         sys.path.remove(here)
 

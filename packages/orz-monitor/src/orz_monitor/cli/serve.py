@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orz_monitor.addresses import located
-from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption, judge_of
+from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, RuleOption, dialects_with, judge_of
 
 
 def serve(
@@ -23,6 +23,7 @@ def serve(
     preset: PresetOption = "",
     config: ConfigOption = None,
     rule: RuleOption = None,
+    dialect: DialectOption = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 9464,
     host: Annotated[str, typer.Option(help="Address to bind to; others than loopback let the network read.")] = (
         "127.0.0.1"
@@ -39,7 +40,8 @@ def serve(
     from orz_monitor.serve.server import ReportServer
     from orz_monitor.tail.source import Source
 
-    live = LiveReport(Source(path), judge_of(path, preset=preset, config=config, users=rule or ()))
+    source = Source(path, dialects_with(dialect))
+    live = LiveReport(source, judge_of(path, preset=preset, config=config, users=rule or ()))
     with ReportServer(live, host=host, port=port, hosts=tuple(allow_host or ())) as server:
         live.start()
         typer.echo(server.url)

@@ -14,13 +14,14 @@ import typer
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
 from orz_monitor.addresses import located
-from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption, judge_of
+from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, RuleOption, dialects_with, judge_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
+    from orz_monitor.dialects import Dialect
     from orz_monitor.engine import Verdict
     from orz_monitor.run import Run
     from orz_monitor.tail.lines import LastLines
@@ -41,6 +42,7 @@ def tail(
     preset: PresetOption = "",
     config: ConfigOption = None,
     rule: RuleOption = None,
+    dialect: DialectOption = "",
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text; the default in a pipe.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Show how the run stands now, and leave.")] = False,
     stay: Annotated[bool, typer.Option("--stay", help="Go on when the run has ended; it may be resumed.")] = False,
@@ -57,10 +59,11 @@ def tail(
 
     console = OutputConsole(highlight=False)
     judge = judge_of(path, preset=preset, config=config, users=rule or ())
+    dialects = dialects_with(dialect)
     run: Run | None
-    with Source(path) as source:
+    with Source(path, dialects) as source:
         if once:
-            run = _snapshot(source, path, None if plain else console, judge)
+            run = _snapshot(source, path, None if plain else console, judge, dialects)
         elif plain or not console.is_terminal or console.is_dumb_terminal:
             from orz_monitor.tail.listener import is_heard
             from orz_monitor.tail.plain import PlainLines
@@ -75,7 +78,13 @@ def tail(
     raise typer.Exit(ExitCode.FAILED if failed else ExitCode.OK)
 
 
-def _snapshot(source: Source, path: Path, console: Console | None, judge: Callable[[Run], Verdict]) -> Run:
+def _snapshot(
+    source: Source,
+    path: Path,
+    console: Console | None,
+    judge: Callable[[Run], Verdict],
+    dialects: Sequence[type[Dialect]] | None,
+) -> Run:
     """Read all there is, print one picture, and return the run.
 
     Args:
@@ -83,6 +92,7 @@ def _snapshot(source: Source, path: Path, console: Console | None, judge: Callab
         path: where it is.
         console: what the picture is drawn on; None for plain lines.
         judge: judges the run.
+        dialects: the dialects to read with; None for all known ones.
 
     Raises:
         UnreadableRunError: there is nothing to read, or no metric in it.
@@ -95,7 +105,8 @@ def _snapshot(source: Source, path: Path, console: Console | None, judge: Callab
     newest = None
     with suppress(OSError):  # what can't be looked at is told when it is read
         newest = newest_run(path) if path.is_dir() else None
-    run = load_run(newest if newest is not None and newest.is_dir() else path)  # logs of a folder are read together
+    place = newest if newest is not None and newest.is_dir() else path  # logs of a folder are read together
+    run = load_run(place, dialects=dialects)
     if console is None:
         from orz_monitor.tail.plain import snapshot_lines
 

@@ -12,7 +12,7 @@ from orz_cli.findings import Severity
 from orz_cli.numbers import finite
 from orz_monitor.addresses import located
 from orz_monitor.cli.check import FailOn
-from orz_monitor.cli.options import ConfigOption, PresetOption, RuleOption
+from orz_monitor.cli.options import ConfigOption, DialectOption, PresetOption, RuleOption, dialects_with
 
 _LONGEST_S: Final = 604_800
 """A week; the system sleeps for no more than some centuries."""
@@ -44,6 +44,7 @@ def watch(
     preset: PresetOption = "",
     config: ConfigOption = None,
     rule: RuleOption = None,
+    dialect: DialectOption = "",
     once: Annotated[bool, typer.Option("--once", help="Look once, and leave.")] = False,
 ) -> None:
     """Watch a run and tell of each new finding, until the run is over.
@@ -74,6 +75,7 @@ def watch(
         say=lambda text: typer.echo(text, err=True),
         once=once,
         judge=judge,
+        dialects=dialects_with(dialect),
     )
     verdict = watching.look()
     while not once and not watching.done(verdict):

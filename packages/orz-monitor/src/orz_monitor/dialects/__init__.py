@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from orz_monitor.dialects.base import Dialect, Meaning
+from orz_monitor.dialects.guarded import DialectError, guarded
 from orz_monitor.errors import UnreadableRunError
 
 __all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects", "with_fallback"]
@@ -70,8 +71,8 @@ def _of_packages() -> tuple[type[Dialect], ...]:
     found: list[type[Dialect]] = []
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         try:
-            found.append(find_dialect(entry.value))
-        except UnreadableRunError as error:
+            found.append(guarded(find_dialect(entry.value), f"the dialect {entry.name} of an installed package"))
+        except (UnreadableRunError, DialectError) as error:
             _LOG.warning("the dialect %s of an installed package is left out: %s", entry.name, error.message)
     return tuple(found)
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from orz_cli.errors import OrzError
+from orz_cli.errors import OrzError, UsageError
 from orz_monitor.engine import Verdict, judge
 from orz_monitor.report.content import gather, verdict_words
 from orz_monitor.report.data import as_data
@@ -127,6 +127,8 @@ class LiveReport:
             try:
                 busy = self._source.poll()
                 self._failure = ""
+            except UsageError:  # a dialect of the user's: no look at the file again will help
+                raise
             except OrzError as error:
                 busy, self._failure = False, str(error)
             judging.offer()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from orz_monitor.dialects import Dialect
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.log_folder import log_files
 from orz_monitor.tail.followed_file import FollowedFile
@@ -25,10 +27,12 @@ class Companions:
     Args:
         folder: where the logs are.
         followed: the log that somebody else follows.
+        dialects: the dialects to read with; None for all known ones.
     """
 
-    def __init__(self, folder: Path, followed: Path) -> None:
+    def __init__(self, folder: Path, followed: Path, dialects: Sequence[type[Dialect]] | None = None) -> None:
         self._folder = folder
+        self._dialects = dialects
         self._files: dict[Path, FollowedFile] = {}
         self._readers: dict[Path, LogReader] = {}
         self._known = {followed}
@@ -86,7 +90,7 @@ class Companions:
             self._known.add(path)
             if _identity(path) not in self._identities:
                 self._files[path] = FollowedFile(path)
-                self._readers[path] = LogReader(path, self._folder)
+                self._readers[path] = LogReader(path, self._folder, self._dialects)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orz_monitor.dialects import ORZ_TRAIN, find_dialect, known_dialects, with_fallback
+from orz_monitor.dialects import ORZ_TRAIN, Dialect, find_dialect, known_dialects, with_fallback
 from orz_monitor.dialects.generic.dialect import Generic
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.reading import Reader
@@ -27,11 +27,13 @@ QUIET_S: Final = 0.2
 class LogReader:
     """Takes the bytes of a log in pieces of any size and says at any time what the run is.
 
-    As in `read_log`, the fallback dialect counts only while no trainer's has found a number.
+    As in `read_log`, the fallback dialect counts only while no trainer's has found a number, and where no dialects were
+    named.
 
     Args:
         path: the log.
         folder: the folder that was named, or None.
+        dialects: the dialects to read with; None for all known ones.
 
     Attributes:
         path: the log.
@@ -39,12 +41,14 @@ class LogReader:
         fallback: reads it with the fallback dialect, too; None once a trainer's has found a number.
     """
 
-    def __init__(self, path: Path, folder: Path | None) -> None:
+    def __init__(self, path: Path, folder: Path | None, dialects: Sequence[type[Dialect]] | None = None) -> None:
         self.path = path
         self._folder = folder
-        self._kinds = known_dialects()
+        self._kinds = list(known_dialects() if dialects is None else dialects)
         self.reader = Reader(dialects=self._kinds, path=path)
-        self.fallback: Reader | None = Reader(dialects=with_fallback(self._kinds), path=path)
+        self.fallback: Reader | None = (
+            Reader(dialects=with_fallback(self._kinds), path=path) if dialects is None else None
+        )
         self._fed_at = self._line_at = 0.0
 
     @property

@@ -13,6 +13,7 @@ from orz_monitor.tail.refusals import refuse_compressed, refuse_store
 
 if TYPE_CHECKING:
     from orz_monitor.console_events import ConsoleWords
+    from orz_monitor.dialects import Dialect
     from orz_monitor.run import Run
     from orz_monitor.tail.log_reader import LogReader
 
@@ -51,7 +52,7 @@ class Reader(Protocol):
         ...
 
 
-def make_reader(path: Path, folder: Path | None) -> Reader:
+def make_reader(path: Path, folder: Path | None, dialects: Sequence[type[Dialect]] | None = None) -> Reader:
     """Return a reader for a file; numpy is imported here, after the first picture.
 
     Raises:
@@ -73,4 +74,4 @@ def make_reader(path: Path, folder: Path | None) -> Reader:
         raise
     from orz_monitor.tail.log_reader import LogReader  # noqa: PLC0415 - numpy
 
-    return LogReader(path, folder)
+    return LogReader(path, folder, dialects)

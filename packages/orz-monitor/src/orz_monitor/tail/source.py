@@ -18,6 +18,9 @@ from orz_monitor.tail.refusals import Stores, refuse_compressed, refuse_what_nev
 from orz_monitor.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orz_monitor.dialects import Dialect
     from orz_monitor.run import Run
     from orz_monitor.tail.companions import Companions
     from orz_monitor.tail.console_reader import ConsoleReader
@@ -39,10 +42,12 @@ class Source:
     Args:
         path: a log, a records file, a run folder, a folder with run folders in it (the newest is followed), or a
             folder of logs of one run, such as one for each process (all are followed, new ones too).
+        dialects: the dialects to read logs with; None for all known ones.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dialects: Sequence[type[Dialect]] | None = None) -> None:
         self.given = path
+        self._dialects = dialects
         self.path = path
         self.folder: Path | None = None
         self.lines = LastLines()
@@ -262,9 +267,9 @@ class Source:
         while self._unread and time.monotonic() < until:
             data = self._unread.popleft()
             if self._reader is None:
-                self._reader = make_reader(self.path, self.folder)
+                self._reader = make_reader(self.path, self.folder, self._dialects)
                 if start:
-                    self._whole = make_reader(self.path, self.folder)
+                    self._whole = make_reader(self.path, self.folder, self._dialects)
                     self._beginning = self.path.open("rb")
                     self._arrived.append(data)
                     data = data.partition(b"\n")[2]  # it begins in the middle of a line, which says nothing by itself
@@ -291,7 +296,7 @@ class Source:
         if self._others is None:
             from orz_monitor.tail.companions import Companions  # noqa: PLC0415 - numpy, after the first picture
 
-            self._others = Companions(self.given, self.path)
+            self._others = Companions(self.given, self.path, self._dialects)
         new = self._others.poll(until)
         self.is_stale |= new
         return new

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from orz_cli.findings import Severity
+from orz_monitor.dialects import Dialect
 from orz_monitor.engine import Verdict
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.findings import Finding, rank
@@ -36,6 +37,7 @@ class Watch:
         say: prints a line about the watch itself.
         once: whether there is only one look, after which nothing is tried again.
         judge: judges it, as `check` does.
+        dialects: the dialects to read with; all known ones by default.
         clock: seconds of a clock that never goes back.
     """
 
@@ -46,6 +48,7 @@ class Watch:
     say: Callable[[str], None]
     once: bool = False
     judge: Judge = field(default_factory=Judge.of)
+    dialects: Sequence[type[Dialect]] | None = None
     clock: Callable[[], float] = time.monotonic
     _waits: str = ""
     _failures: int = 0
@@ -60,7 +63,7 @@ class Watch:
             UsageError: the memory can't be written.
         """
         try:
-            verdict = self.judge(load_run(self.path), self.path)
+            verdict = self.judge(load_run(self.path, dialects=self.dialects), self.path)
         except UnreadableRunError as error:
             if self._waits != error.message:
                 self.say(error.message if self.once else f"waiting: {error.message}")

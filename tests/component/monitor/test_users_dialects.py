@@ -1,0 +1,123 @@
+"""A dialect of the user's in every command that reads: it is used, and what it raises is told as its fault."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from orz_cli.main import main
+from orz_monitor import parts
+from orz_monitor.dialects.guarded import DialectError
+
+pytestmark = pytest.mark.component
+
+MINE = '''
+from orz_monitor.dialects import Dialect, Meaning
+
+
+class Mine(Dialect):
+    """Lines such as `<< 12 // r 0.5`, in which the fallback sees no metric."""
+
+    name = "mine"
+    gates = (b"<< ",)
+    meanings = {"r": Meaning("reward/mean")}
+
+    def read(self, line, log):
+        words = line.segments[-1].body.split()
+        return log.add_pairs(self.name, [(words[3], words[4])], line=line.number, step=int(words[1])) is not None
+
+
+class Boom(Mine):
+    def read(self, line, log):
+        if line.number >= 5:
+            raise ValueError("what is {this}?")
+        return super().read(line, log)
+
+
+class BoomLater(Mine):
+    def number(self, log):
+        raise KeyError("no such step")
+
+
+class NoGates(Dialect):
+    name = "mine"
+'''
+COMMANDS = {
+    "check": ["--fail-on", "error"],
+    "report": ["-o", "page.json"],
+    "tail": ["--once"],
+    "tail --plain": ["--plain"],
+    "export": ["--to", "csv", "-o", "out.csv"],
+    "watch": ["--once", "--notify", "true", "--state", "told.json"],
+    "bundle": ["-o", "bundle.zip"],
+    "compare": ["other.log"],
+    "serve": ["--port", "0"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("users_dialects.py").write_text(MINE)
+    for name in ("train.log", "other.log"):
+        Path(name).write_text("".join(f"<< {step} // r 0.{step}5\n" for step in range(9)))
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in {"serve", "tail --plain"}])
+def test_it_is_used_by_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What no dialect of ours reads is read."""
+    arguments = ["monitor", command.split(maxsplit=1)[0], "train.log", *COMMANDS[command]]
+    assert main([*arguments, "--dialect", "users_dialects:Mine"]) == 0
+    told = capsys.readouterr()
+    assert "no metric" not in told.out + told.err
+    if command == "export":
+        assert Path("out.csv").read_text().splitlines()[-1].startswith("8,")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Boom", "raised ValueError on train.log:5: what is {this}?"),
+        ("BoomLater", "raised KeyError on train.log: 'no such step'"),
+    ],
+)
+def test_what_it_raises_is_its_fault(command: str, name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2 with the place, as for a rule of the user's; nothing about a bug in orz-monitor."""
+    arguments = ["monitor", command.split(maxsplit=1)[0], "train.log", *COMMANDS[command]]
+    assert main([*arguments, "--dialect", f"users_dialects:{name}"]) == 2
+    told = capsys.readouterr().err
+    assert f"--dialect users_dialects:{name}: {said}" in " ".join(told.split())
+    assert "correct the dialect, or leave it out" in told
+    assert "bug" not in told
+
+
+def test_one_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without gates, and in a module that does not compile: exit 2, and what is wrong."""
+    assert main(["monitor", "check", "train.log", "--dialect", "users_dialects:NoGates"]) == 2
+    assert "its gates are no tuple of bytes" in capsys.readouterr().err
+    Path("torn_dialect.py").write_text("class Mine(\n")
+    assert main(["monitor", "check", "train.log", "--dialect", "torn_dialect:Mine"]) == 2
+    assert "--dialect torn_dialect:Mine: SyntaxError" in capsys.readouterr().err
+
+
+def test_in_another_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that several processes read is cited by its own line, wherever the dialect raised."""
+    monkeypatch.setattr(parts, "_HEAD_START_BYTES", 0)
+    monkeypatch.setattr(parts, "_BYTES_BEFORE", 3000)  # before a cut the line is read, too, where its number is unknown
+    monkeypatch.setattr("orz_monitor.readlog.num_parts", lambda _: 3)
+    lines = [f"<< {step} // r 0.5\n" for step in range(900)]
+    Path("far_down.py").write_text(MINE.replace("line.number >= 5", 'b"boom" in line.raw'))
+    lines[550] = "<< boom\n"
+    Path("train.log").write_text("".join(lines))
+    assert main(["monitor", "check", "train.log", "--dialect", "far_down:Boom"]) == 2
+    assert "raised ValueError on train.log:551: what" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_error_can_be_sent() -> None:
+    """Pickled and back, it says the same."""
+    error = DialectError("a: raised B on c:1: d", place="c:1")
+    assert str(error) == str(pickle.loads(pickle.dumps(error)))  # noqa: S301 - our own bytes
+    assert "c:8: d" in str(error.further_down(7))
