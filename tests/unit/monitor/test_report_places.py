@@ -172,4 +172,5 @@ def test_how_to_log_is_said_in_the_trainers_own_words() -> None:
     assert "train a critic: algorithm.kind=ppo" == how_to_log("orz-train", "critic/loss")
     assert "write return/mean into metrics.jsonl" == how_to_log("orz-train", "return/mean")
     assert "actor/entropy" in how_to_log("verl", "policy/entropy")
+    assert "calculate_log_probs=True" in how_to_log("verl", "mismatch/logprob_abs_mean")  # as in `check`
     assert "verl is not known to log it" == how_to_log("verl", "storage/free_bytes/<node>")

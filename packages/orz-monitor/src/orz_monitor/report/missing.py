@@ -7,6 +7,7 @@ from typing import Final
 from orz_monitor.dialects import KNOWN, find_dialect
 from orz_monitor.formats.text import not_read
 from orz_monitor.formats.unknown_trainer import read_as
+from orz_monitor.metrics import logging
 from orz_monitor.records import describe
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped
@@ -62,8 +63,8 @@ def how_to_log(framework: str, name: str) -> str:
     if framework not in KNOWN:
         return _OURS.get(name) or _OURS.get(name.partition("/")[0]) or f"write {name} into metrics.jsonl"
     dialect = find_dialect(KNOWN[framework])
-    if name in dialect.missing:
-        return dialect.missing[name]
+    if told := logging.how_to_log(name, framework):  # as `check` has it
+        return told
     called = [key for key, meaning in dialect.meanings.items() if meaning.name == name]
     if called:
         return f"{dialect.title or framework} prints it as {' or '.join(called[:3])}"
