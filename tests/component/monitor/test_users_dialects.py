@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
 
 from orz_cli.main import main
-from orz_monitor import parts
+from orz_monitor import dialects, parts
 from orz_monitor.dialects.guarded import DialectError
 
 pytestmark = pytest.mark.component
@@ -60,6 +61,7 @@ COMMANDS = {
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "users_dialects", raising=False)  # that of another test's folder
     Path("users_dialects.py").write_text(MINE)
     for name in ("train.log", "other.log"):
         Path(name).write_text("".join(f"<< {step} // r 0.{step}5\n" for step in range(9)))
@@ -78,19 +80,22 @@ def test_it_is_used_by_every_command(command: str, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "said", "at"),
     [
-        ("Boom", "raised ValueError on train.log:5: what is {this}?"),
-        ("BoomLater", "raised KeyError on train.log: 'no such step'"),
+        ("Boom", "raised ValueError on train.log:5: what is {this}?", "raise ValueError"),
+        ("BoomLater", "raised KeyError on train.log: 'no such step'", "raise KeyError"),
     ],
 )
-def test_what_it_raises_is_its_fault(command: str, name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit 2 with the place, as for a rule of the user's; nothing about a bug in orz-monitor."""
+def test_what_it_raises_is_its_fault(
+    command: str, name: str, said: str, at: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2 with the place in the log and in the dialect; nothing about a bug in orz-monitor."""
     arguments = ["monitor", command.split(maxsplit=1)[0], "train.log", *COMMANDS[command]]
     assert main([*arguments, "--dialect", f"users_dialects:{name}"]) == 2
     told = capsys.readouterr().err
     assert f"--dialect users_dialects:{name}: {said}" in " ".join(told.split())
-    assert "correct the dialect, or leave it out" in told
+    line = next(number for number, text in enumerate(MINE.splitlines(), 1) if at in text)
+    assert f"correct users_dialects.py:{line}, or leave the dialect out" in told
     assert "bug" not in told
 
 
@@ -101,6 +106,26 @@ def test_one_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     Path("torn_dialect.py").write_text("class Mine(\n")
     assert main(["monitor", "check", "train.log", "--dialect", "torn_dialect:Mine"]) == 2
     assert "--dialect torn_dialect:Mine: SyntaxError" in capsys.readouterr().err
+
+
+def test_one_of_a_package_that_is_broken(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A package whose dialects can't be imported or used is warned of, once each; the others still read."""
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("torn_package.py").write_text("raise RuntimeError('driver too old')\n")
+    Path("acme-1.dist-info").mkdir()
+    Path("acme-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
+    lines = ("a = torn_package:A", "b = users_dialects:NoGates", "c = no_such_module:C", "d = users_dialects:Mine")
+    Path("acme-1.dist-info/entry_points.txt").write_text("\n".join(["[orz.monitor.dialects]", *lines]))
+    dialects._of_packages.cache_clear()
+    try:
+        assert main(["monitor", "check", "train.log"]) == 0
+    finally:
+        dialects._of_packages.cache_clear()
+    assert [
+        "the dialect a of acme: RuntimeError: driver too old; it is left out",
+        'the dialect b of acme: its gates are no tuple of bytes, such as `gates = (b"STEP ",)`; it is left out',
+        "the dialect c of acme: No module named 'no_such_module'; it is left out",
+    ] == [record.getMessage() for record in caplog.records]
 
 
 def test_in_another_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def dialects_with(place: str) -> list[type[Dialect]] | None:
     if not place:
         return None
     from orz_monitor.dialects import find_dialect, known_dialects
-    from orz_monitor.dialects.guarded import DialectError, guarded
+    from orz_monitor.dialects.guarded import guarded
     from orz_monitor.errors import UnreadableRunError
 
     here = str(Path.cwd())
@@ -59,12 +59,6 @@ def dialects_with(place: str) -> list[type[Dialect]] | None:
         return [guarded(find_dialect(place), f"--dialect {place}"), *known_dialects()]
     except UnreadableRunError as error:
         raise UsageError(error.message, remedy=error.remedy) from error
-    except DialectError:
-        raise
-    except Exception as error:  # what an import of a user's module raises is anybody's guess
-        raise UsageError(
-            f"--dialect {place}: {type(error).__name__}: {error}", remedy="check that the module imports alone"
-        ) from error
     finally:
         sys.path.remove(here)
 

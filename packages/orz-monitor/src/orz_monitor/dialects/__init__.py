@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from orz_cli.errors import OrzError
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.guarded import DialectError, guarded
+from orz_monitor.dialects.guarded import guarded
 from orz_monitor.errors import UnreadableRunError
+from orz_monitor.printable import one_line
 
 __all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects", "with_fallback"]
 
@@ -48,7 +50,7 @@ ORZ_TRAIN: Final = "orz_monitor.dialects.orz_train:OrzTrain"
 def known_dialects() -> list[type[Dialect]]:
     """Return all dialects: those that installed packages name as `orz.monitor.dialects`, then ours.
 
-    A package whose dialect can't be imported is warned of, and left out.
+    A package whose dialect can't be imported, or can't read, is warned of, and left out.
     """
     return [*_of_packages(), *(find_dialect(place) for place in KNOWN.values())]
 
@@ -70,29 +72,39 @@ def _of_packages() -> tuple[type[Dialect], ...]:
 
     found: list[type[Dialect]] = []
     for entry in metadata.entry_points(group=ENTRY_POINTS):
+        where = f"the dialect {entry.name} of {entry.dist.name if entry.dist is not None else 'an installed package'}"
         try:
-            found.append(guarded(find_dialect(entry.value), f"the dialect {entry.name} of an installed package"))
-        except (UnreadableRunError, DialectError) as error:
-            _LOG.warning("the dialect %s of an installed package is left out: %s", entry.name, error.message)
+            found.append(guarded(find_dialect(entry.value, where), where))
+        except OrzError as error:
+            _LOG.warning("%s; it is left out", error.message)
     return tuple(found)
 
 
-def find_dialect(place: str) -> type[Dialect]:
+def find_dialect(place: str, where: str = "") -> type[Dialect]:
     """Import a dialect by its `module:class`.
 
+    Args:
+        place: the module and the class.
+        where: who named it, for messages; the option by default.
+
     Raises:
-        UnreadableRunError: there is no such module or class, or it is no dialect.
+        UnreadableRunError: there is no such module or class, the module can't be imported, or it is no dialect.
     """
     module, _, attribute = place.partition(":")
+    where = where or f"--dialect {place}"
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UnreadableRunError(
-            f"--dialect {place}: {error}", remedy="give a class that can be imported, as my_package.my_module:MyDialect"
+            f"{where}: {error}", remedy="give a class that can be imported, as my_package.my_module:MyDialect"
+        ) from error
+    except Exception as error:  # what an import of somebody's module raises is anybody's guess
+        raise UnreadableRunError(
+            f"{where}: {type(error).__name__}: {one_line(str(error))}", remedy="check that the module imports alone"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Dialect)):
         raise UnreadableRunError(
-            f"--dialect {place}: {found!r} is no subclass of orz_monitor.dialects.Dialect",
+            f"{where}: {found!r} is no subclass of orz_monitor.dialects.Dialect",
             remedy="subclass it; orz_monitor.dialects.base has an example",
         )
     return found

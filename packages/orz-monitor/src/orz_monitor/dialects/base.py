@@ -135,7 +135,7 @@ class Dialect:
         Raises:
             NotImplementedError: it is not overridden.
         """
-        raise NotImplementedError
+        raise NotImplementedError("it set `more_open`, and has no `more`")
 
     def hide(self, text: bytes, log: Log) -> bytes:  # noqa: ARG002 - overrides need it
         """Return whole lines with those empty that nobody is to read, since the model wrote them, not the trainer.

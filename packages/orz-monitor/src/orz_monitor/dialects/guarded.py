@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, cast
 
 from orz_cli.errors import OrzError, UsageError
 from orz_monitor.dialects.base import Dialect
+from orz_monitor.dialects.contract import WRONG_ANSWER, WrongAnswer, wrong_class
 from orz_monitor.log import Log
 from orz_monitor.printable import one_line
 from orz_monitor.transport.lines import Line
 
-_ASKED: Final = ("__init__", "read", "more", "scan", "settle", "finish", "meaning", "number", "number_rows")
+_ASKED: Final = (
+    "__init__",
+    "hide",
+    "read",
+    "more",
+    "scan",
+    "settle",
+    "pause",
+    "finish",
+    "meaning",
+    "number",
+    "number_rows",
+)
 """Methods that a reader calls."""
+_CORRECT: Final = "correct the dialect, or leave it out"
 
 
 class DialectError(UsageError):
@@ -22,7 +39,7 @@ class DialectError(UsageError):
         place: `file:line` of what it was reading, as the message has it; empty where that is not known.
     """
 
-    def __init__(self, message: str, *, remedy: str = "correct the dialect, or leave it out", place: str = "") -> None:
+    def __init__(self, message: str, *, remedy: str = _CORRECT, place: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.place = place
 
@@ -45,32 +62,35 @@ def guarded(kind: type[Dialect], where: str) -> type[Dialect]:
         where: who named it, for messages: `--dialect mine:Mine`.
 
     Raises:
-        DialectError: it has no name, or no gates.
+        DialectError: it can't read: no name, no gates, nothing that reads, or meanings that are none.
     """
-    if not isinstance(getattr(kind, "name", None), str) or not kind.name:
-        raise DialectError(f'{where}: it has no name, such as `name = "mine"`')
-    gates = getattr(kind, "gates", None)
-    if not isinstance(gates, tuple) or not gates or not all(isinstance(gate, bytes) and gate for gate in gates):
-        raise DialectError(f'{where}: its gates are no tuple of bytes, such as `gates = (b"STEP ",)`')
+    if wrong := wrong_class(kind):
+        raise DialectError(f"{where}: {one_line(wrong)}")
     same = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    methods = {name: _told(getattr(kind, name), where) for name in _ASKED}
-    return cast("type[Dialect]", type(kind.__name__, (kind,), {**same, **methods}))
+    methods: dict[str, Any] = {name: _told(getattr(kind, name), where, WRONG_ANSWER.get(name)) for name in _ASKED}
+    methods["is_unsure"] = property(_told(lambda self: super(guard, self).is_unsure, where))
+    guard = cast("type[Dialect]", type(kind.__name__, (kind,), {**same, **methods}))
+    return guard
 
 
-def _told(method: Callable[..., Any], where: str) -> Callable[..., Any]:
-    """Wrap a method so that whatever it raises is told as the dialect's fault."""
+def _told(method: Callable[..., Any], where: str, wrong_answer: WrongAnswer | None = None) -> Callable[..., Any]:
+    """Wrap a method so that whatever it raises, and an answer that is none, is told as the dialect's fault."""
 
     def told(self: Dialect, *given: Any) -> Any:
         try:
-            return method(self, *given)
+            answer = method(self, *given)
         except OrzError:
             raise
         except Exception as error:  # a user's dialect raises what it likes
             file, line = _place_of(given)
             place = f"{file}:{line}" if file and line else ""
             at = f" on {place or file}" if file else ""
-            message = f"{where}: raised {type(error).__name__}{at}: {one_line(str(error))}"
-            raise DialectError(message, place=place) from error
+            said = f": {one_line(str(error))}" if str(error) else ""
+            message = f"{where}: raised {type(error).__name__}{at}{said}"
+            raise DialectError(message, remedy=_remedy(error, type(self).__module__), place=place) from error
+        if wrong_answer is not None and (wrong := wrong_answer(self, given, answer)):
+            raise DialectError(f"{where}: {one_line(wrong)}")
+        return answer
 
     return told
 
@@ -80,3 +100,14 @@ def _place_of(given: tuple[object, ...]) -> tuple[str, int]:
     log = next((value for value in given if isinstance(value, Log)), None)
     line = next((value.number for value in given if isinstance(value, Line)), 0)
     return one_line(str(log.files[-1].path)) if log is not None and log.files else "", line
+
+
+def _remedy(error: Exception, module: str) -> str:
+    """Name the line of the dialect's module that an error came from or through, where there is one."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    if file is None or not lines:
+        return _CORRECT
+    path = Path(file)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"correct {one_line(str(shown))}:{lines[-1]}, or leave the dialect out"
