@@ -24,6 +24,7 @@ class Mine(Dialect):
     name = "mine"
     gates = (b"<< ",)
     meanings = {"r": Meaning("reward/mean")}
+    missing = {"policy/kl_ref": "set `kl: true`"}
 
     def read(self, line, log):
         words = line.segments[-1].body.split()
@@ -76,6 +77,14 @@ def test_it_is_used_by_every_command(command: str, capsys: pytest.CaptureFixture
     assert "no metric" not in told.out + told.err
     if command == "export":
         assert Path("out.csv").read_text().splitlines()[-1].startswith("8,")
+
+
+def test_it_says_how_to_log_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own words, in a check and in a report."""
+    assert main(["monitor", "check", "train.log", "--dialect", "users_dialects:Mine"]) == 0
+    assert "not logged policy/kl_ref (set kl: true): kl_drift" in " ".join(capsys.readouterr().out.split())
+    assert main(["monitor", "report", "train.log", "-o", "a.html", "--dialect", "users_dialects:Mine"]) == 0
+    assert "<td>set <code>kl: true</code></td>" in Path("a.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

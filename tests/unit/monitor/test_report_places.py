@@ -18,7 +18,7 @@ from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord
 from orz_monitor.report.content import Content, gather
 from orz_monitor.report.excerpts import MOST_CHARACTERS, cut_out, excerpts_of, lines_of
-from orz_monitor.report.missing import how_to_log
+from orz_monitor.report.how_to_log import how_to_log
 from orz_monitor.report.panels import MOST_CHARTS, metrics, points_of_a_chart
 from orz_monitor.report.saves import MOST_ROWS, saves, saves_table
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
@@ -168,9 +168,13 @@ def test_hundreds_of_metrics_still_make_a_small_page(tmp_path: Path) -> None:
 
 
 def test_how_to_log_is_said_in_the_trainers_own_words() -> None:
-    """Our settings, what another trainer prints it as, or that it is not known to."""
-    assert "train a critic: algorithm.kind=ppo" == how_to_log("orz-train", "critic/loss")
-    assert "write return/mean into metrics.jsonl" == how_to_log("orz-train", "return/mean")
-    assert "actor/entropy" in how_to_log("verl", "policy/entropy")
-    assert "calculate_log_probs=True" in how_to_log("verl", "mismatch/logprob_abs_mean")  # as in `check`
-    assert "verl is not known to log it" == how_to_log("verl", "storage/free_bytes/<node>")
+    """Our settings, what another trainer or a user's dialect prints it as, or that it is not known to."""
+    assert "train a critic: `algorithm.kind=ppo`" == how_to_log("critic/loss", "orz-train")
+    assert "write return/mean into metrics.jsonl" == how_to_log("return/mean", "orz-train")
+    assert "`actor/entropy`" in how_to_log("policy/entropy", "verl")
+    assert "calculate_log_probs=True" in how_to_log("mismatch/logprob_abs_mean", "verl")  # as in `check`
+    assert "verl is not known to log it" == how_to_log("storage/free_bytes/<node>", "verl")
+    assert "log it as `kl`" == how_to_log("policy/kl_ref", "generic")
+    assert "no plain name of it is known" in how_to_log("rollout/zero_variance_frac", "generic")
+    assert "print it, and give its key a meaning in the dialect mine" == how_to_log("policy/kl_ref", "mine")
+    assert "set `kl: true`" == how_to_log("policy/kl_ref", "mine", {"policy/kl_ref": "set `kl: true`."})

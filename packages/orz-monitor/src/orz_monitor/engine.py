@@ -131,7 +131,7 @@ def judge(run: Run, rules: Sequence[Rule] = RULES, configuration: Configuration 
 def _not_evaluated(rule: Rule, reason: str, run: Run) -> NotEvaluated:
     """Say why a rule could not judge, and how to log what it misses, or where its setting is read from."""
     missing = [name for name in (*rule.needs, *rule.needs_any) if name not in run.metrics]
-    remedy = next(filter(None, (how_to_log(name, framework_of(run)) for name in missing)), "")
+    remedy = next(filter(None, (how_to_log(name, framework_of(run), run.hints) for name in missing)), "")
     if rule.lacks(run):
         remedy = rule.remedy if len(run.steps) else ""
     if rule.setting and not rule.unlogged(run):

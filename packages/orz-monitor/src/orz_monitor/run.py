@@ -93,6 +93,7 @@ class Run:
         is_store: whether it was read from the store of another tool, and from no log.
         config: settings that the log or store itself holds, dotted name to value as text.
         has_whole_steps: whether a step is written at once, and not piece by piece.
+        hints: how to have the trainer log a metric, as the dialect that read most lines has it: by canonical name.
         ahead: the last event that the console log beside the records has of a step that these don't reach, or None.
     """
 
@@ -114,6 +115,7 @@ class Run:
     step_files: Mapping[int, int] = field(default_factory=dict)
     folded: int = 0
     mixed: int = 0
+    hints: Mapping[str, str] = field(default_factory=dict)
     chosen_preset: str = ""
     problems: tuple[str, ...] = ()
     is_store: bool = False

@@ -95,6 +95,7 @@ def stitch(
         now=now,
         has_whole_steps=framework in known and known[framework].has_whole_steps,
         framework=framework,
+        hints=known[framework].missing if framework in known else {},
         files=tuple(facts.path for facts in log.files),
         folded=num_folded,
         mixed=num_mixed,

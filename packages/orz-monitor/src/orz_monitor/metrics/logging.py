@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from orz_monitor.dialects import KNOWN, find_dialect
@@ -46,19 +47,24 @@ _ANYWHERE: Final[Mapping[str, str]] = {
 """How a metric's name begins to what to do with any trainer."""
 
 
-def how_to_log(metric: str, framework: str) -> str:
+def how_to_log(metric: str, framework: str, hints: Mapping[str, str] = MappingProxyType({})) -> str:
     """Say how a trainer can be made to log a metric; empty where that is not known.
+
+    Args:
+        metric: canonical name.
+        framework: the trainer, as `Run.framework` has it.
+        hints: what the dialect that read the log says, as `Run.hints` has it.
 
     Example:
         >>> how_to_log("policy/kl_ref", "trl")
         'set `beta` above 0; without, TRL loads no reference'
     """
     anywhere = next((text for start, text in _ANYWHERE.items() if metric.startswith(start)), "")
-    return _HOW.get((framework, metric)) or _by_dialect(metric, framework) or anywhere
+    return _HOW.get((framework, metric)) or _by_dialect(metric, framework, hints) or anywhere
 
 
-def _by_dialect(metric: str, framework: str) -> str:
+def _by_dialect(metric: str, framework: str, hints: Mapping[str, str]) -> str:
     """Return what the dialect of a trainer says of a metric that it does not log by itself; empty for what it does."""
-    if framework not in KNOWN:
-        return ""
-    return find_dialect(KNOWN[framework]).missing.get(metric, "").removesuffix(".")
+    if not hints and framework in KNOWN:  # read from a store
+        hints = find_dialect(KNOWN[framework]).missing
+    return hints.get(metric, "").removesuffix(".")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_monitor.dialects import KNOWN, find_dialect
 from orz_monitor.formats.text import not_read
 from orz_monitor.formats.unknown_trainer import read_as
-from orz_monitor.metrics import logging
 from orz_monitor.records import describe
 from orz_monitor.report.content import Content
-from orz_monitor.report.escape import escaped
+from orz_monitor.report.escape import escaped, with_code
+from orz_monitor.report.how_to_log import how_to_log
 from orz_monitor.rules import RULES
 from orz_monitor.units import counted
 
@@ -24,7 +23,7 @@ def missing(content: Content) -> str:
     parts = ["<h2>What this page can't say</h2>", _coverage(content)]
     if content.verdict.not_evaluated:
         rows = "".join(
-            f"<tr><td>{escaped(item.title)}</td><td>{escaped(item.reason)}</td></tr>"
+            f"<tr><td>{escaped(item.title)}</td><td>{with_code(item.reason)}</td></tr>"
             for item in content.verdict.not_evaluated
         )
         parts.append(
@@ -40,48 +39,17 @@ def _not_logged(content: Content) -> str:
     """List the metrics that were not logged: what they would tell, who waits for them, and how to log them."""
     rows = []
     for name in content.not_logged:
-        spec = describe(name)
+        spec, how = describe(name), how_to_log(name, content.run.framework, content.run.hints)
         waiting = ", ".join(rule.code for rule in RULES if name in (*rule.needs, *rule.needs_any))
         rows.append(
             f"<tr><td><code>{escaped(name)}</code></td><td>{escaped(spec.meaning if spec else '')}</td>"
-            f"<td>{escaped(waiting) or '-'}</td><td>{escaped(how_to_log(content.run.framework, name))}</td></tr>"
+            f"<td>{escaped(waiting) or '-'}</td><td>{with_code(how)}</td></tr>"
         )
     return (
         f"<details><summary>Not logged: {counted(len(rows), 'metric')}, with how to log them</summary>"
         '<div class="card saves"><table><thead><tr><th>metric</th><th>what it tells</th><th>rules that need it</th>'
         f"<th>how to log it</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
     )
-
-
-def how_to_log(framework: str, name: str) -> str:
-    """Say what brings a metric into the log of a trainer.
-
-    Args:
-        framework: the trainer, as `Run.framework` has it.
-        name: canonical metric name.
-    """
-    if framework not in KNOWN:
-        return _OURS.get(name) or _OURS.get(name.partition("/")[0]) or f"write {name} into metrics.jsonl"
-    dialect = find_dialect(KNOWN[framework])
-    if told := logging.how_to_log(name, framework):  # as `check` has it
-        return told
-    called = [key for key, meaning in dialect.meanings.items() if meaning.name == name]
-    if called:
-        return f"{dialect.title or framework} prints it as {' or '.join(called[:3])}"
-    return f"{dialect.title or framework} is not known to log it"
-
-
-_OURS: Final = {
-    "critic": "train a critic: algorithm.kind=ppo",
-    "policy/kl_ref": "load a reference: kl.loss_coef or kl.reward_coef above 0",
-    "policy/kl_loss": "kl.loss_coef above 0",
-    "mismatch": "sampler log-probs are kept: every backend of orz-train does",
-    "staleness": "only where sampling runs ahead of training",
-    "correction": "only where sampling runs ahead of training",
-    "reward/part": "return Score(parts={...}) from the reward function",
-    "eval": "data.eval and eval.every_steps",
-}
-"""Settings of orz-train that bring a metric, or a family of them, into the log."""
 
 
 def _coverage(content: Content) -> str:
