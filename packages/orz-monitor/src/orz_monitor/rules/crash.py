@@ -9,15 +9,9 @@ from orz_monitor.findings import Cause, Finding
 from orz_monitor.records import EventRecord
 from orz_monitor.rules.base import NoLimits, Rule
 from orz_monitor.rules.faults import last_error, last_step, last_words, of_teardown, place_of, said
+from orz_monitor.rules.where_to_look import where_to_look
 from orz_monitor.run import Run, State
 
-_CAUSES: Final = (
-    Cause(
-        what="the error above",
-        confirm="read the last lines of console.log, and logs/ for the other processes",
-        try_="correct it and go on from the last checkpoint with `orz train ... --resume auto`",
-    ),
-)
 _OF_TEARDOWN: Final = (
     Cause(
         what="processes that were taken down in the wrong order",
@@ -59,7 +53,13 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
             title=title or "The run failed",
             message=f"The run ended {'before its first step' if last is None else f'after step {last}'} with an error"
             + (f": {reason}" if reason else "."),
-            causes=_CAUSES,
+            causes=(
+                Cause(
+                    what="the error above",
+                    confirm=where_to_look(run, error),
+                    try_="correct it and go on from the last checkpoint with `orz train ... --resume auto`",
+                ),
+            ),
             first_step=last,
             last_step=last,
             file=file,

@@ -29,7 +29,7 @@ _CAUSES: Final = (
     Cause(
         what="one rank of a collective operation is missing",
         confirm="`py-spy dump` of every rank: the one that is elsewhere is the culprit",
-        try_="look in logs/ for the first rank that fell silent",
+        try_="look in the logs of the processes, logs/ of a run of orz-train, for the first rank that fell silent",
     ),
 )
 _CAUSES_OF_AN_OLD_LOG: Final = (
