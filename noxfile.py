@@ -9,7 +9,7 @@ nox -s real_model                       the same with SmolLM2-135M, a real pretr
 nox -s full-learn                       the quickstart recipes on three seeds each: half an hour
 nox -s full-dist                        the long matrices of ranks, stages and engines
 nox -s full-ckpt                        the long matrices of checkpoints that real frameworks write
-nox -s full-monitor                     the rules, alarms and speed of orz monitor, measured; half an hour
+nox -s full-monitor                     rules, alarms, speed of orz monitor, and a minute of fuzzing; half an hour
 
 Both commands share one environment, .nox/orz, which requirements/install.py makes.
 """
@@ -40,6 +40,8 @@ SIDE_BY_SIDE = (f"--numprocesses={max(2, min(4, (os.cpu_count() or 1) // 2))}", 
 PYTHONS = ("3.11", "3.12", "3.13")
 REAL_MODEL = ROOT / ".nox" / "real_model"
 """What `nox -s real_model` makes: packages of its own, the model, the data."""
+FUZZ = ROOT / ".nox" / "fuzz"
+"""What `nox -s full-monitor` makes: packages of its own."""
 
 LIGHT_PACKAGES = ("orz_cli", "orz_ckpt", "orz_monitor")
 """Packages that install and work alone, each with orz_cli, without torch."""
@@ -78,7 +80,7 @@ def real_model(session: nox.Session) -> None:
     arguments, settings = parser.parse_known_args(install(session))
     example = ROOT / "examples" / "real_model"
     model, sums, run_dir = REAL_MODEL / "smollm2", REAL_MODEL / "sums", new_run_dir("real_model")
-    packages = {"PYTHONPATH": str(real_model_packages(session))}
+    packages = {"PYTHONPATH": str(packages_beside(session, "real-model.txt", REAL_MODEL / "site"))}
     session.run(SCRIPTS / "python", example / "convert.py", "--out", model, external=True, env=packages)
     run(session, "python", example / "make_sums.py", "--out", sums)
     files = (f"policy.model={model}", f"data.train=[{sums}/train.jsonl]", f"data.eval={{sums: {sums}/heldout.jsonl}}")
@@ -90,9 +92,9 @@ def real_model(session: nox.Session) -> None:
     run(session, "python", example / "check.py", run_dir, *more)
 
 
-def real_model_packages(session: nox.Session) -> Path:
-    """Make or keep the folder of packages that only real_model needs, beside the locked environment."""
-    lock, site = ROOT / "requirements" / "real-model.txt", REAL_MODEL / "site"
+def packages_beside(session: nox.Session, name: str, site: Path) -> Path:
+    """Make or keep a folder of the packages of a lock that only one session needs, beside the locked environment."""
+    lock = ROOT / "requirements" / name
     stamp = site / lock.name
     if not stamp.is_file() or stamp.read_bytes() != lock.read_bytes():
         shutil.rmtree(site, ignore_errors=True)
@@ -149,9 +151,12 @@ def full_ckpt(session: nox.Session) -> None:
 def full_monitor(session: nox.Session) -> None:
     """Reproduce the table of rules, the alarm rates and the speed of orz monitor; fail where one misses its target.
 
-    `-- --out FOLDER` is for the pages, `--logs FOLDER` judges logs of real runs, too, `--only PART` runs one part.
+    A minute of fuzzing is among its parts. `-- --out FOLDER` is for the pages, `--logs FOLDER` judges logs of real
+    runs, too, `--only PART` runs one part.
     """
-    run(session, "python", "benchmarks/full_monitor.py", *install(session))
+    arguments = install(session)
+    packages = {"PYTHONPATH": str(packages_beside(session, "fuzz.txt", FUZZ / "site"))}
+    session.run(SCRIPTS / "python", "benchmarks/full_monitor.py", *arguments, external=True, env=packages)
 
 
 @nox.session(python=False, default=False)

@@ -5,8 +5,9 @@
 `torch` reads files of `torch.save`, in either container; `pickle` the program in them alone, `archive` the directory of
 the ZIP alone. What comes out has to lie inside the file. Now and then a part of an input is repeated up to a megabyte:
 what takes time by the square of that does not end within the limit. Needs atheris, which is not among the locked
-packages: install it beside them (`pip install --target FOLDER atheris`, PYTHONPATH=FOLDER). A find stops it and leaves
-the bytes in `crash-*`, `timeout-*` or `oom-*`; it becomes a case of `tests/property/ckpt` or `tests/unit/ckpt`.
+packages: install it beside them (`pip install --target FOLDER -r requirements/fuzz.txt`, PYTHONPATH=FOLDER). A find
+stops it and leaves the bytes in `crash-*`, `timeout-*` or `oom-*`; it becomes a case of `tests/property/ckpt` or
+`tests/unit/ckpt`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import atheris
-from fuzzing import fuzz
+from fuzzing import fuzz, grown
 
 with atheris.instrument_imports(include=["orz_ckpt"]):
     from orz_ckpt.errors import FormatError, HostileError
@@ -36,9 +37,6 @@ SLOWEST_S = 20
 """An instrumented reader on a busy machine is slow; what is quadratic takes far longer on a megabyte."""
 MEMORY_MB = 1024
 LONGEST = 1 << 14
-GROWN_BYTES = 1 << 20
-GROWN_OF = 256
-"""One input of so many is made that long."""
 LIMITS = Limits(memory_bytes=64 * 1024 * 1024)
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 _PROGRAM = (
@@ -54,15 +52,6 @@ def expect(claim: object) -> None:
     """Stop the fuzzer where a reader says what cannot be."""
     if not claim:
         raise AssertionError("a reader took an input for what it is not")
-
-
-def grown(data: bytes) -> bytes:
-    """Return the input; one in `GROWN_OF`, as its first byte chooses, with a part repeated up to `GROWN_BYTES`."""
-    if len(data) < 4 or data[0] % GROWN_OF:  # noqa: PLR2004 - three numbers and something to repeat
-        return data[1:]
-    begin, length, rest = data[1] * len(data) // 256, 1 + data[2], data[3:]
-    part = rest[begin : begin + length] or b"\0"
-    return rest[:begin] + part * (GROWN_BYTES // len(part)) + rest[begin + length :]
 
 
 def read_pickle(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Reproduces what orz monitor promises: its rules, its alarms, its speed; each writes a page.
+"""Reproduces what orz monitor promises: rules, alarms, speed, calm on hostile bytes; each writes a page.
 
     python benchmarks/full_monitor.py [--out FOLDER] [--logs FOLDER]
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from result_page import RESULTS, ROOT, today
 
-PARTS = ("rules", "alarms", "parse", "tail", "event_files")
+PARTS = ("rules", "alarms", "parse", "tail", "event_files", "hostile")
 """Of benchmarks/monitor_*.py, those that are run."""
 
 

@@ -1,4 +1,4 @@
-"""What the fuzzers share: a target by its name, a corpus of seeds, libFuzzer's limits."""
+"""What the fuzzers share: a target by its name, a corpus of seeds, libFuzzer's limits, inputs that are made long."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import atheris
+
+GROWN_BYTES = 1 << 20
+GROWN_OF = 256
+"""One input of so many is made that long."""
+
+
+def grown(data: bytes, num_bytes: int = GROWN_BYTES) -> bytes:
+    """Return the input; one in `GROWN_OF`, as its first byte chooses, with a part repeated up to `num_bytes`."""
+    if len(data) < 4 or data[0] % GROWN_OF:  # noqa: PLR2004 - three numbers and something to repeat
+        return data[1:]
+    begin, length, rest = data[1] * len(data) // 256, 1 + data[2], data[3:]
+    part = rest[begin : begin + length] or b"\0"
+    return rest[:begin] + part * (num_bytes // len(part)) + rest[begin + length :]
 
 
 def fuzz(
