@@ -51,6 +51,14 @@ def test_ours_keep_it() -> None:
             {"meanings": {"r": "reward/mean"}},
             "its meanings give 'reward/mean' for 'r': write Meaning('reward/mean')",
         ),
+        (
+            {"meanings": {"r": Meaning("reward/meen")}},
+            "its meanings give 'r' the name 'reward/meen', which no rule knows: did you mean 'reward/mean'?",
+        ),
+        (
+            {"meanings": {"g": Meaning("seconds/generat")}},
+            "its meanings give 'g' the name 'seconds/generat', which no rule knows: did you mean 'seconds/generate'?",
+        ),
     ],
 )
 def test_a_class_that_cannot_read_is_refused(given: dict[str, Any], said: str) -> None:
@@ -129,6 +137,12 @@ def test_a_wrong_answer_is_its_fault(kind: type[Dialect], said: str) -> None:
     with pytest.raises(DialectError) as raised:
         read_and_ask(guard)
     assert f"--dialect a:B: {said}" == raised.value.message
+
+
+@pytest.mark.parametrize("name", ["mine/loss", "eval/aime/accuracy", "reward/part/format", "seconds/refill", "entropy"])
+def test_a_name_of_its_own_is_no_slip(name: str) -> None:
+    """Nor one of ours that has a part of the user's."""
+    assert "" == wrong_class(type("Own", (Mine,), {"meanings": {"r": Meaning(name)}}))
 
 
 def test_a_right_one_is_not_told_apart() -> None:

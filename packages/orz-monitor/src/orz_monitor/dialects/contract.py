@@ -5,16 +5,23 @@ Ours are held to this by their tests.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, SupportsIndex, TypeAlias
 
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.log import Row
+from orz_monitor.metrics.peers import PEERS, spec_of
+from orz_monitor.records import PHASES
+from orz_monitor.records.registry import METRICS
 
 WrongAnswer: TypeAlias = Callable[[Dialect, tuple[Any, ...], object], str]
 """Says what is wrong with an answer; takes the dialect, what its method was given, and what that returned."""
 _LARGEST_STEP: Final = 1 << 62
+_PHASES: Final = tuple(f"seconds/{phase}" for phase in PHASES)
+_MUCH_ALIKE: Final = 0.87
+"""From 0 to 1, as difflib has it: a slip of the keys, or another metric with a like name."""
 _READS: Final = ("read", "read_segment", "scan")
 
 
@@ -39,7 +46,16 @@ def _wrong_meanings(meanings: object) -> str:
             return f"its meanings have the key {key!r}, which has to be text: {_as_text(key)!r}"
         if not isinstance(meaning, Meaning):
             return f"its meanings give {meaning!r} for {key!r}: write Meaning({meaning!r})"
+        if near := _misspelt(meaning.name):
+            return f"its meanings give {key!r} the name {meaning.name!r}, which no rule knows: did you mean {near!r}?"
     return ""
+
+
+def _misspelt(name: str) -> str:
+    """Return the known metric or phase that an unknown name is spelled much like; empty where there is none."""
+    if spec_of(name) is not None or name in _PHASES:
+        return ""
+    return next(iter(difflib.get_close_matches(name, (*METRICS, *PEERS, *_PHASES), n=1, cutoff=_MUCH_ALIKE)), "")
 
 
 def _wrong_init(dialect: Dialect, _given: object, _answer: object) -> str:
