@@ -67,7 +67,7 @@ def main() -> int:
         result = fuzzed(target, share * arguments.seconds, folder)
         least = FEWEST * share * min(arguments.seconds / 60, 1)
         measured += [
-            Measured(what=f"{target}: inputs", value=result.num_inputs, unit="inputs", least=least, digits=0),
+            Measured(what=f"{target}: read", value=result.num_inputs, unit="inputs", least=least, digits=0),
             Measured(what=f"{target}: raised, or too slow", value=result.is_found, unit="inputs", most=0, digits=0),
         ]
         if result.is_found:
@@ -75,7 +75,7 @@ def main() -> int:
     return write_measured(
         "What hostile bytes do to orz monitor",
         made_by("python benchmarks/monitor_hostile.py", "atheris")
-        + f"\n\nlibFuzzer's inputs over {arguments.seconds:g} seconds, seeded with the lines of the dialects' tests. "
+        + f"\n\nlibFuzzer's inputs over {arguments.seconds:g} seconds, seeded with the logs of the dialects' tests. "
         "The first find of a target ends it.",
         measured,
         arguments.out,
