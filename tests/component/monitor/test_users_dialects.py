@@ -108,6 +108,16 @@ def test_what_it_raises_is_its_fault(
     assert "bug" not in told
 
 
+def test_beside_it_nothing_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table, and a log of an unknown trainer: what the dialect does not read is told, not read in another way."""
+    Path("table.csv").write_text("step,reward,kl\n1,0.5,0.01\n2,0.25,0.02\n3,0.5,0.01\n")
+    Path("unknown.log").write_text("".join(f"step {i} loss: 0.5 reward: 0.25 kl: 0.01\n" for i in range(9)))
+    for name in ("table.csv", "unknown.log"):
+        assert main(["monitor", "check", name]) == 0
+        assert main(["monitor", "check", name, "--dialect", "users_dialects:Mine"]) == 3
+        assert "no metric recognised" in capsys.readouterr().out
+
+
 def test_one_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     """Without gates, and in a module that does not compile: exit 2, and what is wrong."""
     assert main(["monitor", "check", "train.log", "--dialect", "users_dialects:NoGates"]) == 2
