@@ -36,9 +36,9 @@ def read(text: str) -> Log:
 
 @pytest.mark.parametrize("prefixes", [(FIRST, SECOND), ("", ""), ("", "[rank0]: ")])
 @pytest.mark.parametrize("again", [4, 6, 7])
-@pytest.mark.parametrize("cut", range(len("step:6 - a"), len(printed(6, 0))))
+@pytest.mark.parametrize("cut", range(len("step:6 - "), len(printed(6, 0))))
 def test_a_line_that_another_step_cuts(cut: int, again: int, prefixes: tuple[str, str]) -> None:
-    """Each value is that of its step, wherever the first line ends; that line is counted, the second is whole."""
+    """Each value is that of its step, wherever the first line ends, also before its first key; that line is counted."""
     first, second = prefixes
     whole = [first + printed(step, 0) + "\n" for step in range(1, 6)]
     later = [second + printed(step, 1) + "\n" for step in range(again, again + 3)]
@@ -78,4 +78,14 @@ def test_keys_that_end_in_step_are_keys() -> None:
     text = "".join(f"step:{at} - global_step:{at} - a/my_step:{at} - timing_s/step:{at}\n" for at in range(1, 9))
     log = read(text)
     assert values(log) == [(at, {"global_step": at, "a/my_step": at, "timing_s/step": at}) for at in range(1, 9)]
+    assert log.files[0].num_missed_lines == 0
+
+
+def test_a_first_key_that_ends_in_step_is_no_later_step() -> None:
+    """The key behind it begins alike, as a step does that cut the first key; but no run goes on with step 45."""
+    log = read("step:3 - timing_s/step:45 - timing_s/gen:0.5\nstep:4 - timing_s/step:46 - timing_s/gen:0.25\n")
+    assert values(log) == [
+        (3, {"timing_s/step": 45, "timing_s/gen": 0.5}),
+        (4, {"timing_s/step": 46, "timing_s/gen": 0.25}),
+    ]
     assert log.files[0].num_missed_lines == 0

@@ -217,3 +217,30 @@ def test_a_torn_key_that_is_known_is_whole_again() -> None:
     """No width is needed where the table of keys has it."""
     log = read("step:2 - actor/pg_loss:0.5 - critic/score/me\nan:0.75\n")
     assert values(log) == [(2, {"actor/pg_loss": 0.5, "critic/score/mean": 0.75})]
+
+
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+@pytest.mark.parametrize("value", ["45.25", "45"])
+@pytest.mark.parametrize("num_before", [0, 8])
+def test_a_key_that_is_broken_before_its_step_is_whole_again(num_before: int, value: str, prefix: str) -> None:
+    """`timing_s/` above and `step:45` below is no step 45; nor is a key that was never seen and counts the steps."""
+    line = "step:{} - actor/pg_loss:0.5 - timing_s/{}step:{} - perf/throughput:12.5\n"
+    text = "".join(prefix + line.format(step, "", value) for step in range(1, num_before + 1))
+    step = num_before + 1
+    expected = {"actor/pg_loss": 0.5, "timing_s/step": float(value), "perf/throughput": 12.5}
+    text += prefix + line.format(step, "\n" + prefix, value) + prefix + line.format(step + 1, "", value)
+    for pieces in ([text.encode()], text.encode().splitlines(keepends=True)):
+        log = read_chunks(pieces, dialects=[Verl])
+        assert values(log) == [(at, expected) for at in range(1, step + 2)]
+        assert log.files[0].num_missed_lines == 0
+    counting = f"{prefix}step:3 - a/b:1 - own/global_\n{prefix}step:3 - x/y:1\n{prefix}step:4 - a/b:1\n"
+    log = read(counting)
+    assert values(log) == [(3, {"a/b": 1}), (4, {"a/b": 1})]
+    assert log.files[0].num_missed_lines == 1
+
+
+def test_a_torn_line_above_a_step_takes_nothing_of_it() -> None:
+    """A key that `step` completes to none is torn, and the step below is whole."""
+    log = read("step:3 - a/b:1 - critic/sc\nstep:4 - a/b:2 - x/y:1\n" * 5)
+    assert [row for row in values(log) if row[0] == 4] == [(4, {"a/b": 2, "x/y": 1})] * 5
+    assert log.files[0].num_missed_lines == 5

@@ -15,6 +15,8 @@ ODD_ITEM: Final = re.compile(rb"\S{1,200}" + _VALUE)
 """With a key that holds a colon, too."""
 PART: Final = re.compile(rb"[^\s:]{0,200}(?::[-+\w.()]{0,60})?")
 """An item that goes on."""
+_KEY_PART: Final = re.compile(rb"[^\s:]{0,199}[A-Za-z/_.\x80-\xff-]")
+"""A key up to where `step` may complete it; no number and no bar ends so."""
 _OPEN: Final = re.compile(rb":(?:np\.[^)]{0,60}|[-+]?|[-+]?\d[\d.]{0,60}(?:\.|[eE][-+]?)|\d\.|np?|na|in?|[-+]in?)$")
 """A value that has no end."""
 
@@ -22,6 +24,16 @@ _OPEN: Final = re.compile(rb":(?:np\.[^)]{0,60}|[-+]?|[-+]?\d[\d.]{0,60}(?:\.|[e
 def is_dangling(body: bytes) -> bool:
     """Tell whether a piece ends where another item follows."""
     return body.rstrip().endswith(b" -")
+
+
+def ends_in_key(body: bytes) -> bool:
+    """Tell whether a piece ends within a key, which the next piece may complete with `step`.
+
+    Example:
+        >>> [ends_in_key(body) for body in (b"step:3 - lr:1 - timing_s/", b" timing_s/", b"step:3 - lr:1", b"step:3 -")]
+        [True, True, False, False]
+    """
+    return _KEY_PART.fullmatch(last_item(body).lstrip(b"- ")) is not None
 
 
 def is_dashed(piece: bytes) -> bool:

@@ -44,16 +44,16 @@ def restart_in(body: bytes) -> Restart | None:
         True
     """
     own = _LATER_STEP.match(body)
+    own_step, first = (int(own[1]), own.end() - len(BETWEEN)) if own is not None else (-1, len(body))
     in_key: list[int] = []
     for match in _LATER_STEP.finditer(body, 1):
         at = match.start()
         begin = body.rfind(BETWEEN, 0, at)
         tail = body[begin + len(BETWEEN) if begin >= 0 else 0 : at]
-        if _is_cut(tail) or (not tail and (own is None or int(own[1]) != int(match[1]))):
+        if _is_cut(tail) or (not tail and (begin == first or own_step != int(match[1]))):
             return _restart(body, _first_cut(body, in_key, at))
-        is_first = own is not None and begin == own.end() - len(BETWEEN)
-        if is_first and tail and body.startswith(tail, match.end()):
-            return _restart(body, at)
+        if begin == first and body.startswith(tail, match.end()) and int(match[1]) <= own_step + 1:
+            return _restart(body, at)  # no run goes on later than with the step after
         in_key.append(at)
     at = _first_cut(body, in_key, len(body))
     return _restart(body, at) if at < len(body) else None

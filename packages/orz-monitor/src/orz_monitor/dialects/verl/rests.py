@@ -14,6 +14,7 @@ from orz_monitor.dialects.verl.items import (
     ODD_ITEM,
     PART,
     STEP,
+    ends_in_key,
     glued,
     is_dangling,
     is_dashed,
@@ -34,6 +35,8 @@ _WITHOUT_PREFIX: Final = re.compile(rb"\s*\([^()]{1,80} pid=\d[^()]{0,60}\)\s*$"
 _BAR: Final = b"Training Progress:"
 _BEGINS_REST: Final = np.isin(np.arange(256), np.frombuffer(b"0123456789.eE+- ", dtype=np.uint8))
 """Whether a rest behind a whole value may begin so."""
+_ENDS_KEY: Final = np.array([ends_in_key(bytes([byte])) for byte in range(256)])
+"""Whether a key that `step` completes may end so where a line is broken."""
 _BEGINS_LINE: Final = _BEGINS_REST | np.isin(np.arange(256), np.frombuffer(b"\x1b([", dtype=np.uint8))
 """Whether its line may: a colour stands before it, a process that was printed in another colour above, or a rank."""
 
@@ -50,7 +53,7 @@ def may_be_rest(before: bytes, piece: bytes, *, goes_on: bool = False) -> bool:
         >>> [may_be_rest(b"step:3 - lr:1", rest) for rest in (b"e-06 - kl:2", b"- kl:2", b"saved", b"loss:42")]
         [True, True, False, False]
     """
-    if not piece.strip() or STEP.match(piece):
+    if not piece.strip() or (STEP.match(piece) and not ends_in_key(before)):
         return False
     if b"step:" in piece and (restart := restart_in(glued(before, piece))) is not None:
         if restart.at <= len(before):
@@ -95,12 +98,31 @@ def rests_may_follow(text: bytes, ends: NDArray[np.int64], prefix: bytes) -> NDA
     return found
 
 
+def may_complete_keys(text: bytes, begins: NDArray[np.int64], above: bytes, prefix: bytes) -> NDArray[np.bool_]:
+    """Tell which lines that look like steps may be no steps: the line above ends within a key.
+
+    Args:
+        text: whole lines.
+        begins: where those lines begin, [M].
+        above: the line above the text.
+        prefix: what stands before each metric line.
+    """
+    codes = np.frombuffer(text, dtype=np.uint8)
+    found = np.asarray(begins == 0) | _ENDS_KEY[codes[np.maximum(begins - 2, 0)]]
+    for index in np.flatnonzero(found).tolist():
+        end = int(begins[index]) - 1
+        line = text[text.rfind(b"\n", 0, end) + 1 : end] if end > 0 else above
+        found[index] = ends_in_key(line.removeprefix(prefix))
+    return np.asarray(found)
+
+
 def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
     """Tell whether the line that ends at a newline may have its rest on the line below."""
     below = text[end + 1 : text.find(b"\n", end + 1)]
     words = below.removeprefix(prefix)
+    before = text[text.rfind(b"\n", 0, end) + 1 : end].removeprefix(prefix)
     if STEP.match(words):
-        return False
+        return ends_in_key(before)
     if len(words) == len(below) and (match := _OF_PROCESS.match(below)):
         if match["process"] not in prefix:
             return False
@@ -109,7 +131,6 @@ def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
         return False  # told at once, for many lines are
     line = Line(below)
     own = OwnPrefix(prefix).rest_on(line)
-    before = text[text.rfind(b"\n", 0, end) + 1 : end].removeprefix(prefix)
     return any(may_be_rest(before, (own or segment).body, goes_on=True) for segment in line.segments[:1])
 
 

@@ -12,7 +12,7 @@ from orz_monitor.dialects.layout import Layouts
 from orz_monitor.dialects.verl.items import BETWEEN, STEP, has_twice, is_dangling, is_open, is_torn, with_each_key_once
 from orz_monitor.dialects.verl.lone_prefixes import may_inherit
 from orz_monitor.dialects.verl.restarts import behind, restart_in
-from orz_monitor.dialects.verl.rests import rest_may_follow, rests_may_follow
+from orz_monitor.dialects.verl.rests import may_complete_keys, rest_may_follow, rests_may_follow
 from orz_monitor.dialects.verl.shown import ShownStep
 from orz_monitor.dialects.verl.whole import WholeSteps
 from orz_monitor.dialects.verl.wrapped import WrappedStep, length_of
@@ -63,7 +63,7 @@ class StepLines:
         prefix, origin = self._prefix
         begins, ends, numbers = batch.lines_beginning(prefix + b"step:")
         steps, num_digits = integers_at(text, begins + len(prefix) + len(b"step:"))
-        whole = ~rests_may_follow(text, ends, prefix)
+        whole = ~(rests_may_follow(text, ends, prefix) | may_complete_keys(text, begins, batch.before, prefix))
         if not prefix:
             whole &= ~may_inherit(text, begins)
         counted = np.flatnonzero((num_digits > 0) & (num_digits <= _MOST_DIGITS) & whole)

@@ -94,6 +94,8 @@ class WrappedStep:
         lengths = [*self._lengths, 0]
         if is_below_logger and len(self._pieces) == 1:
             lengths[0] -= self._own_prefix.length  # the line was broken before it got its prefix
+        if STEP.match(rest.body) and has_twice(glued(self.body, rest.body)):
+            return False  # a step that stands below a torn line has its keys
         goes_on = length == max(self._known_width(), *lengths)
         if len(self.body) + len(rest.body) > _LONGEST_BYTES or self.restart_on(line) is not None:
             return False
