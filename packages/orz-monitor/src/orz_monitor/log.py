@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from orz_monitor.bulk import together
 from orz_monitor.entries import NO_STEP, Column, Entry, Event, FileFacts, Row, Rows, Tick, is_later_tick, place
-from orz_monitor.numbers import Precision, number
+from orz_monitor.numbers import number
+from orz_monitor.precisions import Precisions
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
 __all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "Rows", "Tick", "place"]
@@ -52,7 +53,7 @@ class Log:
     columns: list[Column] = field(default_factory=list)
     files: list[FileFacts] = field(default_factory=list)
     votes: Counter[str] = field(default_factory=Counter)
-    precisions: dict[tuple[str, str], Precision] = field(default_factory=dict)
+    precisions: Precisions = field(default_factory=Precisions)
     texts: set[tuple[str, str]] = field(default_factory=set)
     torn: dict[str, str] = field(default_factory=dict)
     num_refused_keys: int = 0
@@ -97,7 +98,7 @@ class Log:
             elif name := self.name_of(key):
                 keys.append(key)
                 values.append(value)
-                self._observe(dialect, name, token)
+                self.precisions.observe(dialect, name, token)
         if not keys:
             return None
         return self.add_values(
@@ -140,6 +141,17 @@ class Log:
         self.entries.append(row)
         self.votes[dialect] += 1
         return row
+
+    def replace(self, row: Row, other: Row | None) -> None:
+        """Take a row away, with its vote, and put another one in its place, which was just added; None puts none there.
+
+        Args:
+            row: an entry, and most likely one of the last.
+            other: the last entry.
+        """
+        at = next(at for at in range(len(self.entries) - 1, -1, -1) if self.entries[at] is row)
+        self.votes[row.dialect] -= 1
+        self.entries[at : at + 1] = [] if other is None else [self.entries.pop()]
 
     def add_rows(
         self,
@@ -278,19 +290,3 @@ class Log:
                 return ""
             self._names[key] = known
         return known
-
-    def _observe(self, dialect: str, name: str, token: bytes) -> None:
-        """Learn how a key's values are printed."""
-        precision = self.precisions.get((dialect, name))
-        if precision is None:
-            precision = self.precisions[dialect, name] = Precision()
-        if not precision.settled:
-            precision.observe(token)
-
-    def observe_all(self, dialect: str, keys: tuple[str, ...], tokens: Sequence[bytes]) -> bool:
-        """Learn how the values of a whole line are printed; tells whether all keys are known well enough."""
-        settled = True
-        for key, token in zip(keys, tokens, strict=True):
-            self._observe(dialect, key, token)
-            settled = settled and self.precisions[dialect, key].settled
-        return settled

@@ -98,7 +98,7 @@ class Layouts:
                 self._items(body, start), log, line=line, step=step, axis=axis, time=time, origin=origin
             )
         if not layout.settled:
-            layout.settled = log.observe_all(self._dialect, layout.names, tokens)
+            layout.settled = log.precisions.observe_all(self._dialect, layout.names, tokens)
         return log.add_values(
             self._dialect, layout.names, values, line=line, step=step, axis=axis, time=time, origin=origin
         )

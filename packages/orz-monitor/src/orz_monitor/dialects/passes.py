@@ -178,7 +178,7 @@ class Passes:
             if self._settled:
                 break
             tokens = [item.partition(b"=")[2] for item in postfix.split(b", ")]
-            self._settled = log.observe_all(self._dialect, keys, tokens)
+            self._settled = log.precisions.observe_all(self._dialect, keys, tokens)
         if row is None or row.keys != keys:
             values = array("d", _means(table).tobytes())
             self._row = log.add_values(

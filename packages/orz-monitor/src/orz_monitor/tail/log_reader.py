@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from orz_monitor.dialects import ORZ_TRAIN, Dialect, find_dialect, known_dialects, with_fallback
 from orz_monitor.dialects.generic.dialect import Generic
 from orz_monitor.log import Entry, Log, Row
+from orz_monitor.precisions import Precisions
 from orz_monitor.reading import Reader
 from orz_monitor.run import Run
 from orz_monitor.stitch import stitch
@@ -118,7 +119,7 @@ def joined(logs: Sequence[Log]) -> Log:
     whole = copy.copy(logs[0])
     whole.files, whole.entries, whole.bulk, whole.votes = [], [], [], logs[0].votes.copy()
     whole.texts = set(logs[0].texts)
-    whole.precisions = {key: copy.copy(precision) for key, precision in logs[0].precisions.items()}
+    whole.precisions = Precisions({key: copy.copy(precision) for key, precision in logs[0].precisions.items()})
     for index, log in enumerate(logs):
         whole.files += log.files
         whole.entries += [_entry_copy(entry, index) for entry in log.entries]

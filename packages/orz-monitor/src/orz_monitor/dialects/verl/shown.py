@@ -28,12 +28,5 @@ class ShownStep:
         What is shown may be that row.
         """
         shown, self.row, self.body = self.row, None, b""
-        if shown is None or shown is row:
-            return
-        entries = log.entries
-        at = next(at for at in range(len(entries) - 1, -1, -1) if entries[at] is shown)
-        log.votes[shown.dialect] -= 1
-        if row is None:
-            del entries[at]
-        else:
-            entries[at] = entries.pop()
+        if shown is not None and shown is not row:
+            log.replace(shown, row)
