@@ -244,3 +244,30 @@ def test_a_torn_line_above_a_step_takes_nothing_of_it() -> None:
     log = read("step:3 - a/b:1 - critic/sc\nstep:4 - a/b:2 - x/y:1\n" * 5)
     assert [row for row in values(log) if row[0] == 4] == [(4, {"a/b": 2, "x/y": 1})] * 5
     assert log.files[0].num_missed_lines == 5
+
+
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+@pytest.mark.parametrize(
+    ("below", "found", "num_missed"),
+    [
+        ("- note:by hand - c/d:2", {"a/b": 0.5, "actor/lr": 1}, 1),
+        ("2 - note:by hand - c/d:2", {"a/b": 0.5}, 1),
+        ("2 - c/d:2 - cri", {"a/b": 0.5}, 1),
+        (f"- c/d:2 - {'x' * 70_000}:3", {"a/b": 0.5, "actor/lr": 1}, 1),
+        (f"2 - c/d:2 - {'x' * 70_000}:3", {"a/b": 0.5}, 1),
+        ("2 - done", {"a/b": 0.5, "actor/lr": 1}, 0),
+        ("- note: by hand - so it is", {"a/b": 0.5, "actor/lr": 1}, 0),
+    ],
+    ids=["dashed", "in a value", "torn", "long and dashed", "long", "words", "a bullet"],
+)
+def test_a_line_of_items_that_can_t_be_put_together_is_counted(
+    below: str, found: dict[str, float], num_missed: int, prefix: str
+) -> None:
+    """Without the value that it may go on with; also among whole lines, which are read many at once."""
+    whole = "".join(f"{prefix}step:{step} - a/b:{step} - actor/lr:1e-06\n" for step in range(1, 9))
+    for before in ("", whole):
+        text = f"{before}{prefix}step:9 - a/b:0.5 - actor/lr:1\n{prefix}{below}\n{whole}"
+        for pieces in ([text.encode()], text.encode().splitlines(keepends=True)):
+            log = read_chunks(pieces, dialects=[Verl])
+            assert [said for step, said in values(log) if step == 9] == [found]
+            assert log.files[0].num_missed_lines == num_missed

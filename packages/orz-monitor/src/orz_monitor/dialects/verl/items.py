@@ -36,6 +36,16 @@ def ends_in_key(body: bytes) -> bool:
     return _KEY_PART.fullmatch(last_item(body).lstrip(b"- ")) is not None
 
 
+def is_begun(body: bytes, start: int) -> bool:
+    """Tell whether a line that begins as a step has an item from a place on, or the begin of one."""
+    return b":" in body[start:] or is_dangling(body) or (b"/" in body and ends_in_key(body))
+
+
+def has_items(piece: bytes) -> bool:
+    """Tell whether a piece has several items, or parts of them."""
+    return BETWEEN in piece and b":" in piece
+
+
 def is_dashed(piece: bytes) -> bool:
     """Tell whether a piece begins with what stands between items."""
     return piece.lstrip().startswith(b"- ") or piece.strip() == b"-"

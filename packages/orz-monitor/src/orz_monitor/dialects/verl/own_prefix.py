@@ -32,7 +32,7 @@ class OwnPrefix:
         text = without_escapes(raw)
         process = _PROCESS.search(text)
         logger = text[: process.start()] if process is not None else text
-        self.length = len(logger)
+        self.length = len(logger.decode("utf-8", errors="replace"))
         self._pattern = None
         if logger and len(text) < _LONGEST_BYTES:
             self._pattern = _pattern_of(_NUMBER.sub(b"0", logger), text[len(logger) :])

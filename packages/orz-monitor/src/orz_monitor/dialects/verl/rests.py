@@ -18,6 +18,7 @@ from orz_monitor.dialects.verl.items import (
     glued,
     is_dangling,
     is_dashed,
+    last_item,
     without_last,
 )
 from orz_monitor.dialects.verl.own_prefix import OwnPrefix
@@ -71,6 +72,19 @@ def may_be_rest(before: bytes, piece: bytes, *, goes_on: bool = False) -> bool:
     ends = not last or ODD_ITEM.fullmatch(last) is not None or (goes_on and PART.fullmatch(last) is not None)
     is_begun = by_words or (ITEM if items or not goes_on else PART).fullmatch(items[0] if items else last) is not None
     return ends and is_begun and all(map(ODD_ITEM.fullmatch, items))
+
+
+def has_items_of(before: bytes, piece: bytes) -> bool:
+    """Tell whether a line that is no rest, since something in it is no item, has items of the metric line above.
+
+    Example:
+        >>> [has_items_of(b"step:3 - lr:1", line) for line in (b"- by:hand - kl:2", b"2 - by:hand - kl:2", b"2 - done")]
+        [True, True, False]
+    """
+    if not piece.strip() or not _BEGINS_REST[piece[0]] or BETWEEN not in piece.lstrip():
+        return False
+    first, *items = glued(last_item(before), piece).split(BETWEEN)
+    return ODD_ITEM.fullmatch(first) is not None and any(map(ODD_ITEM.fullmatch, items))
 
 
 def begins_as_rest(raw: bytes, prefix_bytes: int) -> bool:
@@ -131,7 +145,8 @@ def rest_may_follow(text: bytes, end: int, prefix: bytes) -> bool:
         return False  # told at once, for many lines are
     line = Line(below)
     own = OwnPrefix(prefix).rest_on(line)
-    return any(may_be_rest(before, (own or segment).body, goes_on=True) for segment in line.segments[:1])
+    rests = [(own or segment).body for segment in line.segments[:1]]
+    return any(may_be_rest(before, rest, goes_on=True) or has_items_of(before, rest) for rest in rests)
 
 
 def _are_of_others(text: bytes, begins: NDArray[np.int64], prefix: bytes) -> NDArray[np.bool_]:

@@ -9,13 +9,23 @@ from typing import Final
 import numpy as np
 
 from orz_monitor.dialects.layout import Layouts
-from orz_monitor.dialects.verl.items import BETWEEN, STEP, has_twice, is_dangling, is_open, is_torn, with_each_key_once
+from orz_monitor.dialects.verl.items import (
+    BETWEEN,
+    STEP,
+    has_twice,
+    is_begun,
+    is_dangling,
+    is_open,
+    is_torn,
+    with_each_key_once,
+)
 from orz_monitor.dialects.verl.lone_prefixes import may_inherit
 from orz_monitor.dialects.verl.restarts import behind, restart_in
 from orz_monitor.dialects.verl.rests import may_complete_keys, rest_may_follow, rests_may_follow
 from orz_monitor.dialects.verl.shown import ShownStep
 from orz_monitor.dialects.verl.whole import WholeSteps
-from orz_monitor.dialects.verl.wrapped import WrappedStep, length_of
+from orz_monitor.dialects.verl.width import length_of
+from orz_monitor.dialects.verl.wrapped import WrappedStep
 from orz_monitor.log import Log, Row
 from orz_monitor.numbers import integers_at
 from orz_monitor.transport.batch import Batch
@@ -86,7 +96,11 @@ class StepLines:
                     self._whole.note(row.keys, line, is_whole=not is_torn(body))
                     alone.append(index)
         read = np.sort(np.concatenate([added, np.array(alone, dtype=np.intp)]))
-        self._whole.measure(numbers[read], (ends - begins)[read] - len(prefix) + length_of(prefix))
+        lengths = (ends - begins)[read] - len(prefix) + length_of(prefix)
+        if not self._whole.is_ascii:
+            lines = zip(begins[read].tolist(), ends[read].tolist(), strict=True)
+            lengths = np.array([length_of(text[begin:end]) for begin, end in lines], dtype=np.int64)
+        self._whole.measure(numbers[read], lengths)
         self._steps += zip(numbers[read].tolist(), steps[read].tolist(), strict=True)
         batch.take_all(begins[read], ends[read])
 
@@ -116,7 +130,7 @@ class StepLines:
         if (restart := self.held.restart_on(line)) is not None:
             last = self.held.cut(last, restart)
         match = STEP.match(last.body)
-        if match is None or (b":" not in last.body[match.end() :] and not is_dangling(last.body)):
+        if match is None or not is_begun(last.body, match.end()):
             return False
         self.end(log)
         last = self._behind_restarts(last, line.number, log)

@@ -15,11 +15,16 @@ from orz_monitor.dialects.verl.keys import meaning_of
 
 
 class WholeSteps:
-    """The metric lines of one log, as far as they were read."""
+    """The metric lines of one log, as far as they were read.
+
+    Attributes:
+        is_ascii: whether all of their keys are, so that the lines have as many characters as bytes.
+    """
 
     def __init__(self) -> None:
+        self.is_ascii = True
         self._first_lines: dict[str, int] = {}
-        self._last_keys: set[str] = set()
+        self._last_keys: dict[str, int] = {}
         self._longest: list[tuple[int, int]] = []  # of those longer than all above: line number, characters
         self._greatest = self._num_greatest = 0
         self._noted: tuple[tuple[str, ...], int] = ((), 0)
@@ -27,11 +32,12 @@ class WholeSteps:
     def note(self, keys: tuple[str, ...], line: int, *, is_whole: bool = True) -> None:
         """Take note of the keys of a line; of one that is whole, the last one ends lines."""
         if is_whole:
-            self._last_keys.add(keys[-1])
+            self._last_keys[keys[-1]] = min(self._last_keys.get(keys[-1], line), line)
         before, first_line = self._noted
         if keys is not before or line < first_line:  # most lines have the keys of the one before
             for key in keys:
                 self._first_lines[key] = min(self._first_lines.get(key, line), line)
+                self.is_ascii = self.is_ascii and key.isascii()
             self._noted = (keys, line)
 
     def note_all(self, first_lines: Mapping[tuple[str, ...], int]) -> None:
@@ -69,6 +75,6 @@ class WholeSteps:
         """Tell whether lines of so many characters stand in one piece: a longer one did, or two that are as long."""
         return length < self._greatest or (length == self._greatest and self._num_greatest > 1)
 
-    def ends_with(self, key: bytes) -> bool:
-        """Tell whether a whole line ended with a key."""
-        return key.decode("utf-8", "replace") in self._last_keys
+    def ends_with(self, key: bytes, line: int) -> bool:
+        """Tell whether a whole line above a line ended with a key."""
+        return self._last_keys.get(key.decode("utf-8", "replace"), line) < line

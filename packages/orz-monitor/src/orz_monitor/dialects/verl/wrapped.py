@@ -11,7 +11,6 @@ that number has different lengths (`WrapWidth`). Those four, and all lines of a 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from orz_monitor.dialects.verl.items import (
@@ -19,6 +18,7 @@ from orz_monitor.dialects.verl.items import (
     ODD_ITEM,
     STEP,
     glued,
+    has_items,
     has_twice,
     is_dangling,
     is_dashed,
@@ -28,11 +28,12 @@ from orz_monitor.dialects.verl.items import (
     last_item,
     without_last,
 )
+from orz_monitor.dialects.verl.lone_numbers import is_complete, is_lone_number, may_be_of_others
 from orz_monitor.dialects.verl.own_prefix import OwnPrefix
 from orz_monitor.dialects.verl.restarts import Restart, behind, restart_in
-from orz_monitor.dialects.verl.rests import begins_as_rest, may_be_rest
+from orz_monitor.dialects.verl.rests import begins_as_rest, has_items_of, may_be_rest
 from orz_monitor.dialects.verl.whole import WholeSteps
-from orz_monitor.dialects.verl.width import NARROWEST, WrapWidth
+from orz_monitor.dialects.verl.width import NARROWEST, WrapWidth, are_filled, are_full, length_of, more_bytes_of
 from orz_monitor.transport.ansi import without_escapes
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE
@@ -65,7 +66,9 @@ class WrappedStep:
         self._width = WrapWidth()
         self._prefix_bytes = 0
         self._is_cut = False
+        self._refused = b""
         self._own_prefix = OwnPrefix()
+        self._has_lone_numbers = False
 
     @property
     def length(self) -> int:
@@ -76,7 +79,7 @@ class WrappedStep:
         """Take the first piece, the last segment of its line."""
         self.body, self.line, self.first = segment.body, line.number, segment
         self._pieces, self._lengths = [segment.body], [length_of(line.raw)]
-        self._is_cut = False
+        self._is_cut, self._refused = False, b""
         self._prefix_bytes = max(line.raw.find(b"step:"), 0)
         self._own_prefix = OwnPrefix(line.raw[: self._prefix_bytes])
 
@@ -87,7 +90,7 @@ class WrappedStep:
             return False
         length = length_of(line.raw)
         if is_below_logger := self._own_prefix.rest_on(line) is not None:
-            length -= rest.offset
+            length = length_of(without_escapes(line.raw)[rest.offset :])
         is_whole = ODD_ITEM.fullmatch(last_item(self.body).lstrip(b"- ")) is not None
         if is_whole and not begins_as_rest(line.raw, self._prefix_bytes):
             return False  # as a scan sees it
@@ -96,15 +99,36 @@ class WrappedStep:
             lengths[0] -= self._own_prefix.length  # the line was broken before it got its prefix
         if STEP.match(rest.body) and has_twice(glued(self.body, rest.body)):
             return False  # a step that stands below a torn line has its keys
-        goes_on = length == max(self._known_width(), *lengths)
-        if len(self.body) + len(rest.body) > _LONGEST_BYTES or self.restart_on(line) is not None:
+        if self.restart_on(line) is not None:
             return False
-        if not may_be_rest(self.body, rest.body, goes_on=goes_on):
+        goes_on = length + more_bytes_of(rest.body) >= max(self._known_width(), *lengths)
+        is_rest = may_be_rest(self.body, rest.body, goes_on=goes_on or has_items(rest.body))
+        if is_whole and is_lone_number(rest.body) and (is_rest or len(self._pieces) > 1):
+            is_rest = is_rest and not (self._is_short(lengths[-2]) or is_complete(self.body, rest.body))
+            self._has_lone_numbers = self._has_lone_numbers or not is_rest
+        is_too_long = len(self.body) + len(rest.body) > _LONGEST_BYTES
+        if not is_rest or is_too_long:
+            if (is_rest and is_too_long) or has_items_of(self.body, rest.body):
+                self._refused = rest.body
             return False
         self.body = glued(self.body, rest.body)
         self._pieces.append(rest.body)
         self._lengths = [*lengths[:-1], length]
         return True
+
+    def _is_short(self, length: int) -> bool:
+        """Tell whether what is held is not broken within a value: it ends before the width, or lines as it do.
+
+        Args:
+            length: characters of its last piece, as it was broken.
+        """
+        length += more_bytes_of(self._pieces[-1])  # whoever broke it may have counted those
+        if len(self._pieces) > 1:
+            return length < max(self._lengths) and self._is_at_width()
+        if length < self._known_width() or self._width.is_none:
+            return True
+        is_shorter = self._lengths[0] + more_bytes_of(self.body) < self._others.longest(self.line)
+        return is_shorter and not self._width.may_be(length) and self._is_last(self.body)
 
     def _rest_on(self, line: Line) -> Segment | None:
         """Return what of a line may be a rest; None where another process printed it."""
@@ -158,12 +182,14 @@ class WrappedStep:
     def certain(self) -> tuple[bytes, bool]:
         """Return what belongs to the line for certain, and whether more of it may be missing.
 
-        Where the rest was cut by another step, the last item is not certain.
+        Where the rest was cut by another step, or refused since not all of it are items, the last one is not certain.
 
         A bullet that stands below a whole line, `- Answer:42`, is none of its items: its key is new and has no slash,
         or the line has it. A line that is broken at its width there has a space before the dash, or at its end.
         """
         body, is_missed = self._certain()
+        if self._refused and not is_missed:
+            return body if is_dashed(self._refused) else without_last(body), True
         if self._is_cut and len(self._pieces) == 1 and not is_dangling(body):
             return without_last(body), True
         return body, is_missed or self._is_cut
@@ -171,11 +197,13 @@ class WrappedStep:
     def _certain(self) -> tuple[bytes, bool]:
         """Return what belongs to the line for certain, as if no other step had cut it."""
         if self._is_at_width():
-            return (self.body, is_torn(self.body)) if not is_open(self.body) else (without_last(self.body), True)
+            is_open_end = is_open(self.body) or self._may_end_in_lone_number()
+            return (without_last(self.body), True) if is_open_end else (self.body, is_torn(self.body))
         body = self._pieces[0]
         for at, piece in enumerate(self._pieces[1:], start=1):
             if not self._is_certain(body, piece):
-                if ODD_ITEM.fullmatch(last_item(body)) and all(self._is_bullet(other) for other in self._pieces[at:]):
+                is_below = ODD_ITEM.fullmatch(last_item(body)) and not self._width.may_be(self._lengths[at - 1])
+                if is_below and all(map(self._is_bullet, self._pieces[at:])):
                     break
                 is_whole = is_dangling(body) or is_dashed(piece)
                 return (body if is_whole else without_last(body)), True
@@ -193,7 +221,8 @@ class WrappedStep:
             return b""
         if width or not all(map(self._is_bullet, self._pieces[1:])):
             body, is_missed = self.certain()
-            return body if self._is_last(self.body) and self._lengths[-1] < width and not is_missed else b""
+            length = self._lengths[-1] + more_bytes_of(self._pieces[-1])
+            return body if self._is_last(self.body) and length < width and not is_missed else b""
         body, length = self._pieces[0], self._lengths[0]
         is_short = length < NARROWEST or (self._is_last(body) and self._others.fits(length))
         item = last_item(body)
@@ -205,7 +234,8 @@ class WrappedStep:
         if len(self._pieces) > _TWO and self._is_at_width():
             self._width.learn(max(self._lengths[:-1]))
         elif len(self._pieces) == _TWO and not (is_dangling(self._pieces[0]) or is_dashed(self._pieces[1])):
-            self._width.learn_of_two(self._lengths[0], self._lengths[0] - len(last_item(self._pieces[0])))
+            length, first = self._lengths[0], self._pieces[0]
+            self._width.learn_of_two(length, more_bytes_of(first), length - length_of(last_item(first)))
         self.body = b""
 
     def _known_width(self) -> int:
@@ -217,12 +247,20 @@ class WrappedStep:
         *full, last = self._lengths
         if not full or has_twice(self.body):
             return False
-        width = max(full)
-        if last > width or width < NARROWEST or (len(full) == 1 and width != self._known_width()):
+        width = max(full) if len(full) > 1 else self._known_width()
+        if not max(last, NARROWEST) <= width:
             return False
-        return all(length == width for length in full) or (
-            len(full) > 1 and _are_filled(self._pieces, self._lengths, width)
+        return are_full(self._pieces, self._lengths, width) or (
+            len(full) > 1 and are_filled(self._pieces, self._lengths, width)
         )
+
+    def _may_end_in_lone_number(self) -> bool:
+        """Tell whether the last piece may be somebody else's number, though the one above just fills the width."""
+        last = self._pieces[-1]
+        before = self.body.removesuffix(last.rstrip())
+        if not is_lone_number(last) or not ODD_ITEM.fullmatch(last_item(before)):
+            return False
+        return self._has_lone_numbers or may_be_of_others(before, last)
 
     def _is_certain(self, before: bytes, piece: bytes) -> bool:
         """Tell whether a piece goes on with a line whatever the width is: the key that results is known."""
@@ -238,7 +276,7 @@ class WrappedStep:
     def _is_last(self, body: bytes) -> bool:
         """Tell whether lines end with the key that comes last so far."""
         item = last_item(body)
-        return ODD_ITEM.fullmatch(item) is not None and self._others.ends_with(item.rpartition(b":")[0])
+        return ODD_ITEM.fullmatch(item) is not None and self._others.ends_with(item.rpartition(b":")[0], self.line)
 
     def _is_bullet(self, piece: bytes) -> bool:
         """Tell whether a piece is a single item that is not of this log."""
@@ -247,16 +285,3 @@ class WrappedStep:
         if piece.startswith(BETWEEN) or not is_dashed(piece) or not mark or BETWEEN in item:
             return False
         return key in keys_of(self._pieces[0]) or not (b"/" in key or self._others.is_known(key, self.line))
-
-
-def length_of(raw: bytes) -> int:
-    """Return how many characters of a line a terminal shows."""
-    return len(without_escapes(raw).rstrip(b"\r"))
-
-
-def _are_filled(pieces: Sequence[bytes], lengths: Sequence[int], width: int) -> bool:
-    """Tell whether pieces were broken between words, each as late as a width allows."""
-    return all(
-        (is_dangling(before) or piece.startswith(b"- ")) and length + 1 + len(piece.split(maxsplit=1)[0]) > width
-        for before, piece, length in zip(pieces, pieces[1:], lengths, strict=False)
-    )
