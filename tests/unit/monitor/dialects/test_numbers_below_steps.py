@@ -67,6 +67,16 @@ def test_a_number_below_lines_of_three_lengths_is_none_of_them(below: str, misse
     assert log.files[0].num_missed_lines == len(missed)
 
 
+def test_numbers_below_lines_of_three_lengths_tell_nothing_where_other_lines_are_broken() -> None:
+    """The last line is broken in its last value, 4.5125, as the first one is elsewhere."""
+    lines = [printed(step, "4.5125", length) for step, length in enumerate([124, 82, 99, 112, 123], start=1)]
+    broken_late, *whole, last = lines
+    text = "".join(f"{line.removesuffix('.5125')}\n7\n" for line in whole)
+    log = read(f"{broken_late[:100]}\n{broken_late[100:]}\n{text}{last[:-2]}\n25\n")
+    assert all(row.items() <= said(step or 0, 4.5125).items() for step, row in values(log))
+    assert log.files[0].num_missed_lines == 5
+
+
 @pytest.mark.parametrize("prefix", ["", PREFIX])
 def test_a_number_below_a_line_that_is_shorter_than_a_whole_one_is_none_of_it(prefix: str) -> None:
     """The last value of the longest one may go on: it is missed, and the line is counted."""

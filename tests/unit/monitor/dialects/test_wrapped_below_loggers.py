@@ -30,8 +30,17 @@ def values(log: Log) -> list[tuple[int | None, dict[str, float]]]:
 
 @pytest.mark.parametrize(
     "prefix",
-    ["2024-05-01 10:00:{second:02},123 INFO ", "[rank0]: "],
-    ids=["logging", "torchrun"],
+    [
+        "2024-05-01 10:00:{second:02},123 INFO ",
+        "[rank0]: ",
+        "2024-05-01T10:00:{second:02}.123456789Z ",
+        "[2024-05-01 10:00:{second:02}] ",
+        "trainer-1  | ",
+        "rl_train_2  | 2024-05-01T10:00:{second:02}.5Z ",
+        "Nov  7 03:31:{second:02} gpu-4.site train@grpo.service[123]: ",
+        "2024-05-01T12:00:{second:02}+0200 gpu-4 docker[9]: ",
+    ],
+    ids=["logging", "torchrun", "time", "time in brackets", "compose", "compose and time", "journal", "syslog"],
 )
 @pytest.mark.parametrize("width", range(60, 160, 4))
 def test_pieces_below_a_prefix_are_whole_again(width: int, prefix: str) -> None:

@@ -87,9 +87,9 @@ def has_items_of(before: bytes, piece: bytes) -> bool:
     return ODD_ITEM.fullmatch(first) is not None and any(map(ODD_ITEM.fullmatch, items))
 
 
-def begins_as_rest(raw: bytes, prefix_bytes: int) -> bool:
-    """Tell whether a line begins as a rest behind a whole value may, with a prefix of so many bytes or without."""
-    return any(_BEGINS_LINE[byte] for byte in (*raw[:1], *raw[prefix_bytes:][:1]))
+def begins_as_rest(raw: bytes, prefix: bytes) -> bool:
+    """Tell whether a line begins as a rest behind a whole value may, behind the step's prefix, or a part of it."""
+    return raw[:1] == prefix[:1] or any(_BEGINS_LINE[byte] for byte in (*raw[:1], *raw[len(prefix) :][:1]))
 
 
 def rests_may_follow(text: bytes, ends: NDArray[np.int64], prefix: bytes) -> NDArray[np.bool_]:
@@ -103,9 +103,10 @@ def rests_may_follow(text: bytes, ends: NDArray[np.int64], prefix: bytes) -> NDA
     codes = np.frombuffer(text, dtype=np.uint8)
     codes_before = codes[np.maximum(ends - 1, 0)]
     found: NDArray[np.bool_] = (ends + 1 >= len(text)) | (codes_before == ord("."))
-    begins = np.zeros(len(ends), dtype=np.bool_)
-    for skipped in {0, len(prefix)}:
-        begins |= _BEGINS_LINE[codes[np.minimum(ends + 1 + skipped, len(text) - 1)]]
+    begins_line = _BEGINS_LINE.copy()
+    begins_line[list(prefix[:1])] = True  # a logger puts the same before the rest, with other numbers in it
+    begins = begins_line[codes[np.minimum(ends + 1, len(text) - 1)]]
+    begins |= _BEGINS_LINE[codes[np.minimum(ends + 1 + len(prefix), len(text) - 1)]]
     begins &= ~_are_of_others(text, ends + 1, prefix)
     for index in np.flatnonzero(begins & ~found).tolist():
         found[index] = rest_may_follow(text, int(ends[index]), prefix)

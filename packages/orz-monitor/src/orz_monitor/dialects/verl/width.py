@@ -30,6 +30,7 @@ class WrapWidth:
         self._heads: set[int] = set()
         self._firsts: set[int] = set()
         self._firsts_bytes: set[int] = set()
+        self._has_items = False
 
     def known(self, longest: int) -> int:
         """Return the width in characters, 0 where it isn't known.
@@ -45,12 +46,12 @@ class WrapWidth:
 
     @property
     def is_none(self) -> bool:
-        """Whether no line was broken at a width: those in two pieces, and there are no others, have three lengths.
+        """Whether no line was broken at a width: all rests were numbers, below lines of three lengths.
 
         In characters as well as in bytes.
         """
         num_lengths = min(len(self._firsts), len(self._firsts_bytes))
-        return not self._of_many and num_lengths >= _FEWEST_FIRSTS
+        return not (self._of_many or self._has_items) and num_lengths >= _FEWEST_FIRSTS
 
     def may_be(self, length: int) -> bool:
         """Tell whether a line of so many characters, or its blank more, may have been broken as those before were."""
@@ -60,13 +61,14 @@ class WrapWidth:
         """Take what a line in three pieces and more shows."""
         self._of_many = width
 
-    def learn_of_two(self, length: int, more_bytes: int, head: int) -> None:
+    def learn_of_two(self, length: int, more_bytes: int, head: int, *, has_items: bool) -> None:
         """Take what a line in two pieces shows, broken within an item.
 
         Args:
             length: characters of its first piece.
             more_bytes: by how many bytes these are more.
             head: characters of that before the item.
+            has_items: whether the second piece has more than a number.
         """
         self._of_two = length
         if len(self._firsts) < _FEWEST_FIRSTS:
@@ -74,6 +76,7 @@ class WrapWidth:
         if len(self._firsts_bytes) < _FEWEST_FIRSTS:
             self._firsts_bytes.add(length + more_bytes)
         self._num_lines += 1
+        self._has_items = self._has_items or has_items
         if len(self._heads) < _FEWEST_HEADS:
             self._heads.add(head)
 

@@ -64,7 +64,7 @@ class WrappedStep:
         self._pieces: list[bytes] = []
         self._lengths: list[int] = []
         self._width = WrapWidth()
-        self._prefix_bytes = 0
+        self._prefix = b""
         self._is_cut = False
         self._refused = b""
         self._own_prefix = OwnPrefix()
@@ -80,8 +80,8 @@ class WrappedStep:
         self.body, self.line, self.first = segment.body, line.number, segment
         self._pieces, self._lengths = [segment.body], [length_of(line.raw)]
         self._is_cut, self._refused = False, b""
-        self._prefix_bytes = max(line.raw.find(b"step:"), 0)
-        self._own_prefix = OwnPrefix(line.raw[: self._prefix_bytes])
+        self._prefix = line.raw[: max(line.raw.find(b"step:"), 0)]
+        self._own_prefix = OwnPrefix(self._prefix)
 
     def add(self, line: Line) -> bool:
         """Put a line behind what is held; tells whether its first segment may be a rest."""
@@ -92,7 +92,7 @@ class WrappedStep:
         if is_below_logger := self._own_prefix.rest_on(line) is not None:
             length = length_of(without_escapes(line.raw)[rest.offset :])
         is_whole = ODD_ITEM.fullmatch(last_item(self.body).lstrip(b"- ")) is not None
-        if is_whole and not begins_as_rest(line.raw, self._prefix_bytes):
+        if is_whole and not begins_as_rest(line.raw, self._prefix):
             return False  # as a scan sees it
         lengths = [*self._lengths, 0]
         if is_below_logger and len(self._pieces) == 1:
@@ -234,8 +234,9 @@ class WrappedStep:
         if len(self._pieces) > _TWO and self._is_at_width():
             self._width.learn(max(self._lengths[:-1]))
         elif len(self._pieces) == _TWO and not (is_dangling(self._pieces[0]) or is_dashed(self._pieces[1])):
-            length, first = self._lengths[0], self._pieces[0]
-            self._width.learn_of_two(length, more_bytes_of(first), length - length_of(last_item(first)))
+            length, (first, rest) = self._lengths[0], self._pieces
+            head = length - length_of(last_item(first))
+            self._width.learn_of_two(length, more_bytes_of(first), head, has_items=not is_lone_number(rest))
         self.body = b""
 
     def _known_width(self) -> int:
