@@ -17,6 +17,14 @@ from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.generic.decimal_commas import UNDECIDED, with_points
 from orz_monitor.dialects.generic.evidence import Evidence, Place, evidence_of
+from orz_monitor.dialects.generic.headings import (
+    Headings,
+    evidence_below,
+    first_of_each,
+    is_heading,
+    is_row_of_heading,
+    numbers_of,
+)
 from orz_monitor.dialects.generic.held_lines import HeldLines
 from orz_monitor.dialects.generic.keys import (
     MEANINGS,
@@ -53,6 +61,7 @@ class Generic(Dialect):
         self._is_trainers = False
         self._evidence = Evidence()
         self._counts: dict[Origin, StepCount] = {}
+        self._headings = Headings()
         self._held = HeldLines()
         self._has_commas = False
 
@@ -71,6 +80,7 @@ class Generic(Dialect):
         for segment in line.segments:
             log.offset = segment.offset
             found = read_line(segment, line.number)
+            self._headings.take(found)
             self._has_commas = self._has_commas or found.has_commas
             if self._is_trainers:
                 if found.tells or found.counts:
@@ -92,10 +102,12 @@ class Generic(Dialect):
         origin = found.segment.origin
         if found.step is not None:
             self._counts.setdefault(origin, StepCount()).step = found.step
-        place = self._place(found)
-        metrics = frozenset[str]()
-        if not found.is_lost:
-            metrics = evidence_of(found.found, has_place=place is not None, body=found.segment.body)
+        place, metrics = self._place(found), frozenset[str]()
+        if not found.is_lost and place is not None:
+            metrics = evidence_of(found.found, has_place=True, body=found.segment.body)
+        elif not found.is_lost:
+            metrics, heading = evidence_below(found, self._headings)
+            place = (heading, -1) if heading is not None else None
         if found.found:
             self._evidence.take(found.found, metrics, origin, place)
         is_evidence = bool(metrics)
@@ -117,14 +129,18 @@ class Generic(Dialect):
     def _release(self, log: Log) -> None:
         """Add what was held: the log is a trainer's.
 
-        What stands before its first line with metrics may be settings, and is counted unless it begins with a step.
+        What stands before its first line with metrics may be settings, and is counted unless it begins with a step or
+        is the heading of that line.
         """
         self._is_trainers = True
         self._counts.clear()
+        self._headings = Headings()
+        headings = first_of_each(self._held.lines)
         is_begun = False
         for found, is_evidence in self._held.lines:
             is_begun = is_begun or is_evidence
-            if is_begun or (found.begins and found.step is not None):
+            self._headings.take(found)
+            if is_begun or any(found is heading for heading in headings) or (found.begins and found.step is not None):
                 self._add(found, log)
             else:
                 log.files[-1].num_missed_lines += 1
@@ -144,21 +160,23 @@ class Generic(Dialect):
             facts.num_missed_lines += 1
             return
         if found.step is not None:
-            self._counts.setdefault(origin, StepCount()).read(found.step, found.round, found.total)
+            number = self._headings.round_of(found)
+            self._counts.setdefault(origin, StepCount()).read(found.step, number, found.total)
         count = self._counts.get(origin)
         if not found.found:
             return
         if (count.step if count is not None else None) is None and self._counts:
             facts.num_missed_lines += 1  # others say where they are
             return
-        pairs = [(one.key, one.token) for one in (with_points(found.found) if self._has_commas else found.found)]
+        numbers = numbers_of(found)
+        pairs = [(one.key, one.token) for one in (with_points(numbers) if self._has_commas else numbers)]
         facts.num_missed_lines += found.is_cut or any(token.startswith(UNDECIDED) for _, token in pairs)
         offset, log.offset = log.offset, found.segment.offset
         row = log.add_pairs(
             self.name,
             pairs,
             line=found.line,
-            step=count.step if count is not None else None,
+            step=count.step if count is not None and not is_heading(found) else None,
             time=found.segment.time,
             origin=origin,
         )
@@ -171,7 +189,7 @@ class Generic(Dialect):
         return meaning_of(key)
 
     def number(self, log: Log) -> None:
-        """Give rows without a step that of the row before of the same process.
+        """Give rows without a step that of the row before of the same process, and headings that of the row below.
 
         Where no row has one, episodes count, or epochs, or lines that show a trainer by themselves.
         """
@@ -180,8 +198,13 @@ class Generic(Dialect):
             _count_rounds(rows)
         if all(row.step is None for row in rows):
             _count_lines(rows)
-        steps = {row.origin: row.step for row in reversed(rows) if row.step is not None}  # the first of each process
-        for row in rows:
+        steps: dict[Origin, int | None] = {}
+        for row in reversed(rows):
+            if row.step is not None:
+                steps[row.origin] = row.step
+            elif is_row_of_heading(row):
+                row.step = steps.get(row.origin)
+        for row in rows:  # before the first one of its process, a row is at that
             if row.step is not None:
                 steps[row.origin] = row.step
             row.step = steps.get(row.origin)

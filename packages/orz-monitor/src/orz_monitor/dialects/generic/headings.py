@@ -1,0 +1,95 @@
+"""Headings: lines with nothing but an epoch or an episode on them, to which what stands below belongs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from orz_monitor.dialects.generic.evidence import evidence_of
+from orz_monitor.dialects.generic.keys import ROUNDS, plain
+from orz_monitor.dialects.generic.named_lines import NamedLine
+from orz_monitor.dialects.generic.named_numbers import NamedNumber
+from orz_monitor.log import Row
+from orz_monitor.transport.prefixes import Origin
+
+_HEADING: Final = re.compile(rb"[^A-Za-z]{0,80}(?:epoch|episode)[^A-Za-z]{1,80}(?:of[^A-Za-z]{1,80})?", re.IGNORECASE)
+
+
+def is_heading(found: NamedLine) -> bool:
+    """Tell whether a line says an epoch or an episode, and nothing else: `=== Epoch 1/5 ===`."""
+    return found.round is not None and found.step is None and _HEADING.fullmatch(found.segment.body) is not None
+
+
+def is_row_of_heading(row: Row) -> bool:
+    """Tell whether a row has nothing but an epoch or an episode."""
+    return all(plain(key) in ROUNDS for key in row.keys)
+
+
+def numbers_of(found: NamedLine) -> list[NamedNumber]:
+    """Return the numbers of a line; of a heading without how many there are, as in `Epoch 1 of 5`."""
+    if not is_heading(found):
+        return found.found
+    return [one for one in found.found if plain(one.key.decode("utf-8", "replace")) in ROUNDS]
+
+
+class Headings:
+    """The last heading of each process."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[Origin, int] = {}
+
+    def take(self, found: NamedLine) -> None:
+        """Remember a line that is a heading; `epoch: 3` may be a setting, and is none."""
+        if found.round is not None and is_heading(found) and not _is_marked(found):
+            self._rounds[found.segment.origin] = found.round
+
+    def round_of(self, found: NamedLine) -> int | None:
+        """Return the epoch or episode of a line: its own, or that of the heading above it."""
+        return found.round if found.round is not None else self._rounds.get(found.segment.origin)
+
+
+def first_of_each(lines: Sequence[tuple[NamedLine, bool]]) -> list[NamedLine]:
+    """Return the heading above the first metrics of each process, which is no setting: `Epoch 1`, or more follow.
+
+    Args:
+        lines: each with whether it has metrics.
+    """
+    above: dict[Origin, NamedLine] = {}
+    begun: set[Origin] = set()
+    first: list[NamedLine] = []
+    for at, (found, has_metrics) in enumerate(lines):
+        origin = found.segment.origin
+        if origin in begun:
+            continue
+        if is_heading(found):
+            above[origin] = found
+        elif has_metrics:
+            begun.add(origin)
+            heading = above.get(origin)
+            if heading is not None and (not _is_marked(heading) or _recurs(heading, lines[at:])):
+                first.append(heading)
+    return first
+
+
+def evidence_below(found: NamedLine, headings: Headings) -> tuple[frozenset[str], int | None]:
+    """Return the metrics of a line without a step that show a trainer, and the heading that they need to show it.
+
+    Where they show one by themselves, that is None: how many such lines a heading has nobody knows.
+    """
+    alone = evidence_of(found.found, has_place=False)
+    number = headings.round_of(found)
+    if alone or number is None:
+        return alone, None
+    return evidence_of(found.found, has_place=True), number
+
+
+def _is_marked(found: NamedLine) -> bool:
+    """Tell whether a colon or an equals sign stands before the number."""
+    return any(one.is_marked for one in found.found)
+
+
+def _recurs(heading: NamedLine, lines: Sequence[tuple[NamedLine, bool]]) -> bool:
+    """Tell whether a later heading of the same process follows."""
+    same = (found for found, _ in lines if is_heading(found) and found.segment.origin == heading.segment.origin)
+    return any((found.round or 0) > (heading.round or 0) for found in same)
