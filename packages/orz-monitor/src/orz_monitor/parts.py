@@ -5,7 +5,8 @@ writes its `Log` to standard output: an ordinary child process works from thread
 and on every system.
 
 No cut goes through a block of lines, as far as what stands before it tells. Where a block goes on all the same, whoever
-reads it goes on with the next part, too, which is then left out: what one reader knows of a block no other can.
+reads it goes on with the next part, too, which is then left out: what one reader knows of a block no other can. What
+else is open at a cut, such as a sample that a trainer prints, dialects tell by looking back.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from orz_monitor.log_rest import add_rest
 from orz_monitor.packing import pack, unpack
 from orz_monitor.reading import Reader
 from orz_monitor.transport.opening import CHUNK_BYTES
+from orz_monitor.transport.past import Past
 
 SMALLEST_BYTES: Final = 64 << 20
 """A smaller file is read sooner than a second process has started."""
@@ -110,6 +112,9 @@ def _read(log: Log, path: Path, cuts: Sequence[int], kinds: Sequence[type[Dialec
     """Read the first part of those between cuts into a log, and each next one that a block of lines goes on in."""
     at, *stops = cuts
     reader = Reader(log, kinds, path, before=_line_before(path, at))
+    if at:
+        for dialect in reader.dialects:
+            dialect.look_back(Past(path, at))
     for stop in stops:
         for chunk in _range(path, at, stop):
             reader.feed(chunk)

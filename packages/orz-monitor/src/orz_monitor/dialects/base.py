@@ -30,6 +30,7 @@ from orz_monitor.ledger import Ledger
 from orz_monitor.log import Log
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.past import Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,16 @@ class Dialect:
             NotImplementedError: it is not overridden.
         """
         raise NotImplementedError("it set `more_open`, and has no `more`")
+
+    def look_back(self, past: Past) -> None:
+        """Learn what is open where a part of a file begins that is read on its own; called before anything is read.
+
+        Args:
+            past: what stands before the part.
+
+        Raises:
+            OSError: the file can't be read.
+        """
 
     def hide(self, text: bytes, log: Log) -> bytes:  # noqa: ARG002 - overrides need it
         """Return whole lines with those empty that nobody is to read, since the model wrote them, not the trainer.

@@ -13,13 +13,14 @@ from typing import ClassVar, Final
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.numbering import entries_of
-from orz_monitor.dialects.verl.dumps import Dumps
+from orz_monitor.dialects.verl.dumps import MOST_BYTES, STEP_BEGINS, Dumps, may_begin
 from orz_monitor.dialects.verl.keys import MEANINGS, meaning_of
 from orz_monitor.dialects.verl.steps import STEP, StepLines
 from orz_monitor.dialects.verl.validation import Validation
 from orz_monitor.log import Log, Row
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.past import Past
 
 _RESUMED: Final = re.compile(rb"[Ss]etting global step to (\d{1,15})")
 _NOT_FINITE: Final = re.compile(rb"rank (\d{1,6}) grad_norm is not finite: (\S{1,20})")
@@ -46,10 +47,22 @@ class Verl(Dialect):
         self._lines = StepLines(self.name)
         self._validation = Validation()
         self._dumps = Dumps()
+        self._past: Past | None = None
+
+    def look_back(self, past: Past) -> None:
+        """Look for a sample that a part of a file begins in."""
+        self._past = past
+        before = past.last_lines(MOST_BYTES)
+        self._dumps.hide(before, is_verl=may_begin(before) and past.holds(STEP_BEGINS, but_last=MOST_BYTES))
 
     def hide(self, text: bytes, log: Log) -> bytes:
         """Hide the samples that verl prints, once its metrics were seen."""
-        return self._dumps.hide(text, is_verl=bool(log.votes[self.name] or self._lines.held.body))
+        is_verl = bool(log.votes[self.name] or self._lines.held.body)
+        return self._dumps.hide(text, is_verl=is_verl or self._was_verl(text))
+
+    def _was_verl(self, text: bytes) -> bool:
+        """Tell, where it matters to a text, whether a metric of verl stands before the part that is read."""
+        return self._past is not None and may_begin(text) and self._past.holds(STEP_BEGINS)
 
     def scan(self, batch: Batch, log: Log) -> None:
         """Read the metric lines whose prefix is that of the one before, which nearly all are."""

@@ -16,12 +16,13 @@ from orz_monitor.transport.prefixes import Origin
 _BEGINS: Final = (b"[prompt]", b"[response]")
 _ENDS: Final = (b"[ground_truth]", b"[score]")
 _FAULT: Final = b"Traceback (most recent call last)"
-_STEP: Final = re.compile(rb"step:\d{1,15} - ")
+STEP_BEGINS: Final = re.compile(rb"step:\d{1,15} - ")
 _MARK: Final = re.compile(rb"\[(?:prompt|response)\]")
 _MOST_ITEMS: Final = 10
 """A metric line with as many items is verl's: a dump without an end goes no further."""
 _MOST_LINES: Final = 2000
-_MOST_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 1 << 20
+"""Of a sample; whoever looks back so far sees where one began that is open."""
 
 
 class Dumps:
@@ -47,7 +48,7 @@ class Dumps:
             text: whole lines.
             is_verl: whether verl's metrics were seen before; other trainers end their samples otherwise.
         """
-        if self._process is None and not any(mark in text for mark in _BEGINS):
+        if self._process is None and not may_begin(text):
             return text
         kept: list[bytes] = []
         start = 0
@@ -70,7 +71,7 @@ class Dumps:
             begin = text.rfind(b"\n", start, match.start()) + 1 or start
             end = text.find(b"\n", match.end())
             segments = Line(text[begin : end if end >= 0 else len(text)]).segments
-            if segments and segments[0].body.startswith(_BEGINS) and (is_verl or _STEP.search(text, 0, begin)):
+            if segments and segments[0].body.startswith(_BEGINS) and (is_verl or STEP_BEGINS.search(text, 0, begin)):
                 self._process, self._num_lines, self._num_bytes = _process(segments[0].origin), 0, 0
                 return begin
         return len(text)
@@ -86,9 +87,14 @@ class Dumps:
             hidden, ends = False, True
         else:
             hidden, ends = True, bool(segments) and segments[0].body.startswith(_ENDS)
-        if ends or self._num_lines >= _MOST_LINES or self._num_bytes >= _MOST_BYTES:
+        if ends or self._num_lines >= _MOST_LINES or self._num_bytes >= MOST_BYTES:
             self._process = None
         return hidden
+
+
+def may_begin(text: bytes) -> bool:
+    """Tell whether a sample may begin in a text."""
+    return any(mark in text for mark in _BEGINS)
 
 
 def _left_of(line: bytes) -> bytes:
@@ -104,4 +110,4 @@ def _process(origin: Origin) -> tuple[str, str, str]:
 def _is_of_trainer(segment: Segment) -> bool:
     """Tell whether no sample goes on there: the process has failed, or a whole metric line stands there."""
     body = segment.body
-    return body.startswith(_FAULT) or (_STEP.match(body) is not None and body.count(b" - ") >= _MOST_ITEMS)
+    return body.startswith(_FAULT) or (STEP_BEGINS.match(body) is not None and body.count(b" - ") >= _MOST_ITEMS)
