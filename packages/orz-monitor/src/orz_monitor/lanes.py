@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.entries import FileFacts
 from orz_monitor.ledger import Ledger
+from orz_monitor.rotation import log_of
 
 _FEWEST_STEPS: Final = 5
 """Fewer steps that stand there twice may be restarts."""
@@ -35,11 +37,13 @@ def without_other_ranks(ledger: Ledger, files: Sequence[FileFacts]) -> tuple[Led
         The rows that count, in order, and how many were left out.
     """
     parallel = _parallel_files(ledger, files)
+    numbers: dict[Path, int] = {}
+    logs = np.array([numbers.setdefault(log_of(facts.path), len(numbers)) for facts in files], dtype=np.int64)
     left_out = np.zeros(len(ledger), dtype=np.bool_)
     for rows in ledger.groups(ledger.shape):
         source = ledger.file[rows] * len(ledger.processes) + ledger.process[rows]
         if (source != source[0]).any():
-            left_out[rows] = _of_others(ledger, rows, source, parallel)
+            left_out[rows] = _of_others(ledger, rows, source, parallel, logs)
     return ledger.only(~left_out), int(left_out.sum())
 
 
@@ -66,7 +70,11 @@ def without_unnamed_others(ledger: Ledger) -> tuple[Ledger, int]:
 
 
 def _of_others(
-    ledger: Ledger, rows: NDArray[np.int64], source: NDArray[np.int64], parallel: set[int]
+    ledger: Ledger,
+    rows: NDArray[np.int64],
+    source: NDArray[np.int64],
+    parallel: set[int],
+    logs: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
     """Tell which rows of one shape are not of the first of those processes that print at the same time.
 
@@ -75,12 +83,13 @@ def _of_others(
         rows: their places, [M].
         source: a number for the file and process of each, [M].
         parallel: files that were written side by side.
+        logs: which log each file is a part of, the same number for those of a rotated one.
     """
     _, first, of_row = np.unique(source, return_index=True, return_inverse=True)
     last = len(rows) - 1 - np.unique(source[::-1], return_index=True)[1]
     rank = np.array([process.rank or 0 for process in ledger.processes])[ledger.process[rows[first]]]
     file = ledger.file[rows[first]]
-    beside = np.isin(file, list(parallel))
+    beside, log = np.isin(file, list(parallel)), logs[file]
     turn = np.empty(len(first), dtype=np.int64)
     turn[np.lexsort((first, rank))] = np.arange(len(first))  # who says nothing of a rank counts as rank 0
     step = ledger.step[rows]
@@ -94,7 +103,7 @@ def _of_others(
         left = left[step[left] == step[left - distance]]
         ours, theirs = who[left], who[left - distance]
         meet = (first[ours] <= last[theirs]) & (first[theirs] <= last[ours])
-        meet = np.where(file[ours] == file[theirs], meet, beside[ours] & beside[theirs])
+        meet = np.where(file[ours] == file[theirs], meet, beside[ours] & beside[theirs] & (log[ours] != log[theirs]))
         out[left[meet]] = True
         left, distance = left[~meet], distance + 1
     of_rows = np.empty(len(rows), dtype=np.bool_)
@@ -113,5 +122,5 @@ def _parallel_files(ledger: Ledger, files: Sequence[FileFacts]) -> set[int]:
     for file, (first, last) in spans.items():
         if any(other != file and begins < last and first < ends for other, (begins, ends) in spans.items()):
             found.add(file)
-    untimed = [i for i in range(len(files)) if i not in spans and _RANKED.search(files[i].path.stem)]
-    return found | set(untimed if len(untimed) > 1 else [])
+    untimed = [i for i in range(len(files)) if i not in spans and _RANKED.search(log_of(files[i].path).stem)]
+    return found | set(untimed if len({log_of(files[i].path) for i in untimed}) > 1 else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from orz_monitor.log_folder import log_files
 from orz_monitor.printable import one_line
 from orz_monitor.readlog import read_log
 from orz_monitor.records_run import load_records
+from orz_monitor.rotation import MOST_PARTS, earlier_parts
 from orz_monitor.run import Run
 from orz_monitor.run_files import RECORDS_FILE, holds_records, run_folder_of, run_folders
 from orz_monitor.stitch import stitch
@@ -74,8 +76,11 @@ def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, c
             return load_records(path, path, None, now=now)
     if dialects is None and (run := _load_store(path, now, canonical=canonical)) is not None:
         return run
-    files = [str(file) for file in log_files(path)] if path.is_dir() else [str(path)]
-    return _load_logs(files, path, path if path.is_dir() else None, now, dialects, canonical=canonical)
+    if path.is_dir():
+        files = [str(file) for file in log_files(path)]
+        return _load_logs(files, path, path, now, dialects, canonical=canonical)
+    parts = earlier_parts(path)
+    return _load_logs([str(path)], path, None, now, dialects, canonical=canonical, earlier=parts)
 
 
 def _refuse_missing(path: Path) -> None:
@@ -89,7 +94,11 @@ def _refuse_missing(path: Path) -> None:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError) as error:
         if "#" not in str(path):
-            raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path") from error
+            parts = earlier_parts(path)
+            there = f", but {parts[-1].name} lies there, an earlier part of it" if parts else ""
+            raise UnreadableRunError(
+                f"{path}: no such file or folder{there}", remedy=f"give {parts[-1]}" if parts else "check the path"
+            ) from error
 
 
 def _refuse_several(folder: Path) -> None:
@@ -116,18 +125,25 @@ def _load_logs(
     dialects: Sequence[type[Dialect]] | None,
     *,
     canonical: bool,
+    earlier: Sequence[Path] = (),
 ) -> Run:
-    """Read console logs into one run."""
-    log, used = read_log(files, dialects)
+    """Read console logs into one run, with earlier parts of a single one."""
+    parts = [str(part) for part in earlier[-MOST_PARTS:]]
+    log, used = read_log([*parts, *files], dialects, earlier=parts)
+    if len(earlier) > MOST_PARTS:
+        number = counted(len(earlier) - MOST_PARTS, "file")
+        log.unread.append(f"{earlier[0]} and what follows, {number}: not read; the newest {MOST_PARTS} parts are")
     run = stitch(
         log,
         name=path.resolve().name,
-        path=log.files[0].path,
+        path=log.files[0].path if folder is not None else path,
         folder=folder,
         now=now,
         dialects=used,
         canonical=canonical,
     )
+    read = {facts.path for facts in log.files}
+    run = replace(run, earlier=tuple(part for part in earlier if part in read))
     return _refused_if_empty(run, path, log)
 
 

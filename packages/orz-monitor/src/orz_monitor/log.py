@@ -44,6 +44,7 @@ class Log:
         precisions: (dialect, raw key) to how its values are printed.
         texts: keys of metric lines whose values are no numbers.
         torn: compressed files that can't be read to their ends, and why.
+        unread: parts of a log that were not read, a line each.
         num_refused_keys: keys beyond `MOST_KEYS`.
         offset: where on its line stands what is being read; entries that are added get it.
     """
@@ -56,6 +57,7 @@ class Log:
     precisions: Precisions = field(default_factory=Precisions)
     texts: set[tuple[str, str]] = field(default_factory=set)
     torn: dict[str, str] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
     num_refused_keys: int = 0
     offset: int = 0
     _names: dict[bytes, str] = field(default_factory=dict)

@@ -8,25 +8,16 @@ from pathlib import Path
 from typing import Final
 
 from orz_monitor.errors import UnreadableRunError, unreadable
+from orz_monitor.rotation import DATE, age, without_twins
 
-_DATE: Final = r"\d{4}-?\d\d-?\d\d(?:[-_T.]?[\d.:_-]{1,20})?"
 _LOG: Final = re.compile(
-    rf"\.(?:log|out|err|txt|stdout|stderr)(?:[._-]?(?:{_DATE}|\d{{1,10}}))?(?:\.(?:gz|zst))?$"
+    rf"\.(?:log|out|err|txt|stdout|stderr)(?:[._-]?(?:{DATE}|\d{{1,10}}))?(?:\.(?:gz|zst))?$"
     r"|^(?:nohup\.out|stdout|stderr|output)$",
     re.ASCII,
 )
-_ROTATED: Final = re.compile(
-    rf"(?P<stem>.*\.(?:log|out|err|txt))(?:[._-](?P<date>{_DATE})|\.(?P<number>\d{{1,6}}))(?:\.(?:gz|zst))?$"
-    rf"|(?P<before>.*)\.(?P<dated>{_DATE})(?P<ending>\.(?:log|out|err|txt))(?:\.(?:gz|zst))?$",
-    re.ASCII,
-)
-"""`train.log.2`, `train.log-20260101` (logrotate), `train.log.2026-01-01` (Python), `train.2026-01-01.log` (loguru)."""
 _NEVER: Final = {"requirements.txt", "license.txt", "readme.txt", "pip.txt", "conda-environment.txt"}
 _MOST_FILES: Final = 2000
 _MOST_DEPTH: Final = 6
-_NEWER: Final = 1 << 30
-_LIVE: Final = "~"
-"""Comes after every date."""
 
 
 def is_log(name: str) -> bool:
@@ -61,29 +52,7 @@ def log_files(folder: Path) -> list[Path]:
         raise UnreadableRunError(
             f"{folder}: {len(found)} logs, at most {_MOST_FILES} are read together", remedy="give a folder of one run"
         )
-    return sorted(found, key=_age)
-
-
-def _age(path: Path) -> tuple[list[list[str | int]], str, int, str]:
-    """Sort by folder and name, rotated files of one name from the oldest on."""
-    match = _ROTATED.match(path.name)
-    stem, date, number = re.sub(r"\.(?:gz|zst)$", "", path.name), _LIVE, 0
-    if match is not None:
-        stem = match["stem"] or match["before"] + match["ending"]
-        date = match["date"] or match["dated"] or _LIVE
-        number = int(match["number"] or 0)
-    places = [_natural(part) for part in (*path.parent.parts, stem)]
-    return places, re.sub(r"\D", "", date) or date, _NEWER - number, path.name
-
-
-def _natural(name: str) -> list[str | int]:
-    """Split a name so that the numbers in it are compared as numbers.
-
-    Example:
-        >>> sorted(["slurm-1000.out", "slurm-999.out"], key=_natural)
-        ['slurm-999.out', 'slurm-1000.out']
-    """
-    return [int(piece) if at % 2 else piece for at, piece in enumerate(re.split(r"([0-9]+)", name))]
+    return sorted(without_twins(found), key=age)
 
 
 def _raise(error: OSError) -> None:

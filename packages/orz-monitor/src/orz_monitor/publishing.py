@@ -16,6 +16,7 @@ from typing import IO, Final
 
 from orz_cli.errors import UsageError
 from orz_monitor.log_folder import is_log
+from orz_monitor.rotation import earlier_parts
 from orz_monitor.run_files import RECORDS_FILE
 from orz_monitor.settings import CONFIG_FILE
 
@@ -84,6 +85,8 @@ def refuse_inputs(target: Path, inputs: Iterable[Path], option: str = "--output"
         place = _without_run(given)
         if os.path.exists(place) and os.path.samefile(target, place):  # noqa: PTH110, PTH121 - as above
             raise UsageError(f"{target}: is what is read, and would be lost", remedy=remedy)
+        if any(part.exists() and os.path.samefile(target, part) for part in earlier_parts(place)):  # noqa: PTH121
+            raise UsageError(f"{target}: is read with {place}, and would be lost", remedy=remedy)
         folder = _folder_of(place)
         if folder is not None and real.is_relative_to(folder) and _is_own(real.relative_to(folder)):
             raise UsageError(f"{target}: belongs to the run in {folder}, and would be lost", remedy=remedy)

@@ -34,6 +34,7 @@ class Reader:
         dialects: the dialects to try, in order; all known ones by default.
         path: what the bytes are from, for the log's files.
         before: the line above them, where they are not the first ones.
+        earlier: what an earlier part of the same log, in another file, was read with.
 
     Example:
         >>> reader = Reader()
@@ -50,11 +51,16 @@ class Reader:
         path: Path = Path("-"),
         *,
         before: bytes = b"",
+        earlier: Sequence[Dialect] = (),
     ) -> None:
         self.log = log if log is not None else Log()
         self._facts = self.log.begin(path)
         self._splitter = Splitter()
         self._dialects = [kind() for kind in (known_dialects() if dialects is None else dialects)]
+        known = {type(dialect): dialect for dialect in earlier}
+        for dialect in self._dialects:
+            if type(dialect) in known:
+                dialect.go_on(known[type(dialect)])
         self._in_bulk = [dialect for dialect in self._dialects if dialect.bulk]
         self._gates = [(gate, order) for order, dialect in enumerate(self._dialects) for gate in dialect.gates]
         self._needles = Needles(gate for gate, _ in self._gates)

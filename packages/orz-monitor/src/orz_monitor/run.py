@@ -89,6 +89,7 @@ class Run:
         folded: rows left out because another process of the job had printed the same.
         mixed: rows left out because a process that does not say who it is had printed another for the same step.
         chosen_preset: the kind of run that the user named; empty where it is to be recognised.
+        earlier: earlier parts of the log that was named, the oldest first, which were read with it.
         problems: parts of a store or of compressed logs that could not be read, a line each.
         is_store: whether it was read from the store of another tool, and from no log.
         config: settings that the log or store itself holds, dotted name to value as text.
@@ -117,6 +118,7 @@ class Run:
     mixed: int = 0
     hints: Mapping[str, str] = field(default_factory=dict)
     chosen_preset: str = ""
+    earlier: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
     is_store: bool = False
     config: Mapping[str, str] = field(default_factory=dict)

@@ -99,7 +99,7 @@ def stitch(
         files=tuple(facts.path for facts in log.files),
         folded=num_folded,
         mixed=num_mixed,
-        problems=tuple(f"{file} {why}, and was read up to there" for file, why in log.torn.items()),
+        problems=(*(f"{file} {why}, and was read up to there" for file, why in log.torn.items()), *log.unread),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from orz_monitor.dialects import Dialect
 from orz_monitor.loading import load_run
 from orz_monitor.log import Column
+from orz_monitor.rotation import read_with
 from orz_monitor.run import Run
 from orz_monitor.units import counted
 
@@ -28,11 +29,13 @@ class Table:
         name: the run's name.
         columns: a column a key, sorted by key; steps increase strictly within each.
         problems: what could not be read, a line each.
+        note: what was read besides what was named; empty for nothing.
     """
 
     name: str
     columns: tuple[Column, ...]
     problems: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -72,7 +75,7 @@ def read_table(path: Path, *, raw: bool = False, dialects: Sequence[type[Dialect
     """
     run = load_run(path, canonical=not raw, dialects=dialects)
     lines = (f"{run.path}, line {line.number}: {line.error}" for line in run.coverage.unreadable)
-    return Table(name=run.name, columns=_columns_of(run), problems=(*run.problems, *lines))
+    return Table(name=run.name, columns=_columns_of(run), problems=(*run.problems, *lines), note=read_with(run.earlier))
 
 
 def _columns_of(run: Run) -> tuple[Column, ...]:

@@ -19,6 +19,7 @@ from orz_monitor.errors import UnreadableRunError, unreadable, unreadable_words
 from orz_monitor.formats.document import Checked, as_json
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
+from orz_monitor.rotation import earlier_parts, listed
 from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
 from orz_monitor.settings import CONFIG_FILE
 from orz_monitor.units import counted
@@ -104,6 +105,8 @@ def _collected(
             break
         items.append(_item(name, redactor, lambda text=text: text, note))  # type: ignore[misc]
         told += 1
+    if parts := earlier_parts(path) if path.is_file() else []:
+        left_out.append(f"{listed(parts)}: earlier parts of the log, of which the findings tell, too")
     if not told and not _is_run(path, dialects):
         raise UnreadableRunError(
             f"{path}: no log, no records, no settings and no store of a run {'in it' if path.is_dir() else 'there'}",

@@ -48,6 +48,7 @@ def export(
     """
     from orz_cli.console import show_warning
     from orz_monitor.export.writing import export as write
+    from orz_monitor.printable import printable
     from orz_monitor.publishing import is_standard_output, refuse_inputs
     from orz_monitor.table import not_read, read_table
 
@@ -55,6 +56,8 @@ def export(
     table = read_table(path, raw=raw, dialects=dialects_with(dialect))
     for problem in not_read(table):
         show_warning(problem)
+    if table.note:
+        typer.echo(f"{printable(table.name)}: {printable(table.note)}", err=True)
     made = write(table, form, output)
     if not is_standard_output(output):
         typer.echo(made)

@@ -113,10 +113,12 @@ def _snapshot(
         for line in snapshot_lines(run, judge(run), time.time()):
             typer.echo(line)
         return run
+    from orz_monitor.rotation import read_with
     from orz_monitor.tail.view import View
 
     lines = _last_lines(source, newest or path)
-    console.print(View(title=run.name, now=time.time(), run=run, verdict=judge(run), lines=lines))
+    notice = read_with(run.earlier)
+    console.print(View(title=run.name, now=time.time(), run=run, verdict=judge(run), lines=lines, notice=notice))
     return run
 
 

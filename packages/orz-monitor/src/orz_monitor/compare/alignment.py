@@ -80,6 +80,7 @@ class Comparison:
         rows: the metrics that all runs have.
         only_some: the metrics that only some of them have.
         problems: what could not be read of the runs, a line each.
+        notes: what was read besides what was named, a line each.
     """
 
     names: tuple[str, ...]
@@ -89,6 +90,7 @@ class Comparison:
     rows: tuple[Row, ...]
     only_some: tuple[str, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def compare(tables: Sequence[Table], axis: Axis) -> Comparison:
@@ -124,6 +126,7 @@ def compare(tables: Sequence[Table], axis: Axis) -> Comparison:
         rows=tuple(rows),
         only_some=tuple(sorted(everywhere - set(keys))),
         problems=tuple(dict.fromkeys(line for table in tables for line in not_read(table))),
+        notes=tuple(dict.fromkeys(f"{table.name}: {table.note}" for table in tables if table.note)),
     )
 
 

@@ -28,6 +28,7 @@ def as_page(comparison: Comparison) -> str:
     body = [
         f'<header><h1>{escaped(title)}</h1><p class="lede">{escaped(lede)}</p></header>',
         *(f'<p class="incomplete">{escaped(NOT_ALL)}: {escaped(problem)}</p>' for problem in comparison.problems),
+        *(f'<p class="names">{escaped(note)}</p>' for note in comparison.notes),
         f'<div class="legend">{_legend(comparison)}</div>',
         _table(comparison, rows),
         f'<h2>Metrics</h2><div class="panels">{"".join(_panel(comparison, row) for row in rows)}</div>',

@@ -33,6 +33,8 @@ def print_comparison(console: Console, comparison: Comparison, *, everything: bo
     console.print(Text(f"{range_of(comparison)}{part}"), soft_wrap=True)
     for problem in comparison.problems:
         console.print(Text(f"{NOT_ALL}: {printable(problem)}", "yellow"), soft_wrap=True)
+    for note in comparison.notes:
+        console.print(Text(printable(note), "dim"), soft_wrap=True)
     if listed:
         table = _table(comparison, listed, console.width if console.is_terminal else None)
         if not console.is_terminal:  # a row a line, for other programs

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.ledger import Ledger
@@ -137,6 +137,13 @@ class Dialect:
             NotImplementedError: it is not overridden.
         """
         raise NotImplementedError("it set `more_open`, and has no `more`")
+
+    def go_on(self, earlier: Self) -> None:
+        """Take over what an earlier part of the same log, in another file, tells of this one; called before all else.
+
+        Args:
+            earlier: has read that part to its end.
+        """
 
     def look_back(self, past: Past) -> None:
         """Learn what is open where a part of a file begins that is read on its own; called before anything is read.

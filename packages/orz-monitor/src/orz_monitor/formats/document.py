@@ -157,4 +157,5 @@ def _run(check: Checked, fail_on: Severity) -> dict[str, object]:
         "first_step": int(run.steps[0]) if len(run.steps) else None,
         "last_step": int(run.steps[-1]) if len(run.steps) else None,
         "restarts": list(run.restarts),
+        "earlier_parts": [str(part) for part in run.earlier],
     }

@@ -15,6 +15,7 @@ from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
 from orz_monitor.formats.unknown_trainer import read_as
 from orz_monitor.printable import printable
+from orz_monitor.rotation import read_with
 from orz_monitor.run import Coverage, State
 from orz_monitor.units import counted, shown
 
@@ -69,8 +70,16 @@ def _print_check(console: Console, check: Checked, fail_on: Severity) -> None:
         _say(console, 2, f"ignored{until}: {item.finding.code}: {item.finding.message} ({item.reason})", "dim")
     if verdict.findings:
         console.print()
+    _print_basis(console, verdict)
+
+
+def _print_basis(console: Console, verdict: Verdict) -> None:
+    """Print what the verdict rests on: how many rules and metrics, what was read and what was not."""
+    run = verdict.run
     looked = len(verdict.passed) + len({finding.code for finding in verdict.findings})
     _say(console, 2, f"{counted(looked, 'rule')} evaluated on {counted(len(run.coverage.recognised), 'metric')}", "dim")
+    if said := read_with(run.earlier):
+        _say(console, 2, said, "dim")
     if said := read_as(run):
         _say(console, 2, said, "dim")
     if run.coverage.unrecognised:

@@ -8,6 +8,7 @@ from orz_monitor.findings import Finding
 from orz_monitor.formats.text import compared, headline, span
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import markdown_escaped
+from orz_monitor.rotation import read_with
 from orz_monitor.units import duration, shown
 
 
@@ -22,6 +23,8 @@ def as_markdown(content: Content) -> str:
         f"{span(run.steps.tolist())}, {run.state}{took}: {headline(content.verdict)}.",
         "",
     ]
+    if said := read_with(run.earlier):
+        lines += [f"{said[:1].upper()}{markdown_escaped(said[1:])}.", ""]
     for finding in content.verdict.findings:
         lines += _finding(finding)
     lines += _table(

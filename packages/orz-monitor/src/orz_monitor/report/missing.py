@@ -10,6 +10,7 @@ from orz_monitor.records import describe
 from orz_monitor.report.content import Content
 from orz_monitor.report.escape import escaped, with_code
 from orz_monitor.report.how_to_log import how_to_log
+from orz_monitor.rotation import read_with
 from orz_monitor.rules import RULES
 from orz_monitor.units import counted
 
@@ -63,6 +64,8 @@ def _coverage(content: Content) -> str:
         were = "line was understood", "lines were understood"
     share = f"{100 * known / lines:.1f} % of {counted(lines, *were)}" if lines else "nothing was read"
     parts = [f"{share}; {counted(len(cover.recognised), 'metric')} recognised, {len(cover.unrecognised)} not."]
+    if said := read_with(content.run.earlier):
+        parts.append(f"{said[:1].upper()}{said[1:]}.")
     if said := read_as(content.run):
         parts.append(f"{said[:1].upper()}{said[1:]}.")
     if unreadable:

@@ -10,6 +10,7 @@ from typing import Final
 from orz_monitor.engine import Verdict, judge
 from orz_monitor.findings import Finding
 from orz_monitor.printable import one_line
+from orz_monitor.rotation import read_with
 from orz_monitor.run import Run
 from orz_monitor.tail.board import phases_at, planned_steps, split_words, time_left
 from orz_monitor.tail.episodes import Episodes
@@ -149,6 +150,8 @@ def snapshot_lines(run: Run, verdict: Verdict, now: float) -> Iterator[str]:
         now: seconds since the Unix epoch.
     """
     steps, last = run.steps.tolist(), last_complete(run)
+    if said := read_with(run.earlier):
+        yield one_line(f"{run.path}: {said}")
     if len(steps) > _STEPS_BEFORE:
         yield f"steps {steps[0]} to {steps[-1]}; the last {_STEPS_BEFORE}:"
     for step in steps[-_STEPS_BEFORE:]:

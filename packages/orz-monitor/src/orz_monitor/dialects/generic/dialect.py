@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
@@ -64,6 +64,13 @@ class Generic(Dialect):
         self._headings = Headings()
         self._held = HeldLines()
         self._has_commas = False
+
+    def go_on(self, earlier: Self) -> None:
+        """Take over that the log is a trainer's, and where its processes are."""
+        self._is_trainers = earlier._is_trainers
+        self._has_commas = earlier._has_commas
+        self._counts, self._headings = earlier._counts, earlier._headings
+        self._evidence = earlier._evidence
 
     def read(self, line: Line, log: Log) -> bool:
         """Read the numbers of a line."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from orz_monitor.dialects.bars import read_bar
 from orz_monitor.dialects.base import Dialect, Meaning
@@ -48,6 +48,10 @@ class Verl(Dialect):
         self._validation = Validation()
         self._dumps = Dumps()
         self._past: Past | None = None
+
+    def go_on(self, earlier: Self) -> None:
+        """Take over a sample that the earlier part ends in."""
+        self._dumps = earlier._dumps
 
     def look_back(self, past: Past) -> None:
         """Look for a sample that a part of a file begins in."""
