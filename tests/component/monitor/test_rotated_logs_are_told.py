@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from orz_cli.main import main
+from orz_monitor.tail.plain import PlainLines
+from orz_monitor.tail.source import Source
 
 pytestmark = pytest.mark.component
 
@@ -68,3 +70,13 @@ def test_a_part_is_not_written_over(log: Path, capsys: pytest.CaptureFixture[str
     """What is read is never lost."""
     assert main(["monitor", "export", "--to", "csv", "-o", f"{log}.1", str(log)]) == 2
     assert f"{log}.1: is read with {log}, and would be lost" in capsys.readouterr().err
+
+
+def test_what_is_followed_with_a_log(log: Path) -> None:
+    """Once, before its steps."""
+    log.write_text(log.read_text() + "Final validation metrics: {'val-core/a/acc/mean@1': 0.5}\n")
+    said: list[str] = []
+    with Source(log) as source:
+        PlainLines(source, said.append).follow()
+    assert said.count(f"{log}: {SAID}") == 1
+    assert said.index(f"{log}: {SAID}") < said.index("steps 0 to 29 were there before; the last 10:")

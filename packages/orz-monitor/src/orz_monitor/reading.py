@@ -71,6 +71,11 @@ class Reader:
         bytes(_KEPT_BYTES)  # freed at once
 
     @property
+    def num_bytes(self) -> int:
+        """How much was fed."""
+        return self._splitter.num_bytes
+
+    @property
     def is_open(self) -> bool:
         """Whether a dialect waits for the rest of a block of lines."""
         return self._open is not None

@@ -13,7 +13,7 @@ import pytest
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord, dumps
-from orz_monitor.tail import source as source_module
+from orz_monitor.tail import beginning, values
 from orz_monitor.tail.places import newest_run
 from orz_monitor.tail.source import Source, is_over
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
@@ -108,12 +108,13 @@ def test_a_large_file_shows_its_end_first_and_is_whole_in_the_end(
 ) -> None:
     """The last steps after one poll, all steps after some more, with what was appended meanwhile."""
     lines = lines_of(200)
-    monkeypatch.setattr(source_module, "FIRST_BYTES", len("".join(lines[-50:])) + 10)
-    monkeypatch.setattr(source_module, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(values, "FIRST_BYTES", len("".join(lines[-50:])) + 10)
+    for module in (beginning, values):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 10_000)
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(lines[:-1]))
     source = followed(path)
-    while not source._reader or source._unread:
+    while not source._values or not source._values.reader or source._values._unread:
         source.poll(budget_s=0.0001)
     early = source.refresh()
     assert early is not None
@@ -240,7 +241,7 @@ def test_all_logs_of_a_folder_are_followed(tmp_path: Path) -> None:
         assert ({"policy/loss", "critic/loss"}, 3) == (set(run.metrics), len(run.metrics["policy/loss"]))
         worker.write_text("step:1 - critic/vf_loss:2.0\nstep:2 - critic/vf_loss:1.0\n", encoding="ascii")
         late.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n", encoding="ascii")
-        source._others._look_at = 0.0
+        source._beside._others._look_at = 0.0
         while source.poll():
             pass
         run, whole = source.refresh(), load_run(tmp_path)
@@ -259,7 +260,7 @@ def test_a_rotated_log_of_a_folder_is_not_read_twice(tmp_path: Path) -> None:
             pass
         trainer.rename(tmp_path / "train.log.1")
         trainer.write_text("step:3 - actor/pg_loss:0.125\n", encoding="ascii")
-        source._others._look_at = 0.0
+        source._beside._others._look_at = 0.0
         while source.poll():
             pass
         run = source.refresh()

@@ -1,4 +1,4 @@
-"""A followed file as one stream of bytes, in which lines stay whole."""
+"""A followed file as streams of bytes, one for each file that has had its path, in which lines stay whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _OTHER_FILE: Final = {Change.REPLACED, Change.TRUNCATED, Change.REWRITTEN}
 class FollowedFile:
     """Reads what is appended to a path, whatever file lies there.
 
-    Where a line was cut off by a rotation, it is ended, so that two lines never become one.
+    What one poll returns is of one file. Where a line was cut off by a rotation, it is ended, so that two lines never
+    become one.
 
     Args:
         path: need not exist yet.
@@ -22,7 +23,7 @@ class FollowedFile:
     Attributes:
         start: where in the first file reading began, in bytes.
         exists: whether the path was there at the last poll.
-        num_changes: how often the file was replaced, truncated or rewritten.
+        num_changes: how often the file was replaced, truncated or rewritten before what was returned last.
     """
 
     def __init__(self, path: Path, *, last_bytes: int | None = None) -> None:
@@ -33,13 +34,17 @@ class FollowedFile:
         self._last_bytes = last_bytes
         self._follower = Follower(path)
         self._mid_line = False
+        self._next: bytes | None = None
 
     def poll(self) -> bytes:
-        """Return what is new, up to 8 MiB of each file; empty where nothing is.
+        """Return what is new, up to 8 MiB; empty where nothing is.
 
         Raises:
             OSError: the file is there and can't be opened or read.
         """
+        if self._next is not None:
+            data, self._next = self._next, None
+            return self._begun(data)
         if self._last_bytes is not None and self.path.exists():
             self.start = self._follower.offset = max(0, self.path.stat().st_size - self._last_bytes)
             self._last_bytes = None
@@ -48,11 +53,13 @@ class FollowedFile:
             self.exists = news.change is not Change.VANISHED
         old, new = news.chunks[: len(news.chunks) - news.fresh], news.chunks[len(news.chunks) - news.fresh :]
         data = self._taken(b"".join(old))
-        if news.change in _OTHER_FILE:
-            self.num_changes += 1
-            data += b"\n" if self._mid_line else b""
-            self._mid_line = False
-        return data + self._taken(b"".join(new))
+        if news.change not in _OTHER_FILE:
+            return data + self._taken(b"".join(new))
+        data += b"\n" if self._mid_line else b""
+        if not data:
+            return self._begun(b"".join(new))
+        self._next = b"".join(new)
+        return data
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +70,11 @@ class FollowedFile:
     def close(self) -> None:
         """Close the file."""
         self._follower.close()
+
+    def _begun(self, data: bytes) -> bytes:
+        """Begin with another file, of which these are the first bytes."""
+        self.num_changes += 1
+        return self._taken(data)
 
     def _taken(self, data: bytes) -> bytes:
         """Note whether bytes end within a line."""

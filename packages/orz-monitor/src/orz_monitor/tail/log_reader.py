@@ -8,13 +8,14 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from orz_monitor.dialects import ORZ_TRAIN, Dialect, find_dialect, known_dialects, with_fallback
 from orz_monitor.dialects.generic.dialect import Generic
 from orz_monitor.log import Entry, Log, Row
 from orz_monitor.precisions import Precisions
 from orz_monitor.reading import Reader
+from orz_monitor.rotation import age
 from orz_monitor.run import Run
 from orz_monitor.stitch import stitch
 
@@ -42,6 +43,8 @@ class LogReader:
         fallback: reads it with the fallback dialect, too; None once a trainer's has found a number.
     """
 
+    has_parts: ClassVar[bool] = True
+
     def __init__(self, path: Path, folder: Path | None, dialects: Sequence[type[Dialect]] | None = None) -> None:
         self.path = path
         self._folder = folder
@@ -55,7 +58,7 @@ class LogReader:
     @property
     def num_lines(self) -> int:
         """How many lines were read, one that has not ended yet with them."""
-        return self.reader.log.files[0].num_lines + bool(self.reader.pending)
+        return sum(facts.num_lines for facts in self.reader.log.files) + bool(self.reader.pending)
 
     @property
     def num_alike(self) -> int:
@@ -71,6 +74,18 @@ class LogReader:
             self._line_at = self._fed_at
         if not self._is_of_trainer() and self.fallback is not None:
             self.fallback.feed(data)
+
+    def next_file(self, path: Path) -> None:
+        """Take note that what follows is of another file: an earlier part, the log after one, or a new file of its."""
+        self.reader = _next_reader(self.reader, self._kinds, path)
+        if self.fallback is not None:
+            self.fallback = _next_reader(self.fallback, with_fallback(self._kinds), path)
+
+    def note(self, problem: str) -> None:
+        """Take note of what can't be read of the log, in words."""
+        self.reader.log.unread.append(problem)
+        if self.fallback is not None:
+            self.fallback.log.unread.append(problem)
 
     def pause(self) -> bool:
         """Take the last line as it stands if nothing came behind it for a while; tells whether there is more to see.
@@ -100,30 +115,43 @@ class LogReader:
 
         While the last line may go on, its step is complete when it has what the steps before it had.
         """
-        readers = sorted((self, *others), key=lambda reader: reader.path)
+        readers = sorted((self, *others), key=lambda reader: age(reader.path))
         generic = all(reader.fallback is not None for reader in readers)
         logs = [reader.fallback if generic and reader.fallback else reader.reader for reader in readers]
         run = stitch(
             joined([reader.log for reader in logs]),
             name=(self._folder or self.path).resolve().name,
-            path=readers[0].path,
+            path=readers[0].reader.log.files[0].path if others else self.path,
             folder=self._folder,
             now=time.time(),
             dialects=[*(with_fallback(self._kinds) if generic else self._kinds), find_dialect(ORZ_TRAIN)],
         )
-        return replace(run, has_whole_steps=run.has_whole_steps and not any(one.reader.is_unsure for one in readers))
+        earlier = () if others else tuple(file for file in run.files if file != self.path)
+        is_unsure = any(one.reader.is_unsure for one in readers)
+        return replace(run, earlier=earlier, has_whole_steps=run.has_whole_steps and not is_unsure)
+
+
+def _next_reader(reader: Reader, kinds: Sequence[type[Dialect]], path: Path) -> Reader:
+    """Return what reads on in another file, into the same log; a file of which nothing was read is none of its."""
+    if reader.num_bytes:
+        reader.close()
+    else:
+        reader.log.files.pop()
+    return Reader(reader.log, kinds, path, earlier=reader.dialects)
 
 
 def joined(logs: Sequence[Log]) -> Log:
     """Return one log of several files, copied as far as stitching changes it: it numbers rows and converts values."""
     whole = copy.copy(logs[0])
     whole.files, whole.entries, whole.bulk, whole.votes = [], [], [], logs[0].votes.copy()
+    whole.unread = [problem for log in logs for problem in log.unread]
     whole.texts = set(logs[0].texts)
     whole.precisions = Precisions({key: copy.copy(precision) for key, precision in logs[0].precisions.items()})
     for index, log in enumerate(logs):
+        first = len(whole.files)
         whole.files += log.files
-        whole.entries += [_entry_copy(entry, index) for entry in log.entries]
-        whole.bulk += [replace(rows, file=index) for rows in log.bulk]
+        whole.entries += [_entry_copy(entry, first + entry.file) for entry in log.entries]
+        whole.bulk += [replace(rows, file=first + rows.file) for rows in log.bulk]
         if index:
             whole.votes.update(log.votes)
             whole.texts |= log.texts

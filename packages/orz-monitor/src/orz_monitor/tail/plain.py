@@ -55,6 +55,7 @@ class PlainLines:
         self._num_alike = 0
         self._told_run: Run | None = None
         self._told_step: int | None = None
+        self._has_told_parts = False
         self._num_restarts = 0
         self._num_changes = 0
         self._newer_run: Path | None = None
@@ -95,6 +96,9 @@ class PlainLines:
             return
         if run is not self._told_run:
             self._told_run = run
+            if run.earlier and not self._has_told_parts:
+                self._has_told_parts = True
+                self._say(f"{run.path}: {read_with(run.earlier)}")
             self._tell_steps(run)
         if verdict is not None and verdict is not self._told_verdict:
             self._told_verdict = verdict

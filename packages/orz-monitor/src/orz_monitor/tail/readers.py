@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.records.reader import LINE_STARTS_WITH
@@ -22,7 +22,13 @@ _START_BYTES: Final = 64 << 10
 
 
 class Reader(Protocol):
-    """Turns the bytes of a log into a run."""
+    """Turns the bytes of a log into a run.
+
+    Attributes:
+        has_parts: whether a log that was rotated is one with its earlier parts.
+    """
+
+    has_parts: ClassVar[bool]
 
     @property
     def num_lines(self) -> int:
@@ -36,6 +42,18 @@ class Reader(Protocol):
 
     def feed(self, data: bytes) -> None:
         """Take more of the log."""
+        ...
+
+    def next_file(self, path: Path) -> None:
+        """Take note that what follows is of another file, of which the lines are numbered from 1.
+
+        Args:
+            path: an earlier part of the log, or the log itself, which has come after one or was rotated.
+        """
+        ...
+
+    def note(self, problem: str) -> None:
+        """Take note of what can't be read of the log, in words."""
         ...
 
     def pause(self) -> bool:

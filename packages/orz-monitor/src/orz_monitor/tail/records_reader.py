@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from orz_monitor.records import read_line
 from orz_monitor.records_run import run_of_records
@@ -28,6 +28,8 @@ class RecordsReader:
         path: the records file.
         folder: its run folder, or None.
     """
+
+    has_parts: ClassVar[bool] = False
 
     def __init__(self, path: Path, folder: Path | None) -> None:
         self._path = path
@@ -55,6 +57,12 @@ class RecordsReader:
             if line.strip():
                 for read in read_line(line + b"\n", self._number):
                     self._stitched.add(read)
+
+    def next_file(self, path: Path) -> None:
+        """Do nothing: records are numbered on."""
+
+    def note(self, problem: str) -> None:
+        """Do nothing: records have no parts."""
 
     def pause(self) -> bool:
         """Do nothing: a record that has ended is whole."""

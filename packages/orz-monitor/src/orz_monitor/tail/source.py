@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from orz_monitor.errors import unreadable
+from orz_monitor.rotation import listed
 from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE, run_folder_of
+from orz_monitor.tail.beside import Beside
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.places import NewRuns, newest_run
-from orz_monitor.tail.readers import Reader, make_reader
 from orz_monitor.tail.refusals import Stores, refuse_compressed, refuse_what_never_comes
+from orz_monitor.tail.values import FIRST_BYTES, Values
 from orz_monitor.units import counted
 
 if TYPE_CHECKING:
@@ -22,14 +24,9 @@ if TYPE_CHECKING:
 
     from orz_monitor.dialects import Dialect
     from orz_monitor.run import Run
-    from orz_monitor.tail.companions import Companions
-    from orz_monitor.tail.console_reader import ConsoleReader
+    from orz_monitor.tail.log_reader import LogReader
+    from orz_monitor.tail.readers import Reader
 
-FIRST_BYTES: Final = 8 << 20
-"""Of a large file the last ones are read first."""
-_CHUNK_BYTES: Final = 1 << 18
-_MOST_UNREAD: Final = 128
-"""Pieces that wait for the reader, 32 MB; more is left in the file."""
 _OVER: Final = ("finished", "failed", "interrupted")
 
 
@@ -51,16 +48,9 @@ class Source:
         self.path = path
         self.folder: Path | None = None
         self.lines = LastLines()
-        self._values: FollowedFile | None = None
+        self._values: Values | None = None
         self._console: FollowedFile | None = None
-        self._reader: Reader | None = None
-        self._whole: Reader | None = None
-        self._others: Companions | None = None
-        self._words: ConsoleReader | None = None
-        self._beginning: BinaryIO | None = None
-        self._beginning_read = 0
-        self._unread: deque[bytes] = deque()
-        self._arrived: deque[bytes] = deque()
+        self._beside: Beside | None = None
         self._stores = Stores(path)
         self._new_runs: NewRuns | None = None
         self._reading = threading.Lock()
@@ -68,8 +58,22 @@ class Source:
         """The run as it was last reckoned; None where nothing was."""
         self.is_stale = False
         """Whether more was read since."""
-        self.num_bytes = 0
         self._began = time.monotonic()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the file with the values that were read by now."""
+        return self._values.num_bytes if self._values is not None else 0
+
+    @property
+    def _reader(self) -> Reader | None:
+        """What has read most of the values so far."""
+        return self._values.reader if self._values is not None else None
+
+    @property
+    def _others(self) -> Sequence[LogReader]:
+        """What was read of other logs of the folder."""
+        return self._beside.logs if self._beside is not None else ()
 
     @property
     def waiting_for(self) -> str:
@@ -81,7 +85,7 @@ class Source:
                 return f"a file or folder that is not there yet: {self.given}"
             return f"a folder that is not there yet: {self.given.parent}, and {self.given.name} in it"
         if self._values.exists:
-            return "" if self.num_bytes else f"the first line of {self.path}"
+            return "" if self._reader is not None or self.num_bytes else f"the first line of {self.path}"
         return f"a file that {'was there and is gone' if self.num_bytes else 'is not there yet'}: {self.path}"
 
     @property
@@ -94,8 +98,9 @@ class Source:
         """What is being waited for or read, with how long or how far; empty where nothing is missing."""
         if self.waiting_for:
             return f"waiting {time.monotonic() - self._began:.0f} s for {self.waiting_for}"
-        if self._whole is not None:
-            return f"the last steps; reading the file from its beginning: {100 * self.share_read:.0f} %"
+        if self._values is not None and not self._values.is_whole:
+            what = f"{listed(self._values.parts)} first" if self._values.parts else "the file from its beginning"
+            return f"the last steps; reading {what}: {100 * self.share_read:.0f} %"
         if self.num_lines_in_vain:
             return f"waiting {time.monotonic() - self._began:.0f} s: {self.waiting_for_metrics}"
         return f"a newer run has begun: {self.newer_run}" if self.newer_run is not None else ""
@@ -121,23 +126,19 @@ class Source:
         run = self.run
         if self._reader is None or run is None or run.metrics or run.seconds or is_over(run):
             return 0
-        others = self._others.readers if self._others is not None else ()
-        return self._reader.num_lines + sum(reader.num_lines for reader in others)
+        return self._reader.num_lines + sum(reader.num_lines for reader in self._others)
 
     @property
     def num_alike(self) -> int:
         """How many lines look like metrics, of those read in vain; three tell a trainer's log."""
         if not self.num_lines_in_vain or self._reader is None:
             return 0
-        others = self._others.readers if self._others is not None else ()
-        return max([self._reader.num_alike, *(reader.num_alike for reader in others)])
+        return max([self._reader.num_alike, *(reader.num_alike for reader in self._others)])
 
     @property
     def share_read(self) -> float:
-        """How much of a large file's beginning was read by now, 0 to 1; 1 where nothing is left to read."""
-        if self._whole is None or self._values is None:
-            return 1.0
-        return min(self._beginning_read / max(1, self._values.start), 1.0)
+        """How much of what stands before a log's end was read by now, 0 to 1; 1 where nothing is left to read."""
+        return self._values.share_read if self._values is not None else 1.0
 
     @property
     def num_bytes_seen(self) -> int:
@@ -147,13 +148,8 @@ class Source:
     @property
     def has_caught_up(self) -> bool:
         """Whether all that was written is in `run`."""
-        behind = any(beside is not None and beside.is_behind for beside in (self._others, self._words))
-        return self._is_read and not behind
-
-    @property
-    def _is_read(self) -> bool:
-        """Whether all that was written of the values was handed to the reader."""
-        return self._whole is None and not self._unread
+        is_behind = self._beside is not None and self._beside.is_behind
+        return (self._values is None or self._values.is_read) and not is_behind
 
     @property
     def num_changes(self) -> int:
@@ -183,9 +179,9 @@ class Source:
         """
         with self._reading:
             if self.is_stale and self._reader is not None:
-                others = self._others.readers if self._others is not None else ()
-                words = self._words.words if self._words is not None and self._is_read else None
-                self.run, self.is_stale = self._reader.snapshot(others, words), False
+                is_read = self._values is not None and self._values.is_read
+                words = self._beside.words if self._beside is not None and is_read else None
+                self.run, self.is_stale = self._reader.snapshot(self._others, words), False
             return self.run
 
     def __enter__(self) -> Self:
@@ -196,7 +192,7 @@ class Source:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._values, self._console, self._beginning, self._others, self._words):
+        for file in (self._values, self._console, self._beside):
             if file is not None:
                 file.close()
 
@@ -206,21 +202,28 @@ class Source:
             self._values = self._locate()
         if self._values is None:
             return False
-        new = self._poll_values(self._values)
+        new = self._values.poll()
         if self._console is not None:
             new |= self._poll_console(self._console)
         if not self._reading.acquire(blocking=False):
             return new
         try:
             until = time.monotonic() + budget_s
-            new |= self._read_new(self._values.start, until) or self._read_beginning(until)
-            new |= self._read_beside(until)
-            self.is_stale |= any(beside.pause() for beside in (self._reader, self._others) if beside is not None)
-            return new
+            was_new, says_more = self._values.read(until)
+            self.is_stale |= says_more
+            if self._reader is not None:
+                if self._beside is None:
+                    logs = self.given if self.given.is_dir() else None
+                    self._beside = Beside(self.path, self.folder, logs, dialects=self._dialects)
+                was_beside, says_more = self._beside.poll(until)
+                self.is_stale |= says_more
+                self.is_stale |= self._reader.pause() or self._beside.pause()
+                was_new |= was_beside
+            return new or was_new
         finally:
             self._reading.release()
 
-    def _locate(self) -> FollowedFile | None:
+    def _locate(self) -> Values | None:
         """Find what to follow; None where there is nothing yet.
 
         Raises:
@@ -243,63 +246,12 @@ class Source:
             self.path = path
         if self.folder is not None:
             self._console = FollowedFile(self.folder / CONSOLE_FILE, last_bytes=FIRST_BYTES)
-        return FollowedFile(self.path, last_bytes=FIRST_BYTES)
+        return Values(self.path, self.folder, self._hear, dialects=self._dialects)
 
-    def _poll_values(self, values: FollowedFile) -> bool:
-        """Read what is new of the values, so much at a time that the reader can keep up."""
-        new = False
-        while len(self._unread) < _MOST_UNREAD and (data := values.poll()):
-            new = True
-            self.num_bytes += len(data)
-            self._unread += (data[at : at + _CHUNK_BYTES] for at in range(0, len(data), _CHUNK_BYTES))
-            if self._console is None and self.path.name != RECORDS_FILE:
-                self.lines.feed(data)
-        return new
-
-    def _read_new(self, start: int, until: float) -> bool:
-        """Hand new bytes to the reader; tell whether there were any.
-
-        Args:
-            start: where in the file the first of them are, in bytes.
-            until: when to stop, on the monotonic clock.
-        """
-        new = bool(self._unread)
-        while self._unread and time.monotonic() < until:
-            data = self._unread.popleft()
-            if self._reader is None:
-                self._reader = make_reader(self.path, self.folder, self._dialects)
-                if start:
-                    self._whole = make_reader(self.path, self.folder, self._dialects)
-                    self._beginning = self.path.open("rb")
-                    self._arrived.append(data)
-                    data = data.partition(b"\n")[2]  # it begins in the middle of a line, which says nothing by itself
-            elif self._whole is not None:
-                self._arrived.append(data)
-            self._reader.feed(data)
-            self.is_stale = True
-        return new
-
-    def _read_beside(self, until: float) -> bool:
-        """Read what is new of the console log beside records, or of the other logs of the folder that was named."""
-        if self._reader is None:
-            return False
-        if self.folder is not None:
-            if self._words is None:
-                from orz_monitor.tail.console_reader import ConsoleReader  # noqa: PLC0415 - numpy, after the first picture
-
-                self._words = ConsoleReader(self.folder / CONSOLE_FILE)
-            new = self._words.poll(until)
-            self.is_stale |= new
-            return new or self._words.is_behind
-        if not self.given.is_dir():
-            return False
-        if self._others is None:
-            from orz_monitor.tail.companions import Companions  # noqa: PLC0415 - numpy, after the first picture
-
-            self._others = Companions(self.given, self.path, self._dialects)
-        new = self._others.poll(until)
-        self.is_stale |= new
-        return new
+    def _hear(self, data: bytes) -> None:
+        """Take bytes of the values for the last lines, unless records are no lines for people."""
+        if self._console is None and self.path.name != RECORDS_FILE:
+            self.lines.feed(data)
 
     def _poll_console(self, console: FollowedFile) -> bool:
         """Read what is new of the console log."""
@@ -308,25 +260,6 @@ class Source:
             new = True
             self.lines.feed(data)
         return new
-
-    def _read_beginning(self, until: float) -> bool:
-        """Read on in what lies before the end that was read first; then take its reader for the whole."""
-        if self._whole is None or self._beginning is None or self._values is None:
-            return False
-        while time.monotonic() < until:
-            left = self._values.start - self._beginning_read
-            data = self._beginning.read(min(left, _CHUNK_BYTES)) if left > 0 else b""
-            if data:
-                self._beginning_read += len(data)
-                self._whole.feed(data)
-            elif self._arrived:
-                self._whole.feed(self._arrived.popleft())
-            else:
-                self._reader, self._whole = self._whole, None
-                self._beginning.close()
-                self.is_stale = True
-                return True
-        return True
 
 
 def is_over(run: Run | None) -> bool:

@@ -6,10 +6,13 @@ Nothing is waited for here: `poll` looks at the file and returns what is new. Wh
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+from orz_monitor.rotation import earlier_parts
 
 _FINGERPRINT_BYTES: Final = 256
 _MOST_BYTES: Final = 8 << 20
@@ -50,6 +53,10 @@ class News:
 class Follower:
     """Follows one path.
 
+    Whoever writes may go on in a file that was renamed, until it is told to open the new one: as long as that is not
+    there or is empty, the old one is read on. What was written between the last look and a truncation is read from
+    the copy that was made before it, where that lies beside the file.
+
     Args:
         path: the file; it need not be there yet.
         offset: where to begin in the file that is there now, in bytes.
@@ -70,7 +77,7 @@ class Follower:
     _identity: tuple[int, int] | None = None
     _start: bytes = b""
     _descriptor: int | None = None
-    _seen: bool = field(default=False)
+    _is_gone: bool = False
 
     def poll(self) -> News:
         """Return what is new since the last look; reads at most 8 MiB of each file.
@@ -85,18 +92,27 @@ class Follower:
         identity = (found.st_dev, found.st_ino)
         change, chunks = Change.NONE, list[bytes]()
         if self._identity is None:
-            change = Change.APPEARED if not self._seen else Change.REPLACED
-            self._begin(identity, self.offset if not self._seen else 0)
+            change = Change.APPEARED
+            self._begin(identity, self.offset)
         elif identity != self._identity:
             chunks += self._rest()
+            if not found.st_size and self.path.is_file():  # nobody has written to it yet
+                change = Change.APPEARED if self._is_gone else Change.NONE
+                self._is_gone = False
+                return News(chunks=tuple(chunks), change=change)
             change = Change.REPLACED
             self._begin(identity, 0)
         elif found.st_size < self.offset:
             change = Change.TRUNCATED
+            chunks += self._copied()
             self._begin(identity, 0)
         elif self.offset and self._beginning() != self._start:
             change = Change.REWRITTEN
+            chunks += self._copied()
             self._begin(identity, 0)
+        elif self._is_gone:  # it has its name again
+            change = Change.APPEARED
+        self._is_gone = False
         data = self._read()
         fresh = [data] if data else []
         behind = max(0, found.st_size - self.offset)
@@ -117,16 +133,26 @@ class Follower:
         """Return what was still written into a file that has no name any more."""
         if self._identity is None:
             return News()
-        chunks = tuple(self._rest())
-        self.close()
-        self._identity = None
-        return News(chunks=chunks, change=Change.VANISHED)
+        change = Change.NONE if self._is_gone else Change.VANISHED
+        self._is_gone = True
+        return News(chunks=tuple(self._rest()), change=change)
+
+    def _copied(self) -> list[bytes]:
+        """Read what a truncated file had beyond the offset from the copy of it that became its last part."""
+        parts = earlier_parts(self.path)
+        with suppress(OSError):
+            if parts and self._start:
+                with parts[-1].open("rb") as file:
+                    if file.read(len(self._start)) == self._start:
+                        file.seek(self.offset)
+                        return [data] if (data := file.read(_MOST_BYTES)) else []
+        return []
 
     def _begin(self, identity: tuple[int, int], offset: int) -> None:
         """Open the file that has the path now."""
         self.close()
         self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
-        self._identity, self.offset, self._seen = identity, offset, True
+        self._identity, self.offset = identity, offset
         self._start = self._beginning()
 
     def _read(self) -> bytes:

@@ -48,13 +48,34 @@ def chunks(path: str | Path, torn: Callable[[str], object] = lambda _: None) -> 
     Raises:
         UnreadableRunError: it can't be read, or is no text.
     """
-    with opened(path) as file:
+    try:
+        with _raw(path) as raw:
+            yield from chunks_of(raw, path, torn)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def chunks_of(raw: IO[bytes], path: str | Path, torn: Callable[[str], object] = lambda _: None) -> Iterator[bytes]:
+    """Yield the bytes of a log that is open, as `chunks` does.
+
+    Args:
+        raw: its bytes as they are stored, from the first on.
+        path: what the log is called.
+        torn: called where a compressed file can't be read to its end, with the reason; what comes before was yielded.
+
+    Raises:
+        UnreadableRunError: it can't be read, or is no text.
+    """
+    try:
+        file = _decompressed(raw)
         first = True
         while chunk := _next(file, torn):
             if first:
                 refuse_binary(chunk, path)
                 first = False
             yield chunk
+    except (OSError, EOFError, zlib.error) as error:
+        raise unreadable(path, error) from error
 
 
 def refuse_binary(start: bytes, path: str | Path) -> None:

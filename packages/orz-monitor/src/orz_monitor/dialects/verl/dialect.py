@@ -18,6 +18,7 @@ from orz_monitor.dialects.verl.keys import MEANINGS, meaning_of
 from orz_monitor.dialects.verl.steps import STEP, StepLines
 from orz_monitor.dialects.verl.validation import Validation
 from orz_monitor.log import Log, Row
+from orz_monitor.rotation import log_of
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.past import Past
@@ -175,11 +176,13 @@ class Verl(Dialect):
             log.add_event(self.name, "finish", line=held.line, time=time, origin=origin)
 
     def number(self, log: Log) -> None:
-        """Give a validation the last step before it in its file, of which its reader read another part; else step 0."""
+        """Give a validation the last step before it in its log, of which its reader read another part; else step 0."""
+        logs = [log_of(facts.path) for facts in log.files]
         file, step = -1, 0
         for entry in entries_of(log, self.name):
             if entry.file != file:
-                file, step = entry.file, 0
+                step = step if file >= 0 and logs[file] == logs[entry.file] else 0
+                file = entry.file
             if isinstance(entry, Row) and entry.step is None:
                 entry.step = step
             elif isinstance(entry, Row) and not entry.axis:
