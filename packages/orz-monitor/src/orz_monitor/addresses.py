@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,11 @@ class UrlPath(_LocalPath):
     def __str__(self) -> str:
         """Return the URL; what is derived from it, such as its parent, is a path of its parts."""
         return getattr(self, "_url", "") or super().__str__()
+
+
+def real(path: Path) -> Path:
+    """Return where a path leads without links; of links that lead in a circle, as far as that goes."""
+    return Path(os.path.realpath(path))
 
 
 def is_url(path: str | Path) -> bool:

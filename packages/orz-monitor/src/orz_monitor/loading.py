@@ -20,6 +20,7 @@ from orz_monitor.rotation import MOST_PARTS, earlier_parts
 from orz_monitor.run import Run
 from orz_monitor.run_files import RECORDS_FILE, holds_records, run_folder_of, run_folders
 from orz_monitor.stitch import stitch
+from orz_monitor.transport.pipes import is_pipe
 from orz_monitor.units import counted
 
 _MOST_NAMED: Final = 5
@@ -47,13 +48,18 @@ def load_run(
     """
     now = time.time() if now is None else now
     if str(path) == "-":
-        from orz_monitor.standard_input import as_read_from_input, kept_input  # noqa: PLC0415  rarely needed
+        from orz_monitor.standard_input import as_read_from, kept_input  # noqa: PLC0415  rarely needed
 
         with kept_input() as kept:
-            return as_read_from_input(_load(kept, now, dialects, canonical=canonical), kept)
+            return as_read_from(_load(kept, now, dialects, canonical=canonical), kept, Path("-"))
     place = located(path)
     if is_url(place):
         return _load_logs([str(place)], place, None, now, dialects, canonical=canonical)
+    if is_pipe(place):
+        from orz_monitor.standard_input import as_read_from, kept_pipe  # noqa: PLC0415  rarely needed
+
+        with kept_pipe(place) as kept:
+            return as_read_from(_load(kept, now, dialects, canonical=canonical), kept, place)
     try:
         return _load(place, now, dialects, canonical=canonical)
     except OSError as error:
@@ -62,7 +68,7 @@ def load_run(
 
 def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, canonical: bool) -> Run:
     """Read a run from a file or folder of this machine."""
-    _refuse_missing(path)
+    refuse_missing(path)
     if path.is_dir():
         if not (path / RECORDS_FILE).is_file():
             _refuse_several(path)
@@ -83,8 +89,8 @@ def _load(path: Path, now: float, dialects: Sequence[type[Dialect]] | None, *, c
     return _load_logs([str(path)], path, None, now, dialects, canonical=canonical, earlier=parts)
 
 
-def _refuse_missing(path: Path) -> None:
-    """Refuse a path where nothing is; `mlruns#run` names one of several runs.
+def refuse_missing(path: Path) -> None:
+    """Refuse a path where nothing is, or a link that leads nowhere; `mlruns#run` names one of several runs.
 
     Raises:
         UnreadableRunError: there is nothing.
@@ -99,6 +105,13 @@ def _refuse_missing(path: Path) -> None:
             raise UnreadableRunError(
                 f"{path}: no such file or folder{there}", remedy=f"give {parts[-1]}" if parts else "check the path"
             ) from error
+        return
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise UnreadableRunError(
+            f"{path}: a link to {path.readlink()}, where nothing is", remedy="check where the link leads"
+        ) from error
 
 
 def _refuse_several(folder: Path) -> None:

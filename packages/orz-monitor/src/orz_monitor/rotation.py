@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from orz_monitor.addresses import real as real_path
 from orz_monitor.errors import UnreadableRunError
 
 DATE: Final = r"\d{4}-?(?:0\d|1[0-2])-?[0-3]\d(?:[-_T.]?[\d.:_-]{1,20})?"
@@ -79,7 +80,7 @@ def earlier_parts(log: Path) -> list[Path]:
     listed.
     """
     with suppress(OSError):
-        real = log.resolve() if log.is_symlink() else log
+        real = real_path(log) if log.is_symlink() else log
         if log_of(real) == real and (real.is_file() or not real.exists()):
             beside = [path for path in real.parent.iterdir() if log_of(path) == real != path and _holds_bytes(path)]
             return sorted((path for path in without_twins(beside) if not _is_copy(path, real)), key=age)

@@ -18,10 +18,11 @@ from orz_monitor.dialects import Dialect
 from orz_monitor.errors import UnreadableRunError, unreadable, unreadable_words
 from orz_monitor.formats.document import Checked, as_json
 from orz_monitor.judge import Judge
-from orz_monitor.loading import load_run
+from orz_monitor.loading import load_run, refuse_missing
 from orz_monitor.rotation import earlier_parts, listed
 from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE
 from orz_monitor.settings import CONFIG_FILE
+from orz_monitor.transport.pipes import is_pipe
 from orz_monitor.units import counted
 
 TAIL_BYTES: Final = 512 << 10
@@ -87,8 +88,11 @@ def _collected(
     path: Path, redactor: Redactor, dialects: Sequence[type[Dialect]] | None
 ) -> tuple[list[Item], list[str]]:
     """Collect what tells about a run on this machine."""
-    if not path.exists():
-        raise UnreadableRunError(f"{path}: no such file or folder", remedy="check the path")
+    refuse_missing(path)
+    if is_pipe(path):
+        raise UnreadableRunError(
+            f"{path}: a pipe or a device: a bundle is made of files", remedy="write it to a file, and give that"
+        )
     left_out: list[str] = []
     findings = _item("findings.json", redactor, lambda: _findings(path, dialects))
     items = [findings, _item("versions.json", redactor, _versions)]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orz_monitor.addresses import located
+from orz_monitor.addresses import located, real
 from orz_monitor.cli.options import DialectOption, dialects_with
 
 
@@ -41,7 +41,7 @@ def bundle(
     from orz_monitor.bundle.redaction import Redactor
     from orz_monitor.publishing import is_standard_output, refuse_inputs
 
-    target = output if output is not None else Path(f"{run.resolve().name}-bundle.zip")
+    target = output if output is not None else Path(f"{real(run).name}-bundle.zip")
     refuse_inputs(target, [run])
     redactor = Redactor(emails=redact_emails)
     items, left_out = collect(run, redactor, dialects_with(dialect))

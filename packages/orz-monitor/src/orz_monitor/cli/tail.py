@@ -126,8 +126,9 @@ def _last_lines(source: Source, place: Path) -> LastLines:
     """Return the last lines of a log, or of a run folder's; none of records, a store, a URL or standard input."""
     from orz_monitor.run_files import RECORDS_FILE, holds_records, run_folder_of
     from orz_monitor.tail.lines import last_lines_of
+    from orz_monitor.transport.pipes import is_pipe
 
     if (place / RECORDS_FILE).is_file() or run_folder_of(place) is not None:
         source.poll(budget_s=0)
         return source.lines
-    return source.lines if holds_records(place) else last_lines_of(place)
+    return source.lines if is_pipe(place) or holds_records(place) else last_lines_of(place)

@@ -12,6 +12,7 @@ from orz_monitor.errors import UnreadableRunError
 from orz_monitor.findings import Finding
 from orz_monitor.printable import last_refresh, printable
 from orz_monitor.transport.opening import chunks
+from orz_monitor.transport.pipes import is_pipe
 
 AROUND: Final = 3
 """Lines before and after."""
@@ -49,6 +50,8 @@ def excerpts_of(findings: Sequence[Finding]) -> dict[tuple[Path, int], Excerpt]:
             places[finding.file].setdefault(finding.line, finding)
     found = {}
     for path, meant in places.items():
+        if str(path) == "-" or is_pipe(path):
+            continue  # it was read once
         wanted = {number for line in meant for number in range(max(1, line - AROUND), line + AROUND + 1)}
         try:
             lines = lines_of(chunks(path), wanted)

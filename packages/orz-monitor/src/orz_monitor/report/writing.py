@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_cli.errors import UsageError
-from orz_monitor.addresses import is_url
+from orz_monitor.addresses import is_url, real
 from orz_monitor.dialects import Dialect
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
@@ -50,8 +50,8 @@ def targets_of(runs: Sequence[Path], output: Path | None) -> list[Path | None]:
         ) from error
     targets: list[Path | None] = []
     for run in runs:
-        name = run.resolve().name or "run"
-        same = sum(other.resolve().name == run.resolve().name for other in runs[: len(targets)])
+        name = real(run).name or "run"
+        same = sum(real(other).name == real(run).name for other in runs[: len(targets)])
         targets.append(output / f"{name}{f'-{same + 1}' if same else ''}.html")
     return targets
 

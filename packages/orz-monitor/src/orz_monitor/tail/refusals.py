@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from orz_monitor.addresses import is_url
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.run_files import RECORDS_FILE
+from orz_monitor.transport.pipes import is_pipe
 
 _LOOK_AGAIN_S: Final = 2.0
 _MAGIC_BYTES: Final = 4
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse a pipe or a device, of which nothing can be read twice.
+
+    Raises:
+        UnreadableRunError: it is one.
+    """
+    if is_pipe(path):
+        raise UnreadableRunError(
+            f"{path}: a pipe or a device: only files are followed",
+            remedy="write it to a file as well (`... | tee train.log`), or read it once: orz monitor check",
+        )
 
 
 def refuse_what_never_comes(path: Path) -> None:
@@ -20,6 +35,7 @@ def refuse_what_never_comes(path: Path) -> None:
 
     Raises:
         UnreadableRunError: it is a URL or standard input, or names a run of a store.
+        OSError: it can't be looked at, such as a link to itself.
     """
     if is_url(path) or str(path) == "-":
         raise UnreadableRunError(
@@ -28,6 +44,8 @@ def refuse_what_never_comes(path: Path) -> None:
         )
     if "#" in str(path):
         refuse_store(path)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.stat()
 
 
 def is_compressed(start: bytes) -> bool:

@@ -15,7 +15,7 @@ from orz_monitor.tail.beside import Beside
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.lines import LastLines
 from orz_monitor.tail.places import NewRuns, newest_run
-from orz_monitor.tail.refusals import Stores, refuse_compressed, refuse_what_never_comes
+from orz_monitor.tail.refusals import Stores, refuse_compressed, refuse_pipe, refuse_what_never_comes
 from orz_monitor.tail.values import FIRST_BYTES, Values
 from orz_monitor.units import counted
 
@@ -242,6 +242,7 @@ class Source:
         elif (folder := run_folder_of(path)) is not None:
             self.folder, self.path = folder, folder / RECORDS_FILE
         else:
+            refuse_pipe(path)
             refuse_compressed(path)
             self.path = path
         if self.folder is not None:

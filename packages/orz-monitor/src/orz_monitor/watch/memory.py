@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from orz_cli.findings import Severity
-from orz_monitor.addresses import is_url
+from orz_monitor.addresses import is_url, real
 from orz_monitor.findings import Finding, rank
 from orz_monitor.publishing import publish
 
@@ -111,7 +111,7 @@ class Memory:
 def default_file(path: Path, notify: str, environment: Mapping[str, str] = os.environ) -> Path:
     """Return where a watch of `path` that notifies `notify` keeps its memory: in the user's folder of states."""
     base = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    place = path if is_url(path) else path.resolve()
+    place = path if is_url(path) else real(path)
     identity = hashlib.sha256(f"{place}\0{notify}".encode()).hexdigest()[:24]
     return Path(base) / "orz-monitor" / "watch" / f"{identity}.json"
 
