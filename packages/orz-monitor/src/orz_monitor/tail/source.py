@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from orz_monitor.addresses import real
 from orz_monitor.errors import unreadable
 from orz_monitor.rotation import listed
 from orz_monitor.run_files import CONSOLE_FILE, RECORDS_FILE, run_folder_of
@@ -91,7 +92,7 @@ class Source:
     @property
     def title(self) -> str:
         """How the run is called on a screen: the name of its folder, or of its file."""
-        return (self.folder or self.path).resolve().name
+        return real(self.folder or self.path).name
 
     @property
     def notice(self) -> str:

@@ -131,11 +131,12 @@ class Values:
             new = bool(earlier_parts(self._path))  # it was rotated, and has nothing in it yet
             self._unread += [_Piece(b"", self._file.num_changes)] * new
         while self._unread and time.monotonic() < until:
-            piece = self._unread.popleft()
+            piece = self._unread[0]
             if self.reader is None:
-                self.reader, piece = self._begin(piece)
+                self.reader, piece = self._begin(piece)  # what is refused is refused again, whenever somebody looks
             elif self._whole is not None:
                 self._arrived.append(piece)
+            self._unread.popleft()
             self._feed(self.reader, piece)
         if new or self._whole is None:
             return new, new
