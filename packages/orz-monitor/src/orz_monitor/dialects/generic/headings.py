@@ -77,11 +77,11 @@ def evidence_below(found: NamedLine, headings: Headings) -> tuple[frozenset[str]
 
     Where they show one by themselves, that is None: how many such lines a heading has nobody knows.
     """
-    alone = evidence_of(found.found, has_place=False)
+    alone = evidence_of(found.found, has_place=False, body=found.segment.body)
     number = headings.round_of(found)
     if alone or number is None:
         return alone, None
-    return evidence_of(found.found, has_place=True), number
+    return evidence_of(found.found, has_place=True, body=found.segment.body), number
 
 
 def _is_marked(found: NamedLine) -> bool:
