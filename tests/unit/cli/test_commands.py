@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +9,7 @@ import typer
 
 from orz_cli import commands
 from orz_cli.commands import CommandError, discover
+from orz_cli.entry_points import EntryPoint
 from orz_cli.exits import EXIT_CODES_HELP, ExitCode
 
 if TYPE_CHECKING:
@@ -23,18 +24,9 @@ def app(x: Annotated[int, typer.Option(), typer.Option()]): ...
 """
 
 
-@pytest.fixture
-def declare(tmp_path: Path):
-    """Return a function that makes the entry point of a package that is installed nowhere."""
-
-    def make(name: str, value: str, package: str = "acme") -> EntryPoint:
-        info = tmp_path / f"{package}-1.2.0.dist-info"
-        info.mkdir(exist_ok=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2.0\n")
-        entry_point = EntryPoint(name=name, value=value, group=commands.ENTRY_POINT_GROUP)
-        return entry_point._for(Distribution.at(info))
-
-    return make
+def declare(name: str, value: str, package: str = "acme") -> EntryPoint:
+    """Return the entry point of a package that is installed nowhere."""
+    return EntryPoint(name=name, value=value, package=package, version="1.2.0")
 
 
 @pytest.fixture
@@ -49,27 +41,27 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def test_discovery_imports_nothing(declare):
+def test_discovery_imports_nothing():
     """A command is known by its package's metadata, before its module is imported."""
     found, warnings = discover([declare("shiny", "no_such_module_anywhere:app")])
     assert {"shiny": ("acme", "1.2.0")} == {name: (c.package, c.version) for name, c in found.items()}
     assert warnings == []
 
 
-def test_commands_are_sorted(declare):
+def test_commands_are_sorted():
     """The list is in alphabetical order, whatever order the packages were installed in."""
     found, _ = discover([declare("b", "m:f"), declare("c", "m:f"), declare("a", "m:f")])
     assert ["a", "b", "c"] == list(found)
 
 
-def test_a_function_becomes_a_command(declare, module):
+def test_a_function_becomes_a_command(module):
     """A plain function is a command, its docstring the help."""
     module("plug_function", "def go():\n    'Go there.'\n")
     command = discover([declare("go", "plug_function:go")])[0]["go"].load(None)
     assert ("go", "Go there.") == (command.name, command.help)
 
 
-def test_an_app_with_one_command_keeps_its_level(declare, module):
+def test_an_app_with_one_command_keeps_its_level(module):
     """`orz shiny polish` stays two words when polish is the only command of the app."""
     module("plug_app", "import typer\napp = typer.Typer()\n@app.command()\ndef polish():\n    'Polish.'\n")
     group = discover([declare("shiny", "plug_app:app")])[0]["shiny"].load(None)
@@ -87,7 +79,7 @@ def test_an_app_with_one_command_keeps_its_level(declare, module):
         ("named", True, ["look-up", "named"]),
     ],
 )
-def test_only_the_command_that_is_asked_for_is_made(declare, module, asked: str, chain: bool, expected: list[str]):
+def test_only_the_command_that_is_asked_for_is_made(module, asked: str, chain: bool, expected: list[str]):
     """The others cost time; a word that is none of them, or an app that takes several at once, gets them all."""
     source = f"""
 import typer
@@ -103,7 +95,7 @@ def other(): 'Other.'
     assert ["look-up", "named"] == list(command.load(None).commands), "the app itself stays as it is"
 
 
-def test_exit_codes_close_every_help(declare, module):
+def test_exit_codes_close_every_help(module):
     """An app, its commands, and the commands below these end with the exit codes, unless they have an epilog."""
     source = """
 import typer
@@ -126,7 +118,7 @@ app.add_typer(inner, name='inner')
     )
 
 
-def test_an_argument_with_a_name_is_listed_under_that_alone(declare, module):
+def test_an_argument_with_a_name_is_listed_under_that_alone(module):
     """`KEY=VALUE`, not `KEY=VALUE <str>`; one without a name of its own keeps its type."""
     source = """
 from typing import Annotated
@@ -151,7 +143,7 @@ def paint(settings: Annotated[list[str], typer.Argument(metavar='KEY=VALUE')], c
         ("path: Annotated[str, typer.Argument(metavar='PATH')] = ''", "[PATH]"),
     ],
 )
-def test_the_usage_line_says_which_arguments_may_be_repeated(declare, module, parameters: str, usage: str):
+def test_the_usage_line_says_which_arguments_may_be_repeated(module, parameters: str, usage: str):
     """Required or not, with three dots once; the metavar itself, which the list of arguments shows, has none."""
     module("plug_lists", f"from typing import Annotated\nimport typer\ndef paint({parameters}): 'Paint.'\n")
     command = discover([declare("paint", "plug_lists:paint")])[0]["paint"].load(None)
@@ -180,7 +172,7 @@ def test_exit_codes_help_names_each_code():
         (TWO_OPTIONS, "plug_bad:app", "MultipleTyperAnnotationsError"),
     ],
 )
-def test_whatever_breaks_in_a_plug_in_is_one_error(declare, module, source, value, reason):
+def test_whatever_breaks_in_a_plug_in_is_one_error(module, source, value, reason):
     """A module that cannot be imported, leaves the interpreter or holds no command: a CommandError that says so."""
     module("plug_bad", source)
     command = discover([declare("bad", value)])[0]["bad"]
@@ -190,7 +182,7 @@ def test_whatever_breaks_in_a_plug_in_is_one_error(declare, module, source, valu
     assert ExitCode.USAGE == caught.value.exit_code
 
 
-def test_the_remedy_tells_a_missing_dependency_from_a_broken_package(declare, module):
+def test_the_remedy_tells_a_missing_dependency_from_a_broken_package(module):
     """A missing dependency is installed; a package that lacks a file of its own is installed again."""
     module("plug_needs", "import nothing_like_it")
     needs = discover([declare("n", "plug_needs:app")])[0]["n"]
@@ -207,7 +199,7 @@ def test_the_remedy_tells_a_missing_dependency_from_a_broken_package(declare, mo
     assert expected == remedies
 
 
-def test_a_stranger_cannot_take_our_command(declare):
+def test_a_stranger_cannot_take_our_command():
     """`orz train` belongs to orz-train, also where another package claims it and comes first in the alphabet."""
     claims = [declare("train", "x:f"), declare("train", "orz_train.cli:train", package="orz-train")]
     for order in (claims, claims[::-1]):
@@ -231,14 +223,14 @@ def test_installed_packages_are_asked(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [] == warnings
 
 
-def test_two_strangers_with_one_name(declare):
+def test_two_strangers_with_one_name():
     """The first package in alphabetical order wins, and the warning names both."""
     found, warnings = discover([declare("x", "m:f", package="zeta"), declare("x", "m:f", package="alpha")])
     assert "alpha" == found["x"].package
     assert ["zeta 1.2.0 also brings `orz x`; the one of alpha is used"] == warnings
 
 
-def test_help_in_a_pipe_has_no_boxes(declare, module):
+def test_help_in_a_pipe_has_no_boxes(module):
     """Without markup a typer app renders plain help, its nested apps too."""
     module("plug_plain", "import typer\napp = typer.Typer(rich_markup_mode='rich')\n@app.command()\ndef f(): 'F.'\n")
     group: Any = discover([declare("p", "plug_plain:app")])[0]["p"].load(None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 import typer
 from rich.console import Console
 
-from orz_cli.commands import ENTRY_POINT_GROUP, Command
+from orz_cli.commands import Command
+from orz_cli.entry_points import EntryPoint
 from orz_cli.help_text import for_terminals
 
 pytestmark = pytest.mark.unit
@@ -40,7 +40,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     (tmp_path / "plug_help.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "plug_help", raising=False)
-    entry_point = EntryPoint(name="judge", value="plug_help:judge", group=ENTRY_POINT_GROUP)
+    entry_point = EntryPoint(name="judge", value="plug_help:judge", package="acme", version="1.0")
     return Command(name="judge", package="acme", version="1.0", entry_point=entry_point)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
 from typing import Annotated, Any
 
 import pytest
@@ -10,6 +9,7 @@ import typer
 
 from orz_cli import main as main_module
 from orz_cli.commands import Command
+from orz_cli.entry_points import EntryPoint
 from orz_cli.exits import ExitCode
 from orz_cli.main import main
 from orz_cli.numbers import finite, refused_number
@@ -36,7 +36,7 @@ def measure(
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `measure` the only command of `orz`."""
-    point = EntryPoint(name="measure", value=f"{__name__}:measure", group="orz.commands")
+    point = EntryPoint(name="measure", value=f"{__name__}:measure", package="acme", version="1")
     monkeypatch.setattr(EntryPoint, "load", lambda _: measure)
     command = Command(name="measure", package="acme", version="1", entry_point=point)
     monkeypatch.setattr(main_module, "discover", lambda: ({"measure": command}, []))

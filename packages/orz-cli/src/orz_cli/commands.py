@@ -11,12 +11,12 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.main import get_command, get_command_name, get_group
 
+from orz_cli.entry_points import EntryPoint, declared
 from orz_cli.errors import UsageError
 from orz_cli.exits import EXIT_CODES_HELP
 from orz_cli.help_text import choices_for_terminals, for_terminals
@@ -51,7 +51,7 @@ class Command:
     name: str
     package: str
     version: str
-    entry_point: metadata.EntryPoint
+    entry_point: EntryPoint
 
     def load(self, markup: MarkupMode, asked: str = "") -> Any:
         """Import the command and return it as the click command that typer makes of it.
@@ -81,7 +81,7 @@ class Command:
         return f"repair it: python -m pip install --force-reinstall --no-deps {pin}"
 
 
-def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> tuple[dict[str, Command], list[str]]:
+def discover(entry_points: Iterable[EntryPoint] | None = None) -> tuple[dict[str, Command], list[str]]:
     """Find the commands of all installed packages, without importing any.
 
     A name that two packages claim goes to the package it belongs to, otherwise to the first in alphabetical order.
@@ -92,7 +92,7 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> tuple
     Returns:
         The commands by name, sorted, and one warning for each claim that lost.
     """
-    found = _declared() if entry_points is None else entry_points
+    found = declared(ENTRY_POINT_GROUP) if entry_points is None else entry_points
     commands: dict[str, Command] = {}
     warnings = []
     for candidate in sorted(map(_describe, found), key=_precedence):
@@ -105,18 +105,6 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> tuple
     return commands, warnings
 
 
-def _declared() -> list[metadata.EntryPoint]:
-    """Return our entry points of all installed packages; of a package that is found twice, the first counts.
-
-    `metadata.entry_points` takes twice as long: it parses those of every package, for whatever they are.
-    """
-    packages: dict[str, metadata.Distribution] = {}
-    for package in metadata.distributions():
-        if f"[{ENTRY_POINT_GROUP}]" in (package.read_text("entry_points.txt") or ""):
-            packages.setdefault(package.name, package)
-    return [point for package in packages.values() for point in package.entry_points.select(group=ENTRY_POINT_GROUP)]
-
-
 def unavailable(command: Command, error: CommandError, markup: MarkupMode) -> Any:
     """Return a stand-in for a command that cannot be loaded: listed with the reason, and running it raises `error`."""
 
@@ -126,12 +114,11 @@ def unavailable(command: Command, error: CommandError, markup: MarkupMode) -> An
     return _build(command.name, explain, markup, help_text=f"Not available: {error.__cause__}")
 
 
-def _describe(entry_point: metadata.EntryPoint) -> Command:
-    distribution = entry_point.dist
+def _describe(entry_point: EntryPoint) -> Command:
     return Command(
         name=entry_point.name,
-        package=distribution.name if distribution else entry_point.module,
-        version=distribution.version if distribution else "(unknown version)",
+        package=entry_point.package,
+        version=entry_point.version,
         entry_point=entry_point,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ def installed_versions(packages: Iterable[str] = ORZ_PACKAGES) -> dict[str, str 
 
 def installed_version(package: str) -> str | None:
     """Return the version of one package, None where it is not installed."""
+    from importlib import metadata  # noqa: PLC0415  every command loads this module, and few ask for a version
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
