@@ -156,16 +156,15 @@ def merge(
 
 def write_merged(merged: Merged, output: Format, fail_on: Severity, *, command: str = "merge") -> None:
     """Write what a merge or a conversion came to, to stdout."""
-    from orz_ckpt.merge.text import merge_text
+    from orz_ckpt.merge.text import merge_pieces
     from orz_ckpt.report.judged import Verdict
-    from orz_cli.output import OutputConsole
+    from orz_cli.styled import print_styled
 
-    console = OutputConsole(highlight=False, soft_wrap=True)
     path = str(merged.source.path)
     write_judged(
         Verdict(command=command, kind="checkpoint", path=path, findings=merged.findings, seconds=merged.seconds),
         output,
         fail_on,
         document=merged.to_json,
-        text=lambda severity: console.print(merge_text(merged, severity), end=""),
+        text=lambda severity: print_styled(merge_pieces(merged, severity)),
     )

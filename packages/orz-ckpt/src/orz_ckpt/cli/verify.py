@@ -135,10 +135,10 @@ def _here(
 
 def _print(report: Report, fail_on: Severity) -> None:
     """Write a report for people; for programs, what this takes is not even loaded."""
-    from orz_ckpt.report.text import to_text
-    from orz_cli.output import OutputConsole
+    from orz_ckpt.report.styled import verdict_pieces
+    from orz_cli.styled import print_styled
 
-    OutputConsole(highlight=False, soft_wrap=True).print(to_text(report, fail_on), end="")
+    print_styled(verdict_pieces(report, fail_on))
 
 
 def _on_nodes(

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orz_ckpt.cluster.verify_outcome import ClusterReport, VerifiedPiece
-from orz_ckpt.report.text import STATUS_STYLES, findings_text, headline
+from orz_ckpt.report.styled import STATUS_STYLES
+from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import count, plain, size, spans
 from orz_cli.findings import Severity
 

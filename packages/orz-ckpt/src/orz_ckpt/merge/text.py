@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from orz_ckpt.quoting import shell_word
-from orz_ckpt.report.text import STATUS_STYLES, findings_text
+from orz_ckpt.report.styled import findings_pieces, headline_pieces
 from orz_ckpt.report.words import count, plain, size
 from orz_ckpt.tensors.cast import TORCH_NAMES
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
-    from orz_ckpt.merge.run import Merged
+    from orz_ckpt.merge.result import Merged
+    from orz_cli.styled import Styled
 
 
-def merge_text(merged: Merged, fail_on: Severity = Severity.ERROR) -> Text:
-    """Return what was merged, what was found, and what to run next; `str` of it is plain text."""
-    status, source = merged.status(fail_on), merged.source
-    text = Text()
-    text.append(f"{status.value.upper()} ", STATUS_STYLES[status])
-    text.append(plain(str(merged.out if merged.written else source.path)), "bold")
+def merge_pieces(merged: Merged, fail_on: Severity = Severity.ERROR) -> Styled:
+    """Yield what was merged, what was found, and what to run next."""
+    source = merged.source
+    yield from headline_pieces(merged.status(fail_on), str(merged.out if merged.written else source.path))
     said = [f"from {source.format}", plain(source.writer)]
     said += [f"step {source.step}"] if source.step is not None else []
     said += [count(source.world_size, "rank")] if source.world_size is not None else []
-    text.append(f"\n  {', '.join(part for part in said if part)}", "dim")
-    text.append_text(findings_text(merged.findings, str(source.path)))
-    text.append(f"\n  {_summary(merged)}\n", "dim")
+    yield f"\n  {', '.join(part for part in said if part)}", "dim"
+    yield from findings_pieces(merged.findings, str(source.path))
+    yield f"\n  {_summary(merged)}\n", "dim"
     if merged.written:
-        text.append(f"  next: orz ckpt verify {shell_word(str(merged.out))}\n")
-    return text
+        yield f"  next: orz ckpt verify {shell_word(str(merged.out))}\n", ""
 
 
 def _summary(merged: Merged) -> str:
