@@ -175,14 +175,16 @@ def test_manifest_vouches_for_no_wrong_checksum(judged: Json, model: Path, tmp_p
     assert not (source / MANIFEST_NAME).exists()
 
 
-def test_nan_is_told(judged: Json, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["keep", "bfloat16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_told(judged: Json, model: Path, tmp_path: Path, value: float, dtype: str) -> None:
     """A merge changes no number: NaN is written, and said as a warning with the tensor; `verify` then fails."""
     file = next(model.glob("model-00002*"))
     tensors = load_file(file)
     name = sorted(tensors)[1]
-    tensors[name].reshape(-1)[1] = np.nan
+    tensors[name].reshape(-1)[1] = value
     save_file(tensors, file)
-    code, document = judged("merge", model, tmp_path / "out")
+    code, document = judged("merge", model, tmp_path / "out", "--dtype", dtype)
 
     assert (0, [("warn", "not_finite", name)]) == (code, found(document))
     assert 1 == judged("merge", model, tmp_path / "strict", "--fail-on", "warn")[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orz_ckpt.tensors.floats import FLOATS, largest_magnitude, nonfinite_positions
+from orz_ckpt.tensors.floats import FLOATS, largest_magnitude, nonfinite_positions, surely_finite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,3 +52,12 @@ def test_all_bytes(dtype: str) -> None:
     for byte in range(256):
         largest = largest_magnitude(memoryview(bytes([byte])), FLOATS[dtype])
         assert byte & 0x7F == largest
+
+
+@given(data=st.lists(st.floats(-(2.0**50), 2.0**50, width=32), max_size=64), place=st.integers(0, 64))
+@pytest.mark.parametrize("other", [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38])
+def test_one_pass_tells_what_is_finite(data: list[float], place: int, other: float) -> None:
+    """Numbers of usual size are; one that is not, or that bfloat16 rounds to Inf, is not, wherever it stands."""
+    numbers = np.array(data, dtype=np.float32)
+    assert surely_finite(numbers)
+    assert not surely_finite(np.insert(numbers, min(place, len(numbers)), np.float32(other)))

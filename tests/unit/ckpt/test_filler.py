@@ -103,6 +103,29 @@ def test_no_byte_is_asked_for_twice(tmp_path: Path) -> None:
         assert all(first[1] == second[0] for first, second in pairwise(asked))
 
 
+@pytest.mark.parametrize("wanted", ["BF16", "F32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38])
+def test_chunks_that_need_a_look(tmp_path: Path, wanted: str, value: float) -> None:
+    """Of five chunks of the same tensor, the one with a number that is not finite, or hardly so, needs one."""
+    numbers = np.ones(40, "<f4")
+    numbers[13] = value
+    numbers.tofile(tmp_path / "a")
+    block = Block(path=tmp_path / "a", offset=0, dtype="F32", shape=(40,), strides=(1,))
+    pieces = (Piece(block=block, start=(0,)),)
+    tensor = SourceTensor(name="t", dtype="F32", shape=(40,), grid=(40,), pieces=pieces)
+    source = Source(path=tmp_path, format="test", tensors={"t": tensor})
+    (file,) = make_plan(source, dtype=wanted, max_shard_bytes=10**9).files
+    chunk_bytes = 8 * (2 if wanted == "BF16" else 4)
+    with UncachedFiles() as files:
+        filler = Filler(files, tile_bytes=1024)
+        finite = [
+            filler.fill(chunk, memoryview(bytearray(chunk.nbytes))) for chunk in cut([file], chunk_bytes) if chunk.parts
+        ]
+
+    assert len(file.header) % chunk_bytes == 0
+    assert [True, False, True, True, True] == finite
+
+
 @pytest.mark.parametrize("chunk_bytes", [8, 64, 4096])
 def test_runs_and_others_in_one_chunk(tmp_path: Path, chunk_bytes: int) -> None:
     """A tensor whose columns lie in two files, one of integers, and one in runs come out in their places."""

@@ -8,9 +8,11 @@ and memory is the buffers, whatever the model.
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
@@ -86,7 +88,7 @@ def copy(
         files: what they will hold.
         limits: threads and buffers.
         sources: what is read through; it stays open.
-        look: called with the bytes of each part that was read and cast, by any thread.
+        look: called with the bytes of each part that was read and cast and may not be finite, by any thread.
         finished: called for each file once it is on the disk, in order, by one thread.
         progress: called with the number of bytes of each chunk, by any thread.
 
@@ -115,9 +117,10 @@ class _Output:
     """A file that is being written."""
 
     file: PlannedFile
+    whole: blake3
+    """Of all its bytes."""
     written: OutputFile | None = None
     """Open from its first chunk to its flush."""
-    whole: blake3 = field(default_factory=lambda: blake3(max_threads=blake3.AUTO))
     tensors: dict[str, blake3] = field(default_factory=dict)
 
 
@@ -139,7 +142,10 @@ class _Run:
         self.flushes: list[Future[None]] = []
         self._folder, self._sources, self._flusher = folder, sources, flusher
         self._look, self._finished, self._progress = look, finished, progress
-        self._outputs = {file.name: _Output(file) for file in files}
+        # Where the workers have all processors, threads of a hash would take them from each other.
+        spare = (os.cpu_count() or 1) > limits.workers
+        self._hasher = partial(blake3, max_threads=blake3.AUTO if spare else 1)
+        self._outputs = {file.name: _Output(file, self._hasher()) for file in files}
         self._tile_bytes = limits.chunk_bytes
         self._chunks = cut(files, limits.chunk_bytes)
         self._lock = threading.Lock()
@@ -159,9 +165,9 @@ class _Run:
                     self._buffers.put(buffer)  # wakes another worker, which sees the same
                     return
                 data = buffer[: chunk.nbytes]
-                filler.fill(chunk, data)
-                for part in chunk.parts:
-                    self._look(part, data[part.start : part.stop])
+                if not filler.fill(chunk, data):
+                    for part in chunk.parts:
+                        self._look(part, data[part.start : part.stop])
                 self._opened(chunk.file).write(data, chunk.offset)
                 self._progress(chunk.nbytes)
                 self._in_order.put(chunk.number, (chunk, buffer))
@@ -198,7 +204,7 @@ class _Run:
         for part in chunk.parts:
             hasher = output.tensors.get(part.tensor.name)
             if hasher is None:
-                hasher = output.tensors[part.tensor.name] = blake3(max_threads=blake3.AUTO)
+                hasher = output.tensors[part.tensor.name] = self._hasher()
             hasher.update(buffer[part.start : part.stop])
         self._buffers.put(buffer)
         if chunk.last:

@@ -36,30 +36,37 @@ class Filler:
         self._adder = Adder(self._gatherer, self._caster)
         self._tile = memoryview(b"")
 
-    def fill(self, chunk: Chunk, out: memoryview) -> None:
+    def fill(self, chunk: Chunk, out: memoryview) -> bool:
         """Fill `out` with the numbers of all parts of a chunk, in the types that are written.
+
+        Returns:
+            True where all of them are finite; False where that is not known.
 
         Raises:
             OSError: a file cannot be read, or changed.
             OutOfMemoryError: there is no memory for it.
         """
         runs: list[Run] = []
+        finite = True
         for part in chunk.parts:
             with memory_for(_place(part)):
-                runs += self._runs(part, out[part.start : part.stop])
+                found = self._runs(part, out[part.start : part.stop])
+            finite = finite and found is not None
+            runs += found or ()
         for span in spans(runs, AT_ONCE_BYTES):
             with memory_for(span.path):
                 data = self._sources.read_span(span)
                 for run in span.runs:
                     numbers = data[run.offset - span.begin : run.end - span.begin]
-                    self._caster.cast(numbers, run.dtype, run.out, run.wanted)
+                    finite = self._caster.cast(numbers, run.dtype, run.out, run.wanted) and finite
+        return finite
 
-    def _runs(self, part: Part, out: memoryview) -> list[Run]:
-        """Return the runs of a part; one that does not lie in runs is filled at once."""
+    def _runs(self, part: Part, out: memoryview) -> list[Run] | None:
+        """Return the runs of a part; one that does not lie in runs is filled at once, and has none."""
         source, wanted = part.tensor.source, part.tensor.dtype
         if source.plus is not None:
             self._adder.read(source, part.begin, part.end, out, wanted)
-            return []
+            return None
         runs = self._gatherer.runs(source, part.begin, part.end, out, wanted)
         if runs is not None:
             return runs
@@ -67,7 +74,7 @@ class Filler:
             self._gatherer.read(source, part.begin, part.end, out)
         else:
             self._fill_scattered(part, out)
-        return []
+        return None
 
     def _fill_scattered(self, part: Part, out: memoryview) -> None:
         source, wanted = part.tensor.source, part.tensor.dtype

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from orz_ckpt.tensors.floats import surely_finite
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -27,22 +29,28 @@ class Rounder:
     def __init__(self) -> None:
         self._tile = np.empty(_TILE, dtype=np.uint32)
 
-    def round(self, wide: NDArray[np.float32], out: NDArray[np.uint16]) -> None:
+    def round(self, wide: NDArray[np.float32], out: NDArray[np.uint16]) -> bool:
         """Write numbers as bfloat16 into `out`, as the bits that they are.
 
         Args:
             wide: [N] numbers.
             out: [N].
+
+        Returns:
+            Whether all that was written is surely finite, as `surely_finite` knows.
         """
-        bfloat16 = _bfloat16()
+        finite, bfloat16 = surely_finite(wide), _bfloat16()
         if bfloat16 is not None:
             out.view(bfloat16)[...] = wide
-            if out.size and out.max() > _NEGATIVE_INFINITY:
+            if not finite:
                 out[out > _NEGATIVE_INFINITY] = _NAN
-            return
+            return finite
         for begin in range(0, len(wide), _TILE):
             part = wide[begin : begin + _TILE]
             self._round_tile(part, out[begin : begin + len(part)])
+            if not finite:
+                out[begin : begin + len(part)][np.isnan(part)] = _NAN
+        return finite
 
     def _round_tile(self, wide: NDArray[np.float32], out: NDArray[np.uint16]) -> None:
         """Add half of what is cut off, less one where the number is even, so that a tie goes to even."""
@@ -53,8 +61,6 @@ class Rounder:
         np.add(bits, read, out=bits)
         np.right_shift(bits, 16, out=bits)
         out[...] = bits
-        if np.isnan(wide.max()):
-            out[np.isnan(wide)] = _NAN
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from orz_ckpt.tensors.bfloat16 import Rounder
+from orz_ckpt.tensors.floats import surely_finite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class Caster:
         self._rounder = Rounder()
         self._wide = np.empty(_TILE, dtype=np.float32)
 
-    def cast(self, source: memoryview, stored: str, out: memoryview, wanted: str) -> None:
+    def cast(self, source: memoryview, stored: str, out: memoryview, wanted: str) -> bool:
         """Cast all numbers of `source` into `out`, which has exactly their bytes.
 
         Args:
@@ -47,18 +48,21 @@ class Caster:
             stored: one of `CASTABLE`.
             out: where numbers of type `wanted` go.
             wanted: one of `CASTABLE`.
+
+        Returns:
+            True where all that was written is finite; False where that is not known.
         """
         if stored == wanted:
             out[:] = source
-            return
+            return stored == "F32" and surely_finite(_view(source, stored))
         read, write = _view(source, stored), _view(out, wanted)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             if (stored, wanted) == ("F32", "BF16"):
-                self._rounder.round(read, write)
-                return
+                return self._rounder.round(read, write)
             for begin in range(0, len(read), _TILE):
                 part = read[begin : begin + _TILE]
                 self._tile(part, stored, write[begin : begin + len(part)], wanted)
+        return False
 
     def _tile(self, read: NDArray[Any], stored: str, write: NDArray[Any], wanted: str) -> None:
         if stored == "BF16":

@@ -7,6 +7,7 @@ view's the largest negative one: two integer reductions, no copy, no floating-po
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -49,6 +50,19 @@ def largest_magnitude(data: memoryview, kind: FloatFormat) -> int:
     largest = int(np.frombuffer(data, dtype=f"<i{kind.nbytes}").max())
     smallest = int(np.frombuffer(data, dtype=f"<u{kind.nbytes}").max())
     return max(largest, smallest - kind.sign if smallest >= kind.sign else 0, 0)
+
+
+def surely_finite(numbers: NDArray[np.float32]) -> bool:
+    """Return whether one pass shows that no number is NaN or Inf, nor so large that it becomes Inf in another type.
+
+    The squares are summed up. NaN and Inf come through, and squares from 2^128 on overflow to Inf. So it returns False
+    also of large numbers that are sound: who wants to know looks again, which weights hardly ever need.
+
+    Args:
+        numbers: [N].
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return math.isfinite(np.dot(numbers, numbers))
 
 
 def only_value(data: memoryview, kind: FloatFormat) -> int | None:
