@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -175,3 +177,17 @@ def test_an_uncommitted_step(step: Path) -> None:
 
     assert "uncommitted" in [entry.code for entry in source.findings]
     assert source.tensors
+
+
+def test_readers_are_imported_one_by_one(tmp_path: Path) -> None:
+    """What is recognised as of DeepSpeed needs no reader of another format."""
+    (tmp_path / "zero_pp_rank_0_mp_rank_00_model_states.pt").touch()
+    code = f"""
+import sys
+from pathlib import Path
+from orz_ckpt.sources import detect
+print(detect(Path({str(tmp_path)!r})))
+print(*(name for name in {["dcp", "deepspeed", "fsdp", "peft"]} if f"orz_ckpt.readers.{{name}}" in sys.modules))
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    assert ["deepspeed", "deepspeed"] == said.split()

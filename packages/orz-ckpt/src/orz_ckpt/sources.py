@@ -1,19 +1,20 @@
 """Any checkpoint as a `Source`: which format it is of, and the reader for it.
 
-A new format is one line in `FORMATS`: a module in `orz_ckpt.readers` with `recognises` (by names alone) and `read`.
+A new format is one line in `FORMATS`: a module in `orz_ckpt.readers` with `recognises` (by names alone) and `read`. It
+is imported when a path may be of its format.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt.errors import NoWeightsError, SeveralError
 from orz_ckpt.inventory import checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.quoting import locate_command
-from orz_ckpt.readers import dcp, deepspeed, fsdp, model_folder, peft, torch_model
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import names_step
 from orz_ckpt.subject import Kind, identify
@@ -54,32 +55,65 @@ class Asked:
     """In which type the weights will be used: a name of `cast.CASTABLE`, or `keep`."""
 
 
+def _read_plain(reader: Any, path: Path, _: Asked) -> Source:
+    source: Source = reader.read(path)
+    return source
+
+
+def _read_pickled(reader: Any, path: Path, asked: Asked) -> Source:
+    source: Source = reader.read(path, inert=asked.inert)
+    return source
+
+
+def _read_deepspeed(reader: Any, path: Path, asked: Asked) -> Source:
+    """Take the 16-bit copy of the weights where it is of the very type that is wanted: it has far fewer bytes."""
+    source: Source
+    if asked.dtype in _HALVES:
+        source = reader.read(path, tag=asked.tag, inert=asked.inert, prefer="module")
+        if all(tensor.dtype not in _HALVES or tensor.dtype == asked.dtype for tensor in source.tensors.values()):
+            return source
+    source = reader.read(path, tag=asked.tag, inert=asked.inert)
+    return source
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """One way in which weights are stored."""
 
     name: str
-    recognises: Callable[[Path], bool]
-    """Whether a path looks like it, from names alone."""
-    read: Callable[[Path, Asked], Source]
+    module: str
+    """Of its reader, in `orz_ckpt.readers`."""
+    call: Callable[[Any, Path, Asked], Source] = _read_pickled
+    """Calls the reader's `read`."""
 
+    def recognises(self, path: Path) -> bool:
+        """Return whether a path looks like it, from names alone.
 
-def _read_deepspeed(path: Path, asked: Asked) -> Source:
-    """Take the 16-bit copy of the weights where it is of the very type that is wanted: it has far fewer bytes."""
-    if asked.dtype in _HALVES:
-        source = deepspeed.read(path, tag=asked.tag, inert=asked.inert, prefer="module")
-        if all(tensor.dtype not in _HALVES or tensor.dtype == asked.dtype for tensor in source.tensors.values()):
-            return source
-    return deepspeed.read(path, tag=asked.tag, inert=asked.inert)
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        return bool(self._reader().recognises(path))
+
+    def read(self, path: Path, asked: Asked) -> Source:
+        """List the tensors.
+
+        Raises:
+            FormatError: they cannot be read.
+            OSError: a file cannot be read.
+        """
+        return self.call(self._reader(), path, asked)
+
+    def _reader(self) -> Any:
+        return import_module(f"orz_ckpt.readers.{self.module}")
 
 
 FORMATS: Final = (
-    Format("deepspeed", deepspeed.recognises, _read_deepspeed),
-    Format("fsdp", fsdp.recognises, lambda path, asked: fsdp.read(path, inert=asked.inert)),
-    Format("dcp", dcp.recognises, lambda path, asked: dcp.read(path, inert=asked.inert)),
-    Format("peft", peft.recognises, lambda path, asked: peft.read(path, inert=asked.inert)),
-    Format("hf", model_folder.recognises, lambda path, _: model_folder.read(path)),
-    Format("torch", torch_model.recognises, lambda path, asked: torch_model.read(path, inert=asked.inert)),
+    Format("deepspeed", "deepspeed", _read_deepspeed),
+    Format("fsdp", "fsdp"),
+    Format("dcp", "dcp"),
+    Format("peft", "peft"),
+    Format("hf", "model_folder", _read_plain),
+    Format("torch", "torch_model"),
 )
 """In the order in which they are tried: those with a layout of their own before plain files."""
 

@@ -24,8 +24,6 @@ from orz_ckpt.formats.hf import CONFIG_NAME
 from orz_ckpt.formats.safetensors import SUFFIX, read_header
 from orz_ckpt.merge.record_sums import SummedFiles
 from orz_ckpt.quoting import brief
-from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
-from orz_ckpt.readers.dcp.contents import archives_by_file
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
 from orz_cli.findings import Severity
@@ -48,6 +46,8 @@ _OLDER: Final = "merge an older checkpoint; look at the losses and gradient norm
 _ASIDE: Final = frozenset({"uncommitted", "weights_elsewhere"})
 """What is missing of a step is said by whoever verifies it; what is there can be merged."""
 _MAX_NAMED: Final = 3
+_SEVERAL: Final = ".distcp"
+"""Of files that hold several archives."""
 
 
 class SourceCheck:
@@ -154,7 +154,9 @@ class SourceCheck:
     def _with_records(self) -> Iterator[tuple[Path, list[Record]]]:
         """Yield the archives among the files, with the records that count."""
         archives: dict[Path, list[Archive]] = {}
-        for folder in {path.parent for path in self._tensors if path.suffix == DCP_SUFFIX}:
+        for folder in {path.parent for path in self._tensors if path.suffix == _SEVERAL}:
+            from orz_ckpt.readers.dcp.contents import archives_by_file  # noqa: PLC0415  with a reader of its own
+
             archives |= archives_by_file(folder)
         for path, by_name in self._tensors.items():
             if path.suffix == SUFFIX:
