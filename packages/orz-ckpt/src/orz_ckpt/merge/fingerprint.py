@@ -6,17 +6,18 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.tensors.gather import UnreadableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from orz_ckpt.merge.plan import Plan
-    from orz_ckpt.tensors.source import Source
+    from orz_ckpt.tensors.source import Source, SourceTensor
 
 _VERSION: Final = 2
 _HEAD_BYTES: Final = 64 * 1024
@@ -26,7 +27,34 @@ _READERS: Final = 4
 """Of files at once: while one waits for the disk, others hash."""
 
 
-def fingerprint(plan: Plan, source: Source, *more: object) -> str:
+class Stamps:
+    """The stamps of all files that tensors lie in; a context whose threads make them while a merge is planned.
+
+    Args:
+        tensors: of a source.
+    """
+
+    def __init__(self, tensors: Iterable[SourceTensor]) -> None:
+        paths = {piece.block.path for tensor in tensors for part in tensor.parts for piece in part.pieces}
+        self._pool = ThreadPoolExecutor(_READERS, "fingerprint")
+        self._stamps = [self._pool.submit(stamp, path) for path in sorted(paths)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def all(self) -> list[list[object]]:
+        """Wait for them.
+
+        Raises:
+            UnreadableError: a file cannot be looked at.
+        """
+        return [made.result() for made in self._stamps]
+
+
+def fingerprint(plan: Plan, source: Source, stamps: list[list[object]], *more: object) -> str:
     """Return a digest of what is read, as far as `stamp` tells files apart, and of what is written.
 
     Two merges with the same fingerprint write the same bytes, so one can go on where the other was cut off.
@@ -34,17 +62,12 @@ def fingerprint(plan: Plan, source: Source, *more: object) -> str:
     Args:
         plan: what is written.
         source: what is read.
+        stamps: of the files that it lies in.
         more: anything of JSON's types that the output depends on.
-
-    Raises:
-        UnreadableError: a file that is read cannot be looked at.
     """
-    parts = [part for tensor in source.tensors.values() for part in tensor.parts]
-    with ThreadPoolExecutor(_READERS, "fingerprint") as pool:
-        read = list(pool.map(stamp, sorted({piece.block.path for part in parts for piece in part.pieces})))
     written = [(file.name, hashlib.sha256(file.header).hexdigest()) for file in plan.files]
     added = [(name, tensor.plus.scale) for name, tensor in source.tensors.items() if tensor.plus is not None]
-    text = json.dumps([_VERSION, read, written, added, more])
+    text = json.dumps([_VERSION, stamps, written, added, more])
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 

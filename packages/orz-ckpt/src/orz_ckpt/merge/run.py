@@ -19,7 +19,7 @@ from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.manifest import Manifest
 from orz_ckpt.merge.config import untied
 from orz_ckpt.merge.copy import budget, copy
-from orz_ckpt.merge.fingerprint import fingerprint, stamp
+from orz_ckpt.merge.fingerprint import Stamps, fingerprint, stamp
 from orz_ckpt.merge.hf_output import Beside, find_beside, write_beside
 from orz_ckpt.merge.journal import Journal
 from orz_ckpt.merge.plan import Plan, make_plan
@@ -73,17 +73,19 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
     out = out.absolute()
     check_name(out)
     _refuse_overlap(source, out)
-    findings = [*source.findings, *check_coverage(source)]
-    if not source.tensors and conclude(findings) is Status.OK:
-        findings.append(finding("no_weights", "it holds no tensor", path=source.path))
-    if conclude(findings) is not Status.OK:
-        return Merged(out=out, written=False, findings=tuple(findings), source=source)
-    plan = make_plan(source, dtype=options.dtype, max_shard_bytes=options.max_shard_bytes)
-    beside = find_beside(source, plan, options.config, options.settings)
-    findings += beside.findings
-    if conclude(findings) is not Status.OK:  # what config.json contradicts no loader takes
-        return Merged(out=out, written=False, findings=tuple(findings), source=source)
-    digest = fingerprint(plan, source, beside.config, [stamp(path) for path in beside.copied])
+    with Stamps(source.tensors.values()) as stamps:
+        findings = [*source.findings, *check_coverage(source)]
+        if not source.tensors and conclude(findings) is Status.OK:
+            findings.append(finding("no_weights", "it holds no tensor", path=source.path))
+        if conclude(findings) is not Status.OK:
+            return Merged(out=out, written=False, findings=tuple(findings), source=source)
+        plan = make_plan(source, dtype=options.dtype, max_shard_bytes=options.max_shard_bytes)
+        beside = find_beside(source, plan, options.config, options.settings)
+        findings += beside.findings
+        if conclude(findings) is not Status.OK:  # what config.json contradicts no loader takes
+            return Merged(out=out, written=False, findings=tuple(findings), source=source)
+        copied = [stamp(path) for path in beside.copied]
+        digest = fingerprint(plan, source, stamps.all(), beside.config, copied)
     kept, was_there = 0, earlier(out, digest) is not None
     if not was_there:
         check = SourceCheck(plan, beside)
