@@ -18,12 +18,13 @@ from orz_monitor.run import Run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotEvaluated:
-    """A rule that could not judge, why, and what would let it."""
+    """A rule that could not judge, why, what would let it, and whether an option of the user's brought it."""
 
     code: str
     title: str
     reason: str
     remedy: str = ""
+    is_asked_for: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +65,15 @@ class Verdict:
 
     @property
     def undecided(self) -> tuple[str, str]:
-        """What was found where nothing says how training goes, and what to give instead; empty where something does."""
+        """Why silence is no pass, and what to give instead; empty where it is one.
+
+        Nothing says how training goes, or a rule that the user asked for could not judge.
+        """
         if self.evaluated_metrics:
-            return "", ""
+            asked = next((item for item in self.not_evaluated if item.is_asked_for), None)
+            if asked is None:
+                return "", ""
+            return f"can't tell whether {asked.title}: {asked.reason}", asked.remedy or "judge it without that option"
         if self.run.coverage.recognised:
             found = "only lines of an inference engine, which say nothing of training"
             return found, "give the trainer's own log, in a folder with this one to have both judged"
@@ -83,7 +90,7 @@ class Verdict:
         """Return the outcome, with findings from severity `fail_on` on as failures."""
         if any(rank(finding.severity) <= rank(fail_on) for finding in self.findings):
             return Status.FAILED
-        return Status.OK if self.evaluated_metrics else Status.INCONCLUSIVE
+        return Status.INCONCLUSIVE if any(self.undecided) else Status.OK
 
     def count(self, severity: Severity) -> int:
         """Return how many findings have this severity."""
@@ -132,11 +139,11 @@ def _not_evaluated(rule: Rule, reason: str, run: Run) -> NotEvaluated:
     """Say why a rule could not judge, and how to log what it misses, or where its setting is read from."""
     missing = [name for name in (*rule.needs, *rule.needs_any) if name not in run.metrics]
     remedy = next(filter(None, (how_to_log(name, framework_of(run), run.hints) for name in missing)), "")
-    if rule.lacks(run):
+    if rule.lacks(run) or rule.hinders(run):
         remedy = rule.remedy if len(run.steps) else ""
     if rule.setting and not rule.unlogged(run):
         remedy = HOW_TO_GIVE
-    return NotEvaluated(code=rule.code, title=rule.title, reason=reason, remedy=remedy)
+    return NotEvaluated(code=rule.code, title=rule.title, reason=reason, remedy=remedy, is_asked_for=rule.is_asked_for)
 
 
 def _placed(finding: Finding, run: Run) -> Finding:

@@ -36,8 +36,8 @@ class NoLimits:
     """The thresholds of a rule that has none."""
 
 
-def _lacks_nothing(run: Run) -> str:  # noqa: ARG001 - others look at it
-    """Miss nothing but metrics."""
+def _nothing(run: Run) -> str:  # noqa: ARG001 - others look at it
+    """Want nothing of a run but metrics."""
     return ""
 
 
@@ -53,7 +53,9 @@ class Rule:
         needs: metrics that must all be logged.
         needs_any: metrics of which one must be logged.
         lacks: says what it misses of a run that is no metric, such as times; empty where it misses nothing.
-        remedy: how to have that, where it misses something.
+        hinders: says why it can't judge a run whose metrics it has, such as steps that it shares with no other run.
+        remedy: how to have that, where it misses something or is hindered.
+        is_asked_for: whether an option of the user's brought it: a run that it can't judge has not passed.
         setting: of the configuration, by our name for it, without which the rule says nothing.
         min_points: values of each metric in `needs`, or else of one in `needs_any`, without which it says nothing.
         presets: the kinds of run it applies to.
@@ -69,8 +71,10 @@ class Rule:
     limits: Any = NoLimits()
     needs: tuple[str, ...] = ()
     needs_any: tuple[str, ...] = ()
-    lacks: Callable[[Run], str] = _lacks_nothing
+    lacks: Callable[[Run], str] = _nothing
+    hinders: Callable[[Run], str] = _nothing
     remedy: str = ""
+    is_asked_for: bool = False
     setting: str = ""
     min_points: int = 1
     presets: frozenset[str] = ALL
@@ -116,7 +120,8 @@ class Rule:
 
     def unmet(self, run: Run) -> str:
         """Say why the rule can't judge this run; empty if it can."""
-        if (reason := self.unlogged(run)) or not self.setting or setting_of(run, self.setting):
+        reason = self.unlogged(run) or self.hinders(run)
+        if reason or not self.setting or setting_of(run, self.setting):
             return reason
         return f"the setting {called(self.setting, framework_of(run))} is not known"
 

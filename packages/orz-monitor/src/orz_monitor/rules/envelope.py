@@ -98,9 +98,21 @@ def rule(name: str) -> Rule:
         check=check,
         limits=Limits(),
         needs_any=tuple(curve.metric for curve in curves),
+        hinders=lambda run: _beyond(run, curves),
+        remedy="give a run with steps of the course",
+        is_asked_for=True,
         worst=Severity.WARN,
         source="figures 2, 6 and 7 of the Open-Reasoner-Zero paper",
     )
+
+
+def _beyond(run: Run, curves: tuple[Curve, ...]) -> str:
+    """Say that a run has no step of a course; empty where it has one."""
+    ends = [(curve.points[0][0], curve.points[-1][0]) for curve in curves]
+    if any(len(run.series(curve.metric).between(*end)) for curve, end in zip(curves, ends, strict=True)):
+        return ""
+    first, last = min(end[0] for end in ends), max(end[1] for end in ends)
+    return f"no step of the course, which goes from {first} to {last}"
 
 
 def _of(run: Run, curve: Curve, name: str, limits: Limits) -> Finding | None:

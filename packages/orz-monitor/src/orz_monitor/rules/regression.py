@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
@@ -65,27 +66,49 @@ def rule(baseline: Run) -> Rule:
     """Return the rule that compares runs with a baseline, at the steps that both have."""
 
     def check(run: Run, limits: Limits) -> list[Finding]:
-        return [
-            finding
-            for measure in _MEASURES
-            for name in _names(run, baseline, measure)
-            if (finding := _compare(run, baseline, name, measure, limits)) is not None
-        ]
+        found = (_compare(run, baseline, name, measure, limits) for name, measure in _compared(run, baseline))
+        return [finding for finding in found if finding is not None]
 
     return Rule(
         code=CODE,
         title=f"the run does as well as {baseline.name}",
         check=check,
         limits=Limits(),
+        hinders=lambda run: _incomparable(run, baseline),
+        remedy="give a baseline with steps that this run has, and with one of the metrics that are compared",
+        is_asked_for=True,
         most=10,
         source="medians of the last steps that both runs have; a difference counts beyond tolerance and noise",
     )
 
 
+def _compared(run: Run, baseline: Run) -> list[tuple[str, Measure]]:
+    """Return the metrics that both runs have and that are compared, whether or not they share steps."""
+    return [(name, measure) for measure in _MEASURES for name in _names(run, baseline, measure)]
+
+
+def _incomparable(run: Run, baseline: Run) -> str:
+    """Say why nothing can be compared; empty where any metric can."""
+    names = [name for name, _ in _compared(run, baseline)]
+    if not names:
+        return "no metric in common of those that are compared"
+    steps = [(_series(run, name).steps, _series(baseline, name).steps) for name in names]
+    if any(len(np.intersect1d(ours, theirs)) for ours, theirs in steps):
+        return ""
+    ours, theirs = steps[0]
+    return f"no steps in common, {_span(ours)} against {_span(theirs)}"
+
+
+def _span(steps: NDArray[np.int64]) -> str:
+    """Write which steps there are: the first and the last, or the only one."""
+    return f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else str(steps[0])
+
+
 def _names(run: Run, baseline: Run, measure: Measure) -> list[str]:
     """Return the metrics of a measure that both runs have."""
     if measure.metric == "seconds.total":
-        return [measure.metric] if "total" in run.seconds and "total" in baseline.seconds else []
+        both_timed = all("total" in one.seconds and len(one.seconds["total"].finite()) for one in (run, baseline))
+        return [measure.metric] if both_timed else []
     both = [name for name in run.metrics if run.logged(name) and baseline.logged(name)]
     if measure.metric.endswith("/"):
         return [name for name in both if name.startswith(measure.metric) and name.endswith("/accuracy")]
