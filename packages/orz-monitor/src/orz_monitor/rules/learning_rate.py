@@ -23,6 +23,18 @@ _ENDED: Final = (
         try_="set `policy.optimizer.schedule=constant`, or correct the number of steps",
     ),
 )
+_ZERO: Final = (
+    Cause(
+        what="the schedule never leaves its first step, or warms up for longer than the run",
+        confirm="the configured rate is above 0; compare `policy.optimizer.warmup_steps` with the steps of the run",
+        try_="set `policy.optimizer.warmup_steps` to a few steps, and step the schedule after each update",
+    ),
+    Cause(
+        what="the rate itself is set to 0, as for a dry run",
+        confirm="look at `policy.optimizer.lr` in the configuration",
+        try_="set `policy.optimizer.lr` to 1e-6, and go on from the start: nothing was learnt",
+    ),
+)
 _LEAPT: Final = (
     Cause(
         what="another schedule or another rate after a restart",
@@ -56,7 +68,7 @@ _UNUSUAL: Final = (
 class Limits:
     """Thresholds."""
 
-    steps: int = limit(10, "steps at the end with a rate of 0")
+    steps: int = limit(10, "steps with a rate of 0: at the end, or all that there are")
     leap: float = limit(10.0, "times, from one step to the next")
     largest: float = limit(1e-4, "of the policy; above is unusual for full fine-tuning", least="largest_of_large")
     largest_of_large: float = limit(1e-5, "of a policy that the settings tell to be large and wholly trained")
@@ -68,8 +80,31 @@ class Limits:
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Look at the end of the policy's rate, at leaps, and at its size by itself and against the critic's."""
     rate = run.series("policy/lr")
-    found = [*_ended(run, rate.resolved(), limits), *_leaps(run, rate, limits), *_unusual(run, rate, limits)]
-    return [*found, *_critic(run, rate)]
+    found = [*_zero(run, rate, limits), *_ended(run, rate.resolved(), limits), *_leaps(run, rate, limits)]
+    return [*found, *_unusual(run, rate, limits), *_critic(run, rate)]
+
+
+def _zero(run: Run, rate: Series, limits: Limits) -> list[Finding]:
+    """Tell whether the rate has been exactly 0 since the beginning, but for steps in which only the critic trains.
+
+    One that is printed with a few decimals, as `0.000`, is small and not 0.
+    """
+    trains = run.series("policy/frozen").at(rate.steps) != 1
+    if (rate.resolved().values != 0).any() or int(trains.sum()) < limits.steps:
+        return []
+    begins, ends = int(rate.steps[trains][0]), int(rate.steps[-1])
+    return [
+        _finding(
+            Severity.WARN,
+            "The learning rate is 0",
+            f"The policy's learning rate was exactly 0 in all {int(trains.sum())} steps from {begins} to {ends}, so "
+            "nothing is learnt.",
+            _ZERO,
+            (begins, ends),
+            (0.0, None, ""),
+            caveat="A logger that rounds a value before it prints it writes a small rate as 0.0, too.",
+        )
+    ]
 
 
 def _ended(run: Run, rate: Series, limits: Limits) -> list[Finding]:
@@ -194,9 +229,10 @@ def _finding(
     message: str,
     causes: tuple[Cause, ...],
     span: tuple[int, int],
-    seen: tuple[float, float, str],
+    seen: tuple[float, float | None, str],
+    caveat: str = "LoRA takes rates ten times as high.",
 ) -> Finding:
-    """Make a finding about the rate; `seen` is the value, what it is compared with, and what that is."""
+    """Make a finding about the rate; `seen` is the value, what it is compared with, if anything, and what that is."""
     evidence = Evidence(
         metric="policy/lr", observed=seen[0], observed_is=f"step {span[1]}", baseline=seen[1], baseline_is=seen[2]
     )
@@ -207,7 +243,7 @@ def _finding(
         message=message,
         evidence=(evidence,),
         causes=causes,
-        caveat="LoRA takes rates ten times as high.",
+        caveat=caveat,
         first_step=span[0],
         last_step=span[1],
     )
@@ -221,5 +257,5 @@ RULE = Rule(
     needs=("policy/lr",),
     min_points=3,
     worst=Severity.WARN,
-    source="a schedule made for fewer steps than the run has trains nothing in the rest",
+    source="a schedule made for fewer steps than the run has trains nothing in the rest; a rate of 0 nothing at all",
 )
