@@ -149,6 +149,7 @@ def _named(series: Series, name: str, meaning: Meaning) -> Series:
         raw_keys=series.raw_keys,
         unit=_unit(name),
         estimator=meaning.estimator,
+        estimator_varies=meaning.estimator_varies,
         lines=series.lines,
         files=series.files,
         quanta=quanta,

@@ -107,7 +107,15 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         },
     ),
     "kl.loss_coef": _same("the weight of the KL term", orz="kl_loss_coef", verl=f"{_ACTOR}.kl_loss_coef", trl="beta"),
-    "kl.estimator": _same("the KL estimator", openrlhf="--algo.kl.estimator", verl=f"{_ACTOR}.kl_loss_type"),
+    "kl.estimator": Setting(
+        words="the KL estimator",
+        names={
+            "openrlhf": "--algo.kl.estimator",
+            "verl": f"{_ACTOR}.kl_loss_type",
+            "nemo-rl": "loss_fn.reference_policy_kl_type",
+        },
+        values={"verl": {"k1": "kl", "k2": "mse", "k3": "low_var_kl"}},
+    ),
     "reward.function": _same("the reward function", trl="reward_funcs", verl="custom_reward_function.path"),
     "reward.timeout_s": _same("the time limit of the reward function"),
     "reward.workers": _same("the number of processes that score", verl="reward_model.num_workers"),

@@ -29,6 +29,7 @@ class Series:
         raw_keys: what the log calls it; several where they add up.
         unit: unit of the values, or empty.
         estimator: how it was estimated (`k1`, `k3`, ...), or empty.
+        estimator_varies: whether a setting of the trainer's decides on that; `estimator` is then the usual one.
         lines: [K] i64, the line of each value, or None where they come from no text.
         files: [K] i64, the file of each value as an index into `Run.files`, or None.
         quanta: [K] f64, the size of the last printed digit, 0 where a value was printed in full; or None.
@@ -40,6 +41,7 @@ class Series:
     raw_keys: tuple[str, ...] = ()
     unit: str = ""
     estimator: str = ""
+    estimator_varies: bool = False
     lines: NDArray[np.int64] | None = None
     files: NDArray[np.int64] | None = None
     quanta: NDArray[np.float64] | None = None

@@ -48,6 +48,7 @@ class Meaning:
         zero_elsewhere: it is printed only where there is some of it: a step of the run without a value has 0.
         over: raw keys by whose sum in the same step a value is divided, as a count by all that are counted; without
             them, the key has no meaning.
+        estimator_varies: whether a setting or the kind of trainer decides on that; `estimator` is then the usual one.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Meaning:
     adds: bool = False
     zero_elsewhere: bool = False
     over: tuple[str, ...] = ()
+    estimator_varies: bool = False
 
 
 class Dialect:

@@ -49,7 +49,7 @@ class Trl(Dialect):
         "loss": Meaning("policy/total_loss"),
         "policy_loss": Meaning("policy/loss"),
         "loss/policy_avg": Meaning("policy/loss", rank=1),
-        "kl": Meaning("policy/kl_ref", estimator="k3"),
+        "kl": Meaning("policy/kl_ref", estimator="k3", estimator_varies=True),  # GRPO's; RLOO's is k1
         "objective/kl": Meaning("policy/kl_ref_seq", estimator="k1"),
         "policy/approxkl_avg": Meaning("policy/kl_old", estimator="k2"),
         "entropy": Meaning("policy/entropy"),

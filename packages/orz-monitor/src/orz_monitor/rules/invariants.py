@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from orz_cli.findings import Severity
+from orz_monitor.estimators import NEVER_NEGATIVE, estimator_of
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.frameworks import called, framework_of, setting_of
 from orz_monitor.metrics.peers import spec_of
@@ -24,6 +25,8 @@ _CAUSES: Final = (
     ),
 )
 _LONGEST: Final = "generation.max_response_tokens"
+_SIGNED: Final = "k1"
+"""The estimator of KL that samples may make negative."""
 _NEVER_NEGATIVE: Final = (
     "policy/entropy",
     "policy/grad_norm",
@@ -37,8 +40,6 @@ _NEVER_NEGATIVE: Final = (
     "rollout/response_tokens_mean",
     "policy/lr",
 )
-_POSITIVE_ESTIMATORS: Final = ("k2", "k3")
-"""Estimators of KL that no sample makes negative."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +57,8 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         spec = spec_of(name)
         if spec is None:
             continue
-        positive = name in _NEVER_NEGATIVE or run.metrics[name].estimator in _POSITIVE_ESTIMATORS
+        estimator = estimator_of(run, name, limits.rounding)
+        positive = estimator in NEVER_NEGATIVE or (name in _NEVER_NEGATIVE and estimator != _SIGNED)
         is_share = spec.unit == "fraction" and not name.startswith("eval/")  # which is a mean reward to some trainers
         low = 0.0 if is_share or positive else -np.inf
         high = 1.0 if is_share else np.inf

@@ -68,9 +68,9 @@ class Orz(Dialect):
         "entropy": Meaning("policy/entropy"),
         "policy_entropy": Meaning("policy/entropy", rank=1),  # in TensorBoard files
         "bar/ent": Meaning("policy/entropy", rank=2),
-        "kl": Meaning("policy/kl_ref", estimator="k3"),
-        "avg_kl": Meaning("policy/kl_ref", estimator="k3", rank=1),
-        "bar/kl": Meaning("policy/kl_ref", estimator="k3", rank=2),
+        "kl": Meaning("policy/kl_ref", estimator="k3", estimator_varies=True),  # by use_kl_estimator_k3
+        "avg_kl": Meaning("policy/kl_ref", estimator="k3", rank=1, estimator_varies=True),
+        "bar/kl": Meaning("policy/kl_ref", estimator="k3", rank=2, estimator_varies=True),
         "avg_kl_max": Meaning("policy/kl_ref_max"),
         "policy_update_steps": Meaning("policy/updates"),
         "avg_custom_rewards": Meaning("reward/mean"),

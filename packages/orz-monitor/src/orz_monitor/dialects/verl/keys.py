@@ -17,7 +17,7 @@ _TEST_SCORE: Final = re.compile(r"(?:val/)?test_score/(?P<set>.+)$")
 MEANINGS: Final[Mapping[str, Meaning]] = {
     "actor/pg_loss": Meaning("policy/loss"),
     "actor/loss": Meaning("policy/total_loss"),
-    "actor/kl_loss": Meaning("policy/kl_ref", estimator="k3"),
+    "actor/kl_loss": Meaning("policy/kl_ref", estimator="k3", estimator_varies=True),  # by kl_loss_type
     "actor/reward_kl_penalty": Meaning("policy/kl_ref", estimator="k1", rank=1),
     "critic/kl": Meaning("policy/kl_ref", estimator="k1", rank=1),
     "actor/kl_coef": Meaning("policy/kl_coef"),
