@@ -60,6 +60,16 @@ def test_without_negative_values_it_is_the_usual_one(tmp_path: Path, trainer: st
 
 
 @pytest.mark.parametrize(
+    "values",
+    [[-0.5] * 30, [-0.5, -0.45, -0.55] * 10, [0.002, 0.003] * 10 + [-5.0] + [0.002] * 9],
+    ids=["all below", "all below with noise", "one far below"],
+)
+def test_values_that_no_estimator_has_are_told(tmp_path: Path, values: list[float]) -> None:
+    """A mean of k1 over the policy's own samples is a KL: below 0 it is by noise alone."""
+    assert says_impossible(logged(tmp_path, "verl", values))
+
+
+@pytest.mark.parametrize(
     ("told", "estimator", "is_impossible"),
     [
         ("low_var_kl", "k3", True),

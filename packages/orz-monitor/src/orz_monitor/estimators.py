@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from orz_monitor.frameworks import SETTINGS, framework_of, setting_of
 from orz_monitor.run import Run
+from orz_monitor.stats import Array, step_noise
 
 _SETTING: Final = "kl.estimator"
+_SIGMAS: Final = 10.0
+"""Of a KL's noise from step to step, by which samples of k1 may be below 0."""
 NEVER_NEGATIVE: Final = ("k2", "k3", "abs")
 """Estimators of KL that no sample makes negative."""
 
@@ -16,7 +21,7 @@ def estimator_of(run: Run, name: str, rounding: float) -> str:
     """Return how a metric was estimated (`k1`, `k2`, `k3`, `abs`, `sampled`), or empty where that is not known.
 
     Where a setting decides, it is what the run's settings say. Without them it is what the trainer's own recipes have,
-    unless a value is below 0: the one estimator that a setting can choose and that may be negative is k1.
+    unless values are below 0 by noise: the one estimator that a setting can choose and that may be negative is k1.
 
     Args:
         run: the run.
@@ -28,7 +33,19 @@ def estimator_of(run: Run, name: str, rounding: float) -> str:
         return series.estimator
     if told := setting_of(run, _SETTING):
         return _ours(told, framework_of(run))
-    return "k1" if (run.series(name).values < -rounding).any() else series.estimator
+    return "k1" if _is_noise_around_zero(run.series(name).values, rounding) else series.estimator
+
+
+def _is_noise_around_zero(values: Array, rounding: float) -> bool:
+    """Tell whether values are below 0, and as samples of a KL by k1 are: by their noise, while their level is not.
+
+    The mean of k1 over the policy's own samples is a KL, which is never negative.
+    """
+    below = values[values < -rounding]
+    if not len(below):
+        return False
+    noise = max(step_noise(values), rounding)
+    return bool(below.min() >= -_SIGMAS * noise and np.median(values) >= -noise)
 
 
 def _ours(told: str, framework: str) -> str:

@@ -60,7 +60,7 @@ LEARNING: Final = (
         estimator="With d = log p(policy) - log p(reference) of sampled tokens: k1 is the mean of d (unbiased, may be "
         "negative), k2 of d^2 / 2 (biased, never negative), k3 of exp(-d) - 1 + d (unbiased, never negative, with a "
         "heavy tail: one token with d = -10 adds 22015). orz-train logs `kl.estimator`; ORZ, verl, TRL and NeMo-RL k3 "
-        "by their recipes, where no setting says otherwise: values below 0 are then taken as k1.",
+        "by their recipes, where no setting says otherwise: values below 0 by noise are then taken as k1.",
         ranges={
             "rlhf-kl": "below 0.2",
             "grpo": "0.001 to 0.5",
