@@ -15,12 +15,19 @@ from orz_monitor.run import Run
 from orz_monitor.stats import Array
 from orz_monitor.units import shown
 
-_CAUSES: Final = (
-    Cause(
-        what="the reward function never finds an answer in the responses",
-        confirm="read a few rows of the last file in `rollouts/`: is the answer there, and in the asked form?",
-        try_="fix the reward function or `data.template` until a hand-written right answer scores",
-    ),
+_NEVER_RIGHT: Final = Cause(
+    what="the reward function never finds an answer in the responses",
+    confirm="read a few rows of the last file in `rollouts/`: is the answer there, and in the asked form?",
+    try_="fix the reward function or `data.template` until a hand-written right answer scores",
+)
+"""The likeliest cause of a reward of 0, or of a penalty for all that is wrong."""
+_ALL_THE_SAME: Final = Cause(
+    what="the reward function pays every response the same, right or wrong: a default, or a part that all earn",
+    confirm="score a right answer and a wrong one by hand: both get this reward",
+    try_="fix the reward function until a right answer scores more than a wrong one",
+)
+"""The likeliest cause of any other reward that does not vary."""
+_OTHERS: Final = (
     Cause(
         what="every response is cut at the token limit",
         confirm="`rollout/truncated_frac` is near 1",
@@ -75,7 +82,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
                     baseline_is="median of the 10 steps before",
                 ),
             ),
-            causes=(_WRECKED, *_CAUSES[::-1]) if len(before) and _fell(before, reward.values[-1], limits) else _CAUSES,
+            causes=_causes(before, float(reward.values[-1]), limits),
             caveat="With very few samples a step, a hard task can start with a long row of zeros.",
             first_step=begins,
             last_step=ends,
@@ -83,9 +90,11 @@ def check(run: Run, limits: Limits) -> list[Finding]:
     ]
 
 
-def _fell(before: Array, value: float, limits: Limits) -> bool:
-    """Tell whether the reward was higher before it came to stand still."""
-    return bool(np.median(before) > value + limits.same)
+def _causes(before: Array, value: float, limits: Limits) -> tuple[Cause, ...]:
+    """Return what may have brought the reward to a value: likeliest first, by the value and by those before it."""
+    causes = (_NEVER_RIGHT if value <= limits.same else _ALL_THE_SAME, *_OTHERS)
+    fell = len(before) > 0 and bool(np.median(before) > value + limits.same)
+    return (_WRECKED, *causes[::-1]) if fell else causes
 
 
 RULE = Rule(
