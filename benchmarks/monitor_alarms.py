@@ -23,7 +23,7 @@ from orz_cli.findings import Severity
 from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
 from orz_monitor.simulated import KINDS, as_run, healthy, only_probabilities
-from orz_monitor.simulated_faults import FAULTS, delay, is_found_at_the_end, stall_found
+from orz_monitor.simulated_faults import FAULTS, SLOW_RAMPS, delay, is_found_at_the_end, stall_found
 
 LENGTHS = (100, 200, 400, 800, 1000)
 SOON = 10
@@ -31,6 +31,8 @@ SOON = 10
 EVERY = 20
 """Steps after which a growing run is judged again."""
 HALVES = {"fit": 0, "claim": 1}
+PATIENCE = 100
+"""Steps after which a slow ramp counts as missed."""
 FRESH = 1_000_000
 """From this seed on, nothing was looked at while rules were written."""
 
@@ -46,6 +48,10 @@ half `fit`; the half `claim` is of the same simulator, with seeds that nothing w
 from the step in which it leaves the run's own 6-sigma band; a delay of 1 is the first step with the fault. Promised are
 no error and at most one warning among 1,000 healthy steps, and each fault of the half `claim` within 10 steps and at
 the end."""
+OF_SLOW_RAMPS = f"""\
+Ramps of one or two percent a step, on the seeds of the half `claim`, counted as above and up to {PATIENCE} steps.
+Nothing is promised of them: healthy runs drift as fast, so that entropy and length have to double or halve while the
+reward does not rise, and KL is left to the rule `kl_drift`."""
 
 
 def seeds(half: int, num_steps: int) -> Iterator[tuple[int, str, int]]:
@@ -93,6 +99,18 @@ def faults(half: int, num_runs: int) -> dict[str, list[Found]]:
         at = 70 + (37 * index) % 150
         for fault in FAULTS:
             found[fault.name].append(Found(delay(metrics, fault, at), is_found_at_the_end(metrics, fault, at)))
+    return found
+
+
+def slow_ramps(num_runs: int) -> dict[str, list[Found]]:
+    """Put each slow ramp into some runs of the half `claim`, at different steps."""
+    found: dict[str, list[Found]] = {fault.name: [] for fault in SLOW_RAMPS}
+    for index in range(num_runs):
+        seed, kind = FRESH + 30_000 + 2 * index + 1, ("ppo", "grpo")[index % 2]
+        metrics, at = healthy(400, seed=seed, kind=kind), 130 + (37 * index) % 100
+        for fault in SLOW_RAMPS:
+            at_the_end = is_found_at_the_end(metrics, fault, at)
+            found[fault.name].append(Found(delay(metrics, fault, at, latest=PATIENCE), at_the_end))
     return found
 
 
@@ -162,7 +180,9 @@ def main() -> int:
         head = "fault | runs | within 10 steps | median delay | worst | at the end"
         faulty_parts += [f"## Faults: {name}", table(head, rows)]
         missed = list(misses(found, steps, late, args.runs - num_stalls))
-    parts += [*healthy_parts, *faulty_parts]
+    head = "ramp | runs | within 10 steps | median delay | worst | at the end"
+    slow = table(head, rows_of_faults(slow_ramps(args.runs)))
+    parts += [*healthy_parts, *faulty_parts, "## Slower ramps", OF_SLOW_RAMPS, slow]
     logs = rows_of_logs(args.logs)
     if logs:
         parts += ["## Logs of real runs", table("log | steps | errors | warnings | findings", logs)]

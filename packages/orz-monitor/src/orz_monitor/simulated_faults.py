@@ -68,7 +68,7 @@ def _ramp(name: str, rate: float) -> Callable[[dict[str, Array], int], None]:
         metrics[name][at:] = metrics[name][at:] * np.exp(rate * ahead)
         if name.startswith("rollout/"):
             metrics["rollout/truncated_frac"][at:] = np.clip(
-                metrics["rollout/truncated_frac"][at:] + 0.015 * ahead, 0, 1
+                metrics["rollout/truncated_frac"][at:] + 0.3 * rate * ahead, 0, 1
             )
         if not name.startswith("mismatch/"):
             stopped = metrics["reward/mean"][max(0, at - 10) : at]
@@ -128,24 +128,47 @@ FAULTS: Final = (
     ),
 )
 """Faults of the metrics. A stall is a fault of the clock: `stall_found`."""
+_SLOW_CODES: Final[Mapping[str, frozenset[str]]] = {
+    "policy/entropy": frozenset({"ramp", "entropy_low"}),
+    "policy/kl_ref": frozenset({"ramp", "kl_drift"}),
+    "rollout/response_tokens_mean": frozenset({"ramp", "length_growth", "truncation"}),
+    "mismatch/logprob_abs_mean": frozenset({"ramp", "mismatch"}),
+}
+SLOW_RAMPS: Final = tuple(
+    Fault(
+        name=f"{metric}, {100 * rate:g} % a step",
+        inject=_ramp(metric, -rate if metric == "policy/entropy" else rate),
+        codes=codes,
+        ramp=metric,
+    )
+    for metric, codes in _SLOW_CODES.items()
+    for rate in (0.02, 0.01)
+)
+"""Ramps that take tens of steps to leave a band, which a trend follows meanwhile: not all of them are found soon."""
 
 
 def delay(
-    metrics: Mapping[str, Array], fault: Fault, at: int, *, configuration: Configuration = NOTHING_SET
+    metrics: Mapping[str, Array],
+    fault: Fault,
+    at: int,
+    *,
+    latest: int = LATEST,
+    configuration: Configuration = NOTHING_SET,
 ) -> int | None:
-    """Return how many steps after its beginning a fault is found at least as a warning; None if not in 30.
+    """Return how many steps after its beginning a fault is found at least as a warning; None if not in `latest`.
 
     1 means in the very step. The run is judged after each step, as if it had come to that.
 
     Args:
-        metrics: a healthy run, longer than `at` by 30 steps and more.
+        metrics: a healthy run, longer than `at` by `latest` steps and more.
         fault: what is put in.
         at: the step from which on.
+        latest: steps after which it counts as missed.
         configuration: thresholds that are tried.
     """
     faulty = _with(fault, metrics, at)
     begins = left_band(metrics[fault.ramp], faulty[fault.ramp], at) if fault.ramp else at
-    for step in range(begins, min(begins + LATEST, len(faulty["reward/mean"]))):
+    for step in range(begins, min(begins + latest, len(faulty["reward/mean"]))):
         run = as_run({name: values[: step + 1] for name, values in faulty.items()}, finished=False)
         if _is_found(fault, judge(run, configuration=configuration)):
             return step - begins + 1

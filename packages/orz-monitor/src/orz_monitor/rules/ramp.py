@@ -20,6 +20,8 @@ from orz_monitor.units import shown
 
 _GAP: Final = 10
 """Steps between a value and the window that it is compared with: a ramp of so many steps does not move its own band."""
+_LONG_GAP: Final = 60
+"""The same for ramps of one percent a step, which take so long to leave the band."""
 _WINDOW: Final = 40
 _RECENT: Final = 2000
 """Points that are looked at first: a ramp that goes on has seldom begun before them."""
@@ -35,13 +37,34 @@ _SAMPLER: Final = Cause(
 )
 
 
+class Band(NamedTuple):
+    """What values are compared with: windows that end `gap` steps before, by their trend or by their level alone."""
+
+    gap: int
+    follows_trend: bool
+    beyond: str
+
+
+_FAST: Final = Band(_GAP, follows_trend=True, beyond="trend")
+_SLOW: Final = Band(_LONG_GAP, follows_trend=False, beyond="its level 60 to 100 steps before")
+
+
 class Watched(NamedTuple):
-    """A metric whose ramps matter: which way is wrong (+1 up, -1 down), from which size on, and the first cause."""
+    """A metric whose ramps matter.
+
+    Attributes:
+        metric: its name.
+        wrong: which way is wrong: +1 up, -1 down.
+        smallest: from which size on it matters.
+        cause: the first cause.
+        slow: the limit by which slow ramps have to change it; empty where another rule looks for those.
+    """
 
     metric: str
     wrong: int
     smallest: float
     cause: Cause
+    slow: str = ""
 
 
 _WATCHED: Final = (
@@ -54,6 +77,7 @@ _WATCHED: Final = (
             confirm="samples of one prompt in `rollouts/` are nearly the same text",
             try_="raise `loss.clip_high` to 0.28; resume from before the ramp",
         ),
+        slow="slow_change",
     ),
     Watched(
         "policy/entropy",
@@ -75,9 +99,11 @@ _WATCHED: Final = (
             confirm="`rollout/repetition` rises; the run has `loss.reduction=sequence_mean`",
             try_="set `loss.reduction=token_mean`; read the five longest samples in `rollouts/`",
         ),
+        slow="slow_change",
     ),
-    Watched("mismatch/logprob_abs_mean", +1, 0.002, _SAMPLER),
-    Watched("mismatch/prob_abs_mean", +1, 0.001, _SAMPLER),  # what verl logs; smaller than that of log-probs
+    Watched("mismatch/logprob_abs_mean", +1, 0.002, _SAMPLER, slow="change"),
+    # what verl logs; smaller than that of log-probs
+    Watched("mismatch/prob_abs_mean", +1, 0.001, _SAMPLER, slow="change"),
 )
 
 
@@ -87,6 +113,11 @@ class Limits:
 
     sigmas: float = limit(6.0, "of the run's own noise, beyond the trend of the 40 steps before")
     change: float = limit(1.25, "times, up or down, at least")
+    slow_change: float = limit(
+        2.0,
+        "the same for entropy and length against their level 60 to 100 steps before, which drift in healthy runs, too",
+        least="change",
+    )
     cut_more: float = limit(0.02, "more responses cut, for a ramp of the length to be a warning")
     hits: int = limit(5, "values outside")
     window: int = limit(6, "among so many steps", least="hits")
@@ -94,6 +125,10 @@ class Limits:
 
 def check(run: Run, limits: Limits) -> list[Finding]:
     """Find ramps of entropy, KL, length and mismatch that have not ended, or after which the metric never came back.
+
+    A trend follows a ramp of about two percent a step and less. Such slow ones are told against the level 60 to 100
+    steps before: of mismatch, which does not drift in healthy runs; of entropy that falls and length that grows once
+    they halved or doubled without a gain of reward. Those of KL and of entropy that rises have rules of their own.
 
     What a metric has been for the last 2,000 steps is its level, however it came there.
     """
@@ -107,27 +142,44 @@ def _of(run: Run, watched: Watched, limits: Limits) -> list[Finding]:
     resets = run.marks("ref_update") if watched.metric == "policy/kl_ref" else ()
     parts = stretches(series, resets=resets, restarts=run.restarts)
     last = [part for part in parts if not recovered(run, int(part.steps[-1]))]
-    return [finding for part in last for finding in _in_part(run, part, watched, limits)]
+    found = [finding for part in last for finding in _in_part(run, part, watched, _FAST, limits)]
+    if not found and watched.slow:
+        slow = [finding for part in last for finding in _in_part(run, part, watched, _SLOW, limits)]
+        found = [finding for finding in slow if watched.slow == "change" or not _is_paid(run, finding)]
+    return found
 
 
-def _in_part(run: Run, series: Series, watched: Watched, limits: Limits) -> list[Finding]:
+def _is_paid(run: Run, finding: Finding) -> bool:
+    """Tell whether the reward rose since the window that a slow ramp is compared with, or has nowhere to rise to."""
+    begins, _ = _window(int(np.searchsorted(run.steps, finding.first_step or 0)), _SLOW)
+    return progress(run, int(run.steps[begins]), finding.last_step or 0).healthy
+
+
+def _window(place: int, band: Band) -> tuple[int, int]:
+    """Return where the window begins and ends that the value at a place is compared with."""
+    return max(0, place - band.gap - _WINDOW), max(1, place - band.gap)
+
+
+def _in_part(run: Run, series: Series, watched: Watched, band: Band, limits: Limits) -> list[Finding]:
     """Find the ramps in a part of a series that shares a level: by its end, as far back as one of them may go."""
-    if len(series) < _WINDOW // 2 + _GAP:
+    if len(series) < _WINDOW // 2 + band.gap:
         return []
     if len(series) > 2 * _RECENT:
-        spans = _going_on(run, series.last(_RECENT), watched, limits)
+        spans = _going_on(run, series.last(_RECENT), watched, band, limits)
         if all(start > _RECENT // 2 for start, _, _ in spans):
-            return [_finding(run, series.last(_RECENT), watched, span, limits) for span in spans]
-    return [_finding(run, series, watched, span, limits) for span in _going_on(run, series, watched, limits)]
+            return [_finding(run, series.last(_RECENT), watched, band, span, limits) for span in spans]
+    return [
+        _finding(run, series, watched, band, span, limits) for span in _going_on(run, series, watched, band, limits)
+    ]
 
 
-def _going_on(run: Run, series: Series, watched: Watched, limits: Limits) -> list[tuple[int, int, float]]:
+def _going_on(run: Run, series: Series, watched: Watched, band: Band, limits: Limits) -> list[tuple[int, int, float]]:
     """Return where ramps that are not over begin and end, and the edge of the band at their beginning.
 
     The band follows the metric. So one that left it and never came back to where it was is in a band again, and is not
     over: the ramp goes on to the end. What leaves the band after that is part of it.
     """
-    outside, edge = _outside(series, watched, limits)
+    outside, edge = _outside(series, watched, band, limits)
     nearest = watched.wrong * lowest_from(watched.wrong * series.values)
     found: list[tuple[int, int, float]] = []
     for first, last in episodes(persistent(outside, limits.hits, limits.window), join=20):
@@ -140,36 +192,40 @@ def _going_on(run: Run, series: Series, watched: Watched, limits: Limits) -> lis
     return found
 
 
-def _outside(series: Series, watched: Watched, limits: Limits) -> tuple[Mask, Array]:
+def _outside(series: Series, watched: Watched, band: Band, limits: Limits) -> tuple[Mask, Array]:
     """Tell which values lie beyond the band of the 40 steps that end ten steps before, and where its edge is."""
     values = np.maximum(series.values, 1e-12)
     logs = np.log(values)
     edge = np.full(len(logs), np.nan)
     for size, most in ((_WINDOW // 2, _WINDOW // 2), (_WINDOW, len(logs))):
-        if len(logs) > size + _GAP:  # the shorter window serves where the longer one has no room yet
-            windows = np.lib.stride_tricks.sliding_window_view(logs[: -_GAP - 1], size)[:most]
-            edge[size + _GAP : size + _GAP + most] = _edges(windows, watched.wrong, limits)
+        if len(logs) > size + band.gap:  # the shorter window serves where the longer one has no room yet
+            windows = np.lib.stride_tricks.sliding_window_view(logs[: -band.gap - 1], size)[:most]
+            edge[size + band.gap : size + band.gap + most] = _edges(windows, watched, band, limits)
     with np.errstate(invalid="ignore"):
         beyond = watched.wrong * (logs - edge) > 0
     large = np.maximum(values, np.exp(np.nan_to_num(edge, nan=-30.0))) > watched.smallest
     return beyond & large, np.exp(edge)
 
 
-def _edges(windows: Array, wrong: int, limits: Limits) -> Array:
+def _edges(windows: Array, watched: Watched, band: Band, limits: Limits) -> Array:
     """Return the edges of the bands ahead of windows [K, size] of logarithms: level, or trend if it goes on. [K]."""
     half = windows.shape[1] // 2
     early, late = np.median(windows[:, :half], axis=1), np.median(windows[:, half:], axis=1)
-    ahead = late + (late - early) * (half / 2 + _GAP) / half
+    ahead = late + (late - early) * ((half / 2 + band.gap) / half if band.follows_trend else 0)
     sigma = np.maximum(1.4826 * np.median(np.abs(np.diff(windows, axis=1)), axis=1) / np.sqrt(2), 0.01)
-    reach = np.maximum(limits.sigmas * sigma, np.log(limits.change))
+    change = limits.change if band.follows_trend else getattr(limits, watched.slow)
+    reach, wrong = np.maximum(limits.sigmas * sigma, np.log(change)), watched.wrong
     return np.asarray(wrong * np.maximum(wrong * late, wrong * ahead) + wrong * reach, dtype=np.float64)
 
 
-def _finding(run: Run, series: Series, watched: Watched, span: tuple[int, int, float], limits: Limits) -> Finding:
+def _finding(
+    run: Run, series: Series, watched: Watched, band: Band, span: tuple[int, int, float], limits: Limits
+) -> Finding:
     """Describe one ramp, graded by what the reward and the truncation do."""
     first, last, edge = span
     begins, ends = int(series.steps[first]), int(series.steps[last])
-    before = float(np.median(series.values[max(0, first - _GAP) : max(first, 1)]))
+    level = slice(max(0, first - _GAP), first) if band.follows_trend else slice(*_window(first, band))
+    before = float(np.median(series.values[level] if first else series.values[:1]))
     now = float(np.median(series.values[last - 2 : last + 1]))
     outcome = progress(run, begins, ends)
     severity = Severity.INFO if outcome.healthy and not watched.metric.startswith("mismatch/") else Severity.WARN
@@ -184,7 +240,7 @@ def _finding(run: Run, series: Series, watched: Watched, span: tuple[int, int, f
         severity=severity,
         title=f"{watched.metric} {'rises' if watched.wrong > 0 else 'falls'} out of its band",
         message=f"{watched.metric} went from {shown(before)} to {shown(now)} in the steps {begins} to {ends}, beyond "
-        f"its own noise and trend, while the reward is {outcome}.",
+        f"its own noise and {band.beyond}, while the reward is {outcome}.",
         evidence=(
             Evidence(
                 metric=watched.metric,
@@ -215,5 +271,7 @@ RULE = Rule(
     limits=Limits(),
     needs_any=tuple(dict.fromkeys(watched.metric for watched in _WATCHED)),
     worst=Severity.WARN,
-    source="levels differ between runs by orders of magnitude; a run's own noise and trend do not",
+    source="levels differ between runs by orders of magnitude; a run's own noise and trend do not. A ramp of less than "
+    "some 2 % a step is told late: of mismatch once it left the band of 60 to 100 steps before, of entropy and length "
+    "once they halved or doubled while the reward does not rise, of KL by `kl_drift`",
 )
