@@ -151,7 +151,7 @@ def _of(run: Run, watched: Watched, limits: Limits) -> list[Finding]:
 
 def _is_paid(run: Run, finding: Finding) -> bool:
     """Tell whether the reward rose since the window that a slow ramp is compared with, or has nowhere to rise to."""
-    begins, _ = _window(int(np.searchsorted(run.steps, finding.first_step or 0)), _SLOW)
+    _, begins = _window(int(np.searchsorted(run.steps, finding.first_step or 0)), _SLOW)
     return progress(run, int(run.steps[begins]), finding.last_step or 0).healthy
 
 
