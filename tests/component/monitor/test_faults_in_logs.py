@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orz_cli.findings import Severity
-from orz_monitor.dialects.crashes import KINDS
+from orz_monitor.dialects.fault_shapes import KINDS
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 

@@ -140,7 +140,7 @@ class Event:
     """Something that happened, in the names of `records.EVENTS` and these.
 
     `ref_update` (the reference became the policy), `config` (`data` holds settings), `fault` (`data.kind` is one of
-    `dialects.crashes.KINDS`), `notice` (anything a rule looks at by `data.kind`).
+    `dialects.fault_shapes.KINDS`), `notice` (anything a rule looks at by `data.kind`).
 
     Attributes:
         event: its name.

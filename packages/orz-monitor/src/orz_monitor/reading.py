@@ -22,8 +22,6 @@ _FIRST_BYTES: Final = 256 << 10
 _KEPT_BYTES: Final = 4 << 20
 """glibc keeps for later what is freed in blocks up to the largest that ever was, and twice that in all. As long as that
 is less than a batch needs, each batch gets new memory from the system, which clears it first."""
-_LONGEST_BLOCK: Final = 1000
-"""Lines that a dialect may claim after its own."""
 
 
 class Reader:
@@ -228,8 +226,10 @@ class Reader:
             return False
         self._claimed += 1
         belonged = dialect.more(self._as_seen_by(dialect, line), self.log)
-        if not dialect.more_open or self._claimed >= _LONGEST_BLOCK:
+        if dialect.more_open and self._claimed >= dialect.longest_block:
+            dialect.cut(self.log)
             dialect.more_open = False
+        if not dialect.more_open:
             self._open = None
         return belonged
 

@@ -77,6 +77,7 @@ class Dialect:
             the log was seen to be somebody else's.
         bulk: `scan` gets every batch of lines that holds this; for what makes up most of a log.
         has_whole_steps: whether it prints a step at once, in one line, and not piece by piece.
+        longest_block: how many lines at most are given to `more`, so that a block without an end takes no whole log.
         more_open: set by `read` to be given the lines that follow, whatever they hold, through `more`.
     """
 
@@ -89,6 +90,7 @@ class Dialect:
     always: ClassVar[bool] = False
     bulk: ClassVar[bytes] = b""
     has_whole_steps: ClassVar[bool] = False
+    longest_block: ClassVar[int] = 1000
 
     def __init__(self) -> None:
         self.more_open = False
@@ -130,7 +132,7 @@ class Dialect:
         """Read a line that follows one where `more_open` was set; clear it at the end of the block.
 
         Override it where you set `more_open`. Lines of other processes may come between: compare `Segment.origin`. The
-        reader clears `more_open` itself after 1,000 lines.
+        reader clears `more_open` itself after `longest_block` lines, and calls `cut`.
 
         Returns:
             Whether the line belonged to the block; if not, it is read as any other.
@@ -139,6 +141,9 @@ class Dialect:
             NotImplementedError: it is not overridden.
         """
         raise NotImplementedError("it set `more_open`, and has no `more`")
+
+    def cut(self, log: Log) -> None:
+        """Take note that a block is longer than any is read: no line of it will be given any more."""
 
     def go_on(self, earlier: Self) -> None:
         """Take over what an earlier part of the same log, in another file, tells of this one; called before all else.

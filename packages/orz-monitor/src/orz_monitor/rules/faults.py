@@ -1,6 +1,6 @@
 """Faults that a log states in words: how rules find them among a run's events.
 
-A dialect records each as an event `fault` or `notice`, whose `data` has a `kind` of `dialects.crashes.KINDS` (or
+A dialect records each as an event `fault` or `notice`, whose `data` has a `kind` of `dialects.fault_shapes.KINDS` (or
 `disk_nearly_full`, `memory_pressure`, `one_symbol`), the words of the log as `message`, the place as `file` and `line`,
 and the `rank` where one is known. The one that ended the run comes once more at the end, as `error` or `interrupted`.
 """
