@@ -10,6 +10,7 @@ from orz_cli.findings import Severity
 from orz_monitor.dialects.fault_shapes import KINDS
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
+from orz_monitor.run import State
 
 pytestmark = pytest.mark.component
 
@@ -66,6 +67,46 @@ def test_a_traceback_is_a_crash_at_the_line_of_its_exception(tmp_path: Path) -> 
     assert Judge.of()(load_run(log), log).findings == ()
     log.write_text("\n".join([*traceback, ""]))
     assert load_run(log).kind.why == "no known metric tells its kind"  # and not that it trains no critic
+
+
+@pytest.mark.parametrize(
+    ("num_after", "found"),
+    [
+        (0, (Severity.ERROR, "The run ended after step 2 with an error: ValueError: bad")),
+        (1, (Severity.WARN, "ValueError: bad. That was after step 2, and 1 step followed it.")),
+        (2, (Severity.WARN, "ValueError: bad. That was after step 2, and 2 steps followed it.")),
+        (3, None),
+    ],
+)
+def test_an_error_that_steps_followed_did_not_end_the_run(
+    tmp_path: Path, num_after: int, found: tuple[Severity, str] | None
+) -> None:
+    """With a step or two behind it, it is a warning that says so, and passed with the third; a crash with none."""
+    log = tmp_path / "train.log"
+    steps = [STEPS[0].replace("step:0", f"step:{i}") for i in range(3 + num_after)]
+    log.write_text("\n".join([*steps[:3], BEGIN + "ValueError: bad", steps[2], *steps[3:], ""]))
+    run = load_run(log)
+    assert (State.UNFINISHED if num_after else State.FAILED) is run.state
+    assert ([("crash", *found, 5)] if found else []) == [
+        (finding.code, finding.severity, finding.message, finding.line) for finding in Judge.of()(run, log).findings
+    ]
+
+
+def test_of_errors_that_steps_followed_the_cause_is_told(tmp_path: Path) -> None:
+    """An actor that died of a kernel's failure is not the reason."""
+    log = tmp_path / "train.log"
+    died = "ray.exceptions.ActorDiedError: The actor died unexpectedly."
+    log.write_text("\n".join([*STEPS[:4], died, "RuntimeError: CUDA error: misaligned address", STEPS[4], ""]))
+    (finding,) = Judge.of()(load_run(log), log).findings
+    assert ("crash", Severity.WARN, 6) == (finding.code, finding.severity, finding.line)
+
+
+def test_a_signal_that_a_step_followed_says_so(tmp_path: Path) -> None:
+    """It did not stop the run."""
+    log = tmp_path / "train.log"
+    log.write_text("\n".join([*STEPS[:4], "Killed", STEPS[4], ""]))
+    (finding,) = Judge.of()(load_run(log), log).findings
+    assert ("killed", Severity.WARN, "Killed. 1 step followed it.") == (finding.code, finding.severity, finding.message)
 
 
 @pytest.mark.parametrize(

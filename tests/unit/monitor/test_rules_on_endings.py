@@ -11,6 +11,7 @@ from orz_cli.findings import Severity, Status
 from orz_monitor.engine import Verdict, judge
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord
+from orz_monitor.run import State
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 
 pytestmark = pytest.mark.unit
@@ -109,6 +110,16 @@ def test_a_failed_run_is_a_crash_not_a_stall(tmp_path: Path) -> None:
     assert severities(verdict) == {"crash": Severity.ERROR}
     assert "No space left" in verdict.findings[0].message
     assert (verdict.findings[0].file, verdict.findings[0].line) == (tmp_path / "console.log", 3)
+
+
+@pytest.mark.parametrize("words", ["Exception ignored in: <function x>", "--- Logging error ---"])
+def test_an_exception_that_python_ignores_is_no_end_of_a_console_log(tmp_path: Path, words: str) -> None:
+    """The run goes on after it; without these words the same traceback is its end."""
+    console = f'{words}\nTraceback (most recent call last):\n  File "a.py", line 1\nOSError: x\n'
+    write_run(tmp_path, step_records(healthy_metrics(60)), finished=False, console=console)
+    assert State.UNFINISHED is load_run(tmp_path).state
+    (tmp_path / "console.log").write_text(console.removeprefix(words + "\n"))
+    assert State.FAILED is load_run(tmp_path).state
 
 
 def test_an_error_before_the_first_step_fails_the_check(tmp_path: Path) -> None:

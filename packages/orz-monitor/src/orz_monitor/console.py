@@ -12,6 +12,8 @@ _TAIL_BYTES: Final = 64 << 10
 _ANSI: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _INSIDE: Final = (" ", "\t", "│", "╭", "╰", "|", "+")
 """What lines within a traceback begin with: indentation, rich's boxes, exception groups."""
+_IGNORING: Final = ("Exception ignored ", "--- Logging error ---")
+"""What Python says before a traceback after which it goes on."""
 _LINES_AFTER: Final = 20
 """A log that goes on for longer than this after a traceback has survived it."""
 
@@ -41,7 +43,7 @@ def last_traceback(path: Path) -> Traceback | None:
     """
     lines, skipped = _tail(path)
     start = next((i for i in reversed(range(len(lines))) if "Traceback (most recent call last)" in lines[i]), None)
-    if start is None:
+    if start is None or lines[start - 1 if start else 0].startswith(_IGNORING):
         return None
     for index in range(start + 1, len(lines)):
         if lines[index] and not lines[index].startswith(_INSIDE):

@@ -25,8 +25,6 @@ _NEARLY_FULL: Final = re.compile(
 )
 ONE_SYMBOL: Final = b"!" * 64
 """What a model writes whose weights or logits are NaN: in many vocabularies the first token is an exclamation mark."""
-_FOLLOWED_BY_STEPS: Final = 2
-"""A fault after which so many steps were done did not end the run."""
 _MOST_OF_A_KIND: Final = 200
 
 
@@ -127,9 +125,10 @@ class Crashes(Dialect):
 
 
 def verdict(events: Sequence[Event], num_before: Sequence[int], steps: NDArray[np.int64]) -> Event | None:
-    """Return the fault that ended the run: the first cause among those after its last steps, or None.
+    """Return the fault that ended the run: the first cause among those that no further step follows, or None.
 
-    What comes after a finish is the noise of taking things down.
+    Rows of the step that was printed before a fault are no further step. What comes after a finish is the noise of
+    taking things down.
 
     Args:
         events: in order, [M].
@@ -140,14 +139,12 @@ def verdict(events: Sequence[Event], num_before: Sequence[int], steps: NDArray[n
     after = steps[num_before[last_finish] :] if last_finish >= 0 else steps
     if last_finish >= 0 and not len(after):
         return None
-    others = np.arange(len(after))
-    for _ in range(_FOLLOWED_BY_STEPS):
-        others = others[after[others] != after[others[-1]]] if len(others) else others
-    most = len(steps) - len(after) + int(others[-1]) if len(others) else -1
+    others = np.flatnonzero(after != after[-1]) if len(after) else after
+    last_begins = len(steps) - len(after) + (int(others[-1]) + 1 if len(others) else 0)
     ends = [
         event
         for event, before in zip(events[last_finish + 1 :], num_before[last_finish + 1 :], strict=True)
-        if before > most and event.event == "fault" and event.data.get("kind") not in WAITS
+        if (before > last_begins or not len(after)) and event.event == "fault" and event.data.get("kind") not in WAITS
     ]
     order = list(KINDS)
     return min(ends, key=lambda end: order.index(str(end.data["kind"])), default=None)

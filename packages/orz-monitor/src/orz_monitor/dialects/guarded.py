@@ -20,6 +20,7 @@ _ASKED: Final = (
     "hide",
     "read",
     "more",
+    "cut",
     "scan",
     "settle",
     "pause",

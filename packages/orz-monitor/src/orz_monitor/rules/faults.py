@@ -11,6 +11,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from orz_monitor.addresses import located
 from orz_monitor.records import EventRecord
 from orz_monitor.run import Run, State
@@ -27,6 +29,8 @@ ONE_SYMBOL: Final = "one_symbol"
 SIGNAL: Final = "signal"
 TIME_LIMIT: Final = "slurm_limit"
 NO_RESOURCES: Final = "no_resources"
+SURVIVED_AFTER: Final = 2
+"""A fault that more steps than these followed is past; up to then it may still be what the run dies of."""
 _OF_TEARDOWN: Final = frozenset({"traceback", "cuda_error", "segfault", CUDA_OOM, HOST_OOM, DISK_FULL})
 """Kinds worth a word after a finish; that actors and engines die then is how they are taken down."""
 _EVENTS: Final = frozenset({"fault", "notice"})
@@ -61,6 +65,13 @@ def of_teardown(run: Run) -> list[EventRecord]:
         return []
     finish = max(index for index, event in enumerate(run.events) if event.event == "finish")
     return [e for e in run.events[finish + 1 :] if e.event in _EVENTS and e.data.get("kind") in _OF_TEARDOWN]
+
+
+def num_steps_after(run: Run, fault: EventRecord) -> int:
+    """Return how many steps a run has that are later than the one before a fault."""
+    if fault.step is None:
+        return len(run.steps)
+    return len(run.steps) - int(np.searchsorted(run.steps, fault.step, side="right"))
 
 
 def kind_of_words(text: str) -> str:

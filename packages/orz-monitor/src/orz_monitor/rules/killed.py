@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Finding
 from orz_monitor.records import EventRecord
 from orz_monitor.rules.base import NoLimits, Rule
-from orz_monitor.rules.faults import SIGNAL, TIME_LIMIT, faults, last_step, place_of, said
+from orz_monitor.rules.faults import (
+    SIGNAL,
+    SURVIVED_AFTER,
+    TIME_LIMIT,
+    faults,
+    last_step,
+    num_steps_after,
+    place_of,
+    said,
+)
 from orz_monitor.run import Run, State
+from orz_monitor.units import counted
 
 _ENDED: Final = (
     Cause(
@@ -25,24 +33,25 @@ _ENDED: Final = (
         try_="start it under tmux, nohup or the scheduler",
     ),
 )
-_FOLLOWED_BY_STEPS: Final = 2
-"""As in `dialects.crashes`."""
 
 
 def check(run: Run, _: NoLimits) -> list[Finding]:
     """Report a signal or time limit that ended an attempt."""
-    ended = [fault for fault in faults(run, {SIGNAL, TIME_LIMIT}) if run.restarts or not _survived(run, fault)]
+    told = faults(run, {SIGNAL, TIME_LIMIT})
+    ended = [fault for fault in told if run.restarts or not _is_past(run, fault)]
     if not ended or run.state is State.FINISHED:
         return []
     file, line = place_of(ended[0])
     step = ended[0].step if ended[0].step is not None else last_step(run)
-    title = "The run was stopped from outside"
+    num_after = num_steps_after(run, ended[0]) if run.state is State.UNFINISHED and not run.restarts else 0
+    title = "A signal, after which steps followed" if num_after else "The run was stopped from outside"
+    followed = f" {counted(num_after, 'step')} followed it." if num_after else ""
     return [
         Finding(
             code="killed",
             severity=Severity.WARN,
             title=title,
-            message=f"{said(ended[0]) or title}.",
+            message=f"{said(ended[0]) or title}.{followed}",
             causes=_ENDED,
             first_step=step,
             last_step=step,
@@ -52,12 +61,9 @@ def check(run: Run, _: NoLimits) -> list[Finding]:
     ]
 
 
-def _survived(run: Run, fault: EventRecord) -> bool:
+def _is_past(run: Run, fault: EventRecord) -> bool:
     """Tell whether steps were done after a fault, so that it ended nothing: a response may read `Killed`."""
-    if fault.step is None:
-        return False
-    until = int(np.searchsorted(run.steps, fault.step, side="right"))
-    return len(run.steps) - until > _FOLLOWED_BY_STEPS
+    return fault.step is not None and num_steps_after(run, fault) > SURVIVED_AFTER
 
 
 RULE = Rule(
