@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from orz_cli.findings import Severity
 from orz_cli.main import main
 from orz_monitor.addresses import located
 from orz_monitor.findings import Finding
+from orz_monitor.records import EventRecord
 from orz_monitor.testing import healthy_metrics, step_records, write_run
+from orz_monitor.watch.doubtful_end import DoubtfulEnd
 from orz_monitor.watch.memory import Memory, default_file
 from orz_monitor.watch.notify import notifier
 from orz_monitor.watch.watch import Watch
@@ -115,6 +118,70 @@ def test_what_could_not_be_told_is_tried_again(sick: Path, tmp_path: Path) -> No
     assert "next attempt in 5 s" in said[0]
     assert "next attempt in 10 s" in said[1]
     assert said[2].startswith("told: error[reward_floor]")
+
+
+@pytest.mark.parametrize(("step_s", "patience_s"), [(10, 60), (100, 200), (5000, 1800)])
+def test_an_error_at_the_end_of_a_log_waits_for_a_further_step(
+    tmp_path: Path, step_s: float, patience_s: float
+) -> None:
+    """As long as two steps take, a minute to half an hour; a command that ends the job is not run for a handled one."""
+    log, now, said = tmp_path / "train.log", [0.0], list[str]()
+    line = "step:{} - actor/pg_loss:0.5 - critic/score/mean:0.25 - timing_s/step:" + f"{step_s}\n"
+    error = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: bad\n'
+    log.write_text("".join(map(line.format, range(5))) + error)
+    documents: list[dict[str, dict[str, object]]] = []
+
+    def notify(document: bytes) -> str:
+        documents.append(json.loads(document))
+        return ""
+
+    watch = Watch(
+        path=log,
+        notify=notify,
+        memory=Memory.load(tmp_path / "s.json"),
+        severity=Severity.ERROR,
+        say=said.append,
+        clock=lambda: now[0],
+    )
+    assert not watch.done(watch.look())
+    with log.open("a") as file:
+        file.write(line.format(5))
+    assert not watch.done(watch.look())  # it was handled
+    with log.open("a") as file:
+        file.write(error)
+    for at, is_over in ((1.0, False), (patience_s, False), (patience_s + 1.0, True)):
+        now[0] = at
+        assert is_over is watch.done(watch.look())
+        assert (["crash"] if is_over else []) == [document["finding"]["code"] for document in documents]
+    assert [f"an error or a signal ends the log; told in {patience_s} s, unless a step follows"] * 2 == said[:2]
+    os.utime(log, (0, 0))
+    old = replace(watch, memory=Memory.load(tmp_path / "t.json"), _end=DoubtfulEnd())
+    assert old.done(old.look())  # nobody writes it any more
+    assert 2 == len(documents)
+
+
+def test_one_look_and_a_run_that_says_itself_that_it_failed_wait_for_nothing(tmp_path: Path) -> None:
+    """The records of a run of ours have its last word."""
+    log = tmp_path / "train.log"
+    log.write_text("step:1 - actor/pg_loss:0.5 - critic/score/mean:0.25\nCUDA error: x\n")
+    records = [*step_records(healthy_metrics(5)), EventRecord(event="error", time=1e9, data={"message": "no"})]
+    for path, once in ((log, True), (write_run(tmp_path / "run", records, finished=False), False)):
+        told_codes: list[str] = []
+
+        def notify(document: bytes, told_codes: list[str] = told_codes) -> str:
+            told_codes.append(json.loads(document)["finding"]["code"])
+            return ""
+
+        watch = Watch(
+            path=path,
+            notify=notify,
+            memory=Memory.load(tmp_path / f"{path.name}.json"),
+            severity=Severity.ERROR,
+            say=lambda _: None,
+            once=once,
+        )
+        assert watch.done(watch.look())
+        assert ["crash"] == told_codes
 
 
 def test_the_memory_of_a_url_is_one_wherever_the_watch_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

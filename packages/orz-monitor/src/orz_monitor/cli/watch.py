@@ -51,6 +51,8 @@ def watch(
 
     A finding is told once, also when the watch is started again, and once more where it gets worse. What can't be
     told is tried again after 5 s, 10 s, and so on up to 10 min. Waits for a path that is not there yet.
+    An error or signal at the end of a log is told once no step has followed for as long as two usual ones take,
+    1 to 30 min: a program may handle its errors.
     Leaves with 1 where the run is over and has errors.
     """
     import time

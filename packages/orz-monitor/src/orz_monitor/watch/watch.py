@@ -18,6 +18,7 @@ from orz_monitor.formats.document import finding_document
 from orz_monitor.judge import Judge
 from orz_monitor.loading import load_run
 from orz_monitor.run import State
+from orz_monitor.watch.doubtful_end import CODES, DoubtfulEnd
 from orz_monitor.watch.memory import Memory
 from orz_monitor.watch.notify import Notify
 
@@ -50,6 +51,8 @@ class Watch:
     judge: Judge = field(default_factory=Judge.of)
     dialects: Sequence[type[Dialect]] | None = None
     clock: Callable[[], float] = time.monotonic
+    _end: DoubtfulEnd = field(default_factory=DoubtfulEnd)
+    _left_s: float = 0.0
     _waits: str = ""
     _failures: int = 0
     _again_at: float = field(default=float("-inf"))
@@ -57,7 +60,8 @@ class Watch:
     def look(self) -> Verdict | None:
         """Judge the run once and tell of what is new; None where it can't be read yet, which is said once.
 
-        A finding that could not be told is tried again later, after pauses that double; it is not forgotten.
+        A finding that could not be told is tried again later, after pauses that double; it is not forgotten. An error
+        at the end of a log is told once no step has followed for as long as two take: it may have been handled.
 
         Raises:
             UsageError: the memory can't be written.
@@ -70,18 +74,23 @@ class Watch:
             self._waits = error.message
             return None
         self._waits = ""
+        waited, self._left_s = self._left_s, 0.0 if self.once else self._end.left_s(verdict.run, self.clock())
+        if self._left_s and not waited:
+            self.say(f"an error or a signal ends the log; told in {self._left_s:.0f} s, unless a step follows")
         if self.clock() >= self._again_at:
             self._tell_new(verdict)
         return verdict
 
     def done(self, verdict: Verdict | None) -> bool:
         """Tell whether the run is over and all was told."""
-        return verdict is not None and verdict.run.state in _OVER and not self._failures
+        return verdict is not None and verdict.run.state in _OVER and not (self._failures or self._left_s)
 
     def _tell_new(self, verdict: Verdict) -> None:
         """Tell of each finding that was not told, worst first; stop at the first that can't be told."""
         for finding in verdict.findings:
             if rank(finding.severity) > rank(self.severity) or self.memory.knows(finding):
+                continue
+            if self._left_s and finding.code in CODES:
                 continue
             why = self.notify(document_of(verdict, finding))
             if why:
