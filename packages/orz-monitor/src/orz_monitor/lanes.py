@@ -36,7 +36,7 @@ def without_other_ranks(ledger: Ledger, files: Sequence[FileFacts]) -> tuple[Led
     Returns:
         The rows that count, in order, and how many were left out.
     """
-    parallel = _parallel_files(ledger, files)
+    parallel = parallel_files(ledger, files)
     numbers: dict[Path, int] = {}
     logs = np.array([numbers.setdefault(log_of(facts.path), len(numbers)) for facts in files], dtype=np.int64)
     left_out = np.zeros(len(ledger), dtype=np.bool_)
@@ -111,7 +111,7 @@ def _of_others(
     return of_rows
 
 
-def _parallel_files(ledger: Ledger, files: Sequence[FileFacts]) -> set[int]:
+def parallel_files(ledger: Ledger, files: Sequence[FileFacts]) -> set[int]:
     """Return the files that were written side by side: by their times, else by their names."""
     timed = ledger.only(~np.isnan(ledger.time))
     spans = {

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orz_monitor.dialects.crashes import ended_by, verdict
+from orz_monitor.dialects.crashes import ended_by
+from orz_monitor.endings import end_of
 from orz_monitor.ledger import Ledger
 from orz_monitor.log import Event, Log
 from orz_monitor.records import EventRecord
@@ -23,7 +24,7 @@ def run_events(events: Sequence[Event], ledger: Ledger, log: Log) -> tuple[Event
         _record(event, event.event, event.step if event.step is not None else step, log)
         for event, step in zip(events, steps, strict=False)
     ]
-    end = verdict(events, num_before, ledger.step)
+    end = end_of(events, ledger, log.files)
     if end is not None:
         found.append(_record(end, ended_by(end), steps[-1], log))
     return tuple(found)
