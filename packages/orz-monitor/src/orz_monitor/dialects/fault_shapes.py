@@ -19,7 +19,7 @@ KINDS: Final = {
     "nccl_timeout": "a collective operation timed out",
     "segfault": "a process crashed in native code",
     "disk_full": "the disk is full",
-    "slurm_limit": "Slurm ended the job",
+    "slurm_limit": "the scheduler ended the job",
     "signal": "the job was ended by a signal",
     "no_resources": "the cluster has not what was asked for",
     "port_taken": "a port was in use",
@@ -107,9 +107,11 @@ SHAPES: Final = (
     Shape("segfault", b"terminate called ", rb"^terminate called (?:after throwing|without an active|recursively)"),
     Shape("segfault", b"double free or corruption", rb"^double free or corruption"),
     Shape("segfault", b"Unexpected bus error encountered", rb"Unexpected bus error encountered in worker"),
+    Shape("segfault", b": Assertion `", rb": Assertion `.{1,300}' failed\."),
     Shape("disk_full", b"No space left on device", rb"No space left on device"),
     Shape("disk_full", b"Disk quota exceeded", rb"Disk quota exceeded"),
     Shape("slurm_limit", b"CANCELLED AT ", rb"slurmstepd: error: .{0,200}CANCELLED AT.{0,60}"),
+    Shape("slurm_limit", b">> PBS: job killed", rb"^=>> PBS: job killed"),
     Shape("slurm_limit", b"error: Node failure on ", rb"srun: error: Node failure on "),
     Shape("signal", b"got signal: ", rb"got signal: \d+"),
     Shape("signal", b"SignalException", rb"SignalException"),
@@ -134,7 +136,6 @@ SHAPES: Final = (
     Shape("engine_dead", b"EngineCore failed to start", rb"EngineCore failed to start"),
     Shape("engine_dead", b"ngine core initialization failed", rb"[Ee]ngine core initialization failed"),
     Shape("engine_dead", b"Scheduler hit an exception", rb"Scheduler hit an exception"),
-    Shape("engine_dead", b"It usually means ", rb"It usually means (?:one|the) child failed"),
     Shape("traceback", b"Training failed at step ", rb"Training failed at step \d{1,12} with "),  # SkyRL's last words
     Shape(
         "traceback",
@@ -142,6 +143,10 @@ SHAPES: Final = (
         rb"DataLoader worker \(pid(?:\(s\))? [\d, ]{1,200}\) (?:is killed by signal|exited unexpectedly)",
     ),
     Shape("traceback", b"DistBackendError: ", rb"DistBackendError: "),
+    Shape("traceback", b"watchdog thread terminated", rb"watchdog thread terminated with exception"),
+    Shape("traceback", b"NCCL communicator was aborted", rb"NCCL communicator was aborted"),
+    Shape("traceback", b"gloo/transport/", _RAISED + rb"gloo/transport/"),
+    Shape("traceback", b"Unhandled error (suppress with", rb"^Unhandled error \(suppress with"),  # Ray's
     Shape("actor_died", b"DiedError", rb"(?:Actor|Node|Owner|LocalRaylet)DiedError"),
     Shape("actor_died", b"RayActorError", rb"ray\.exceptions\.RayActorError"),
     Shape("actor_died", b"Worker exit type: SYSTEM_ERROR", rb"Worker exit type: SYSTEM_ERROR"),
@@ -154,6 +159,7 @@ SHAPES: Final = (
     Shape("exit_code", b"terminated with exit code ", rb"terminated with exit code [1-9]\d*\s*$"),
     Shape("exit_code", b"exit status ", rb"(?:^|non-zero )exit status [1-9]\d*\.?\s*$"),
     Shape("exit_code", b"ChildFailedError", rb"ChildFailedError"),
+    Shape("exit_code", b"It usually means ", rb"It usually means (?:one|the) child failed"),  # SGLang's launcher
 )
 """All that is known; of two that begin at the same place of a line the first counts."""
 GATES: Final = tuple(dict.fromkeys(shape.gate for shape in SHAPES))
@@ -164,7 +170,7 @@ _ANY: Final = re.compile(b"|".join(b"(%b)" % shape.pattern for shape in SHAPES))
 def kind_of(body: bytes) -> str:
     """Return the kind of fault that a line tells of; empty if of none.
 
-    A line that says in which step training failed, or by what a worker died, says behind it what failed, which may
+    A line that says in which step training failed, or that a watchdog ended, says behind it what failed, which may
     have a kind of its own.
 
     Args:
