@@ -22,6 +22,8 @@ _FIRST_BYTES: Final = 256 << 10
 _KEPT_BYTES: Final = 4 << 20
 """glibc keeps for later what is freed in blocks up to the largest that ever was, and twice that in all. As long as that
 is less than a batch needs, each batch gets new memory from the system, which clears it first."""
+_MOST_BLANK: Final = 3
+"""Lines of blanks that may stand between a bar and what belongs to it."""
 
 
 class Reader:
@@ -158,7 +160,7 @@ class Reader:
                 dialect.scan(batch, self.log)
         self._offer(batch, self._hits(batch))
         self._facts.num_lines += batch.num_lines
-        self._before = text[text.rfind(b"\n", 0, -1) + 1 : -1]
+        self._before = _line_before(text, len(text), self._before)
         self._settle(begun)
 
     def _settle(self, begun: int) -> None:
@@ -197,7 +199,7 @@ class Reader:
             elif start == len(text):
                 return
             end = text.find(b"\n", start)
-            before = text[text.rfind(b"\n", 0, start - 1) + 1 : start - 1] if start else batch.before
+            before = _line_before(text, start, batch.before)
             line = Line(text[start:end], batch.line_at(start), before)
             orders: list[int] = []
             while at < len(hits) and hits[at][0] == start:
@@ -243,6 +245,23 @@ class Reader:
         """Bring the facts of the file up to date."""
         self._facts.num_bytes = self._splitter.num_bytes
         self._facts.num_cut_lines = self._splitter.num_cut_lines
+
+
+def _line_before(text: bytes, start: int, before: bytes) -> bytes:
+    """Return the line before the one at `start`, or of blank ones, with which a bar is wiped out, the one before them.
+
+    Args:
+        text: whole lines.
+        start: where one of them begins, or its length.
+        before: the line before them all.
+    """
+    for _ in range(_MOST_BLANK):
+        if start <= 0:
+            return before
+        end, start = start - 1, text.rfind(b"\n", 0, start - 1) + 1
+        if not text[start:end].isspace():
+            break
+    return text[start:end]
 
 
 def _whole_lines(stream: Iterable[bytes]) -> Iterator[bytes]:

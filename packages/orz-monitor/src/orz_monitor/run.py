@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.console import Traceback
 from orz_monitor.metrics.peers import spec_of
+from orz_monitor.plan import Plan
 from orz_monitor.presets import PLAINEST, Detected, detect, trains_critic
 from orz_monitor.records import EventRecord, Line
 from orz_monitor.series import Series, is_usable
@@ -96,6 +97,7 @@ class Run:
         has_whole_steps: whether a step is written at once, and not piece by piece.
         hints: how to have the trainer log a metric, as the dialect that read most lines has it: by canonical name.
         ahead: the last event that the console log beside the records has of a step that these don't reach, or None.
+        plan: what the trainer's bar of steps says of the steps to come, or None.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Run:
     config: Mapping[str, str] = field(default_factory=dict)
     has_whole_steps: bool = False
     ahead: EventRecord | None = None
+    plan: Plan | None = None
     _finite: dict[str, Series] = field(default_factory=dict, init=False, repr=False)
     _extents: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
 

@@ -24,6 +24,7 @@ from orz_monitor.frameworks import OURS
 from orz_monitor.lanes import without_other_ranks, without_unnamed_others
 from orz_monitor.ledger import Ledger
 from orz_monitor.log import Column, Event, Log, place
+from orz_monitor.plan import Plan
 from orz_monitor.raw import column_series, raw_series
 from orz_monitor.records import describe
 from orz_monitor.row_steps import numbered
@@ -96,11 +97,18 @@ def stitch(
         has_whole_steps=framework in known and known[framework].has_whole_steps,
         framework=framework,
         hints=known[framework].missing if framework in known else {},
+        plan=_plan(log, known.get(framework), steps),
         files=tuple(facts.path for facts in log.files),
         folded=num_folded,
         mixed=num_mixed,
         problems=(*(f"{file} {why}, and was read up to there" for file, why in log.torn.items()), *log.unread),
     )
+
+
+def _plan(log: Log, dialect: Dialect | None, steps: NDArray[np.int64]) -> Plan | None:
+    """Return what the trainer's bar says of the steps to come; a bar that ends before the last step is of others."""
+    plan = dialect.plan(log) if dialect is not None else None
+    return plan if plan is not None and (not len(steps) or int(steps[-1]) <= plan.steps) else None
 
 
 def _unread(log: Log) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class Areal(Dialect):
 
     name = "areal"
     title = "AReaL"
+    bar_of_steps = "Train step"
     gates = (b" Train step ", b"Training completes! Total")
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "ppo_actor/update/actor_loss/avg": Meaning("policy/loss"),
@@ -96,7 +97,7 @@ class Areal(Dialect):
                 self.more_open = True
                 log.add_tick(
                     self.name,
-                    "Train step",
+                    self.bar_of_steps,
                     self._step,
                     int(match["total"]),
                     line=line.number,

@@ -28,6 +28,7 @@ from typing import ClassVar, Self
 from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.ledger import Ledger
 from orz_monitor.log import Log
+from orz_monitor.plan import Plan, plan_of
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.past import Past
@@ -76,6 +77,7 @@ class Dialect:
         always: whether its gates are searched in every byte; those of others are searched now and then only, once
             the log was seen to be somebody else's.
         bulk: `scan` gets every batch of lines that holds this; for what makes up most of a log.
+        bar_of_steps: name of its ticks that count the steps of the run; empty where it has none.
         has_whole_steps: whether it prints a step at once, in one line, and not piece by piece.
         longest_block: how many lines at most are given to `more`, so that a block without an end takes no whole log.
         more_open: set by `read` to be given the lines that follow, whatever they hold, through `more`.
@@ -89,6 +91,7 @@ class Dialect:
     is_trainer: ClassVar[bool] = True
     always: ClassVar[bool] = False
     bulk: ClassVar[bytes] = b""
+    bar_of_steps: ClassVar[str] = ""
     has_whole_steps: ClassVar[bool] = False
     longest_block: ClassVar[int] = 1000
 
@@ -198,6 +201,10 @@ class Dialect:
     def meaning(self, key: str) -> Meaning | None:
         """Return what a raw key is, or None for one that this dialect does not know."""
         return self.meanings.get(key)
+
+    def plan(self, log: Log) -> Plan | None:
+        """Return what the bar of steps says of the steps to come, or None; called when steps have their numbers."""
+        return plan_of(log, self.name, self.bar_of_steps) if self.bar_of_steps else None
 
     def number(self, log: Log) -> None:
         """Give a step to the rows that were printed without one.

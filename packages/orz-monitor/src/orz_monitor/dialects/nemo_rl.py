@@ -14,6 +14,7 @@ from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.items import item_pairs
 from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.log import Log, Row, Tick
+from orz_monitor.plan import Plan
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.prefixes import NOWHERE, Origin
 
@@ -30,6 +31,7 @@ class NemoRl(Dialect):
     name = "nemo-rl"
     title = "NeMo-RL"
     gates = (b"== Step ", b"== Epoch ", _RESULTS)
+    bar_of_steps = "Step"
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "Loss": Meaning("policy/total_loss"),
         "Avg Reward": Meaning("reward/mean"),
@@ -147,6 +149,12 @@ class NemoRl(Dialect):
             origin=segment.origin,
         )
         return row is not None
+
+    def plan(self, log: Log) -> Plan | None:
+        """Return what the headers say; of several epochs nothing: they name the steps of one, and not where it ends."""
+        epochs = (entry for entry in reversed(log.entries) if isinstance(entry, Tick) and entry.name == "Epoch")
+        epoch = next(epochs, None)
+        return super().plan(log) if epoch is None or epoch.total == 1 else None
 
     def number(self, log: Log) -> None:
         """Give lines the step of the header before them; steps are counted anew in each epoch."""

@@ -31,6 +31,10 @@ _EVALUATIONS: Final = {
     "completions/clipped_ratio": "truncated_frac",
 }
 _LAST_FRAMES_BYTES: Final = 4096
+_LONGEST_HEAD: Final = 500
+_NAMED: Final = re.compile(rb"(?P<name>[^\s|]{1,40}): {1,4}\d{1,3}%\|[^|\r\n]{0,400}\| ?$")
+"""What stands before the counter of a bar that has a name."""
+_OF_MS_SWIFT: Final = b"Train"
 
 
 class Trl(Dialect):
@@ -39,6 +43,7 @@ class Trl(Dialect):
     name = "trl"
     title = "TRL"
     has_whole_steps = True
+    bar_of_steps = "steps"
     gates: ClassVar[tuple[bytes, ...]] = (
         b"learning_rate': ",
         b"{'train_runtime': ",
@@ -100,14 +105,14 @@ class Trl(Dialect):
         for segment in line.segments:
             end = 0
             for found in dicts_of(segment.body, _DICTIONARY):
-                frame = _last_frame(segment.body[end : found.start]) or frame
+                frame = last_frame(segment.body[end : found.start]) or frame
                 end = found.end
                 if self._is_ours(segment.body[found.start : end]):
                     log.offset = segment.offset + found.start
                     understood = self._add(found, frame, segment, line.number, log) or understood
                     frame = None
                     log.files[-1].num_missed_lines += end < len(segment.body) and segment.body[end - 1 : end] != b"}"
-            frame = _last_frame(segment.body[end:]) or frame
+            frame = last_frame(segment.body[end:]) or frame
         return understood
 
     def _is_ours(self, text: bytes) -> bool:
@@ -123,7 +128,7 @@ class Trl(Dialect):
         if frame is not None:
             log.add_tick(
                 self.name,
-                "steps",
+                axis or self.bar_of_steps,
                 int(frame["done"]),
                 int(frame["total"]),
                 line=number,
@@ -175,13 +180,20 @@ class Trl(Dialect):
 
 def _unused_frame(text: bytes) -> re.Match[bytes] | None:
     """Find the last frame of a bar on the line before, unless a dictionary behind it has its step."""
-    frame = _last_frame(text)
+    frame = last_frame(text)
     return frame if frame is not None and not _DICTIONARY.search(text, frame.end()) else None
 
 
-def _last_frame(text: bytes) -> re.Match[bytes] | None:
+def last_frame(text: bytes) -> re.Match[bytes] | None:
     """Find the last frame of a bar."""
     found = None
-    for found in _FRAME.finditer(text, max(len(text) - _LAST_FRAMES_BYTES, 0)):  # noqa: B007 - the last one is meant
-        pass
+    for frame in _FRAME.finditer(text, max(len(text) - _LAST_FRAMES_BYTES, 0)):
+        if not _is_of_others(text[max(frame.start() - _LONGEST_HEAD, 0) : frame.start()]):
+            found = frame
     return found
+
+
+def _is_of_others(head: bytes) -> bool:
+    """Tell whether a bar has a name, as those of generation and of loading have: the trainer's has none."""
+    named = _NAMED.search(head)
+    return named is not None and named["name"] != _OF_MS_SWIFT

@@ -67,18 +67,23 @@ def planned_steps(run: Run) -> int | None:
         planned = event.data.get("steps") if event.event in {"start", "resume"} else None
         if isinstance(planned, int) and not isinstance(planned, bool) and planned > 0:
             return planned
-    return None
+    return run.plan.steps if run.plan is not None else None
 
 
 def step_time(run: Run) -> float | None:
-    """Return the median time from one of the last complete steps to the next, seconds; None before there are two."""
+    """Return the median time from one of the last complete steps to the next, seconds; None where nothing tells.
+
+    Else what the trainer says that steps took, or the clock of its bar.
+    """
     times = _complete(run, run.times)
     apart = np.diff(times.values[-_RECENT_STEPS - 1 :]) / np.maximum(np.diff(times.steps[-_RECENT_STEPS - 1 :]), 1)
     apart = apart[apart > 0]
     if len(apart):
         return float(np.median(apart))
     totals = run.seconds["total"].finite().values if "total" in run.seconds else np.empty(0)
-    return float(np.median(totals[-_RECENT_STEPS:])) if len(totals) else None
+    if len(totals):
+        return float(np.median(totals[-_RECENT_STEPS:]))
+    return run.plan.step_s if run.plan is not None else None
 
 
 def step_end(run: Run) -> float | None:

@@ -33,6 +33,7 @@ class Verl(Dialect):
     name = "verl"
     title = "verl"
     has_whole_steps = True
+    bar_of_steps = "Training Progress"
     bulk = b"step:"
     gates = (b"step:", b"validation metrics", b"global step to ", b"grad_norm is not finite", b"Training Progress:")
     meanings: ClassVar[Mapping[str, Meaning]] = MEANINGS
@@ -123,7 +124,7 @@ class Verl(Dialect):
         if body.startswith(b"Training Progress:") and (bar := read_bar(body)) is not None:
             log.add_tick(
                 self.name,
-                "Training Progress",
+                self.bar_of_steps,
                 bar.done,
                 bar.total,
                 line=number,
