@@ -36,6 +36,7 @@ pytestmark = pytest.mark.unit
         ("INFO 08-13 19:25:45 ppo_trainer.py:547] hello", "hello", "", None, "INFO"),
         ("[2026-09-04 01:00:00 actor_cell0_rank1] model.py:44 - hello", "hello", "actor_cell0_rank1", 1, ""),
         ("(AReaL) 20260725-13:51:09.653 StatsLogger INFO: hello", "hello", "", None, "INFO"),
+        ("20260725-13:51:09.653 StatsLogger INFO: hello", "hello", "", None, "INFO"),
         ("[2025-02-22 10:11:12,345] [INFO] [logging.py:128:log_dist] [Rank 0] step=1", "step=1", "", 0, "INFO"),
         ("2024-12-10 06:50:29,276\tINFO worker.py:1752 -- hello", "hello", "", None, "INFO"),
         ("(1) The process is killed", "(1) The process is killed", "", None, ""),

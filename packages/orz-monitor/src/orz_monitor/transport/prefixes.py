@@ -74,6 +74,7 @@ _LEVEL: Final = rb"(?P<level>TRACE|DEBUG|INFO|SUCCESS|WARN(?:ING)?|ERROR|CRITICA
 _DATE: Final = rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,30})?(?:Z|[+-]\d\d:?\d\d)?"
 _FILE: Final = rb"[\w./-]{0,80}\.\w{1,8}:\d{1,6}"
 """A source file, with its ending, and a line in it."""
+_AREAL: Final = rb"(?P<time>\d{8}-\d\d:\d\d:\d\d\.\d{3})[ \t]+(?P<place>[\w.-]{1,80})[ \t]+" + _LEVEL + rb":[ \t]?"
 _UNIT: Final = rb"[\w.-]{1,64} (?P<role>[\w./@:-]{1,100}?)\[(?P<pid>\d{1,10})\]:(?: |$)"
 """A machine, a unit of systemd and its process, as journald names them."""
 
@@ -82,11 +83,7 @@ _PARENTHESIS: Final = (
         rb"\((?:(?P<role>[^()=\n]{1,100}?) ?)?pid=`?(?P<pid>\d{1,10})`?(?:, ip=(?P<node>[^)\s]{1,64}))?\)`?[ \t]?"
     ),
     re.compile(rb"\((?P<role>raylet|autoscaler|gcs_server)(?:, ip=(?P<node>[^)\s]{1,64})| \+[\dhms]{1,12})?\)[ \t]?"),
-    re.compile(
-        rb"\(AReaL\)[ \t]+(?P<time>\d{8}-\d\d:\d\d:\d\d\.\d{3})[ \t]+(?P<place>[\w.-]{1,80})[ \t]+"
-        + _LEVEL
-        + rb":[ \t]?"
-    ),
+    re.compile(rb"\(AReaL\)[ \t]+" + _AREAL),
     re.compile(rb"\((?P<role>[A-Z][A-Za-z_]{1,60}\w{0,20})\)[ \t]"),
 )
 _BRACKET: Final = (
@@ -109,6 +106,7 @@ _DIGIT: Final = (
         rb"[ \t]+(?:--?[ \t])?"
     ),
     re.compile(rb"(?P<time>" + _DATE + rb")[ \t]+-[ \t]+" + _LEVEL + rb"[ \t]+-[ \t]+"),
+    re.compile(_AREAL),
     re.compile(rb"(?P<time>\d\d:\d\d:\d\d)[ \t]+" + _LEVEL + rb"[ \t]+(?:\[[\w.]{1,60}:\d{1,6}\][ \t]+)?"),
     re.compile(rb"(?P<rank>\d{1,5}): "),  # srun --label
     re.compile(rb"(?P<time>" + _DATE + rb") " + _UNIT),
