@@ -100,6 +100,19 @@ def test_sarif_has_rules_results_and_places(checks: list[Checked]) -> None:
     assert "no metric recognised" in notification["message"]["text"]
 
 
+def test_sarif_makes_no_links_of_log_text(tmp_path: Path) -> None:
+    """Brackets are escaped (2.1.0, section 3.11.6), and a backslash before one can't undo that."""
+    log = tmp_path / "crash.log"
+    log.write_text(
+        'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: [see](http://e.x) \\[a](1)\n'
+    )
+    (run,) = json.loads(as_sarif([Checked(path=log, verdict=judge(load_run(log)))]))["runs"]
+    text = run["results"][0]["message"]["text"]
+    assert r"\[see\](http://e.x) \\\[a\](1)" in text
+    unreadable = [Checked(path=Path("x"), error=UnreadableRunError("x: [a](b)", remedy="none"))]
+    assert r"\[a\](b)" in as_sarif(unreadable).replace("\\\\", "\\")
+
+
 def test_github_commands_are_escaped(checks: list[Checked]) -> None:
     """Paths with commas, colons and per cent signs stay one property, messages one line."""
     error, unreadable = as_github(checks).splitlines()

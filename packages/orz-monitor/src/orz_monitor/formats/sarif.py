@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from orz_monitor.rules import RULES
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS: Final = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "note"}
+_BRACKET: Final = re.compile(r"(\\*)([\[\]])")
+"""With the backslashes before it, which would undo its own."""
 _OF_URLS: Final = ":/?#[]@!$&'()*+,;=%"
 
 
@@ -31,7 +34,7 @@ def as_sarif(checks: Sequence[Checked], fail_on: Severity = Severity.ERROR) -> s
         for finding in check.verdict.findings
     ]
     notifications = [
-        {"level": "error", "message": {"text": reason}, "locations": [_location(check.path, None)]}
+        {"level": "error", "message": {"text": _plain(reason)}, "locations": [_location(check.path, None)]}
         for check in checks
         if (reason := check.reason(fail_on))
     ]
@@ -63,10 +66,15 @@ def _result(verdict: Verdict, finding: Finding, codes: list[str]) -> dict[str, o
         "ruleId": finding.code,
         "ruleIndex": codes.index(finding.code),
         "level": _LEVELS[finding.severity],
-        "message": {"text": text},
+        "message": {"text": _plain(text)},
         "locations": [_location(finding.file or verdict.run.path, finding.line)],
         "partialFingerprints": {"orzMonitor/v1": hashlib.sha256(identity.encode()).hexdigest()[:32]},
     }
+
+
+def _plain(text: str) -> str:
+    """Escape brackets, which would make a link of `[text](target)`: SARIF 2.1.0, section 3.11.6."""
+    return _BRACKET.sub(lambda found: f"{found[1] * 2}\\{found[2]}", text)
 
 
 def _location(path: Path, line: int | None) -> dict[str, object]:
