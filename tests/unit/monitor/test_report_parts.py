@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orz_monitor.covered import steps_covered
 from orz_monitor.engine import judge
 from orz_monitor.loading import load_run
-from orz_monitor.records import EventRecord
+from orz_monitor.records import EventRecord, StepRecord
 from orz_monitor.report.charts import MOST_POINTS, Marks, line_chart, thinned, ticks, y_scale
 from orz_monitor.report.content import gather
 from orz_monitor.report.course import provenance
 from orz_monitor.report.escape import escaped, markdown_escaped, with_code
 from orz_monitor.report.facts import gather_facts, last_checkpoint_before
 from orz_monitor.report.markdown import as_markdown
+from orz_monitor.report.overview import header
 from orz_monitor.series import Series
 from orz_monitor.testing import START, healthy_metrics, step_records, write_run
 from orz_monitor.units import duration, shown
@@ -167,3 +169,44 @@ def test_markdown_says_where_a_finding_is_and_when_to_ignore_it(tmp_path: Path) 
     assert "- train.log:1" in lines
     assert any(text.startswith("When to ignore it: With one update on each batch") for text in lines)
     assert "not known: no record has a time" in provenance(content)
+    assert " took " not in header(content)
+
+
+def test_steps_between_the_logged_ones_count(tmp_path: Path) -> None:
+    """TRL with logging_steps=10: 40 rows of 2 s a step are 400 steps and 800 s, and phases take as much."""
+    line = "{'loss': 0.01, 'learning_rate': 1e-06, 'reward': 0.3, 'step_time': 2.0, 'epoch': 0.1}\n"
+    text = "".join(f"  4%|4 | {step}/1000 [0:10:00<1:00:00, 2.00s/it]{line}" for step in range(10, 401, 10))
+    (tmp_path / "train.log").write_text(text, encoding="utf-8")
+    content = gather(judge(load_run(tmp_path / "train.log")))
+    assert (400, 800.0) == (content.facts.num_steps, content.facts.train_s)
+    assert {"other": 800.0} == dict(content.phases)
+    assert "400 steps took 13 min" in header(content)
+
+
+def test_seconds_of_all_steps_of_a_row_are_not_multiplied(tmp_path: Path) -> None:
+    """Where the clock says that ten steps together took what a row says."""
+    write_run(
+        tmp_path,
+        [
+            StepRecord(step=step, time=START + step, metrics={"reward/mean": 0.5}, seconds={"total": 10.0})
+            for step in range(10, 101, 10)
+        ],
+    )
+    facts = gather_facts(load_run(tmp_path))
+    assert (100, 100.0) == (facts.num_steps, facts.train_s)
+
+
+@pytest.mark.parametrize(
+    ("steps", "covered"),
+    [
+        ([], []),
+        ([7], [1]),
+        ([0, 1, 2], [1, 1, 1]),
+        ([1, 10, 20, 30], [1, 9, 10, 10]),
+        ([10, 20, 30, 90, 100], [10, 10, 10, 10, 10]),
+        ([500, 501, 502, 900], [1, 1, 1, 1]),
+    ],
+)
+def test_steps_that_a_row_stands_for(steps: list[int], covered: list[int]) -> None:
+    """Those since the row before it, and no more than usual where a log has a hole or begins late."""
+    assert covered == steps_covered(np.array(steps, dtype=np.int64)).tolist()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from orz_cli.errors import UsageError
 from orz_monitor.compare.axis import Axis
+from orz_monitor.covered import steps_covered
 from orz_monitor.log import Column
 from orz_monitor.series import is_usable
 from orz_monitor.stats import Array
@@ -54,7 +55,7 @@ def _by_tokens(table: Table) -> tuple[NDArray[np.int64], Array] | None:
     values = _positive(column)
     if column.key == _SO_FAR and (np.diff(values) >= 0).all() and (values[-1] > values[0] or len(values) == 1):
         return column.steps, values
-    return column.steps, np.cumsum(values)
+    return column.steps, np.cumsum(values * steps_covered(column.steps))
 
 
 def _by_time(table: Table) -> tuple[NDArray[np.int64], Array] | None:
@@ -67,7 +68,7 @@ def _by_time(table: Table) -> tuple[NDArray[np.int64], Array] | None:
         return steps[known], clock - clock[0]
     if column is None or not len(column.steps):
         return None
-    passed = np.cumsum(_positive(column))
+    passed = np.cumsum(_positive(column) * steps_covered(column.steps))
     return column.steps, passed - passed[0]
 
 

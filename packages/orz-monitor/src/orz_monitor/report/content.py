@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from orz_cli.findings import Severity, Status
+from orz_monitor.covered import spent as spent_in
 from orz_monitor.engine import Verdict
 from orz_monitor.formats.unknown_trainer import is_little
 from orz_monitor.metrics.peers import PEERS, spec_of
@@ -189,12 +188,8 @@ def _needless(name: str, run: Run) -> bool:
 
 def _phases(run: Run) -> dict[str, float]:
     """Return the seconds spent in each phase, with what the total leaves over."""
-    spent = {
-        phase: float(np.maximum(run.seconds[phase].finite().values, 0).sum())
-        for phase in PHASES
-        if phase in run.seconds and phase != "total"
-    }
-    total = float(run.seconds["total"].finite().values.sum()) if "total" in run.seconds else 0.0
+    spent = {phase: float(spent_in(run, phase).sum()) for phase in PHASES if phase in run.seconds and phase != "total"}
+    total = float(spent_in(run, "total").sum()) if "total" in run.seconds else 0.0
     rest = total - sum(spent.values())
     if total > 0 and rest > 0.005 * total:
         spent["other"] = rest

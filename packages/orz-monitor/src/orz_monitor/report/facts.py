@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
+from orz_monitor.covered import spent, steps_covered
 from orz_monitor.run import Run
 from orz_monitor.settings import CONFIG_FILE
 
@@ -48,7 +47,8 @@ class Facts:
         title: name of the configuration, or of the folder.
         started: when its first record was written, UTC; None where no record has a time.
         wall_s: seconds from the first record to the last.
-        train_s: seconds spent in steps.
+        train_s: seconds spent in steps, also in those between the logged ones; 0 where no step says its seconds.
+        num_steps: steps that were trained, also those between the logged ones.
         tokens_trained: action tokens in all, or None where not logged.
         tokens_per_second: of the whole run, or None.
         checkpoints: steps with a committed checkpoint.
@@ -60,11 +60,17 @@ class Facts:
     started: datetime | None
     wall_s: float
     train_s: float
+    num_steps: int
     tokens_trained: float | None
     tokens_per_second: float | None
     checkpoints: tuple[int, ...]
     settings: Mapping[str, str]
     environment: Mapping[str, str]
+
+    @property
+    def took_s(self) -> float | None:
+        """Seconds that the steps took, by the trainer or by the clock; None where the log has neither."""
+        return self.train_s or self.wall_s or None
 
 
 def gather_facts(run: Run) -> Facts:
@@ -72,15 +78,15 @@ def gather_facts(run: Run) -> Facts:
     config = _block_scalars(_text(run.folder, CONFIG_FILE))
     start = next((event.data for event in run.events if event.event == "start"), {})
     times = run.moments
-    totals = run.seconds["total"].finite().values if "total" in run.seconds else np.empty(0)
-    trained = run.series("tokens/trained").values
-    tokens = float(trained.sum()) if len(trained) else None
-    train_s = float(totals.sum())
+    trained = run.series("tokens/trained")
+    tokens = float((trained.values * steps_covered(trained.steps)).sum()) if len(trained) else None
+    train_s = float(spent(run, "total").sum()) if "total" in run.seconds else 0.0
     return Facts(
         title=config.get("name") or str(start.get("recipe") or run.name),
         started=_as_date(min(times)) if times else None,
         wall_s=max(times) - min(times) if times else 0.0,
         train_s=train_s,
+        num_steps=int(steps_covered(run.steps).sum()),
         tokens_trained=tokens,
         tokens_per_second=tokens / train_s if tokens is not None and train_s > 0 else None,
         checkpoints=tuple(sorted(set(run.marks("checkpoint_saved")))),

@@ -16,7 +16,7 @@ def as_markdown(content: Content) -> str:
     """Return the verdict, the findings, and tables of metrics and time."""
     run, facts = content.run, content.facts
     word, _ = content.verdict_words
-    took = f", {duration(facts.wall_s)}" if facts.started else ""  # not every log has times
+    took = f", {duration(facts.took_s)}" if facts.took_s is not None else ""
     lines = [
         f"# {markdown_escaped(facts.title)}: {word}",
         "",

@@ -63,8 +63,8 @@ def _lede(content: Content) -> str:
     if len(reward) > 1:
         first, last = (shown(value) for value in ends(reward))
         parts.append(f"the mean reward went from {first} to {last}")
-    if len(run.steps):
-        parts.append(f"{counted(len(run.steps), 'step')} took {duration(facts.train_s or facts.wall_s)}")
+    if facts.num_steps and facts.took_s is not None:
+        parts.append(f"{counted(facts.num_steps, 'step')} took {duration(facts.took_s)}")
     return "; ".join(parts) + "."
 
 
