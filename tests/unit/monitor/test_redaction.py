@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orz_monitor.bundle.redaction import _PATTERNS, _SIGNS, Redactor
+from orz_monitor.bundle.redaction import Redactor
+from orz_monitor.bundle.shapes import PATTERNS, SIGNS
 
 pytestmark = pytest.mark.unit
 
@@ -132,6 +135,20 @@ def test_keys_of_wandb_are_left_out_wherever_they_stand(line: str) -> None:
         "docker run --user 1000:1000 image",
         "python -u train.py --lr 1e-6",
         "Authorization: Bearer ${TOKEN}",
+        "tokens: 4096",
+        "tokens:\n  - 1\n  - 2",
+        "max_tokens: 1024",
+        "num_tokens: [1, 2]",
+        "tokenizer:\n  name: hf-internal/tiny",
+        "tokens/total: 5831",
+        "api_tokens: 4096",
+        "git_sha: 3fdd9a0c0ffee3fdd9a0c0ffee3fdd9a0c0ffee1",
+        "wandb:\n  commit: 3fdd9a0c0ffee3fdd9a0c0ffee3fdd9a0c0ffee1\n  project: x",
+        "key of the cache, of commit\n3fdd9a0c0ffee3fdd9a0c0ffee3fdd9a0c0ffee1",
+        "blake3: af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
+        "docker run -p 8080:80 image",
+        "env:\n  - name: LR\n    value: fast",
+        "see https://example.org:8080/a@b and mail@x",
     ],
 )
 def test_what_is_no_secret_stays(line: str) -> None:
@@ -143,7 +160,7 @@ def test_what_is_no_secret_stays(line: str) -> None:
 
 def test_every_pattern_has_its_signs() -> None:
     """A pattern without them would never be tried."""
-    assert _SIGNS.keys() == _PATTERNS.keys()
+    assert SIGNS.keys() == PATTERNS.keys()
 
 
 def test_secrets_of_many_lines() -> None:
@@ -159,6 +176,56 @@ def test_secrets_of_many_lines() -> None:
     assert "second" not in shown
     assert shown.splitlines()[-1] == "  other: 2"
     assert len(shown.splitlines()) == len(block.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("password:\n  - onepass\nlr: 1\n", ["onepass"]),
+        ("password:\n- onepass\n- twopass\nlr: 1\n", ["onepass", "twopass"]),
+        ("hub:\n  hf_tokens:\n    - abcdef123456\n  lr: 1\n", ["abcdef123456"]),
+        ("api_keys: [aaa111bbb222, ccc333ddd444]\nlr: 1\n", ["aaa111bbb222", "ccc333ddd444"]),
+        ("api_keys: [[aaa111], [ccc333]]\nlr: 1\n", ["aaa111", "ccc333"]),
+        ("api_keys: [aaa111,\n  ccc333]\nlr: 1\n", ["aaa111", "ccc333"]),
+        ("credentials:\n  user: me\n  deep:\n    word: hunter2\nlr: 1\n", ["hunter2"]),
+        ('{\n  "hf_tokens": [\n    "abc123def"\n  ],\n  "lr: 1": 0\n}\n', ["abc123def"]),
+        (
+            "env:\n  - name: HF_TOKEN\n    value: plain7\n  - name: A\n    value: lr: 1\n",
+            ["plain7"],
+        ),
+        ("env:\n  - value: plain1\n    name: HF_TOKEN\n  - name: A\n    value: lr: 1\n", ["plain1"]),
+        ('  {\n    "name": "HF_TOKEN",\n    "value": "plainD"\n  }\nlr: 1\n', ["plainD"]),
+        ("env:\n  - name: DB_PASSWORD\n    value: |\n      first\n      second\nlr: 1\n", ["first", "second"]),
+        (f"wandb:\n  api: {KEY}\nlr: 1\n", [KEY]),
+        (f"wandb:\n  login:\n    - {KEY}\nlr: 1\n", [KEY]),
+        (f"API key:\n{KEY}\nlr: 1\n", [KEY]),
+        (f"WANDB key: local-{KEY} lr: 1\n", [KEY]),
+        ("using nvapi-abcdefghijklmnopqrstuvwxyz lr: 1\n", ["nvapi-a"]),
+        ("using r8_abcdefghijklmnopqrstuvwxyz012 lr: 1\n", ["r8_a"]),
+        ("using pypi-AgEIcHlwaS5vcmcCJDEyMzQ1 lr: 1\n", ["pypi-A"]),
+        ('{"name": "HF_TOKEN", "value": "plainD", "lr: 1": 0}\n', ["plainD"]),
+        ("AccountName=x;AccountKey=abcdef1234567890==;lr: 1\n", ["abcdef1234567890"]),
+        ("https://bob:pw@ss@host/x lr: 1\n", ["pw", "ss@"]),
+        ("url: https://user:pa/ss@host/path lr: 1\n", ["pa/", "ss@"]),
+        ("MASTER_KEY:abcdef lr: 1\n", ["abcdef"]),
+        ("docker login -u me -p hunter4 lr: 1\n", ["hunter4"]),
+    ],
+)
+def test_secrets_by_what_stands_around_them(text: str, secrets: list[str]) -> None:
+    """All that is below a secret name, beside it, or behind a line that speaks of a key; and nothing that follows."""
+    shown = Redactor().redact(text)
+    assert [] == [secret for secret in secrets if secret in shown]
+    assert "lr: 1" in shown
+    assert len(text.splitlines()) == len(shown.splitlines())
+    assert shown == Redactor().redact(shown)
+
+
+def test_many_secret_names_one_in_another_take_no_square_time() -> None:
+    """Each line is looked at once, however deep it is."""
+    lines = [f"{' ' * (number % 200)}password:\n" for number in range(40_000)]
+    begun = time.process_time()
+    assert len(lines) == Redactor().redact("".join(lines)).count("\n")
+    assert time.process_time() - begun < 20
 
 
 def test_emails_on_request() -> None:
