@@ -122,15 +122,17 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "reward.only_if_stopped": _same("the rule that only responses that stopped earn a reward"),
     "advantage.truncation": Setting(
         words="the treatment of truncated responses",
-        names={"trl": "mask_truncated_completions"},
-        values={"trl": {"mask": "True", "zero": "False"}},
+        names={"trl": "mask_truncated_completions", "ms-swift": "overlong_filter"},
+        values={trainer: {"mask": "True", "zero": "False"} for trainer in ("trl", "ms-swift")},
     ),
     "packing.max_tokens_per_row": _same(
         "the tokens of a packed row", orz="packing_max_len", verl=f"{_ACTOR}.ppo_max_token_len_per_gpu"
     ),
     "data.template": _same("the prompt template"),
-    "data.shuffle": _same("the shuffling of prompts", verl="data.shuffle", trl="shuffle_dataset"),
-    "data.eval": _same("the held-out sets", verl="data.val_files", trl="eval_dataset"),
+    "data.shuffle": _same(
+        "the shuffling of prompts", verl="data.shuffle", trl="shuffle_dataset", **{"ms-swift": "dataset_shuffle"}
+    ),
+    "data.eval": _same("the held-out sets", verl="data.val_files", trl="eval_dataset", **{"ms-swift": "val_dataset"}),
     "eval.every_steps": _same("the steps between evaluations", orz="eval_interval", verl="trainer.test_freq"),
     "checkpoint.every_steps": _same(
         "the steps between checkpoints", orz="save_interval", verl="trainer.save_freq", trl="save_steps"
@@ -144,6 +146,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "orz train ... --resume auto": _same("the trainer's own way to resume"),
 }
 """Settings that remedies name. What else stands in backquotes is the same everywhere."""
+_BUILT_ON: Final = {"ms-swift": "trl"}
+"""Trainers whose settings are, but for some, those of another one."""
 HOW_TO_GIVE: Final = "give a run folder with config.yaml, or the run of W&B, MLflow or Trackio, which hold the settings"
 """What to do where a setting of a run is not known."""
 
@@ -170,7 +174,13 @@ def called(name: str, framework: str) -> str:
         >>> called("policy.optimizer.max_grad_norm", "verl")
         'actor_rollout_ref.actor.grad_clip'
     """
-    return SETTINGS[name].names.get(framework, name) if name in SETTINGS else name
+    setting = SETTINGS.get(name)
+    return setting.names.get(_whose(setting, framework), name) if setting is not None else name
+
+
+def _whose(setting: Setting, framework: str) -> str:
+    """Return the trainer whose name for a setting another one uses, where it has none of its own."""
+    return framework if framework in setting.names else _BUILT_ON.get(framework, framework)
 
 
 def translated(finding: Finding, framework: str) -> Finding:
@@ -204,6 +214,7 @@ def _named(quoted: str, framework: str, before: str) -> str:
     setting = SETTINGS.get(name)
     if setting is None:
         return f"`{quoted}`"
+    framework = _whose(setting, framework)
     if framework in setting.names:
         value = setting.values.get(framework, {}).get(value, value)
         called_there = f"{setting.names[framework]}{equals}{value}"

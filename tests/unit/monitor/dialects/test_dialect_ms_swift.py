@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orz_monitor.dialects.ms_swift import MsSwift
+from orz_monitor.frameworks import called, translate
 from orz_monitor.loading import load_run
 from orz_monitor.log import Row
 from orz_monitor.reading import read_chunks
@@ -66,3 +67,12 @@ def test_a_run_has_canonical_names(tmp_path: Path) -> None:
     assert run.metrics["reward/mean"].steps.tolist() == [5, 6]
     assert run.metrics["rollout/truncated_frac"].values.tolist() == [0.125, 0.125]
     assert run.metrics["memory/peak_bytes"].values.tolist() == [61.5 * 2**30] * 2
+
+
+def test_remedies_name_its_own_settings() -> None:
+    """They are TRL's but for some, and never those of orz-train."""
+    assert "raise `max_grad_norm`" == translate("raise `policy.optimizer.max_grad_norm`", "ms-swift")
+    assert "set `overlong_filter=True`" == translate("set `advantage.truncation=mask`", "ms-swift")
+    assert "set `mask_truncated_completions=True`" == translate("set `advantage.truncation=mask`", "trl")
+    assert "dataset_shuffle" == called("data.shuffle", "ms-swift")
+    assert "the policy's precision" == translate("`policy.dtype`", "ms-swift")
