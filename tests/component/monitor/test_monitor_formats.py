@@ -100,6 +100,18 @@ def test_sarif_has_rules_results_and_places(checks: list[Checked]) -> None:
     assert "no metric recognised" in notification["message"]["text"]
 
 
+def test_keys_that_are_left_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """12,002 different keys in two lines: 2,002 are more than the 10,000 that are kept, each counted once."""
+    items = " - ".join(f"key/{at}:{at}" for at in range(12_000))
+    line = f" - critic/score/mean:0.3 - actor/entropy:0.5 - {items}\n"
+    (tmp_path / "a.log").write_text(f"step:1{line}step:2{line}")
+    main(["monitor", "check", str(tmp_path / "a.log"), "--json"])
+    coverage = json.loads(capsys.readouterr().out)["coverage"]
+    assert (9_998, 2_002) == (len(coverage["unrecognised"]), coverage["dropped_keys"])
+    main(["monitor", "check", str(tmp_path / "a.log")])
+    assert "not read: keys beyond the first 10000: 2002" in capsys.readouterr().out
+
+
 def test_sarif_makes_no_links_of_log_text(tmp_path: Path) -> None:
     """Brackets are escaped (2.1.0, section 3.11.6), and a backslash before one can't undo that."""
     log = tmp_path / "crash.log"

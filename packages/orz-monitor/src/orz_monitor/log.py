@@ -26,6 +26,8 @@ __all__ = ["MOST_KEYS", "Column", "Entry", "Event", "FileFacts", "Log", "Row", "
 
 MOST_KEYS: Final = 10_000
 """Different keys that are kept in a log; what hostile input invents beyond them is counted, not kept."""
+_MOST_REFUSED: Final = 100_000
+"""Different keys beyond these that are told apart, so as to be counted."""
 _LONGEST_KEY: Final = 200
 _TOGETHER_BYTES: Final = 16 << 20
 """Of rows in bulk that came in small blocks, of which large ones are made: the system gets large ones back at once."""
@@ -45,7 +47,7 @@ class Log:
         texts: keys of metric lines whose values are no numbers.
         torn: compressed files that can't be read to their ends, and why.
         unread: parts of a log that were not read, a line each.
-        num_refused_keys: keys beyond `MOST_KEYS`.
+        refused_keys: different keys beyond `MOST_KEYS`, whose values are left out; of very many the first.
         offset: where on its line stands what is being read; entries that are added get it.
     """
 
@@ -58,7 +60,7 @@ class Log:
     texts: set[tuple[str, str]] = field(default_factory=set)
     torn: dict[str, str] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
-    num_refused_keys: int = 0
+    refused_keys: set[str] = field(default_factory=set)
     offset: int = 0
     _names: dict[bytes, str] = field(default_factory=dict)
     _shapes: dict[tuple[bytes, ...], tuple[str, ...]] = field(default_factory=dict)
@@ -288,7 +290,8 @@ class Log:
             if not known or len(known) > _LONGEST_KEY:
                 return ""
             if len(self._names) >= MOST_KEYS:
-                self.num_refused_keys += 1
+                if len(self.refused_keys) < _MOST_REFUSED:
+                    self.refused_keys.add(known)
                 return ""
             self._names[key] = known
         return known

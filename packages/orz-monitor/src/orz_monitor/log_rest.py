@@ -36,7 +36,7 @@ def add_rest(log: Log, rest: Log) -> None:
     facts.num_missed_lines += more.num_missed_lines
     log.votes.update(rest.votes)
     log.texts |= rest.texts
-    log.num_refused_keys += rest.num_refused_keys
+    log.refused_keys |= rest.refused_keys
     for key, precision in rest.precisions.items():
         if key in log.precisions:
             log.precisions[key].merge(precision)

@@ -46,6 +46,7 @@ class Coverage:
         unread: raw keys of metric lines of which no value was a number.
         num_missed_lines: lines that look like metrics, and that nobody understood.
         num_unnamed: numbers without a name beside the metrics that count.
+        num_dropped_keys: keys beyond those that are kept, `log.MOST_KEYS`, whose values are left out.
         num_lines: lines of the logs; 0 for records and stores.
         num_metric_lines: how many of them hold metrics, also of a process or attempt that does not count.
     """
@@ -57,6 +58,7 @@ class Coverage:
     unread: tuple[str, ...] = ()
     num_missed_lines: int = 0
     num_unnamed: int = 0
+    num_dropped_keys: int = 0
     num_lines: int = 0
     num_metric_lines: int = 0
 

@@ -89,6 +89,7 @@ def stitch(
             unread=_unread(log),
             num_missed_lines=sum(facts.num_missed_lines for facts in log.files),
             num_unnamed=int(rows.num_unnamed.sum()),
+            num_dropped_keys=len(log.refused_keys),
             num_metric_lines=num_metric_lines,
             num_lines=sum(facts.num_lines for facts in log.files),
         ),

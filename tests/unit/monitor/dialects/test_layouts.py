@@ -119,4 +119,4 @@ def test_a_line_of_thousands_of_items_is_read_to_its_end() -> None:
     assert [row.values.tolist() for row in rows] == [[float(at) for at in range(5000)]] * 6
     log = read_chunks([text_of([" - ".join(f"key/{at}:{at}" for at in range(10_003))])], dialects=[Verl])
     assert [len(row.keys) for row in log.rows()] == [10_000]
-    assert log.num_refused_keys >= 3
+    assert {"key/10000", "key/10001", "key/10002"} == log.refused_keys

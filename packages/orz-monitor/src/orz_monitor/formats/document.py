@@ -132,6 +132,7 @@ def _coverage(verdicts: Sequence[Verdict]) -> dict[str, object]:
         "unread": sorted({name for part in parts for name in part.unread}),
         "missed_lines": sum(part.num_missed_lines for part in parts),
         "unnamed_numbers": sum(part.num_unnamed for part in parts),
+        "dropped_keys": sum(part.num_dropped_keys for part in parts),
         "lines": sum(part.num_lines for part in parts),
         "metric_lines": sum(part.num_metric_lines for part in parts),
         "rules_evaluated": sum(len(v.passed) + len({f.code for f in v.findings}) for v in verdicts),

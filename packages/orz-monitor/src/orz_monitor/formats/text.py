@@ -14,6 +14,7 @@ from orz_monitor.engine import Verdict
 from orz_monitor.findings import Evidence, Finding
 from orz_monitor.formats.document import Checked
 from orz_monitor.formats.unknown_trainer import read_as
+from orz_monitor.log import MOST_KEYS
 from orz_monitor.printable import printable
 from orz_monitor.rotation import read_with
 from orz_monitor.run import Coverage, State
@@ -100,6 +101,8 @@ def not_read(coverage: Coverage) -> str:
         parts.append(f"lines that look like metrics: {coverage.num_missed_lines}")
     if coverage.num_unnamed:
         parts.append(f"numbers without a name: {coverage.num_unnamed}")
+    if coverage.num_dropped_keys:
+        parts.append(f"keys beyond the first {MOST_KEYS}: {coverage.num_dropped_keys}")
     return f"not read: {'; '.join(parts)}" if parts else ""
 
 

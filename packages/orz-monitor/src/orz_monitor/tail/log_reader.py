@@ -146,6 +146,7 @@ def joined(logs: Sequence[Log]) -> Log:
     whole.files, whole.entries, whole.bulk, whole.votes = [], [], [], logs[0].votes.copy()
     whole.unread = [problem for log in logs for problem in log.unread]
     whole.texts = set(logs[0].texts)
+    whole.refused_keys = set(logs[0].refused_keys)
     whole.precisions = Precisions({key: copy.copy(precision) for key, precision in logs[0].precisions.items()})
     for index, log in enumerate(logs):
         first = len(whole.files)
@@ -155,7 +156,7 @@ def joined(logs: Sequence[Log]) -> Log:
         if index:
             whole.votes.update(log.votes)
             whole.texts |= log.texts
-            whole.num_refused_keys += log.num_refused_keys
+            whole.refused_keys |= log.refused_keys
             for key, precision in log.precisions.items():
                 if key in whole.precisions:
                     whole.precisions[key].merge(precision)
