@@ -133,7 +133,7 @@ def test_no_line_is_lost_or_repeated_over_many_rotations(tmp_path: Path, follow:
         if how != "rename":
             seen += everything(file)
         if how == "rename":
-            seen += file.poll()  # twice renamed between two polls, the one in between can't be found
+            seen += file.poll()  # log.7 is no part's name: a file in between is not found
             path.rename(tmp_path / f"log.{rotation}")
         elif how == "truncate":
             os.truncate(path, 0)

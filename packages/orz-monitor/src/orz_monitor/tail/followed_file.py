@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Final, Self
 
@@ -34,7 +35,7 @@ class FollowedFile:
         self._last_bytes = last_bytes
         self._follower = Follower(path)
         self._mid_line = False
-        self._next: bytes | None = None
+        self._next: deque[bytes] = deque()
 
     def poll(self) -> bytes:
         """Return what is new, up to 8 MiB; empty where nothing is.
@@ -42,9 +43,8 @@ class FollowedFile:
         Raises:
             OSError: the file is there and can't be opened or read.
         """
-        if self._next is not None:
-            data, self._next = self._next, None
-            return self._begun(data)
+        if self._next:
+            return self._begun(self._next.popleft())
         if self._last_bytes is not None and self.path.exists():
             self.start = self._follower.offset = max(0, self.path.stat().st_size - self._last_bytes)
             self._last_bytes = None
@@ -56,10 +56,9 @@ class FollowedFile:
         if news.change not in _OTHER_FILE:
             return data + self._taken(b"".join(new))
         data += b"\n" if self._mid_line else b""
-        if not data:
-            return self._begun(b"".join(new))
-        self._next = b"".join(new)
-        return data
+        self._next.extend(file if file.endswith(b"\n") else file + b"\n" for file in news.between)
+        self._next.append(b"".join(new))
+        return data or self._begun(self._next.popleft())
 
     def __enter__(self) -> Self:
         return self
