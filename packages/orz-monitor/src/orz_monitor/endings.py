@@ -21,7 +21,7 @@ from orz_monitor.entries import FileFacts
 from orz_monitor.lanes import parallel_files
 from orz_monitor.ledger import Ledger
 from orz_monitor.log import Event
-from orz_monitor.rotation import log_of
+from orz_monitor.rotation import logs_of
 
 _ERRORS: Final = re.compile(r"(?<![a-z])(?P<std>std)?err(?![a-z])")
 _LINES_AFTER: Final = 20
@@ -43,8 +43,9 @@ def end_of(events: Sequence[Event], ledger: Ledger, files: Sequence[FileFacts]) 
     errors = _error_files(files)
     beside = sorted(errors | parallel_files(ledger, files))
     parts = defaultdict[Path, list[int]](list)  # of a rotated log
+    logs = logs_of([facts.path for facts in files])
     for file in beside:
-        parts[log_of(files[file].path)].append(file)
+        parts[logs[file]].append(file)
     groups = [[file for file in range(len(files)) if file not in beside], *parts.values()]
     ends: list[Event] = []
     for group in groups:

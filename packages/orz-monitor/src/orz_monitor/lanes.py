@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from orz_monitor.entries import FileFacts
 from orz_monitor.ledger import Ledger
-from orz_monitor.rotation import log_of
+from orz_monitor.rotation import log_of, logs_of
 
 _FEWEST_STEPS: Final = 5
 """Fewer steps that stand there twice may be restarts."""
@@ -38,7 +38,8 @@ def without_other_ranks(ledger: Ledger, files: Sequence[FileFacts]) -> tuple[Led
     """
     parallel = parallel_files(ledger, files)
     numbers: dict[Path, int] = {}
-    logs = np.array([numbers.setdefault(log_of(facts.path), len(numbers)) for facts in files], dtype=np.int64)
+    of_files = logs_of([facts.path for facts in files])
+    logs = np.array([numbers.setdefault(log, len(numbers)) for log in of_files], dtype=np.int64)
     left_out = np.zeros(len(ledger), dtype=np.bool_)
     for rows in ledger.groups(ledger.shape):
         source = ledger.file[rows] * len(ledger.processes) + ledger.process[rows]
@@ -122,5 +123,8 @@ def parallel_files(ledger: Ledger, files: Sequence[FileFacts]) -> set[int]:
     for file, (first, last) in spans.items():
         if any(other != file and begins < last and first < ends for other, (begins, ends) in spans.items()):
             found.add(file)
-    untimed = [i for i in range(len(files)) if i not in spans and _RANKED.search(log_of(files[i].path).stem)]
-    return found | set(untimed if len({log_of(files[i].path) for i in untimed}) > 1 else [])
+    names = [log_of(facts.path) for facts in files]
+    logs = logs_of([facts.path for facts in files])
+    shared = {name for name, log in zip(names, logs, strict=True) if log != name}  # by logs of processes
+    untimed = [i for i, name in enumerate(names) if i not in spans and (name in shared or _RANKED.search(name.stem))]
+    return found | set(untimed if len({logs[i] for i in untimed}) > 1 else [])

@@ -2,12 +2,14 @@
 
 `train.log.2.gz` (logrotate), `train.log-20260101` (with dates), `train.log.2026-01-01` (Python) and
 `train.2026-01-01.log` (loguru) are parts of `train.log`; `train.log.bak`, `train.log.md5` and `train.log.gz` are none.
+Names with numbers may be those of processes, too, `train.log.0` to `train.log.7`: what stands in the files decides.
 """
 
 from __future__ import annotations
 
 import re
 import stat
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Final
 
 from orz_monitor.addresses import real as real_path
 from orz_monitor.errors import UnreadableRunError
+from orz_monitor.side_by_side import side_by_side
 
 DATE: Final = r"\d{4}-?(?:0\d|1[0-2])-?[0-3]\d(?:[-_T.]?[\d.:_-]{1,20})?"
 _PACKED: Final = r"(?:\.(?:gz|zst))?$"
@@ -46,6 +49,17 @@ def log_of(path: Path) -> Path:
     return path.with_name(match["stem"] or match["before"] + match["ending"])
 
 
+def logs_of(paths: Sequence[Path]) -> list[Path]:
+    """Return the log of which each of several files is an earlier part, where they lie together.
+
+    Logs of processes with the names of parts (`train.log.0`, `train.log.1`) are their own. None of them is packed, and
+    the clock times in them say that they were written side by side. Where there are no times, they are those that are
+    numbered from 0, unless steps go on from one to the next: most loggers number parts from 1.
+    """
+    own = _of_processes(paths)
+    return [path if path in own else log_of(path) for path in paths]
+
+
 def age(path: Path) -> tuple[list[list[str | int]], str, int, str]:
     """Return what sorts files by folder and name, those of one log from the oldest on.
 
@@ -53,11 +67,11 @@ def age(path: Path) -> tuple[list[list[str | int]], str, int, str]:
     the order of their dates. Numbers in other names count: `attempt_2` comes before `attempt_10`.
     """
     match = _ROTATED.match(path.name)
-    stem, date, number = re.sub(_PACKED, "", path.name), _LIVE, 0
+    stem, date, number = re.sub(_PACKED, "", path.name), _LIVE, -1
     if match is not None:
         stem = log_of(path).name
         date = match["date"] or match["dated"] or _LIVE
-        number = int(match["number"] or 0)
+        number = int(match["number"] or -1)
     places = [_natural(part) for part in (*path.parent.parts, stem)]
     return places, re.sub(r"\D", "", date) or date, _NEWER - number, path.name
 
@@ -76,14 +90,16 @@ def earlier_parts(log: Path) -> list[Path]:
     """Return the earlier parts of a log that lie beside it, the oldest first.
 
     A file that is named as a part itself has none, nor has a link to one: `latest.log` is the log that it leads to.
-    Copies are left out: files that begin as the log does, and are no longer. So is what a folder holds that may not be
-    listed.
+    Copies are left out: files that begin as the log does, and are no longer. So are logs of processes (`logs_of`), and
+    what a folder holds that may not be listed.
     """
     with suppress(OSError):
         real = real_path(log) if log.is_symlink() else log
         if log_of(real) == real and (real.is_file() or not real.exists()):
             beside = [path for path in real.parent.iterdir() if log_of(path) == real != path and _holds_bytes(path)]
-            return sorted((path for path in without_twins(beside) if not _is_copy(path, real)), key=age)
+            parts = [path for path in without_twins(beside) if not _is_copy(path, real)]
+            own = _of_processes([real, *parts])
+            return sorted((path for path in parts if path not in own), key=age)
     return []
 
 
@@ -110,6 +126,26 @@ def listed(parts: Sequence[Path]) -> str:
     if len(names) > _MOST_NAMED:
         return f"{names[0]}, {names[1]} and so on up to {names[-1]}, {len(names)} files"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _of_processes(paths: Collection[Path]) -> set[Path]:
+    """Return those of some files that have a part's name with a number and are logs of processes."""
+    numbered = defaultdict[Path, dict[Path, int]](dict)
+    for path in paths:
+        match = _ROTATED.match(path.name)
+        if match is not None and match["number"]:
+            numbered[log_of(path)][path] = int(match["number"])
+    found: set[Path] = set()
+    for log, parts in numbered.items():
+        newest = sorted(parts, key=age)[-2:]
+        if log in paths and _holds_bytes(log):
+            newest = [newest[-1], log]
+        if len(newest) == 1 or any(part.suffix in _PACKINGS for part in parts):
+            continue
+        are_beside = side_by_side(*newest)
+        if are_beside or (are_beside is None and {0, 1} <= set(parts.values())):
+            found.update(parts)
+    return found
 
 
 def _holds_bytes(path: Path) -> bool:

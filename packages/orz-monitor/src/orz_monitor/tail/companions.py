@@ -10,7 +10,7 @@ from typing import Final
 from orz_monitor.dialects import Dialect
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.log_folder import log_files
-from orz_monitor.rotation import MOST_PARTS, earlier_parts, log_of
+from orz_monitor.rotation import MOST_PARTS, earlier_parts, logs_of
 from orz_monitor.tail.beginning import Beginning
 from orz_monitor.tail.followed_file import FollowedFile
 from orz_monitor.tail.log_reader import LogReader
@@ -87,8 +87,8 @@ class Companions:
         except UnreadableRunError:  # all of them are gone for the while
             return
         logs = self._known | set(found)
-        for path in found:
-            is_part = log_of(path) != path and log_of(path) in logs
+        for path, log in zip(found, logs_of(found), strict=True):
+            is_part = log != path and log in logs
             if path in self._known or is_part or path.suffix in _COMPRESSED:
                 continue
             self._known.add(path)

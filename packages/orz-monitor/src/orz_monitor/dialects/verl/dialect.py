@@ -18,7 +18,7 @@ from orz_monitor.dialects.verl.keys import MEANINGS, meaning_of
 from orz_monitor.dialects.verl.steps import STEP, StepLines
 from orz_monitor.dialects.verl.validation import Validation
 from orz_monitor.log import Log, Row
-from orz_monitor.rotation import log_of
+from orz_monitor.rotation import logs_of
 from orz_monitor.transport.batch import Batch
 from orz_monitor.transport.lines import Line, Segment
 from orz_monitor.transport.past import Past
@@ -178,7 +178,7 @@ class Verl(Dialect):
 
     def number(self, log: Log) -> None:
         """Give a validation the last step before it in its log, of which its reader read another part; else step 0."""
-        logs = [log_of(facts.path) for facts in log.files]
+        logs = logs_of([facts.path for facts in log.files])
         file, step = -1, 0
         for entry in entries_of(log, self.name):
             if entry.file != file:
