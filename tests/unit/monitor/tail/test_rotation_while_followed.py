@@ -122,6 +122,23 @@ def test_rotations_change_nothing(log: Path, followed: Source, how: str) -> None
     assert followed.num_changes == 3
 
 
+@pytest.mark.parametrize("how", ["rename", "copytruncate"])
+def test_two_rotations_between_two_looks(log: Path, how: str) -> None:
+    """The part in between is a file of its own, so that lines are counted from its first one."""
+    with Source(log) as source:
+        read_all(source)
+        for at in (40, 50):
+            append(log, lines(at, at + 10))
+            os.utime(log, (2e9 + at, 2e9 + at))
+            rotate(log, how)
+            os.utime(f"{log}.1", (2e9 + at, 2e9 + at))
+        append(log, lines(60, 65))
+        run = read_all(source)
+    assert values_of(run) == [step + 0.5 for step in range(65)]
+    assert run.restarts == ()
+    assert [run.place_of(step, "policy/loss") for step in (40, 60)] == [(log, 11), (log, 1)]
+
+
 def test_a_rotation_while_earlier_parts_are_read(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are known by what they are, whatever they are called by then; one may even be gone."""
     monkeypatch.setattr(beginning, "CHUNK_BYTES", 100)
