@@ -132,6 +132,22 @@ def test_a_stall_is_three_times_the_step_time_from_ten_minutes_on(
     assert stalls == ("stall" in codes)
 
 
+def test_a_pause_between_two_attempts_is_no_step(tmp_path: Path) -> None:
+    """Steps of a minute, a restart after eight hours, and three hours of silence: the run hangs, as one without it."""
+    for pause_s in (60.0, 8 * 3600.0):
+        first = verl_lines([None] * 7, clock_s=[60.0] * 7)
+        again = verl_lines([None] * 12, clock_s=[60.0] * 4 + [180.0 + pause_s] + [60.0] * 7).splitlines(keepends=True)
+        path = tmp_path / "train.log"
+        path.write_text(first + "".join(again[4:]))
+        last = load_run(path).last_progress
+        assert last is not None
+        verdict = judge(load_run(path, now=last + 3 * 3600))
+        assert ((5,), 12) == (verdict.run.restarts, len(verdict.run.times.finite()))
+        stall = found(verdict, "stall")
+        assert stall is not None
+        assert (Severity.WARN, 60.0) == (stall.severity, stall.evidence[0].baseline)
+
+
 AREAL = """\
 (AReaL) 20260725-13:{minute:02d}:09.653 StatsLogger INFO: Epoch 1/1 Step {step}/46 Train step {step}/46 done.
 (AReaL) 20260725-13:{minute:02d}:09.654 StatsLogger INFO: Stats (1/1):

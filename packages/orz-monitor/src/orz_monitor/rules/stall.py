@@ -11,7 +11,7 @@ from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
 from orz_monitor.frameworks import OURS
 from orz_monitor.rules.base import Rule, limit
-from orz_monitor.rules.step_times import HOW_TO_TIME
+from orz_monitor.rules.step_times import HOW_TO_TIME, between_records
 from orz_monitor.run import Run, State
 from orz_monitor.units import duration
 
@@ -112,9 +112,9 @@ def _lacks_times(run: Run) -> str:
 
 
 def _usual_step_s(run: Run) -> float:
-    """Return the 95th percentile of the step time, from `seconds.total` or from the clock."""
+    """Return the 95th percentile of the step time, from `seconds.total` or from the clock; pauses are no steps."""
     total = run.seconds["total"].finite().values if "total" in run.seconds else np.empty(0)
-    taken = total if len(total) else np.diff(run.times.finite().values)
+    taken = total if len(total) else between_records(run).values
     return float(np.percentile(taken, 95)) if len(taken) else 0.0
 
 

@@ -26,8 +26,15 @@ def by_clock(run: Run) -> Series:
 
     Times between two attempts are no step's, and left out.
     """
-    gaps = _gaps(run)
+    gaps = between_records(run)
     return gaps if len(gaps) else _said(run)
+
+
+def between_records(run: Run) -> Series:
+    """Return the seconds from one record to the next of the same attempt, by their clock, [K - 1] at most."""
+    times = run.times.finite()
+    within = ~np.isin(times.steps[1:], run.restarts)
+    return Series(name=BETWEEN, steps=times.steps[1:][within], values=np.diff(times.values)[within])
 
 
 def by_trainer(run: Run) -> Series:
@@ -36,7 +43,7 @@ def by_trainer(run: Run) -> Series:
     The first step, and the first one after a restart, are left out: they load and compile, too.
     """
     said = _said(run)
-    return said if len(said) else _gaps(run)
+    return said if len(said) else between_records(run)
 
 
 def _total(run: Run) -> Series:
@@ -49,10 +56,3 @@ def _said(run: Run) -> Series:
     total = _total(run)
     usual = ~np.isin(total.steps, (*total.steps[:1].tolist(), *run.restarts))
     return Series(name=TOTAL, steps=total.steps[usual], values=total.values[usual])
-
-
-def _gaps(run: Run) -> Series:
-    """Return the seconds between records of one attempt."""
-    times = run.times.finite()
-    within = ~np.isin(times.steps[1:], run.restarts)
-    return Series(name=BETWEEN, steps=times.steps[1:][within], values=np.diff(times.values)[within])
