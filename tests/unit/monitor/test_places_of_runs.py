@@ -57,6 +57,25 @@ def test_tokens_of_trl_are_those_so_far(tmp_path: Path) -> None:
     assert [([1, 2, 3], [0.0, 20.0, 50.0])] == placed([table], Axis.TIME)
 
 
+@pytest.mark.parametrize(
+    ("counts", "so_far"),
+    [
+        ("10 20 30 40 10 20 30", [10, 20, 30, 40, 50, 60, 70]),
+        ("10 20 30 9 18 31 40 52 8 20", [10, 20, 30, 39, 48, 61, 70, 82, 90, 102]),
+        ("10 20 nan 40 50", [10, 20, 40, 50]),
+        ("100 105 95 101 99 104 103", [100, 205, 300, 401, 500, 604, 707]),
+        ("100 101 102 103 99 104 105", [100, 201, 303, 406, 505, 609, 714]),
+        ("100 100 100", [100, 200, 300]),
+    ],
+    ids=["anew once", "anew twice", "one is no number", "of each step", "of each step, which grow", "equal"],
+)
+def test_tokens_that_are_counted_anew_from_zero_go_on(tmp_path: Path, counts: str, so_far: list[float]) -> None:
+    """A resumed run may begin its count at zero; what falls often, or not to zero, is the count of each step."""
+    table = run(tmp_path, "a.log", [f"num_tokens:{count}" for count in counts.split()])
+    steps = [step for step, count in enumerate(counts.split(), 1) if count != "nan"]
+    assert [(steps, so_far)] == placed([table], Axis.TOKENS)
+
+
 def test_seconds_of_steps_are_the_time_of_a_log_without_a_clock(tmp_path: Path) -> None:
     """Time begins with the end of the first step, as it does by a clock, so that the two are comparable."""
     said = run(tmp_path, "said.log", [f"timing_s/step:{taken}" for taken in (90, 60, 30, 60)])

@@ -52,10 +52,37 @@ def _by_tokens(table: Table) -> tuple[NDArray[np.int64], Array] | None:
     column = next((found for key in TOKENS if (found := table.column(key)) is not None), None)
     if column is None:
         return None
-    values = _positive(column)
-    if column.key == _SO_FAR and (np.diff(values) >= 0).all() and (values[-1] > values[0] or len(values) == 1):
-        return column.steps, values
-    return column.steps, np.cumsum(values * steps_covered(column.steps))
+    if column.key == _SO_FAR:
+        usable = is_usable(column.values)
+        counts = np.maximum(column.values[usable], 0)
+        if _goes_on(counts):
+            return column.steps[usable], _counted_through(counts)
+    return column.steps, np.cumsum(_positive(column) * steps_covered(column.steps))
+
+
+def _goes_on(counts: Array) -> bool:
+    """Tell whether a count, [K], goes on from step to step, and where it falls, which is rare, begins anew at zero.
+
+    What is counted of each step alone falls as often as it rises, and not to zero.
+    """
+    changes = np.diff(counts)
+    rises, falls = changes > 0, changes < 0
+    if not falls.any():
+        return len(counts) == 1 or bool(rises.any())
+    is_rare = 2 * int(falls.sum()) < int(rises.sum())
+    return is_rare and float(counts[1:][falls].max()) <= float(changes.max())
+
+
+def _counted_through(counts: Array) -> Array:
+    """Return a count, [K], as if it had not begun anew where it falls.
+
+    Example:
+        >>> _counted_through(np.array([10.0, 20.0, 30.0, 10.0, 20.0])).tolist()
+        [10.0, 20.0, 30.0, 40.0, 50.0]
+    """
+    counted_before = np.zeros(len(counts))
+    counted_before[1:] = np.cumsum(np.where(np.diff(counts) < 0, counts[:-1], 0.0))
+    return np.add(counts, counted_before, dtype=np.float64)
 
 
 def _by_time(table: Table) -> tuple[NDArray[np.int64], Array] | None:
