@@ -153,7 +153,7 @@ def test_little_space_where_a_node_saves(tmp_path: Path) -> None:
 
 
 def test_slow_steps_are_those_that_longer_responses_do_not_explain(tmp_path: Path) -> None:
-    """Three times the time for the same tokens is slow; for three times the tokens it is not."""
+    """Three times the time for the same tokens is slow; for three times the tokens it is not. No phase lost most."""
 
     def slowed(tokens: float) -> list[Record]:
         records = step_records(healthy_metrics(NUM_STEPS) | {"tokens/generated": late(tokens, 1000.0)}, step_s=30)
@@ -162,7 +162,7 @@ def test_slow_steps_are_those_that_longer_responses_do_not_explain(tmp_path: Pat
     finding = found(judged(tmp_path / "slow", slowed(1000.0)), "slow_steps")
     assert finding is not None
     assert (Severity.WARN, 45) == (finding.severity, finding.first_step)
-    assert finding.message.endswith("3 times as long as before, most of it in generate.")
+    assert finding.message.endswith("3 times as long as before.")
     assert found(judged(tmp_path / "long", slowed(3000.0)), "slow_steps") is None
 
 

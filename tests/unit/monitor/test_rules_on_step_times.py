@@ -91,6 +91,21 @@ def test_steps_that_become_slow_are_found_by_either(tmp_path: Path, *, by_clock:
     assert "3 times as long as before" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("generate_s", "named"),
+    [(145.0, ", most of it in generate."), (25.0, "."), (40.0, "."), (89.0, "."), (91.0, ", most of it in generate.")],
+    ids=["all of it", "it fell", "a tenth", "less than half", "more than half"],
+)
+def test_a_phase_is_named_where_it_explains_slow_steps(tmp_path: Path, generate_s: float, named: str) -> None:
+    """Steps lose 120 of 180 seconds from step 41 on, and generating took 30 of them before."""
+    text = verl_lines([60.0] * 40 + [180.0] * 20)
+    for before_s, after_s in ((54.0, 30.0), (162.0, generate_s)):
+        text = text.replace(f"timing_s/gen:{before_s:.2f}", f"timing_s/gen:{after_s:.2f}")
+    finding = found(judged(tmp_path, text), "slow_steps")
+    assert finding is not None
+    assert f"Steps took 3 min in the steps 41 to 60, 3 times as long as before{named}" == finding.message
+
+
 def test_without_either_the_rules_say_what_they_miss(tmp_path: Path) -> None:
     """They are no pass, and say how a log gets its times; neither is a stall judged without a clock."""
     verdict = judged(tmp_path, verl_lines([None] * 60))

@@ -9,8 +9,8 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding
-from orz_monitor.records import PHASES
 from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.grown_phases import grown_in_step
 from orz_monitor.rules.step_times import BETWEEN, HOW_TO_TIME, by_clock, lacks_times
 from orz_monitor.run import Run
 from orz_monitor.units import duration, shown
@@ -53,7 +53,7 @@ def check(run: Run, limits: Limits) -> list[Finding]:
         return []
     worst = max(slow, key=lambda index: float(taken.values[index]))
     step, longest_s = int(taken.steps[worst]), float(taken.values[worst])
-    phase = _grown_phase(run, step, longest_s - usual)
+    phase = grown_in_step(run, step, longest_s - usual)
     count = "One step" if len(slow) == 1 else f"{len(slow)} steps"
     return [
         Finding(
@@ -77,20 +77,6 @@ def check(run: Run, limits: Limits) -> list[Finding]:
             last_step=int(taken.steps[slow[-1]]),
         )
     ]
-
-
-def _grown_phase(run: Run, step: int, lost_s: float) -> str:
-    """Name the phase in which a step lost most of its time, against the other steps; empty where none tells."""
-    grown: dict[str, float] = {}
-    for phase in PHASES:
-        if phase == "total" or phase not in run.seconds:
-            continue
-        series = run.seconds[phase].finite()
-        here, elsewhere = series.values[series.steps == step], series.values[series.steps != step]
-        if len(here):
-            grown[phase] = float(here[0]) - (float(np.median(elsewhere)) if len(elsewhere) else 0.0)
-    worst = max(grown, key=lambda phase: grown[phase], default="")
-    return worst if worst and grown[worst] > lost_s / 2 else ""
 
 
 RULE = Rule(

@@ -10,8 +10,8 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, Sighting
-from orz_monitor.records import PHASES
 from orz_monitor.rules.base import Rule, limit
+from orz_monitor.rules.grown_phases import grown_in_span
 from orz_monitor.rules.levels import recovered
 from orz_monitor.rules.step_times import HOW_TO_TIME, by_trainer, lacks_times
 from orz_monitor.run import Run
@@ -74,7 +74,7 @@ def _finding(run: Run, taken: Series, before: float, span: tuple[int, int], seve
     start, last = span
     begins, ends = int(taken.steps[start]), int(taken.steps[last])
     now = float(np.median(taken.values[start : last + 1]))
-    phase = _grown_phase(run, begins, ends)
+    phase = grown_in_span(run, begins, ends, now - before, without=_OCCASIONAL)
     return Finding(
         code="slow_steps",
         severity=severity,
@@ -112,19 +112,6 @@ def _before(values: Array) -> Array:
     level = np.full(len(values), np.nan)
     level[18:] = trailing_median(values, 40)[10:-8] if len(values) > 18 else level[18:]  # noqa: PLR2004 - ten at least
     return level
-
-
-def _grown_phase(run: Run, begins: int, ends: int) -> str:
-    """Name the phase that grew most; empty if phases were not logged."""
-    grown = {}
-    for phase in PHASES:
-        if phase == "total" or phase in _OCCASIONAL or phase not in run.seconds:
-            continue
-        series = run.seconds[phase].finite()
-        before, during = series.between(-np.inf, begins - 1).values[-40:], series.between(begins, ends).values
-        if len(before) and len(during):
-            grown[phase] = float(np.median(during) - np.median(before))
-    return max(grown, key=lambda phase: grown[phase]) if grown else ""
 
 
 RULE = Rule(
