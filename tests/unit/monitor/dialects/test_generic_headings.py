@@ -49,13 +49,38 @@ def test_metrics_that_others_have_show_a_trainer_below_rising_headings(tmp_path:
 
 
 @pytest.mark.parametrize("first", [1, 0])
-def test_steps_that_begin_anew_below_each_heading(tmp_path: Path, first: int) -> None:
+@pytest.mark.parametrize(
+    "heading", ["Epoch {}", "[Epoch {}]", "Epoch {}:", "Epoch: {}/3", "Epoch: {} of 3", "Epoch = {}/3"]
+)
+def test_steps_that_begin_anew_below_each_heading(tmp_path: Path, heading: str, first: int) -> None:
     """They are counted on, and are no restarts; the epoch is that of the step below it."""
     steps = "".join(f"step {step} loss 0.5 reward 0.25\n" for step in range(first, first + 3))
-    run = run_of(tmp_path, "".join(f"Epoch {epoch}\n{steps}" for epoch in (1, 2, 3)))
+    run = run_of(tmp_path, "".join(f"{heading.format(epoch)}\n{steps}" for epoch in (1, 2, 3)))
     assert run.steps.tolist() == list(range(first, first + 9))
     assert series(run)["data/epoch"] == {first: 1, first + 3: 2, first + 6: 3}
     assert run.restarts == ()
+
+
+@pytest.mark.parametrize("first", [1, 0])
+@pytest.mark.parametrize("heading", ["Epoch: {}", "Epoch = {}", "Episode: {}", "=== epoch={} ==="])
+@pytest.mark.parametrize("setting", ["", "epoch: 10\n"])
+def test_a_marked_heading_is_none_until_a_later_one_follows(
+    tmp_path: Path, setting: str, heading: str, first: int
+) -> None:
+    """Then the steps above that are of the one before, also below a setting of the same name, and none is lost."""
+    steps = "".join(f"step {step} loss 0.5 reward 0.25\n" for step in range(first, first + 10))
+    run = run_of(tmp_path, setting + "".join(f"{heading.format(epoch)}\n{steps}" for epoch in range(5)))
+    assert run.steps.tolist() == list(range(first, first + 50))
+    assert run.restarts == ()
+
+
+def test_a_restart_below_marked_headings(tmp_path: Path) -> None:
+    """Epochs that are printed again take the place of what they had before."""
+    lines = [f"Epoch: {epoch}\n" + "".join(f"step {step} loss {attempt}.5 reward 0.25\n" for step in (1, 2, 3))
+             for attempt, epochs in enumerate(([1, 2, 3], [2, 3, 4])) for epoch in epochs]  # fmt: skip
+    run = run_of(tmp_path, "".join(lines))
+    assert series(run)["policy/total_loss"] == {step: 0.5 if step <= 3 else 1.5 for step in range(1, 13)}
+    assert run.restarts == (4,)
 
 
 def test_steps_that_go_on_below_headings(tmp_path: Path) -> None:
@@ -72,6 +97,21 @@ def test_a_setting_is_no_heading(tmp_path: Path) -> None:
     assert run.steps.tolist() == [1, 2, 3, 4, 5]
     assert "data/epoch" not in run.metrics
     assert run.coverage.num_missed_lines == 1
+
+
+def test_a_setting_counts_no_epochs_of_lines_below_it(tmp_path: Path) -> None:
+    """Lines with a step alone stay at their step, also beside those that say their epoch."""
+    lines = [f"epoch 1 step {step}/3 loss 0.5 reward 0.25\nstep {step} kl 0.1 entropy 0.5\n" for step in (1, 2, 3)]
+    assert run_of(tmp_path, "epoch: 10\n" + "".join(lines)).steps.tolist() == [1, 2, 3]
+
+
+def test_rising_marked_headings_place_what_stands_below(tmp_path: Path) -> None:
+    """A loss and a reward show a trainer below them; settings that are printed again do not."""
+    metrics = "train: loss 0.5 reward 0.25\n"
+    run = run_of(tmp_path, "".join(f"Epoch: {epoch}/5\n{metrics}" for epoch in (1, 2, 3)))
+    assert series(run)["reward/mean"] == {1: 0.25, 2: 0.25, 3: 0.25}
+    with pytest.raises(UnreadableRunError, match="no metric recognised"):
+        run_of(tmp_path, f"epoch: 10\n{metrics}" * 9)
 
 
 def test_headings_are_of_their_process(tmp_path: Path) -> None:

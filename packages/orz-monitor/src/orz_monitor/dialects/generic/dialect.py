@@ -87,7 +87,7 @@ class Generic(Dialect):
         for segment in line.segments:
             log.offset = segment.offset
             found = read_line(segment, line.number)
-            self._headings.take(found)
+            self._take_heading(found)
             self._has_commas = self._has_commas or found.has_commas
             if self._is_trainers:
                 if found.tells or found.counts:
@@ -96,6 +96,12 @@ class Generic(Dialect):
             elif found.found or found.step is not None:
                 understood = self._hold(found, line, log) or understood
         return understood
+
+    def _take_heading(self, found: NamedLine) -> None:
+        """Remember a line that is a heading, and of which one above it the steps so far were."""
+        above = self._headings.take(found)
+        if above is not None and (count := self._counts.get(found.segment.origin)) is not None:
+            count.was_in(above)
 
     def finish(self, log: Log) -> None:
         """Decide by two lines where there are no more; count those that look like metrics where nothing told."""
@@ -146,7 +152,7 @@ class Generic(Dialect):
         is_begun = False
         for found, is_evidence in self._held.lines:
             is_begun = is_begun or is_evidence
-            self._headings.take(found)
+            self._take_heading(found)
             if is_begun or any(found is heading for heading in headings) or (found.begins and found.step is not None):
                 self._add(found, log)
             else:

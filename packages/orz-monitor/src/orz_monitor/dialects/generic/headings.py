@@ -15,6 +15,9 @@ from orz_monitor.transport.prefixes import Origin
 
 _HEADING: Final = re.compile(rb"[^A-Za-z]{0,80}(?:epoch|episode)[^A-Za-z]{1,80}(?:of[^A-Za-z]{1,80})?", re.IGNORECASE)
 
+_OF: Final = re.compile(rb"(?:epoch|episode)[^A-Za-z\d]{1,80}\d{1,15}\s{0,8}(?:/|of)\s{0,8}\d", re.IGNORECASE)
+"""A heading that says how many there are: `Epoch: 1/5`."""
+
 
 def is_heading(found: NamedLine) -> bool:
     """Tell whether a line says an epoch or an episode, and nothing else: `=== Epoch 1/5 ===`."""
@@ -34,15 +37,27 @@ def numbers_of(found: NamedLine) -> list[NamedNumber]:
 
 
 class Headings:
-    """The last heading of each process."""
+    """The last heading of each process.
+
+    `epoch: 3` may be a setting, and counts as a heading only when a later one follows.
+    """
 
     def __init__(self) -> None:
         self._rounds: dict[Origin, int] = {}
+        self._perhaps: dict[Origin, int] = {}
 
-    def take(self, found: NamedLine) -> None:
-        """Remember a line that is a heading; `epoch: 3` may be a setting, and is none."""
-        if found.round is not None and is_heading(found) and not _is_marked(found):
-            self._rounds[found.segment.origin] = found.round
+    def take(self, found: NamedLine) -> int | None:
+        """Remember a heading; returns the one above it, if only this one shows that it was no setting."""
+        if found.round is None or not is_heading(found):
+            return None
+        origin, above = found.segment.origin, None
+        if origin not in self._rounds and _may_be_setting(found):
+            above = self._perhaps.get(origin)
+            if above is None or found.round <= above:
+                self._perhaps[origin] = found.round
+                return None
+        self._rounds[origin] = found.round
+        return above
 
     def round_of(self, found: NamedLine) -> int | None:
         """Return the epoch or episode of a line: its own, or that of the heading above it."""
@@ -67,7 +82,7 @@ def first_of_each(lines: Sequence[tuple[NamedLine, bool]]) -> list[NamedLine]:
         elif has_metrics:
             begun.add(origin)
             heading = above.get(origin)
-            if heading is not None and (not _is_marked(heading) or _recurs(heading, lines[at:])):
+            if heading is not None and (not _may_be_setting(heading) or _recurs(heading, lines[at:])):
                 first.append(heading)
     return first
 
@@ -84,9 +99,9 @@ def evidence_below(found: NamedLine, headings: Headings) -> tuple[frozenset[str]
     return evidence_of(found.found, has_place=True, body=found.segment.body), number
 
 
-def _is_marked(found: NamedLine) -> bool:
-    """Tell whether a colon or an equals sign stands before the number."""
-    return any(one.is_marked for one in found.found)
+def _may_be_setting(found: NamedLine) -> bool:
+    """Tell whether a colon or an equals sign stands before the number, and nothing says how many there are."""
+    return any(one.is_marked for one in found.found) and not _OF.search(found.segment.body)
 
 
 def _recurs(heading: NamedLine, lines: Sequence[tuple[NamedLine, bool]]) -> bool:

@@ -40,6 +40,20 @@ class StepCount:
         self.step = base + printed
         return self.step
 
+    def was_in(self, epoch: int) -> None:
+        """Say afterwards which epoch the steps so far were of, as nothing had said it until now.
+
+        Example:
+            >>> count = StepCount()
+            >>> first = [count.read(step, None, None) for step in (1, 2, 3)]
+            >>> count.was_in(1)
+            >>> first + [count.read(step, 2, None) for step in (1, 2, 3)]
+            [1, 2, 3, 4, 5, 6]
+        """
+        if self._epoch is None:
+            self._base(self._printed, epoch, None)
+            self._epoch = epoch
+
     def _base(self, printed: int, epoch: int, total: int | None) -> int:
         """Return what the steps before an epoch add up to; 0 while they don't begin anew."""
         if self._epoch is None:
