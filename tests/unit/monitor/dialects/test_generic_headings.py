@@ -121,3 +121,44 @@ def test_headings_are_of_their_process(tmp_path: Path) -> None:
         for epoch in (1, 2, 3)
     ]
     assert series(run_of(tmp_path, "".join(lines)))["policy/loss"] == {1: 1, 2: 2, 3: 3}
+
+
+@pytest.mark.parametrize("heading", ["Episode {}", "--- Episode {} of 500 ---", "Epoch {}/3", "Epoch: {}/3"])
+@pytest.mark.parametrize("third", ["kl", "entropy"])
+def test_metrics_on_lines_of_their_own_below_headings(tmp_path: Path, heading: str, third: str) -> None:
+    """Three show a trainer as they would on one line, and those of the first heading are read, too."""
+    blocks = (f"{heading.format(n)}\nreward: 0.{n}\nloss: {n}.5\ntook: 3 s\n{third}: 0.01\n" for n in (1, 2, 3))
+    run = run_of(tmp_path, "device: cuda:0\n" + "".join(blocks))
+    read = series(run)
+    assert read["reward/mean"] == {1: 0.1, 2: 0.2, 3: 0.3}
+    assert read["policy/total_loss"] == {1: 1.5, 2: 2.5, 3: 3.5}
+    assert read["policy/kl_ref" if third == "kl" else "policy/entropy"] == {1: 0.01, 2: 0.01, 3: 0.01}
+    assert run.coverage.num_missed_lines == 0
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "reward: 0.5\n",
+        "reward: 0.5\nloss: 0.25\n",
+        "reward: 0.5\nloss: 0.25\nslot: 5\nbalance: 32\n",
+        "reward: 0.5\nloss: 0.25\nstop loss: 3\n",
+        "reward: 0.5\nloss: 0.25\nlr: 3 files\n",
+        "reward: 0.5\nloss: 0.25\nvalidators reward: 512\naccuracy: 0.9\n",
+        "reward: 0.5\nloss: 0.25%\nlr: 3\n",
+        "reward: 0.5\nthe loss 3 of 4\nloss: 0.25\naccuracy: 0.9\n",
+    ],
+    ids=["one metric", "two", "a chain", "another loss", "things", "a chain, by name", "packets", "others between"],
+)
+def test_lines_below_headings_of_other_programs(tmp_path: Path, block: str) -> None:
+    """Fewer show no trainer, nor do those with a word of chains and networks, or with another line between."""
+    with pytest.raises(UnreadableRunError, match="no metric recognised"):
+        run_of(tmp_path, "".join(f"Epoch {epoch}\n{block}" for epoch in range(1, 10)))
+
+
+def test_metrics_on_lines_of_their_own_below_one_heading(tmp_path: Path) -> None:
+    """Headings have to rise: below one alone, or the same again, they show nothing."""
+    block = "reward: 0.5\nloss: 0.25\nentropy: 0.1\n"
+    for text in (f"Epoch 1\n{block * 9}", f"Epoch 1\n{block}" * 9):
+        with pytest.raises(UnreadableRunError, match="no metric recognised"):
+            run_of(tmp_path, text)

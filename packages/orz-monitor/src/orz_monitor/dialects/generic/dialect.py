@@ -153,7 +153,8 @@ class Generic(Dialect):
         for found, is_evidence in self._held.lines:
             is_begun = is_begun or is_evidence
             self._take_heading(found)
-            if is_begun or any(found is heading for heading in headings) or (found.begins and found.step is not None):
+            is_begun = is_begun or any(found is heading for heading in headings)
+            if is_begun or (found.begins and found.step is not None):
                 self._add(found, log)
             else:
                 log.files[-1].num_missed_lines += 1

@@ -14,9 +14,12 @@ from orz_monitor.log import Row
 from orz_monitor.transport.prefixes import Origin
 
 _HEADING: Final = re.compile(rb"[^A-Za-z]{0,80}(?:epoch|episode)[^A-Za-z]{1,80}(?:of[^A-Za-z]{1,80})?", re.IGNORECASE)
-
 _OF: Final = re.compile(rb"(?:epoch|episode)[^A-Za-z\d]{1,80}\d{1,15}\s{0,8}(?:/|of)\s{0,8}\d", re.IGNORECASE)
 """A heading that says how many there are: `Epoch: 1/5`."""
+_LONGEST_BLOCK: Final = 16
+"""Lines with one number each, below a heading."""
+_FEWEST_IN_BLOCK: Final = 3
+"""Known metrics; fewer stand below headings of other programs, too."""
 
 
 def is_heading(found: NamedLine) -> bool:
@@ -45,6 +48,7 @@ class Headings:
     def __init__(self) -> None:
         self._rounds: dict[Origin, int] = {}
         self._perhaps: dict[Origin, int] = {}
+        self._blocks: dict[Origin, list[NamedLine]] = {}
 
     def take(self, found: NamedLine) -> int | None:
         """Remember a heading; returns the one above it, if only this one shows that it was no setting."""
@@ -57,11 +61,25 @@ class Headings:
                 self._perhaps[origin] = found.round
                 return None
         self._rounds[origin] = found.round
+        self._blocks[origin] = []
         return above
 
     def round_of(self, found: NamedLine) -> int | None:
         """Return the epoch or episode of a line: its own, or that of the heading above it."""
         return found.round if found.round is not None else self._rounds.get(found.segment.origin)
+
+    def block(self, found: NamedLine) -> list[NamedLine]:
+        """Return the lines below a heading up to this one, if each has one number alone; none otherwise.
+
+        Any other line ends the block.
+        """
+        origin = found.segment.origin
+        lines = [*self._blocks.pop(origin), found] if origin in self._blocks else []
+        if len(found.found) != 1 or len(lines) > _LONGEST_BLOCK:
+            return []
+        if lines:
+            self._blocks[origin] = lines
+        return lines
 
 
 def first_of_each(lines: Sequence[tuple[NamedLine, bool]]) -> list[NamedLine]:
@@ -90,13 +108,24 @@ def first_of_each(lines: Sequence[tuple[NamedLine, bool]]) -> list[NamedLine]:
 def evidence_below(found: NamedLine, headings: Headings) -> tuple[frozenset[str], int | None]:
     """Return the metrics of a line without a step that show a trainer, and the heading that they need to show it.
 
-    Where they show one by themselves, that is None: how many such lines a heading has nobody knows.
+    Where they show one by themselves, that is None: how many such lines a heading has nobody knows. Lines with one
+    metric each below a heading may show one together.
     """
     alone = evidence_of(found.found, has_place=False, body=found.segment.body)
     number = headings.round_of(found)
     if alone or number is None:
         return alone, None
-    return evidence_of(found.found, has_place=True, body=found.segment.body), number
+    below = evidence_of(found.found, has_place=True, body=found.segment.body)
+    return below or _evidence_of_block(headings.block(found)), number
+
+
+def _evidence_of_block(lines: Sequence[NamedLine]) -> frozenset[str]:
+    """Return the metrics of lines with one each that show a trainer: three, or what only trainers print together."""
+    numbers = [one for line in lines for one in line.found]
+    body = b"\n".join(line.segment.body for line in lines)
+    together = evidence_of(numbers, has_place=True, body=body)
+    is_enough = len(together) >= _FEWEST_IN_BLOCK
+    return together if is_enough else evidence_of(numbers, has_place=False, body=body)
 
 
 def _may_be_setting(found: NamedLine) -> bool:
