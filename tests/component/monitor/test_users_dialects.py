@@ -43,8 +43,26 @@ class BoomLater(Mine):
         raise KeyError("no such step")
 
 
+class Leave(Mine):
+    def read(self, line, log):
+        raise SystemExit(0)
+
+
+class WrongLine(Mine):
+    def read(self, line, log):
+        return log.add_pairs(self.name, [(b"r", b"0.5")], line="x") is not None
+
+
 class NoGates(Dialect):
     name = "mine"
+
+
+class OfNumbers(Mine):
+    meanings = {"r": Meaning(5)}
+
+
+class OfLists(Mine):
+    missing = ["policy/kl_ref"]
 '''
 COMMANDS = {
     "check": ["--fail-on", "error"],
@@ -93,6 +111,7 @@ def test_it_says_how_to_log_what_is_missing(capsys: pytest.CaptureFixture[str]) 
     [
         ("Boom", "raised ValueError on train.log:5: what is {this}?", "raise ValueError"),
         ("BoomLater", "raised KeyError on train.log: 'no such step'", "raise KeyError"),
+        ("Leave", "raised SystemExit on train.log:1: 0", "raise SystemExit"),
     ],
 )
 def test_what_it_raises_is_its_fault(
@@ -108,6 +127,21 @@ def test_what_it_raises_is_its_fault(
     assert "bug" not in told
 
 
+def test_what_it_adds_is_its_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """Though its own call has ended well."""
+    assert main(["monitor", "check", "train.log", "--dialect", "users_dialects:WrongLine"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "it gave a row the line 'x', which is no whole number from 0 to 2**40, on train.log:1" in told
+    assert "bug" not in told
+
+
+def test_an_interrupt_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a dialect reads is no fault of the dialect."""
+    Path("interrupted.py").write_text(MINE.replace("SystemExit(0)", "KeyboardInterrupt"))
+    monkeypatch.delitem(sys.modules, "interrupted", raising=False)
+    assert main(["monitor", "check", "train.log", "--dialect", "interrupted:Leave"]) == 130
+
+
 def test_beside_it_nothing_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     """A table, and a log of an unknown trainer: what the dialect does not read is told, not read in another way."""
     Path("table.csv").write_text("step,reward,kl\n1,0.5,0.01\n2,0.25,0.02\n3,0.5,0.01\n")
@@ -119,12 +153,20 @@ def test_beside_it_nothing_is_guessed(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_one_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without gates, and in a module that does not compile: exit 2, and what is wrong."""
-    assert main(["monitor", "check", "train.log", "--dialect", "users_dialects:NoGates"]) == 2
-    assert "its gates are no tuple of bytes" in capsys.readouterr().err
+    """With an attribute that is wrong, and in a module that does not compile, or exits: exit 2, and what is wrong."""
+    for name, said in {
+        "NoGates": "its gates are no tuple of bytes",
+        "OfNumbers": "its meanings give 'r' the name 5",
+        "OfLists": "its missing is of type list",
+    }.items():
+        assert main(["monitor", "check", "train.log", "--dialect", f"users_dialects:{name}"]) == 2
+        assert f"--dialect users_dialects:{name}: {said}" in " ".join(capsys.readouterr().err.split())
     Path("torn_dialect.py").write_text("class Mine(\n")
     assert main(["monitor", "check", "train.log", "--dialect", "torn_dialect:Mine"]) == 2
     assert "--dialect torn_dialect:Mine: SyntaxError" in capsys.readouterr().err
+    Path("script_dialect.py").write_text("import sys\nsys.exit(0)\n")
+    assert main(["monitor", "check", "train.log", "--dialect", "script_dialect:Mine"]) == 2
+    assert "--dialect script_dialect:Mine: SystemExit: 0" in capsys.readouterr().err
 
 
 def test_one_of_a_package_that_is_broken(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

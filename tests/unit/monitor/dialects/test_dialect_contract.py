@@ -31,6 +31,11 @@ class Mine(Dialect):
         return int(word)
 
 
+def wrong_meaning(name: Any, **parts: Any) -> Meaning:
+    """Make a meaning as a class without types may."""
+    return Meaning(name, **parts)
+
+
 def test_ours_keep_it() -> None:
     """Every dialect of ours could be a user's."""
     kinds = [*known_dialects(), find_dialect("orz_monitor.dialects.generic:Generic")]
@@ -59,6 +64,39 @@ def test_ours_keep_it() -> None:
             {"meanings": {"g": Meaning("seconds/generat")}},
             "its meanings give 'g' the name 'seconds/generat', which no rule knows: did you mean 'seconds/generate'?",
         ),
+        (
+            {"meanings": {"r": wrong_meaning(5)}},
+            "its meanings give 'r' the name 5, which has to be text, such as 'reward/mean'",
+        ),
+        (
+            {"meanings": {"r": wrong_meaning("policy/loss", scale="a")}},
+            "its meanings give 'r' the scale 'a', which has to be a finite number",
+        ),
+        (
+            {"meanings": {"r": wrong_meaning("policy/loss", offset=float("nan"))}},
+            "its meanings give 'r' the offset nan, which has to be a finite number",
+        ),
+        (
+            {"meanings": {"r": wrong_meaning("policy/loss", rank="1")}},
+            "its meanings give 'r' the rank '1', which has to be a whole number",
+        ),
+        (
+            {"meanings": {"r": wrong_meaning("policy/kl_ref", estimator=3)}},
+            "its meanings give 'r' the estimator 3, which has to be text, such as 'k3'",
+        ),
+        (
+            {"meanings": {"r": wrong_meaning("reward/mean", over="len")}},
+            "its meanings give 'r' 'len' to be divided over, which has to be a tuple of keys, such as `over=('n',)`",
+        ),
+        ({"missing": ["a"]}, "its missing is of type list, and has to map a metric to how it can be logged"),
+        ({"missing": {b"a": "b"}}, "its missing has the metric b'a', which has to be text: 'a'"),
+        (
+            {"missing": {"policy/entropy": 5}},
+            "its missing says 5 of 'policy/entropy', which has to be text: how that can be logged",
+        ),
+        ({"bulk": "<< "}, "its bulk is '<< ', which is no bytes"),
+        ({"bar_of_steps": None}, "its bar_of_steps is None, which is no text"),
+        ({"longest_block": "9"}, "its longest_block is '9', which is no whole number"),
     ],
 )
 def test_a_class_that_cannot_read_is_refused(given: dict[str, Any], said: str) -> None:
@@ -88,6 +126,21 @@ class Nothing(Mine):
 class Named(Mine):
     def meaning(self, key: str) -> Any:
         return f"reward/{key}"
+
+
+class Scaled(Mine):
+    def meaning(self, key: str) -> Any:
+        return wrong_meaning("reward/mean", scale=None)
+
+
+class Planned(Mine):
+    def plan(self, log: Log) -> Any:
+        return len(log.files)
+
+
+class BackLooking(Mine):
+    def go_on(self, earlier: Dialect) -> None:
+        raise LookupError(earlier.name)
 
 
 class Words(Mine):
@@ -124,6 +177,9 @@ class Open(Mine):
         (Shorter, "`hide` made 1 lines of 3; their number must not change"),
         (Nothing, "`hide` returned NoneType, and has to return bytes"),
         (Named, "`meaning` returned 'reward/r' for 'r', and has to return a Meaning, or None"),
+        (Scaled, "`meaning` gave 'r' the scale None, which has to be a finite number"),
+        (Planned, "`plan` returned 1, and has to return a Plan, or None"),
+        (BackLooking, "raised LookupError: mine"),
         (Words, "it gave line 1 the step b'1', which is no whole number below 2**62"),
         (Halves, "it gave line 1 the step 1.5, which is no whole number below 2**62"),
         (Far, "it gave line 1 the step 1180591620717411303424, which is no whole number below 2**62"),
@@ -155,6 +211,8 @@ def test_a_right_one_is_not_told_apart() -> None:
 def read_and_ask(kind: type[Dialect]) -> list[int]:
     """Read three lines, and ask everything that is asked of a dialect; return the steps."""
     log = read_chunks([b"<< 1 0.5\n<< 2 0.5\n<< 3 0.5\n"], dialects=[kind])
+    kind().go_on(kind())
+    assert kind().plan(log) is None
     assert kind().meaning("r") is None
     assert not kind().is_unsure
     return [int(step) for step in numbered(log, [kind()]).step]

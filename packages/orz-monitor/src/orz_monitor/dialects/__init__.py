@@ -98,7 +98,9 @@ def find_dialect(place: str, where: str = "") -> type[Dialect]:
         raise UnreadableRunError(
             f"{where}: {error}", remedy="give a class that can be imported, as my_package.my_module:MyDialect"
         ) from error
-    except Exception as error:  # what an import of somebody's module raises is anybody's guess
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what an import of somebody's module raises is anybody's guess; a script exits
         raise UnreadableRunError(
             f"{where}: {type(error).__name__}: {one_line(str(error))}", remedy="check that the module imports alone"
         ) from error

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from orz_cli.errors import OrzError, UsageError
 from orz_monitor.dialects.base import Dialect
 from orz_monitor.dialects.contract import WRONG_ANSWER, WrongAnswer, wrong_class
+from orz_monitor.dialects.wrong_entries import wrong_entry
 from orz_monitor.log import Log
 from orz_monitor.printable import one_line
 from orz_monitor.transport.lines import Line
@@ -25,6 +26,9 @@ _ASKED: Final = (
     "settle",
     "pause",
     "finish",
+    "go_on",
+    "look_back",
+    "plan",
     "meaning",
     "number",
     "number_rows",
@@ -63,7 +67,7 @@ def guarded(kind: type[Dialect], where: str) -> type[Dialect]:
         where: who named it, for messages: `--dialect mine:Mine`.
 
     Raises:
-        DialectError: it can't read: no name, no gates, nothing that reads, or meanings that are none.
+        DialectError: it can't read: no name, no gates, nothing that reads, or another attribute is wrong.
     """
     if wrong := wrong_class(kind):
         raise DialectError(f"{where}: {one_line(wrong)}")
@@ -78,32 +82,43 @@ def _told(method: Callable[..., Any], where: str, wrong_answer: WrongAnswer | No
     """Wrap a method so that whatever it raises, and an answer that is none, is told as the dialect's fault."""
 
     def told(self: Dialect, *given: Any) -> Any:
+        log = next((value for value in given if isinstance(value, Log)), None)
+        num_before = len(log.entries) if log is not None else 0
         try:
             answer = method(self, *given)
-        except OrzError:
+        except (OrzError, KeyboardInterrupt):
             raise
-        except Exception as error:  # a user's dialect raises what it likes
-            file, line = _place_of(given)
-            place = f"{file}:{line}" if file and line else ""
-            at = f" on {place or file}" if file else ""
-            said = f": {one_line(str(error))}" if str(error) else ""
-            message = f"{where}: raised {type(error).__name__}{at}{said}"
-            raise DialectError(message, remedy=_remedy(error, type(self).__module__), place=place) from error
+        except BaseException as error:  # a user's dialect raises what it likes, and SystemExit must not end a command
+            raise _of_raised(error, where, type(self).__module__, given) from error
         if wrong_answer is not None and (wrong := wrong_answer(self, given, answer)):
             raise DialectError(f"{where}: {one_line(wrong)}")
+        if log is not None and (wrong := wrong_entry(log.entries[max(num_before - 1, 0) :])):  # the last may be new
+            shown, place = _place_of(given)
+            raise DialectError(f"{where}: {one_line(wrong)}{f', on {shown}' if shown else ''}", place=place)
         return answer
 
     return told
 
 
-def _place_of(given: tuple[object, ...]) -> tuple[str, int]:
-    """Return the file and line that the arguments of a call are from; empty and 0 where they don't tell."""
+def _of_raised(error: BaseException, where: str, module: str, given: tuple[object, ...]) -> DialectError:
+    """Return what tells that a call with these arguments raised something."""
+    shown, place = _place_of(given)
+    at = f" on {shown}" if shown else ""
+    said = f": {one_line(str(error))}" if str(error) else ""
+    message = f"{where}: raised {type(error).__name__}{at}{said}"
+    return DialectError(message, remedy=_remedy(error, module), place=place)
+
+
+def _place_of(given: tuple[object, ...]) -> tuple[str, str]:
+    """Return what the arguments of a call are from, as far as they tell, and the same where that is `file:line`."""
     log = next((value for value in given if isinstance(value, Log)), None)
     line = next((value.number for value in given if isinstance(value, Line)), 0)
-    return one_line(str(log.files[-1].path)) if log is not None and log.files else "", line
+    file = one_line(str(log.files[-1].path)) if log is not None and log.files else ""
+    place = f"{file}:{line}" if file and line else ""
+    return place or file, place
 
 
-def _remedy(error: Exception, module: str) -> str:
+def _remedy(error: BaseException, module: str) -> str:
     """Name the line of the dialect's module that an error came from or through, where there is one."""
     file = getattr(sys.modules.get(module), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
