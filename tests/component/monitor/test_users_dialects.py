@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from orz_cli.main import main
 from orz_monitor import dialects, parts
+from orz_monitor.cli.options import dialects_with
+from orz_monitor.dialects import find_dialect
 from orz_monitor.dialects.guarded import DialectError
 
 pytestmark = pytest.mark.component
@@ -55,6 +58,10 @@ class WrongLine(Mine):
 
 class NoGates(Dialect):
     name = "mine"
+
+
+class Verl(Mine):
+    name = "verl"
 
 
 class OfNumbers(Mine):
@@ -169,24 +176,79 @@ def test_one_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--dialect script_dialect:Mine: SystemExit: 0" in capsys.readouterr().err
 
 
-def test_one_of_a_package_that_is_broken(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A package whose dialects can't be imported or used is warned of, once each; the others still read."""
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a package `acme` with entry points, a line each."""
     monkeypatch.syspath_prepend(Path.cwd())
-    Path("torn_package.py").write_text("raise RuntimeError('driver too old')\n")
-    Path("acme-1.dist-info").mkdir()
-    Path("acme-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
-    lines = ("a = torn_package:A", "b = users_dialects:NoGates", "c = no_such_module:C", "d = users_dialects:Mine")
-    Path("acme-1.dist-info/entry_points.txt").write_text("\n".join(["[orz.monitor.dialects]", *lines]))
-    dialects._of_packages.cache_clear()
-    try:
-        assert main(["monitor", "check", "train.log"]) == 0
-    finally:
+
+    def install(*lines: str) -> None:
+        Path("acme-1.dist-info").mkdir()
+        Path("acme-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
+        Path("acme-1.dist-info/entry_points.txt").write_text("\n".join(["[orz.monitor.dialects]", *lines]))
         dialects._of_packages.cache_clear()
+
+    yield install
+    dialects._of_packages.cache_clear()
+
+
+def test_one_of_a_package_that_is_broken(installed: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+    """A package whose dialects can't be imported or used is warned of, once each; the others still read."""
+    Path("torn_package.py").write_text("raise RuntimeError('driver too old')\n")
+    installed(
+        "a = torn_package:A",
+        "b = users_dialects:NoGates",
+        "c = no_such_module:C",
+        "d = users_dialects:Mine",
+        "e = users_dialects:Verl",
+        "f = users_dialects:Boom",
+        "g = users_dialects:Mine",
+    )
+    assert main(["monitor", "check", "train.log"]) == 0
     assert [
         "the dialect a of acme: RuntimeError: driver too old; it is left out",
         'the dialect b of acme: its gates are no tuple of bytes, such as `gates = (b"STEP ",)`; it is left out',
         "the dialect c of acme: No module named 'no_such_module'; it is left out",
+        "the dialect e of acme: the name verl is taken by orz's own dialect; choose another; it is left out",
+        "the dialect f of acme: the name mine is taken by the dialect d of acme; choose another; it is left out",
     ] == [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("name", [*dialects.KNOWN, "generic", "orz-train"])
+def test_a_name_of_ours_is_taken(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or the meanings of the user's would be lost without a word, since ours are looked up by the name."""
+    Path("users_dialects.py").write_text(MINE.replace('name = "verl"', f'name = "{name}"'))
+    assert main(["monitor", "check", "train.log", "--dialect", "users_dialects:Verl"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"--dialect users_dialects:Verl: the name {name} is taken by orz's own dialect; choose another" in told
+
+
+def test_no_other_name_is_ours() -> None:
+    """Those that are refused are those that our dialects have."""
+    places = [*dialects.KNOWN.values(), dialects.GENERIC, dialects.ORZ_TRAIN]
+    assert sorted(dialects._OUR_NAMES) == sorted(find_dialect(place).name for place in places)
+
+
+def test_the_name_of_a_packages_dialect_is_taken(
+    installed: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By another class; the same class is used once, with the option as without."""
+    installed("d = users_dialects:Mine")
+    assert main(["monitor", "check", "train.log", "--dialect", "users_dialects:Boom"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--dialect users_dialects:Boom: the name mine is taken by the dialect d of acme; choose another" in told
+    assert main(["monitor", "check", "train.log", "--dialect", "users_dialects:Mine"]) == 0
+    assert ["mine"] == [kind.name for kind in dialects_with("users_dialects:Mine") or () if kind.name == "mine"]
+
+
+def test_one_of_ours_may_be_asked_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its name is its own."""
+    Path("verl.log").write_text(
+        "".join(f"step:{step} - critic/score/mean:0.5 - actor/pg_loss:0.1\n" for step in range(9))
+    )
+    assert main(["monitor", "check", "verl.log", "--dialect", dialects.KNOWN["verl"]]) == 0
+    assert "steps 0 to 8" in capsys.readouterr().out
+    asked = [kind.name for kind in dialects_with(dialects.KNOWN["trl"]) or ()]  # of which another one is a kind
+    assert ["trl", *(name for name in dialects.KNOWN if name != "trl")] == asked
 
 
 def test_in_another_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,18 +45,18 @@ def dialects_with(place: str) -> list[type[Dialect]] | None:
         place: `module:class`; empty for none, which is told as None.
 
     Raises:
-        UsageError: there is no such class, it is no dialect, or its module can't be imported.
+        UsageError: there is no such class, it is no dialect or a wrong one, its module can't be imported, or its name
+            is that of another dialect.
     """
     if not place:
         return None
-    from orz_monitor.dialects import find_dialect, known_dialects
-    from orz_monitor.dialects.guarded import guarded
+    from orz_monitor.dialects import dialects_beside
     from orz_monitor.errors import UnreadableRunError
 
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        return [guarded(find_dialect(place), f"--dialect {place}"), *known_dialects()]
+        return dialects_beside(place)
     except UnreadableRunError as error:
         raise UsageError(error.message, remedy=error.remedy) from error
     finally:

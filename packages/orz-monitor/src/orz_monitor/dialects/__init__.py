@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from orz_cli.errors import OrzError
 from orz_monitor.dialects.base import Dialect, Meaning
-from orz_monitor.dialects.guarded import guarded
+from orz_monitor.dialects.guarded import DialectError, guarded
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.printable import one_line
 
-__all__ = ["KNOWN", "Dialect", "Meaning", "find_dialect", "known_dialects", "with_fallback"]
+__all__ = ["KNOWN", "Dialect", "Meaning", "dialects_beside", "find_dialect", "known_dialects", "with_fallback"]
 
 ENTRY_POINTS: Final = "orz.monitor.dialects"
 _LOG: Final = logging.getLogger(__name__)
@@ -45,14 +46,36 @@ GENERIC: Final = "orz_monitor.dialects.generic:Generic"
 """The fallback, for logs in which none of them finds a number."""
 ORZ_TRAIN: Final = "orz_monitor.dialects.orz_train:OrzTrain"
 """Our own console log, told by its first line."""
+_OUR_NAMES: Final = (*KNOWN, "generic", "orz-train")
 
 
 def known_dialects() -> list[type[Dialect]]:
     """Return all dialects: those that installed packages name as `orz.monitor.dialects`, then ours.
 
-    A package whose dialect can't be imported, or can't read, is warned of, and left out.
+    A package whose dialect can't be imported, can't read, or has the name of another one, is warned of, and left out.
     """
-    return [*_of_packages(), *(find_dialect(place) for place in KNOWN.values())]
+    return [*_of_packages().values(), *(find_dialect(place) for place in KNOWN.values())]
+
+
+def dialects_beside(place: str) -> list[type[Dialect]]:
+    """Return a dialect of a user's, which is asked first, and all known ones.
+
+    One that a package names, too, and one of ours, is taken once.
+
+    Args:
+        place: the `module:class` that `--dialect` was given.
+
+    Raises:
+        UnreadableRunError: it is no dialect, or can't be imported.
+        DialectError: it can't read, or has the name of another one.
+    """
+    where = f"--dialect {place}"
+    kind = find_dialect(place, where)
+    packages = {owner: other for owner, other in _of_packages().items() if other.__base__ is not kind}
+    ours = [find_dialect(known) for known in KNOWN.values()]
+    is_ours = kind in {*ours, find_dialect(GENERIC), find_dialect(ORZ_TRAIN)}
+    first = kind if is_ours else _of_user(kind, where, packages)
+    return [first, *packages.values(), *(other for other in ours if other is not kind)]
 
 
 def with_fallback(kinds: Sequence[type[Dialect]]) -> list[type[Dialect]]:
@@ -66,18 +89,38 @@ def with_fallback(kinds: Sequence[type[Dialect]]) -> list[type[Dialect]]:
 
 
 @lru_cache(maxsize=1)
-def _of_packages() -> tuple[type[Dialect], ...]:
-    """Import the dialects of installed packages."""
+def _of_packages() -> Mapping[str, type[Dialect]]:
+    """Import the dialects of installed packages, by who names them; one that several name is taken once."""
     from importlib import metadata  # noqa: PLC0415 - slow to import, and a second process needs none of it
 
-    found: list[type[Dialect]] = []
+    found: dict[str, type[Dialect]] = {}
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         where = f"the dialect {entry.name} of {entry.dist.name if entry.dist is not None else 'an installed package'}"
         try:
-            found.append(guarded(find_dialect(entry.value, where), where))
+            kind = find_dialect(entry.value, where)
+            if kind not in [other.__base__ for other in found.values()]:
+                found[where] = _of_user(kind, where, found)
         except OrzError as error:
             _LOG.warning("%s; it is left out", error.message)
-    return tuple(found)
+    return MappingProxyType(found)
+
+
+def _of_user(kind: type[Dialect], where: str, others: Mapping[str, type[Dialect]]) -> type[Dialect]:
+    """Return a dialect of a user's, guarded, whose name no other one has: entries are told apart by it.
+
+    Args:
+        kind: the dialect.
+        where: who named it.
+        others: those of other users, by who named them.
+
+    Raises:
+        DialectError: it can't read, or its name is taken.
+    """
+    guard = guarded(kind, where)
+    owners = {**dict.fromkeys(_OUR_NAMES, "orz's own dialect"), **{other.name: who for who, other in others.items()}}
+    if owner := owners.get(guard.name):
+        raise DialectError(f"{where}: the name {one_line(guard.name)} is taken by {owner}; choose another")
+    return guard
 
 
 def find_dialect(place: str, where: str = "") -> type[Dialect]:

@@ -67,7 +67,7 @@ class Dialect:
     """How one trainer prints; an instance reads one part of one file.
 
     Attributes:
-        name: short name, which `Run.framework` carries.
+        name: short name, which `Run.framework` carries; no two dialects have the same.
         title: the trainer's name as its authors write it.
         gates: `read` gets the lines that hold one of these. As few as its lines can be told by, long and rare: each
             of them is one more search of every byte, at least of a log's first ones. Colours must not cut them.
