@@ -11,6 +11,7 @@ from typing import Final
 
 from orz_monitor.dialects.crashes import ONE_SYMBOL
 from orz_monitor.transport.lines import Line, Segment
+from orz_monitor.transport.places import places_of
 from orz_monitor.transport.prefixes import Origin
 
 _BEGINS: Final = (b"[prompt]", b"[response]")
@@ -94,7 +95,7 @@ class Dumps:
 
 def may_begin(text: bytes) -> bool:
     """Tell whether a sample may begin in a text."""
-    return any(mark in text for mark in _BEGINS)
+    return any(len(places_of(text, mark)) for mark in _BEGINS)
 
 
 def _left_of(line: bytes) -> bytes:
