@@ -35,6 +35,17 @@ def wait_until_judged(live: LiveReport) -> None:
         time.sleep(0.01)
 
 
+def assert_stopping_waits_for(live: LiveReport, go: threading.Event) -> None:
+    """Stop a report in whose threads something waits to be let go; it must not end before, and end then."""
+    stopping = threading.Thread(target=live.stop)
+    stopping.start()
+    stopping.join(0.2)
+    assert stopping.is_alive()
+    go.set()
+    stopping.join(TIMEOUT_S)
+    assert not stopping.is_alive()
+
+
 def test_stopping_waits_for_a_judgement(source: Source) -> None:
     """A thread that the interpreter has to end while it is in numpy's C++ aborts the whole process."""
     judging, go = threading.Event(), threading.Event()
@@ -49,13 +60,7 @@ def test_stopping_waits_for_a_judgement(source: Source) -> None:
     live = LiveReport(source, slowly)
     live.start()
     assert judging.wait(TIMEOUT_S)
-    stopping = threading.Thread(target=live.stop)
-    stopping.start()
-    stopping.join(0.2)
-    assert stopping.is_alive()
-    go.set()
-    stopping.join(TIMEOUT_S)
-    assert not stopping.is_alive()
+    assert_stopping_waits_for(live, go)
     assert [False] == daemons
     assert not [thread for thread in threading.enumerate() if thread.name == "orz-judging"]
 
@@ -78,13 +83,7 @@ def test_stopping_waits_for_a_page_and_lets_no_other_begin(source: Source, monke
     browser = threading.Thread(target=live.body, daemon=True)
     browser.start()
     assert drawing.wait(TIMEOUT_S)
-    stopping = threading.Thread(target=live.stop)
-    stopping.start()
-    stopping.join(0.2)
-    assert stopping.is_alive()
-    go.set()
-    stopping.join(TIMEOUT_S)
-    assert not stopping.is_alive()
+    assert_stopping_waits_for(live, go)
     for ask in (live.body, live.data, live.metrics):
         late = threading.Thread(target=ask, daemon=True)
         late.start()
