@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orz_monitor.dialects import Dialect, Meaning, find_dialect, known_dialects
@@ -170,12 +171,18 @@ class Open(Mine):
         return super().read(line, log)
 
 
+class Counted(Mine):
+    def read(self, line: Line, log: Log) -> Any:
+        return np.zeros(len(line.segments) + 1)
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
         (NoSuper, "its `__init__` has to call `super().__init__()`"),
         (Shorter, "`hide` made 1 lines of 3; their number must not change"),
         (Nothing, "`hide` returned NoneType, and has to return bytes"),
+        (Counted, "`read` and `more` have to return True or False, and one returned ndarray"),
         (Named, "`meaning` returned 'reward/r' for 'r', and has to return a Meaning, or None"),
         (Scaled, "`meaning` gave 'r' the scale None, which has to be a finite number"),
         (Planned, "`plan` returned 1, and has to return a Plan, or None"),

@@ -70,6 +70,22 @@ def test_it_is_told_with_its_place(kind: type[Dialect], said: str) -> None:
     assert f"--dialect a:B: it gave {said}, on -:2" == raised.value.message
 
 
+def test_what_is_no_entry_at_all() -> None:
+    """A list takes anything."""
+
+    class Mine(Dialect):
+        name = "mine"
+        gates = (b"<< ",)
+
+        def read(self, line: Line, log: Log) -> bool:
+            values: list[Any] = log.entries  # type: ignore[assignment]
+            values.append(line.number)
+            return True
+
+    with pytest.raises(DialectError, match=r"it gave 1, which is no row, tick or event: use the log's `add_` methods"):
+        read_chunks([b"<< a\n"], dialects=[guarded(Mine, "--dialect a:B")])
+
+
 def test_the_step_of_an_event_is_told_when_rows_have_theirs() -> None:
     """Until then a dialect may mend it."""
     guard = guarded(adding("add_event", "fault", line=2, step="two"), "--dialect a:B")

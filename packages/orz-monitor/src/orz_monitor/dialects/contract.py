@@ -114,6 +114,15 @@ def _wrong_text(_dialect: Dialect, given: tuple[Any, ...], answer: object) -> st
     return f"`hide` made {now} lines of {before}; their number must not change" if before != now else ""
 
 
+def _wrong_truth(_dialect: Dialect, _given: object, answer: object) -> str:
+    """Say that nobody can tell whether a line was understood; nothing at all is no."""
+    try:
+        bool(answer)
+    except (TypeError, ValueError, RuntimeError):  # as arrays, tables and tensors say
+        return f"`read` and `more` have to return True or False, and one returned {type(answer).__name__}"
+    return ""
+
+
 def _wrong_meaning(_dialect: Dialect, given: tuple[Any, ...], answer: object) -> str:
     """Say that something else came than a meaning."""
     if isinstance(answer, Meaning):
@@ -145,6 +154,8 @@ def _wrong_plan(_dialect: Dialect, _given: object, answer: object) -> str:
 WRONG_ANSWER: Final[Mapping[str, WrongAnswer]] = {
     "__init__": _wrong_init,
     "hide": _wrong_text,
+    "read": _wrong_truth,
+    "more": _wrong_truth,
     "meaning": _wrong_meaning,
     "number": _wrong_steps,
     "plan": _wrong_plan,

@@ -22,6 +22,8 @@ def wrong_entry(entries: Iterable[Entry]) -> str:
     A step is none of these parts: it may come later.
     """
     for entry in entries:
+        if type(entry) not in _NAMES:
+            return f"it gave {entry!r}, which is no row, tick or event: use the log's `add_` methods"
         for part, (is_right, wanted) in _PARTS.items():
             if hasattr(entry, part) and not is_right(value := getattr(entry, part)):
                 return f"it gave {_NAMES[type(entry)]} the {part} {value!r}, which is no {wanted}"
