@@ -55,6 +55,20 @@ def test_the_page(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
     assert text.count('class="line r2"') >= text.count("<figure")
 
 
+def test_the_page_is_there_when_nobody_reads_the_text(
+    runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `orz monitor compare A B -o page.html | head`."""
+
+    def gone(*_given: object, **_named: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("orz_monitor.compare.text.print_comparison", gone)
+    page = tmp_path / "compared.html"
+    assert main(["monitor", "compare", *runs, "-o", str(page)]) == 3
+    assert "<figure" in page.read_text()
+
+
 def test_a_log_that_ends_early_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The text says so, and the page."""
     text = "".join(f"step:{step} - actor/pg_loss:{step**0.5}\n" for step in range(2000)).encode()

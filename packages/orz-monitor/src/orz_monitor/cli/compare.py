@@ -65,12 +65,12 @@ def compare(
 
     dialects = dialects_with(dialect)
     comparison = aligned([read_table(path, raw=raw, dialects=dialects) for path in paths], axis)
-    if not alone:
-        print_comparison(OutputConsole(highlight=False), comparison, everything=everything)
-    if output is not None:
+    if output is not None:  # before anything is printed: whoever reads that may stop reading
         page = as_page(comparison)
         publish(output, lambda path: _write(path, page))
-        if not alone:
+    if not alone:
+        print_comparison(OutputConsole(highlight=False), comparison, everything=everything)
+        if output is not None:
             typer.echo(output)
 
 
