@@ -9,7 +9,7 @@ nox -s real_model                       the same with SmolLM2-135M, a real pretr
 nox -s full-learn                       the quickstart recipes on three seeds each: half an hour
 nox -s full-dist                        the long matrices of ranks, stages and engines
 nox -s full-ckpt                        the long matrices of checkpoints that real frameworks write
-nox -s full-monitor                     rules, alarms, speed of orz monitor, and a minute of fuzzing; half an hour
+nox -s full-monitor                     rules, alarms, speed of orz monitor, and fuzzing; ten minutes
 
 Both commands share one environment, .nox/orz, which requirements/install.py makes.
 """
@@ -40,7 +40,7 @@ SIDE_BY_SIDE = (f"--numprocesses={max(2, min(4, (os.cpu_count() or 1) // 2))}", 
 PYTHONS = ("3.11", "3.12", "3.13")
 REAL_MODEL = ROOT / ".nox" / "real_model"
 """What `nox -s real_model` makes: packages of its own, the model, the data."""
-FUZZ = ROOT / ".nox" / "fuzz"
+FULL_MONITOR = ROOT / ".nox" / "full_monitor"
 """What `nox -s full-monitor` makes: packages of its own."""
 
 LIGHT_PACKAGES = ("orz_cli", "orz_ckpt", "orz_monitor")
@@ -155,7 +155,7 @@ def full_monitor(session: nox.Session) -> None:
     runs, too, `--only PART` runs one part.
     """
     arguments = install(session)
-    packages = {"PYTHONPATH": str(packages_beside(session, "fuzz.txt", FUZZ / "site"))}
+    packages = {"PYTHONPATH": str(packages_beside(session, "full-monitor.txt", FULL_MONITOR / "site"))}
     session.run(SCRIPTS / "python", "benchmarks/full_monitor.py", *arguments, external=True, env=packages)
 
 

@@ -4,10 +4,10 @@
 
 `torch` reads files of `torch.save`, in either container; `pickle` the program in them alone, `archive` the directory of
 the ZIP alone. What comes out has to lie inside the file. Now and then a part of an input is repeated up to a megabyte:
-what takes time by the square of that does not end within the limit. Needs atheris, which is not among the locked
-packages: install it beside them (`pip install --target FOLDER -r requirements/fuzz.txt`, PYTHONPATH=FOLDER). A find
-stops it and leaves the bytes in `crash-*`, `timeout-*` or `oom-*`; it becomes a case of `tests/property/ckpt` or
-`tests/unit/ckpt`.
+what takes time by the square of that does not end within the limit. Needs atheris, which is not among the packages of
+every session: install it beside them (`pip install --no-deps --target FOLDER -r requirements/full-monitor.txt`,
+PYTHONPATH=FOLDER). A find stops it and leaves the bytes in `crash-*`, `timeout-*` or `oom-*`; it becomes a case of
+`tests/property/ckpt` or `tests/unit/ckpt`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """How long event files take to read, beside TensorBoard's own reader in Python, on which tbparse is built.
 
-    python benchmarks/monitor_event_files.py [--scalars 1000000] [--tags 100] [--tbparse FOLDER] [--out FILE.md]
+    python benchmarks/monitor_event_files.py [--scalars 1000000] [--tags 100] [--out FILE.md]
 
-Every value is compared with what the generator wrote. tbparse is timed, too, where it is installed or lies in a folder,
-as `pip install --target FOLDER --no-deps tbparse pandas pytz python-dateutil` leaves it.
+Every value is compared with what the generator wrote. tbparse is timed, too, where it can be imported, as in `nox -s
+full-monitor -- --only event_files`, which installs it.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import sys
 import tempfile
 import time
@@ -43,18 +43,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scalars", type=int, default=1_000_000)
     parser.add_argument("--tags", type=int, default=100)
-    parser.add_argument("--tbparse", type=Path, metavar="FOLDER", help="where tbparse and what it needs lie")
     parser.add_argument("--out", type=Path, help="a Markdown file; by default stdout")
     arguments = parser.parse_args()
-    if arguments.tbparse is not None:
-        sys.path.append(str(arguments.tbparse))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         truth = generate(folder, arguments.scalars // arguments.tags, arguments.tags)
         size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         ours = min(timed(lambda: ours_reads(folder, truth)) for _ in range(REPEATS))
         theirs = timed(lambda: tensorboard_reads(folder, truth))
-        parsed = timed(lambda: tbparse_reads(folder, truth)) if has_tbparse(arguments.tbparse) else None
+        parsed = timed(lambda: tbparse_reads(folder, truth)) if has_tbparse() else None
     measured = [
         Measured(what="orz monitor", value=ours, unit="s"),
         Measured(what="TensorBoard's reader", value=theirs, unit="s"),
@@ -105,19 +102,9 @@ def ours_reads(folder: Path, truth: NDArray[np.float32]) -> None:
             raise SystemExit(f"void: {tag_name(index)} differs from what was written")
 
 
-def has_tbparse(folder: Path | None) -> bool:
-    """Tell whether tbparse can be imported, which is no dependency of ours.
-
-    Raises:
-        SystemExit: it can't, although a folder was named for it.
-    """
-    try:
-        importlib.import_module("tbparse")
-    except ImportError as error:
-        if folder is not None:
-            raise SystemExit(f"void: --tbparse {folder}: {error}") from error
-        return False
-    return True
+def has_tbparse() -> bool:
+    """Return whether tbparse can be imported, which is no dependency of ours."""
+    return importlib.util.find_spec("tbparse") is not None
 
 
 def tbparse_reads(folder: Path, truth: NDArray[np.float32]) -> None:

@@ -4,9 +4,9 @@
 
 A log is read by all dialects together, or by one alone, as its first byte chooses; now and then a part of it is
 repeated: what takes time by the square of that does not end within the limit. `monitor_hostile.py` runs all three for a
-while. Needs atheris, which is not among the locked packages: install it beside them (`pip install --target FOLDER -r
-requirements/fuzz.txt`, PYTHONPATH=FOLDER). Exceptions stop it and leave the bytes in `crash-*`; so does an input that
-takes over twenty seconds, in `timeout-*`.
+while. Needs atheris, which is not among the packages of every session: install it beside them (`pip install --no-deps
+--target FOLDER -r requirements/full-monitor.txt`, PYTHONPATH=FOLDER). Exceptions stop it and leave the bytes in
+`crash-*`; so does an input that takes over twenty seconds, in `timeout-*`.
 """
 
 from __future__ import annotations
