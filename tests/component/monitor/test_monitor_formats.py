@@ -171,3 +171,12 @@ def test_a_signal_before_any_metric_is_what_the_exit_code_says(
         assert undecided == len(run["invocations"][0]["toolExecutionNotifications"])
         (checked,) = json.loads(said[fail_on, Format.JSON])["runs"]
         assert ("inconclusive" if undecided else "failed", bool(undecided)) == (checked["status"], "reason" in checked)
+
+
+def test_a_run_that_began_again_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs in one file are no fault, and look like one run otherwise."""
+    steps = [*range(1, 31), *range(1, 21)]
+    log = tmp_path / "train.log"
+    log.write_text("".join(f"step:{step} - actor/pg_loss:0.0{step % 7} - critic/score/mean:0.4{step % 9}\n" for step in steps))
+    assert main(["monitor", "check", str(log)]) == 0
+    assert "restarted at step 1: of a step that was made again, the last values count" in capsys.readouterr().out

@@ -121,5 +121,5 @@ def test_a_bundle_is_of_this_machine(named: str, words: str, capsys: pytest.Capt
 
 def test_a_url_is_not_followed(capsys: pytest.CaptureFixture[str]) -> None:
     """And is shown as it was given."""
-    assert main(["monitor", "tail", "http://host/c.log"]) == 3
+    assert main(["monitor", "tail", "http://host/c.log"]) == 2
     assert "http://host/c.log: only files of this machine are followed" in capsys.readouterr().err

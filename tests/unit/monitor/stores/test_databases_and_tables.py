@@ -214,6 +214,15 @@ def test_tables(tmp_path: Path) -> None:
     assert "line 4" in str(store.problems[0])
 
 
+def test_llama_factory_calls_the_step_current_steps(tmp_path: Path) -> None:
+    """Its trainer_log.jsonl has a row every so many of them."""
+    store = read(
+        lines(tmp_path / "t.jsonl", '{"current_steps": 10, "loss": 0.5}', '{"current_steps": 20, "loss": 0.25}')
+    )
+    assert points(store, "loss") == [(10, 0.5), (20, 0.25)]
+    assert not store.problems
+
+
 @pytest.mark.parametrize("between", [",", ";", "\t"])
 def test_what_is_between_cells_is_told_by_the_names(tmp_path: Path, between: str) -> None:
     """Semicolons as spreadsheets write them, tabs, and commas within quotes, which are none of these."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orz_cli.errors import UsageError
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.loading import load_run
 from orz_monitor.records import EventRecord, dumps
@@ -170,7 +171,7 @@ def test_a_log_without_a_metric_is_counted(tmp_path: Path, followed: Followed) -
 @pytest.mark.parametrize("given", ["-", "s3://bucket/train.log"])
 def test_what_never_comes_is_not_waited_for(given: str, followed: Followed) -> None:
     """Standard input and URLs: an error, with what to do instead."""
-    with pytest.raises(UnreadableRunError, match="only files of this machine are followed") as caught:
+    with pytest.raises(UsageError, match="only files of this machine are followed") as caught:
         followed(Path(given)).poll()
     assert "tee" in caught.value.remedy
 

@@ -1,6 +1,6 @@
 """TRL and transformers: `{'loss': 0.0187, 'grad_norm': 0.03, ..., 'epoch': 0.02}`, quoted since transformers 5.
 
-The dictionary has no step; the bar before it on the same line has.
+The dictionary has no step; the bar before it on the same line has. In a notebook the same values are a table.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 from orz_monitor.dialects.bars import clock_s
 from orz_monitor.dialects.base import Dialect, Meaning
 from orz_monitor.dialects.dicts import Found, dicts_of
+from orz_monitor.dialects.notebook_table import NotebookTable
 from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.log import Log, Row
 from orz_monitor.transport.lines import Line, Segment
@@ -30,6 +31,8 @@ _EVALUATIONS: Final = {
     "completions/mean_length": "response_tokens_mean",
     "completions/clipped_ratio": "truncated_frac",
 }
+_HEADING: Final = b"Training Loss"
+"""Of the second column of a notebook's table."""
 _LAST_FRAMES_BYTES: Final = 4096
 _LONGEST_HEAD: Final = 500
 _NAMED: Final = re.compile(rb"(?P<name>[^\s|]{1,40}): {1,4}\d{1,3}%\|[^|\r\n]{0,400}\| ?$")
@@ -49,9 +52,12 @@ class Trl(Dialect):
         b"{'train_runtime': ",
         b"'eval_runtime': ",
         b"'objective/kl': ",
+        _HEADING,
     )
+    longest_block = 1 << 20
     meanings: ClassVar[Mapping[str, Meaning]] = {
         "loss": Meaning("policy/total_loss"),
+        "Training Loss": Meaning("policy/total_loss"),
         "policy_loss": Meaning("policy/loss"),
         "loss/policy_avg": Meaning("policy/loss", rank=1),
         "kl": Meaning("policy/kl_ref", estimator="k3", estimator_varies=True),  # GRPO's; RLOO's is k1
@@ -98,8 +104,15 @@ class Trl(Dialect):
         "critic/explained_var": "TRL does not log it.",
     }
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._table: NotebookTable | None = None
+
     def read(self, line: Line, log: Log) -> bool:
-        """Read the dictionaries of a line."""
+        """Read the dictionaries of a line, or the heading of a notebook's table."""
+        if table := NotebookTable.of_heading(line.segments[-1].body):
+            self._table, self.more_open = table, True
+            return True
         understood = False
         frame = _unused_frame(line.before[-_LAST_FRAMES_BYTES:])
         for segment in line.segments:
@@ -114,6 +127,19 @@ class Trl(Dialect):
                     log.files[-1].num_missed_lines += end < len(segment.body) and segment.body[end - 1 : end] != b"}"
             frame = last_frame(segment.body[end:]) or frame
         return understood
+
+    def more(self, line: Line, log: Log) -> bool:
+        """Read a row of a notebook's table; what is none ends it."""
+        segment = line.segments[-1] if line.segments else Segment(body=b"")
+        if self._table is None or self._table.is_rule(segment.body):
+            return self._table is not None
+        row = self._table.row(segment.body)
+        self.more_open = row is not None
+        if row is None:
+            return False
+        step, pairs = row
+        log.add_pairs(self.name, pairs, line=line.number, step=step, time=segment.time, origin=segment.origin)
+        return True
 
     def _is_ours(self, text: bytes) -> bool:
         """Tell whether a dictionary is one of metrics; beside those of other things may stand on a line."""

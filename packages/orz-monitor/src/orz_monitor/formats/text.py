@@ -81,6 +81,9 @@ def _print_basis(console: Console, verdict: Verdict) -> None:
     _say(console, 2, f"{counted(looked, 'rule')} evaluated on {counted(len(run.coverage.recognised), 'metric')}", "dim")
     if said := read_with(run.earlier):
         _say(console, 2, said, "dim")
+    if run.restarts:
+        steps = f"step{'s' if len(run.restarts) > 1 else ''} {_named([str(step) for step in run.restarts])}"
+        _say(console, 2, f"restarted at {steps}: of a step that was made again, the last values count", "dim")
     if said := read_as(run):
         _say(console, 2, said, "dim")
     if run.coverage.unrecognised:

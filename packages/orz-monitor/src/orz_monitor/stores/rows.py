@@ -16,7 +16,7 @@ from orz_monitor.numbers import number as printed_number
 STEP_KEYS: Final = (
     *("step", "_step", "global_step", "training/global_step", "trainer/global_step", "train/global_step"),
     *("train_step", "Step", "iteration", "global_step/max_steps", "time/iterations", "time/total_timesteps"),
-    *("total_timesteps", "timesteps"),
+    *("total_timesteps", "timesteps", "current_steps"),
 )
 """What trainers call the step, likeliest first."""
 TIME_KEYS: Final = ("time", "_timestamp", "timestamp", "wall_time", "Wall time", "ts")

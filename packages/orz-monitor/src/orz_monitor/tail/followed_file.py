@@ -38,7 +38,7 @@ class FollowedFile:
         self._next: deque[bytes] = deque()
 
     def poll(self) -> bytes:
-        """Return what is new, up to 8 MiB; empty where nothing is.
+        """Return what is new, up to 8 MiB, or all that an earlier file still held; empty where nothing is.
 
         Raises:
             OSError: the file is there and can't be opened or read.

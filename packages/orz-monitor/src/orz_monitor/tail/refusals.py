@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from orz_cli.errors import UsageError
 from orz_monitor.addresses import is_url
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.run_files import RECORDS_FILE
@@ -34,11 +35,12 @@ def refuse_what_never_comes(path: Path) -> None:
     """Refuse what is not there and need not be waited for.
 
     Raises:
-        UnreadableRunError: it is a URL or standard input, or names a run of a store.
+        UsageError: it is a URL or standard input.
+        UnreadableRunError: it names a run of a store.
         OSError: it can't be looked at, such as a link to itself.
     """
     if is_url(path) or str(path) == "-":
-        raise UnreadableRunError(
+        raise UsageError(
             f"{'standard input' if str(path) == '-' else path}: only files of this machine are followed",
             remedy="write it to a file as well (`... | tee train.log`), or read it once: orz monitor check",
         )

@@ -85,7 +85,7 @@ class Follower:
     _is_gone: bool = False
 
     def poll(self) -> News:
-        """Return what is new since the last look; reads at most 8 MiB of each file.
+        """Return what is new since the last look: of the file that is there now at most 8 MiB, of earlier ones all.
 
         Raises:
             OSError: the file is there and can't be read.
