@@ -177,6 +177,8 @@ def test_a_run_that_began_again_says_so(tmp_path: Path, capsys: pytest.CaptureFi
     """Two runs in one file are no fault, and look like one run otherwise."""
     steps = [*range(1, 31), *range(1, 21)]
     log = tmp_path / "train.log"
-    log.write_text("".join(f"step:{step} - actor/pg_loss:0.0{step % 7} - critic/score/mean:0.4{step % 9}\n" for step in steps))
+    log.write_text(
+        "".join(f"step:{step} - actor/pg_loss:0.0{step % 7} - critic/score/mean:0.4{step % 9}\n" for step in steps)
+    )
     assert main(["monitor", "check", str(log)]) == 0
     assert "restarted at step 1: of a step that was made again, the last values count" in capsys.readouterr().out
