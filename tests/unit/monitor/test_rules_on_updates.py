@@ -134,7 +134,7 @@ def repeats(m: Metrics) -> None:
 
 
 def samplers_kl(m: Metrics) -> None:
-    m["mismatch/kl_k3"] = np.full(NUM_STEPS, 1e-3)
+    m["mismatch/kl_k3"] = np.full(NUM_STEPS, 0.05)
     m["mismatch/kl_k3"][100:] = 0.2
 
 

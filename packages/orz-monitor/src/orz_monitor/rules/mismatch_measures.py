@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from orz_cli.findings import Severity
-from orz_monitor.findings import Cause, Evidence, Finding
+from orz_monitor.findings import Cause, Evidence, Finding, rank
 from orz_monitor.frameworks import framework_of
 from orz_monitor.rules.above import Text, above, during
 from orz_monitor.rules.base import Rule, limit
@@ -80,21 +80,48 @@ class _Measure(NamedTuple):
 
 
 def check(run: Run, limits: Limits) -> list[Finding]:
-    """Look at each measure that is logged; the first that is beyond its limit speaks for all.
+    """Look at each measure that is logged, and at growth: the worst of them speaks for all, of equals the first.
 
     What is large differs by precision and by the age of samples: a divergence that has grown, and still does, is told,
-    too.
+    too, whether or not it is large.
     """
-    for name, measure in _measures(run, limits).items():
-        series = run.series(name)
-        if not len(series):
-            continue
-        changed = Series(name=name, steps=series.steps, values=measure.change(series.values))
-        levels = _Levels(warn=measure.warn, error=measure.error, hits=limits.hits, window=limits.window)
-        found = above(run, changed, levels, _text(series, measure.beyond), whatever_the_reward=True, logged=series)
-        if found:
-            return found
-    return [*(found for name in _DIVERGENCES for found in _grown(run, name, limits)), *_risen(run, limits)][:1]
+    beyond = [_beyond(run, name, measure, limits) for name, measure in _measures(run, limits).items()]
+    grown = [_grown(run, name, limits) for name in _DIVERGENCES]
+    groups = [found for found in (*beyond, *grown, _risen(run, limits)) if found]
+    if not groups:
+        return []
+    speaks = min(groups, key=_worst)
+    others = [max(found, key=_last_step) for found in groups if found is not speaks]
+    return [*speaks[:-1], _with_others(speaks[-1], others)]
+
+
+def _worst(found: list[Finding]) -> int:
+    """Return the rank of the most severe of some findings."""
+    return min(rank(finding.severity) for finding in found)
+
+
+def _last_step(finding: Finding) -> int:
+    """Return where a finding ends."""
+    return finding.last_step or 0
+
+
+def _with_others(finding: Finding, others: list[Finding]) -> Finding:
+    """Add what other findings say of other measures at the same time to the evidence of the one that speaks for them."""
+    evidence = {item.metric: item for item in finding.evidence}
+    for other in others:
+        if _last_step(other) >= (finding.first_step or 0):
+            evidence |= {item.metric: item for item in other.evidence if item.metric not in evidence}
+    return replace(finding, evidence=tuple(evidence.values()))
+
+
+def _beyond(run: Run, name: str, measure: _Measure, limits: Limits) -> list[Finding]:
+    """Find the spans in which a measure is beyond its limit."""
+    series = run.series(name)
+    if not len(series):
+        return []
+    changed = Series(name=name, steps=series.steps, values=measure.change(series.values))
+    levels = _Levels(warn=measure.warn, error=measure.error, hits=limits.hits, window=limits.window)
+    return above(run, changed, levels, _text(series, measure.beyond), whatever_the_reward=True, logged=series)
 
 
 def _grown(run: Run, name: str, limits: Limits) -> list[Finding]:
