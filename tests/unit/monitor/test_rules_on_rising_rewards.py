@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,25 @@ def test_groups_that_all_succeed_are_excused_and_those_that_all_fail_are_not() -
         metrics |= {"rollout/zero_variance_frac": late, name: late - 0.05}
         finding = next(found for found in judge(as_run(metrics)).findings if found.code == "zero_variance")
         assert severity is finding.severity, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "preset", "highest", "severity"),
+    [
+        ({}, "", 0.8, Severity.WARN),
+        ({}, "", 0.4, None),
+        ({}, "kl-free", 0.8, Severity.INFO),
+        ({"kl.loss_coef": "0.001"}, "", 0.8, Severity.WARN),
+        ({"kl.loss_coef": "0.0", "kl.reward_coef": "0.0"}, "", 0.8, None),
+        ({"kl.loss_coef": "0.0", "kl.reward_coef": "0.0"}, "", 6.0, Severity.ERROR),
+    ],
+)
+def test_kl_that_is_large_is_told_while_the_reward_rises_unless_nothing_holds_the_policy(
+    settings: dict[str, str], preset: str, highest: float, severity: Severity | None
+) -> None:
+    """Half a nat a token is far for a policy with a KL term; tenfold its early level below that is what learning costs."""
+    metrics = healthy_metrics(NUM_STEPS, critic=False) | {"policy/kl_ref": np.geomspace(0.005, highest, NUM_STEPS)}
+    metrics["reward/mean"] = metrics["reward/solved_frac"] = np.linspace(0.2, 0.6, NUM_STEPS)
+    run = replace(as_run(metrics), config=settings, chosen_preset=preset)
+    found = {finding.code: finding.severity for finding in judge(run).findings}
+    assert severity is found.get("kl_drift")

@@ -127,7 +127,7 @@ def detect(
     if staleness > _STALE:
         return Detected(name="async", why="its samples are on average more than one update old")
     critic = trains_critic(names)
-    term, why = _kl_term(names, settings, framework)
+    term, why = kl_term(names, settings, framework)
     trait = "" if critic or term else _trait_of_dapo(settings)
     if trait:
         return Detected(name="dapo", why=f"it logs nothing of a critic, and its configuration has {trait}")
@@ -147,7 +147,7 @@ def trains_critic(names: Collection[str]) -> bool:
     return any(name.startswith("critic/") and spec_of(name) is not None for name in names)
 
 
-def _kl_term(names: Collection[str], settings: Mapping[str, str], framework: str) -> tuple[bool | None, str]:
+def kl_term(names: Collection[str], settings: Mapping[str, str], framework: str) -> tuple[bool | None, str]:
     """Tell whether a KL term steers the policy, and by what that is known; None where it is not."""
     coefficients = [settings[key] for key in ("kl.loss_coef", "kl.reward_coef") if key in settings]
     if coefficients:

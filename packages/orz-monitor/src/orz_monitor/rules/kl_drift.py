@@ -11,6 +11,8 @@ import numpy as np
 
 from orz_cli.findings import Severity
 from orz_monitor.findings import Cause, Evidence, Finding, Sighting, milder
+from orz_monitor.frameworks import framework_of
+from orz_monitor.presets import kl_term
 from orz_monitor.rules.base import Rule, limit
 from orz_monitor.rules.levels import before_and_during, pause, recovered
 from orz_monitor.rules.progress import Progress, progress
@@ -47,7 +49,9 @@ _CAUSES: Final = (
 class Limits:
     """Thresholds."""
 
-    warn_nats: float = limit(0.5, "nats a token that are far whatever the start was")
+    warn_nats: float = limit(
+        0.5, "nats a token that are far whatever the start was, and whatever the reward does unless there is no KL term"
+    )
     error_nats: float = limit(5.0, "nats a token that are an error whatever the reward does", least="warn_nats")
     factor: float = limit(10.0, "times the run's own level in steps 10 to 30")
     smallest_baseline: float = limit(0.01, "nats a token; a policy that has hardly moved yet gives no scale")
@@ -66,7 +70,9 @@ class _Growth(NamedTuple):
 
 
 def check(run: Run, limits: Limits) -> list[Sighting]:
-    """Find KL that is very large, or that grew far beyond its early level, or doubles, while the reward gains nothing.
+    """Find KL that is large, or that grew far beyond its early level, or doubles, while the reward gains nothing.
+
+    What is large counts whatever the reward does, unless nothing is meant to hold the policy.
 
     A reference that becomes the policy, or a restart with another one, begins a new level.
     """
@@ -121,15 +127,22 @@ def _graded(
     outcome = progress(run, int(kl.steps[low]), int(kl.steps[high]))
     if peak > limits.error_nats:
         severity = Severity.ERROR
+    elif peak > limits.warn_nats and not (outcome.healthy and _is_free(run)):
+        severity = Severity.ERROR if outcome is Progress.FALLING else Severity.WARN
     elif outcome.healthy or (outcome is Progress.UNKNOWN and not is_far):
         return None
     else:
-        severity = Severity.ERROR if outcome is Progress.FALLING and peak > limits.warn_nats else Severity.WARN
+        severity = Severity.WARN
     growth = _Growth(low=low, high=high, before=float(recent[low]), peak=peak, outcome=outcome)
     return Sighting(
         severity=milder(severity) if recovered(run, int(kl.steps[last])) else severity,
         describe=partial(_finding, run, kl, baseline, span, growth, limits),
     )
+
+
+def _is_free(run: Run) -> bool:
+    """Tell whether a run is known to have no KL term: its policy is meant to go where the reward leads it."""
+    return kl_term(run.metrics, run.settings, framework_of(run))[0] is False
 
 
 def _finding(
@@ -162,7 +175,8 @@ def _finding(
             *(before_and_during(run.series(m), begins, ends) for m in ("reward/mean",) if run.logged(m)),
         ),
         causes=_CAUSES,
-        caveat="KL must grow for a policy to learn. It is the growth without reward that costs.",
+        caveat="KL must grow for a policy to learn. It is the growth without reward that costs, and what is "
+        "large: without a KL term, `--preset kl-free` or `--preset dapo` makes it a note.",
         first_step=begins,
         last_step=ends,
     )
