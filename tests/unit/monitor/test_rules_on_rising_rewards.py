@@ -82,7 +82,7 @@ def test_groups_that_all_succeed_are_excused_and_those_that_all_fail_are_not() -
 def test_kl_that_is_large_is_told_while_the_reward_rises_unless_nothing_holds_the_policy(
     settings: dict[str, str], preset: str, highest: float, severity: Severity | None
 ) -> None:
-    """Half a nat a token is far for a policy with a KL term; tenfold its early level below that is what learning costs."""
+    """Half a nat a token is far for a policy with a KL term; tenfold its early level, below that, is what it takes."""
     metrics = healthy_metrics(NUM_STEPS, critic=False) | {"policy/kl_ref": np.geomspace(0.005, highest, NUM_STEPS)}
     metrics["reward/mean"] = metrics["reward/solved_frac"] = np.linspace(0.2, 0.6, NUM_STEPS)
     run = replace(as_run(metrics), config=settings, chosen_preset=preset)

@@ -4,7 +4,8 @@ The noise from step to step is that of public runs (entropy 3 to 7 %, length 1 t
 gradient norm 5 to 35 %, value loss 11 to 45 %, step time 4 to 6 %). Courses differ as runs do: reward that climbs,
 saturates or hardly moves, entropy that falls or stays, lengths that grow or shrink, evaluations and saves that take
 time every so many steps, restarts, single leaps of the gradient norm. The gap of probabilities between sampler and
-trainer goes with that of log-probs, and is smaller where the policy is sure.
+trainer goes with that of log-probs, and is smaller where the policy is sure;
+their KL goes with the square of it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def healthy(num_steps: int, *, seed: int, kind: str = "ppo") -> dict[str, Array]
         "mismatch/logprob_abs_mean": noisy(rng.uniform(0.004, 0.02), 0.03, 0.1),
     }
     metrics["mismatch/prob_abs_mean"] = _probability_gap(seed, metrics["mismatch/logprob_abs_mean"], entropy)
+    metrics["mismatch/kl_k3"] = _divergence(seed, metrics["mismatch/logprob_abs_mean"])
+    metrics["mismatch/kl_k1"] = _signed(seed, metrics["mismatch/kl_k3"])
     leaps = rng.random(num_steps) < 1 / 400  # single leaps of the gradient are usual
     metrics["policy/grad_norm"] *= np.where(leaps, rng.uniform(4, 12, num_steps), 1)
     if kind in PPO_LIKE:
@@ -80,7 +83,6 @@ def healthy(num_steps: int, *, seed: int, kind: str = "ppo") -> dict[str, Array]
     if kind == "async":
         metrics["staleness/mean"] = noisy(rng.uniform(1.6, 3), 0.02, 0.1)
         metrics["staleness/max"] = np.round(rng.uniform(2, 6) + rng.random(num_steps))
-        metrics["mismatch/kl_k3"] = _divergence(seed, metrics["mismatch/logprob_abs_mean"])
     return metrics | _evaluations(rng, reward) | _phases(rng, metrics["rollout/response_tokens_mean"])
 
 
@@ -150,6 +152,13 @@ def _divergence(seed: int, gap: Array) -> Array:
     rng = np.random.default_rng([seed, len(gap), len(KINDS) + 1])
     noise = np.exp(rng.uniform(0.1, 0.4) * rng.standard_normal(len(gap)))
     return np.asarray(rng.uniform(1, 5) * gap**2 * noise, dtype=np.float64)
+
+
+def _signed(seed: int, divergence: Array) -> Array:
+    """Return the KL of estimator k1 beside that of k3, [num_steps]: the same level, and more noise, of either sign."""
+    rng = np.random.default_rng([seed, len(divergence), len(KINDS) + 2])
+    noise = np.median(divergence) * rng.uniform(0.05, 1.0) * rng.standard_normal(len(divergence))
+    return np.asarray(divergence + noise, dtype=np.float64)
 
 
 def _evaluations(rng: np.random.Generator, reward: Array) -> dict[str, Array]:

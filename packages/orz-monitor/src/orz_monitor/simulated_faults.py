@@ -85,6 +85,13 @@ def _probability_gap(metrics: dict[str, Array], at: int) -> None:
     np.minimum(metrics["mismatch/prob_abs_mean"], 1.0, out=metrics["mismatch/prob_abs_mean"])
 
 
+def _divergence(metrics: dict[str, Array], at: int) -> None:
+    """Let the KL between sampler and trainer grow with the square of a gap, where it alone is logged."""
+    for name in ("mismatch/logprob_abs_mean", "mismatch/prob_abs_mean", "mismatch/kl_k1"):
+        del metrics[name]
+    _ramp("mismatch/kl_k3", 0.2)(metrics, at)
+
+
 FAULTS: Final = (
     Fault(name="NaN", inject=_nan, codes=frozenset({"nonfinite"})),
     Fault(name="gradients x10", inject=_gradients, codes=frozenset({"grad_spike"})),
@@ -125,6 +132,12 @@ FAULTS: Final = (
         inject=_probability_gap,
         codes=frozenset({"ramp", "mismatch"}),
         ramp="mismatch/prob_abs_mean",
+    ),
+    Fault(
+        name="mismatch KL ramp",
+        inject=_divergence,
+        codes=frozenset({"ramp", "mismatch_measures"}),
+        ramp="mismatch/kl_k3",
     ),
 )
 """Faults of the metrics. A stall is a fault of the clock: `stall_found`."""

@@ -106,7 +106,7 @@ def _last_step(finding: Finding) -> int:
 
 
 def _with_others(finding: Finding, others: list[Finding]) -> Finding:
-    """Add what other findings say of other measures at the same time to the evidence of the one that speaks for them."""
+    """Add what others say of other measures at the same time to the evidence of the one that speaks for them."""
     evidence = {item.metric: item for item in finding.evidence}
     for other in others:
         if _last_step(other) >= (finding.first_step or 0):
@@ -221,6 +221,7 @@ def _text(series: Series, beyond: str) -> Text:
 
 
 RULE = Rule(
+    absorbs=frozenset({"ramp"}),
     code="mismatch_measures",
     title="sampler and trainer agree by other measures",
     check=check,

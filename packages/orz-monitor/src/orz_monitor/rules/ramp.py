@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -58,6 +58,8 @@ class Watched(NamedTuple):
         smallest: from which size on it matters.
         cause: the first cause.
         slow: the limit by which slow ramps have to change it; empty where another rule looks for those.
+        plain: compare sizes and not their logarithms: of what is near 0, changes sign by noise or is printed with few
+            digits. Such a divergence goes with the square of a gap, and so do the limits of its change.
     """
 
     metric: str
@@ -65,6 +67,7 @@ class Watched(NamedTuple):
     smallest: float
     cause: Cause
     slow: str = ""
+    plain: bool = False
 
 
 _WATCHED: Final = (
@@ -104,6 +107,7 @@ _WATCHED: Final = (
     Watched("mismatch/logprob_abs_mean", +1, 0.002, _SAMPLER, slow="change"),
     # what verl logs; smaller than that of log-probs
     Watched("mismatch/prob_abs_mean", +1, 0.001, _SAMPLER, slow="change"),
+    *(Watched(name, +1, 5e-5, _SAMPLER, slow="change", plain=True) for name in ("mismatch/kl_k3", "mismatch/kl_k1")),
 )
 
 
@@ -112,7 +116,7 @@ class Limits:
     """Thresholds."""
 
     sigmas: float = limit(6.0, "of the run's own noise, beyond the trend of the 40 steps before")
-    change: float = limit(1.25, "times, up or down, at least")
+    change: float = limit(1.25, "times, up or down, at least; squared for a KL between sampler and trainer")
     slow_change: float = limit(
         2.0,
         "the same for entropy and length against their level 60 to 100 steps before, which drift in healthy runs, too",
@@ -139,6 +143,8 @@ def check(run: Run, limits: Limits) -> list[Finding]:
 def _of(run: Run, watched: Watched, limits: Limits) -> list[Finding]:
     """Find the ramps of one metric, one way; a restart that moved its level, or a new reference, begins anew."""
     series = run.series(watched.metric).between(warmup_end(run), np.inf)
+    if watched.plain:
+        series = replace(series, values=np.abs(series.values))
     resets = run.marks("ref_update") if watched.metric == "policy/kl_ref" else ()
     parts = stretches(series, resets=resets, restarts=run.restarts)
     last = [part for part in parts if not recovered(run, int(part.steps[-1]))]
@@ -195,26 +201,37 @@ def _going_on(run: Run, series: Series, watched: Watched, band: Band, limits: Li
 def _outside(series: Series, watched: Watched, band: Band, limits: Limits) -> tuple[Mask, Array]:
     """Tell which values lie beyond the band of the 40 steps that end ten steps before, and where its edge is."""
     values = np.maximum(series.values, 1e-12)
-    logs = np.log(values)
-    edge = np.full(len(logs), np.nan)
-    for size, most in ((_WINDOW // 2, _WINDOW // 2), (_WINDOW, len(logs))):
-        if len(logs) > size + band.gap:  # the shorter window serves where the longer one has no room yet
-            windows = np.lib.stride_tricks.sliding_window_view(logs[: -band.gap - 1], size)[:most]
-            edge[size + band.gap : size + band.gap + most] = _edges(windows, watched, band, limits)
+    scaled = values if watched.plain else np.log(values)
+    quanta = np.zeros(len(values)) if series.quanta is None else series.quanta
+    edge = np.full(len(values), np.nan)
+    for size, most in ((_WINDOW // 2, _WINDOW // 2), (_WINDOW, len(values))):
+        if len(values) > size + band.gap:  # the shorter window serves where the longer one has no room yet
+            windows, digits = (
+                np.lib.stride_tricks.sliding_window_view(every[: -band.gap - 1], size)[:most]
+                for every in (scaled, quanta)
+            )
+            edge[size + band.gap : size + band.gap + most] = _edges(windows, digits, watched, band, limits)
     with np.errstate(invalid="ignore"):
-        beyond = watched.wrong * (logs - edge) > 0
-    large = np.maximum(values, np.exp(np.nan_to_num(edge, nan=-30.0))) > watched.smallest
-    return beyond & large, np.exp(edge)
+        beyond = watched.wrong * (scaled - edge) > 0
+    edge = edge if watched.plain else np.exp(edge)
+    large = np.maximum(values, np.nan_to_num(edge)) > watched.smallest
+    return beyond & large, edge
 
 
-def _edges(windows: Array, watched: Watched, band: Band, limits: Limits) -> Array:
-    """Return the edges of the bands ahead of windows [K, size] of logarithms: level, or trend if it goes on. [K]."""
+def _edges(windows: Array, quanta: Array, watched: Watched, band: Band, limits: Limits) -> Array:
+    """Return the edges of the bands ahead of windows [K, size]: level, or trend if it goes on. [K].
+
+    Windows hold logarithms, or sizes of what is `plain`; of those the last printed digit, [K, size], is noise, too.
+    """
     half = windows.shape[1] // 2
     early, late = np.median(windows[:, :half], axis=1), np.median(windows[:, half:], axis=1)
     ahead = late + (late - early) * ((half / 2 + band.gap) / half if band.follows_trend else 0)
-    sigma = np.maximum(1.4826 * np.median(np.abs(np.diff(windows, axis=1)), axis=1) / np.sqrt(2), 0.01)
-    change = limits.change if band.follows_trend else getattr(limits, watched.slow)
-    reach, wrong = np.maximum(limits.sigmas * sigma, np.log(change)), watched.wrong
+    noise = 1.4826 * np.median(np.abs(np.diff(windows, axis=1)), axis=1) / np.sqrt(2)
+    change, wrong = limits.change if band.follows_trend else getattr(limits, watched.slow), watched.wrong
+    if watched.plain:
+        reach = np.maximum(limits.sigmas * np.maximum(noise, quanta.max(axis=1)), (change**2 - 1) * late)
+    else:
+        reach = np.maximum(limits.sigmas * np.maximum(noise, 0.01), np.log(change))
     return np.asarray(wrong * np.maximum(wrong * late, wrong * ahead) + wrong * reach, dtype=np.float64)
 
 
