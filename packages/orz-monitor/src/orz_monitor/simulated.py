@@ -4,8 +4,7 @@ The noise from step to step is that of public runs (entropy 3 to 7 %, length 1 t
 gradient norm 5 to 35 %, value loss 11 to 45 %, step time 4 to 6 %). Courses differ as runs do: reward that climbs,
 saturates or hardly moves, entropy that falls or stays, lengths that grow or shrink, evaluations and saves that take
 time every so many steps, restarts, single leaps of the gradient norm. The gap of probabilities between sampler and
-trainer goes with that of log-probs, and is smaller where the policy is sure;
-their KL goes with the square of it.
+trainer goes with that of log-probs, and is smaller where the policy is sure; their KL goes with its square.
 """
 
 from __future__ import annotations
