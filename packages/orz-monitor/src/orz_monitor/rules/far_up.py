@@ -6,15 +6,18 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from orz_cli.findings import Severity
-from orz_monitor.rules.levels import exceedances
 from orz_monitor.run import Run
 from orz_monitor.series import Series
+from orz_monitor.stats import episodes, persistent
 
 _WARMUP: Final = 20
 """Steps that are no level; the same for a run of any length, so that a growing run keeps its level."""
 _LEVEL: Final = 10
 """Values after them whose median is the level."""
+_HITS: Final = 5
+"""So many values have to be above a line ..."""
+_AMONG: Final = 8
+"""... among so many steps."""
 
 
 class FarUp(NamedTuple):
@@ -49,9 +52,12 @@ def far_up(run: Run, series: Series, *, factor: float, times: float, smallest: f
     level = float(np.median(after.values[:_LEVEL]))
     far = max(times * level, smallest)
     edge = far * factor / times
-    spans = tuple(
-        (int(np.searchsorted(series.steps, one.first_step)), int(np.searchsorted(series.steps, one.last_step)))
-        for one in exceedances(after, warn=edge, error=far)
-        if one.severity is Severity.ERROR
-    )
-    return FarUp(level, edge, spans)
+    is_far = persistent(after.values > far, _HITS, _AMONG)
+    begins = len(series) - len(after)
+    spans = []
+    for place, last in episodes(persistent(after.values > edge, _HITS, _AMONG), join=20):
+        if is_far[place : last + 1].any():
+            first = max(0, place - _AMONG + 1)
+            first += int(np.argmax(after.values[first : place + 1] > edge))
+            spans.append((begins + first, begins + last))
+    return FarUp(level, edge, tuple(spans))
