@@ -79,6 +79,7 @@ def _of(run: Run, name: str, limits: Limits) -> list[Sighting]:
     norm = run.series(name)
     high, level = leaps(norm, sigmas=limits.sigmas, factor=limits.factor)
     climb = far_up(run, norm, factor=limits.factor, times=limits.times, smallest=limits.smallest)
+    alone = high.copy()
     parts = [*_rows(norm, high, level, limits), *(_Episode(first, last) for first, last in climb.spans)]
     found = []
     for one in _joined(parts):
@@ -87,15 +88,15 @@ def _of(run: Run, name: str, limits: Limits) -> list[Sighting]:
         describe = (
             partial(_climbed, norm, climb, one)
             if one.leaps_until is None
-            else partial(_leapt, norm, level, high.copy(), one, goes_on=goes_on and one.last > one.leaps_until)
+            else partial(_leapt, norm, level, high, one, goes_on=goes_on and one.last > one.leaps_until)
         )
         found.append(Sighting(severity=severity, describe=describe))
-        high[one.first : one.last + 1] = False
-    single = np.flatnonzero(high)
+        alone[one.first : one.last + 1] = False
+    single = np.flatnonzero(alone)
     many = len(single) > max(2.0, limits.many * len(norm) / 100)
     if many or (len(single) and not found):
         first, last = int(single[0]), int(single[-1])
-        describe = partial(_leapt, norm, level, high, _Episode(first, last, last))
+        describe = partial(_leapt, norm, level, alone, _Episode(first, last, last))
         found.append(Sighting(severity=Severity.WARN if many else Severity.INFO, describe=describe))
     return found
 
@@ -118,7 +119,9 @@ def _joined(parts: Iterable[_Episode]) -> list[_Episode]:
     found: list[_Episode] = []
     for part in sorted(parts, key=lambda one: (one.first, one.leaps_until is None)):
         if found and part.first <= found[-1].last + _PAUSE:
-            found[-1] = found[-1]._replace(last=max(found[-1].last, part.last))
+            one = found[-1]
+            leapt = None if one.leaps_until is None else max(one.leaps_until, part.leaps_until or 0)
+            found[-1] = _Episode(one.first, max(one.last, part.last), leapt)
         else:
             found.append(part)
     return found
