@@ -9,7 +9,7 @@ import numpy as np
 from orz_monitor.series import Series
 from orz_monitor.stats import Array, Mask, step_noise, trailing_median
 
-_FIRST: Final = 32
+_FIRST: Final = 64
 """Values that the first measure of the noise is taken from."""
 
 
@@ -40,8 +40,8 @@ def leaps(series: Series, *, sigmas: float, factor: float, window: int = 20, war
 def _noise_until(logs: Array) -> Array:
     """Return the noise from step to step before each value, at least one percent, [K].
 
-    It is that of the first 32, 64, 128, ... values, whichever are the most of those before: what has been a leap stays
-    one as a run grows. The first 32 values share theirs.
+    It is that of the first 64, 128, 256, ... values, whichever are the most of those before: what has been a leap stays
+    one as a run grows. The first 64 values share theirs.
     """
     noise = np.empty(len(logs))
     known = _FIRST
