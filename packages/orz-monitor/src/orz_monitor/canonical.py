@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orz_monitor.dialects import Dialect, Meaning
+from orz_monitor.dialects import Meaning
 from orz_monitor.frameworks import OURS
 from orz_monitor.metrics.peers import spec_of
 from orz_monitor.records import PHASES, describe
@@ -20,9 +20,18 @@ _SECONDS: Final = "seconds/"
 
 
 def canonical_series(
-    raw: Mapping[tuple[str, str], Series], known: Mapping[str, Dialect], framework: str, steps: NDArray[np.int64]
+    raw: Mapping[tuple[str, str], Series],
+    meaning_of: Callable[[str, str], Meaning | None],
+    framework: str,
+    steps: NDArray[np.int64],
 ) -> tuple[dict[str, Series], dict[str, Series], set[str]]:
     """Give series their canonical names.
+
+    Args:
+        raw: the series by dialect and raw key.
+        meaning_of: what a raw key is, given the dialect that read it and the key; None for one that nobody knows.
+        framework: the trainer whose names the keys are.
+        steps: all steps of training, increasing, [K].
 
     Returns:
         Metrics by name, phases by name, and the names of metrics that a dialect knows.
@@ -30,7 +39,7 @@ def canonical_series(
     groups: dict[str, list[tuple[Meaning, Series]]] = defaultdict(list)
     metrics: dict[str, Series] = {}
     for (dialect, key), series in raw.items():
-        meaning = known[dialect].meaning(key) if dialect in known else None
+        meaning = meaning_of(dialect, key)
         if meaning is not None and any((dialect, part) not in raw for part in meaning.over):
             meaning = None
         if meaning is None and framework == OURS and (describe(key) is not None or is_phase(key)):

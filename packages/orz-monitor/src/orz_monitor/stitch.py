@@ -10,30 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orz_monitor.attempts import Attempts
 from orz_monitor.by_step import ByStep
-from orz_monitor.canonical import canonical_series, is_phase, series_as_logged
+from orz_monitor.canonical import canonical_series, series_as_logged
 from orz_monitor.dialects import Dialect
-from orz_monitor.dialects.generic.keys import meaning_of
-from orz_monitor.frameworks import OURS
 from orz_monitor.lanes import without_other_ranks, without_unnamed_others
 from orz_monitor.ledger import Ledger
 from orz_monitor.log import Column, Event, Log, place
 from orz_monitor.plan import Plan
 from orz_monitor.raw import column_series, raw_series
-from orz_monitor.records import describe
 from orz_monitor.row_steps import numbered
 from orz_monitor.run import Run, coverage_of
 from orz_monitor.run_events import run_events
 from orz_monitor.series import Series
-
-GENERIC_NAME: Final = "generic"
-"""The trainer of a run of which nothing tells whose it is."""
+from orz_monitor.whose_names import names_of
 
 
 def stitch(
@@ -59,8 +53,9 @@ def stitch(
     """
     known = {kind.name: kind() for kind in dialects}
     log.entries.sort(key=place)  # what was collected came when it was complete
-    framework = _framework(log, known)
     ledger = numbered(log, known.values())
+    names = names_of(log, known)
+    framework = names.trainer
     events = [entry for entry in log.entries if isinstance(entry, Event)]
     num_metric_lines = ledger.num_lines
     rows, num_folded = without_other_ranks(ledger, log.files)
@@ -70,7 +65,9 @@ def stitch(
     raw = raw_series(log, rows)
     raw |= column_series(log.columns, log, framework)
     steps, lines, files, times = _steps(rows, log.columns)
-    named = canonical_series(raw, known, framework, steps) if canonical else (series_as_logged(raw), {}, set[str]())
+    named = (
+        canonical_series(raw, names.meaning, framework, steps) if canonical else (series_as_logged(raw), {}, set[str]())
+    )
     metrics, seconds, mapped = named
     return Run(
         name=name,
@@ -95,10 +92,10 @@ def stitch(
         ),
         traceback=None,
         now=now,
-        has_whole_steps=framework in known and known[framework].has_whole_steps,
+        has_whole_steps=names.reader in known and known[names.reader].has_whole_steps,
         framework=framework,
         hints=known[framework].missing if framework in known else {},
-        plan=_plan(log, known.get(framework), steps),
+        plan=_plan(log, known.get(names.reader), steps),
         files=tuple(facts.path for facts in log.files),
         folded=num_folded,
         mixed=num_mixed,
@@ -115,28 +112,6 @@ def _plan(log: Log, dialect: Dialect | None, steps: NDArray[np.int64]) -> Plan |
 def _unread(log: Log) -> tuple[str, ...]:
     """Return the keys of metric lines of which no value could be read as a number."""
     return tuple(sorted({name for dialect, name in log.texts if (dialect, name) not in log.precisions}))
-
-
-def _framework(log: Log, known: Mapping[str, Dialect]) -> str:
-    """Return the trainer that most lines were of."""
-    votes = {name: count for name, count in log.votes.items() if name in known and known[name].is_trainer}
-    if votes:
-        return max(votes, key=lambda name: votes[name])
-    return _framework_of_keys({column.key for column in log.columns}, known)
-
-
-def _framework_of_keys(keys: set[str], known: Mapping[str, Dialect]) -> str:
-    """Return the trainer that knows most keys of a store, and at least one that is no plain word as `loss` or `lr`.
-
-    Of two that know as many, as TRL and ms-swift, which is built on it, it is the one that the other is built on.
-    """
-    trainers = {name: dialect for name, dialect in known.items() if dialect.is_trainer and name != GENERIC_NAME}
-    fits = {name: {key for key in keys if dialect.meaning(key) is not None} for name, dialect in trainers.items()}
-    ours = sum(describe(key) is not None or is_phase(key) for key in keys)
-    if ours * 2 > len(keys) or ours > max(map(len, fits.values()), default=0):
-        return OURS  # or what `export` wrote, with keys of a trainer beside ours
-    telling = [name for name, found in fits.items() if any(meaning_of(key) is None for key in found)]
-    return max(telling, key=lambda name: (len(fits[name]), -len(type(known[name]).mro())), default=GENERIC_NAME)
 
 
 def _steps(

@@ -7,8 +7,8 @@ from typing import Final
 from orz_monitor.dialects.generic.keys import MEANINGS, known_name
 from orz_monitor.run import Run
 from orz_monitor.units import counted
+from orz_monitor.whose_names import GENERIC_NAME
 
-_GENERIC: Final = "generic"
 _LITTLE: Final = 3
 """Fewer known metrics than this are printed by other programs, too."""
 _NAMES: Final = frozenset(known_name(key) for key in MEANINGS)
@@ -16,7 +16,7 @@ _NAMES: Final = frozenset(known_name(key) for key in MEANINGS)
 
 def is_little(run: Run) -> bool:
     """Tell whether a log of an unknown trainer has one or two known metrics."""
-    return run.framework == _GENERIC and len(_keys(run)) < _LITTLE
+    return run.framework == GENERIC_NAME and len(_keys(run)) < _LITTLE
 
 
 def read_as(run: Run) -> str:
@@ -26,7 +26,7 @@ def read_as(run: Run) -> str:
 
     Example: `an unknown trainer's log: 2 metrics recognised by their names alone (loss, reward), on 30 of 1204 lines`.
     """
-    if run.framework != _GENERIC:
+    if run.framework != GENERIC_NAME:
         return ""
     keys = _keys(run)
     alone = "its name alone" if len(keys) == 1 else "their names alone"

@@ -10,7 +10,7 @@ from orz_monitor.dialects import KNOWN, find_dialect
 from orz_monitor.dialects.generic.keys import MEANINGS
 from orz_monitor.frameworks import OURS
 from orz_monitor.metrics import logging
-from orz_monitor.stitch import GENERIC_NAME
+from orz_monitor.whose_names import GENERIC_NAME
 
 _OURS: Final = {
     "critic": "train a critic: `algorithm.kind=ppo`",

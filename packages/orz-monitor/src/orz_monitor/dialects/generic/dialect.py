@@ -53,6 +53,7 @@ class Generic(Dialect):
         b"loss", b"Loss", b"LOSS", b"eward", b"REWARD", b"kl", b"KL", b"ntropy", b"dvantage", b"lr", b"LR", b"grad",
         b"Grad", b"acc", b"Acc", b"ppl", b"erplexity", b"step", b"Step", b"STEP", b"iter", b"Iter", b"pdate", b"poch",
         b"EPOCH", b"pisode", b"xplained", b"clip", b"Clip", b"earning", b"esponse",
+        b"core", b"actor/", b"critic/", b"policy/", b"rollout/",
     )  # fmt: skip
     meanings: ClassVar[Mapping[str, Meaning]] = MEANINGS
 

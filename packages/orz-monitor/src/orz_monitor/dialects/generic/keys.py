@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from orz_monitor.dialects.base import Meaning
+from orz_monitor.metrics.names import NAMES
 
 MEANINGS: Final[Mapping[str, Meaning]] = {
     "loss": Meaning("policy/total_loss"),
@@ -34,6 +35,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "reward": Meaning("reward/mean"),
     "mean_reward": Meaning("reward/mean", rank=1),
     "reward_mean": Meaning("reward/mean", rank=2),
+    "rewards": Meaning("reward/mean", rank=3),
+    "score": Meaning("reward/mean", rank=4),
     "reward_std": Meaning("reward/std"),
     "response_length": Meaning("rollout/response_tokens_mean"),
     "epoch": Meaning("data/epoch"),
@@ -97,6 +100,10 @@ ONLY_TRAINERS: Final = frozenset(
 """What no other program prints: metrics, and keys as `plain` writes them."""
 _ALSO_KNOWN: Final = {"acc": "accuracy", "accuracy": "accuracy", "ppl": "perplexity", "perplexity": "perplexity"}
 """Keys without a meaning here that are known nevertheless."""
+_EVERYBODYS: Final = frozenset(["score"])
+"""Keys that mean a metric beside others of a trainer, and show none themselves."""
+_OF_TRAINING: Final = ("policy/", "critic/", "reward/", "return/", "rollout/", "mismatch/", "correction/")
+"""What canonical names of training begin with; others are of machines, engines and evaluations."""
 OTHERS: Final = frozenset(
     [
         "packet",
@@ -119,10 +126,35 @@ OTHERS_TOGETHER: Final = (frozenset(["lat", "lon"]), frozenset(["slot", "balance
 _WORDS: Final = re.compile(r"[a-z]+")
 
 
+def plain(key: str) -> str:
+    """Return a key as `MEANINGS` has it.
+
+    Example:
+        >>> [plain(key) for key in ("Grad. Norm", "learning rate", "KL")]
+        ['grad_norm', 'learning_rate', 'kl']
+    """
+    return _BETWEEN_WORDS.sub("_", key.lower()).strip("_") if key != "_step" else key
+
+
+def _agreed() -> dict[str, str]:
+    """Return the names with a slash that all trainers that use them give to one metric of training, and that metric."""
+    meant: dict[str, set[str]] = {}
+    for metric, by_trainer in NAMES.items():
+        for key in (key for keys in by_trainer.values() for key in keys if "/" in key and "<" not in key):
+            meant.setdefault(plain(key), set()).add(metric)
+    only = {key: next(iter(metrics)) for key, metrics in meant.items() if len(metrics) == 1}
+    return {key: metric for key, metric in only.items() if metric.startswith(_OF_TRAINING)}
+
+
+_OF_TRAINERS: Final = _agreed()
+
+
 _MAY_TELL: Final = re.compile(
     rb"(?<![a-z])(?:"
     + "|".join(sorted(_TELLING)).encode()
-    + rb"|clip|clipfrac|explained|grad|learning|response)(?![a-z])",
+    + rb"|clip|clipfrac|explained|grad|learning|response|score)(?![a-z])|(?<![a-z])(?:"
+    + "|".join(sorted({key.partition("/")[0] for key in _OF_TRAINERS})).encode()
+    + rb")/",
     re.IGNORECASE,
 )
 
@@ -137,16 +169,6 @@ def may_tell(line: bytes) -> bool:
     return _MAY_TELL.search(line) is not None
 
 
-def plain(key: str) -> str:
-    """Return a key as `MEANINGS` has it.
-
-    Example:
-        >>> [plain(key) for key in ("Grad. Norm", "learning rate", "KL")]
-        ['grad_norm', 'learning_rate', 'kl']
-    """
-    return _BETWEEN_WORDS.sub("_", key.lower()).strip("_") if key != "_step" else key
-
-
 def meaning_of(key: str) -> Meaning | None:
     """Return what a key is, also with a word before it that changes nothing: `Mean reward`, `train/loss`."""
     name = plain(key)
@@ -158,16 +180,19 @@ def meaning_of(key: str) -> Meaning | None:
 
 
 def known_name(key: str) -> str | None:
-    """Return which metric a key is for certain, or None; an epoch is none.
+    """Return which metric a key is for certain, or None; an epoch is none, and neither is a score, as games have it.
+
+    A name with a slash that trainers agree on is one, whoever prints it: `critic/score/mean`.
 
     Example:
         >>> [known_name(key) for key in ("Mean reward", "acc", "stop loss", "epoch")]
         ['reward/mean', 'accuracy', None, None]
     """
+    name = plain(key)
     known = meaning_of(key)
     if known is not None:
-        return known.name if known.name != _EPOCH else None
-    return _ALSO_KNOWN.get(plain(key))
+        return known.name if known.name != _EPOCH and name not in _EVERYBODYS else None
+    return _ALSO_KNOWN.get(name) or _OF_TRAINERS.get(name)
 
 
 def tells_of_training(key: str, *, is_marked: bool) -> bool:
@@ -184,4 +209,4 @@ def tells_of_training(key: str, *, is_marked: bool) -> bool:
         words = set(_WORDS.findall(key.lower()))
         return not words.isdisjoint(_TELLING) and words.isdisjoint(OTHERS)
     known = meaning_of(key)
-    return known is not None and known.name != _EPOCH
+    return known is not None and known.name != _EPOCH and plain(key) not in _EVERYBODYS
