@@ -116,3 +116,43 @@ def test_lines_of_all_processes_hold_metrics(tmp_path: Path) -> None:
     path.write_text("".join(lines) + TEXT, encoding="utf-8")
     coverage = load_run(path).coverage
     assert (coverage.num_metric_lines, coverage.num_lines) == (16, 25)
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [("step={0} reward=0.5", "reward"), ("iter {0}: loss 2.33, time 50.76ms, mfu 30.11%", "loss")],
+)
+def test_one_metric_alone_is_told_and_decides_nothing(
+    tmp_path: Path, line: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is exit 3, with what was seen and what to add; its lines are counted as lines that were not read."""
+    path = tmp_path / "one.log"
+    path.write_text("".join(line.format(n) + "\n" for n in range(30)) + TEXT, encoding="utf-8")
+    assert main(["monitor", "check", str(path)]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"one metric alone is too little to tell a trainer's log by: {key}, on 30 of 39 lines" in said
+    assert "print a second metric on the lines of each step" in said
+    assert "no metric recognised" not in said
+    assert main(["monitor", "check", str(path), "--json"]) == 3
+    coverage = json.loads(capsys.readouterr().out)["coverage"]
+    assert (coverage["lines"], coverage["missed_lines"], coverage["unrecognised"]) == (39, 30, [key])
+    assert (coverage["metrics"], coverage["metric_lines"]) == ([], 0)
+
+
+def test_several_metrics_that_never_meet_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each on lines of its own."""
+    path = tmp_path / "apart.log"
+    path.write_text("".join(f"step={n} loss=0.5\nstep={n} reward=0.25\n" for n in range(5)) + TEXT, encoding="utf-8")
+    assert main(["monitor", "check", str(path)]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "too little to tell a trainer's log by: loss, reward, on 10 of 19 lines, but no two" in said
+
+
+def test_a_log_without_any_metric_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network's loss is no metric; the lines that were read in vain are counted."""
+    path = tmp_path / "network.log"
+    path.write_text("".join(f"step={n} packets=9 loss=0.5 jitter=3\n" for n in range(30)), encoding="utf-8")
+    assert main(["monitor", "check", str(path), "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert "no metric recognised in 30 lines" in document["runs"][0]["reason"]
+    assert (document["coverage"]["lines"], document["coverage"]["unrecognised"]) == (30, [])

@@ -202,6 +202,8 @@ class FileFacts:
         num_lines: lines in it.
         num_cut_lines: lines that were too long to be read whole.
         num_missed_lines: lines that look like metrics and hold the gate of a dialect, but that none understood.
+        lone_keys: known names of metrics on lines with a step, which are too few to tell a trainer's log by.
+        num_lone_lines: how many lines hold these.
     """
 
     path: Path
@@ -209,6 +211,8 @@ class FileFacts:
     num_lines: int = 0
     num_cut_lines: int = 0
     num_missed_lines: int = 0
+    lone_keys: tuple[str, ...] = ()
+    num_lone_lines: int = 0
 
 
 def is_later_tick(entry: Entry, before: Entry) -> bool:

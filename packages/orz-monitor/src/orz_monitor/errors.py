@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from orz_cli.errors import OrzError
 from orz_cli.exits import ExitCode
 from orz_monitor.addresses import is_url
 from orz_monitor.printable import one_line
+
+if TYPE_CHECKING:
+    from orz_monitor.run import Coverage
 
 EXPORT_PLAINLY: Final = (
     "export it with decimal points, with nothing between thousands, and with commas or tabs between cells"
@@ -19,9 +22,14 @@ EXPORT_PLAINLY: Final = (
 
 
 class UnreadableRunError(OrzError, ValueError):
-    """A path holds no run that can be judged: nothing there, nothing readable, or no metric recognised."""
+    """A path holds no run that can be judged: nothing there, nothing readable, or no metric recognised.
+
+    Attributes:
+        coverage: how much of a log was understood that was read in vain; None where none was read.
+    """
 
     exit_code = ExitCode.INCONCLUSIVE
+    coverage: Coverage | None = None
 
 
 def unreadable(place: Path | str, error: Exception, *, form: str = "", remedy: str = "") -> UnreadableRunError:

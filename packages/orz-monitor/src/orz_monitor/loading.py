@@ -181,6 +181,29 @@ def _refused_if_empty(run: Run, path: Path, log: Log) -> Run:
     """
     if run.metrics or any(event.event in {"error", "interrupted", "fault", "notice"} for event in run.events):
         return run
+    lone = tuple(dict.fromkeys(key for facts in log.files for key in facts.lone_keys))
+    error = _too_little(path, log, lone) if lone and not run.problems else _nothing(run, path, log)
+    error.coverage = replace(run.coverage, unrecognised=tuple(sorted({*run.coverage.unrecognised, *lone})))
+    raise error
+
+
+def _too_little(path: Path, log: Log, keys: Sequence[str]) -> UnreadableRunError:
+    """Return the error of a log with lines of steps on which too few names are known to call it a trainer's."""
+    num_lines = sum(facts.num_lines for facts in log.files)
+    on = f"on {sum(facts.num_lone_lines for facts in log.files)} of {counted(num_lines, 'line')}"
+    named = ", ".join(map(one_line, keys[:_MOST_NAMED])) + (", ..." if len(keys) > _MOST_NAMED else "")
+    if len(keys) == 1:
+        found = f"one metric alone is too little to tell a trainer's log by: {named}, {on}"
+    else:
+        found = f"too little to tell a trainer's log by: {named}, {on}, but no two of them together in three steps"
+    return UnreadableRunError(
+        f"{one_line(str(path))}: {found}",
+        remedy="print a second metric on the lines of each step, such as loss or kl, or give --dialect module:Class",
+    )
+
+
+def _nothing(run: Run, path: Path, log: Log) -> UnreadableRunError:
+    """Return the error of a log or store with nothing in it that is known."""
     num_lines = sum(facts.num_lines for facts in log.files)
     num_files = len(log.files)
     is_empty = not any(facts.num_bytes for facts in log.files) and not run.problems
@@ -188,7 +211,7 @@ def _refused_if_empty(run: Run, path: Path, log: Log) -> Run:
     where = f" of {num_files} files" if num_files > 1 else ""
     problem = f"; {run.problems[0]}".replace(f"{one_line(str(path))} ", "it ", 1) if run.problems else ""
     other = "give the log that the trainer prints its metrics to, or --dialect module:Class for one we don't know"
-    raise UnreadableRunError(
+    return UnreadableRunError(
         f"{path}: no metric recognised in {what}{where}{problem}",
         remedy="copy it again from where it was written" if run.problems else other,
     )

@@ -34,6 +34,8 @@ def add_rest(log: Log, rest: Log) -> None:
     facts.num_lines += more.num_lines
     facts.num_cut_lines += more.num_cut_lines
     facts.num_missed_lines += more.num_missed_lines
+    facts.lone_keys = tuple(dict.fromkeys((*facts.lone_keys, *more.lone_keys)))
+    facts.num_lone_lines += more.num_lone_lines
     log.votes.update(rest.votes)
     log.texts |= rest.texts
     log.refused_keys |= rest.refused_keys

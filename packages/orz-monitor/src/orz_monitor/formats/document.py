@@ -12,6 +12,7 @@ from orz_cli.findings import VERSION, Severity, Status
 from orz_monitor.engine import NotEvaluated, Verdict
 from orz_monitor.errors import UnreadableRunError
 from orz_monitor.findings import Evidence, Finding
+from orz_monitor.run import Coverage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -64,7 +65,7 @@ def document(checks: Sequence[Checked], fail_on: Severity = Severity.ERROR) -> d
             for verdict in verdicts
             for item in verdict.ignored
         ],
-        "coverage": _coverage(verdicts),
+        "coverage": _coverage(verdicts, [check.error.coverage for check in checks if check.error is not None]),
         "preset": presets[0] if len(presets) == 1 else (None if not presets else "mixed"),
         "runs": [_run(check, fail_on) for check in checks],
     }
@@ -121,9 +122,9 @@ def _not_evaluated(verdict: Verdict, item: NotEvaluated) -> dict[str, object]:
     }
 
 
-def _coverage(verdicts: Sequence[Verdict]) -> dict[str, object]:
-    """Return how much of the input was understood, over all runs."""
-    parts = [verdict.run.coverage for verdict in verdicts]
+def _coverage(verdicts: Sequence[Verdict], in_vain: Sequence[Coverage | None]) -> dict[str, object]:
+    """Return how much of the input was understood, over all runs and what was read in vain."""
+    parts = [*(verdict.run.coverage for verdict in verdicts), *(part for part in in_vain if part is not None)]
     return {
         "records": sum(part.num_records for part in parts),
         "unreadable_lines": sum(len(part.unreadable) for part in parts),

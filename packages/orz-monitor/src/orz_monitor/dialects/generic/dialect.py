@@ -35,6 +35,7 @@ from orz_monitor.dialects.generic.keys import (
 )
 from orz_monitor.dialects.generic.named_lines import NamedLine, read_line
 from orz_monitor.dialects.generic.step_counts import StepCount
+from orz_monitor.dialects.generic.too_little import TooLittle
 from orz_monitor.dialects.numbering import entries_of
 from orz_monitor.log import Log, Row
 from orz_monitor.metric_like import is_metric_like
@@ -64,6 +65,7 @@ class Generic(Dialect):
         self._counts: dict[Origin, StepCount] = {}
         self._headings = Headings()
         self._held = HeldLines()
+        self._too_little = TooLittle()
         self._has_commas = False
 
     def go_on(self, earlier: Self) -> None:
@@ -109,6 +111,8 @@ class Generic(Dialect):
         if not self._is_trainers and self._evidence.settles_for_two():
             self._release(log)
         log.files[-1].num_missed_lines += sum(is_metric_like(held.segment.body) for held, _ in self._held.lines)
+        if not self._is_trainers:
+            self._too_little.tell(log.files[-1])
         self._held = HeldLines()
 
     def _hold(self, found: NamedLine, line: Line, log: Log) -> bool:
@@ -124,6 +128,7 @@ class Generic(Dialect):
             place = (heading, -1) if heading is not None else None
         if found.found:
             self._evidence.take(found.found, metrics, origin, place)
+            self._too_little.take(found)
         is_evidence = bool(metrics)
         if not (found.tells or found.counts or is_evidence):
             return False

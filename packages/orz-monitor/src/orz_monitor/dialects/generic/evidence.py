@@ -23,7 +23,8 @@ _OTHER_PROGRAM: Final = re.compile(
 """What other programs print around names and numbers that are none of their own steps."""
 _NETWORK_RATE: Final = re.compile(rb"\d ?[kKMG]?i?(?:[Bb]its?/s|b/s|bps)\b")
 """A rate of networks: trainers count tokens, samples or bytes."""
-_FEWEST_LINES: Final = 3
+FEWEST_LINES: Final = 3
+"""In how many rising steps the metrics of a trainer come, at least."""
 _FEWEST_KNOWN: Final = 2
 _MOST_SEEN: Final = 10_000
 _KEYS: Final = frozenset(name for name in ONLY_TRAINERS if "/" not in name)
@@ -63,6 +64,19 @@ def evidence_of(found: Sequence[NamedNumber], *, has_place: bool, body: bytes = 
             names |= {plain(key)} & ONLY_TRAINERS
             names |= {known_name(key) or ""} - {""}
     return frozenset(names if _tell(names, has_place=has_place, is_others=_is_others(found, body)) else ())
+
+
+def known_keys(found: Sequence[NamedNumber], body: bytes) -> list[str]:
+    """Return the keys of a line that are known metrics, whether or not they show a trainer; none of other programs'.
+
+    Example:
+        >>> known_keys([NamedNumber(b"reward", b"0.5"), NamedNumber(b"shard", b"7")], b"step=3 reward=0.5 shard=7")
+        ['reward']
+    """
+    if _is_others(found, body):
+        return []
+    keys = [one.key.decode("utf-8", "replace") for one in found if _is_value(one)]
+    return [key for key in keys if known_name(key) is not None]
 
 
 def _tell(names: AbstractSet[str], *, has_place: bool, is_others: bool = False) -> bool:
@@ -125,17 +139,17 @@ class Evidence:
         self._num_lines += 1
         form = tuple(one.key for one in found) if place is None else ()
         counts = {name: self._count((origin, name, form), place) for name in names}
-        while self.num_alike < _FEWEST_LINES and _came(self.num_alike + 1, counts, place):
+        while self.num_alike < FEWEST_LINES and _came(self.num_alike + 1, counts, place):
             self.num_alike += 1
 
     @property
     def enough(self) -> bool:
         """Whether the log is a trainer's."""
-        return self.num_alike == _FEWEST_LINES
+        return self.num_alike == FEWEST_LINES
 
     def settles_for_two(self) -> bool:
         """Tell whether there are no more than two lines with numbers, with the same metrics, at the end of a log."""
-        return self._num_lines == _FEWEST_LINES - 1 == self.num_alike
+        return self._num_lines == FEWEST_LINES - 1 == self.num_alike
 
     def _count(self, key: tuple[Origin, str, tuple[bytes, ...]], place: Place | None) -> int:
         """Count a metric of a line; returns how often it came in a row."""
@@ -144,7 +158,7 @@ class Evidence:
             if len(self._seen) < _MOST_SEEN:
                 self._seen[key] = _Seen(1, place)
             return 1
-        if place is None or seen.place is None or _rises(seen.place, place):
+        if place is None or seen.place is None or rises(seen.place, place):
             seen.count += 1
         elif place != seen.place:
             seen.count = 1
@@ -158,6 +172,6 @@ def _came(times: int, counts: Mapping[str, int], place: Place | None) -> bool:
     return _tell(often, has_place=place is not None)
 
 
-def _rises(before: Place, after: Place) -> bool:
+def rises(before: Place, after: Place) -> bool:
     """Tell whether a step or its epoch is a later one."""
     return after[1] > before[1] or after[0] > before[0]

@@ -21,7 +21,8 @@ _FEWEST_MARKED: Final = 3
 _MOST_STEPS: Final = 10**12
 _TOTAL: Final = re.compile(rb"/of(?:/\d{1,9})?$")
 _PLAIN: Final = re.compile(rb"['\"]?\d[\d,]{0,20}(?:\.\d{0,12})?(?:[eE]\+?\d{1,2})?['\"]?")
-_AT: Final = re.compile(r"^at_")
+_AT: Final = re.compile(r"^(?:at|info|debug)_")
+"""What may stand before a step: `at step 3`, `INFO Step 3`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
