@@ -141,3 +141,11 @@ def test_a_game_with_scores_is_no_training(tmp_path: Path, line: str, capsys: py
     path.write_text("".join(line.format(n) + "\n" for n in range(50)), encoding="utf-8")
     assert main(["monitor", "check", str(path)]) == 3
     assert "no metric recognised in 50 lines" in capsys.readouterr().out
+
+
+def test_one_short_word_makes_no_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ORZ has `ent` and `critic_loss`, whose scale is its own; a line with one of them may be anybody's."""
+    log = tmp_path / "train.log"
+    log.write_text("".join(f"step {i} | loss 0.0{i % 7} | reward 0.4{i % 9} | ent 0.3\n" for i in range(1, 40)))
+    assert main(["monitor", "check", "--json", str(log)]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["trainer"] == "generic"

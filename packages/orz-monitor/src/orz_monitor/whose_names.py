@@ -68,17 +68,23 @@ def names_of(log: Log, known: Mapping[str, Dialect]) -> Names:
 def _owner(reader: str, keys: set[str], known: Mapping[str, Dialect]) -> str:
     """Return whose the keys are that a dialect read: its own, unless it knows none of them; a user's always are."""
     if reader == GENERIC_NAME:
-        return trainer_of_keys(keys, known)
+        return trainer_of_keys(keys, known, fewest_words=2)
     if reader not in KNOWN or not keys or any(known[reader].meaning(key) is not None for key in keys):
         return reader
     trainer = trainer_of_keys(keys, known)
     return trainer if trainer != GENERIC_NAME else reader
 
 
-def trainer_of_keys(keys: set[str], known: Mapping[str, Dialect]) -> str:
+def trainer_of_keys(keys: set[str], known: Mapping[str, Dialect], *, fewest_words: int = 1) -> str:
     """Return the trainer that knows most of these keys, and at least one that is no plain word as `loss` or `lr`.
 
     Of two that know as many, as TRL and ms-swift, which is built on it, it is the one that the other is built on.
+
+    Args:
+        keys: raw keys.
+        known: dialects by name.
+        fewest_words: how many of those keys it has to know where none of them has a slash. Anybody may shorten entropy
+            to `ent` on a line of his own.
     """
     trainers = {
         name: dialect
@@ -89,5 +95,6 @@ def trainer_of_keys(keys: set[str], known: Mapping[str, Dialect]) -> str:
     ours = sum(describe(key) is not None or is_phase(key) for key in keys)
     if ours * 2 > len(keys) or ours > max(map(len, fits.values()), default=0):
         return OURS  # or what `export` wrote, with keys of a trainer beside ours
-    telling = [name for name, found in fits.items() if any(meaning_of(key) is None for key in found)]
+    own = {name: [key for key in found if meaning_of(key) is None] for name, found in fits.items()}
+    telling = [name for name, words in own.items() if len(words) >= fewest_words or any("/" in key for key in words)]
     return max(telling, key=lambda name: (len(fits[name]), -len(type(known[name]).mro())), default=GENERIC_NAME)
