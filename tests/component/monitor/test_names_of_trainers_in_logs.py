@@ -144,8 +144,8 @@ def test_a_game_with_scores_is_no_training(tmp_path: Path, line: str, capsys: py
 
 
 def test_one_short_word_makes_no_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """ORZ has `ent` and `critic_loss`, whose scale is its own; a line with one of them may be anybody's."""
+    """OpenRLHF has `values`; a line with that, and plain words beside it, may be anybody's."""
     log = tmp_path / "train.log"
-    log.write_text("".join(f"step {i} | loss 0.0{i % 7} | reward 0.4{i % 9} | ent 0.3\n" for i in range(1, 40)))
+    log.write_text("".join(f"step {i} | loss 0.0{i % 7} | reward 0.4{i % 9} | values 0.3\n" for i in range(1, 40)))
     assert main(["monitor", "check", "--json", str(log)]) == 0
     assert json.loads(capsys.readouterr().out)["runs"][0]["trainer"] == "generic"

@@ -83,8 +83,8 @@ def trainer_of_keys(keys: set[str], known: Mapping[str, Dialect], *, fewest_word
     Args:
         keys: raw keys.
         known: dialects by name.
-        fewest_words: how many of those keys it has to know where none of them has a slash. Anybody may shorten entropy
-            to `ent` on a line of his own.
+        fewest_words: how many of those keys it has to know where none of them has a slash. Anybody may print `values`
+            on a line of his own.
     """
     trainers = {
         name: dialect
