@@ -86,7 +86,7 @@ def refuse_inputs(target: Path, inputs: Iterable[Path], option: str = "--output"
         if os.path.exists(place) and os.path.samefile(target, place):  # noqa: PTH110, PTH121 - as above
             raise UsageError(f"{target}: is what is read, and would be lost", remedy=remedy)
         parts = [part for part in earlier_parts(place) if part.exists()]
-        if any(os.path.samefile(target, part) for part in parts):  # noqa: PTH121 - as above
+        if any(target.samefile(part) for part in parts):
             raise UsageError(f"{target}: is read with {place}, and would be lost", remedy=remedy)
         folder = _folder_of(place)
         if folder is not None and real.is_relative_to(folder) and _is_own(real.relative_to(folder)):

@@ -46,7 +46,7 @@ def names_of(log: Log, known: Mapping[str, Dialect]) -> Names:
 
     votes = {name: count for name, count in log.votes.items() if name in known and known[name].is_trainer}
     if not votes:
-        trainer = trainer_of_keys({column.key for column in log.columns}, known)
+        trainer = _trainer_of_keys({column.key for column in log.columns}, known)
         return Names(reader=trainer, trainer=trainer, meaning=as_read)
     reader = max(votes, key=lambda name: votes[name])
     trainer = _owner(reader, {key for dialect, key in log.precisions if dialect == reader}, known)
@@ -68,14 +68,14 @@ def names_of(log: Log, known: Mapping[str, Dialect]) -> Names:
 def _owner(reader: str, keys: set[str], known: Mapping[str, Dialect]) -> str:
     """Return whose the keys are that a dialect read: its own, unless it knows none of them; a user's always are."""
     if reader == GENERIC_NAME:
-        return trainer_of_keys(keys, known, fewest_words=2)
+        return _trainer_of_keys(keys, known, fewest_words=2)
     if reader not in KNOWN or not keys or any(known[reader].meaning(key) is not None for key in keys):
         return reader
-    trainer = trainer_of_keys(keys, known)
+    trainer = _trainer_of_keys(keys, known)
     return trainer if trainer != GENERIC_NAME else reader
 
 
-def trainer_of_keys(keys: set[str], known: Mapping[str, Dialect], *, fewest_words: int = 1) -> str:
+def _trainer_of_keys(keys: set[str], known: Mapping[str, Dialect], *, fewest_words: int = 1) -> str:
     """Return the trainer that knows most of these keys, and at least one that is no plain word as `loss` or `lr`.
 
     Of two that know as many, as TRL and ms-swift, which is built on it, it is the one that the other is built on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -78,8 +78,7 @@ def test_what_is_no_entry_at_all() -> None:
         gates = (b"<< ",)
 
         def read(self, line: Line, log: Log) -> bool:
-            values: list[Any] = log.entries  # type: ignore[assignment]
-            values.append(line.number)
+            cast("list[object]", log.entries).append(line.number)
             return True
 
     with pytest.raises(DialectError, match=r"it gave 1, which is no row, tick or event: use the log's `add_` methods"):

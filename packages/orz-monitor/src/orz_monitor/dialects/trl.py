@@ -131,9 +131,9 @@ class Trl(Dialect):
     def more(self, line: Line, log: Log) -> bool:
         """Read a row of a notebook's table; what is none ends it."""
         segment = line.segments[-1] if line.segments else Segment(body=b"")
-        if self._table is None or self._table.is_rule(segment.body):
-            return self._table is not None
-        row = self._table.row(segment.body)
+        if self._table is not None and self._table.is_rule(segment.body):
+            return True
+        row = self._table.row(segment.body) if self._table is not None else None
         self.more_open = row is not None
         if row is None:
             return False
