@@ -202,6 +202,20 @@ def broken(run): return 1 / 0
 def wrong(run): return "no"
 def crash(run): ...
 nothing = 3
+
+from orz_monitor.findings import Sighting
+from orz_monitor.rules.base import Rule
+
+def other(run):
+    return [Finding(code="b", severity=Severity.WARN, title="t", message="m", causes=())]
+
+whole = Rule(code="whole", title="t", check=lambda run, limits: 1 / 0)
+whole_other = Rule(code="a", title="t", check=lambda run, limits: other(run))
+whole_late = Rule(
+    code="late", title="t", check=lambda run, limits: [Sighting(severity=Severity.WARN, describe=lambda one: 1 / 0)]
+)
+whole_limits = Rule(code="limits", title="t", check=lambda run, limits: [], limits=None)
+whole_good = Rule(code="b", title="t", check=lambda run, limits: other(run))
 '''
 
 
@@ -214,6 +228,10 @@ nothing = 3
         ("crash", "the code 'crash' is taken by orz monitor"),
         ("nothing", "got int, expected"),
         ("missing", "AttributeError"),
+        ("whole", "raised ZeroDivisionError on run"),
+        ("whole_late", "raised ZeroDivisionError on run"),
+        ("whole_other", "a finding has the code 'b'"),
+        ("whole_limits", "its limits are 'None', expected a dataclass"),
     ],
 )
 def test_a_users_rule_that_is_none(
@@ -231,6 +249,7 @@ def test_a_users_rule_finds(truncating: Path, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "users_rules_good.py").write_text(RULES, encoding="utf-8")
     option = ("--rule", "users_rules_good:too_short")
     assert codes(truncating, capsys, *option).get("too_short") == "warn"
+    assert codes(truncating, capsys, "--rule", "users_rules_good:whole_good").get("b") == "warn"
     for output in ("text", "sarif", "junit"):
         assert main(["monitor", "check", str(truncating), *option, "--format", output]) == 0
         assert "too_short" in capsys.readouterr().out

@@ -7,17 +7,21 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from orz_monitor.configuration.model import ConfigurationError
-from orz_monitor.findings import Finding
-from orz_monitor.rules.base import NoLimits, Rule
+from orz_monitor.findings import Finding, Sighting
+from orz_monitor.rules.base import Rule
 from orz_monitor.run import Run
 
 GROUP: Final = "orz.monitor.rules"
 """Entry points of this group are rules, or functions that serve as rules."""
+T = TypeVar("T")
+Seen = Finding | Sighting
+"""What a rule returns for an episode."""
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]*")
 _EXPECTED: Final = "expected `def check(run: Run) -> Finding | list[Finding] | None`, or a Rule"
 
@@ -74,7 +78,10 @@ def as_rule(value: object, where: str) -> Rule:
         ConfigurationError: it is neither, or takes other arguments.
     """
     if isinstance(value, Rule):
-        return value
+        if not is_dataclass(value.limits) or isinstance(value.limits, type):
+            got = f"{where}: its limits are {str(value.limits)[:80]!r}"
+            raise ConfigurationError(f"{got}, expected a dataclass of numbers", remedy="leave `limits` out for none")
+        return replace(value, check=_checked(value.code, value.check, where))
     if not inspect.isfunction(value):
         raise ConfigurationError(f"{where}: got {type(value).__name__}, {_EXPECTED}", remedy="name a function")
     if inspect.iscoroutinefunction(value) or inspect.isgeneratorfunction(value):
@@ -94,7 +101,7 @@ def as_rule(value: object, where: str) -> Rule:
             remedy="use lower-case letters, digits and underscores",
         )
     title = (inspect.getdoc(value) or value.__name__.replace("_", " ")).splitlines()[0].rstrip(".")
-    return Rule(code=value.__name__, title=title, check=_checked(value, where))
+    return Rule(code=value.__name__, title=title, check=_checked(value.__name__, lambda run, _: value(run), where))
 
 
 def _load_point(point: metadata.EntryPoint) -> Rule:
@@ -109,25 +116,40 @@ def _load_point(point: metadata.EntryPoint) -> Rule:
     return as_rule(value, where)
 
 
-def _checked(function: Callable[[Run], object], where: str) -> Callable[[Run, NoLimits], list[Finding]]:
-    """Wrap a function so that whatever it raises or returns is told as its fault."""
+def _checked(code: str, function: Callable[[Run, Any], object], where: str) -> Callable[[Run, Any], list[Seen]]:
+    """Wrap what a user's rule does so that whatever it raises or returns is told as its fault.
 
-    def check(run: Run, _: NoLimits) -> list[Finding]:
-        try:
-            result: Any = function(run)
-        except Exception as error:  # a user's rule raises what it likes
-            raise ConfigurationError(
-                f"{where}: raised {type(error).__name__} on {run.name}: {error}",
-                remedy="correct the rule, or leave it out",
-            ) from error
-        findings = [] if result is None else [result] if isinstance(result, Finding) else result
-        if not isinstance(findings, list | tuple) or not all(isinstance(item, Finding) for item in findings):
+    Args:
+        code: that of the rule, which its findings have to carry.
+        function: takes a run and the thresholds.
+        where: who named it, for messages.
+    """
+
+    def check(run: Run, limits: Any) -> list[Seen]:
+        result: Any = _called(lambda: function(run, limits), run, where)
+        found = [result] if isinstance(result, Seen) else [] if result is None else result
+        if not isinstance(found, list | tuple) or not all(isinstance(item, Seen) for item in found):
             raise ConfigurationError(f"{where}: returned {str(result)[:80]!r}, {_EXPECTED}", remedy="correct the rule")
-        other = {item.code for item in findings} - {function.__name__}
+        other = {item.code for item in found if isinstance(item, Finding)} - {code}
         if other:
             raise ConfigurationError(
-                f"{where}: a finding has the code {min(other)!r}", remedy=f"give it the code {function.__name__!r}"
+                f"{where}: a finding has the code {min(other)!r}", remedy=f"give it the code {code!r}"
             )
-        return list(findings)
+        return [item if isinstance(item, Finding) else _told(item, run) for item in found]
+
+    def _told(sighting: Sighting, run: Run) -> Sighting:
+        describe = sighting.describe
+        return replace(sighting, describe=lambda severity: _called(lambda: describe(severity), run, where))
 
     return check
+
+
+def _called(call: Callable[[], T], run: Run, where: str) -> T:
+    """Return what a user's code returns; what it raises is told as its fault."""
+    try:
+        return call()
+    except Exception as error:  # a user's rule raises what it likes
+        raise ConfigurationError(
+            f"{where}: raised {type(error).__name__} on {run.name}: {error}",
+            remedy="correct the rule, or leave it out",
+        ) from error
