@@ -1,10 +1,8 @@
-"""The garbage collector rests for a while and works as before afterwards, or rests at the end of a process."""
+"""The garbage collector rests for a while and works as before afterwards."""
 
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import weakref
 
 import pytest
@@ -12,23 +10,6 @@ import pytest
 from orz_cli.garbage import few_collections
 
 pytestmark = pytest.mark.unit
-
-ENDS = """
-import atexit, sys
-from orz_cli.garbage import no_collection_at_exit
-
-class Held:
-    def __del__(self):
-        print("collected", flush=True)
-
-atexit.register(print, "registered", flush=True)
-held = Held()
-held.itself = held
-for _ in range(int(sys.argv[1])):
-    no_collection_at_exit()
-if len(sys.argv) > 2:
-    sys.modules[sys.argv[2]] = object()
-"""
 
 
 def test_collections_are_few_inside_alone() -> None:
@@ -63,19 +44,3 @@ def test_what_was_made_inside_is_gone_through_with_everything_alone() -> None:
     assert gone() is not None
     gc.collect()
     assert (None, 10_000) == (gone(), len(kept))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["0"], ["registered", "collected"]),
-        (["1"], ["registered"]),
-        (["2"], ["registered"]),
-        (["1", "torch"], ["registered", "collected"]),
-    ],
-)
-def test_nothing_is_collected_at_exit(arguments: list[str], expected: list[str]) -> None:
-    """What holds itself is left to the system, and what is registered is done; beside torch all is as ever."""
-    ended = subprocess.run([sys.executable, "-c", ENDS, *arguments], capture_output=True, text=True, check=True)
-
-    assert expected == ended.stdout.splitlines()

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from orz_cli.main import main
+from orz_cli.process import run
 
-sys.exit(main())
+sys.exit(run())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -29,18 +27,3 @@ def few_collections() -> Iterator[None]:
         gc.freeze()
         gc.unfreeze()  # into the oldest generation: the next new object would have all of it gone through
         gc.set_threshold(*usual)
-
-
-def no_collection_at_exit() -> None:
-    """Let this process end without going through all that it holds: the system takes its memory back at once.
-
-    What is registered with `atexit` is done as ever. Not for what relies on finalizers at the end of the process, and
-    not done where torch is: libraries that it loads count at the end what was not given back, and complain.
-    """
-    atexit.unregister(_leave_all)
-    atexit.register(_leave_all)
-
-
-def _leave_all() -> None:
-    if "torch" not in sys.modules:
-        gc.freeze()

@@ -15,7 +15,8 @@ from orz_ckpt.urls import is_url, redacted
 from orz_cli.errors import OrzError, UsageError
 from orz_cli.exits import ExitCode
 from orz_cli.findings import Severity, Status
-from orz_cli.garbage import few_collections, no_collection_at_exit
+from orz_cli.garbage import few_collections
+from orz_cli.process import end_at_once
 
 if TYPE_CHECKING:
     from typer._click.core import Context
@@ -43,7 +44,7 @@ class CkptCommand(TyperCommand):
     def invoke(self, ctx: Context) -> Any:
         """Run the command; where memory is missing or the system refuses a file, say which, and what to do."""
         try:
-            no_collection_at_exit()
+            end_at_once()
             with few_collections():  # a checkpoint's pickles are many small objects, and the command ends soon
                 return super().invoke(ctx)
         except (MemoryError, OrzError, OSError) as error:
