@@ -117,6 +117,9 @@ def merge(
     loaded, and memory does not grow with the model. OUT appears whole and at once. After a kill or a full disk the
     same command goes on where it stopped; after it is done, it says so.
     """
+    from orz_ckpt.disk.early import ask_for_ends
+
+    ask_for_ends(source)  # while the disk is at it, the modules load
     from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.cli.sizes import parse_bytes
     from orz_ckpt.lora import prepared

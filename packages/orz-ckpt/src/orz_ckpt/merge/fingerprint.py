@@ -8,6 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Self
 
+from orz_ckpt.disk.early import HEAD_BYTES, TAIL_BYTES
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.tensors.gather import UnreadableError
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from orz_ckpt.tensors.source import Source, SourceTensor
 
 _VERSION: Final = 2
-_HEAD_BYTES: Final = 64 * 1024
-_TAIL_BYTES: Final = 1024 * 1024
-"""Holds the directory of an archive of some thousand tensors, and with it the checksum of each."""
 _READERS: Final = 4
 """Of files at once: while one waits for the disk, others hash."""
 
@@ -86,9 +84,9 @@ def stamp(path: Path) -> list[object]:
     try:
         with open_plain(path) as stream:
             status = os.fstat(stream.fileno())
-            digest = hashlib.sha256(stream.read(_HEAD_BYTES))
-            stream.seek(max(_HEAD_BYTES, status.st_size - _TAIL_BYTES))
-            digest.update(stream.read(_TAIL_BYTES))
+            digest = hashlib.sha256(stream.read(HEAD_BYTES))
+            stream.seek(max(HEAD_BYTES, status.st_size - TAIL_BYTES))
+            digest.update(stream.read(TAIL_BYTES))
     except OSError as error:
         raise UnreadableError(
             f"{path} cannot be read: {error.strerror or error}",
