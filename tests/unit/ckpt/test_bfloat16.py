@@ -29,12 +29,12 @@ WITH = pytest.param(
 @pytest.fixture(params=[WITHOUT, WITH], autouse=True)
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make the library be there or not."""
-    module._bfloat16.cache_clear()
+    module.bfloat16_type.cache_clear()
     if request.param == WITHOUT:
         monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    assert (request.param == WITHOUT) == (module._bfloat16() is None)
+    assert (request.param == WITHOUT) == (module.bfloat16_type() is None)
     yield
-    module._bfloat16.cache_clear()
+    module.bfloat16_type.cache_clear()
 
 
 def rounded(bits: NDArray[np.uint32]) -> NDArray[np.uint16]:

@@ -22,6 +22,7 @@ from orz_ckpt.merge.chunks import Chunk, Part, cut
 from orz_ckpt.merge.filler import FILLER_BYTES, Filler
 from orz_ckpt.merge.in_order import InOrder
 from orz_ckpt.merge.output_file import OutputFile
+from orz_ckpt.tensors.bfloat16 import bfloat16_type
 from orz_ckpt.tensors.buffers import aligned
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def copy(
             with ThreadPoolExecutor(limits.workers, "copy") as pool:
                 try:
                     workers = [pool.submit(run.work) for _ in range(limits.workers)]
+                    if any(tensor.dtype == "BF16" != tensor.source.dtype for file in files for tensor in file.tensors):
+                        bfloat16_type()  # imported while the disk brings the first bytes
                     for worker in workers:
                         worker.result()
                 finally:

@@ -39,7 +39,7 @@ class Rounder:
         Returns:
             Whether all that was written is surely finite, as `surely_finite` knows.
         """
-        finite, bfloat16 = surely_finite(wide), _bfloat16()
+        finite, bfloat16 = surely_finite(wide), bfloat16_type()
         if bfloat16 is not None:
             out.view(bfloat16)[...] = wide
             if not finite:
@@ -64,10 +64,10 @@ class Rounder:
 
 
 @cache
-def _bfloat16() -> np.dtype[Any] | None:
+def bfloat16_type() -> np.dtype[Any] | None:
     """Return the type of ml_dtypes; None without that library, which comes with `orz-ckpt[fast]`.
 
-    It is imported with the first number that is rounded: no command waits for it but who needs it.
+    It is imported with the first call: no command waits for it but who needs it.
     """
     try:
         bfloat16: np.dtype[Any] = np.dtype(import_module("ml_dtypes").bfloat16)
