@@ -85,7 +85,7 @@ def _moved(value: object, path: Path, made: dict[int, object]) -> object:
         return made[id(value)]
     copy: object
     if isinstance(value, Block):
-        copy = replace(value, path=path)
+        copy = value.of(path)
     elif isinstance(value, dict):
         copy = type(value)((_moved(key, path, made), _moved(item, path, made)) for key, item in value.items())
     elif isinstance(value, Inert):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from orz_ckpt.disk.plain import NotPlainError, open_plain
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.alike import Alike
 
 _SMALL_BYTES: Final = 64
+_READ_AT_ONCE: Final = 1024 * 1024
+"""Bytes of a file that is read into memory first."""
 
 
 class NotTorchError(FormatError):
@@ -80,7 +83,8 @@ def load(
         OSError: it cannot be read.
     """
     try:
-        with memory_for(path), open_plain(path) as stream:
+        with memory_for(path), open_plain(path) as file:
+            stream = _in_memory(file)
             return _load(stream, path, _place(stream, offset, nbytes), inert, limits, alike)
     except NotPlainError as error:
         raise FormatError(error.message, remedy="give the path of a file that torch saved") from None
@@ -96,6 +100,14 @@ def load(
         raise
     except HostileError as error:
         raise HostileError(f"{path}: {error.message}", remedy=error.remedy) from None
+
+
+def _in_memory(stream: BinaryIO) -> BinaryIO:
+    """Return a small file read at once: an archive is read at several places for each of its records."""
+    if stream.seek(0, 2) > _READ_AT_ONCE:
+        return stream
+    stream.seek(0)
+    return BytesIO(stream.read(_READ_AT_ONCE))
 
 
 def _place(stream: BinaryIO, offset: int, nbytes: int | None) -> range:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import groupby, pairwise
+from operator import add, gt
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import CkptFinding, finding
@@ -40,7 +41,7 @@ def _check(source: Source, tensor: SourceTensor, sizes: Mapping[Path, int]) -> C
         raise AssertionError(f"{name}: a reader gave grid {tensor.grid} for shape {tensor.shape}")
     for piece in tensor.pieces:
         block = piece.block
-        if block.dtype != tensor.dtype or len(piece.start) != len(tensor.grid):
+        if block.dtype != tensor.dtype or not len(piece.start) == len(block.shape) == len(tensor.grid):
             raise AssertionError(f"{name}: a reader gave {piece} for {tensor.dtype} {tensor.grid}")
         end, size = block.offset + span_bytes(block), sizes.get(block.path, -1)
         if end > size:
@@ -56,7 +57,7 @@ def _check_cover(source: Source, tensor: SourceTensor) -> CkptFinding | None:
     pieces = sorted((piece for piece in tensor.pieces if piece.block.numel), key=lambda piece: piece.start)
     for piece in pieces:
         stop = _stop(piece)
-        if any(end > size for end, size in zip(stop, tensor.grid, strict=True)):
+        if any(map(gt, stop, tensor.grid)):
             message = f"{name}: a piece goes to {brief(list(stop))}, the tensor only to {brief(list(tensor.grid))}"
             return finding("tensor_overlap", message, remedy=_AGAIN, path=piece.block.path, tensor=tensor.name)
     twice = next(_meeting(pieces), None)
@@ -103,7 +104,7 @@ def _first_hole(tensor: SourceTensor, pieces: list[Piece]) -> str:
 
 
 def _stop(piece: Piece) -> tuple[int, ...]:
-    return tuple(start + size for start, size in zip(piece.start, piece.block.shape, strict=True))
+    return tuple(map(add, piece.start, piece.block.shape))
 
 
 def _sizes(source: Source) -> dict[Path, int]:

@@ -11,7 +11,7 @@ dimension of all its elements. Both have the same elements in the same (C) order
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
@@ -68,7 +68,12 @@ class Block:
         """Return elements `begin` to `end` of a contiguous block, as one dimension."""
         if not (self.contiguous and 0 <= begin <= end <= self.numel):
             raise ValueError(f"elements {begin} to {end} of {self}")
-        return replace(self, offset=self.offset + begin * self.itemsize, shape=(end - begin,), strides=(1,))
+        offset = self.offset + begin * self.itemsize
+        return Block(path=self.path, offset=offset, dtype=self.dtype, shape=(end - begin,), strides=(1,))
+
+    def of(self, path: Path) -> Block:
+        """Return the block at the same place of another file."""
+        return Block(path=path, offset=self.offset, dtype=self.dtype, shape=self.shape, strides=self.strides)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,9 +182,12 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def in_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Return whether elements of a shape, so many elements apart along each dimension, lie without gaps in C order."""
-    return all(
-        stride == expected for size, stride, expected in zip(shape, strides, c_strides(shape), strict=True) if size != 1
-    )
+    step = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
 
 
 def whole(name: str, block: Block) -> SourceTensor:
