@@ -215,6 +215,8 @@ whole_late = Rule(
     code="late", title="t", check=lambda run, limits: [Sighting(severity=Severity.WARN, describe=lambda one: 1 / 0)]
 )
 whole_limits = Rule(code="limits", title="t", check=lambda run, limits: [], limits=None)
+whole_lacks = Rule(code="lacks", title="t", check=lambda run, limits: [], lacks=lambda run: 1 / 0)
+whole_hinders = Rule(code="hinders", title="t", check=lambda run, limits: [], hinders=lambda run: None)
 whole_good = Rule(code="b", title="t", check=lambda run, limits: other(run))
 '''
 
@@ -232,6 +234,8 @@ whole_good = Rule(code="b", title="t", check=lambda run, limits: other(run))
         ("whole_late", "raised ZeroDivisionError on run"),
         ("whole_other", "a finding has the code 'b'"),
         ("whole_limits", "its limits are 'None', expected a dataclass"),
+        ("whole_lacks", "raised ZeroDivisionError on run"),
+        ("whole_hinders", "said 'None' of why it can't judge run, expected a text"),
     ],
 )
 def test_a_users_rule_that_is_none(

@@ -81,7 +81,12 @@ def as_rule(value: object, where: str) -> Rule:
         if not is_dataclass(value.limits) or isinstance(value.limits, type):
             got = f"{where}: its limits are {str(value.limits)[:80]!r}"
             raise ConfigurationError(f"{got}, expected a dataclass of numbers", remedy="leave `limits` out for none")
-        return replace(value, check=_checked(value.code, value.check, where))
+        return replace(
+            value,
+            check=_checked(value.code, value.check, where),
+            lacks=_said(value.lacks, where),
+            hinders=_said(value.hinders, where),
+        )
     if not inspect.isfunction(value):
         raise ConfigurationError(f"{where}: got {type(value).__name__}, {_EXPECTED}", remedy="name a function")
     if inspect.iscoroutinefunction(value) or inspect.isgeneratorfunction(value):
@@ -142,6 +147,19 @@ def _checked(code: str, function: Callable[[Run, Any], object], where: str) -> C
         return replace(sighting, describe=lambda severity: _called(lambda: describe(severity), run, where))
 
     return check
+
+
+def _said(function: Callable[[Run], str], where: str) -> Callable[[Run], str]:
+    """Wrap what says why a user's rule can't judge a run, as `_checked` wraps what judges."""
+
+    def say(run: Run) -> str:
+        reason: object = _called(lambda: function(run), run, where)
+        if not isinstance(reason, str):
+            got = f"{where}: said {str(reason)[:80]!r} of why it can't judge {run.name}"
+            raise ConfigurationError(f"{got}, expected a text", remedy="return an empty text where it can")
+        return reason
+
+    return say
 
 
 def _called(call: Callable[[], T], run: Run, where: str) -> T:
