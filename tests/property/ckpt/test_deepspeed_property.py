@@ -135,7 +135,7 @@ def test_any_content_is_read_or_refused(
     for file in content:
         (tag / file).touch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(states.torch_file, "load", lambda path, **_: SimpleNamespace(value=content[path.name]))
+        patch.setattr(states.torch_file, "load", lambda path, **_: SimpleNamespace(value=content[path.name], stem=""))
         try:
             source = read(tag, prefer=prefer)
         except FormatError:
@@ -155,6 +155,6 @@ def test_any_universal_content_is_read_or_refused(value: Any, param: Any, folder
         file.touch()
     content = {"fp32.pt": {"param": param}, "mp_rank_00_model_states.pt": {**model(2), "param_shapes": value}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(states.torch_file, "load", lambda path, **_: SimpleNamespace(value=content[path.name]))
+        patch.setattr(states.torch_file, "load", lambda path, **_: SimpleNamespace(value=content[path.name], stem=""))
         source = universal.read(tag)
     assert all(entry.message.isprintable() for entry in source.findings)

@@ -261,6 +261,17 @@ def test_a_file_under_another_rank_is_found(broken: Callable[[str], Path]) -> No
     assert "named after rank 1, and was written by rank 0" in found.message
 
 
+def test_a_file_whose_tensors_name_no_rank_says_its_own(tmp_path: Path) -> None:
+    """Plain tensors tell nothing of who wrote them; the name that torch put into the file does."""
+    first, second = (tmp_path / MODEL.format(2, rank) for rank in range(2))
+    for file in (first, second):
+        torch.save({"weight": torch.ones(3)}, file)
+    assert "rank_differs" not in {entry.code for entry in read(tmp_path).findings}
+    shutil.copy(first, second)
+    (found,) = [entry for entry in read(tmp_path).findings if entry.code == "rank_differs"]
+    assert ("it is named after rank 1, and was written by rank 0", str(second)) == (found.message, found.path)
+
+
 def test_two_saves_in_one_folder(broken: Callable[[str], Path]) -> None:
     """Files of a save on other ranks are told apart: by what the settings state, else by which save is whole."""
     path = broken("fsdp2")

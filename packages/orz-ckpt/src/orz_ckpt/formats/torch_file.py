@@ -53,6 +53,9 @@ class TorchFile:
     """Of the archive, in file order; empty for the older container."""
     globals: frozenset[str]
     """The names that its pickle mentions."""
+    stem: str = ""
+    """The folder of its records: the name that torch gave the file, without its ending, whatever it is called now.
+    `archive` where torch wrote to a stream; empty for the older container."""
 
 
 def load(
@@ -181,7 +184,8 @@ class _Archive:
                 raise BadPickleError(f"{len(data) - said.nbytes:,} bytes follow the end of {brief(program.name)}")
             if self._alike and key:
                 self._alike.keep(key, said, self._path)
-        return TorchFile(path=self._path, value=said.value, records=self._records, globals=said.globals)
+        stem = program.name.partition("/")[0]
+        return TorchFile(path=self._path, value=said.value, records=self._records, globals=said.globals, stem=stem)
 
     def _by_name(self) -> dict[str, Record]:
         """Return the records by their place in the folder that all of them lie in."""

@@ -6,4 +6,5 @@ from typing import Final
 
 COLLECT: Final = "they are probably on other nodes: `orz ckpt locate` finds them, `orz ckpt collect` brings them here"
 ONE_SAVE: Final = "collect the files of one save; those of an older one were left behind or overwritten in part"
+FETCH_RANK: Final = "it was copied or renamed: fetch the right file from the node of that rank"
 OTHER_SHARDS: Final = "the shards are of different models or saves; look for the right ones with `orz ckpt locate`"

@@ -11,12 +11,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.findings import finding
-from orz_ckpt.readers.deepspeed.names import Kind
+from orz_ckpt.readers.deepspeed.names import Kind, shard
+from orz_ckpt.readers.remedies import FETCH_RANK
 from orz_ckpt.report.words import ranks as ranks_text
 from orz_ckpt.report.words import spans
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from orz_ckpt.findings import CkptFinding
@@ -73,6 +74,25 @@ def missing(folder: Path, kind: Kind, present: Collection[int], world: int, *, c
     held = f" ({ranks_text(here)})" if here else ""
     text = f"{len(here)} of {world} shards {pattern} are here{held}; missing: {ranks_text(absent)}"
     return [finding(code, text, remedy=LOCATE, path=folder)]
+
+
+def other_ranks(files: Iterable[ModelState | OptimizerState]) -> list[CkptFinding]:
+    """Say which files were saved under the name of another rank: a copy under a wrong name holds what fits in size.
+
+    A file that torch wrote to a stream does not say how it was called, and one of no rank's name says nothing.
+    """
+    findings = []
+    for file in files:
+        saved_as = f"{file.stem}.pt"
+        if saved_as == file.path.name:
+            continue
+        now, then = shard(file.path), shard(file.path.with_name(saved_as))
+        if now is None or then is None or now.kind is not then.kind:
+            continue
+        if (now.rank, now.model_rank) != (then.rank, then.model_rank):
+            text = f"it was saved as {saved_as}, and is named after another rank"
+            findings.append(finding("rank_differs", text, remedy=FETCH_RANK, path=file.path))
+    return findings
 
 
 def disagreements(models: Sequence[ModelState], states: Mapping[int, OptimizerState]) -> list[CkptFinding]:

@@ -30,6 +30,7 @@ Prefer = Literal["master", "module"]
 _WEIGHTS_SHARDED: Final = 3
 _REMEDY: Final = "look for it with `orz ckpt locate`; rank 0 writes it, to its own node where nodes share no disk"
 _OTHERS: Final = "move the files of the other save out of this folder"
+_WHY_COPIES_DIFFER: Final = frozenset({"steps_mixed", "rank_differs"})
 
 
 def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefer) -> Source:
@@ -38,6 +39,7 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
     world, states, findings = _ranks(files, loaded, stage)
     models = _models(loaded, stage, world)
     model = next(iter(models.values()), None)
+    findings += agreement.other_ranks((*models.values(), *states.values()))
     findings += agreement.disagreements(list(models.values()), states)
     if stage == _WEIGHTS_SHARDED:
         findings += agreement.compare_counts(list(models.values()), states)
@@ -61,7 +63,7 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
             packed = tuple(packed_partitions(shapes, states, world))
             aliases = ties.in_module(model, owned)
             tensors, wrong = _whole(model, shapes, states, world, prefer, aliases)
-            if not any(entry.code == "steps_mixed" for entry in findings):  # else that is why they differ
+            if not any(entry.code in _WHY_COPIES_DIFFER for entry in findings):
                 wrong += _of_one_save(model, shapes, states, world)
         findings += wrong
         tensors = in_order(tensors | _without_elements(model, owned), model, aliases)

@@ -58,6 +58,8 @@ class ModelState:
     """What it says of a mixture of experts; empty for a dense model."""
     configured_stage: int | None
     """The ZeRO stage that its copy of the configuration names."""
+    stem: str = ""
+    """See `TorchFile`: the name that the file was saved under."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +85,8 @@ class OptimizerState:
     """Steps that the optimizer took; those before the first one of training count, too."""
     experts: str
     """What it says of a mixture of experts; empty for a dense model."""
+    stem: str = ""
+    """See `TorchFile`: the name that the file was saved under."""
 
 
 def read_model(path: Path, *, inert: frozenset[str] = frozenset(), alike: Alike | None = None) -> ModelState:
@@ -97,7 +101,8 @@ def read_model(path: Path, *, inert: frozenset[str] = frozenset(), alike: Alike 
         FormatError: it is not one, or it is torn.
         OSError: it cannot be read.
     """
-    state = _Fields(path, torch_file.load(path, inert=inert, alike=alike).value)
+    content = torch_file.load(path, inert=inert, alike=alike)
+    state = _Fields(path, content.value)
     module = state.get("module")
     shapes = state.get("param_shapes")
     dims = state.get("checkpoint_parallel_dimensions")
@@ -122,6 +127,7 @@ def read_model(path: Path, *, inert: frozenset[str] = frozenset(), alike: Alike 
         configured_stage=whole_number(
             _dictionary(_dictionary(state.get("ds_config")).get("zero_optimization")).get("stage")
         ),
+        stem=content.stem,
     )
 
 
@@ -140,7 +146,8 @@ def read_optimizer(
         FormatError: it is not one, or it is torn.
         OSError: it cannot be read.
     """
-    file = _Fields(path, torch_file.load(path, inert=inert, alike=alike).value)
+    content = torch_file.load(path, inert=inert, alike=alike)
+    file = _Fields(path, content.value)
     state = _Fields(path, file.require("optimizer_state_dict"))
     stage = whole_number(state.get("zero_stage"))
     key = "fp32_flat_groups" if "fp32_flat_groups" in state.values else "single_partition_of_fp32_groups"
@@ -159,6 +166,7 @@ def read_optimizer(
         version=_version(file.get("ds_version") or state.get("ds_version")),
         step=_step(state),
         experts="AutoEP experts in ZeRO-3 partitions" if state.get("ds_zero_partition_groups") else "",
+        stem=content.stem,
     )
 
 

@@ -14,7 +14,7 @@ from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats import torch_file
 from orz_ckpt.quoting import brief
-from orz_ckpt.readers.deepspeed import ties, zero3
+from orz_ckpt.readers.deepspeed import agreement, ties, zero3
 from orz_ckpt.readers.deepspeed.assembly import in_order, writer
 from orz_ckpt.readers.deepspeed.ends import check_ends
 from orz_ckpt.readers.deepspeed.loading import load
@@ -77,7 +77,7 @@ def read(folder: Path, *, inert: frozenset[str] = frozenset(), prefer: Prefer = 
         aliases={alias: name for alias, name in aliases.items() if name in tensors},
         step=None if model is None else model.step,
         writer=writer(loaded.models),
-        findings=(*loaded.findings, *findings),
+        findings=(*loaded.findings, *agreement.other_ranks(loaded.models), *findings),
     )
 
 

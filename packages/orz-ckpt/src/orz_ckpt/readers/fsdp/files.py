@@ -74,6 +74,16 @@ def holds_ranks(path: Path) -> bool:
     )
 
 
+def rank_saved(stem: str) -> int | None:
+    """Return the rank under whose name torch wrote a file of weights, None where the file does not say.
+
+    Args:
+        stem: that of the `TorchFile`.
+    """
+    match = _FILE.fullmatch(f"{stem}.pt")
+    return int(match["rank"]) if match and match["kind"] == "model" else None
+
+
 def list_ranks(path: Path) -> RankFiles:
     """Sort the files of a folder by rank, and choose those of one save where there are several.
 

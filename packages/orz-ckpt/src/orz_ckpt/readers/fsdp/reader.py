@@ -19,10 +19,10 @@ from orz_ckpt.formats.torch_file import load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dtensor import ShardingError, mesh_of, parts_of, saved_by
-from orz_ckpt.readers.fsdp.files import RankFiles, holds_ranks, list_ranks
+from orz_ckpt.readers.fsdp.files import RankFiles, holds_ranks, list_ranks, rank_saved
 from orz_ckpt.readers.fsdp.steps import check_steps
 from orz_ckpt.readers.parts import MAX_NAMED, Assembled, assemble, check_copies
-from orz_ckpt.readers.remedies import COLLECT
+from orz_ckpt.readers.remedies import COLLECT, FETCH_RANK
 from orz_ckpt.report.words import ranks
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.source import Block, Source, untied
@@ -117,10 +117,11 @@ def _load(files: RankFiles, inert: frozenset[str]) -> tuple[dict[int, _State], l
             findings.append(finding("layout_unsupported", message, remedy=_SAVE_AGAIN, path=file))
             continue
         writers = {said for value in named.values() if (said := saved_by(value)) is not None}
+        if not writers and (saved := rank_saved(content.stem)) is not None:
+            writers = {saved}
         if writers - {rank}:
             message = f"it is named after rank {rank}, and was written by {ranks(writers)}"
-            remedy = "it was copied or renamed: fetch the right file from the node of that rank"
-            findings.append(finding("rank_differs", message, remedy=remedy, path=file))
+            findings.append(finding("rank_differs", message, remedy=FETCH_RANK, path=file))
         loaded[rank] = _State(values=named, records=content.records)
     return loaded, findings
 
