@@ -120,6 +120,7 @@ def test_there_and_back_again_is_the_same(backbone: Any, head: Any, tmp_path: Pa
     config = config_of(tmp_path / "back")
     assert (["CriticModel"], True) == (config["architectures"], config["normalize_reward"])
     assert not {"id2label", "label2id", "token_classification_bias", "classifier_dropout"} & config.keys()
+    assert "shapes_not_checked" not in {entry.code for entry in verify(tmp_path / "back").findings}
 
 
 def test_orz_loads_what_was_made_for_it(backbone: Any, head: Any, values: Any, tmp_path: Path) -> None:

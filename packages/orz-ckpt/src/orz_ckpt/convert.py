@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
+from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.merge.run import Options, merge
 from orz_ckpt.quoting import brief
@@ -62,7 +63,7 @@ _HEADS: Final = ("value_head", "v_head.summary", "v_head", "score")
 _WRAPPER: Final = "pretrained_model."
 """trl puts the whole language model under this name."""
 _LANGUAGE_HEAD: Final = "lm_head.weight"
-_ORZ_KEYS: Final = ("normalize_reward", "value_head_prefix", "mean", "std")
+_ORZ_KEYS: Final = ("normalize_reward", CRITIC_HEAD_KEY, "mean", "std")
 _LABEL_KEYS: Final = ("id2label", "label2id", "num_labels", "token_classification_bias", "classifier_dropout")
 _FAMILIES: Final = {
     "deepseek_v3": "DeepseekV3",
@@ -131,7 +132,8 @@ def convert(source: Source, layout: Layout, config: Config | None) -> Converted:
     tensors, findings = _renamed(plain, head, wanted, config)
     if layout is Layout.ORZ_CRITIC:
         findings += _without_bias(plain, tensors)
-        settings = {"architectures": ["CriticModel"], "normalize_reward": True, **dict.fromkeys(_LABEL_KEYS)}
+        settings = {"architectures": [CRITIC], "normalize_reward": True, CRITIC_HEAD_KEY: None}
+        settings |= dict.fromkeys(_LABEL_KEYS)
     else:
         found, settings = _classifier(source, config or {}, bias="score.bias" in tensors)
         findings += found

@@ -16,6 +16,7 @@ from orz_ckpt.inventory import Checkpoint, checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.sources import detect, open_source, roles_in
 from orz_ckpt.subject import Kind, identify
+from orz_ckpt.tensors.names import is_value_head
 from orz_cli.findings import Severity, Status, to_json
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Model:
 
     source: Source
     role: str = ""
-    """`policy`, `critic`, ...: the folder's name where a checkpoint holds several."""
+    """`policy`, `critic`, ...: the folder's name where a checkpoint holds several; of one alone, `critic` where it has
+    a value head."""
     config: Mapping[str, object] = field(default_factory=dict)
     code: tuple[str, ...] = ()
     """Python files beside the weights, which a loader that trusts remote code runs."""
@@ -201,7 +203,8 @@ def _model(source: Source, role: str) -> Model:
         config = {}
     code = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".py") if source.path.is_dir() else []
     code = [name for name in code if not name.startswith("zero_to_")]  # DeepSpeed's own tools
-    return Model(source=source, role=role, config=config, code=tuple(code))
+    alone = "critic" if any(is_value_head(name, tensor.shape) for name, tensor in source.tensors.items()) else ""
+    return Model(source=source, role=role or alone, config=config, code=tuple(code))
 
 
 def _model_json(model: Model) -> dict[str, Any]:

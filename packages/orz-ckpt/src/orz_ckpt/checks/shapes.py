@@ -45,7 +45,8 @@ def check_shapes(
         yield finding("tensor_missing", message, remedy=_SAVE_AGAIN, path=folder)
 
     known = {**expected.optional, **expected.required}
-    yield from _wrong(known, shapes, files)
+    fitting = {name for name, shape in expected.reshaped.items() if shapes.get(name) == shape}
+    yield from _wrong({name: shape for name, shape in known.items() if name not in fitting}, shapes, files)
     unknown = sorted(name for name in shapes.keys() - known.keys() if not name.endswith(_BUFFERS))
     if unknown:
         message = f"{len(unknown)} tensors that {expected.architecture} does not have, such as {brief(unknown[0])}"

@@ -6,7 +6,7 @@ cannot be derived is never called right.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.quoting import brief
@@ -21,6 +21,12 @@ Config = dict[str, object]
 _MAX_LAYERS: Final = 10_000
 _DEFAULT_LABELS: Final = 2
 _QWEN3_HEAD_DIM: Final = 128
+CRITIC: Final = "CriticModel"
+"""The class of ORZ's and OpenRLHF's critics, which they make of any model's when they load it."""
+CRITIC_HEAD_KEY: Final = "value_head_prefix"
+"""Where OpenRLHF's `config.json` names its head."""
+_CRITIC_HEAD: Final = "value_head"
+_RELEASED_ROWS: Final = 8
 
 
 class UnknownArchitectureError(ValueError):
@@ -35,6 +41,8 @@ class Expected:
     required: Mapping[str, Shape]
     optional: Mapping[str, Shape]
     """Allowed, and of this shape if there: a second copy of a tied head."""
+    reshaped: Mapping[str, Shape] = field(default_factory=dict)
+    """Required ones of which another shape is right, too."""
 
 
 def expected_tensors(config: Config) -> Expected:
@@ -48,14 +56,41 @@ def expected_tensors(config: Config) -> Expected:
     architecture = _architecture(config)
     if "quantization_config" in config:
         raise UnknownArchitectureError("the weights are quantised")
-    for family, backbone in _FAMILIES.items():
+    if architecture == CRITIC:
+        return _critic(config)
+    for family in _FAMILIES:
         if architecture.startswith(family) and architecture.removeprefix(family) in _HEADS:
             head = architecture.removeprefix(family)
-            prefix = "" if head == "Model" else "gpt_neox." if family == "GPTNeoX" else "model."
-            required = {f"{prefix}{name}": shape for name, shape in backbone(config).items()}
+            required = _FAMILIES[family](config) if head == "Model" else _inside(config, family)
             heads, optional = _HEADS[head](config, family)
             return Expected(architecture=architecture, required={**required, **heads}, optional=optional)
     raise UnknownArchitectureError(f"{brief(architecture)} is not in the table of known shapes")
+
+
+def _inside(config: Config, family: str) -> dict[str, Shape]:
+    """Return the tensors of a backbone as a model with a head names them."""
+    prefix = "gpt_neox" if family == "GPTNeoX" else "model"
+    return {f"{prefix}.{name}": shape for name, shape in _FAMILIES[family](config).items()}
+
+
+def _critic(config: Config) -> Expected:
+    """Derive what ORZ saves of a critic (3fdd9a0, `orz/ppo/models.py`): a backbone, and a linear layer to one number.
+
+    The head of the critic released with the 32B model is [8, hidden / 8] (ORZ, issue 63). `mean` and `std` are
+    buffers, which are saved where all buffers are.
+    """
+    kind, head = config.get("model_type"), config.get(CRITIC_HEAD_KEY)
+    family = _MODEL_TYPES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise UnknownArchitectureError(f"{CRITIC} of models of type {brief(kind)} is not in the table of known shapes")
+    name = f"{head if isinstance(head, str) and head else _CRITIC_HEAD}.weight"
+    rows, hidden = _RELEASED_ROWS, _size(config, "hidden_size")
+    return Expected(
+        architecture=CRITIC,
+        required={**_inside(config, family), name: (1, hidden)},
+        optional={"mean": (1,), "std": (1,)},
+        reshaped={} if hidden % rows else {name: (rows, hidden // rows)},
+    )
 
 
 def _architecture(config: Config) -> str:
@@ -219,6 +254,13 @@ _FAMILIES: Final[dict[str, Callable[[Config], dict[str, Shape]]]] = {
     "Qwen2": _qwen2,
     "Qwen3": _qwen3,
     "GPTNeoX": _gpt_neox,
+}
+_MODEL_TYPES: Final = {
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "gpt_neox": "GPTNeoX",
 }
 _HEADS: Final[dict[str, Callable[[Config, str], Heads]]] = {
     "ForCausalLM": _causal_head,

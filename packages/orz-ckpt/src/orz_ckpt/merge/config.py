@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY
 from orz_ckpt.tensors.cast import TORCH_NAMES
-from orz_ckpt.tensors.names import EMBEDDINGS, HEADS
+from orz_ckpt.tensors.names import EMBEDDINGS, HEADS, is_value_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orz_ckpt.merge.plan import Plan, PlannedTensor
+    from orz_ckpt.merge.plan import Plan
 
-_VALUE_HEADS: Final = ("value_head.weight", "v_head.weight", "v_head.summary.weight", "score.weight", "critic.weight")
 _CAUSAL: Final = "ForCausalLM"
 _TOKENS: Final = "ForTokenClassification"
 
@@ -48,13 +48,7 @@ def untied(config: Mapping[str, object], plan: Plan, digests: Mapping[str, str])
 
 def value_heads(plan: Plan) -> list[str]:
     """Return the names of heads that give one number a token: those of a critic."""
-    return [tensor.name for tensor in plan.tensors if _is_value_head(tensor)]
-
-
-def _is_value_head(tensor: PlannedTensor) -> bool:
-    single = len(tensor.shape) == 2 and tensor.shape[0] == 1  # noqa: PLR2004  a matrix of one row
-    released = tensor.name.endswith("value_head.weight")  # ORZ's 32B stores it as [8, hidden / 8]
-    return tensor.name.endswith(_VALUE_HEADS) and (single or released or len(tensor.shape) == 1)
+    return [tensor.name for tensor in plan.tensors if is_value_head(tensor.name, tensor.shape)]
 
 
 def _set_dtype(config: dict[str, object], plan: Plan) -> None:
@@ -88,7 +82,8 @@ def _set_head(config: dict[str, object], plan: Plan) -> None:
     ):
         return
     if heads != ["score.weight"]:
-        config["architectures"] = ["CriticModel"]  # ORZ's own class; no loader knows such a head
+        config["architectures"] = [CRITIC]  # ORZ's own class; no loader of Hugging Face knows such a head
+        config[CRITIC_HEAD_KEY] = heads[0].removesuffix(".weight")
         return
     config["architectures"] = [str(architectures[0]).removesuffix(_CAUSAL) + _TOKENS]
     config["id2label"], config["label2id"] = {"0": "LABEL_0"}, {"LABEL_0": 0}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HEADS: Final = ("lm_head.weight", "embed_out.weight", "output.weight", "lm_head.decoder.weight", "cls.decoder.weight")
 """Ends of the names of output layers: of a tied pair the one that Hugging Face files leave out."""
 EMBEDDINGS: Final = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
 """Ends of the names of embeddings."""
+_VALUE_HEADS: Final = ("value_head.weight", "v_head.weight", "v_head.summary.weight", "score.weight", "critic.weight")
 OUTSIDE: Final = -1
 """The layer of tensors that belong to none."""
 
@@ -28,6 +32,17 @@ def is_norm(name: str) -> bool:
     """Return whether the tensor is what a norm multiplies by: `model.norm.weight`, `h.0.ln_1.weight`."""
     *_, module, last = ("", *name.split("."))
     return last == "weight" and _NORM.fullmatch(module) is not None
+
+
+def is_value_head(name: str, shape: Sequence[int]) -> bool:
+    """Return whether the tensor is a critic's output layer, which gives one number a token.
+
+    Args:
+        name: under which it was saved.
+        shape: one row; of ORZ's `value_head` any, for the critic released with its 32B model has [8, hidden / 8].
+    """
+    single = len(shape) == 2 and shape[0] == 1  # noqa: PLR2004  a matrix of one row
+    return name.endswith(_VALUE_HEADS) and (single or name.endswith("value_head.weight") or len(shape) == 1)
 
 
 def module_of(name: str) -> str:
