@@ -164,6 +164,35 @@ def test_one_narrower_tensor_rounds_nothing(model: Path, changed: Callable[[Chan
     assert (Status.FAILED, True) == (report.status(), "unchanged" in codes(report))
 
 
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_a_sixteen_bit_copy_of_a_base_that_is_so_in_part(
+    dtype: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A base whose frozen matrices are of 16 bits already: what `diff` calls another type of it is a copy, no error."""
+    base = tmp_path / "base"
+    base.mkdir()
+    tensors = {name: array for file in model.glob("*.safetensors") for name, array in load_file(file).items()}
+    tensors = {name: array.astype(np.float16) if name == MATRIX else array for name, array in tensors.items()}
+    tensors["mask"] = np.tri(4, dtype=np.bool_)
+    save_file(tensors, base / "model.safetensors")
+    assert merge(open_source(base), tmp_path / "half", Options(dtype=dtype)).written
+    report = verify(tmp_path / "half", against=base)
+    assert f"F32 -> {dtype}" in the(report, "rounded_base").message
+    assert not {"unchanged", "compared"} & {entry.code for entry in report.findings}
+    assert 0 == main(["ckpt", "diff", str(base), str(tmp_path / "half")])
+    assert f"B is A in another type: F{'16' if dtype == 'BF16' else '32'} -> {dtype}" in capsys.readouterr().out
+
+
+def test_a_matrix_that_stays_wider_rounds_nothing(model: Path, changed: Callable[[Change], Path]) -> None:
+    """One matrix saved in fewer bits beside others that are the base's is no copy in that type: an error as ever."""
+
+    def change(tensors: dict[str, NDArray[Any]]) -> None:
+        tensors[MATRIX] = tensors[MATRIX].astype(np.float16)
+
+    report = verify(changed(change), against=model)
+    assert (Status.FAILED, True) == (report.status(), "unchanged" in codes(report))
+
+
 def test_policy_of_a_checkpoint(run: Path, model: Path) -> None:
     """Of a step folder, and of a run's newest good one, the policy is compared."""
     step = run / "checkpoints" / "step_000030"

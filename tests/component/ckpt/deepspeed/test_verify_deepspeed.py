@@ -327,6 +327,11 @@ def test_against(small: dict[str, Any], tmp_path: Path) -> None:
         assert "compared" in notes(later)
         assert "frozen_changed" not in codes(later)
     assert "unchanged" in codes(verify(path / STEP, against=tmp_path / "keep"))
+    rounded = verify(tmp_path / "BF16", against=tmp_path / "keep")  # its frozen weights are BF16 in both
+    assert ({"rounded_base"}, False) == (
+        notes(rounded) & {"rounded_base", "compared"},
+        "unchanged" in codes(rounded),
+    )
 
 
 def test_frozen_weights_that_changed(small: dict[str, Any], tmp_path: Path) -> None:

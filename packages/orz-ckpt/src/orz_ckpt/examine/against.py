@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.diff.run import diff
+from orz_ckpt.diff.summary import rounds_to
 from orz_ckpt.errors import HostileError, MissingPathError, SeveralError
 from orz_ckpt.examine.weights import SHARDED
 from orz_ckpt.findings import CkptFinding, Level, finding
@@ -123,9 +124,15 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
 
 
 def _is_rounded(found: Diff, *, sharded: bool) -> bool:
-    """Return whether each matrix became narrower; of shards, whose frozen weights are narrow already, whether any."""
-    narrowed = [tensor.narrowed for tensor in found.tensors if len(tensor.shape) >= _MATRIX]
-    return any(narrowed) if sharded else bool(narrowed) and all(narrowed)
+    """Return whether matrices became narrower, and none stayed wider than these; of shards, whether any became so.
+
+    Frozen weights are narrow already where a trainer keeps them in 16 bits, and so they are in what is merged of it.
+    """
+    matrices = [tensor for tensor in found.tensors if len(tensor.shape) >= _MATRIX]
+    narrowed = {tensor.dtype_b for tensor in matrices if tensor.narrowed}
+    left = {tensor.dtype_b for tensor in matrices if not tensor.narrowed}
+    uneven = any(rounds_to(wide, narrow) for wide in left for narrow in narrowed)
+    return bool(narrowed) and (sharded or not uneven)
 
 
 def _types(found: Diff) -> str:
