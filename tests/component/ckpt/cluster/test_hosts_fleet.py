@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,12 +15,14 @@ import pytest
 
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.connect import connected
+from orz_ckpt.cluster.domains import Sharing
 from orz_ckpt.cluster.fleet import NodeError, ask_all
 from orz_ckpt.cluster.hosts_fleet import HostsFleet, remote_command
 from orz_ckpt.cluster.preflight import preflight
 from orz_ckpt.verify import verify
 from orz_cli.errors import UsageError
 from orz_cli.findings import Status
+from orz_cli.main import main
 
 pytestmark = pytest.mark.component
 
@@ -26,11 +30,14 @@ SSH = r"""#!/bin/sh
 printf '%s\n' "$*" >>"$SSH_LOG"
 while [ "$1" != "--" ]; do shift; done
 host=$2; shift 2
+alone='unshare --user --map-root-user --mount sh -c'
 case $host in
     dead) echo "ssh: connect to host dead port 22: No route to host" >&2; exit 255;;
     bare) echo "/usr/bin/python3: No module named orz_ckpt" >&2; exit 1;;
     none) echo "sh: 1: exec: python3: not found" >&2; exit 127;;
     slow) exec sleep 60;;
+    apart) exec $alone 'mount --bind "$OTHER_DISK" "$DISK"; exec sh -c "$*"' sh "$@";;
+    read-only) exec $alone 'mount -t tmpfs none "$DISK"; mount -o remount,ro "$DISK"; exec sh -c "$*"' sh "$@";;
     dies) echo "ORZ-CHUNK {\"offset\": 0, \"nbytes\": 9, \"digest\": \"x\"}"; printf abc; exit 0;;
     no-rsync) case "$*" in rsync*) echo "sh: 1: rsync: not found" >&2; exit 127;; esac;;
 esac
@@ -62,6 +69,62 @@ def test_all_hosts_answer(tmp_path: Path, ssh_log: Path) -> None:
     calls = ssh_log.read_text().splitlines()
     assert all(" BatchMode=yes " in call for call in calls)
     assert {"a", "root@b"} == {call.split(" -- ")[1].split()[0] for call in calls}
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder at which the hosts `apart` and `read-only` have disks of their own."""
+    namespace = ["unshare", "--user", "--map-root-user", "--mount", "true"]
+    if not shutil.which("unshare") or subprocess.run(namespace, capture_output=True, check=False).returncode:
+        pytest.skip("this system lets no user mount a disk")
+    for name in ("disk", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("DISK", str(tmp_path / "disk"))
+    monkeypatch.setenv("OTHER_DISK", str(tmp_path / "other"))
+    return tmp_path / "disk"
+
+
+def preflight_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict, list[str]]:
+    """Run the command; return its exit code, its answer and the codes of its errors."""
+    code = main(["ckpt", "preflight", *map(str, arguments), "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    return code, answer, [entry["code"] for entry in answer["findings"] if entry["severity"] == "error"]
+
+
+def test_this_machine_is_one_of_the_nodes(disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who asks the other of two machines about a disk that each has its own of is not told that it is shared."""
+    code, answer, errors = preflight_json(capsys, disk, "--hosts", "apart")
+    assert (1, "PER-NODE", ["storage_not_shared"]) == (code, answer["verdict"], errors)
+    assert [[platform.node()], ["apart"]] == answer["domains"]
+    assert "single_node" not in [entry["code"] for entry in answer["findings"]]
+    code, answer, errors = preflight_json(capsys, disk, "--hosts", "apart", "--expect", "per_node")
+    assert (0, "PER-NODE", []) == (code, answer["verdict"], errors)
+
+
+def test_this_machine_under_another_name(disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It counts once where one of the hosts is it, and so does not share a disk with itself."""
+    code, answer, _ = preflight_json(capsys, disk, "--hosts", "10.0.0.1,apart", "--expect", "per_node")
+    assert (0, "PER-NODE", [["10.0.0.1"], ["apart"]]) == (code, answer["verdict"], answer["domains"])
+    code, answer, _ = preflight_json(capsys, disk, "--hosts", "10.0.0.1")
+    assert "only 10.0.0.1 was asked" in [entry["message"] for entry in answer["findings"]]
+
+
+@pytest.mark.parametrize(("host", "expected"), [("dead", 3), ("read-only", 1)])
+@pytest.mark.parametrize("expect", ["shared", "per_node"])
+def test_a_host_that_takes_no_part(
+    disk: Path, capsys: pytest.CaptureFixture[str], host: str, expected: int, expect: str
+) -> None:
+    """One disk that is seen says nothing of the host that gave no answer, or could write no file to be seen."""
+    code, answer, _ = preflight_json(capsys, disk, "--hosts", host, "--expect", expect)
+    assert (expected, "UNKNOWN", [[platform.node()]]) == (code, answer["verdict"], answer["domains"])
+    main(["ckpt", "preflight", str(disk), "--hosts", host, "--expect", expect])
+    assert f"UNKNOWN (not known of {host}), expected {expect}" in capsys.readouterr().out
+
+
+def test_the_only_host_is_silent(tmp_path: Path) -> None:
+    """That nothing is writable is said where nodes answered so, and not of one that gave no answer."""
+    with connected(hosts="dead", with_here=False) as fleet:
+        assert Sharing.UNKNOWN == preflight(fleet, str(tmp_path / "run"), speed_bytes=0).sharing
 
 
 @pytest.mark.parametrize(

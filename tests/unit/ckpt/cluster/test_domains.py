@@ -26,6 +26,21 @@ def test_groups(sees: dict[str, list[str]], groups: list[list[str]], verdict: Sh
     assert verdict == sharing(found)
 
 
+@pytest.mark.parametrize(
+    ("groups", "verdict"),
+    [
+        ([], Sharing.UNKNOWN),
+        ([["a"]], Sharing.UNKNOWN),
+        ([["a", "b"]], Sharing.UNKNOWN),
+        ([["a"], ["b"]], Sharing.UNKNOWN),
+        ([["a", "b"], ["c"]], Sharing.PARTIAL),
+    ],
+)
+def test_a_node_that_took_no_part(groups: list[list[str]], verdict: Sharing) -> None:
+    """It may see the one disk or have its own, so nothing is said of all, but what it could not change."""
+    assert verdict == sharing(groups, all_took_part=False)
+
+
 def test_one_node() -> None:
     """A node alone shares its folder with all there are."""
     assert Sharing.SHARED == sharing(domains(["a"], {"a": []}))

@@ -94,7 +94,7 @@ def test_clocks(offset: float, error: float, told: bool) -> None:
 def test_relative_path() -> None:
     """It says what the path means on each node."""
     both = [folder(node, replace(GOOD, asked="x", absolute=False, path=f"/{node}/x")) for node in ("n1", "n2")]
-    (found,) = check_paths(both, "x", alone=False)
+    (found,) = check_paths(both, "x")
     assert ("path_relative", "x is relative: it means /n1/x on n1, /n2/x on n2") == (found.code, found.message)
 
 
@@ -107,8 +107,12 @@ def test_relative_path() -> None:
         ({"n1": ["n2"], "n2": ["n1"]}, Expect.PER_NODE, "storage_shared"),
     ],
 )
-def test_belief_and_reality(sees: dict[str, list[str]], expect: Expect, code: str | None) -> None:
-    """What the user believes has to be what is, whichever of the two it is."""
+@pytest.mark.parametrize("all_took_part", [True, False])
+def test_belief_and_reality(sees: dict[str, list[str]], expect: Expect, code: str | None, all_took_part: bool) -> None:
+    """What the user believes has to be what is, whichever of the two it is, and whatever a third node may have."""
     both = [folder("n1"), folder("n2")]
     groups = domains(["n1", "n2"], sees)
-    assert ([code] if code else []) == codes(check_sharing(both, groups, sharing(groups), expect, "/mnt/c"))
+    found = sharing(groups, all_took_part=all_took_part)
+    told = list(check_sharing(both, groups, found, expect, "/mnt/c"))
+    assert ([code] if code else []) == codes(told)
+    assert not any("UNKNOWN" in entry.message for entry in told)

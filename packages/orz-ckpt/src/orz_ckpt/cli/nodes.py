@@ -25,7 +25,7 @@ RayOption = Annotated[
 ]
 HostsOption = Annotated[
     str | None,
-    typer.Option("--hosts", metavar="A,B", help="Ask these hosts over ssh.", show_default=False),
+    typer.Option("--hosts", metavar="A,B", help="Ask this machine, and these hosts over ssh.", show_default=False),
 ]
 
 

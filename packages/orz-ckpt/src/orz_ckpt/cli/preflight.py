@@ -39,7 +39,8 @@ def preflight(
     """Say whether a folder is, on every node, what a run needs: before it starts, not when its weights are gone.
 
     Each node writes, flushes, reads back, renames and removes a file there, and opens the files of all others by
-    name; N bytes are allocated and given back. Nothing stays. An unreachable node is never a pass.
+    name; N bytes are allocated and given back. Nothing stays. An unreachable node is never a pass. With --hosts this
+    machine is one of the nodes.
     """
     from orz_ckpt.cli.sizes import parse_bytes
     from orz_ckpt.cluster.connect import connected
@@ -53,7 +54,7 @@ def preflight(
     folder = str(path_here(path))
     needed = parse_bytes(nbytes, "--bytes")
     severity = Severity(fail_on.value)
-    with connected(ray=ray, hosts=hosts, with_here=False) as fleet:
+    with connected(ray=ray, hosts=hosts) as fleet:
         result = ask(fleet, folder, nbytes=needed, expect=Expect(expect.value))
     write_judged(
         Verdict(command="preflight", kind="folder", path=result.path, findings=result.findings, seconds=result.seconds),

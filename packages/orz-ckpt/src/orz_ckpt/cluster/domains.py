@@ -15,6 +15,8 @@ class Sharing(StrEnum):
     """Each node has a folder of its own."""
     PARTIAL = "PARTIAL"
     """Some nodes share one."""
+    UNKNOWN = "UNKNOWN"
+    """A node took no part, and could make it one or the other."""
 
 
 def domains(names: Sequence[str], sees: Mapping[str, Iterable[str]]) -> list[list[str]]:
@@ -44,8 +46,16 @@ def domains(names: Sequence[str], sees: Mapping[str, Iterable[str]]) -> list[lis
     return list(groups.values())
 
 
-def sharing(groups: Sequence[Sequence[str]]) -> Sharing:
-    """Conclude from the groups; one node alone shares its folder with all there are."""
+def sharing(groups: Sequence[Sequence[str]], *, all_took_part: bool = True) -> Sharing:
+    """Conclude from the groups; one node alone shares its folder with all there are.
+
+    Args:
+        groups: the nodes that see the same files, together.
+        all_took_part: whether every node is in one of them. Where not, only what no other node can change is sure:
+            that some share a disk and some do not.
+    """
+    if not all_took_part and (len(groups) < 2 or all(len(group) == 1 for group in groups)):  # noqa: PLR2004  one disk
+        return Sharing.UNKNOWN
     if len(groups) == 1:
         return Sharing.SHARED
     return Sharing.PER_NODE if all(len(group) == 1 for group in groups) else Sharing.PARTIAL

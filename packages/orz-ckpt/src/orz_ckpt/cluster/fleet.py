@@ -35,6 +35,8 @@ class Node:
     """Unique among the nodes asked: an address or a host name."""
     lost: bool = False
     """Whether the cluster remembers it, and it is gone."""
+    unnamed: bool = False
+    """Whether it is this machine, asked beside hosts that were named: one of them may be it, too."""
 
 
 class Trouble(StrEnum):

@@ -77,7 +77,7 @@ class HostsFleet:
     def __init__(self, hosts: Sequence[str], *, with_here: bool = True) -> None:
         if shutil.which("ssh") is None:
             raise UsageError("--hosts: there is no ssh on this machine", remedy="apt-get install openssh-client")
-        here = [node for node in Here().nodes if with_here and node.name not in hosts]
+        here = [Node(name=node.name, unnamed=True) for node in Here().nodes if with_here and node.name not in hosts]
         self.nodes = (*here, *(Node(name=host) for host in hosts))
         self.flags = f"--hosts {shlex.quote(','.join(hosts))}"
         self._here = {node.name for node in here}

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from orz_ckpt.cluster.domains import Sharing, domains, sharing
-from orz_ckpt.cluster.fleet import Answer, Asked, ask_all
+from orz_ckpt.cluster.fleet import Answer, Asked, Node, ask_all
 from orz_ckpt.cluster.storage_checks import Expect, Folder, check_folder, check_paths, check_sharing
-from orz_ckpt.cluster.verdict import NodeFinding, check_identities, silent_nodes
+from orz_ckpt.cluster.verdict import NodeFinding, check_identities, node_finding, silent_nodes
 from orz_ckpt.disk.space import Room
 from orz_ckpt.findings import conclude
 from orz_ckpt.node.identity import Identity
@@ -48,7 +48,7 @@ class Preflight:
     nbytes: int
     """What has to fit; 0 where nobody said."""
     sharing: Sharing | None
-    """None where no node could write a file to be seen."""
+    """None where all nodes answered, and none could write a file to be seen."""
     groups: Sequence[Sequence[str]]
     """The nodes that see one folder, together."""
     nodes: Sequence[str]
@@ -60,6 +60,12 @@ class Preflight:
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""
         return conclude(self.findings, fail_on)
+
+    @property
+    def apart(self) -> list[str]:
+        """The nodes that took no part: they gave no answer, or could not write a file to be seen."""
+        together = {name for group in self.groups for name in group}
+        return [node for node in self.nodes if node not in together]
 
     def verdicts(self, node: str) -> list[str]:
         """Return what is the matter with one node, in the words of the table; nothing where all is well."""
@@ -120,6 +126,8 @@ def preflight(
     said |= fleet.ask("identify", {name: {} for name, answer in said.items() if answer.trouble is None})
     findings = silent_nodes(said, path)
     identities = {name: from_wire(Identity, answer.value) for name, answer in said.items() if answer.trouble is None}
+    nodes = [node.name for node in fleet.nodes if not _named_too(node, identities)]
+    identities = {name: identity for name, identity in identities.items() if name in nodes}
     findings += check_identities(identities, path)
     attempt = secrets.token_hex(8)
     nonces = {name: secrets.token_hex(16) for name in identities}
@@ -164,9 +172,12 @@ def preflight(
         )
         for name in facts
     ]
-    alone = len(fleet.nodes) == 1
-    found = sharing(groups) if groups else None
-    findings += check_paths(folders, path, alone=alone)
+    alone = len(nodes) == 1
+    found = _sharing(groups, nodes, facts)
+    findings += check_paths(folders, path)
+    if alone and folders:
+        message = f"only {nodes[0] if fleet.flags else 'this machine'} was asked"
+        findings.append(node_finding("single_node", message, remedy="--ray or --hosts asks others", path=path))
     if found is not None:
         writing = [folder for folder in folders if folder.node in usable]
         findings += check_sharing(writing, groups, found, expect, path)
@@ -178,12 +189,24 @@ def preflight(
         nbytes=nbytes,
         sharing=found,
         groups=groups,
-        nodes=[node.name for node in fleet.nodes],
+        nodes=nodes,
         folders=folders,
         identities=identities,
         findings=[_milder(entry) if alone and not fleet.flags else entry for entry in findings],
         seconds=time.perf_counter() - begin,
     )
+
+
+def _named_too(node: Node, identities: Mapping[str, Identity]) -> bool:
+    """Return whether a node is this machine, and one of the hosts that were named is it, too: it counts once."""
+    own = identities.get(node.name) if node.unnamed else None
+    return own is not None and any(own.is_same_place(other) for other in identities.values() if other is not own)
+
+
+def _sharing(groups: Sequence[Sequence[str]], nodes: Sequence[str], facts: Mapping[str, FolderFacts]) -> Sharing | None:
+    if not groups and all(name in facts for name in nodes):
+        return None
+    return sharing(groups, all_took_part=sum(map(len, groups)) == len(nodes))
 
 
 def _look(

@@ -18,6 +18,7 @@ def preflight_text(result: Preflight, fail_on: Severity = Severity.ERROR) -> Gro
     status = result.status(fail_on)
     head = headline(status, result.path)
     head.append(f"\n  {result.sharing.value if result.sharing else 'NOWHERE WRITABLE'}", "bold")
+    head.append(f" (not known of {plain(', '.join(result.apart))})" if result.sharing and result.apart else "")
     head.append(f", expected {result.expect.value}")
     for number, group in enumerate(result.groups, start=1):
         head.append(f"\n  disk {number}: {plain(', '.join(group))}")

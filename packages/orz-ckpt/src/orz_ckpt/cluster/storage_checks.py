@@ -77,36 +77,37 @@ def check_folder(folder: Folder, *, alone: bool) -> Iterator[NodeFinding]:
         yield node_finding("clock_differs", message, remedy=remedy, path=path, node=node)
 
 
-def check_paths(folders: Sequence[Folder], asked: str, *, alone: bool) -> Iterator[NodeFinding]:
+def check_paths(folders: Sequence[Folder], asked: str) -> Iterator[NodeFinding]:
     """Say what a relative path means on each node."""
     if folders and not folders[0].facts.absolute:
         meant = ", ".join(f"{folder.facts.path} on {folder.node}" for folder in folders)
         message = f"{asked} is relative: it means {meant}"
         yield node_finding("path_relative", message, remedy="give an absolute path", path=asked)
-    if alone and folders:
-        message = "only this machine was asked"
-        yield node_finding("single_node", message, remedy="--ray or --hosts asks others", path=asked)
 
 
 def check_sharing(
     folders: Sequence[Folder], groups: Sequence[Sequence[str]], found: Sharing, expect: Expect, asked: str
 ) -> Iterator[NodeFinding]:
-    """Compare what the nodes see of each other with what the user believes."""
+    """Compare what the nodes see of each other with what the user believes.
+
+    Two disks are not one, and a disk that two nodes see is not each node's own, whatever nodes that took no part have.
+    """
     if len(folders) < 2:  # noqa: PLR2004  nobody to share with
         return
     where = {folder.node: _described(folder.facts) for folder in folders}
-    if expect is Expect.SHARED and found is not Sharing.SHARED:
+    verdict = "" if found is Sharing.UNKNOWN else f"{found.value}: "
+    if expect is Expect.SHARED and len(groups) > 1:
         listed = "; ".join(f"{' and '.join(group)} ({where[group[0]]})" for group in groups)
         number = count(len(groups), "disk")
-        message = f"{found.value}: {number} under one path. What one node writes, others will not see: {listed}"
+        message = f"{verdict}{number} under one path. What one node writes, others will not see: {listed}"
         remedy = (
             "mount the same file system there on every node, or give a path that is on one; if each node is to keep its"
             " own part: --expect per_node (checkpoint.storage: per_node), then `orz ckpt collect`"
         )
         yield node_finding("storage_not_shared", message, remedy=remedy, path=asked)
-    elif expect is Expect.PER_NODE and found is not Sharing.PER_NODE:
+    elif expect is Expect.PER_NODE and any(len(group) > 1 for group in groups):
         listed = "; ".join(" and ".join(group) for group in groups if len(group) > 1)
-        message = f"{found.value}: {listed} see one disk, where each node was to have its own"
+        message = f"{verdict}{listed} see one disk, where each node was to have its own"
         remedy = "--expect shared (checkpoint.storage: shared), or give a path on each node's own disk"
         yield node_finding("storage_shared", message, remedy=remedy, path=asked)
 

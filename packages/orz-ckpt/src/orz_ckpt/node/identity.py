@@ -27,6 +27,13 @@ class Identity:
     mount_namespace: str
     now: float
     """Its clock, seconds since 1970."""
+    boot: str = ""
+    """Number that the kernel drew when it started: that of no other machine. Empty where it does not say."""
+
+    def is_same_place(self, other: Identity) -> bool:
+        """Return whether both are on one machine, and see the same disks there."""
+        ours, theirs = (self.boot, self.mount_namespace), (other.boot, other.mount_namespace)
+        return all(ours) and ours == theirs
 
 
 def identify() -> Identity:
@@ -40,6 +47,7 @@ def identify() -> Identity:
         version=__version__,
         mount_namespace=_namespace(),
         now=time.time(),
+        boot=_boot(),
     )
 
 
@@ -61,6 +69,13 @@ def _user() -> str:
         return f"{pwd.getpwuid(number).pw_name} ({number})"
     except KeyError:
         return str(number)
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _namespace() -> str:
