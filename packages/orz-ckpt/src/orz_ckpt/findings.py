@@ -184,7 +184,7 @@ RULES: Final = {
     "pruned": _info("An old checkpoint was deleted."),
     "verified_apart": _info("Files of a checkpoint on several nodes were verified where they lie."),
     "collected": _info("What was brought together, and where."),
-    "in_flight": _info("A save is going on, or was cut off."),
+    "in_flight": _info("A save or a collection is going on, or was cut off."),
 }
 """Code -> rule. Codes are stable: scripts match them."""
 

@@ -18,6 +18,7 @@ from orz_ckpt.quoting import locate_command
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import names_step
 from orz_ckpt.subject import Kind, identify
+from orz_ckpt.unfinished import COLLECTING, go_on_collecting
 from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -198,6 +199,8 @@ def _format(path: Path) -> Format | None:
 def _run(path: Path) -> SeveralError:
     steps = checkpoints_in(folder_of_steps(path))
     chosen = [entry for entry in steps if entry.committed] or steps
+    if not chosen and (command := go_on_collecting(path)):
+        return SeveralError(f"{path} is a run that holds no checkpoint yet: {COLLECTING}", remedy=_go_on(command))
     remedy = (
         f"give one of its models: {_one_model(chosen[-1].path)}" if chosen else f"it holds none yet; {_search(path)}"
     )
@@ -221,6 +224,8 @@ def _nothing(path: Path) -> NoWeightsError:
             return NoWeightsError(f"{path} is no file of weights", remedy=f"give its folder: {path.parent}")
         kind = f"a file with the suffix {path.suffix}" if path.suffix else "a file without suffix"
         return NoWeightsError(f"{path} is {kind}, which is no format of weights known here", remedy=f"give {_ACCEPTED}")
+    if command := go_on_collecting(path):
+        return NoWeightsError(f"{path} holds no weights yet: {COLLECTING}", remedy=_go_on(command))
     names = sorted(entry.name for entry in path.iterdir() if entry.name != MANIFEST_NAME)
     if not names:
         return NoWeightsError(f"{path} is empty", remedy=_search(path))
@@ -232,6 +237,10 @@ def _nothing(path: Path) -> NoWeightsError:
             remedy=_search(path),
         )
     return NoWeightsError(f"{path} holds no weights in a format known here: {shown}", remedy=f"give {_ACCEPTED}")
+
+
+def _go_on(command: str) -> str:
+    return f"go on with it: {command}"
 
 
 def _only_records(path: Path) -> bool:

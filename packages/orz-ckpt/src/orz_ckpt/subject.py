@@ -16,6 +16,7 @@ from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.quoting import locate_command
 from orz_ckpt.steps import final_name, names_step
 from orz_ckpt.strict_json import JsonError, parse
+from orz_ckpt.unfinished import begun_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,6 +170,9 @@ def _other_node(path: Path) -> str:
 
 
 def _missing(path: Path) -> MissingPathError:
+    begun = begun_at(path)
+    if begun is not None:
+        return MissingPathError(f"{path} does not exist yet: {begun[0]}", remedy=begun[1])
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
     remedy = f"did you mean {path.parent / near[0]}?" if near else _other_node(path)

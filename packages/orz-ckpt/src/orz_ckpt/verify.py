@@ -32,6 +32,7 @@ from orz_ckpt.report.words import count
 from orz_ckpt.sources import numbered_steps, open_source, roles_in
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify, is_in_flight, step_folders
+from orz_ckpt.unfinished import COLLECTING, go_on_collecting
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import OrzError
 
@@ -175,6 +176,9 @@ def _verify_run(path: Path, how: How) -> Report:
         for entry in sorted(folder.iterdir())
         if is_in_flight(entry)
     ]
+    command = go_on_collecting(folder.parent if folder.name == CHECKPOINTS_DIR else folder)
+    if command:
+        findings.append(finding("in_flight", COLLECTING, remedy=f"go on with it: {command}", path=path))
     return _verify_steps(path, folder, step_folders(folder), findings, how)
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from orz_ckpt.cluster.collect.journal import COLLECT_DIR
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Here
 from orz_ckpt.describing import describe_folder
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.manifest import MANIFEST_NAME, load
 from orz_ckpt.storage import stage
+from orz_ckpt.unfinished import COLLECT_DIR
 from orz_ckpt.verify import verify
 from orz_cli.findings import Status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from orz_ckpt.cluster.collect.journal import COLLECT_DIR, STAGED
+from orz_ckpt.cluster.collect.journal import STAGED
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Here, NodeError
 from orz_ckpt.errors import StorageFullError
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.node import files
 from orz_ckpt.node.files import Chunk
+from orz_ckpt.unfinished import COLLECT_DIR, go_on_collecting
 from orz_ckpt.verify import verify
 from orz_cli.findings import Status
+from orz_cli.main import main
 
 pytestmark = pytest.mark.component
 
@@ -74,6 +77,58 @@ def test_a_renamed_step_that_was_cut_off_on_its_way(run: Path, tmp_path: Path, m
     assert (tmp_path / "out" / "state").is_dir()
     assert Status.OK == collect(Here(), [str(exp)], tmp_path / "out").status()
     assert Status.OK == verify(tmp_path / "out", require_manifest=True).status()
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect", "merge", "copy", "locate", "diff"])
+def test_every_command_says_how_it_goes_on(
+    halves: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """While nothing but what was in flight lies there, the answer is to give the same command again, word for word."""
+    dest = tmp_path / "the run"
+    collect(SmallChunks(fail_after=5), halves, dest)
+    more = {"merge": [tmp_path / "m"], "copy": [tmp_path / "m"], "diff": [halves[0]]}.get(command, [])
+    code = main(["ckpt", command, str(dest), *map(str, more)])
+    said = " ".join(" ".join(capsys.readouterr()).split())
+    assert (1 if command == "locate" else 3) == code, said
+    assert "a collection to it goes on, or was cut off" in said
+    assert f"orz ckpt collect {halves[0]} {halves[1]} --to '{dest}'" in said
+    assert "step_000050 " not in said, "other runs are not listed"
+    assert Status.OK == collect(Here(), halves, dest).status()
+    assert "" == go_on_collecting(dest)
+
+
+def test_the_nodes_that_were_asked_are_named(halves: list[str], tmp_path: Path) -> None:
+    """What was asked for is noted as words: whatever the note says, no other command comes of it."""
+    fleet = SmallChunks(fail_after=5)
+    fleet.flags = "--hosts 'a,root@b'"
+    collect(fleet, halves, tmp_path / "out")
+    assert f"orz ckpt collect {' '.join(halves)} --to {tmp_path}/out --hosts a,root@b" == go_on_collecting(
+        tmp_path / "out"
+    )
+    note = tmp_path / "out" / COLLECT_DIR / "asked.json"
+    note.write_text(json.dumps({"runs": ["x; rm -rf ~", 7], "nodes": ["$(id)"]}))
+    assert f"orz ckpt collect 'x; rm -rf ~' --to {tmp_path}/out '$(id)'" == go_on_collecting(tmp_path / "out")
+    note.write_text("{")
+    assert go_on_collecting(tmp_path / "out").startswith(f"orz ckpt collect RUN --to {tmp_path}/out ")
+
+
+def test_a_step_whose_collection_was_cut_off_before_its_manifest(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That its save never came to its end is not all that may be the matter: the collection is to go on."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orz_ckpt.cluster.collect.run.commit_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect(Here(), [str(run)], tmp_path / "out")
+    command = f"orz ckpt collect {run} --to {tmp_path}/out"
+    report = verify(tmp_path / "out")
+    assert {"in_flight", "uncommitted"} <= {entry.code for entry in report.findings if command in entry.remedy}
+    assert Status.OK == collect(Here(), [str(run)], tmp_path / "out").status()
+    assert Status.OK == verify(tmp_path / "out").status()
 
 
 def test_leftovers_of_an_earlier_attempt_are_not_published(

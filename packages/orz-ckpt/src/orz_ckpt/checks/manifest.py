@@ -19,6 +19,7 @@ from orz_ckpt.manifest import (
 )
 from orz_ckpt.quoting import locate_command
 from orz_ckpt.subject import is_in_flight
+from orz_ckpt.unfinished import go_on_collecting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,10 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
 
 def _uncommitted(root: Path) -> CkptFinding:
     state = "this save is going on, or was cut off" if is_in_flight(root) else "the save never came to its end"
+    command = go_on_collecting(run_of(root))
+    if command:
+        state, remedy = f"{state}, or its collection did not", f"if it was brought here, go on with that: {command}"
+        return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=remedy, path=root / MANIFEST_NAME)
     remedy = f"{_OLDER}; if it was saved on several machines: {locate_command(run_of(root))}"
     return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=remedy, path=root / MANIFEST_NAME)
 

@@ -19,6 +19,7 @@ from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.node.scan import BUDGET_S, Unread
 from orz_ckpt.node.wire import from_wire
 from orz_ckpt.quoting import shell_word
+from orz_ckpt.unfinished import go_on_collecting
 from orz_cli.findings import Severity, Status, to_json
 
 _GRACE_S: Final = 60.0
@@ -97,7 +98,8 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
     answers = _ask(fleet, runs, everywhere=not runs, budget_s=budget_s)
     everywhere = not runs
     first = [answer.value for answer in answers.values() if answer.trouble is None]
-    if runs and not any(value["pieces"] or value.get("unread") for value in first):
+    begun = next(filter(None, (go_on_collecting(Path(run)) for run in runs)), "")
+    if runs and not begun and not any(value["pieces"] or value.get("unread") for value in first):
         everywhere = True
         answers |= _ask(fleet, runs, everywhere=True, budget_s=budget_s)
     said = {name: answer.value for name, answer in answers.items() if answer.trouble is None}
@@ -110,6 +112,7 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         alone=not fleet.flags and len(fleet.nodes) == 1,
         cut=[f"{name}: {why}" for name, value in said.items() for why in value["cut"]],
         silent=len(said) < len(answers),
+        begun=begun,
         unread={} if everywhere else {name: _unread(value) for name, value in said.items()},
     )
     findings = silent_nodes(answers, search.subject)
@@ -163,6 +166,8 @@ def _command(fleet: Fleet, groups: Sequence[Group], search: Search) -> str:
     Where only this machine was asked and lacks some of it, that is the command that asks the others.
     """
     newest = newest_groups([group for group in groups if group.weights])
+    if not newest and search.begun:
+        return search.begun
     if not newest or (search.everywhere and search.runs):
         return ""  # weights of other runs: whose they are, nobody knows
     lacks = any(group.complete is False for group in newest) or bool(newer_stubs(groups, search))

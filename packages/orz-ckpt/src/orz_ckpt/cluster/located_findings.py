@@ -14,6 +14,7 @@ from orz_ckpt.node.pieces import STEP
 from orz_ckpt.node.scan import Unread
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.words import count
+from orz_ckpt.unfinished import COLLECTING
 from orz_cli.findings import Severity, Status
 
 _MAX_NAMES: Final = 5
@@ -33,6 +34,8 @@ class Search:
     """Where a search ended early, and why."""
     silent: bool
     """Whether a node gave no answer."""
+    begun: str = ""
+    """The command that goes on with bringing it to this machine, where that was begun."""
     unread: Mapping[str, Sequence[Unread]] = field(default_factory=dict)
     """By node: what could not be looked at of what was asked for."""
 
@@ -124,7 +127,11 @@ def _nothing(groups: Sequence[Group], weights: Sequence[Group], search: Search) 
     others = f"; {count(len(weights), 'other checkpoint')} {verb} listed by: orz ckpt locate" if weights else ""
     empty = [member.piece.path for group in groups if not group.weights for member in group.members]
     stubs = f"; {empty[-1]} is there and holds none" if empty and not search.everywhere else ""
-    message = f"no node has weights of {search.subject}{stubs}{others}"
+    begun = f"; {COLLECTING}" if search.begun else ""
+    message = f"no node has weights of {search.subject}{stubs}{others}{begun}"
+    if search.begun:
+        remedy = f"go on with it: {search.begun}"
+        return node_finding("nothing_located", message, remedy=remedy, path=search.subject)
     remedy = "ask the nodes that took part: --ray or --hosts; look by another name, or without one: orz ckpt locate"
     return node_finding("nothing_located", message, remedy=remedy, path=search.subject)
 

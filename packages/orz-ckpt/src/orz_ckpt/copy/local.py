@@ -25,6 +25,7 @@ from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.remote import READ_BYTES
+from orz_ckpt.unfinished import copying
 
 _FILES: Final = "files"
 
@@ -39,7 +40,7 @@ class LocalPlace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.shown = str(folder)
-        self._staging = self.folder.with_name(f".{self.folder.name}.orz-copy")
+        self._staging = copying(self.folder)
 
     @contextmanager
     def opened(self) -> Iterator[None]:

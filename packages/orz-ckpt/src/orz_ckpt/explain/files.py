@@ -182,7 +182,10 @@ FILES: Final = {
         "A save was cut off after it had written its files and before it was named the latest.",
         "Verify the newer one by its own path or tag.",
     ),
-    "in_flight": ("A save is going on, or was cut off.", "Wait, or leave it: the next save cleans up."),
+    "in_flight": (
+        "A save or a collection is going on, or was cut off.",
+        "Wait; the next save cleans up, and the same `orz ckpt collect` goes on.",
+    ),
     "path_ephemeral": ("The folder is on tmpfs or in a container's own layer.", "Copy it to a disk that stays."),
     "prune_not_good": ("It was damaged after its save, or was saved broken.", "See what `orz ckpt verify` says of it."),
     "prune_nothing_good": (

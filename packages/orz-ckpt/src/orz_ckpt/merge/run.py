@@ -29,6 +29,7 @@ from orz_ckpt.merge.source_check import SourceCheck
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.tensors.coverage import check_coverage
+from orz_ckpt.unfinished import merging
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
 
@@ -129,7 +130,7 @@ class _Merge:
     ) -> None:
         self._source, self._out, self._plan, self._beside = source, out, plan, beside
         self._check, self._options, self._fingerprint, self._progress = check, options, fingerprint, progress
-        self._folder = out.with_name(f"{out.name}.tmp-merge")
+        self._folder = merging(out)
         self.findings: list[CkptFinding] = []
 
     def run(self) -> int:

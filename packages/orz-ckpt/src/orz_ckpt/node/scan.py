@@ -17,6 +17,7 @@ from orz_ckpt.node.signatures import recognise
 from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
 from orz_ckpt.steps import attempt_named, step_named
+from orz_ckpt.unfinished import COLLECT_DIR
 
 MAX_DEPTH: Final = 6
 MAX_DEPTH_OF_STEP: Final = walk.MAX_DEPTH
@@ -27,7 +28,7 @@ _SKIPPED: Final = frozenset(
     {
         ".git",
         ".nox",
-        ".orz-collect",
+        COLLECT_DIR,
         ".tox",
         ".venv",
         "__pycache__",

@@ -18,8 +18,8 @@ from typing import Any, Final, Self
 from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.errors import CkptError
 from orz_ckpt.strict_json import JsonError, parse
+from orz_ckpt.unfinished import COLLECT_DIR
 
-COLLECT_DIR: Final = ".orz-collect"
 STAGED: Final = "files"
 """Below it: where files lie until all of a checkpoint are there."""
 _MAX_BYTES: Final = 256 * 1024 * 1024

@@ -6,20 +6,21 @@ and a step folder's `manifest.json`, made of what its nodes recorded, comes last
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orz_ckpt.cluster.collect.journal import COLLECT_DIR, STAGED, CollectJournal
+from orz_ckpt.cluster.collect.journal import STAGED, CollectJournal
 from orz_ckpt.cluster.collect.outcome import Collection
 from orz_ckpt.cluster.collect.plan import overlapping
 from orz_ckpt.cluster.collect.publish import commit_step, publish
 from orz_ckpt.cluster.collect.tasks import Task, gathered, key_of, lacking, plan_tasks, told
 from orz_ckpt.cluster.collect.workers import fetch_all
 from orz_ckpt.cluster.fleet import Fleet
-from orz_ckpt.cluster.locate import locate
+from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
@@ -30,6 +31,7 @@ from orz_ckpt.node.pieces import STEP
 from orz_ckpt.report.words import size
 from orz_ckpt.sources import detect
 from orz_ckpt.subject import checkpoint_around, is_checkpoint
+from orz_ckpt.unfinished import COLLECT_DIR, note_collection
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
 from orz_cli.findings import Status
@@ -71,7 +73,7 @@ def collect(
         findings.append(node_finding("low_space", message, remedy=remedy, path=dest))
     elif not dry_run and tasks:
         try:
-            _bring(fleet, tasks, dest, findings, progress or Silent(), sure=not found.silent)
+            _bring(fleet, tasks, dest, findings, progress or Silent(), found)
         except CkptError:
             raise
         except OSError as error:
@@ -122,10 +124,11 @@ def _needed(tasks: Sequence[Task], staging: Path) -> int:
 
 
 def _bring(
-    fleet: Fleet, tasks: Sequence[Task], dest: Path, findings: list[NodeFinding], progress: Progress, *, sure: bool
+    fleet: Fleet, tasks: Sequence[Task], dest: Path, findings: list[NodeFinding], progress: Progress, found: Location
 ) -> None:
     """Copy what is not there, then publish each checkpoint whose files all came."""
     with CollectJournal(dest) as journal:
+        note_collection(journal.folder, found.runs, shlex.split(fleet.flags))
         staging = journal.folder / STAGED
         wanted = [
             (key_of(task, move), move, task.checked.states[move.origin])
@@ -143,7 +146,9 @@ def _bring(
             if not task.failed:
                 noted = _finish(task, tasks, staging, dest, findings)
                 # Where a node is silent, nothing is sure to be missing.
-                findings += noted if sure else [replace(entry, status=Status.INCONCLUSIVE) for entry in noted]
+                findings += (
+                    noted if not found.silent else [replace(entry, status=Status.INCONCLUSIVE) for entry in noted]
+                )
         if not any(task.failed for task in tasks):
             shutil.rmtree(journal.folder, ignore_errors=True)
 
