@@ -12,8 +12,10 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.numpy import save_file
 
+from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Fleet, Here
 from orz_ckpt.cluster.locate import Location, locate
+from orz_ckpt.inventory import step_folder
 from orz_ckpt.storage import stage
 from orz_cli.findings import Status
 
@@ -61,6 +63,41 @@ def test_a_torn_file_of_weights(alone: Path, left: int) -> None:
 
     assert (["pieces_incomplete"], False) == (errors(found), found.groups[0].complete)
     assert ["model.safetensors"] == found.groups[0].missing
+
+
+class Asked(Here):
+    """This machine as a node that was asked by its name."""
+
+    flags = "--hosts b"
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_is_cut_off_is_not_said_to_be_on_no_node(halves: list[str], tmp_path: Path, gone: bool) -> None:
+    """It is named with its node and what is there of it; nodes are to be started only where a file is on none."""
+    shard = step_folder(Path(halves[1]), 50) / "policy" / "model-00002-of-00002.safetensors"
+    nbytes = shard.stat().st_size - 4
+    with shard.open("r+b") as stream:
+        stream.truncate(nbytes)
+    if gone:
+        (step_folder(Path(halves[0]), 50) / "policy" / "tokenizer.json").unlink()
+    node = Here().nodes[0].name
+    cut = f"1 file that is cut off, or of another size than was saved: policy/{shard.name} on {node} ({nbytes:,} bytes)"
+    for done in (locate(Asked(), halves), collect(Asked(), halves, tmp_path / "out")):
+        (found,) = [entry for entry in done.findings if entry.code == "pieces_incomplete"]
+        lacks = "lacks 1 file that no node has: policy/tokenizer.json, and has" if gone else "has"
+        assert f"checkpoints/step_000050 {lacks} {cut}" == found.message
+        assert gone is ("start the nodes" in found.remedy)
+        assert "take an older step" in found.remedy
+
+
+def test_the_only_weights_are_cut_off(alone: Path) -> None:
+    """What a folder wants of weights is there, and damaged: it is not said twice, as missing and as damaged."""
+    policy = alone / "work" / "run" / "checkpoints" / "step_000007" / "policy"
+    file = weights(policy) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    (found,) = [entry for entry in locate(Asked(), ["run"]).findings if entry.severity == "error"]
+    assert "lacks" not in found.message
+    assert "policy/model.safetensors on" in found.message
 
 
 def test_deepspeed_ranks(alone: Path) -> None:

@@ -51,6 +51,16 @@ class Group:
         return without_copies(self.absent, self.files, self.copies or ())
 
     @property
+    def damaged(self) -> dict[str, dict[str, int]]:
+        """Name -> node -> bytes of the files that no node has but damaged ones."""
+        found: dict[str, dict[str, int]] = {}
+        for name in self.absent:
+            for member in self.members:
+                if name in member.piece.damaged:
+                    found.setdefault(name, {})[member.nodes[0]] = member.piece.damaged[name]
+        return found
+
+    @property
     def complete(self) -> bool | None:
         """Whether all nodes together have all of it; None where nothing tells."""
         return is_complete(self.wants, self.missing, self.copies)

@@ -195,7 +195,11 @@ def _without_weights(group: Group, search: Search) -> NodeFinding:
 
 def _incomplete(group: Group, search: Search) -> NodeFinding:
     message = _lacks(group, group.missing, search)
-    return node_finding("pieces_incomplete", message, remedy=_others_or_older(search), path=group.title)
+    sought = search.alone or bool(_gone(group, group.missing))
+    remedy = (
+        _others_or_older(search) if sought else "take an older step, or put a whole copy in the damaged one's place"
+    )
+    return node_finding("pieces_incomplete", message, remedy=remedy, path=group.title)
 
 
 def _perhaps_complete(group: Group, search: Search) -> NodeFinding:
@@ -216,7 +220,28 @@ def _copies_missing(group: Group, search: Search) -> NodeFinding:
 
 def _lacks(group: Group, names: Sequence[str], search: Search) -> str:
     where = "on this machine" if search.alone else "that no node has"
-    return f"{group.title} lacks {count(len(names), 'file')} {where}: {_listed(names)}"
+    gone, parts = _gone(group, names), []
+    if gone:
+        parts.append(f"lacks {count(len(gone), 'file')} {where}: {_listed(gone)}")
+    damaged = [
+        f"{name} on {' and '.join(f'{node} ({nbytes:,} bytes)' for node, nbytes in group.damaged[name].items())}"
+        for name in names
+        if name in group.damaged
+    ]
+    if damaged:
+        cut = "is cut off, or of another size than was saved"
+        parts.append(f"{'has' if not gone else 'and has'} {count(len(damaged), 'file')} that {cut}: {_listed(damaged)}")
+    return f"{group.title} {', '.join(parts)}"
+
+
+def _gone(group: Group, names: Sequence[str]) -> list[str]:
+    """Return those of `names` of which no node has anything; of a folder that lacks weights, not even damaged ones."""
+    return [
+        name
+        for name in names
+        if name not in group.damaged
+        and not (name.endswith("/*") and any(other.startswith(name[:-1]) for other in group.damaged))
+    ]
 
 
 def _others_or_older(search: Search) -> str:

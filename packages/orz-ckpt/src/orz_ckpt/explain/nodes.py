@@ -38,7 +38,10 @@ NODES: Final = {
     "clock_differs": ("No time server is followed.", "Let all nodes follow one."),
     "nothing_located": ("The run saved nothing, or where it is was not looked at.", "Name more roots."),
     "scan_cut_short": ("The search has limits of time and depth.", "Name a folder nearer to the weights."),
-    "pieces_incomplete": ("A node that holds the rest was not asked, or its disk is lost.", "Ask every node."),
+    "pieces_incomplete": (
+        "A node that holds the rest was not asked, its disk is lost, or a file there is cut off: the message says so.",
+        "Ask every node; where a file is cut off on the only node that has it, take an older step.",
+    ),
     "piece_in_ray_session": ("A relative path in a runtime environment of Ray.", "Copy the weights away now."),
     "saves_mixed": ("Two attempts saved the same step.", "Collect one of them."),
     "same_name": (

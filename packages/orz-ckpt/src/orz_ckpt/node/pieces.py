@@ -27,6 +27,8 @@ class LocatedPiece:
     step: int | None = None
     files: Mapping[str, int] = field(default_factory=dict)
     """Relative name -> bytes: what belongs to it here."""
+    damaged: Mapping[str, int] = field(default_factory=dict)
+    """Relative name -> bytes: what is here cut off, or of another size than was saved, and so as good as missing."""
     wants: list[str] | None = None
     """Names that the whole checkpoint has, as far as this node can tell; None if it can't. `policy/*`: any weights."""
     copies: list[list[str]] | None = field(default_factory=list)
