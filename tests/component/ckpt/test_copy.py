@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -310,29 +307,6 @@ def test_what_is_in_a_store_stands(step: Path, run: Path, memory) -> None:
     for name in ("a", "b"):
         assert {"collect_conflict"} == codes(copy(str(step), f"memory://bucket/{name}"))
     assert b"mine" == memory.cat("/bucket/b/config.json")
-
-
-def test_from_a_web_server(step: Path, tmp_path: Path) -> None:
-    """It lists nothing that can be relied on: the manifest names the files."""
-    pytest.importorskip("aiohttp")
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(step))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_address[1]}"
-        done = copy(address, str(tmp_path / "there"))
-        server.shutdown()
-        client = fsspec.filesystem("http")
-        client.close_session(client.loop, client._session)
-        client.clear_instance_cache()  # whoever reads a URL after this gets another one
-    assert Status.OK == done.status(), done.findings
-    assert Status.OK == verify(tmp_path / "there", require_manifest=True).status()
-    with pytest.raises(UsageError, match="can be read, and not written"):
-        copy(str(step), "http://127.0.0.1:1/x")
 
 
 def test_a_store_with_names_that_lead_out(tmp_path: Path, memory) -> None:

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 from orz_ckpt.checks.files import list_files
 from orz_ckpt.disk_errors import reading
 from orz_ckpt.errors import CkptError, HostileError, MissingPathError
+from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, ManifestError, check_path, loads
 from orz_ckpt.remote import READ_BYTES, Remote
+from orz_ckpt.subject import marks_ours
 from orz_ckpt.urls import local_path
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status
@@ -95,12 +97,12 @@ class RemoteTree:
 
         Raises:
             HostileError: a name leads out of it.
-            MissingPathError: nothing is there.
+            MissingPathError: nothing is there, or a web server has no manifest there.
             RemoteError: it cannot be read.
         """
         found = self._remote.sizes() if self._remote.lists else self._named()
         if not found:
-            raise MissingPathError(f"{self.shown}: nothing is there", remedy="check the address")
+            raise self._nothing()
         for name in found:
             try:
                 check_path(name, where=self.shown)
@@ -108,9 +110,18 @@ class RemoteTree:
                 raise HostileError(str(error), remedy="do not load it") from None
         return found
 
+    def _nothing(self) -> MissingPathError:
+        if self._remote.lists:
+            return MissingPathError(f"{self.shown}: nothing is there", remedy="check the address")
+        return MissingPathError(
+            f"{self.shown} has no {MANIFEST_NAME} of a checkpoint, and a web server cannot list what else is there",
+            remedy=f"give the address of one checkpoint that has one, as that of a run's {CHECKPOINTS_DIR}/step_000050;"
+            " of a run, give one step after another",
+        )
+
     def _named(self) -> dict[str, int]:
         text = self.text(MANIFEST_NAME)
-        if text is None:
+        if text is None or not marks_ours(text):  # some servers answer with a page, whatever is asked for
             return {}
         try:
             files = loads(text).files
