@@ -165,6 +165,7 @@ def test_an_incomplete_source(step: Path, tmp_path: Path, what: str) -> None:
     path.unlink() if what == "missing" else path.write_text("{}")
     done = copy(str(step), str(tmp_path / "there"))
     assert {"file_missing" if what == "missing" else "size_differs"} == codes(done)
+    assert ["copy an older step" in entry.remedy for entry in done.findings] == [True]
     assert not (tmp_path / "there").exists()
 
 

@@ -225,6 +225,22 @@ def test_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 2 == main(["ckpt", "prune", str(run), "--keep-last", "1", "--yes", "--dry-run"])
 
 
+@pytest.mark.parametrize("which", ["run", "its checkpoints"])
+def test_the_command_for_what_a_link_leads_to(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], which: str
+) -> None:
+    """It can be pasted: it has what was asked for, and deletes if that did."""
+    (tmp_path / "link").symlink_to(run if which == "run" else run / "checkpoints")
+    words = ["--keep-last", "1", "--keep-every", "20", "--level", "quick", "--keep", "7"]
+    for more in ([], ["--yes"]):
+        assert 2 == main(["ckpt", "prune", str(tmp_path / "link"), *words, *more])
+        command = capsys.readouterr().err.split("if that is what you mean: ")[1].split()
+        assert [*words, *more] == command[4:]
+        assert 0 == main(command[1:])
+        capsys.readouterr()
+        assert ([20, 30] if more else [10, 20, 30]) == left(run)
+
+
 def test_the_command_does_what_was_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All options are in it: the newest step is verified as it was for the plan."""
     words = ["--keep-last", "1", "--keep-every", "20", "--level", "quick", "--keep", "7"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from orz_ckpt.cluster.fleet import Fleet, Here
+from orz_ckpt.cluster.fleet import Fleet, Here, Node
 from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.locate_text import locate_text
 from orz_ckpt.node.processes import Process
@@ -102,6 +105,63 @@ def test_a_path_without_weights_is_looked_for_by_its_name(alone: Path, raylet: P
     found = find(alone / "project" / "runs" / "x")
 
     assert (Status.OK, {str(there): "hf"}) == (found.status(), pieces(found))
+
+
+class OtherMachine(Here):
+    """A host that was asked by name, whose files this machine does not see."""
+
+    flags = "--hosts b"
+
+    def __init__(self, *hidden: Path) -> None:
+        self.nodes = (Node(name="here"), Node(name="b"))
+        self._hidden = hidden
+
+    def ask(self, call: str, arguments: Mapping[str, Mapping[str, Any]], *, timeout_s: float = 1.0) -> Any:
+        answers = super().ask(call, arguments, timeout_s=timeout_s)
+        for name, answer in answers.items():
+            mine = [
+                piece
+                for piece in answer.value["pieces"]
+                if (name == "b") == any(piece["path"].startswith(str(folder)) for folder in self._hidden)
+            ]
+            answers[name] = replace(answer, value={**answer.value, "pieces": mine})
+        return answers
+
+
+def test_without_a_run_each_has_its_command(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies whole on this machine is to be verified, what lies on another to be collected from there."""
+    here = weights(alone / "work" / "runs" / "x" / "iter20" / "policy")
+    there = weights(alone / "work" / "runs" / "y" / "iter10" / "policy")
+    monkeypatch.setattr("orz_ckpt.cluster.locate.is_here", lambda piece: piece.path == str(here))
+    found = locate(OtherMachine(there), [])
+    run = there.parent.parent
+    assert {
+        f"orz ckpt verify {here}",
+        f"orz ckpt collect {run} --to {run}-collected --hosts b",
+    } == set(found.commands)
+    assert found.commands[0] == found.command == found.to_json()["command"]
+    assert list(found.commands) == found.to_json()["commands"]
+
+
+def test_many_runs_have_some_commands(alone: Path) -> None:
+    """Text shows the newest five, and where all are."""
+    for number in range(7):
+        path = weights(alone / "work" / f"run{number}" / "iter10" / "policy") / "model.safetensors"
+        os.utime(path, (number, number))
+    console = Console(width=300, record=True)
+    console.print(locate_text(find()))
+    said = console.export_text()
+    assert [6, 5, 4, 3, 2] == [int(line.split("/run")[1][0]) for line in said.splitlines() if "  next  " in line]
+    assert "and so for 2 other runs" in said
+
+
+def test_the_list_of_other_weights_asks_the_same_nodes(alone: Path) -> None:
+    """Of a run that is nowhere; what is listed there lies on nodes that are asked only by their names."""
+    there = weights(alone / "work" / "runs" / "y" / "iter10" / "policy")
+    for fleet, command in ((OtherMachine(there), "orz ckpt locate --hosts b"), (Here(), "orz ckpt locate")):
+        (entry,) = [entry for entry in locate(fleet, ["nothing"]).findings if entry.code == "nothing_located"]
+        assert entry.message.endswith(f"1 other checkpoint is listed by: {command}")
+        assert entry.remedy.endswith(f"without one: {command}")
 
 
 def test_another_node_has_a_run_of_the_same_name(alone: Path, raylet: Path, two_nodes: Fleet) -> None:

@@ -58,6 +58,7 @@ def prune(
     from orz_ckpt.cluster.terminal import wide_console
     from orz_ckpt.prune.plan import Keep
     from orz_ckpt.prune.run import prune as do
+    from orz_ckpt.prune.run import prune_command
     from orz_ckpt.prune.text import prune_text
     from orz_ckpt.report.judged import Verdict
 
@@ -67,17 +68,13 @@ def prune(
     wanted = Keep(last=keep_last, every=keep_every, steps=frozenset(keep or ()))
     with shown_progress("verifying") as progress:
         done = do(run, wanted, dry_run=not yes, level=level, progress=progress)
-    again = ["orz", "ckpt", "prune", str(run)]
-    again += ["--keep-last", str(keep_last)] if keep_last else []
-    again += ["--keep-every", str(keep_every)] if keep_every else []
-    again += ["--level", level.value] if level is not Level.FULL else []
-    again += [word for step in keep or () for word in ("--keep", str(step))]
+    again = prune_command(run, wanted, level=level, yes=True)
     severity = Severity(fail_on.value)
     write_judged(
         Verdict(command="prune", path=str(run), findings=done.findings, seconds=done.seconds),
         chosen,
         severity,
         document=done.to_json,
-        text=lambda severity: wide_console().print(prune_text(done, [*again, "--yes"], severity)),
+        text=lambda severity: wide_console().print(prune_text(done, again, severity)),
     )
     raise typer.Exit(done.status(severity).exit_code)

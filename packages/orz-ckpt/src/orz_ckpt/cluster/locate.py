@@ -33,8 +33,10 @@ class Location:
     everywhere: bool
     """Whether all likely folders were searched, whatever the runs are called."""
     groups: Sequence[Group]
-    command: str
-    """What to run next; empty where there is nothing to do."""
+    commands: Sequence[str]
+    """What to run next, one for each run where all were asked for; none where there is nothing to do."""
+    listing: str
+    """The command that lists all weights on the same nodes."""
     nodes: Sequence[str]
     places: dict[str, list[dict[str, str]]]
     """By node: the folders that were searched, and why those."""
@@ -43,6 +45,11 @@ class Location:
     """How many files were looked at."""
     findings: Sequence[NodeFinding]
     seconds: float
+
+    @property
+    def command(self) -> str:
+        """What to run next, or the first of it; empty where there is nothing to do."""
+        return next(iter(self.commands), "")
 
     @property
     def subject(self) -> str:
@@ -78,6 +85,7 @@ class Location:
                 for group in self.groups
             ],
             command=self.command,
+            commands=list(self.commands),
             nodes=list(self.nodes),
             places=self.places,
             left_out=self.left_out,
@@ -110,6 +118,7 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         runs=runs,
         everywhere=everywhere,
         alone=not fleet.flags and len(fleet.nodes) == 1,
+        listing=f"orz ckpt locate {fleet.flags}".rstrip(),
         cut=[f"{name}: {why}" for name, value in said.items() for why in value["cut"]],
         silent=len(said) < len(answers),
         begun=begun,
@@ -122,7 +131,8 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         runs=runs,
         everywhere=everywhere,
         groups=groups,
-        command="" if hides_weights(findings) else _command(fleet, groups, search),
+        commands=[] if hides_weights(findings) else _commands(fleet, groups, search),
+        listing=search.listing,
         nodes=[node.name for node in fleet.nodes],
         places={name: value["places"] for name, value in said.items()},
         left_out={name: value["left_out"] for name, value in said.items()},
@@ -158,6 +168,17 @@ def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float
         everywhere=everywhere,
         budget_s=budget_s,
     )
+
+
+def _commands(fleet: Fleet, groups: Sequence[Group], search: Search) -> list[str]:
+    """Return what to run next: one command, or one for each run where all were asked for, the newest first."""
+    if search.runs or not search.everywhere:
+        return [command] if (command := _command(fleet, groups, search)) else []
+    runs: dict[str, list[Group]] = {}
+    for group in groups:
+        runs.setdefault(group.members[0].piece.base, []).append(group)
+    newest = sorted(runs.values(), key=lambda mine: -max(one.piece.newest for group in mine for one in group.members))
+    return [command for mine in newest if (command := _command(fleet, mine, search))]
 
 
 def _command(fleet: Fleet, groups: Sequence[Group], search: Search) -> str:

@@ -18,6 +18,8 @@ from orz_cli.findings import Severity
 
 _MAX_UNASKED: Final = 10
 """Checkpoints of other runs that are shown where there is nothing of the one that was asked for."""
+_MAX_NEXT: Final = 5
+"""Commands that are shown where all runs were asked for."""
 
 
 def locate_text(found: Location, fail_on: Severity = Severity.ERROR) -> Block:
@@ -32,16 +34,19 @@ def locate_text(found: Location, fail_on: Severity = Severity.ERROR) -> Block:
     tail = Text()
     if len(listed) < len(found.groups):
         left = count(len(found.groups) - len(listed), "other checkpoint")
-        tail.append(f"\n  and {left}; all are listed by: orz ckpt locate", "dim")
+        tail.append(f"\n  and {left}; all are listed by: {plain(found.listing)}", "dim")
     for group in listed:
         if len(group.members) > 1:
             tail.append(f"\n  together  {plain(group.title)}: {_together(group)}")
     tail.append_text(findings_text(found.findings, found.subject))
     looked = f"{count(len(found.nodes), 'node')}, {count(found.files, 'file')} looked at, {found.seconds:.1f} s"
     tail.append(f"\n  {looked}", "dim")
-    if found.command:
+    for command in found.commands[:_MAX_NEXT]:
         tail.append("\n  next      ", "dim")
-        tail.append(plain(found.command), "bold")
+        tail.append(plain(command), "bold")
+    if len(found.commands) > _MAX_NEXT:
+        left = count(len(found.commands) - _MAX_NEXT, "other run")
+        tail.append(f"\n  and so for {left}; --json lists the commands of all", "dim")
     parts.append(tail[1:])
     return Block(*parts)
 

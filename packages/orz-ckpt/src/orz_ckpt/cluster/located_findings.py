@@ -30,6 +30,8 @@ class Search:
     """Whether all likely folders were searched, whatever the runs are called."""
     alone: bool
     """Whether only this machine was asked."""
+    listing: str
+    """The command that lists all weights on the same nodes."""
     cut: Sequence[str]
     """Where a search ended early, and why."""
     silent: bool
@@ -124,7 +126,7 @@ def _is_stub(group: Group) -> bool:
 
 def _nothing(groups: Sequence[Group], weights: Sequence[Group], search: Search) -> NodeFinding:
     verb = "is" if len(weights) == 1 else "are"
-    others = f"; {count(len(weights), 'other checkpoint')} {verb} listed by: orz ckpt locate" if weights else ""
+    others = f"; {count(len(weights), 'other checkpoint')} {verb} listed by: {search.listing}" if weights else ""
     empty = [member.piece.path for group in groups if not group.weights for member in group.members]
     stubs = f"; {empty[-1]} is there and holds none" if empty and not search.everywhere else ""
     begun = f"; {COLLECTING}" if search.begun else ""
@@ -132,7 +134,7 @@ def _nothing(groups: Sequence[Group], weights: Sequence[Group], search: Search) 
     if search.begun:
         remedy = f"go on with it: {search.begun}"
         return node_finding("nothing_located", message, remedy=remedy, path=search.subject)
-    remedy = "ask the nodes that took part: --ray or --hosts; look by another name, or without one: orz ckpt locate"
+    remedy = f"ask the nodes that took part: --ray or --hosts; look by another name, or without one: {search.listing}"
     return node_finding("nothing_located", message, remedy=remedy, path=search.subject)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from orz_ckpt.checks.manifest import code_of, remedy_of
 from orz_ckpt.copy.tree import Tree
@@ -24,6 +25,9 @@ from orz_ckpt.report.words import count
 from orz_ckpt.steps import attempt_named, our_step
 from orz_ckpt.storage import PENDING_NAME
 from orz_ckpt.subject import marks_ours
+from orz_ckpt.urls import is_url
+
+_OTHER: Final = "the source is damaged: copy an older step, or from another place"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +115,8 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
     if text is None or not marks_ours(text):
         if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
             message = f"there is no {MANIFEST_NAME}: the save never came to its end, and it was not copied"
-            findings.append(finding("uncommitted", message, remedy=f"orz ckpt verify {shell_word(where)}", path=where))
+            remedy = _OTHER if is_url(tree.shown) else f"orz ckpt verify {shell_word(where)}"
+            findings.append(finding("uncommitted", message, remedy=remedy, path=where))
             return None
         message = "there is no manifest: bytes that changed before they were copied cannot be told"
         findings.append(finding("no_manifest", message, path=where))
@@ -120,13 +125,11 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
         manifest = loads(text, source=path)
     except ManifestError as error:
         code = code_of(error)
-        findings.append(finding(code, str(error), remedy=remedy_of(code, "copy an older step"), path=path))
+        findings.append(finding(code, str(error), remedy=remedy_of(code, _OTHER), path=path))
         return None
     files, left = _chosen(sizes, manifest)
     bad = [
-        finding("file_missing", f"it is not there; {entry.size:,} bytes expected", path=f"{where}/{name}")
-        if name not in sizes
-        else finding("size_differs", f"expected {entry.size:,} bytes, got {sizes[name]:,}", path=f"{where}/{name}")
+        finding(*_differing(entry.size, sizes.get(name)), remedy=_OTHER, path=f"{where}/{name}")
         for name, entry in manifest.files.items()
         if sizes.get(name) != entry.size
     ]
@@ -137,6 +140,13 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
         message = f"{count(len(left), 'file')} that the manifest does not name: {', '.join(left[:3])}"
         findings.append(finding("collect_left", message, path=where))
     return Unit(rel=rel, files=files, manifest=manifest, text=text)
+
+
+def _differing(expected: int, got: int | None) -> tuple[str, str]:
+    """Return code and message of a file that is not there, or of another size."""
+    if got is None:
+        return "file_missing", f"it is not there; {expected:,} bytes expected"
+    return "size_differs", f"expected {expected:,} bytes, got {got:,}"
 
 
 def _chosen(sizes: Mapping[str, int], manifest: Manifest) -> tuple[dict[str, int], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -94,7 +94,7 @@ def prune(
     if not (keep.last or keep.every or keep.steps):
         remedy = "--keep-last N, --keep-every K, --keep STEP; the newest good step always stays"
         raise UsageError("prune: what is to stay? 0 keeps nothing", remedy=remedy)
-    folder = _folder(run)
+    folder = _folder(run, lambda target: prune_command(target, keep, level=level, yes=not dry_run))
     findings: list[CkptFinding] = []
 
     def is_good(path: Path) -> bool:
@@ -150,7 +150,17 @@ def _nodes_without_record(path: Path) -> list[str]:
     return sorted(node for node in nodes if not (path / record_name(node)).is_file())
 
 
-def _folder(run: Path) -> Path:
+def prune_command(run: Path, keep: Keep, *, level: Level = Level.FULL, yes: bool = False) -> str:
+    """Return the command line of a call of `prune`, to be pasted; with `--yes` if it is to delete."""
+    words = ["orz", "ckpt", "prune", str(run)]
+    words += ["--keep-last", str(keep.last)] if keep.last else []
+    words += ["--keep-every", str(keep.every)] if keep.every else []
+    words += ["--level", level.value] if level is not Level.FULL else []
+    words += [word for step in sorted(keep.steps) for word in ("--keep", str(step))]
+    return " ".join(map(shell_word, [*words, *(["--yes"] if yes else [])]))
+
+
+def _folder(run: Path, command: Callable[[Path], str]) -> Path:
     if not run.exists():
         raise MissingPathError(f"{run} does not exist", remedy="check the path")
     folder = folder_of_steps(run)
@@ -160,7 +170,7 @@ def _folder(run: Path) -> Path:
     for path in (run, folder):
         if path.is_symlink():
             target = resolved(path)
-            remedy = f"if that is what you mean: orz ckpt prune {shell_word(str(target))}"
+            remedy = f"if that is what you mean: {command(target)}"
             raise UsageError(f"{path} is a link to {target}; prune follows no links", remedy=remedy)
     return folder
 

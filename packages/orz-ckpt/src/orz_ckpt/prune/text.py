@@ -8,23 +8,20 @@ from rich.console import Group as Block
 from rich.table import Table
 from rich.text import Text
 
-from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import count, plain, size
 from orz_cli.findings import Severity, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from orz_ckpt.prune.run import Pruned
 
 
-def prune_text(done: Pruned, again: Sequence[str], fail_on: Severity = Severity.ERROR) -> Block:
+def prune_text(done: Pruned, again: str, fail_on: Severity = Severity.ERROR) -> Block:
     """Return what to print.
 
     Args:
         done: what was planned and done.
-        again: the words of the command that does what a dry run shows.
+        again: the command that does what a dry run shows.
         fail_on: the severity from which on a finding fails the command.
     """
     status = done.status(fail_on)
@@ -43,7 +40,7 @@ def prune_text(done: Pruned, again: Sequence[str], fail_on: Severity = Severity.
         tail.append(f"\n  {count(len(doomed), 'step')} to delete, {size(nbytes)}; nothing was deleted", "dim")
         if doomed and status is Status.OK:
             tail.append("\n  next      ", "dim")
-            tail.append(" ".join(map(shell_word, again)), "bold")
+            tail.append(again, "bold")
     else:
         tail.append(f"\n  {count(len(done.deleted), 'step')} deleted, {size(done.freed_bytes)} freed", "dim")
     return Block(head, *([table] if done.plan.entries else []), tail[1:])
