@@ -123,6 +123,18 @@ def test_a_folder_without_a_manifest(model: Path, tmp_path: Path) -> None:
     assert (Status.FAILED, {"collect_conflict"}, before) == (again.status(), codes(again), digests(tmp_path / "there"))
 
 
+def test_what_was_read_again_is_said(
+    step: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a checkpoint that is there sizes are compared with the manifest; of a folder without one all bytes are."""
+    for source, said in ((step, "was there, not read again"), (model, "was there, with the same bytes")):
+        words = ["ckpt", "copy", str(source), str(tmp_path / f"of-{source.name}")]
+        assert 0 == main(words)
+        capsys.readouterr()
+        assert 0 == main(words)
+        assert said in capsys.readouterr().out
+
+
 def test_a_damaged_source(step: Path, tmp_path: Path) -> None:
     """It is found on the way, named, and nothing of it appears; as it is when it is read from a store."""
     name = "policy/model-00001-of-00002.safetensors"

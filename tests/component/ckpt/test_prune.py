@@ -210,6 +210,9 @@ def test_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 == main(["ckpt", "prune", str(run), "--keep-last", "1"])
     said = capsys.readouterr().out
     assert ("(dry run)" in said, [10, 20, 30]) == (True, left(run))
+    assert "without --yes nothing is deleted" in said
+    assert 0 == main(["ckpt", "prune", str(run), "--keep-last", "1", "--dry-run"])
+    assert (said, [10, 20, 30]) == (capsys.readouterr().out, left(run))
     command = next(line for line in said.splitlines() if "next" in line).split("next")[1].split()
     assert ["orz", "ckpt", "prune", str(run), "--keep-last", "1", "--yes"] == command
     assert 0 == main(command[1:])

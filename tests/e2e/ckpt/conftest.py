@@ -30,6 +30,7 @@ ONE_EACH = {HEAD: 1, OTHER: 1}
 PORT = 6379
 NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child=KILL")
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
+COMMON = ("--object-store-memory=200000000", "--disable-usage-stats")
 START_TIMEOUT_S = 120.0
 PATIENCE_S = 20.0
 
@@ -91,12 +92,24 @@ class Cluster:
 
     def start_ray(self, *, cwds: dict[str, Path | str], cpus: dict[str, int] = ONE_EACH) -> None:
         """Start Ray on both, each from the folder in `cwds`: that is where its actors will be."""
-        common = ("--object-store-memory=200000000", "--disable-usage-stats")
         own = (f"--node-ip-address={ADDRESSES[HEAD]}", f"--port={PORT}", "--include-dashboard=false")
         folder = f"--temp-dir={self.head.environment['ORZ_TEST_RAY']}"
-        self.head.check(RAY, "start", "--head", *own, folder, f"--num-cpus={cpus[HEAD]}", *common, cwd=cwds[HEAD])
-        joined = (f"--address={self.address}", f"--node-ip-address={ADDRESSES[OTHER]}")
-        self.other.check(RAY, "start", *joined, f"--num-cpus={cpus[OTHER]}", *common, cwd=cwds[OTHER])
+        self.head.check(RAY, "start", "--head", *own, folder, f"--num-cpus={cpus[HEAD]}", *COMMON, cwd=cwds[HEAD])
+        self._join(cwds[OTHER], cpus[OTHER])
+
+    @contextmanager
+    def without_other(self, *, cwd: Path | str, cpus: int = ONE_EACH[OTHER]) -> Iterator[None]:
+        """Let Ray be dead on the other; afterwards it runs there again, as it was started."""
+        self.other.check("pkill", "-KILL", "-x", "raylet")
+        try:
+            yield
+        finally:
+            self.other.run(RAY, "stop", "--force")
+            self._join(cwd, cpus)
+
+    def _join(self, cwd: Path | str, cpus: int) -> None:
+        joined = (f"--address={self.address}", f"--node-ip-address={ADDRESSES[OTHER]}", f"--num-cpus={cpus}")
+        self.other.check(RAY, "start", *joined, *COMMON, cwd=cwd)
 
 
 def missing() -> str:

@@ -110,6 +110,16 @@ def test_a_wrong_address(address: str, error: type[Exception], said: str) -> Non
         ray_fleet._connect(address)
 
 
+def test_no_password_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an address that cannot be used, what may be a secret is left out, for people and programs."""
+    monkeypatch.setattr(ray_fleet.ray, "is_initialized", lambda: False)
+    for more in ([], ["--json"]):
+        assert 2 == main(["ckpt", "locate", "x", "--ray", "ray://user:SECRET@host:1", *more])
+        said = capsys.readouterr()
+        assert "--ray ray://***@host:1" in said.err
+        assert "SECRET" not in said.out + said.err
+
+
 @pytest.mark.parametrize(
     "says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", None], ids=["closes", "HTTP/1", "is silent"]
 )

@@ -46,6 +46,13 @@ def test_what_is_no_host(text: str) -> None:
         checked_hosts(text)
 
 
+def test_no_password_of_a_host_is_printed() -> None:
+    """Ssh takes none there; who gives one finds it in no log."""
+    with pytest.raises(UsageError, match=r"^--hosts: 'user:\*\*\*@gpu-01' is not") as caught:
+        checked_hosts("a,user:SECRET@gpu-01")
+    assert "SECRET" not in f"{caught.value.message}{caught.value.remedy}"
+
+
 def test_ray_and_hosts_exclude_each_other() -> None:
     """One way at a time."""
     with pytest.raises(UsageError, match="exclude each other"), connected(ray="auto", hosts="a"):

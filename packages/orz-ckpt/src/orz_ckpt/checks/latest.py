@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.quoting import brief
+from orz_ckpt.quoting import brief, locate_command
 from orz_ckpt.steps import step_named
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def check_latest(path: Path, steps: Sequence[Path]) -> Iterator[CkptFinding]:
             message = (
                 f"it names step {stated}, which is not here; steps here: {', '.join(map(brief, numbers.values()))}"
             )
-            remedy = f"it may be on another node: orz ckpt locate; the newest step here is {steps[-1].name}"
+            remedy = f"it may be on another node: {locate_command(path)}; the newest step here is {steps[-1].name}"
             yield finding("tag_missing", message, remedy=remedy, path=file)
         elif newer := [text for step, text in numbers.items() if step is not None and step > stated]:
             yield behind(file, numbers[stated], newer)

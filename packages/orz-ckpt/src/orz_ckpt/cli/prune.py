@@ -43,13 +43,16 @@ def prune(
     ] = Level.FULL,
     output: FormatOption = Format.TEXT,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan alone; so it is without --yes.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and delete nothing; so it is without --yes, too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what the plan says.")] = False,
     as_json: JsonOption = False,
     fail_on: FailOnOption = FailOn.ERROR,
 ) -> None:
-    """Delete old checkpoints of a run; without --yes, say which.
+    """Delete old checkpoints of a run; without --yes, say which, and delete nothing.
 
+    Without --yes, as with --dry-run, the plan is shown with the command that carries it out, and the exit code is 0.
     A committed step goes if no option keeps it and a newer committed step, verified now, stays. So the newest good
     step is never deleted, and nothing is while none is good. Links, saves in flight and uncommitted steps are left
     alone. A step is renamed before its files go: no reader sees half of one, and after a kill the next call goes on.

@@ -52,7 +52,7 @@ def checked_hosts(text: str) -> list[str]:
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise UsageError(
-                f"--hosts: {brief(host)} is not the name of a host",
+                f"--hosts: {brief(_without_password(host))} is not the name of a host",
                 remedy="names or addresses with commas between them: --hosts gpu-01,user@gpu-02; ports belong"
                 " into ~/.ssh/config",
             )
@@ -61,6 +61,12 @@ def checked_hosts(text: str) -> list[str]:
     if not hosts:
         raise UsageError("--hosts: no host is named", remedy="--hosts gpu-01,gpu-02")
     return hosts
+
+
+def _without_password(host: str) -> str:
+    """Return what was given for a host, without what may be a password; ssh takes none there."""
+    user, at, name = host.rpartition("@")
+    return f"{user.partition(':')[0]}:***@{name}" if at and ":" in user else host
 
 
 class HostsFleet:

@@ -24,6 +24,7 @@ from orz_ckpt.cluster.reach import LOCAL, hushed, one_try, why_not
 from orz_ckpt.errors import CkptError
 from orz_ckpt.node.files import Chunk
 from orz_ckpt.node.processes import raylets
+from orz_ckpt.urls import is_url, redacted
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
 
@@ -83,7 +84,8 @@ class RayFleet:
         self._mine = not ray.is_initialized()
         if self._mine:
             _connect(address)
-        self.flags = f"--ray {shlex.quote(address)}" if address != AUTO else "--ray"
+        shown = redacted(address) if is_url(address) else address
+        self.flags = f"--ray {shlex.quote(shown)}" if address != AUTO else "--ray"
         kind: Any = ray.remote(_agent_class())
         self._actors: dict[str, Any] = {}
         known = _cluster_nodes()
@@ -251,7 +253,7 @@ def _of_this_machine() -> str:
 def _with_port(address: str) -> str:
     if "://" in address:
         raise UsageError(
-            f"--ray {address}: Ray's client protocol is not spoken here",
+            f"--ray {redacted(address)}: Ray's client protocol is not spoken here",
             remedy="run the command on a node of the cluster, with --ray or --ray HOST:PORT of the head node",
         )
     return address if ":" in address and address.rpartition(":")[2].isdigit() else f"{address}:{_DEFAULT_PORT}"

@@ -40,5 +40,5 @@ def copy_text(done: Copied, fail_on: Severity = Severity.ERROR) -> Block:
 
 def _said(unit: CopiedUnit) -> str:
     if unit.there:
-        return "was there, not read again"
+        return "was there, not read again" if unit.covered else "was there, with the same bytes"
     return "yes" if unit.copied else "no"

@@ -37,7 +37,9 @@ def prune_text(done: Pruned, again: str, fail_on: Severity = Severity.ERROR) -> 
     doomed = done.plan.doomed
     if done.dry_run:
         nbytes = sum(entry.bytes for entry in doomed)
-        tail.append(f"\n  {count(len(doomed), 'step')} to delete, {size(nbytes)}; nothing was deleted", "dim")
+        tail.append(
+            f"\n  {count(len(doomed), 'step')} to delete, {size(nbytes)}; without --yes nothing is deleted", "dim"
+        )
         if doomed and status is Status.OK:
             tail.append("\n  next      ", "dim")
             tail.append(again, "bold")

@@ -177,6 +177,6 @@ def _finish(
         commit_step(task.records, task.plan, dest / rel)
     except ManifestError as error:
         task.failed = True
-        return [node_finding("manifest_invalid", str(error), path=dest / rel)]
+        return [node_finding("manifest_invalid", str(error), remedy="take an older step", path=dest / rel)]
     task.committed = True
     return []

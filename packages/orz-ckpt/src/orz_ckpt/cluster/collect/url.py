@@ -172,7 +172,7 @@ class _Bringing:
         try:
             merged = merged_manifest(task.records, extra)
         except ManifestError as error:
-            self._fail("manifest_invalid", str(error), "", where, "")
+            self._fail("manifest_invalid", str(error), "take an older step", where, "")
             return
         assert merged is not None  # noqa: S101  there are records, or it would lack something
         self._dest.write(self._key(MANIFEST_NAME), [merged[1].encode()])
