@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,26 @@ def to_torch(model: Path, out: Path) -> Path:
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(model / name, out)
     return out
+
+
+def cut_hole(path: Path, begin: int, end: int) -> None:
+    """Write a file again without some bytes in its middle: it has its length, and reads as zeros there."""
+    data = path.read_bytes()
+    with path.open("wb") as stream:
+        stream.write(data[:begin])
+        stream.seek(end)
+        stream.write(data[end:])
+    if path.stat().st_blocks * 512 >= len(data):
+        pytest.skip("this file system keeps no holes")
+
+
+def large_model(folder: Path) -> Path:
+    """Write a folder whose weights have room for holes; `b` is zeros from its 1000th number to its last but 1000th."""
+    folder.mkdir()
+    arrays = {name: np.full(40_000, 1 + number, np.float32) for number, name in enumerate("abc")}
+    arrays["b"][1000:-1000] = 0
+    save_file(arrays, folder / "model.safetensors")
+    return folder
 
 
 def damaged_record(path: Path) -> None:
@@ -173,6 +194,68 @@ def test_manifest_vouches_for_no_wrong_checksum(judged: Json, model: Path, tmp_p
     assert 1 == code
     assert {"record_crc_differs"} == {code for _, code, _ in found(document)}
     assert not (source / MANIFEST_NAME).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("command", [("merge",), ("merge", "--dtype", "bfloat16"), ("convert", "--to", "hf")])
+@pytest.mark.parametrize("torch_file", [False, True])
+def test_holes(judged: Json, tmp_path: Path, command: tuple[str, ...], *, torch_file: bool) -> None:
+    """A file that was never written to its end gets no clean manifest: the finding is that of `verify`, exit 1 (F9)."""
+    source = large_model(tmp_path / "model")
+    file = source / "model.safetensors"
+    if torch_file:
+        arrays = load_file(file)
+        torch.save({name: torch.from_numpy(arrays[name]) for name in "abc"}, source / "pytorch_model.bin")
+        file.unlink()
+        file = source / "pytorch_model.bin"
+    cut_hole(file, 200 * 1024, 256 * 1024)
+    code, document = judged(command[0], source, tmp_path / "out", *command[1:])
+
+    assert (1, [("error", "file_holes", "b")]) == (code, [entry for entry in found(document) if entry[0] == "error"])
+    assert not (tmp_path / "out").exists()
+    (entry,) = (entry for entry in document["findings"] if entry["code"] == "file_holes")
+    assert entry in judged("verify", source, "--level", "quick")[1]["findings"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_holes_that_a_digest_vouches_for(judged: Json, tmp_path: Path) -> None:
+    """Zeros that were committed are no damage, however a copy stores them."""
+    source = large_model(tmp_path / "model")
+    before = load_file(source / "model.safetensors")
+    assert 0 == judged("manifest", source)[0]
+    cut_hole(source / "model.safetensors", 200 * 1024, 256 * 1024)
+    code, document = judged("merge", source, tmp_path / "out")
+
+    assert (0, True) == (code, document["written"])
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    assert {name: array.tobytes() for name, array in before.items()} == {
+        name: array.tobytes() for name, array in after.items()
+    }
+
+
+@pytest.mark.parametrize("dtype", ["keep", "bfloat16", "float16"])
+def test_weights_of_zeros(judged: Json, model: Path, tmp_path: Path, dtype: str) -> None:
+    """A model of nothing but zeros is written as it is, and a warning says so; norms and biases do not count."""
+    for file in model.glob("*.safetensors"):
+        save_file({name: array * 0 if array.ndim > 1 else array for name, array in load_file(file).items()}, file)
+    code, document = judged("merge", model, tmp_path / "out", "--dtype", dtype)
+
+    assert (0, [("warn", "all_zero_model", "")]) == (code, found(document))
+    assert ("error", "all_zero_model", "") in found(judged("verify", model)[1])
+    assert 1 == judged("merge", model, tmp_path / "strict", "--dtype", dtype, "--fail-on", "warn")[0]
+
+
+def test_one_weight_that_is_not_zero(judged: Json, model: Path, tmp_path: Path) -> None:
+    """One number, the last of the last matrix and as small as there is, and the model is not all zeros."""
+    files = sorted(model.glob("*.safetensors"))
+    for file in files:
+        save_file({name: array * 0 for name, array in load_file(file).items()}, file)
+    tensors = load_file(files[-1])
+    name = max(name for name, array in tensors.items() if array.ndim > 1)
+    tensors[name][-1, -1] = np.finfo(np.float32).smallest_subnormal
+    save_file(tensors, files[-1])
+
+    assert (0, []) == (judged("merge", model, tmp_path / "out")[0], found(judged("merge", model, tmp_path / "two")[1]))
 
 
 @pytest.mark.parametrize("dtype", ["keep", "bfloat16"])

@@ -15,7 +15,7 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     Stretch = tuple[str, int, int]
@@ -29,7 +29,7 @@ _BLOCK_BYTES: Final = 512
 _MAX_HOLES: Final = 10_000
 
 
-def check_holes(path: Path, tensors: Sequence[Stretch] = ()) -> Iterator[CkptFinding]:
+def check_holes(path: Path, tensors: Iterable[Stretch] = ()) -> Iterator[CkptFinding]:
     """Say which bytes of `path` were never written, and in which tensor the first of them are."""
     holes = find_holes(path)
     if not holes:

@@ -78,7 +78,7 @@ def copy(
     limits: Budget,
     *,
     sources: UncachedFiles,
-    look: Callable[[Part, memoryview], None],
+    look: Callable[[Part, memoryview, bool], None],
     finished: Callable[[Copied], None],
     progress: Callable[[int], None],
 ) -> None:
@@ -89,7 +89,8 @@ def copy(
         files: what they will hold.
         limits: threads and buffers.
         sources: what is read through; it stays open.
-        look: called with the bytes of each part that was read and cast and may not be finite, by any thread.
+        look: called with the bytes of each part that was read and cast, and with whether all of them are known to be
+            finite, by any thread.
         finished: called for each file once it is on the disk, in order, by one thread.
         progress: called with the number of bytes of each chunk, by any thread.
 
@@ -137,7 +138,7 @@ class _Run:
         limits: Budget,
         sources: UncachedFiles,
         flusher: ThreadPoolExecutor,
-        look: Callable[[Part, memoryview], None],
+        look: Callable[[Part, memoryview, bool], None],
         finished: Callable[[Copied], None],
         progress: Callable[[int], None],
     ) -> None:
@@ -168,9 +169,9 @@ class _Run:
                     self._buffers.put(buffer)  # wakes another worker, which sees the same
                     return
                 data = buffer[: chunk.nbytes]
-                if not filler.fill(chunk, data):
-                    for part in chunk.parts:
-                        self._look(part, data[part.start : part.stop])
+                finite = filler.fill(chunk, data)
+                for part in chunk.parts:
+                    self._look(part, data[part.start : part.stop], finite)
                 self._opened(chunk.file).write(data, chunk.offset)
                 self._progress(chunk.nbytes)
                 self._in_order.put(chunk.number, (chunk, buffer))

@@ -26,6 +26,7 @@ from orz_ckpt.merge.plan import Plan, make_plan
 from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
 from orz_ckpt.merge.source_check import SourceCheck
+from orz_ckpt.merge.written_numbers import WrittenNumbers
 from orz_ckpt.storage import new_attempt
 from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.tensors.coverage import check_coverage
@@ -155,14 +156,14 @@ class _Merge:
         self._refuse_small_disk(sum(file.size for file in todo))
         self._progress.add_total(sum(file.data_bytes for file in todo))
         limits = budget(jobs=self._options.jobs, max_memory_bytes=self._options.max_memory_bytes)
-        check = self._check
+        check, numbers = self._check, WrittenNumbers(self._plan, self._source.path)
         for name in journal.finished:
-            check.look_again(self._folder / name)
+            numbers.look_again(self._folder / name)
         with check.files as sources:
             advance = self._progress.advance
-            copy(self._folder, todo, limits, sources=sources, look=check.look, finished=journal.add, progress=advance)
+            copy(self._folder, todo, limits, sources=sources, look=numbers.look, finished=journal.add, progress=advance)
             differing = check.differing(journal.finished)
-        self.findings += [*differing, *check.not_finite()]
+        self.findings += [*differing, *numbers.findings()]
         if differing:
             shutil.rmtree(self._folder, ignore_errors=True)  # nothing of it is to be gone on with
             return

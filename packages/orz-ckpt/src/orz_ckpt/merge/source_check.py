@@ -3,8 +3,8 @@
 A merge gives its output a manifest, which vouches for every byte from then on. So it compares what it reads with what
 was written down when it was saved: the digests of tensors in the manifest around the source, the CRC-32 of an archive's
 records; and where neither can be had in passing, as of a safetensors file whose tensors are cast, the digest of the
-file. What differs is an error with the code that `verify` has for it. NaN is a warning: the bytes are those of the
-model, and a merge changes none.
+file. What differs is an error with the code that `verify` has for it, and so is a part of a file that was never
+written, where no digest in a manifest vouches for its zeros.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.checksums import named
 from orz_ckpt.checks.headers import check_header
+from orz_ckpt.checks.holes import check_holes
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.plain import open_plain
@@ -21,19 +22,16 @@ from orz_ckpt.disk.reading import read_once
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.archive import SIGNATURE, Record, read_records
 from orz_ckpt.formats.hf import CONFIG_NAME
-from orz_ckpt.formats.safetensors import SUFFIX, read_header
+from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.merge.record_sums import SummedFiles
 from orz_ckpt.quoting import brief
 from orz_ckpt.subject import Kind, identify
-from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
-from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from orz_ckpt.manifest import FileEntry, Manifest
-    from orz_ckpt.merge.chunks import Part
     from orz_ckpt.merge.hf_output import Beside
     from orz_ckpt.merge.plan import Plan, PlannedTensor
     from orz_ckpt.readers.dcp.metadata import Archive
@@ -42,10 +40,8 @@ if TYPE_CHECKING:
     """First byte of a tensor in its file, and how many there are."""
 
 _COPY: Final = "copy this file again from where it was saved, or merge another checkpoint"
-_OLDER: Final = "merge an older checkpoint; look at the losses and gradient norms before this step"
 _ASIDE: Final = frozenset({"uncommitted", "weights_elsewhere"})
 """What is missing of a step is said by whoever verifies it; what is there can be merged."""
-_MAX_NAMED: Final = 3
 _SEVERAL: Final = ".distcp"
 """Of files that hold several archives."""
 
@@ -81,26 +77,10 @@ class SourceCheck:
         }
         for path, entry in self._entries.items():
             self.found += _looked_at(path, entry)
+        self.found += self._holes()
         self._records = dict(self._with_records()) if not self.found else {}
-        self._nonfinite: dict[str, Path] = {}
         self.files = SummedFiles(self._records)
         """What the merge has to read through."""
-
-    def look(self, part: Part, data: memoryview) -> None:
-        """Look for NaN and Inf in what is written; any thread may call it."""
-        kind = FLOATS.get(part.tensor.dtype)
-        if kind is not None and largest_magnitude(data, kind) >= kind.nonfinite:
-            self._nonfinite.setdefault(part.tensor.name, part.tensor.source.pieces[0].block.path)
-
-    def look_again(self, file: Path) -> None:
-        """Look for NaN and Inf in a file that an earlier run of this merge has written.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        paths = {tensor.name: tensor.source.pieces[0].block.path for tensor in self._plan.tensors if tensor.nbytes}
-        numbers = read_once(file, read_header(file), algo=None, numbers=True).numbers
-        self._nonfinite |= {name: paths[name] for name, found in numbers.items() if found.nonfinite}
 
     def differing(self, written: Mapping[str, FileEntry]) -> list[CkptFinding]:
         """Say which bytes are not those that were saved; call it once everything is written.
@@ -126,19 +106,6 @@ class SourceCheck:
             entry for path in self._copied if path in self._entries for entry in _file(path, self._entries[path])
         ]
 
-    def not_finite(self) -> list[CkptFinding]:
-        """Say which tensors hold NaN or Inf."""
-        order = {tensor.name: number for number, tensor in enumerate(self._plan.tensors)}
-        bad = sorted(self._nonfinite.items(), key=lambda item: order[item[0]])
-        found = [
-            finding("not_finite", f"{brief(name)} holds NaN or Inf", remedy=_OLDER, path=path, tensor=name)
-            for name, path in bad[:_MAX_NAMED]
-        ]
-        if len(bad) > _MAX_NAMED:
-            message = f"and {len(bad) - _MAX_NAMED} more tensors hold NaN or Inf"
-            found.append(finding("not_finite", message, remedy=_OLDER, path=bad[_MAX_NAMED][1]))
-        return [replace(entry, severity=Severity.WARN) for entry in found]
-
     def _around(self, folder: Path) -> dict[Path, FileEntry]:
         """Return what the manifest around a folder says, by `_place`; nothing where there is none."""
         subject = identify(folder)
@@ -150,6 +117,13 @@ class SourceCheck:
                 self.found += [entry for entry in findings if entry.code not in _ASIDE]
             self._manifests[subject.root] = _by_path(subject.root, manifest)
         return self._manifests[subject.root]
+
+    def _holes(self) -> Iterator[CkptFinding]:
+        """Say which files have parts that were never written, but for those whose bytes are compared with a digest."""
+        for path, tensors in self._tensors.items():
+            if path not in self._entries:
+                places = ((name, begin, begin + size) for name, spots in tensors.items() for begin, size in spots)
+                yield from check_holes(path, places)
 
     def _with_records(self) -> Iterator[tuple[Path, list[Record]]]:
         """Yield the archives among the files, with the records that count."""
