@@ -22,6 +22,7 @@ from orz_ckpt.formats.architectures import expected_tensors
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.storage import stage
+from orz_cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,6 +196,45 @@ def overwrite() -> Callable[[Path, int, bytes], None]:
 def make_model() -> WriteModel:
     """The function that writes a model folder."""
     return write_model
+
+
+@pytest.fixture
+def link_out(tmp_path: Path) -> Callable[[Path], None]:
+    """The function that moves a file or folder away and puts a link to it in its place."""
+
+    def replace_by_link(path: Path) -> None:
+        there = tmp_path / "moved away" / path.name
+        there.parent.mkdir(exist_ok=True)
+        path.rename(there)
+        path.symlink_to(there)
+
+    return replace_by_link
+
+
+@pytest.fixture
+def judged_by_all(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[[Path], dict[str, Any]]:
+    """The function that gives a path to all commands that read weights: exit code, findings that a path escapes."""
+
+    def call(path: Path) -> dict[str, Any]:
+        out = tmp_path / "written"
+        commands = {
+            "verify": (path,),
+            "inspect": (path,),
+            "merge": (path, out),
+            "convert": (path, out, "--to", "hf"),
+            "diff": (path, path),
+        }
+        results = {}
+        for command, arguments in commands.items():
+            code = main(["ckpt", command, *map(str, arguments), "--json"])
+            document = json.loads(capsys.readouterr().out)
+            told = [entry["path"] for entry in document["findings"] if entry["code"] == "path_escapes"]
+            results[command] = (int(code), told)
+            assert out.exists() == (code == 0 and out in arguments), command
+            shutil.rmtree(out, ignore_errors=True)
+        return results
+
+    return call
 
 
 def read_tensors(folder: Path) -> Tensors:

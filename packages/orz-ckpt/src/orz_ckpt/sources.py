@@ -7,10 +7,11 @@ is imported when a path may be of its format.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from orz_ckpt.checks.links import check_links
 from orz_ckpt.errors import NoWeightsError, SeveralError
 from orz_ckpt.inventory import checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
@@ -132,7 +133,7 @@ def detect(path: Path) -> str | None:
 
 
 def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(), dtype: str = "keep") -> Source:
-    """List the tensors of the checkpoint at `path`; no weight is read.
+    """List the tensors of the checkpoint at `path`; no weight is read. Links that lead out of it are findings.
 
     Args:
         path: a file, a folder of a known format, or a step folder with one role in it.
@@ -153,7 +154,9 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
     if found is not None:
         if tag and found.name != "deepspeed":
             raise UsageError(f"--tag {tag}: {path} has no tags, being of the format {found.name}", remedy=_TAGS)
-        return found.read(path, Asked(tag=tag, inert=inert, dtype=dtype))
+        source = found.read(path, Asked(tag=tag, inert=inert, dtype=dtype))
+        escaped = check_links(subject, source)
+        return replace(source, findings=(*source.findings, *escaped)) if escaped else source
     if subject.kind is Kind.RUN:
         raise _run(subject.path)
     roles = roles_in(path)

@@ -125,3 +125,46 @@ def test_any_command_opens_it(small: dict[str, Any]) -> None:
         open_source(small["zero2"].checkpoint, tag=STEP).format,
         open_source(small["zero2"].checkpoint, tag=STEP).step,
     )
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("zero2", f"{STEP}/bf16_{OPTIM.format(1)}"),
+        ("zero2", f"{STEP}/mp_rank_00_model_states.pt"),
+        ("zero3", f"{STEP}/zero_pp_rank_1_mp_rank_00_model_states.pt"),
+        ("zero2", "latest"),
+    ],
+)
+def test_a_link_out_is_refused_by_every_command(
+    broken: Callable[[str], Path],
+    link_out: Callable[[Path], None],
+    judged_by_all: Callable[[Path], dict[str, tuple[int, list[str]]]],
+    case: str,
+    name: str,
+) -> None:
+    """A shard, or the file that names the tag, which lies elsewhere: one finding, exit 4, and nothing is written."""
+    path = broken(case)
+    (path / "latest").write_text(STEP)
+    for folder in (path / "global_step3", path / "universal", path / "mixed"):
+        shutil.rmtree(folder, ignore_errors=True)
+    link_out(path / name)
+    told = {command: (4, [str(path / name)]) for command in ("verify", "inspect", "merge", "convert")}
+
+    assert told | {"diff": (4, [])} == judged_by_all(path)
+
+
+def test_a_link_between_tags_stays_inside(
+    broken: Callable[[str], Path], judged_by_all: Callable[[Path], dict[str, tuple[int, list[str]]]]
+) -> None:
+    """A link from a tag to a file beside it stays in the folder that was saved to, and leads out of the tag alone."""
+    path = broken("zero2")
+    for folder in (path / "global_step3", path / "universal", path / "mixed"):
+        shutil.rmtree(folder, ignore_errors=True)
+    (path / "latest").write_text(STEP)
+    shard = path / STEP / f"bf16_{OPTIM.format(1)}"
+    shard.rename(path / "shared.pt")
+    shard.symlink_to("../shared.pt")
+
+    assert {(0, ())} == {(code, tuple(told)) for code, told in judged_by_all(path).values()}
+    assert {4} == {code for code, _ in judged_by_all(path / STEP).values()}

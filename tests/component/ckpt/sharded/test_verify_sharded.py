@@ -268,14 +268,31 @@ def test_hostile_optimizer_beside_shards(broken: Callable[[str], Path], tmp_path
     assert not (tmp_path / "alarm").exists()
 
 
-def test_link_out_of_the_folder(broken: Callable[[str], Path], tmp_path: Path) -> None:
-    """A shard that is a link out of the folder is refused."""
-    path = broken("fsdp2")
-    file = path / "model_world_size_3_rank_1.pt"
-    file.rename(tmp_path / "elsewhere.pt")
-    file.symlink_to(tmp_path / "elsewhere.pt")
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("fsdp2", "model_world_size_3_rank_1.pt"),
+        ("fsdp2", "extra_state_world_size_3_rank_2.pt"),
+        ("fsdp2", "huggingface/config.json"),
+        ("dcp_nested", "__1_0.distcp"),
+        ("dcp_nested", ".metadata"),
+        ("dcp_no_collectives", "__0.metadata"),
+        ("hf_shards", "shard-00002-model-00001-of-00001.safetensors"),
+    ],
+)
+def test_link_out_of_the_folder(
+    broken: Callable[[str], Path],
+    link_out: Callable[[Path], None],
+    judged_by_all: Callable[[Path], dict[str, tuple[int, list[str]]]],
+    case: str,
+    name: str,
+) -> None:
+    """What belongs to a checkpoint and is a link out of its folder is refused by every command, in one finding."""
+    path = broken(case)
+    link_out(path / name)
+    told = {command: (4, [str(path / name)]) for command in ("verify", "inspect", "merge", "convert")}
 
-    assert Status.REFUSED is verify(path).status()
+    assert told | {"diff": (4, [])} == judged_by_all(path)
 
 
 def test_manifest_of_shards(broken: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.elsewhere import locate_remedy
-from orz_ckpt.disk.links import resolved
+from orz_ckpt.checks.links import boundary, escape
 from orz_ckpt.disk.walk import TooDeepError, walk
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
@@ -40,15 +40,15 @@ def list_files(root: Path, prefix: str = "", *, deep: bool = True) -> Listing:
     """
     listing = Listing()
     start = root / prefix
-    boundary = _boundary(root)
+    limit = boundary(root)
     for path in [start] if not start.is_dir() else _walk(start, listing, deep=deep):
         name = path.relative_to(root).as_posix()
         if name == MANIFEST_NAME or name.startswith(f"{PRIVATE_DIR}/"):
             continue
         try:
-            if not resolved(path).is_relative_to(boundary):
-                message = f"it lies outside {boundary}, at {resolved(path)}"
-                listing.findings.append(finding("path_escapes", message, remedy="do not load it", path=path))
+            escaped = escape(path, limit)
+            if escaped is not None:
+                listing.findings.append(escaped)
                 continue
             status = path.stat()
         except FileNotFoundError:
@@ -120,15 +120,6 @@ def _walk(start: Path, listing: Listing, *, deep: bool) -> Iterator[Path]:
         yield from (folder / name for name in names if deep or not (folder / name).is_dir())
         if not deep:
             return
-
-
-def _boundary(root: Path) -> Path:
-    """Return the folder that links may not leave: in a Hugging Face cache the model's, which holds the blobs."""
-    real = resolved(root)
-    for folder in (real, *real.parents):
-        if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
-            return folder.parent.parent
-    return real if real.is_dir() else real.parent
 
 
 def _unreadable(path: Path, error: Exception) -> CkptFinding:

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.checks.files import list_files
 from orz_ckpt.checks.model import BESIDE_WEIGHTS
 from orz_ckpt.checks.torch_files import is_torch_file
-from orz_ckpt.disk.links import resolved
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import SAFETENSORS, TORCH, HfFolder, arrange
 from orz_ckpt.formats.safetensors import SUFFIX
-from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dcp.safetensors_ranks import is_shard
 from orz_ckpt.readers.fsdp.files import SETTINGS_NAME
 from orz_ckpt.sources import detect, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection
     from pathlib import Path
 
     from orz_ckpt.tensors.source import Source
@@ -86,7 +84,8 @@ def weights_in(
     source: Source | None = None
     try:
         source = open_source(path, tag=tag, inert=inert)
-        findings += source.findings
+        # Who has listed the files has said which of them lie outside.
+        findings += [entry for entry in source.findings if known is None or entry.code != "path_escapes"]
     except HostileError as error:
         findings.append(finding("pickle_calls", error.message, remedy=error.remedy, path=path))
     except FormatError as error:
@@ -100,15 +99,14 @@ def weights_in(
         beside = _plain_files(path, nested, known, findings)
         models.append(arrange(nested, beside))
         files |= dict.fromkeys(beside)
-    escaped = list(_escaped(path, mine)) if known is None else []
-    left_out = {entry.path for entry in escaped}
+    left_out = {entry.path for entry in findings if entry.code == "path_escapes"}
     return Weights(
         path=path,
         models=tuple(model for model in models if model.recognised),
         source=source,
         sharded=True,
         files=tuple(file for file in files if str(file) not in left_out),
-        findings=tuple(dict.fromkeys([*findings, *escaped])),
+        findings=tuple(dict.fromkeys(findings)),
     )
 
 
@@ -156,12 +154,3 @@ def _plain_files(root: Path, folder: Path, known: Collection[Path] | None, findi
     listing = list_files(root, folder.relative_to(root).as_posix() if folder != root else "", deep=False)
     findings += listing.findings
     return [root / name for name in listing.sizes]
-
-
-def _escaped(path: Path, files: Iterable[Path]) -> Iterator[CkptFinding]:
-    """Say which shards are links that lead out of the folder."""
-    root = resolved(path)
-    for file in sorted(files):
-        if file.is_symlink() and not resolved(file).is_relative_to(root):
-            message = f"it lies outside {root}, at {brief(str(resolved(file)))}"
-            yield finding("path_escapes", message, remedy="do not load it", path=file)

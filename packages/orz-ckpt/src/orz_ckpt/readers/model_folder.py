@@ -6,6 +6,7 @@ Layout: `save_pretrained` of transformers (4.x and 5.x), and `orz_ckpt.manifest`
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import compare_files, list_files
@@ -24,7 +25,6 @@ from orz_ckpt.tensors.source import Block, Source, SourceTensor, c_strides, whol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from orz_ckpt.manifest import Manifest
 
@@ -46,11 +46,11 @@ def read(path: Path) -> Source:
     """
     subject = identify(path)
     manifest, findings = check_manifest(subject.root) if subject.kind in {Kind.CHECKPOINT, Kind.PART} else (None, [])
-    listing = list_files(path if path.is_dir() else path.parent, "" if path.is_dir() else path.name, deep=False)
+    listing = list_files(subject.root, subject.prefix, deep=False)
     findings += listing.findings
     if manifest is not None:
         findings += _compare(subject, manifest)
-    files = [(path if path.is_dir() else path.parent) / name for name in listing.sizes]
+    files = [path / Path(name).name if path.is_dir() else path for name in listing.sizes]
     found, headers = _headers(file for file in files if file.suffix == SUFFIX)
     findings += found
     loaded = list(headers)
