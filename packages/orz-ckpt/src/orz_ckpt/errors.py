@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final
+from typing import ClassVar, Final
 
 from orz_cli.errors import OrzError
 from orz_cli.exits import ExitCode
@@ -21,9 +21,17 @@ class FormatError(CkptError, ValueError):
 
 
 class HostileError(CkptError, ValueError):
-    """A file would run code if its own tools loaded it, or names a path outside its folder. It was not loaded."""
+    """A file would run code if its own tools loaded it. It was not loaded."""
 
     exit_code = ExitCode.REFUSED
+    code: ClassVar[str] = "pickle_calls"
+    """Of the finding that says so."""
+
+
+class EscapeError(HostileError):
+    """A file names a path outside its folder, which its own tools would open. It was not opened."""
+
+    code = "path_escapes"
 
 
 class CheckpointExistsError(CkptError, FileExistsError):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orz_ckpt.errors import FormatError, MissingPathError
+from orz_ckpt.errors import EscapeError, FormatError, MissingPathError
 from orz_ckpt.readers.deepspeed import names, read, recognises, tags
 from orz_ckpt.sources import open_source
+from orz_ckpt.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,14 +61,36 @@ def test_several_tags_without_latest_are_not_guessed(broken: Callable[[str], Pat
     assert ("tag_missing", "say which: --tag global_step3") == (only(source).code, only(source).remedy)
 
 
-@pytest.mark.parametrize("text", ["../zero2", "/etc", "", "a/b", "\x1b[2J", "\xff" * 5000])
-def test_a_latest_that_leads_elsewhere_is_not_followed(text: str, broken: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("text", ["", "a/b", "\x1b[2J", "\xff" * 5000])
+def test_a_latest_that_names_no_folder_is_not_followed(text: str, broken: Callable[[str], Path]) -> None:
     """It has to be the name of a folder beside it; nothing else is opened or printed raw."""
     path = broken("zero2")
     (path / "latest").write_text(text, encoding="latin-1")
     with pytest.raises(FormatError, match="is not the name of a folder beside it") as caught:
         read(path)
     assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "text", ["../zero2/global_step2", "/etc", "..", "global_step2/../../x", "a\\..\\b", "..\x1b[2J/.."]
+)
+def test_a_latest_that_leads_out_is_refused(
+    text: str,
+    broken: Callable[[str], Path],
+    judged_by_all: Callable[[Path], dict[str, tuple[int, list[str]]]],
+) -> None:
+    """DeepSpeed would load from there; no command does, also where a checkpoint is there: exit 4."""
+    path = broken("zero2")
+    (path / "latest").write_text(text, encoding="utf-8")
+    with pytest.raises(EscapeError, match="leads out of this folder") as caught:
+        read(path)
+    assert caught.value.message.isprintable()
+    results = judged_by_all(path)
+    assert (4, [str(path)]) == results.pop("verify")
+    del results["inspect"]  # of a folder with several tags it shows each
+    assert {4} == {code for code, _ in results.values()}
+    assert "pickle_calls" not in {entry.code for entry in verify(path).findings}
+    assert 2 == read(path, tag=STEP).step
 
 
 def test_an_unknown_tag_is_wrong_usage(small: dict[str, Any]) -> None:

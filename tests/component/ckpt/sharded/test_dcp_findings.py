@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orz_ckpt.errors import FormatError, HostileError
+from orz_ckpt.errors import EscapeError, FormatError, HostileError
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.merge.run import merge
 from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_ckpt.readers.dcp.reader import read, recognises
 from orz_ckpt.tensors.coverage import check_coverage
+from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
 from orz_cli.main import main
 
@@ -258,8 +259,11 @@ def test_metadata_that_names_other_folders_is_refused(name: str, broken: Callabl
     for info in metadata.storage_data.values():
         info.relative_path = name
     (path / ".metadata").write_bytes(pickle.dumps(metadata))
-    with pytest.raises(HostileError, match="no file of its folder"):
+    with pytest.raises(EscapeError, match="no file of its folder"):
         read(path)
+    codes_of_errors = {entry.code for entry in verify(path).findings if entry.severity is Severity.ERROR}
+    assert {"path_escapes"} == codes_of_errors
+    assert 4 == main(["ckpt", "merge", str(path), str(path.parent / "out")])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -266,6 +267,16 @@ def test_hostile_optimizer_beside_shards(broken: Callable[[str], Path], tmp_path
         report = verify(path, level=level)
         assert (Status.REFUSED, {"pickle_calls"}) == (report.status(), codes(report))
     assert not (tmp_path / "alarm").exists()
+
+
+def test_record_that_leads_out(broken: Callable[[str], Path]) -> None:
+    """A record of a shard whose name leads out of the archive is told as a path, not as a pickle that calls."""
+    path = broken("fsdp2")
+    with zipfile.ZipFile(path / "model_world_size_3_rank_1.pt", "a") as archive:
+        archive.writestr("../outside", b"1")
+    for level in Level:
+        report = verify(path, level=level)
+        assert (Status.REFUSED, {"path_escapes"}) == (report.status(), codes(report))
 
 
 @pytest.mark.parametrize(

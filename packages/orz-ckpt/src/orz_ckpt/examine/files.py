@@ -28,7 +28,7 @@ from orz_ckpt.formats.torch_contents import TorchContents, header_of
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.readers.dcp.contents import archives_by_file, contents_of_archives
 from orz_ckpt.readers.deepspeed import masters_differ
-from orz_cli.findings import Severity
+from orz_cli.findings import Severity, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -154,7 +154,7 @@ class _Look:
                 if contents:
                     self.torches[path] = contents
                     self.tensors += 0 if path in mine else len(contents.named)
-            yield from (entry for entry in found if entry.code == "pickle_calls" or entry.path not in told)
+            yield from (entry for entry in found if entry.status is Status.REFUSED or entry.path not in told)
 
     def _told(self) -> set[str]:
         """Return the files that a reader has found an error in: what is wrong with them needs no second finding."""
@@ -236,7 +236,7 @@ class _Look:
     def _open(self, path: Path) -> Opened:
         """Read what the archives in a `.distcp` file hold."""
         contents, findings = contents_of_archives(path, self.archives[path], inert=self.how.inert)
-        findings = [entry for entry in findings if entry.code == "pickle_calls" or entry.path not in self._told()]
+        findings = [entry for entry in findings if entry.status is Status.REFUSED or entry.path not in self._told()]
         if contents is None:
             return None, {}, findings
         return *cut(contents, self.placed.get(path, [])), findings

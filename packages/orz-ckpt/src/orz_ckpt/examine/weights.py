@@ -87,7 +87,7 @@ def weights_in(
         # Who has listed the files has said which of them lie outside.
         findings += [entry for entry in source.findings if known is None or entry.code != "path_escapes"]
     except HostileError as error:
-        findings.append(finding("pickle_calls", error.message, remedy=error.remedy, path=path))
+        findings.append(finding(error.code, error.message, remedy=error.remedy, path=path))
     except FormatError as error:
         findings.append(finding("shard_torn", error.message, remedy=error.remedy, path=path))
     mine = {*(source.files if source else ()), *(file for file in top if is_shard(file.name))}

@@ -6,7 +6,7 @@ from typing import Final
 
 FILES: Final = {
     "path_escapes": (
-        "A link, an index or a manifest names a file outside the checkpoint: made by hand, or to do harm.",
+        "A link, an index, a manifest, `latest` or `.metadata` names what lies outside: made by hand, or to do harm.",
         "Do not load it. Copy the files themselves into the folder if you made the link.",
     ),
     "pickle_calls": (

@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
-from orz_ckpt.errors import FormatError, HostileError
+from orz_ckpt.errors import EscapeError, FormatError
 from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def read_records(
         raise UnsafeRecordError(f"{source}: {error.message}", remedy="do not load or unpack this file") from None
 
 
-class UnsafeRecordError(HostileError):
+class UnsafeRecordError(EscapeError):
     """The name of a record leads out of its archive."""
 
 

@@ -61,9 +61,7 @@ def contents_of_archives(
         for archive in _apart(archives):
             found.append(_one(path, archive, inert))  # noqa: PERF401  what comes before the error is not lost
     except HostileError as error:
-        findings.append(
-            finding("pickle_calls", error.message.removeprefix(f"{path}: "), remedy=error.remedy, path=path)
-        )
+        findings.append(finding(error.code, error.message.removeprefix(f"{path}: "), remedy=error.remedy, path=path))
     except FormatError as error:
         findings.append(finding("shard_torn", error.message.removeprefix(f"{path}: "), remedy=error.remedy, path=path))
     if findings:

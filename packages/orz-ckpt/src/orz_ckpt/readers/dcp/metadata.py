@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orz_ckpt.disk.plain import NotPlainError, open_plain
-from orz_ckpt.errors import FormatError, HostileError
+from orz_ckpt.errors import EscapeError, FormatError, HostileError
 from orz_ckpt.formats.hf import is_plain_name
 from orz_ckpt.formats.inert import LIMITS, BadPickleError, Global, Limits
 from orz_ckpt.formats.inert_pickle import load_pickle
@@ -89,7 +89,8 @@ def read_metadata(path: Path, *, inert: frozenset[str] = frozenset()) -> Metadat
 
     Raises:
         FormatError: it is damaged, too large, or nothing that torch wrote.
-        HostileError: it would run code if torch loaded it, or names a file outside its folder.
+        HostileError: it would run code if torch loaded it.
+        EscapeError: it names a file outside its folder.
         OSError: it cannot be read.
     """
     try:
@@ -101,7 +102,7 @@ def read_metadata(path: Path, *, inert: frozenset[str] = frozenset()) -> Metadat
         remedy = "save the checkpoint again; its data files alone do not say what they hold"
         raise FormatError(f"{path}: not a sound .metadata: {error}", remedy=remedy) from None
     except HostileError as error:
-        raise HostileError(f"{path}: {error.message}", remedy=error.remedy) from None
+        raise type(error)(f"{path}: {error.message}", remedy=error.remedy) from None
 
 
 def _limits(nbytes: int) -> Limits:
@@ -157,7 +158,7 @@ def _places(stored: Mapping[object, object]) -> Iterator[tuple[tuple[object, obj
         if not isinstance(file, str) or not is_size(offset) or not is_size(nbytes):
             raise BadPickleError(f"it stores {brief(of_index.get('fqn'))} in no place")
         if not is_plain_name(file):
-            raise HostileError(
+            raise EscapeError(
                 f"it stores {brief(of_index.get('fqn'))} in {brief(file)}, which is no file of its folder",
                 remedy="do not load this checkpoint: a loader would open that path",
             )

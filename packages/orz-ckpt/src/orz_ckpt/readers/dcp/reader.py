@@ -57,7 +57,8 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
 
     Raises:
         FormatError: its metadata cannot be read.
-        HostileError: a file would run code if torch loaded it, or names a file outside the folder.
+        HostileError: a file would run code if torch loaded it.
+        EscapeError: its metadata names a file outside the folder.
         OSError: a file cannot be read.
     """
     files = sorted(entry for entry in path.iterdir() if entry.is_file())

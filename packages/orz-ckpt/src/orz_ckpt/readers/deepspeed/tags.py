@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.plain import open_plain
-from orz_ckpt.errors import FormatError, MissingPathError
+from orz_ckpt.errors import EscapeError, FormatError, MissingPathError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import is_plain_name
 from orz_ckpt.quoting import brief
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LATEST_NAME: Final = "latest"
 _MAX_TAG_BYTES: Final = 4096
+_SEPARATOR: Final = re.compile(r"[/\\]")
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -48,6 +49,7 @@ def find(path: Path, tag: str = "") -> Tag:
 
     Raises:
         FormatError: nothing of DeepSpeed's is there, or `latest` is not the name of a folder.
+        EscapeError: `latest` leads out of the folder.
         MissingPathError: there is no such tag.
         OSError: a folder cannot be listed.
     """
@@ -98,6 +100,7 @@ def read_latest(file: Path) -> str:
 
     Raises:
         FormatError: it is not the name of a folder beside it.
+        EscapeError: it is a path that leads out of the folder that the file lies in.
         OSError: it cannot be read.
     """
     with open_plain(file) as stream:
@@ -106,6 +109,11 @@ def read_latest(file: Path) -> str:
         name = data.decode("utf-8").strip()
     except UnicodeDecodeError:
         name = ""
+    if name.startswith(("/", "\\")) or ".." in _SEPARATOR.split(name):
+        raise EscapeError(
+            f"{file}: {brief(name)} leads out of this folder, and DeepSpeed would load from there",
+            remedy="give a tag here by its own name, --tag, or its folder; look for who wrote that file",
+        )
     if not is_plain_name(name):
         raise FormatError(
             f"{file}: {brief(data.decode('utf-8', 'replace'))} is not the name of a folder beside it",
