@@ -138,6 +138,18 @@ def test_the_type_asked_for_is_that_of_the_sum(base: Path, tmp_path: Path) -> No
     assert (actual["model.layers.0.q_proj.weight"].bfloat16().float() != expected).any()
 
 
+def test_sum_that_the_type_of_the_base_is_too_narrow_for(tmp_path: Path) -> None:
+    """Factors of which the sum leaves float16 are no fault of the training: it is written in bfloat16."""
+    update = {name: tensor * 1000 for name, tensor in factors().items()}
+    adapter = write(tmp_path / "adapter", update, CONFIG)
+    source = with_adapter(open_source(write_base(tmp_path / "base", base_tensors(torch.float16))), open_source(adapter))
+    done = merge(source, tmp_path / "out")
+
+    assert not done.written
+    assert {"number_overflows"} == {entry.code for entry in done.findings if entry.severity is Severity.ERROR}
+    assert merge(source, tmp_path / "out", Options(dtype="BF16")).written
+
+
 def test_the_bytes_do_not_depend_on_how_the_work_is_cut(tmp_path: Path) -> None:
     """One thread with little memory and four with much write the same bytes, over several blocks of rows."""
     rows, columns = 3000, 800

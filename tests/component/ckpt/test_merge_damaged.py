@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Json = Callable[..., tuple[int, dict[str, Any]]]
 
 torch = pytest.importorskip("torch")
+safetensors_torch = pytest.importorskip("safetensors.torch")
 
 pytestmark = pytest.mark.component
 
@@ -272,6 +273,60 @@ def test_what_is_not_finite_is_told(judged: Json, model: Path, tmp_path: Path, v
     assert (0, [("warn", "not_finite", name)]) == (code, found(document))
     assert 1 == judged("merge", model, tmp_path / "strict", "--fail-on", "warn")[0]
     assert 1 == judged("verify", tmp_path / "out")[0]
+
+
+def of_numbers(document: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return what was found, but that the index states the size in another type."""
+    return [entry for entry in found(document) if entry[1] != "total_size_differs"]
+
+
+def set_numbers(model: Path, numbers: dict[int, float], dtype: Any) -> tuple[Path, str]:
+    """Put numbers into a tensor of the second file; return both."""
+    file = next(model.glob("model-00002*"))
+    tensors = {name: tensor.to(dtype) for name, tensor in safetensors_torch.load_file(file).items()}
+    name = sorted(tensors)[1]
+    for place, number in numbers.items():
+        tensors[name].view(-1)[place] = number
+    safetensors_torch.save_file(tensors, file)
+    return file, name
+
+
+@pytest.mark.parametrize(
+    ("stored", "numbers", "dtype", "says"),
+    [
+        (torch.bfloat16, {1: 1e38}, "float16", "1 number does not fit float16 (max 65504)"),
+        (torch.float32, {1: 65520.0, 2: -1e6, 3: 65519.0}, "float16", "2 numbers do not fit float16 (max 65504)"),
+        (torch.float32, {1: 3.4e38}, "bfloat16", "1 number does not fit bfloat16 (max 3.38953e+38)"),
+        (torch.float64, {1: 1e300}, "float32", "1 number does not fit float32 (max 3.40282e+38)"),
+    ],
+)
+def test_number_that_the_type_is_too_narrow_for(
+    judged: Json, model: Path, tmp_path: Path, stored: Any, numbers: dict[int, float], dtype: str, says: str
+) -> None:
+    """A sound model that a type cannot hold is not blamed on its training: exit 1, another type, nothing written."""
+    file, name = set_numbers(model, numbers, stored)
+    assert 0 == judged("verify", model)[0]
+    code, document = judged("merge", model, tmp_path / "out", "--dtype", dtype)
+
+    assert (1, [("error", "number_overflows", name)]) == (code, of_numbers(document))
+    (entry,) = (entry for entry in document["findings"] if entry["code"] == "number_overflows")
+    assert (str(file), f"'{name}': {says} and would be written as Inf") == (entry["path"], entry["message"])
+    assert "--dtype" in entry["remedy"]
+    assert [] == [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("out")]
+    assert 0 == judged("merge", model, tmp_path / "out")[0]
+
+
+def test_infinity_of_the_source_is_no_overflow(judged: Json, model: Path, tmp_path: Path) -> None:
+    """What is NaN or Inf already is told as before, and beside it what the type makes of the others."""
+    _, name = set_numbers(model, {0: np.inf, 1: np.nan, 2: -np.inf}, torch.bfloat16)
+    code, document = judged("merge", model, tmp_path / "out", "--dtype", "float16")
+    assert (0, [("warn", "not_finite", name)]) == (code, of_numbers(document))
+
+    set_numbers(model, {3: 1e5}, torch.bfloat16)
+    code, document = judged("merge", model, tmp_path / "more", "--dtype", "float16")
+    assert (1, [("error", "number_overflows", name), ("warn", "not_finite", name)]) == (code, of_numbers(document))
+    (entry,) = (entry for entry in document["findings"] if entry["code"] == "number_overflows")
+    assert "1 number does not fit float16" in entry["message"]
 
 
 def test_a_place_where_nothing_can_be_made(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

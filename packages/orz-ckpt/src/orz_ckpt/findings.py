@@ -112,6 +112,7 @@ RULES: Final = {
     "head_reshaped": _info("A value head was stored in another shape, and is written as one row."),
     "head_dropped": _info("The head of a language model was left out of a critic."),
     "not_finite": _error("A tensor holds NaN or infinity."),
+    "number_overflows": _error("A number is too large for the type that the weights are to be written in."),
     "all_zero": _warn("A weight is all zeros."),
     "constant": _warn("All numbers of a weight are equal."),
     "outlier": _warn("A weight has a number that is far away from all others."),

@@ -129,6 +129,10 @@ FILES: Final = {
         "Training diverged, or a 16-bit type overflowed.",
         "Use an older checkpoint; look at losses and gradient norms before this step.",
     ),
+    "number_overflows": (
+        "The model has a number beyond the range of the type: float16 ends at 65504, far below float32 and bfloat16.",
+        "Write it in another type: `--dtype bfloat16`.",
+    ),
     "all_zero": ("A layer was never trained or never filled.", "Right for a new layer; else save again."),
     "constant": (
         "A buffer was filled and nothing copied into it; a norm weight of zeros lets nothing through.",

@@ -163,8 +163,9 @@ class _Merge:
             advance = self._progress.advance
             copy(self._folder, todo, limits, sources=sources, look=numbers.look, finished=journal.add, progress=advance)
             differing = check.differing(journal.finished)
-        self.findings += [*differing, *numbers.findings()]
-        if differing:
+            found = [*differing, *numbers.findings()]
+        self.findings += found
+        if conclude(found) is not Status.OK:
             shutil.rmtree(self._folder, ignore_errors=True)  # nothing of it is to be gone on with
             return
         write_beside(self._folder, self._beside, self._plan, self._config(journal.finished))

@@ -23,6 +23,13 @@ CASTABLE: Final = ("F64", "F32", "F16", "BF16")
 
 TORCH_NAMES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """torch's name of each of them."""
+LARGEST: Final = {
+    "F64": 1.7976931348623157e308,
+    "F32": 3.4028234663852886e38,
+    "F16": 65504.0,
+    "BF16": 3.3895313892515355e38,
+}
+"""The largest number of each of them; what is larger by more than half a step becomes infinity."""
 _TILE: Final = 32 * 1024
 """Elements of a tile: 128 KiB of float32."""
 _NUMPY: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}

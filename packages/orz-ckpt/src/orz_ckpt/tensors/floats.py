@@ -52,6 +52,12 @@ def largest_magnitude(data: memoryview, kind: FloatFormat) -> int:
     return max(largest, smallest - kind.sign if smallest >= kind.sign else 0, 0)
 
 
+def holds_infinity(data: memoryview, kind: FloatFormat) -> bool:
+    """Return whether a number in `data` is infinity, in a type that has one."""
+    bits = np.frombuffer(data, dtype=f"<u{kind.nbytes}")
+    return bool(((bits & bits.dtype.type(kind.sign - 1)) == kind.nonfinite).any())
+
+
 def surely_finite(numbers: NDArray[np.float32]) -> bool:
     """Return whether one pass shows that no number is NaN or Inf, nor so large that it becomes Inf in another type.
 
