@@ -6,7 +6,9 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import MANIFEST_NAME, load
@@ -81,3 +83,31 @@ def test_what_cannot_be_trusted_is_written_again(
 
     assert finished == merged.kept
     assert Status.OK is verify(tmp_path / "out").status()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [((0.0, 1.0), set()), ((1.0, 0.0), set()), ((0.0, 0.0), {"all_zero_model"}), ((1e6, 1.0), {"number_overflows"})],
+)
+def test_numbers_of_finished_files_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: tuple[float, float], expected: set[str]
+) -> None:
+    """What an earlier run has written is looked at, too: zeros, and what the type has no room for."""
+    arrays = {name: np.full((30, 30), number, np.float32) for name, number in zip("ab", numbers, strict=True)}
+    save_file(arrays, tmp_path / "model.safetensors")
+    options = Options(max_shard_bytes=2000, jobs=1, dtype="F16")
+    add = Journal.add
+
+    def fail_then(journal: Journal, copied: Any) -> None:
+        if journal.finished:
+            raise OSError(5, "Input/output error")
+        add(journal, copied)
+
+    monkeypatch.setattr(Journal, "add", fail_then)
+    with pytest.raises(CkptError, match="Input/output error"):
+        merge(open_source(tmp_path / "model.safetensors"), tmp_path / "out", options)
+    monkeypatch.undo()
+    merged = merge(open_source(tmp_path / "model.safetensors"), tmp_path / "out", options)
+
+    assert expected == {entry.code for entry in merged.findings} & {"all_zero_model", "number_overflows", "not_finite"}
+    assert merged.written == ("number_overflows" not in expected)
