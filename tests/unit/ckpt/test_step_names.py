@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orz_ckpt.steps import attempt_named, final_name, names_step, our_step, step_named
+from orz_ckpt.steps import around_step, attempt_named, final_name, names_step, our_step, step_named
 
 pytestmark = pytest.mark.unit
 
@@ -38,6 +38,25 @@ def test_steps_of_all_frameworks(name: str, step: int | None) -> None:
     """One spelling of each framework, and names that look like one."""
     assert step == names_step(name)
     assert step == step_named(f"/runs/a/{name}/policy")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("iter10", "iter5", True),
+        ("checkpoint-99", "checkpoint-100", True),
+        ("iter_0000100", "iter_0000200", True),
+        ("global_step_7_hf", "global_step_14_hf", True),
+        ("global_step_7", "global_step_14_hf", False),
+        ("global_step7", "global_step_7", False),
+        ("checkpoint-7", "tmp-checkpoint-7", False),
+        ("checkpoint-7", "epoch_7", False),
+    ],
+)
+def test_steps_of_one_run(one: str, other: str, *, alike: bool) -> None:
+    """They are named alike but for the number."""
+    assert alike == (around_step(one) == around_step(other))
+    assert None is around_step("policy")
 
 
 def test_names_of_orz_train() -> None:

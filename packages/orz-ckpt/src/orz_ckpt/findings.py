@@ -73,6 +73,7 @@ RULES: Final = {
     "settings_invalid": _error("A JSON file that a loader reads beside the weights is cut off or is none."),
     "total_size_differs": _warn("The index states another total size than the shards have."),
     "no_weights": _error("There are no weights."),
+    "role_missing": _warn("A step of a run lacks a model that an earlier one has."),
     "config_missing": _warn("There is no config.json."),
     "config_invalid": _error("config.json cannot be used."),
     "tensor_missing": _error("A tensor that the configuration promises is missing."),

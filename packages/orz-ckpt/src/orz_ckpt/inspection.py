@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from orz_ckpt.tensors.source import Source, SourceTensor
 
-_CRITICS = ("critic", "_critic", "value", "reward")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:

@@ -12,12 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt.checks.links import check_links
+from orz_ckpt.checks.model import BESIDE_WEIGHTS
 from orz_ckpt.errors import NoWeightsError, SeveralError
 from orz_ckpt.inventory import checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.quoting import locate_command
 from orz_ckpt.report.words import count
-from orz_ckpt.steps import names_step
+from orz_ckpt.steps import around_step, names_step
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.unfinished import COLLECTING, go_on_collecting
 from orz_cli.errors import UsageError
@@ -32,8 +33,8 @@ _ACCEPTED: Final = (
     "a .safetensors or .pt file, a Hugging Face folder, a step folder of orz-train, or a folder that DeepSpeed, FSDP"
     " (verl), torch.distributed.checkpoint or PEFT wrote"
 )
-_RECORDS: Final = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".log", ".md")
-"""What lies where a run was driven from, even if its weights went elsewhere."""
+_RECORDS: Final = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".log", ".md", ".jinja", "tokenizer.model")
+"""What lies where a run was driven from, even if its weights went elsewhere; what is saved beside a model is, too."""
 _TAGS: Final = "leave --tag out: it names one of the checkpoints in a folder of DeepSpeed"
 _EVENTS: Final = "events.out.tfevents"
 """How the files of TensorBoard begin."""
@@ -41,6 +42,8 @@ _MAX_RECORDS: Final = 10_000
 """So many records without a weight between them: there are none."""
 POLICIES: Final = ("policy", "actor", "_actor")
 """Names of the folder of the model that is trained, where others are beside it."""
+ROLES: Final = (*POLICIES, "critic", "_critic")
+"""Names of folders of models that lie side by side in a step: orz-train and Open-Reasoner-Zero, verl, OpenRLHF."""
 _MAX_NAMED: Final = 5
 _HALVES: Final = ("BF16", "F16")
 
@@ -165,7 +168,7 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
     if roles:
         named = " or ".join(str(role) for role in _policy_first(roles))
         raise SeveralError(f"{path} holds {len(roles)} models: {', '.join(roles)}", remedy=f"give one: {named}")
-    steps = numbered_steps(path)
+    steps = [step for step in numbered_steps(path) if _holds_weights(step)]
     if steps:
         message = f"{path} holds {count(len(steps), 'step')} of a run, not one checkpoint"
         raise SeveralError(message, remedy=f"give one of its models: {_one_model(steps[-1])}")
@@ -173,26 +176,40 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
 
 
 def numbered_steps(path: Path) -> list[Path]:
-    """Return the folders right below `path` that are named by a step and hold weights or roles, by number.
+    """Return the folders right below `path` that are named by a step, by number, as far as they are a run's.
+
+    These are those that hold weights or roles, and the later ones that are named alike and hold none: their weights
+    may be elsewhere. Earlier ones without are what a trainer leaves that deletes old weights, such as verl.
 
     Raises:
         OSError: the folder cannot be listed.
     """
     if not path.is_dir():
         return []
-    steps = [(step, entry) for entry in path.iterdir() if (step := names_step(entry.name)) is not None]
-    return [entry for _, entry in sorted(steps) if entry.is_dir() and (_format(entry) or roles_in(entry))]
+    named = [(step, entry) for entry in path.iterdir() if (step := names_step(entry.name)) is not None]
+    steps = [(step, entry) for step, entry in sorted(named) if entry.is_dir()]
+    held = [(step, entry) for step, entry in steps if _holds_weights(entry)]
+    alike = {around_step(entry.name) for _, entry in held}
+    later = [(step, entry) for step, entry in steps if held and step > held[-1][0]]
+    return [entry for _, entry in (*held, *(each for each in later if around_step(each[1].name) in alike))]
+
+
+def _holds_weights(folder: Path) -> bool:
+    return bool(_format(folder) or roles_in(folder))
 
 
 def roles_in(path: Path) -> dict[str, Path]:
     """Return the folders right below `path` that hold a model, by name: policy, critic, actor, ...
+
+    What a trainer saves beside it, such as accelerate's `optimizer_0/`, is none.
 
     Raises:
         OSError: the folder cannot be listed.
     """
     if not path.is_dir():
         return {}
-    return {entry.name: entry for entry in sorted(path.iterdir()) if entry.is_dir() and _format(entry)}
+    entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(BESIDE_WEIGHTS)]
+    return {entry.name: entry for entry in entries if entry.is_dir() and _format(entry)}
 
 
 def _format(path: Path) -> Format | None:
@@ -233,6 +250,8 @@ def _nothing(path: Path) -> NoWeightsError:
     if not names:
         return NoWeightsError(f"{path} is empty", remedy=_search(path))
     shown = ", ".join(ascii(name)[1:-1] for name in names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
+    if not any(names for _, _, names in os.walk(path)):
+        return NoWeightsError(f"{path} holds no file, only empty folders: {shown}", remedy=_search(path))
     if _only_records(path):
         return NoWeightsError(
             f"{path} holds no weights, only records: {shown}. The weights were written elsewhere: to another node,"
@@ -249,8 +268,9 @@ def _go_on(command: str) -> str:
 def _only_records(path: Path) -> bool:
     """Return whether what lies in a folder and below is what a run writes where it was driven from: no weights."""
     seen = 0
-    for _, _, names in os.walk(path):
-        if not all(name.endswith(_RECORDS) or name.startswith(_EVENTS) for name in names):
+    for _, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(BESIDE_WEIGHTS)]
+        if not all(name.endswith(_RECORDS) or name.startswith((_EVENTS, *BESIDE_WEIGHTS)) for name in names):
             return False
         seen += len(names)
         if seen > _MAX_RECORDS:

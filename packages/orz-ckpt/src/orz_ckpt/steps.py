@@ -47,6 +47,15 @@ def names_step(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def around_step(name: str) -> tuple[str, str] | None:
+    """Return what stands before and behind the number in the name of a folder: the same for all steps of one run.
+
+    None where the name states no step.
+    """
+    match = _ANY.fullmatch(name)
+    return (name[: match.start(1)], name[match.end(1) :]) if match else None
+
+
 def step_named(path: str) -> int | None:
     """Return the step that the innermost folder name of `path` states: `iter100`, `global_step_5`, `checkpoint-20`."""
     return next((step for part in reversed(path.split("/")) if (step := names_step(part)) is not None), None)

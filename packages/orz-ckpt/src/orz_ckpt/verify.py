@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.files import READ_AGAIN, compare_files, entries_below, list_files
 from orz_ckpt.checks.latest import check_latest
@@ -19,33 +19,37 @@ from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.disk_errors import blamed
 from orz_ckpt.errors import MissingPathError
-from orz_ckpt.examine.emptiness import nothing_covered, nothing_foreign
-from orz_ckpt.examine.files import How, examine
+from orz_ckpt.examine.below import Below, look_below, lost_roles
+from orz_ckpt.examine.emptiness import nothing_covered
+from orz_ckpt.examine.files import How
+from orz_ckpt.examine.judged import (
+    is_weights,
+    judge_model,
+    nothing_known,
+    report_of,
+    without_effects,
+    without_weights,
+)
 from orz_ckpt.examine.merged import merge_again
 from orz_ckpt.examine.weights import Weights, weights_in, weights_of_file
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR
-from orz_ckpt.manifest import MANIFEST_NAME
-from orz_ckpt.quoting import locate_command, shell_word
-from orz_ckpt.report.words import count
-from orz_ckpt.sources import numbered_steps, open_source, roles_in
+from orz_ckpt.quoting import locate_command
+from orz_ckpt.sources import roles_in
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify, is_in_flight, step_folders
 from orz_ckpt.unfinished import COLLECTING, go_on_collecting
 from orz_ckpt.watch import Progress, Silent
-from orz_cli.errors import OrzError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from orz_ckpt.manifest import FileEntry, Manifest
+    from orz_ckpt.manifest import Manifest
 
 __all__ = ["Progress", "Silent", "verify", "verify_all"]
 
 ROLES = ("policy", "critic")
-_CHANGED: Final = frozenset({"record_crc_differs", "digest_differs"})
-"""Findings that a file has other bytes than were written."""
 
 
 def verify(
@@ -57,6 +61,7 @@ def verify(
     tag: str = "",
     inert: frozenset[str] = frozenset(),
     sample: float = 0.01,
+    below: bool = True,
     progress: Progress | None = None,
 ) -> Report:
     """Verify `path` and report everything found.
@@ -69,6 +74,7 @@ def verify(
         tag: of a DeepSpeed folder: which of its checkpoints; the one that `latest` names where empty.
         inert: names that a pickle may call beside the known ones; nothing is ever called.
         sample: share of the bytes that `Level.SAMPLE` reads, more than 0 and at most 1.
+        below: verify the checkpoints below a folder that holds weights, too; below others they always are.
         progress: told of each piece of a file that was read.
 
     Raises:
@@ -83,13 +89,15 @@ def verify(
         inert=inert,
         tag=tag,
         sample=sample,
+        below=below,
     )
     report = _verify(path, how)
     findings = [*report.findings, *check_place(path)]
     if against is not None:
         from orz_ckpt.examine.against import check_against  # noqa: PLC0415  who compares nothing need not load it
 
-        findings += check_against(Path(report.newest_good or path), against, how)
+        of_run = report.kind is Kind.RUN and report.newest_good
+        findings += check_against(Path(report.newest_good) if of_run else path, against, how)
     return replace(report, findings=tuple(findings), seconds=time.perf_counter() - begin)
 
 
@@ -179,12 +187,11 @@ def _verify_run(path: Path, how: How) -> Report:
     command = go_on_collecting(folder.parent if folder.name == CHECKPOINTS_DIR else folder)
     if command:
         findings.append(finding("in_flight", COLLECTING, remedy=f"go on with it: {command}", path=path))
-    return _verify_steps(path, folder, step_folders(folder), findings, how)
+    return _steps(path, folder, [_verify(step, how) for step in step_folders(folder)], findings, how)
 
 
-def _verify_steps(path: Path, folder: Path, steps: Sequence[Path], findings: list[CkptFinding], how: How) -> Report:
-    """Verify all checkpoints of a run; only the newest decides, the older ones' errors are warnings."""
-    parts = [_verify(step, how) for step in steps]
+def _steps(path: Path, folder: Path, parts: Sequence[Report], findings: list[CkptFinding], how: How) -> Report:
+    """Conclude from all checkpoints of a run; only the newest decides, the older ones' errors are warnings."""
     good = [part.path for part in parts if not part.status().exit_code]
     if not parts:
         run = path.parent if path.name == CHECKPOINTS_DIR else path
@@ -222,8 +229,8 @@ def _verify_checkpoint(subject: Subject, how: How) -> Report:
     findings += [entry for held in weights for entry in held.findings]
     files = {root / name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
     entries = entries_below(manifest, prefix) if manifest else {}
-    report = _report(subject, how, files, weights, {root / name: entry for name, entry in entries.items()})
-    findings = _causes(findings, report.findings)
+    report = report_of(subject, how, files, weights, {root / name: entry for name, entry in entries.items()})
+    findings = without_effects(findings, report.findings)
     findings += [entry for entry in report.findings if entry.path not in unsound or entry.path == str(root)]
     findings += nothing_covered(subject, manifest.roles.values() if manifest else (), report, findings)
     return replace(report, findings=tuple(merge_again(findings, manifest)), subject=_said(manifest))
@@ -258,86 +265,49 @@ def _said(manifest: Manifest | None) -> str:
 
 
 def _verify_foreign(subject: Subject, how: How) -> Report:
-    """Verify a folder or a file that no manifest of ours covers."""
+    """Verify a folder or a file that no manifest of ours covers, and the checkpoints below the folder."""
     path = subject.path
     if subject.kind is Kind.FOLDER:
         held = weights_in(path, tag=how.tag, inert=how.inert)
         files = {file: file.stat().st_size for file in held.files if file.exists()}
+        whole = held.has_weights or any(is_weights(file) for file in files)
+        below = look_below(path, held) if how.below or not whole else Below()
     else:
-        held, files = weights_of_file(path), {path: path.stat().st_size}
-    if not held.recognised and not any(file.suffix == SUFFIX or is_torch_file(file) for file in files):
-        return _verify_inside(subject, held, how)
-    report = _report(subject, how, files, [held] if held.recognised else [], {})
-    if how.require_manifest:
-        message = "there is no manifest, and --require-manifest was given"
-        foreign = f"move {path / MANIFEST_NAME} away, which another program wrote, then "
-        remedy = f"{foreign if (path / MANIFEST_NAME).exists() else ''}orz ckpt manifest {shell_word(str(path))}"
-        note = finding("manifest_required", message, remedy=remedy, path=path)
-    else:
-        note = finding("no_manifest", "there is no manifest: whether bytes changed cannot be told", path=path)
-    found = [*_causes(held.findings, report.findings), *report.findings]
-    findings = (*found, *nothing_foreign(path, report, found), note)
-    return replace(report, findings=findings, subject=_about(held))
+        held, files, below = weights_of_file(path), {path: path.stat().st_size}, Below()
+        whole = path.suffix == SUFFIX or is_torch_file(path)
+    if whole or (held.recognised and below.nothing):
+        own = judge_model(subject, held, files, how)
+        return own if below.nothing else _with_below(own, [own], below, how)
+    beside = {file: size for file, size in files.items() if is_torch_file(file)}
+    looked = report_of(subject, how, beside, [], {})
+    rest = replace(looked, findings=(*held.findings, *looked.findings))
+    return nothing_known(rest) if below.nothing else _with_below(rest, [], below, how)
 
 
-def _causes(held: Sequence[CkptFinding], looked: Sequence[CkptFinding]) -> list[CkptFinding]:
-    """Return what readers found, but for copies that differ because bytes of a file changed, which is its own finding.
+def _with_below(own: Report, first: Sequence[Report], below: Below, how: How) -> Report:
+    """Verify the checkpoints below a folder, too.
+
+    The model in it and each below have to be good; of steps, the newest.
 
     Args:
-        held: of readers, which look at some numbers.
-        looked: of reading all bytes.
+        own: of the files right in the folder.
+        first: `own` where they are a model.
+        below: the checkpoints.
+        how: what was asked for.
     """
-    changed = any(entry.code in _CHANGED for entry in looked)
-    return [entry for entry in held if not (changed and entry.code == "master_differs")]
-
-
-def _about(held: Weights) -> str:
-    source = held.source
-    if source is None:
-        return ""
-    parts = [
-        source.format,
-        f"step {source.step}" if source.step is not None else "",
-        count(source.world_size, "rank") if source.world_size else "",
-        f"by {source.writer}" if source.writer else "",
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _verify_inside(subject: Subject, held: Weights, how: How) -> Report:
-    """Verify what lies in the folders below one that holds no weights itself: steps, or models side by side."""
-    path = subject.path
-    steps = numbered_steps(path) if path.is_dir() else []
-    if steps:
-        return _verify_steps(path, path, steps, list(check_latest(path, steps)), how)
-    roles = list(roles_in(path).values())
-    if roles:
-        return _together(str(path), subject.kind, how.level, [_verify(role, how) for role in roles])
-    message, remedy = "nothing known here", "give a run, a step folder, or a folder or file of weights"
-    try:
-        open_source(path)
-    except OrzError as error:
-        message, remedy = f"it {error.message.removeprefix(f'{path} ')}", error.remedy
-    unknown = finding("nothing_recognised", message, remedy=remedy, path=path)
-    return Report(path=str(path), kind=subject.kind, level=how.level, findings=(*held.findings, unknown))
-
-
-def _report(
-    subject: Subject,
-    how: How,
-    files: Mapping[Path, int],
-    weights: Sequence[Weights],
-    entries: Mapping[Path, FileEntry],
-) -> Report:
-    """Look at files, and say what that came to."""
-    looked = examine(subject.path, files, weights, how, entries)
-    return Report(
-        path=str(subject.path),
-        kind=subject.kind,
-        level=how.level,
-        findings=looked.findings,
-        checked=tuple(map(str, files)),
-        bytes=sum(files.values()),
-        tensors=looked.tensors,
-        statistics=looked.statistics,
+    path = Path(own.path)
+    lost = lost_roles(below.steps)
+    parts = [_adding(_verify(step, how), lost.get(step, ())) for step in below.steps]
+    run = _steps(path, path, parts, list(check_latest(path, below.steps)), how) if parts else None
+    models = [without_weights(_verify(model, how)) for model in below.models]
+    together = _together(own.path, own.kind, how.level, [own, *([run] if run else []), *models])
+    return replace(
+        together,
+        kind=Kind.RUN if run and not first else own.kind,
+        parts=(*first, *parts, *models),
+        newest_good=run.newest_good if run else "",
     )
+
+
+def _adding(report: Report, findings: Sequence[CkptFinding]) -> Report:
+    return replace(report, findings=(*report.findings, *findings))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.safetensors import Header
 
 _SAVE_AGAIN = "save the model again with `save_pretrained`"
-BESIDE_WEIGHTS: Final = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "exp_avg")
-"""Beginnings of the names of what trainers save beside the weights."""
+BESIDE_WEIGHTS: Final = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "exp_avg", "data.pt")
+"""Beginnings of the names of what trainers save beside the weights; `data.pt` is of verl's data loader."""
 
 
 def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:

@@ -81,7 +81,8 @@ def verify(
     the shards and the shapes that config.json promises are checked, and all numbers searched for NaN, Inf and
     zeros. Files of torch are read by a reader that runs nothing: one whose pickle would is refused (exit 4), and
     the checksums of its records are compared. Of DeepSpeed, FSDP, torch.distributed.checkpoint and PEFT, missing
-    ranks, mixed steps and broken shards are named. A run is as good as its newest checkpoint.
+    ranks, mixed steps and broken shards are named. A run is as good as its newest checkpoint, and a
+    folder of that name without weights is no good one. Of a folder the model in it and those below are judged.
 
     With --ray or --hosts each node verifies what lies on its own disk, and what all have together gives the verdict:
     a node that does not answer leaves it open (exit 3).

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.copy.tree import LocalTree
 from orz_ckpt.errors import SeveralError
+from orz_ckpt.examine.below import look_below
+from orz_ckpt.examine.emptiness import is_beside
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import weights_in
 from orz_ckpt.findings import CkptFinding, Level, finding
 from orz_ckpt.inventory import WEIGHTS_SUFFIXES
-from orz_ckpt.sources import numbered_steps, open_source, roles_in
+from orz_ckpt.sources import open_source
 from orz_ckpt.watch import Silent
 from orz_cli.errors import OrzError
 
@@ -37,13 +39,15 @@ def check_foreign(tree: Tree, unit: Unit) -> list[CkptFinding]:
 
 def _check(folder: Path) -> list[CkptFinding]:
     held = weights_in(folder)
-    if held.recognised:
+    below = look_below(folder, held)
+    models = [model for model in below.models if not is_beside(model.name)]
+    findings = [entry for inside in (*below.steps, *models) for entry in _check(inside)]
+    if held.has_weights or (held.recognised and below.nothing):
         files = {file: file.stat().st_size for file in held.files if file.exists()}
         looked = examine(folder, files, [held], How(level=Level.QUICK, progress=Silent()), {})
-        return [*held.findings, *looked.findings]
-    inside = numbered_steps(folder) or list(roles_in(folder).values())
-    if inside:
-        return [entry for model in inside for entry in _check(model)]
+        return [*held.findings, *looked.findings, *findings]
+    if not below.nothing:
+        return findings
     try:
         open_source(folder)
     except SeveralError:

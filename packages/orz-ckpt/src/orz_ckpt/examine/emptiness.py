@@ -23,6 +23,11 @@ _STATE: Final = "state"
 """The folder of a checkpoint that a training goes on from; its files are the trainer's own."""
 
 
+def is_beside(name: str) -> bool:
+    """Return whether a file of that name is none of the weights, but what a trainer saves beside them."""
+    return name.startswith(BESIDE_WEIGHTS)
+
+
 def nothing_foreign(path: Path, report: Report, findings: Sequence[CkptFinding]) -> list[CkptFinding]:
     """Say that what no manifest covers has no tensor in it, unless something worse has been said.
 
@@ -33,7 +38,7 @@ def nothing_foreign(path: Path, report: Report, findings: Sequence[CkptFinding])
     """
     if report.tensors or conclude(findings) is not Status.OK:
         return []
-    if path.is_file() and path.name.startswith(BESIDE_WEIGHTS):
+    if path.is_file() and is_beside(path.name):
         return [_beside(path, path.parent)]
     return [_empty(path)]
 

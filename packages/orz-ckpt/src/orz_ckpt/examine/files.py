@@ -56,6 +56,8 @@ class How:
     tag: str = ""
     sample: float = 0.01
     """Share of the bytes that `Level.SAMPLE` reads."""
+    below: bool = True
+    """Whether the checkpoints below a folder with weights are verified, too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

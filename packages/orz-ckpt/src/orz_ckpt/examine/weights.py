@@ -48,6 +48,11 @@ class Weights:
     findings: tuple[CkptFinding, ...] = ()
 
     @property
+    def has_weights(self) -> bool:
+        """Whether it holds weights, or the index of some."""
+        return self.sharded or any(model.weights or model.indexes for model in self.models)
+
+    @property
     def recognised(self) -> bool:
         """Whether it holds weights, or what should stand beside them."""
         return self.sharded or any(model.recognised for model in self.models)

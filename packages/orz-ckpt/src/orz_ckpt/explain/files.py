@@ -96,6 +96,10 @@ FILES: Final = {
         "Another rank or node wrote the weights, or an empty state dict was saved; or this is configuration alone.",
         "`orz ckpt locate`; with ZeRO-3, gather the weights when saving or merge the shards.",
     ),
+    "role_missing": (
+        "Its save was cut off, or wrote it elsewhere; Open-Reasoner-Zero leaves the critic out of its last save.",
+        "Right for the last step of Open-Reasoner-Zero; else `orz ckpt locate`, or use an earlier step.",
+    ),
     "config_missing": ("The folder was made by hand, or the save was cut off.", "Copy that of the base model."),
     "config_invalid": ("A file of settings was cut off, edited, or is of another model.", "Restore it."),
     "settings_invalid": ("It was cut off when it was written or copied.", "Copy it from the base model."),

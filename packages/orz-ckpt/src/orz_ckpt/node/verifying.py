@@ -60,7 +60,14 @@ def _entries(stated: Mapping[str, Sequence[Any]]) -> dict[str, FileEntry]:
 
 
 def _whole(path: Path, how: How, *, require_manifest: bool) -> dict[str, Any]:
-    report = verify(path, level=how.level, require_manifest=require_manifest, inert=how.inert, sample=how.sample)
+    report = verify(
+        path,
+        level=how.level,
+        require_manifest=require_manifest,
+        inert=how.inert,
+        sample=how.sample,
+        below=False,  # what lies there is a piece of its own
+    )
     source = weights_in(path, inert=how.inert).source
     return _answer(source, report.findings, report.files, report.bytes, report.tensors)
 

@@ -1,0 +1,113 @@
+"""The checkpoints that lie below a folder: steps of a run, and models side by side, some of which may be lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orz_ckpt.checks.elsewhere import locate_remedy
+from orz_ckpt.examine.emptiness import is_beside
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.quoting import brief
+from orz_ckpt.readers.deepspeed import tags
+from orz_ckpt.sources import POLICIES, ROLES, detect, numbered_steps, roles_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from orz_ckpt.examine.weights import Weights
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Below:
+    """What lies in the folders right below one, apart from what belongs to the model in it."""
+
+    steps: tuple[Path, ...] = ()
+    """Of a run, by number; the last ones may be without weights."""
+    models: tuple[Path, ...] = ()
+    """Others, what should be one by its name, and what a trainer saves beside them, such as `optimizer_0/`."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is neither."""
+        return not (self.steps or self.models)
+
+
+def look_below(path: Path, held: Weights) -> Below:
+    """Find the checkpoints below the folder `path`, by names alone.
+
+    Beside weights or steps, links are other names of what lies elsewhere, and are not followed.
+
+    Args:
+        path: the folder.
+        held: what it holds itself.
+
+    Raises:
+        OSError: a folder cannot be looked at.
+    """
+    steps = numbered_steps(path)
+    own = {path / file.relative_to(path).parts[0] for file in held.files if file.is_relative_to(path)}
+    if detect(path) == "deepspeed":
+        own |= set(tags.tags(path))
+        steps = [step for step in steps if step not in own and is_checkpoint(step)]  # of tags, `latest` decides
+    whole = held.has_weights
+    steps = [step for step in steps if step not in own and not (whole and step.is_symlink())]
+    beside = whole or bool(steps)
+    models = [
+        entry
+        for entry in sorted(path.iterdir())
+        if entry not in own
+        and entry not in steps
+        and entry.is_dir()
+        and not (beside and entry.is_symlink())
+        and _holds_model(entry, beside=beside)
+    ]
+    if not (beside or any(not is_beside(entry.name) for entry in models)):
+        models = []
+    elif not beside:
+        models = sorted({*models, *(path / role for role in ROLES if (path / role).is_dir())})
+    return Below(steps=tuple(steps), models=tuple(models))
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder holds a model, or several side by side.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    return detect(folder) is not None or bool(roles_in(folder))
+
+
+def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
+    """Say which steps of a run lack a model: the one that is trained, or another that an earlier step has.
+
+    Later steps say nothing of others: verl may keep fewer critics than actors.
+
+    Args:
+        steps: by number.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    roles = {step: roles_in(step) for step in steps if detect(step) is None}
+    holders = {role: step for step in reversed(steps) for role in roles.get(step, ())}  # the first one of each
+    lost: dict[Path, list[CkptFinding]] = {}
+    for step, here in roles.items():
+        for role, holder in holders.items():
+            trained = role in POLICIES
+            if here and not (step / role).is_dir() and (trained or steps.index(holder) < steps.index(step)):
+                message = f"the {brief(role)[1:-1]} is not here, which {holder.name} has"
+                code = "no_weights" if trained else "role_missing"
+                found = finding(code, message, remedy=locate_remedy(step), path=step)
+                lost.setdefault(step, []).append(found)
+    return lost
+
+
+def _holds_model(folder: Path, *, beside: bool) -> bool:
+    try:
+        return detect(folder) is not None
+    except PermissionError:
+        if beside:
+            return False  # lost+found, say; of one that may be a model, nobody knows
+        raise

@@ -1,0 +1,225 @@
+"""A folder that holds a model, or what a trainer saves beside one, and checkpoints below: all of them are judged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from orz_ckpt.copy.foreign import check_foreign
+from orz_ckpt.copy.plan import Unit
+from orz_ckpt.copy.tree import LocalTree
+from orz_ckpt.findings import Level, Report
+from orz_ckpt.sources import open_source
+from orz_ckpt.verify import verify
+from orz_cli.findings import Severity, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.component
+
+WEIGHTS = "model-00001-of-00002.safetensors"
+
+
+def codes(report: Report) -> set[tuple[str, str]]:
+    """Return code and relative path of every finding that is no note."""
+    return {
+        (entry.code, os.path.relpath(entry.path, report.path))
+        for entry in report.findings
+        if entry.severity is not Severity.INFO
+    }
+
+
+def names(report: Report) -> list[str]:
+    return [os.path.relpath(part.path, report.path) for part in report.parts]
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 100)
+
+
+@pytest.fixture
+def out(model: Path) -> Path:
+    """What transformers' Trainer leaves behind: the model, and the steps on the way to it."""
+    for step in (5, 10):
+        target = model / f"checkpoint-{step}"
+        shutil.copytree(model, target, ignore=lambda *_: ["checkpoint-5", "checkpoint-10"])
+        torch.save({"state": {0: {"exp_avg": torch.zeros(3)}}}, target / "optimizer.pt")
+    return model
+
+
+def test_a_model_and_the_steps_to_it(out: Path) -> None:
+    """All are looked at, and counted."""
+    report = verify(out)
+
+    assert (Status.OK, set()) == (report.status(), codes(report))
+    assert [".", "checkpoint-5", "checkpoint-10"] == names(report)
+    assert 3 * len(open_source(out).tensors) < report.tensors  # and those of two optimizers
+    assert {out / WEIGHTS, out / "checkpoint-5" / WEIGHTS} < {out / name for name in report.checked}
+
+
+@pytest.mark.parametrize(
+    ("broken", "status", "good"),
+    [
+        (".", Status.FAILED, "checkpoint-10"),
+        ("checkpoint-5", Status.OK, "checkpoint-10"),
+        ("checkpoint-10", Status.FAILED, "checkpoint-5"),
+    ],
+)
+def test_one_of_them_is_broken(broken: str, status: Status, good: str, out: Path) -> None:
+    """The model and the newest step have to be good; an older step warns."""
+    cut(out / broken / WEIGHTS)
+    report = verify(out)
+
+    assert (status, {("header_invalid", os.path.normpath(f"{broken}/{WEIGHTS}"))}) == (report.status(), codes(report))
+    assert str(out / good) == report.newest_good
+
+
+def test_a_newest_step_without_weights(out: Path) -> None:
+    """As without a model beside the steps."""
+    (out / "checkpoint-15").mkdir()
+    (out / "checkpoint-15" / "trainer_state.json").write_text("{}")
+    report = verify(out)
+
+    assert (Status.INCONCLUSIVE, {("nothing_recognised", "checkpoint-15")}) == (report.status(), codes(report))
+
+
+def test_a_model_beside_steps(out: Path) -> None:
+    """A folder with an export of one is no step, and judged all the same."""
+    for file in out.iterdir():
+        if file.is_file():
+            file.unlink()
+    shutil.copytree(out / "checkpoint-5", out / "export")
+    cut(out / "export" / WEIGHTS)
+    report = verify(out)
+
+    assert ["checkpoint-5", "checkpoint-10", "export"] == names(report)
+    assert (Status.FAILED, {("header_invalid", f"export/{WEIGHTS}")}) == (report.status(), codes(report))
+
+
+def test_loose_weights_beside_a_checkpoint(out: Path, tmp_path: Path) -> None:
+    """Whatever the folder is called."""
+    save_file({"w": np.ones(4, "<f4")}, tmp_path / "weights.safetensors")
+    cut(out.rename(tmp_path / "checkpoint") / WEIGHTS)
+    report = verify(tmp_path, level=Level.QUICK)
+
+    assert ("header_invalid", f"checkpoint/{WEIGHTS}") in codes(report)
+
+
+def test_a_configuration_beside_steps(out: Path) -> None:
+    """While a training goes on there may be no more than that beside its steps: it is no model that lacks weights."""
+    for file in out.iterdir():
+        if file.is_file() and file.name != "config.json":
+            file.unlink()
+    report = verify(out)
+
+    assert (Status.OK, set(), ["checkpoint-5", "checkpoint-10"]) == (report.status(), codes(report), names(report))
+
+
+def test_links_are_other_names(out: Path) -> None:
+    """A link to a step is no step of its own, and one that leads in a circle is not followed."""
+    (out / "latest").symlink_to("checkpoint-10")
+    (out / "checkpoint-20").symlink_to(".")
+    (out / "checkpoint-10" / "up").symlink_to("..")
+
+    assert [".", "checkpoint-5", "checkpoint-10"] == names(verify(out))
+
+
+def test_folders_that_may_not_be_looked_into(
+    out: Path, public: Callable[[Path], Path], limited: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """lost+found beside a model says nothing of it; a step that may not be read is no pass."""
+    path = public(out)
+    (path / "lost+found").mkdir(mode=0o700)
+    with limited():
+        assert Status.OK is verify(path, level=Level.QUICK).status()
+    (path / "checkpoint-10").chmod(0o700)
+    with limited():
+        assert Status.INCONCLUSIVE is verify(path, level=Level.QUICK).status()
+
+
+def test_the_model_is_compared_with_the_base(out: Path, tmp_path: Path) -> None:
+    """Not a step on the way to it."""
+    base = shutil.copytree(out, tmp_path / "base", ignore=lambda *_: ["checkpoint-5", "checkpoint-10"])
+    save_file({"other": np.ones(3, "<f4")}, out / "checkpoint-10" / "model.safetensors")
+
+    assert ("unchanged", ".") in codes(verify(out, against=base))
+
+
+@pytest.fixture
+def verl(model: Path, tmp_path: Path) -> Path:
+    """A step as verl writes it: models side by side, and the state of its data loader."""
+    step = tmp_path / "verl" / "global_step_7"
+    for role in ("actor", "critic"):
+        shutil.copytree(model, step / role)
+    torch.save({"_sampler": {"seed": 1}, "rng": torch.zeros(4, dtype=torch.uint8)}, step / "data.pt")
+    return step
+
+
+@pytest.mark.parametrize("state", [{"seed": 1}, {"rng": torch.zeros(4, dtype=torch.uint8)}])
+def test_models_beside_a_data_loader(state: dict[str, Any], verl: Path) -> None:
+    """`data.pt` is no model: the actor is judged, in the step and in the run."""
+    torch.save(state, verl / "data.pt")
+    for path in (verl, verl.parent):
+        assert (Status.OK, set()) == (verify(path).status(), codes(verify(path)))
+    cut(verl / "actor" / WEIGHTS)
+    for path in (verl, verl.parent):
+        report = verify(path)
+        assert (Status.FAILED, {"header_invalid"}) == (report.status(), {code for code, _ in codes(report)})
+
+
+def test_a_data_loader_that_would_run_code(verl: Path) -> None:
+    """What lies beside the models is looked at, too."""
+    (verl / "data.pt").write_bytes(b"\x80\x04cos\nsystem\nX\x0b\x00\x00\x00touch alarm\x85R.")
+
+    assert (Status.REFUSED, {("pickle_calls", "data.pt")}) == (verify(verl).status(), codes(verify(verl)))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "data.pt", "rng_state_0.pth"])
+def test_what_trainers_save_beside_weights_alone(name: str, tmp_path: Path) -> None:
+    """Its tensors are no weights: it is never a pass."""
+    torch.save({"state": torch.ones(3)}, tmp_path / name)
+    (tmp_path / "trainer_state.json").write_text("{}")
+    report = verify(tmp_path)
+
+    assert (Status.INCONCLUSIVE, {("nothing_recognised", ".")}) == (report.status(), codes(report))
+    assert "orz ckpt locate" in report.findings[0].remedy
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own
+def test_shards_of_an_optimizer(tmp_path: Path) -> None:
+    """The trainer writes them into a folder beside that of the model: sound is sound, and alone it is no checkpoint."""
+    save: Callable[..., object] = pytest.importorskip("torch.distributed.checkpoint").save
+    step = tmp_path / "run" / "checkpoint-10"
+    moments = {"w": {"exp_avg": torch.ones(3)}}
+    save({"model": {"w": torch.ones(3)}}, checkpoint_id=step / "pytorch_model_fsdp_0", no_dist=True)
+    save({"optimizer": {"state": moments}}, checkpoint_id=step / "optimizer_0", no_dist=True)
+    torch.save({"rng": torch.ones(3)}, step / "rng_state_0.pth")
+
+    for path in (step, step.parent):
+        assert (Status.OK, set()) == (verify(path).status(), codes(verify(path)))
+    assert ["w"] == list(open_source(step).tensors)
+    os.truncate(step / "optimizer_0" / "__0_0.distcp", 10)
+    assert Status.FAILED is verify(step).status()
+    shutil.rmtree(step / "pytorch_model_fsdp_0")
+    assert Status.INCONCLUSIVE is verify(step).status()
+
+
+def test_copy_judges_what_verify_does(out: Path) -> None:
+    """A broken step below a model is not copied with it."""
+    unit = Unit(rel="", files={}, manifest=None)
+    assert [] == [entry for entry in check_foreign(LocalTree(out), unit) if entry.severity is Severity.ERROR]
+    cut(out / "checkpoint-10" / WEIGHTS)
+
+    assert {"header_invalid"} == {
+        entry.code for entry in check_foreign(LocalTree(out), unit) if entry.severity is Severity.ERROR
+    }
