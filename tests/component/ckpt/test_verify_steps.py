@@ -212,6 +212,17 @@ def test_latest_names_an_older_step(verl: Path) -> None:
     assert {"nothing_recognised", "latest_behind"} == {code for _, code, _ in told(report)}
 
 
+@pytest.mark.parametrize(("here", "lacks"), [(True, "in which there are no weights"), (False, "which is not here")])
+def test_latest_names_a_step_without_weights(verl: Path, lacks: str, *, here: bool) -> None:
+    """Whether its folder is here or not is said."""
+    if here:
+        write("data.pt")(verl / "global_step_8")
+    (verl / "latest_checkpointed_iteration.txt").write_text("8")
+    (found,) = (entry for entry in judged(verl).findings if entry.code == "tag_missing")
+
+    assert f"it names step 8, {lacks}; steps here: 'global_step_7', 'global_step_14'" == found.message
+
+
 def test_json_names_the_newest_good_step(orz: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A script reads the status of each step, and which one to take."""
     write("x.json")(orz / "iter30")

@@ -53,6 +53,14 @@ def test_a_dangling_latest_names_the_newest_whole_tag(broken: Callable[[str], Pa
     assert only(source).remedy.endswith("--tag global_step2")
 
 
+def test_latest_names_a_tag_without_shards(broken: Callable[[str], Path]) -> None:
+    """Its folder is here, and what should be in it is not."""
+    path = broken("zero2")
+    (path / "latest").write_text("global_step4")
+    (path / "global_step4").mkdir()
+    assert "`latest` names 'global_step4', in which there are no shards; tags here: " in only(read(path)).message
+
+
 def test_several_tags_without_latest_are_not_guessed(broken: Callable[[str], Path]) -> None:
     """Which of them is meant is the user's to say; the newest is proposed."""
     path = broken("zero2")

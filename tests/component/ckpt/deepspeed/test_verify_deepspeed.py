@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import struct
 from typing import TYPE_CHECKING, Any
@@ -245,6 +246,32 @@ def test_latest_that_is_behind(broken: Callable[[str], Path]) -> None:
     found = the(verify(path), "latest_behind")
 
     assert (Severity.WARN, True) == (found.severity, "'global_step3' is newer" in found.message)
+
+
+def test_an_older_tag_that_was_asked_for(broken: Callable[[str], Path]) -> None:
+    """`latest` names the newest, which is broken: the command that the report recommends warns of nothing."""
+    path = broken("zero2")
+    shard = next((path / "global_step3").glob("*optim_states.pt"))
+    os.truncate(shard, shard.stat().st_size // 2)
+    shutil.rmtree(path / "universal", ignore_errors=True)
+    shutil.rmtree(path / "mixed", ignore_errors=True)
+    remedy = the(verify(path), "newest_good").remedy
+    assert f"orz ckpt verify {path} --tag {STEP}" == remedy
+
+    assert 0 == main([*remedy.split()[1:], "--fail-on", "warn"])
+    (path / "latest").unlink()
+    assert set() == codes(verify(path, tag=STEP))
+
+
+def test_a_newer_tag_without_shards(broken: Callable[[str], Path]) -> None:
+    """A save makes the folder first: one that was cut off there, or went to another disk, is told."""
+    path = broken("zero2")
+    (path / "global_step10").mkdir()
+    (path / "checkpoint-10").mkdir()  # no tag
+    report = verify(path)
+
+    assert (Status.OK, {"latest_behind"}) == (report.status(), codes(report))
+    assert "'global_step3' is taken, and 'global_step10' is newer" in the(report, "latest_behind").message
 
 
 def test_mixed_steps(small: dict[str, Any]) -> None:

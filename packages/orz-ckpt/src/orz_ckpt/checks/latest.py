@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.quoting import brief, locate_command
-from orz_ckpt.steps import step_named
+from orz_ckpt.steps import names_step, step_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,9 +37,9 @@ def check_latest(path: Path, steps: Sequence[Path]) -> Iterator[CkptFinding]:
             message = f"{brief(text)} is not the number of a step"
             yield finding("tag_missing", message, remedy=f"the newest step here is {steps[-1].name}", path=file)
         elif stated not in numbers:
-            message = (
-                f"it names step {stated}, which is not here; steps here: {', '.join(map(brief, numbers.values()))}"
-            )
+            empty = any(names_step(entry.name) == stated and entry.is_dir() for entry in path.iterdir())
+            lacks = "in which there are no weights" if empty else "which is not here"
+            message = f"it names step {stated}, {lacks}; steps here: {', '.join(map(brief, numbers.values()))}"
             remedy = f"it may be on another node: {locate_command(path)}; the newest step here is {steps[-1].name}"
             yield finding("tag_missing", message, remedy=remedy, path=file)
         elif newer := [text for step, text in numbers.items() if step is not None and step > stated]:

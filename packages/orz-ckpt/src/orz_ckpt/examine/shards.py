@@ -15,12 +15,15 @@ from orz_ckpt.formats.safetensors import Header, Tensor
 from orz_ckpt.quoting import brief, shell_word
 from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.readers.deepspeed import tags
+from orz_ckpt.sources import numbered_steps
+from orz_ckpt.steps import around_step
 from orz_ckpt.strict_json import FieldError
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from orz_ckpt.checks.content import Read
     from orz_ckpt.formats.hf import HfFolder
@@ -115,15 +118,25 @@ def _shapes(source: Source) -> Iterator[CkptFinding]:
 
 def _newest_tag(source: Source, *, sound: bool) -> Iterator[CkptFinding]:
     """Compare the tag that was read with the others beside it."""
-    here = source.facts.get("tag")
+    here, latest = source.facts.get("tag"), source.path / tags.LATEST_NAME
     if here is None or here == source.path.name or not source.path.is_dir():
         return
     present = tags.tags(source.path)
-    newer = [tag for tag in present if tags.number(tag.name) > tags.number(here) >= 0]
-    if newer:
-        yield behind(source.path / tags.LATEST_NAME, here, [tag.name for tag in newer])
+    empty = [step for step in numbered_steps(source.path) if around_step(step.name) == around_step(here)]
+    later = sorted({*present, *empty}, key=lambda tag: tags.number(tag.name))
+    newer = [tag.name for tag in later if tags.number(tag.name) > tags.number(here) >= 0]
+    if newer and _names(latest, here):  # whoever asks for an older one knows
+        yield behind(latest, here, newer)
     whole = [tag for tag in present if tag.name != here and tags.looks_complete(tag)]
     if not sound and whole:
         message = f"another tag looks complete by its names: {whole[-1].name}"
         remedy = f"orz ckpt verify {shell_word(str(source.path))} --tag {shell_word(str(whole[-1].name))}"
         yield finding("newest_good", message, remedy=remedy, path=whole[-1])
+
+
+def _names(latest: Path, tag: str) -> bool:
+    """Return whether `latest` is there and names a tag."""
+    try:
+        return latest.is_file() and tags.read_latest(latest) == tag
+    except FormatError:
+        return False

@@ -143,9 +143,10 @@ def _names(present: list[Path]) -> str:
 
 def _dangling(latest: Path, name: str, present: list[Path]) -> CkptFinding:
     whole = [entry for entry in present if looks_complete(entry)]
+    lacks = "in which there are no shards" if (latest.parent / name).is_dir() else "which is not here"
     return finding(
         "tag_missing",
-        f"`latest` names {brief(name)}, which is not here; tags here: {_names(present)}",
+        f"`latest` names {brief(name)}, {lacks}; tags here: {_names(present)}",
         remedy=f"the newest tag that looks complete: --tag {whole[-1].name}" if whole else _ELSEWHERE,
         path=latest,
     )
