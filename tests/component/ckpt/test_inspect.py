@@ -122,6 +122,30 @@ def test_files_of_weights_are_counted(step: Path) -> None:
     assert {"policy": 2, "critic": 1} == {model.role: len(model.weight_files) for model in inspect(step).models}
 
 
+def test_a_model_and_the_steps_to_it(model: Path) -> None:
+    """What transformers' Trainer leaves behind: the model is shown, and each step below it, by number."""
+    for step in (5, 10):
+        shutil.copytree(model, model / f"checkpoint-{step}", ignore=lambda *_: ["checkpoint-5", "checkpoint-10"])
+    (model / "logs").mkdir()
+    looked = inspect(model)
+
+    assert ("hf", Status.OK) == (looked.kind, looked.status())
+    assert [("", model), ("checkpoint-5", model / "checkpoint-5"), ("checkpoint-10", model / "checkpoint-10")] == [
+        (entry.role, entry.source.path) for entry in looked.models
+    ]
+    assert {} == looked.roles
+
+
+def test_roles_without_a_manifest(model: Path, tmp_path: Path) -> None:
+    """A step of another trainer has the roles that its folders are named by."""
+    for role in ("actor", "critic"):
+        shutil.copytree(model, tmp_path / "global_step_7" / role)
+    looked = inspect(tmp_path / "global_step_7")
+
+    assert ("folder", {"actor": "actor", "critic": "critic"}) == (looked.kind, looked.to_json()["roles"])
+    assert ["actor", "critic"] == [entry.role for entry in looked.models]
+
+
 def test_a_long_reason_is_below_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is told whole, and the table stays as narrow as its numbers."""
     manifest = step_folder(run, 20) / MANIFEST_NAME

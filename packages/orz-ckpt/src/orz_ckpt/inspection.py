@@ -10,11 +10,14 @@ from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.checks.files import compare_files, list_files
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.errors import FormatError
+from orz_ckpt.examine.below import look_below
+from orz_ckpt.examine.emptiness import is_beside
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.inventory import Checkpoint, checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.sources import detect, open_source, roles_in
+from orz_ckpt.steps import names_step
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.tensors.names import is_value_head
 from orz_cli.findings import Severity, Status, to_json
@@ -94,7 +97,7 @@ class Inspection:
     checkpoints: tuple[Checkpoint, ...] = ()
     """Of a run: all its steps."""
     roles: Mapping[str, str] = field(default_factory=dict)
-    """Role -> folder, as the manifest says, whether or not weights are there."""
+    """Role -> folder, as the manifest says, whether or not weights are there; without one, as the folders are named."""
     lacking: tuple[CkptFinding, ...] = ()
     """What the manifest names and is not there, or why it cannot be used; of a run: that of its newest step, too."""
 
@@ -148,12 +151,25 @@ def inspect(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset()) -
         return replace(newest, path=path, kind="run", checkpoints=checkpoints, lacking=lacking)
     if subject.kind is Kind.CHECKPOINT and (path / MANIFEST_NAME).is_file():
         return _committed(path, tag=tag, inert=inert)
-    roles = roles_in(path) if subject.kind is Kind.CHECKPOINT or len(roles_in(path)) > 1 else {}
-    if roles:
+    source = open_source(path, tag=tag, inert=inert) if detect(path) is not None else None
+    inside = _below(path, source)
+    if source is None and (len(inside) > 1 or (inside and subject.kind is Kind.CHECKPOINT)):
         kind = "step" if subject.kind is Kind.CHECKPOINT else "folder"
-        return Inspection(path=path, kind=kind, models=_models(roles, tag=tag, inert=inert))
-    source = open_source(path, tag=tag, inert=inert)
-    return Inspection(path=path, kind=source.format, models=(_model(source, ""),))
+        roles = {name: name for name in inside if names_step(name) is None}
+        return Inspection(path=path, kind=kind, models=_models(inside, tag=tag, inert=inert), roles=roles)
+    if source is None:
+        source, inside = open_source(path, tag=tag, inert=inert), {}
+    models = (_model(source, ""), *_models(inside, tag="", inert=inert))
+    return Inspection(path=path, kind=source.format, models=models)
+
+
+def _below(path: Path, source: Source | None) -> dict[str, Path]:
+    """Return the folders right below one that hold models of their own, by name; of the tags in it `source` is one."""
+    if not path.is_dir():
+        return {}
+    below = look_below(path, () if source is None else source.files, whole=source is not None)
+    folders = [entry for entry in (*below.steps, *below.models) if not is_beside(entry.name)]
+    return {entry.name: entry for entry in folders if detect(entry) is not None}
 
 
 def _committed(path: Path, *, tag: str, inert: frozenset[str]) -> Inspection:

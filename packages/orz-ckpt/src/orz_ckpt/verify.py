@@ -271,7 +271,7 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
         held = weights_in(path, tag=how.tag, inert=how.inert)
         files = {file: file.stat().st_size for file in held.files if file.exists()}
         whole = held.has_weights or any(is_weights(file) for file in files)
-        below = look_below(path, held) if how.below or not whole else Below()
+        below = look_below(path, held.files, whole=held.has_weights) if how.below or not whole else Below()
     else:
         held, files, below = weights_of_file(path), {path: path.stat().st_size}, Below()
         whole = path.suffix == SUFFIX or is_torch_file(path)

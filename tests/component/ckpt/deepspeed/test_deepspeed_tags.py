@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orz_ckpt.errors import EscapeError, FormatError, MissingPathError
+from orz_ckpt.inspection import inspect
 from orz_ckpt.readers.deepspeed import names, read, recognises, tags
 from orz_ckpt.sources import open_source
 from orz_ckpt.verify import verify
+from orz_cli.findings import Status
+from orz_cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,3 +202,27 @@ def test_a_link_between_tags_stays_inside(
 
     assert {(0, ())} == {(code, tuple(told)) for code, told in judged_by_all(path).values()}
     assert {4} == {code for code, _ in judged_by_all(path / STEP).values()}
+
+
+def test_inspect_shows_one_tag(broken: Callable[[str], Path]) -> None:
+    """The one that was asked for, else the one that `latest` names: the others are neither models of it nor its faults.
+
+    A torn shard of another tag is none of its business.
+    """
+    path = broken("zero2")
+    shutil.rmtree(path / "global_step3")
+    (path / "global_step3").mkdir()
+    (path / "global_step3" / OPTIM.format(0)).write_bytes(b"torn")
+    (path / "latest").write_text(STEP)
+    for looked in (inspect(path), inspect(path, tag=STEP)):
+        (model,) = looked.models
+        assert ("deepspeed-zero2", Status.OK, {}) == (looked.kind, looked.status(), looked.to_json()["roles"])
+        assert ("", 2, STEP) == (model.role, model.source.step, model.source.facts["tag"])
+    assert Status.FAILED is inspect(path, tag="global_step3").status()
+    assert 0 == main(["ckpt", "inspect", str(path), "--tag", STEP])
+
+
+def test_inspect_of_an_unknown_tag(small: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage, with the tags that are there."""
+    assert 2 == main(["ckpt", "inspect", str(small["zero2"].checkpoint), "--tag", "global_step9"])
+    assert "'global_step2', 'global_step3'" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def check_foreign(tree: Tree, unit: Unit) -> list[CkptFinding]:
 
 def _check(folder: Path) -> list[CkptFinding]:
     held = weights_in(folder)
-    below = look_below(folder, held)
+    below = look_below(folder, held.files, whole=held.has_weights)
     models = [model for model in below.models if not is_beside(model.name)]
     findings = [entry for inside in (*below.steps, *models) for entry in _check(inside)]
     if held.has_weights or (held.recognised and below.nothing):

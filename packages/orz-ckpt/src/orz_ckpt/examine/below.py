@@ -13,10 +13,8 @@ from orz_ckpt.readers.deepspeed import tags
 from orz_ckpt.sources import POLICIES, ROLES, detect, numbered_steps, roles_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
-
-    from orz_ckpt.examine.weights import Weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,24 +32,24 @@ class Below:
         return not (self.steps or self.models)
 
 
-def look_below(path: Path, held: Weights) -> Below:
+def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     """Find the checkpoints below the folder `path`, by names alone.
 
     Beside weights or steps, links are other names of what lies elsewhere, and are not followed.
 
     Args:
         path: the folder.
-        held: what it holds itself.
+        files: what belongs to the model in it.
+        whole: whether there is one, with weights.
 
     Raises:
         OSError: a folder cannot be looked at.
     """
     steps = numbered_steps(path)
-    own = {path / file.relative_to(path).parts[0] for file in held.files if file.is_relative_to(path)}
+    own = {path / file.relative_to(path).parts[0] for file in files if file.is_relative_to(path)}
     if detect(path) == "deepspeed":
         own |= set(tags.tags(path))
         steps = [step for step in steps if step not in own and is_checkpoint(step)]  # of tags, `latest` decides
-    whole = held.has_weights
     steps = [step for step in steps if step not in own and not (whole and step.is_symlink())]
     beside = whole or bool(steps)
     models = [
