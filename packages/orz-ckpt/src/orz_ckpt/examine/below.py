@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,9 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     Raises:
         OSError: a folder cannot be looked at.
     """
+    folders = _folders(path)
+    if not folders:
+        return Below()
     steps = numbered_steps(path)
     own = {path / file.relative_to(path).parts[0] for file in files if file.is_relative_to(path)}
     if detect(path) == "deepspeed":
@@ -54,10 +58,9 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     beside = whole or bool(steps)
     models = [
         entry
-        for entry in sorted(path.iterdir())
+        for entry in folders
         if entry not in own
         and entry not in steps
-        and entry.is_dir()
         and not (beside and entry.is_symlink())
         and _holds_model(entry, beside=beside)
     ]
@@ -100,6 +103,12 @@ def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
                 found = finding(code, message, remedy=locate_remedy(step), path=step)
                 lost.setdefault(step, []).append(found)
     return lost
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return the folders right below one, by name; of its thousand files none is asked what it is."""
+    with os.scandir(path) as entries:
+        return sorted(path / entry.name for entry in entries if entry.is_dir())
 
 
 def _holds_model(folder: Path, *, beside: bool) -> bool:
