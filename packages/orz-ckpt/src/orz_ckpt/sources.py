@@ -240,10 +240,7 @@ def _policy_first(roles: Mapping[str, Path]) -> list[Path]:
 def _nothing(path: Path) -> NoWeightsError:
     """Say what is there instead of weights."""
     if not path.is_dir():
-        if _format(path.parent) is not None:
-            return NoWeightsError(f"{path} is no file of weights", remedy=f"give its folder: {path.parent}")
-        kind = f"a file with the suffix {path.suffix}" if path.suffix else "a file without suffix"
-        return NoWeightsError(f"{path} is {kind}, which is no format of weights known here", remedy=f"give {_ACCEPTED}")
+        return _no_weights(path)
     if command := go_on_collecting(path):
         return NoWeightsError(f"{path} holds no weights yet: {COLLECTING}", remedy=_go_on(command))
     names = sorted(entry.name for entry in path.iterdir() if entry.name != MANIFEST_NAME)
@@ -259,6 +256,14 @@ def _nothing(path: Path) -> NoWeightsError:
             remedy=_search(path),
         )
     return NoWeightsError(f"{path} holds no weights in a format known here: {shown}", remedy=f"give {_ACCEPTED}")
+
+
+def _no_weights(path: Path) -> NoWeightsError:
+    """Say what a file is instead of one of weights."""
+    if _format(path.parent) is not None:
+        return NoWeightsError(f"{path} is no file of weights", remedy=f"give its folder: {path.parent}")
+    kind = f"a file with the suffix {path.suffix}" if path.suffix else "a file without suffix"
+    return NoWeightsError(f"{path} is {kind}, which is no format of weights known here", remedy=f"give {_ACCEPTED}")
 
 
 def _go_on(command: str) -> str:
