@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.component
 
+SVG = "{http://www.w3.org/2000/svg}"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -144,18 +146,60 @@ def test_names_shapes_and_types(orz: Orz, tmp_path: Path) -> None:
 
 
 def test_nan_and_zero(orz: Orz, tmp_path: Path) -> None:
-    """A new NaN is counted and left out of the norms; a change from nothing but zeros is infinite."""
+    """A new NaN is counted and makes the norms NaN, as in torch; a change from nothing but zeros is infinite."""
     a = {"nan": np.array([3, 4], np.float32), "zero": np.zeros(2, np.float32), "kept": np.array([np.nan], np.float32)}
     b = {"nan": np.array([3, np.nan], np.float32), "zero": np.ones(2, np.float32), "kept": a["kept"]}
     found = {tensor.name: tensor for tensor in compare(tmp_path, a, b).tensors}
 
-    assert (1, 1, 0.0) == (found["nan"].changed, found["nan"].nonfinite, found["nan"].diff_norm)
+    assert (1, 1, 5.0) == (found["nan"].changed, found["nan"].nonfinite, found["nan"].norm)
     assert math.inf == found["zero"].relative
-    assert 0 == found["kept"].changed
+    assert (0, 0, 0.0) == (found["kept"].changed, found["kept"].nonfinite, found["kept"].relative)
     document = json.loads(orz(tmp_path / "a", tmp_path / "b", "--json").stdout)
-    assert {"nan": 0.0, "zero": "inf", "kept": 0.0} == {
-        tensor["name"]: tensor["relative_norm"] for tensor in document["tensors"]
+    assert {"nan": ("nan", "nan"), "zero": ("inf", 1.0), "kept": (0.0, 0.0)} == {
+        tensor["name"]: (tensor["relative_norm"], tensor["largest_change"]) for tensor in document["tensors"]
     }
+
+
+def test_a_broken_tensor_is_told_in_every_summary(orz: Orz, tmp_path: Path) -> None:
+    """All NaN: JSON and tables of layers and modules count it, first of all, and show no change of size 0."""
+    a = {f"layers.{layer}.{part}": np.ones(4, np.float32) for layer in range(2) for part in "uv"}
+    b = {**a, "layers.1.v": np.full(4, np.nan, np.float32), "layers.0.u": np.full(4, 2, np.float32)}
+    found = compare(tmp_path, a, b)
+
+    assert [("v", 4), ("u", 0)] == [(group.name, group.nonfinite) for group in found.by_module()]
+    assert [("layer 0", 0), ("layer 1", 4)] == [(group.name, group.nonfinite) for group in found.by_layer()]
+    document = json.loads(orz(tmp_path / "a", tmp_path / "b", "--json").stdout)
+    assert [("nan", "nan", 4)] == [
+        (group["relative_norm"], group["largest_change"], group["nonfinite"])
+        for group in (*document["modules"], *document["layers"])
+        if group["name"] == "v"
+    ]
+    lines = orz(tmp_path / "a", tmp_path / "b").stdout.splitlines()
+    (layer,) = (line.split() for line in lines if line.split()[:2] == ["layer", "1"])
+    assert ["50.00%", "(4", "NaN", "or", "Inf)", "nan", "nan"] == layer[5:]
+    # ||B - A|| of layer 0 is 2, and ||A|| is that of eight ones.
+    assert 2 / math.sqrt(8) == pytest.approx(found.by_layer()[0].relative)
+
+
+def test_norms_of_groups_are_of_all_their_tensors(tmp_path: Path) -> None:
+    """What did not change is a part of A, too: ||B - A|| / ||A|| of a group as numpy has it of all its tensors."""
+    random = np.random.default_rng(3)
+    names = [f"layers.{layer}.{part}" for layer in range(2) for part in "uv"] + ["embed", "lm_head"]
+    a = {name: random.standard_normal((4, 5), dtype="<f4") for name in names}
+    b = {**a, "lm_head": a["lm_head"] * 0, "layers.1.u": a["layers.1.u"] + 1}
+    found = compare(tmp_path, a, b)
+
+    def expected(*members: str) -> float:
+        before, after = (np.concatenate([side[name].astype("f8") for name in members]) for side in (a, b))
+        return float(np.linalg.norm(after - before) / np.linalg.norm(before))
+
+    layers = {group.name: group.relative for group in found.by_layer()}
+    assert expected("layers.1.u", "layers.1.v") == pytest.approx(layers["layer 1"])
+    assert expected("embed", "lm_head") == pytest.approx(layers["outside the layers"])
+    assert 0 == layers["layer 0"]
+    modules = {group.name: group.relative for group in found.by_module()}
+    assert expected("layers.0.u", "layers.1.u") == pytest.approx(modules["u"])
+    assert pytest.approx(1) == modules["lm_head"]
 
 
 def test_whole_numbers(tmp_path: Path) -> None:
@@ -168,6 +212,10 @@ def test_whole_numbers(tmp_path: Path) -> None:
     assert (1, 1.0) == (found["b"].changed, found["b"].largest)
     assert 1 == found["l"].changed
     assert math.isnan(found["l"].largest)
+    modules = {group.name: group for group in compare(tmp_path, a, b).by_module()}
+    assert math.isnan(modules["l"].relative)
+    assert math.isnan(modules["l"].largest)
+    assert 0 == modules["l"].nonfinite
 
 
 def test_not_comparable(orz: Orz, model: Path, tmp_path: Path) -> None:
@@ -201,7 +249,7 @@ def test_plot(orz: Orz, tmp_path: Path) -> None:
     b = {name: array + index for index, (name, array) in enumerate(a.items())}
     found = compare(tmp_path, a, b)
     root = ET.fromstring(to_svg(heat_map(found)))  # noqa: S314  our own
-    titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    titles = [element.text for element in root.iter(f"{SVG}title")]
 
     assert len(a) == len(titles)
     assert all(any(text and text.startswith(f"{name}: ") for text in titles) for name in a)
@@ -211,6 +259,32 @@ def test_plot(orz: Orz, tmp_path: Path) -> None:
     assert to_svg(heat_map(found)) == (tmp_path / "change.svg").read_text(encoding="utf-8")
     assert 0 == orz(tmp_path / "a", tmp_path / "b", "--plot", tmp_path / "change.png").returncode
     assert to_png(heat_map(found)) == (tmp_path / "change.png").read_bytes()
+
+
+def test_plot_explains_its_colours(tmp_path: Path) -> None:
+    """Every colour of a cell is in the legend; none stands there for a size that does not occur."""
+    ones = np.ones(4, np.float32)
+    a = dict.fromkeys(("grown", "nan", "same"), ones)
+    nan = {**a, "nan": ones * np.nan}
+
+    def colours(found: Diff) -> tuple[set[str | None], list[str | None], str]:
+        root = ET.fromstring(to_svg(heat_map(found)))  # noqa: S314  our own
+        _, *drawn = root.iter(f"{SVG}rect")
+        cells = {rect.get("fill") for rect in drawn if rect.find(f"{SVG}title") is not None}
+        legend = [rect.get("fill") for rect in drawn if rect.find(f"{SVG}title") is None]
+        return cells, legend, " ".join(label.text or "" for label in root.iter(f"{SVG}text"))
+
+    cells, legend, words = colours(compare(tmp_path, a, nan))
+    assert {"#ffffff", "#d62728"} == cells == set(legend)
+    assert "nan, inf" in words
+    assert "0.0e+00" not in words
+    cells, legend, words = colours(compare(tmp_path, a, {**nan, "grown": ones * 2}))
+    assert cells < set(legend)
+    assert 9 == len(legend)
+    assert "1.0e+00" in words
+    cells, legend, words = colours(compare(tmp_path, a, {**a, "grown": ones * 2}))
+    assert "#d62728" not in {*cells, *legend}
+    assert "nan, inf" not in words
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,9 @@ def diff(
     """Compare two checkpoints tensor by tensor: equal bits, changed share, relative norm, largest change.
 
     Formats may differ. Of two floating-point types the wider is cast to the narrower first, so a checkpoint and its
-    16-bit copy are equal. Exit 0 whether or not they differ, unless --exit-code is given; 3 if they cannot be compared.
+    16-bit copy are equal. The relative norm is that of B - A over that of A; of a layer or a kind of tensor, over all
+    its tensors, unchanged ones with them. A change from or to NaN or infinity makes it nan, and is counted. Exit 0
+    whether or not they differ, unless --exit-code is given; 3 if they cannot be compared.
     """
     from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.diff.run import diff as compare

@@ -48,38 +48,54 @@ class Comparer:
         self._buffers = [aligned(_BLOCK * 8) for _ in range(4)]
 
     def compare(self, a: SourceTensor, b: SourceTensor) -> TensorDiff:
-        """Find the first block with other bits; from there on all blocks are looked at, for the norms."""
+        """Compare bits up to the first block with other ones, from there on numbers; of equal tensors `norm` is 0."""
         common = common_type(a.dtype, b.dtype)
-        equal = all(np.array_equal(x, y) for x, y in self._blocks(a, b, common, tell=True))
-        if equal:
-            return _tensor(a, b, hidden=self._hidden(a, b))
-        changed, nonfinite, square, diff_square, largest = 0, 0, 0.0, 0.0, 0.0
-        for x, y in self._blocks(a, b, common, tell=False):
-            changed += int(np.count_nonzero(x != y))
-            read = _numbers(common)
+        read = _numbers(common)
+        equal, changed, nonfinite, square, diff_square, largest = 0, 0, 0, 0.0, 0.0, 0.0
+        for x, y in self._blocks(a, b, common, tell=True):
+            if not changed and np.array_equal(x, y):
+                equal += len(x)
+                continue
+            other = x != y
+            changed += int(np.count_nonzero(other))
             if read is None:
-                square = diff_square = largest = math.nan
                 continue
             first, second = read(x.data), read(y.data)
             with np.errstate(invalid="ignore", over="ignore"):
                 difference = second - first
             finite = np.isfinite(difference)
             if not finite.all():
-                nonfinite += int(np.count_nonzero(~finite & (x != y)))
+                nonfinite += int(np.count_nonzero(~finite & other))
                 difference[~finite] = 0.0
-                first = np.where(np.isfinite(first), first, 0.0)
-            square += float(np.dot(first, first))
+            square += _finite_square(first)
             diff_square += float(np.dot(difference, difference))
             largest = max(largest, float(np.abs(difference).max()))
-        return _tensor(
-            a,
-            b,
+        unknown = nonfinite > 0 or (changed > 0 and read is None)
+        return TensorDiff(
+            name=a.name,
+            shape=a.shape,
+            dtype_a=a.dtype,
+            dtype_b=b.dtype,
+            numel=a.numel,
             changed=changed,
+            hidden=0 if changed else self._hidden(a, b),
+            norm=math.sqrt(square + self._square(a, common, equal)) if changed else 0.0,
+            diff_norm=math.nan if unknown else math.sqrt(diff_square),
+            largest=math.nan if unknown else largest,
             nonfinite=nonfinite,
-            norm=math.sqrt(square),
-            diff_norm=math.sqrt(diff_square),
-            largest=largest,
         )
+
+    def norm(self, a: SourceTensor, b: SourceTensor) -> float:
+        """Return the norm of the finite numbers of `a` as it is compared with `b`; nan for what is no number to us."""
+        return math.sqrt(self._square(a, common_type(a.dtype, b.dtype), a.numel))
+
+    def _square(self, a: SourceTensor, common: str, end: int) -> float:
+        """Return the square of the norm of the numbers before `end`."""
+        read = _numbers(common)
+        if read is None:
+            return math.nan
+        spans = self._spans(end)
+        return sum(_finite_square(read(self._block(a, *span, common, *self._buffers[:2]).data)) for span in spans)
 
     def _hidden(self, a: SourceTensor, b: SourceTensor) -> int:
         """Return how many numbers of a wider `b` are other than `a`'s, by less than rounding to its type tells."""
@@ -91,16 +107,20 @@ class Comparer:
         self, a: SourceTensor, b: SourceTensor, common: str, *, tell: bool
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Yield the bits of both tensors in the type `common`, block by block."""
-        for begin in range(0, a.numel, _BLOCK):
-            end = min(a.numel, begin + _BLOCK)
-            if self._stop.is_set():
-                raise InterruptedError
+        for begin, end in self._spans(a.numel):
             yield (
                 self._block(a, begin, end, common, *self._buffers[:2]),
                 self._block(b, begin, end, common, *self._buffers[2:]),
             )
             if tell:
                 self._progress.advance((end - begin) * DTYPE_BITS[a.dtype] // 8)
+
+    def _spans(self, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the first number of each block, and the one after its last."""
+        for begin in range(0, end, _BLOCK):
+            if self._stop.is_set():
+                raise InterruptedError
+            yield begin, min(end, begin + _BLOCK)
 
     def _block(
         self, tensor: SourceTensor, begin: int, end: int, common: str, read: memoryview, cast: memoryview
@@ -123,5 +143,10 @@ def _numbers(dtype: str) -> Callable[[memoryview], NDArray[np.float64]] | None:
     return None
 
 
-def _tensor(a: SourceTensor, b: SourceTensor, **found: Any) -> TensorDiff:
-    return TensorDiff(name=a.name, shape=a.shape, dtype_a=a.dtype, dtype_b=b.dtype, numel=a.numel, **found)
+def _finite_square(numbers: NDArray[np.float64]) -> float:
+    """Return the sum of the squares of the finite ones."""
+    square = float(np.dot(numbers, numbers))
+    if math.isfinite(square):
+        return square
+    finite = numbers[np.isfinite(numbers)]
+    return float(np.dot(finite, finite))

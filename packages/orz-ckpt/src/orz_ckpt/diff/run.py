@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.diff.blocks import Comparer, common_type
@@ -80,17 +82,26 @@ def _compare_all(work: Sequence[tuple[SourceTensor, SourceTensor]], progress: Pr
     progress.add_total(sum(a.nbytes for a, _ in work))
     stop, local = threading.Event(), threading.local()
 
-    def compare(files: Files, index: int) -> TensorDiff:
+    def comparer(files: Files) -> Comparer:
         if not hasattr(local, "comparer"):
             local.comparer = Comparer(files, progress, stop)
-        comparer: Comparer = local.comparer
-        return comparer.compare(*work[index])
+        mine: Comparer = local.comparer
+        return mine
+
+    def compare(files: Files, index: int) -> TensorDiff:
+        return comparer(files).compare(*work[index])
+
+    def measure(files: Files, found: TensorDiff, index: int) -> TensorDiff:
+        return found if found.changed else replace(found, norm=comparer(files).norm(*work[index]))
 
     order = sorted(range(len(work)), key=lambda index: -work[index][0].nbytes)
     with Files() as files, ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         try:
             futures = {index: pool.submit(compare, files, index) for index in order}
-            return [futures[index].result() for index in range(len(work))]
+            found = [futures[index].result() for index in range(len(work))]
+            if any(tensor.changed for tensor in found):  # of groups the norm is that of all their tensors
+                return list(pool.map(measure, repeat(files), found, range(len(work))))
+            return found
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)

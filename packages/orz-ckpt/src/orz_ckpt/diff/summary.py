@@ -29,13 +29,15 @@ class TensorDiff:
     hidden: int = 0
     """Numbers of a wider B that are those of A once they are rounded, and not before; counted where none changed."""
     norm: float = 0.0
-    """Euclidean norm of A, where it differs from B; nan for types that are not numbers to us."""
+    """Euclidean norm of the finite numbers of A; nan for types that are not numbers to us.
+
+    0 where all tensors of both checkpoints are equal: nothing is to be measured by it."""
     diff_norm: float = 0.0
-    """Euclidean norm of B - A."""
+    """Euclidean norm of B - A; nan where `nonfinite`, or where there are other bits of a type without numbers."""
     largest: float = 0.0
-    """Largest magnitude of B - A."""
+    """Largest magnitude of B - A; nan likewise."""
     nonfinite: int = 0
-    """Changed numbers of which one is NaN or infinite; left out of the norms."""
+    """Changed numbers that are NaN or infinite in A or in B."""
 
     @property
     def narrowed(self) -> bool:
@@ -62,7 +64,13 @@ class Group:
     changed_tensors: int
     changed_share: float
     relative: float
+    """Norm of the change of all its numbers relative to the norm of all its numbers in A, unchanged tensors with them.
+
+    Types that are not numbers to us are left out; nan where only those changed, or where `nonfinite`."""
     largest: float
+    """Nan likewise."""
+    nonfinite: int
+    """Changed numbers that are NaN or infinite in A or in B."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +112,7 @@ class Diff:
         """Return a group for each kind of tensor, the most changed first."""
         ordered = sorted(self.tensors, key=lambda tensor: module_of(tensor.name))
         groups = [_group(name, list(members)) for name, members in groupby(ordered, lambda t: module_of(t.name))]
-        return sorted(groups, key=lambda group: (-sortable(group.relative), -group.changed_share, group.name))
+        return sorted(groups, key=most_changed_first)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that all judging commands share, with this command's own keys behind."""
@@ -130,28 +138,34 @@ def rounds_to(wide: str, narrow: str) -> bool:
 
 
 def relative(diff_norm: float, norm: float) -> float:
-    """Return `diff_norm / norm`; infinity where only the norm is zero."""
+    """Return `diff_norm / norm`; infinity where only the norm is zero, nan where there is no `diff_norm`."""
     if norm:
         return diff_norm / norm
-    return math.inf if diff_norm else 0.0
+    return diff_norm * math.inf if diff_norm else 0.0
+
+
+def most_changed_first(changed: TensorDiff | Group) -> tuple[float, float, float, str]:
+    """Return what tensors and groups are sorted by: new NaN before all else, what has no numbers last."""
+    size = -1.0 if math.isnan(changed.relative) else changed.relative
+    return -changed.nonfinite, -size, -changed.changed_share, changed.name
 
 
 def _group(name: str, tensors: list[TensorDiff]) -> Group:
     numel = sum(tensor.numel for tensor in tensors)
-    changed = [tensor for tensor in tensors if tensor.changed and not math.isnan(tensor.norm)]
+    numbers = [tensor for tensor in tensors if not math.isnan(tensor.norm)]
+    nonfinite = sum(tensor.nonfinite for tensor in tensors)
+    changed, measured = (any(tensor.changed for tensor in some) for some in (tensors, numbers))
+    unknown = nonfinite > 0 or (changed and not measured)
+    diff_norm, norm = math.hypot(*(t.diff_norm for t in numbers)), math.hypot(*(t.norm for t in numbers))
     return Group(
         name=name,
         tensors=len(tensors),
         changed_tensors=sum(tensor.changed > 0 for tensor in tensors),
         changed_share=sum(tensor.changed for tensor in tensors) / numel if numel else 0.0,
-        relative=relative(math.hypot(*(t.diff_norm for t in changed)), math.hypot(*(t.norm for t in changed))),
-        largest=max((tensor.largest for tensor in changed), default=0.0),
+        relative=math.nan if unknown else relative(diff_norm, norm),
+        largest=math.nan if unknown else max((tensor.largest for tensor in numbers), default=0.0),
+        nonfinite=nonfinite,
     )
-
-
-def sortable(value: float) -> float:
-    """Return `value`, and below all others what could not be computed (NaN)."""
-    return -1.0 if math.isnan(value) else value
 
 
 def _tensor_json(tensor: TensorDiff) -> dict[str, Any]:
@@ -176,9 +190,10 @@ def _group_json(group: Group) -> dict[str, Any]:
         "changed_share": group.changed_share,
         "relative_norm": _number(group.relative),
         "largest_change": _number(group.largest),
+        "nonfinite": group.nonfinite,
     }
 
 
 def _number(value: float) -> float | str:
-    """JSON has no infinity; it is written as text, as in records of a run."""
+    """JSON has neither infinity nor nan; they are written as text, as in records of a run."""
     return value if math.isfinite(value) else str(value)

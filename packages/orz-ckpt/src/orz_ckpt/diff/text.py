@@ -10,7 +10,7 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from orz_ckpt.diff.summary import sortable
+from orz_ckpt.diff.summary import most_changed_first
 from orz_ckpt.report.words import count, plain
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from orz_ckpt.diff.summary import Diff, Group
+    from orz_ckpt.diff.summary import Diff, Group, TensorDiff
 
 _MAX_NAMES: Final = 10
 _TENSORS: Final = 15
@@ -70,32 +70,34 @@ def _groups(title: str, groups: Iterable[Group]) -> Table:
         table.add_row(
             Text(plain(group.name)),
             f"{group.changed_tensors} of {group.tensors}",
-            _share(group.changed_share),
-            _number(group.relative),
-            _number(group.largest),
+            _changed(group),
+            _number(group.relative, group),
+            _number(group.largest, group),
         )
     return table
 
 
 def _most_changed(diff: Diff) -> Table:
     table = _table("tensor, most changed first", "type", "numbers changed", "relative norm", "largest change")
-    ordered = sorted(
-        diff.changed,
-        key=lambda tensor: (-tensor.nonfinite, -sortable(tensor.relative), -tensor.changed_share, tensor.name),
-    )
+    ordered = sorted(diff.changed, key=most_changed_first)
     for tensor in ordered[:_TENSORS]:
         types = tensor.dtype_a if tensor.dtype_a == tensor.dtype_b else f"{tensor.dtype_a} -> {tensor.dtype_b}"
-        bad = f" ({tensor.nonfinite:,} NaN or Inf)" if tensor.nonfinite else ""
         table.add_row(
             Text(plain(tensor.name)),
             types,
-            _share(tensor.changed_share) + bad,
-            _number(tensor.relative),
-            _number(tensor.largest),
+            _changed(tensor),
+            _number(tensor.relative, tensor),
+            _number(tensor.largest, tensor),
         )
     if len(ordered) > _TENSORS:
         table.add_row(Text(f"and {len(ordered) - _TENSORS} more", "dim"))
     return table
+
+
+def _changed(changed: TensorDiff | Group) -> str:
+    """Return the share of the numbers, and how many of them are no numbers now, or were none."""
+    bad = f" ({changed.nonfinite:,} NaN or Inf)" if changed.nonfinite else ""
+    return f"{_share(changed.changed_share)}{bad}"
 
 
 def _share(share: float) -> str:
@@ -104,8 +106,9 @@ def _share(share: float) -> str:
     return f"{share:.2%}"
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3g}"
+def _number(value: float, of: TensorDiff | Group) -> str:
+    """Return the number; `-` for a type that has none, where `nan` would be read as one that broke."""
+    return "-" if math.isnan(value) and not of.nonfinite else f"{value:.3g}"
 
 
 def _table(first: str, *numbers: str) -> Table:
