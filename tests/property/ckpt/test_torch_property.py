@@ -101,7 +101,7 @@ def check_bits(path: Path, bits: Callable[[int], Iterable[int]]) -> None:
 
 
 def test_every_byte_of_an_archive(tmp_path: Path) -> None:
-    """One wrong bit in each byte, another one from byte to byte; times and padding say nothing."""
+    """One wrong bit in each byte, another one from byte to byte."""
     check_bits(tmp_path / "x.pt", lambda place: [place * 5 % 8])
 
 

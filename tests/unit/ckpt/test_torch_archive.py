@@ -33,7 +33,7 @@ class File:
     local_flags: int | None = None
     local_crc: int = 0
     local_size: int = 0
-    padding: bytes = struct.pack("<HH", 0x4246, 3) + b"\0\0\0"
+    padding: bytes = struct.pack("<HH", 0x4246, 3) + b"ZZZ"
     descriptor: bytes | None = None
     crc: int | None = None
     size: int | None = None
@@ -43,6 +43,13 @@ class File:
     extra: bytes = b""
     comment: bytes = b""
     junk: bytes = b""
+    made_by: int = 0
+    needed: int = 0
+    local_needed: int | None = None
+    modified: tuple[int, int] = (0, 0)
+    local_modified: tuple[int, int] | None = None
+    internal: int = 0
+    external: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Zip:
     before_end: bytes = b""
     after: bytes = b""
     large: bool = True
+    versions: tuple[int, int] = (0x031E, 45)
 
     def build(self) -> bytes:
         body, directory = bytearray(), bytearray()
@@ -66,19 +74,18 @@ class Zip:
             body += struct.pack(
                 "<4sHHHHHIIIHH",
                 b"PK\3\4",
-                0,
+                file.needed if file.local_needed is None else file.local_needed,
                 flags,
                 file.method,
-                0,
-                0,
+                *(file.modified if file.local_modified is None else file.local_modified),
                 file.local_crc,
                 *sizes,
                 len(name),
                 len(file.padding),
             )
             body += name + file.padding + file.data
-            stated = (crc if file.crc is None else file.crc, size if file.packed_size is None else file.packed_size)
-            stated = (*stated, size if file.size is None else file.size)
+            packed = size if file.packed_size is None else file.packed_size
+            stated = (crc if file.crc is None else file.crc, packed, size if file.size is None else file.size)
             if file.flags & DESCRIPTOR:
                 body += (
                     struct.pack("<4sIII", b"PK\7\x08", stated[0], size, size)
@@ -87,15 +94,16 @@ class Zip:
                 )
             body += file.junk
             offset = begin if file.offset is None else file.offset
-            directory += struct.pack("<4sHHHHHHIII", b"PK\1\2", 0, 0, file.flags, file.method, 0, 0, *stated)
+            before = (file.made_by, file.needed, file.flags, file.method, *file.modified)
+            directory += struct.pack("<4sHHHHHHIII", b"PK\1\2", *before, *stated)
             lengths = (len(file.name), len(file.extra), len(file.comment))
-            directory += struct.pack("<HHHHHII", *lengths, file.disk, 0, 0, offset)
+            directory += struct.pack("<HHHHHII", *lengths, file.disk, file.internal, file.external, offset)
             directory += file.name + file.extra + file.comment
         end = {"disk": 0, "first_disk": 0, "here": len(self.files), "count": len(self.files), "nbytes": len(directory)}
         end |= {"begin": len(body)} | self.end
         data = bytes(body + directory) + self.before_end
         if self.large:
-            head = struct.pack("<4sQHHII", b"PK\6\6", 44, 0, 0, end["disk"], end["first_disk"])
+            head = struct.pack("<4sQHHII", b"PK\6\6", 44, *self.versions, end["disk"], end["first_disk"])
             numbers = struct.pack("<QQQQ", end["here"], end["count"], end["nbytes"], end["begin"])
             data += head + numbers + struct.pack("<4sIQI", b"PK\6\7", 0, len(data), 1)
         values = (end["disk"], end["first_disk"], end["here"], end["count"], end["nbytes"], end["begin"])
@@ -130,6 +138,72 @@ def test_archive_of_the_standard_library() -> None:
         written.writestr("m/data/0", b"")
 
     assert [("m/data.pkl", 5), ("m/data/0", 0)] == [(record.name, record.nbytes) for record in read_records(stream)]
+
+
+class NotSeekable(io.RawIOBase):
+    """A stream to which an archive is written from its first byte to its last."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._stream.write(data)
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("stem", ["m", "mod\N{LATIN SMALL LETTER E WITH GRAVE}le"])
+@pytest.mark.parametrize("like_torch", [True, False])
+def test_archive_that_was_packed_again(seekable: bool, large: bool, stem: str, like_torch: bool) -> None:
+    """What `zipfile` stores is read however it writes: sizes behind the content, as ZIP64, times as torch has them."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream if seekable else NotSeekable(stream), "w") as written:
+        for name, data in (("data.pkl", b"hello"), ("data/0", b"")):
+            entry = zipfile.ZipInfo(f"{stem}/{name}")
+            if like_torch:
+                entry.date_time, entry.create_system, entry.create_version, entry.extract_version = (
+                    (1980, 0, 0, 0, 0, 0),
+                    0,
+                    0,
+                    0,
+                )
+            with written.open(entry, "w", force_zip64=large) as record:
+                record.write(data)
+
+    assert [5, 0] == [record.nbytes for record in read_records(stream)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"made_by": 1},
+        {"local_needed": 1},
+        {"modified": (1, 0)},
+        {"modified": (0, 33)},
+        {"local_modified": (1, 0)},
+        {"local_modified": (0, 33)},
+        {"internal": 1},
+        {"external": 0o600 << 16},
+        {"padding": b""},
+        {"padding": struct.pack("<HH", 0x4246, 3) + b"ZZ["},
+        {"padding": struct.pack("<HH", 0x5455, 3) + b"ZZZ"},
+        {"local_size": 0xFFFF_FFFF, "padding": struct.pack("<HHQQHH", 1, 16, 8, 9, 0x4246, 0)},
+    ],
+)
+def test_field_that_torch_writes_in_one_way(changes: dict[str, Any]) -> None:
+    """What says nothing of the content, and is not as torch leaves it."""
+    with pytest.raises(FormatError, match="than it was written with"):
+        read(one(**changes))
+
+
+@pytest.mark.parametrize("versions", [(0x031F, 45), (0x031E, 44), (45, 45)])
+def test_versions_of_the_end(versions: tuple[int, int]) -> None:
+    """The ZIP64 end record of torch has two versions, and no others."""
+    with pytest.raises(FormatError, match="version"):
+        read(Zip(versions=versions).build())
 
 
 def test_archive_inside_a_file() -> None:

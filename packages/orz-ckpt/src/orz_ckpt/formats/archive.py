@@ -7,6 +7,12 @@ of PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5.
 Two readers of one ambiguous archive can see different files. So this one takes no archive with anything in it that a
 writer of checkpoints has no use for: records cover the archive from its first byte to the central directory, both
 headers of a record agree, nothing is compressed, encrypted, commented or spread over disks.
+
+And a bit that flipped should not go unseen. So of an archive that torch wrote every byte has one right value, and is
+compared with it: those of records by their checksums (`orz_ckpt.checks.checksums`), all others here, also the padding,
+and the versions, times and attributes that say nothing (`archive_fields`, where the rules of both kinds of archives
+are). Of one that another program wrote, such as one that Python's `zipfile` packed again, those bytes alone may be
+anything that no reader of weights reads: times and permissions, owners, who wrote it, and whether it is text.
 """
 
 from __future__ import annotations
@@ -16,6 +22,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from orz_ckpt.errors import EscapeError, FormatError
+from orz_ckpt.formats.archive_fields import (
+    HARMLESS_FIELDS,
+    HAS_DESCRIPTOR,
+    UTF_8,
+    ZIP64_FIELD,
+    Fields,
+    strange_end,
+    strange_extra,
+    strange_record,
+)
 from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
@@ -34,13 +50,8 @@ _DESCRIPTOR: Final = struct.Struct("<4sIII")
 _DESCRIPTOR_64: Final = struct.Struct("<4sIQQ")
 _FIELD: Final = struct.Struct("<HH")
 
-_HAS_DESCRIPTOR: Final = 0x0008
-_UTF_8: Final = 0x0800
 _FULL_16: Final = 0xFFFF
 _FULL_32: Final = 0xFFFF_FFFF
-_ZIP64_FIELD: Final = 0x0001
-_HARMLESS_FIELDS: Final = frozenset({_ZIP64_FIELD, 0x5455, 0x7875})
-"""Sizes, and what Info-ZIP adds: times and owners. Others can give a record another name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,13 +114,15 @@ class _Directory(NamedTuple):
     records: int
     nbytes: int
     begin: int
+    versions: tuple[int, int] | None
+    """Made by, and needed, of the ZIP64 end record; None where there is none."""
 
 
 class _Entry(NamedTuple):
     """A record as the central directory describes it."""
 
     name: bytes
-    flags: int
+    fields: Fields
     crc32: int
     nbytes: int
     header: int
@@ -129,9 +142,13 @@ class _Reader:
         entries = sorted(self._entries(directory), key=lambda entry: entry.header)
         if len({entry.name for entry in entries}) != len(entries):
             raise _BrokenRuleError("two of its records have the same name")
+        by_torch = all(entry.fields.of_torch(entry.nbytes) for entry in entries)
+        strange = directory.versions and strange_end(*directory.versions, by_torch=by_torch)
+        if strange:
+            raise _BrokenRuleError(strange)
         records, position = [], 0
         for entry in entries:
-            record, position = self._record(entry, position, directory.begin)
+            record, position = self._record(entry, position, directory.begin, by_torch=by_torch)
             records.append(record)
         if position != directory.begin:
             raise _BrokenRuleError(f"bytes {position:,}-{directory.begin:,} belong to no record")
@@ -143,9 +160,9 @@ class _Reader:
         signature, (disk, first_disk, here, count, nbytes, begin, comment) = self._unpack(_END, end)
         if signature != b"PK\5\6" or comment:
             raise _BrokenRuleError("it does not end with the end record of an archive: it was cut off or added to")
-        locator = end - _LOCATOR_64.size
+        locator, versions = end - _LOCATOR_64.size, None
         if locator >= 0 and self._read(locator, 4) == b"PK\6\7":
-            end, large = self._directory_64(locator)
+            end, versions, large = self._directory_64(locator)
             small = ((here, _FULL_16), (count, _FULL_16), (nbytes, _FULL_32), (begin, _FULL_32))
             if any(value not in {full, wide} for (value, full), wide in zip(small, large, strict=True)):
                 raise _BrokenRuleError("its two end records disagree")
@@ -158,18 +175,18 @@ class _Reader:
             )
         if begin + nbytes != end or count * _CENTRAL.size > nbytes:
             raise _BrokenRuleError(f"its directory of {count:,} records does not fill bytes {begin:,}-{end:,}")
-        return _Directory(count, nbytes, begin)
+        return _Directory(count, nbytes, begin, versions)
 
-    def _directory_64(self, locator: int) -> tuple[int, tuple[int, int, int, int]]:
-        """Return where the ZIP64 end record begins, and what it says."""
+    def _directory_64(self, locator: int) -> tuple[int, tuple[int, int], tuple[int, int, int, int]]:
+        """Return where the ZIP64 end record begins, its versions, and what it says."""
         _, (disk, end, disks) = self._unpack(_LOCATOR_64, locator)
         signature, numbers = self._unpack(_END_64, end)
-        size, _, _, this_disk, first_disk, here, count, nbytes, begin = numbers
+        size, made_by, needed, this_disk, first_disk, here, count, nbytes, begin = numbers
         if signature != b"PK\6\6" or end + size + 12 != locator or size + 12 != _END_64.size:
             raise _BrokenRuleError("its ZIP64 end record is not where its locator says")
         if disk or this_disk or first_disk or disks != 1:
             raise _BrokenRuleError("it is spread over several disks")
-        return end, (here, count, nbytes, begin)
+        return end, (made_by, needed), (here, count, nbytes, begin)
 
     def _entries(self, directory: _Directory) -> Iterator[_Entry]:
         data, place = self._read(directory.begin, directory.nbytes), 0
@@ -177,45 +194,50 @@ class _Reader:
             if place + _CENTRAL.size > len(data):
                 raise _BrokenRuleError("its directory is cut off")
             head = _CENTRAL.unpack_from(data, place)
-            signature, _, _, flags, method, _, _, crc32, packed, nbytes, *rest = head
-            name_bytes, extra_bytes, comment_bytes, disk, _, _, header = rest
+            signature, made_by, needed, flags, method, time, date, crc32, packed, nbytes, *rest = head
+            name_bytes, extra_bytes, comment_bytes, disk, internal, external, header = rest
             begin, place = place + _CENTRAL.size, place + _CENTRAL.size + name_bytes + extra_bytes + comment_bytes
             if signature != b"PK\1\2" or place > len(data):
                 raise _BrokenRuleError("its directory is cut off")
             name, extra = data[begin : begin + name_bytes], data[begin + name_bytes : begin + name_bytes + extra_bytes]
-            if method or flags & ~(_HAS_DESCRIPTOR | _UTF_8) or comment_bytes:
+            if method or flags & ~(HAS_DESCRIPTOR | UTF_8) or comment_bytes:
                 raise _BrokenRuleError(
                     f"record {brief(name)} is compressed, encrypted or commented; torch does neither"
                 )
-            wide = _fields(extra, _HARMLESS_FIELDS).get(_ZIP64_FIELD, b"")
+            wide = _fields(extra, HARMLESS_FIELDS).get(ZIP64_FIELD, b"")
             nbytes, packed, header = _widened(wide, nbytes, packed, header)
             if packed != nbytes or disk:
                 raise _BrokenRuleError(f"record {brief(name)} states two sizes, or another disk")
-            yield _Entry(name, flags, crc32, nbytes, header)
+            fields = Fields(flags, made_by, needed, (time, date), internal, external)
+            yield _Entry(name, fields, crc32, nbytes, header)
         if place != len(data):
             raise _BrokenRuleError("its directory holds more than its records")
 
-    def _record(self, entry: _Entry, position: int, limit: int) -> tuple[Record, int]:
+    def _record(self, entry: _Entry, position: int, limit: int, *, by_torch: bool) -> tuple[Record, int]:
         """Check the local header of `entry`, which begins at `position`; return where the next one begins."""
         name = _checked_name(entry.name)
         if entry.header != position:
             kind = "overlaps the one before" if entry.header < position else "leaves a hole before it"
             raise _BrokenRuleError(f"record {brief(name)} {kind}: it begins at {entry.header:,}, expected {position:,}")
         signature, numbers = self._unpack(_LOCAL, position)
-        _, flags, method, _, _, crc32, packed, nbytes, name_bytes, extra_bytes = numbers
+        needed, flags, method, time, date, crc32, packed, nbytes, name_bytes, extra_bytes = numbers
         after = position + _LOCAL.size
-        if signature != SIGNATURE or flags != entry.flags or method or name_bytes != len(entry.name):
+        if signature != SIGNATURE or flags != entry.fields.flags or method or name_bytes != len(entry.name):
             raise _BrokenRuleError(f"record {brief(name)} has another header than the directory says")
         text = self._read(after, name_bytes + extra_bytes)
-        _fields(text[name_bytes:])
+        extra = _fields(text[name_bytes:])
         begin = after + name_bytes + extra_bytes
         end = begin + entry.nbytes
-        allowed = {entry.nbytes, _FULL_32} | ({0} if flags & _HAS_DESCRIPTOR else set())
-        same = text[:name_bytes] == entry.name and {packed, nbytes} <= allowed
-        if not same or crc32 not in {entry.crc32, 0 if flags & _HAS_DESCRIPTOR else entry.crc32} or end > limit:
+        allowed = {entry.nbytes, _FULL_32} | ({0} if flags & HAS_DESCRIPTOR else set())
+        same = text[:name_bytes] == entry.name and packed == nbytes and nbytes in allowed
+        if not same or crc32 not in {entry.crc32, 0 if flags & HAS_DESCRIPTOR else entry.crc32} or end > limit:
             raise _BrokenRuleError(f"record {brief(name)} has another header than the directory says")
+        strange = strange_record(entry.fields, needed, (time, date), by_torch=by_torch)
+        strange = strange or strange_extra(extra, frozenset({entry.nbytes, position}), by_torch=by_torch)
+        if strange:
+            raise _BrokenRuleError(f"record {brief(name)} has another header than it was written with: {strange}")
         record = Record(name=name, offset=self._offset + begin, nbytes=entry.nbytes, crc32=entry.crc32)
-        return record, end + (self._descriptor(entry, end, limit) if flags & _HAS_DESCRIPTOR else 0)
+        return record, end + (self._descriptor(entry, end, limit) if flags & HAS_DESCRIPTOR else 0)
 
     def _descriptor(self, entry: _Entry, begin: int, limit: int) -> int:
         """Return the length of the data descriptor at `begin`, which repeats checksum and size."""
