@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.component
 
 
+def test_a_name_that_no_file_can_hold(tmp_path: Path) -> None:
+    """Half of a surrogate pair, which a pickle can hold and UTF-8 cannot: the error says which name it is."""
+    torch = pytest.importorskip("torch")
+    torch.save({"w": torch.ones(2), "half \ud800": torch.ones(2)}, tmp_path / "x.pt")
+
+    with pytest.raises(FormatError, match=r"'half \\ud800' is no name"):
+        merge(open_source(tmp_path / "x.pt"), tmp_path / "out")
+
+
 def codes(findings: tuple[Any, ...]) -> list[str]:
     return [entry.code for entry in findings]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save, save_file
 
 from orz_ckpt.errors import FormatError
@@ -103,6 +104,38 @@ def test_broken_rule(stream: io.BytesIO, message: str) -> None:
     """A file that breaks a rule is refused with what was expected and found."""
     with pytest.raises(FormatError, match=message):
         parse_header(stream, source="x.safetensors")
+
+
+HALVES = [
+    {"\ud800": entry()},
+    {"\udfff\ud800": entry()},
+    {"\ud83d \ude00": entry()},
+    {"a": {**entry(), "more": ["\udc00"]}},
+    {"a": entry(), "__metadata__": {"key": "\\\ud800"}},
+    {"a": entry(), "__metadata__": {"\udbff": "text"}},
+]
+WHOLE = [
+    {"\N{GRINNING FACE}": entry()},
+    {"\ud7ff\ue000": entry()},
+    {"\\ud800": entry()},
+    {"a": entry(), "__metadata__": {"\\\N{GRINNING FACE}": "\n\\udc00"}},
+]
+
+
+@pytest.mark.parametrize("document", HALVES + WHOLE)
+def test_half_of_a_surrogate_pair(document: dict[str, Any], tmp_path: Path) -> None:
+    """What is no Unicode is refused anywhere in the header, as by the library itself; what only looks so is not."""
+    stream = file(document, b"1234")
+    (tmp_path / "x.safetensors").write_bytes(stream.getvalue())
+    if document in HALVES:
+        with pytest.raises(FormatError, match="half of a surrogate pair"):
+            parse_header(stream)
+        with pytest.raises(SafetensorError):
+            safe_open(tmp_path / "x.safetensors", "numpy")
+        return
+    names = {tensor.name for tensor in parse_header(stream).tensors}
+    with safe_open(tmp_path / "x.safetensors", "numpy") as opened:
+        assert set(opened.keys()) == names
 
 
 def test_every_truncation_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from orz_ckpt.quoting import brief
@@ -14,6 +15,8 @@ MAX_INTEGER: Final = 2**63 - 1
 """Larger than any size or count here; other languages read integers into 64 bits."""
 MAX_MEMORY_BYTES: Final = 128 * 1024 * 1024
 """What a document may take when it is parsed, as estimated: 150,000 tensors of a header, two million short texts."""
+_ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL)
+"""An escape in a text: two surrogates that are one character, a surrogate alone, or any other one."""
 _OBJECT_BYTES: Final = 250
 _ARRAY_BYTES: Final = 100
 _VALUE_BYTES: Final = 64
@@ -53,6 +56,11 @@ def parse(data: bytes | str, *, memory_bytes: int = MAX_MEMORY_BYTES) -> object:
         raise JsonError("nested too deep") from None
     except ValueError as error:
         raise JsonError(str(error)) from None
+
+
+def has_lone_surrogate(data: bytes) -> bool:
+    """Return whether a document writes half of a character as an escape: no UTF-8 says that, but Python reads it."""
+    return any(match[1] for match in _ESCAPE.finditer(data))
 
 
 def text_field(document: Mapping[str, object], key: str, *, where: str = "") -> str:

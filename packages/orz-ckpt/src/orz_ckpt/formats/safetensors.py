@@ -16,7 +16,16 @@ from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError
 from orz_ckpt.memory import memory_for
 from orz_ckpt.quoting import brief
-from orz_ckpt.strict_json import MAX_INTEGER, FieldError, JsonError, as_object, parse, sizes_field, text_field
+from orz_ckpt.strict_json import (
+    MAX_INTEGER,
+    FieldError,
+    JsonError,
+    as_object,
+    has_lone_surrogate,
+    parse,
+    sizes_field,
+    text_field,
+)
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.source import MAX_DIMENSIONS
 
@@ -103,7 +112,10 @@ def _parse(stream: BinaryIO, file_bytes: int) -> Header:
         raise _BrokenRuleError(f"its header would take {length:,} bytes; {MAX_HEADER_BYTES:,} are allowed")
     if data_offset > file_bytes:
         raise _BrokenRuleError(f"its header ends at byte {data_offset:,}, the file at {file_bytes:,}")
-    document = as_object(parse(stream.read(length)), where="the header")
+    text = stream.read(length)
+    document = as_object(parse(text), where="the header")
+    if has_lone_surrogate(text):
+        raise _BrokenRuleError("a name or a text in its header is no Unicode: it holds half of a surrogate pair")
     metadata = _metadata(document.pop("__metadata__", None))
     tensors = [_tensor(name, value, data_offset) for name, value in document.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.end))

@@ -119,13 +119,18 @@ def _written_names(source: Source) -> tuple[dict[str, SourceTensor], dict[str, s
             aliases |= {other: target for other, target in source.aliases.items() if target != name}
             aliases[name] = alias
     for name in (*tensors, *aliases):
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError:
-            name = ""  # noqa: PLW2901  refused below
-        if name in {"", "__metadata__"}:
+        if name in {"", "__metadata__"} or not _is_unicode(name):
             raise FormatError(f"{source.path}: {brief(name)} is no name for a tensor of a safetensors file")
     return tensors, aliases
+
+
+def _is_unicode(name: str) -> bool:
+    """Return whether UTF-8 can say it: a name from a pickle may hold half of a surrogate pair."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shards(tensors: Iterable[SourceTensor], dtype: str, max_bytes: int) -> list[list[SourceTensor]]:
