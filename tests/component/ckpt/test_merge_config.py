@@ -105,6 +105,21 @@ def test_a_config_that_promises_more(model: Path, tmp_path: Path) -> None:
     assert any(f"model.layers.{layers}." in entry.tensor for entry in merged.findings if entry.code == "tensor_missing")
 
 
+@pytest.mark.parametrize("with_config", [True, False])
+def test_one_shard_of_several(model: Path, tmp_path: Path, with_config: bool) -> None:
+    """A shard alone is not all of a model: its folder is what to give, and no other configuration."""
+    if not with_config:
+        (model / "config.json").unlink()
+    merged = merge(open_source(model / "model-00001-of-00002.safetensors"), tmp_path / "out")
+
+    told = [entry for entry in merged.findings if entry.code in {"tensor_missing", "config_missing"}]
+    assert {"tensor_missing" if with_config else "config_missing"} == {entry.code for entry in told}
+    assert all(entry.remedy.endswith(f": orz ckpt merge {model} OUT") for entry in told)
+    (model / "model-00001-of-00002.safetensors").rename(model / "part.safetensors")
+    other = merge(open_source(model / "part.safetensors"), tmp_path / "other")
+    assert any("--config" in entry.remedy for entry in other.findings)
+
+
 def test_missing_config_folder(model: Path, tmp_path: Path) -> None:
     """A `--config` without config.json is wrong usage, found before anything is written."""
     (tmp_path / "empty").mkdir()

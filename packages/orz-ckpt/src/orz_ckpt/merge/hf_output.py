@@ -12,10 +12,10 @@ from orz_ckpt.checks.shapes import check_shapes
 from orz_ckpt.disk.durable import sync_file, write_synced
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.formats.hf import CONFIG_NAME, INDEX_NAME, TOKENIZER_NAMES, read_config
+from orz_ckpt.formats.hf import CONFIG_NAME, INDEX_NAME, SAFETENSORS, TOKENIZER_NAMES, TORCH, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
 from orz_ckpt.merge.config import adapted, value_heads
-from orz_ckpt.quoting import brief
+from orz_ckpt.quoting import brief, shell_word
 from orz_ckpt.readers.config_place import config_folder
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
@@ -43,7 +43,6 @@ _COPIED: Final = frozenset(
         "sentencepiece.bpe.model",
     }
 )
-_CONFIG: Final = "give the configuration of the model that was trained: --config DIR"
 _COPIED_SUFFIXES: Final = (".jinja", ".tiktoken")
 
 
@@ -74,8 +73,7 @@ def find_beside(source: Source, plan: Plan, given: Path | None, settings: Mappin
     folder = config_folder(source, given)
     if folder is None:
         message = "there is no config.json with the checkpoint: the weights are written without configuration"
-        remedy = "give the folder of the model that was trained: --config DIR"
-        missing = finding("config_missing", message, remedy=remedy, path=source.path)
+        missing = finding("config_missing", message, remedy=_remedy(source), path=source.path)
         return Beside(folder=None, config=None, copied=(), findings=(missing,))
     path = folder / CONFIG_NAME
     try:
@@ -90,7 +88,7 @@ def find_beside(source: Source, plan: Plan, given: Path | None, settings: Mappin
     listing = list_files(folder, deep=False)
     code = [name for name in listing.sizes if name.endswith(".py")] if "auto_map" in config else []
     copied = [name for name in listing.sizes if name in _COPIED or name.endswith(_COPIED_SUFFIXES)]
-    findings = [*(entry for entry in _promised(plan, path, config)), *_value_head(source, plan)]
+    findings = [*(entry for entry in _promised(source, plan, path, config)), *_value_head(source, plan)]
     if not any(name in TOKENIZER_NAMES for name in copied):
         findings.append(finding("no_tokenizer", f"there is no tokenizer in {folder}", path=folder))
     if code:
@@ -124,7 +122,7 @@ def write_beside(out: Path, beside: Beside, plan: Plan, config: Mapping[str, obj
         write_synced(out / INDEX_NAME, _text(index))
 
 
-def _promised(plan: Plan, path: Path, config: Mapping[str, object]) -> list[CkptFinding]:
+def _promised(source: Source, plan: Plan, path: Path, config: Mapping[str, object]) -> list[CkptFinding]:
     """Compare the planned tensors with the configuration: weights that it contradicts no loader takes."""
     tensors = [
         Tensor(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, offset=tensor.offset, nbytes=tensor.nbytes)
@@ -132,7 +130,16 @@ def _promised(plan: Plan, path: Path, config: Mapping[str, object]) -> list[Ckpt
     ]
     header = Header(tensors=tuple(tensors), data_offset=0, file_bytes=plan.size)
     found = check_shapes(path.parent, path, dict(config), {path: header})
-    return [replace(entry, remedy=_CONFIG) if entry.severity is Severity.ERROR else entry for entry in found]
+    return [replace(entry, remedy=_remedy(source)) if entry.severity is Severity.ERROR else entry for entry in found]
+
+
+def _remedy(source: Source) -> str:
+    """Return what to do where configuration and tensors do not go together, or there is none."""
+    path = source.path
+    if path.is_file() and any(layout.shard.fullmatch(path.name) for layout in (SAFETENSORS, TORCH)):
+        folder = shell_word(str(path.parent))
+        return f"it is one of several shards: give the folder that all of them lie in: orz ckpt merge {folder} OUT"
+    return "give the configuration of the model that was trained: --config DIR"
 
 
 def _value_head(source: Source, plan: Plan) -> list[CkptFinding]:
