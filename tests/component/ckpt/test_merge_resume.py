@@ -44,6 +44,10 @@ def test_goes_on_file_by_file(model: Path, tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "out").exists()
     assert {*written, ".orz"} == {entry.name for entry in (tmp_path / "out.tmp-merge").iterdir()}
 
+    (cut_off,) = verify(tmp_path / "out.tmp-merge").findings
+    assert ("uncommitted", True) == (cut_off.code, "a merge is writing this folder, or was cut off" in cut_off.message)
+    assert cut_off.remedy.startswith("run the same `orz ckpt merge` again")
+
     monkeypatch.undo()
     inodes = {name: (tmp_path / "out.tmp-merge" / name).stat().st_ino for name in written}
     merged = merge(open_source(model), tmp_path / "out", options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from orz_ckpt.manifest import PRIVATE_DIR
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.strict_json import JsonError, parse
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 COLLECT_DIR: Final = ".orz-collect"
 """In the destination of `orz ckpt collect`, until all has come."""
+MERGE_JOURNAL: Final = "merge.jsonl"
+"""In `PRIVATE_DIR`: what a merge has finished; gone when all of it is."""
 COLLECTING: Final = "a collection to it goes on, or was cut off"
+_MERGE_SUFFIX: Final = ".tmp-merge"
 _ASKED: Final = "asked.json"
 _MAX_BYTES: Final = 64 * 1024
 
@@ -26,7 +30,12 @@ def copying(dest: Path) -> Path:
 
 def merging(out: Path) -> Path:
     """Return the folder in which `orz ckpt merge` keeps what becomes `out`."""
-    return out.with_name(f"{out.name}.tmp-merge")
+    return out.with_name(f"{out.name}{_MERGE_SUFFIX}")
+
+
+def is_merging(folder: Path) -> bool:
+    """Return whether `folder` is of a merge that is going on or was cut off."""
+    return folder.name.endswith(_MERGE_SUFFIX) or (folder / PRIVATE_DIR / MERGE_JOURNAL).is_file()
 
 
 def note_collection(folder: Path, runs: Sequence[str], nodes: Sequence[str]) -> None:

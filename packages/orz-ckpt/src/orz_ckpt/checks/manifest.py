@@ -19,7 +19,7 @@ from orz_ckpt.manifest import (
 )
 from orz_ckpt.quoting import locate_command
 from orz_ckpt.subject import is_in_flight
-from orz_ckpt.unfinished import go_on_collecting
+from orz_ckpt.unfinished import go_on_collecting, is_merging
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
     try:
         manifest = load(path)
     except FileNotFoundError:
-        return None, [_uncommitted(root), *weights_elsewhere(root)]
+        return None, [_merging(root)] if is_merging(root) else [_uncommitted(root), *weights_elsewhere(root)]
     except OSError as error:
         return None, [finding("unreadable", f"cannot be read: {error.strerror or error}", remedy=READ_AGAIN, path=path)]
     except ManifestError as error:
@@ -63,6 +63,12 @@ def _uncommitted(root: Path) -> CkptFinding:
         return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=remedy, path=root / MANIFEST_NAME)
     remedy = f"{_OLDER}; if it was saved on several machines: {locate_command(run_of(root))}"
     return finding("uncommitted", f"there is no {MANIFEST_NAME}: {state}", remedy=remedy, path=root / MANIFEST_NAME)
+
+
+def _merging(root: Path) -> CkptFinding:
+    message = f"there is no {MANIFEST_NAME}: a merge is writing this folder, or was cut off"
+    remedy = "run the same `orz ckpt merge` again: it goes on from here; or remove this folder"
+    return finding("uncommitted", message, remedy=remedy, path=root / MANIFEST_NAME)
 
 
 def code_of(error: ManifestError) -> str:

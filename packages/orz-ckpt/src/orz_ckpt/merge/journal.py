@@ -16,14 +16,13 @@ from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import PRIVATE_DIR, FileEntry, TensorEntry
 from orz_ckpt.strict_json import FieldError, JsonError, as_object, object_field, parse, text_field
+from orz_ckpt.unfinished import MERGE_JOURNAL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.merge.copy import Copied
     from orz_ckpt.merge.plan import Plan, PlannedFile
-
-JOURNAL_NAME: Final = "merge.jsonl"
 
 _VERSION: Final = 1
 _MAX_BYTES: Final = 256 * 1024 * 1024
@@ -52,7 +51,7 @@ class Journal:
         self.finished: dict[str, FileEntry] = {}
 
     def __enter__(self) -> Self:
-        path = self._folder / PRIVATE_DIR / JOURNAL_NAME
+        path = self._folder / PRIVATE_DIR / MERGE_JOURNAL
         if self._folder.is_symlink() or (self._folder.exists() and not _is_ours(self._folder)):
             raise CkptError(f"{self._folder} is in the way, and no merge left it", remedy="move it away")
         make_folders(path.parent)
@@ -167,6 +166,6 @@ def _is_ours(folder: Path) -> bool:
         return (
             not names
             or (names == {PRIVATE_DIR} and not any((folder / PRIVATE_DIR).iterdir()))
-            or (folder / PRIVATE_DIR / JOURNAL_NAME).is_file()
+            or (folder / PRIVATE_DIR / MERGE_JOURNAL).is_file()
         )
     return False
