@@ -115,6 +115,24 @@ def test_a_file_without_weights(tmp_path: Path) -> None:
     assert "'epoch', 'losses'" in source.findings[0].message
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.ones(3, 2), "a tensor without a name, F32 [3, 2]"),
+        ([torch.ones(3)], "a list of 1"),
+        ({0: torch.ones(3)}, "a dictionary without names"),
+        (torch.optim.SGD, "a value"),
+        (7, "a value, 7"),
+    ],
+)
+def test_a_file_of_one_thing(value: object, said: str, tmp_path: Path) -> None:
+    """What is no dictionary with names is called what its owner would call it."""
+    torch.save(value, tmp_path / "a.pt")
+    (found,) = open_source(tmp_path / "a.pt").findings
+
+    assert ("no_weights", f"it holds no state dict: {said}") == (found.code, found.message[: len(said) + 24])
+
+
 def test_a_torn_file(tmp_path: Path) -> None:
     """A file of torch that was cut off is an error, not an empty model."""
     torch.save(state_dict(), tmp_path / "a.pt")

@@ -113,7 +113,7 @@ def _state_dict(file: Path, inert: frozenset[str]) -> tuple[dict[str, Block], li
         remedy = "give the folder with the files of all ranks"
         findings.append(finding("ranks_missing", message, remedy=remedy, path=file, tensor=wrapped[0]))
     elif not found:
-        inside = ", ".join(brief(name) for name, _ in list(_named(value))[:5]) or type(value).__name__
+        inside = ", ".join(brief(name) for name, _ in list(_named(value))[:5]) or _kind(value)
         message = f"it holds no state dict: {inside}"
         findings.append(finding("no_weights", message, remedy="give the file that the model was saved to", path=file))
     return found, findings
@@ -121,6 +121,20 @@ def _state_dict(file: Path, inert: frozenset[str]) -> tuple[dict[str, Block], li
 
 def _named(value: object) -> list[tuple[str, object]]:
     return [(key, child) for key, child in value.items() if isinstance(key, str)] if isinstance(value, dict) else []
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, in the words of whoever saved it."""
+    match value:
+        case Block():
+            return f"a tensor without a name, {value.dtype} {list(value.shape)}"
+        case Inert():
+            return f"an object of {brief(value.name)}"
+        case dict():
+            return "a dictionary without names"
+        case list() | tuple() | set():
+            return f"a {type(value).__name__} of {len(value):,}"
+    return f"a value, {brief(value)}"
 
 
 def _is_shard(name: str) -> bool:
