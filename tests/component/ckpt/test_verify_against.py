@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +24,14 @@ from orz_cli.main import main
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     Change = Callable[[dict[str, NDArray[Any]]], object]
 
 pytestmark = pytest.mark.component
+
+GOLDEN = Path(__file__).parents[2] / "golden/peft_0.21.2"
 
 EMBEDDING = "model.embed_tokens.weight"
 MATRIX = "model.layers.0.mlp.up_proj.weight"
@@ -261,3 +263,24 @@ def test_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     assert ["unchanged"] == [entry["code"] for entry in report["findings"] if entry["severity"] == "error"]
     assert {"v", "status", "findings", "path", "kind", "level", "files", "bytes", "tensors", "seconds"} <= report.keys()
+
+
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+def test_what_an_adapter_changes_of_its_base(level: Level) -> None:
+    """That it was compared is said: of the tensors of the base it changes those that differ after peft's own merge."""
+    before, after = (load_file(GOLDEN / f"{name}.safetensors") for name in ("base", "merged"))
+    changed = sum(not np.array_equal(before[name], after[name]) for name in before)
+    report = verify(GOLDEN / "adapter", against=GOLDEN / "base.safetensors", level=level)
+
+    said = f"it fits {GOLDEN / 'base.safetensors'}: it changes {changed} of {len(before)} tensors"
+    assert (Status.OK, said) == (report.status(), the(report, "compared").message)
+
+
+def test_an_adapter_that_does_not_fit(tmp_path: Path) -> None:
+    """Then nothing is said of how much it changes."""
+    base = {name: array[..., :-1].copy() for name, array in load_file(GOLDEN / "base.safetensors").items()}
+    save_file(base, tmp_path / "base.safetensors")
+    report = verify(GOLDEN / "adapter", against=tmp_path / "base.safetensors")
+
+    assert (Status.FAILED, {"lora_unfit"}) == (report.status(), codes(report))
+    assert "compared" not in {entry.code for entry in report.findings}

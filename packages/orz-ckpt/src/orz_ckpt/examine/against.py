@@ -9,13 +9,14 @@ from orz_ckpt.diff.run import diff
 from orz_ckpt.diff.summary import rounds_to
 from orz_ckpt.errors import HostileError, MissingPathError, SeveralError
 from orz_ckpt.examine.weights import SHARDED
-from orz_ckpt.findings import CkptFinding, Level, finding
+from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.lora import with_adapter
 from orz_ckpt.quoting import brief
 from orz_ckpt.report.words import count, listed
 from orz_ckpt.sources import POLICIES, detect, open_source, roles_in
 from orz_ckpt.tensors.names import EMBEDDINGS, HEADS
 from orz_cli.errors import OrzError, UsageError
+from orz_cli.findings import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -176,14 +177,19 @@ def _alone(names: Sequence[str], where: str) -> str:
 
 
 def _adapter(adapter: Source, base: Source) -> Iterator[CkptFinding]:
-    """Say whether an adapter fits the base; whether it changes anything, its reader says."""
+    """Say whether an adapter fits the base, and what it changes of it; of its numbers its reader speaks."""
     told = {*adapter.findings, *base.findings}
     try:
         merged = with_adapter(base, adapter)
     except UsageError as error:
         yield finding("lora_unfit", error.message, remedy=error.remedy, path=adapter.path)
         return
-    yield from (entry for entry in merged.findings if entry not in told)
+    found = [entry for entry in merged.findings if entry not in told]
+    yield from found
+    if conclude(found) is Status.OK:
+        changed = sum(tensor is not base.tensors[name] for name, tensor in merged.tensors.items())
+        message = f"it fits {base.path}: it changes {changed:,} of {count(len(base.tensors), 'tensor')}"
+        yield finding("compared", message, path=adapter.path)
 
 
 def _is_embedding(name: str) -> bool:
