@@ -36,8 +36,8 @@ FILES: Final = {
     "manifest_newer": ("A newer orz-train saved it.", "`python -m pip install --upgrade orz-ckpt`"),
     "no_checkpoint": ("The run has not come to its first save, or saves elsewhere.", "`orz ckpt locate RUN --ray`"),
     "uncommitted": (
-        "A crash or a full disk cut off the save or a merge, it is going on, or other nodes wrote to disks of their own.",
-        "Use an older checkpoint (`orz ckpt verify RUN` names it), collect what other nodes hold, or run the merge again.",
+        "A crash or a full disk cut off a save or a merge, it goes on, or other nodes wrote to disks of their own.",
+        "Use an older checkpoint (`orz ckpt verify RUN` names it), collect from other nodes, or merge again.",
     ),
     "manifest_torn": (
         "The manifest was cut off, edited, or damaged on the disk.",
