@@ -7,82 +7,142 @@ import os
 import platform
 import re
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.folder import free_bytes, size_bytes
+from orz_ckpt.disk.mounts import find_mount
 from orz_ckpt.errors import CkptError, StorageError, StorageFullError, is_full
 from orz_ckpt.manifest import ManifestError
+from orz_ckpt.steps import final_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _LOW_BYTES: Final = 1024 * 1024
 """Less free space than this explains a failed write, whatever the writer's own message says."""
-_STORAGE_ERRNOS: Final = frozenset(
-    getattr(errno, name)
-    for name in ("EACCES", "EPERM", "EROFS", "EIO", "ESTALE", "ENOTCONN", "EREMOTEIO")
-    if hasattr(errno, name)
-)
+_REFUSALS: Final = ("EACCES", "EPERM", "EROFS")
+_BREAKAGES: Final = ("EIO", "ENODEV", "ENOTCONN", "ENXIO", "EREMOTEIO", "ESTALE", "ETIMEDOUT", "EUCLEAN")
+_STORAGE_ERRNOS: Final = frozenset(getattr(errno, name) for name in _REFUSALS + _BREAKAGES if hasattr(errno, name))
+_GONE_ERRNOS: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _OS_ERROR: Final = re.compile(r"os error (\d+)")
 """How writers in Rust, such as safetensors, pass the system's number on."""
 
 
 def is_storage(error: BaseException, place: Path) -> bool:
-    """Return whether an error comes from the disk at `place`, not from the code that writes to it."""
+    """Return whether an error comes from the disk at `place`, not from the code that writes to it.
+
+    Args:
+        error: what was raised.
+        place: a folder that was there when the writer began.
+    """
     if isinstance(error, CkptError | ManifestError):
         return False
-    if is_full(error) or (isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS):
+    number = _number(error)
+    if is_full(error) or number in _STORAGE_ERRNOS or (number in _GONE_ERRNOS and not os.path.lexists(place)):
         return True
     free = free_bytes(place)
     return free is not None and free < _LOW_BYTES
 
 
-def storage_error(error: BaseException, path: Path, *, needed_bytes: int) -> StorageError:
-    """Say what `error` means for the checkpoint at `path`; call it while the written files are still there.
+def storage_error(error: BaseException, final: Path, *, staged: Path, needed_bytes: int = 0) -> StorageError:
+    """Say what `error` means for a checkpoint; call it while the written files are still there.
 
     Args:
         error: what the writer raised.
-        path: the folder that was to be there.
-        needed_bytes: what it needs, as far as known.
+        final: the folder that was to be there.
+        staged: the folder in which it was being written.
+        needed_bytes: what all of it needs, as far as known.
     """
-    free = free_bytes(path.parent)
+    free = free_bytes(final.parent)
     full = is_full(error) or (free is not None and free < _LOW_BYTES)
     kind = StorageFullError if full else StorageError
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    name = _number(error)
+    written = _written_bytes(staged)
+    needs = f"It needs at least {needed_bytes:,} bytes; " if needed_bytes > written else ""
     return kind(
-        f"{path} was not saved on {platform.node() or 'localhost'}: {f'{name}: ' if name else ''}{reason}."
-        f" It needs at least {needed_bytes:,} bytes, {'an unknown number' if free is None else f'{free:,}'} are free;"
-        " older checkpoints are as they were",
+        f"{final} was not saved on {platform.node() or 'localhost'}: {_reason(error, staged)}."
+        f" {needs}{written:,} bytes had been written, {'an unknown number' if free is None else f'{free:,}'} are free"
+        f"{_disk(final.parent)}; older checkpoints are as they were",
         remedy="free some space or raise the quota, then save again"
         if full
-        else f"check that this user may write to {path.parent}, and that the disk is in order",
-        path=str(path),
-        needed_bytes=needed_bytes,
+        else f"check that this user may write to {final.parent}, and that the disk is in order",
+        path=str(final),
+        needed_bytes=max(written, needed_bytes),
         free_bytes=free,
     )
 
 
+def with_need(error: StorageError, needed_bytes: int) -> StorageError:
+    """Return an error of one writer, who knows only what it wrote, with what the whole checkpoint needs."""
+    if not isinstance(error, StorageFullError) or error.needed_bytes >= needed_bytes:
+        return error
+    return StorageFullError(
+        f"{error.message}; the whole checkpoint needs at least {needed_bytes:,} bytes",
+        remedy=error.remedy,
+        path=error.path,
+        needed_bytes=needed_bytes,
+        free_bytes=error.free_bytes,
+    )
+
+
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what a failing disk raises while `path` is written into a StorageError; other errors pass.
+def explained(staged: Path) -> Iterator[None]:
+    """Turn what a failing disk raises while a checkpoint is written into a StorageError; other errors pass.
 
     For writers on other nodes than the one that commits: their words travel, their disks do not.
+
+    Args:
+        staged: the folder in flight.
     """
     try:
         yield
     except Exception as error:  # writers in other languages have errors of their own
-        if not is_storage(error, path):
+        if not is_storage(error, staged):
             raise
-        raise storage_error(error, path, needed_bytes=size_bytes(path)) from error
+        raise storage_error(error, staged.with_name(final_name(staged.name) or staged.name), staged=staged) from error
 
 
-def _number(error: BaseException) -> str:
+def _written_bytes(staged: Path) -> int:
+    """Return what is in a folder; 0 where a broken disk doesn't say."""
+    try:
+        return size_bytes(staged)
+    except OSError:
+        return 0
+
+
+def _disk(folder: Path) -> str:
+    """Name the disk of a folder, such as ` on nfs4 from nas:/runs at /data`; empty where the system does not say."""
+    mount = find_mount(folder)
+    return "" if mount is None else f" on {mount.fstype} from {mount.source} at {mount.point}"
+
+
+def _reason(error: BaseException, staged: Path) -> str:
+    """Say what the system said, of which file and with which number; else what the writer said."""
+    name = _number_name(error)
+    if not isinstance(error, OSError) or not error.strerror:
+        return f"{name}: {_first_line(error)}" if name else _first_line(error)
+    said = f"{name}: {error.strerror}" if name else error.strerror
+    if not isinstance(error.filename, str):
+        return said
+    path = Path(error.filename)
+    return f"{said}: {path.relative_to(staged) if path.is_relative_to(staged) and path != staged else path}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _number(error: BaseException) -> int | None:
+    """Return the system's error number; None where there is none."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _OS_ERROR.search(str(error))
+    return int(found.group(1)) if found else None
+
+
+def _number_name(error: BaseException) -> str:
     """Return the name of the system's error number, such as ENOSPC; empty where there is none."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (found := _OS_ERROR.search(str(error))):
-        number = int(found.group(1))
+    number = _number(error)
     if number is None:
         names = [name for name in ("ENOSPC", "EFBIG", "EDQUOT") if hasattr(errno, name)]
         return next((name for name in names if os.strerror(getattr(errno, name)) in str(error)), "")

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
-from orz_ckpt.disk.folder import folders, free_bytes, remove, size_bytes
+from orz_ckpt.disk.folder import folders, free_bytes, remove
 from orz_ckpt.entries import describe, holds
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError
-from orz_ckpt.failing import is_storage, storage_error
+from orz_ckpt.failing import is_storage, storage_error, with_need
 from orz_ckpt.manifest import (
     MANIFEST_NAME,
     PRIVATE_DIR,
@@ -90,13 +90,9 @@ class StagedCheckpoint:
     ) -> None:
         if self._manifest is not None:
             return
-        blamed = (
-            self._storage_error(error)
-            if isinstance(error, Exception) and is_storage(error, self.final.parent)
-            else None
-        )
+        blamed = self._blamed(error)
         self._discard()
-        if blamed is not None:
+        if blamed is not None and blamed is not error:
             raise blamed from error
         if error is None:
             raise CkptError(
@@ -239,9 +235,17 @@ class StagedCheckpoint:
                 free_bytes=free,
             )
 
+    def _blamed(self, error: BaseException | None) -> StorageError | None:
+        """Return what an error says of the disk; None where it says nothing of it."""
+        if isinstance(error, StorageError):
+            return with_need(error, self.needed_bytes)
+        if isinstance(error, Exception) and is_storage(error, self.final.parent):
+            return self._storage_error(error)
+        return None
+
     def _storage_error(self, error: Exception) -> StorageError:
         """Say what `error` means for this checkpoint; call it while the written files are still there."""
-        return storage_error(error, self.final, needed_bytes=max(size_bytes(self.path), self.needed_bytes))
+        return storage_error(error, self.final, staged=self.path, needed_bytes=self.needed_bytes)
 
 
 def stage(final: Path, *, attempt: str = "", expected_bytes: int = 0) -> StagedCheckpoint:

@@ -112,8 +112,9 @@ def test_a_failure_ends_the_run_and_leaves_the_last_good_one(
     with pytest.raises(StorageFullError, match="ENOSPC") as caught:
         run()
     assert str(step_folder(run_dir, 2)) in str(caught.value)
-    assert "bytes, " in str(caught.value)
-    assert " are free; older checkpoints are as they were" in str(caught.value)
+    assert "bytes had been written, " in str(caught.value)
+    assert " are free on " in str(caught.value)
+    assert "; older checkpoints are as they were" in str(caught.value)
     assert step_folder(run_dir, 1) == newest_committed(run_dir)
     assert [] == leftovers(run_dir)
 

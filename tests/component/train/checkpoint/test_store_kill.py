@@ -117,9 +117,10 @@ def test_a_disk_that_is_really_full(tmp_path: Path, way: str) -> None:
     assert "step_000002 was not saved on " in done.stdout
     assert "ENOSPC" in done.stdout
     assert "the run goes on without it" in done.stdout
-    said = re.search(r"needs at least ([\d,]+) bytes, ([\d,]+) are free", done.stdout)
-    assert said is not None
+    said = re.search(r"needs at least ([\d,]+) bytes; [\d,]+ bytes had been written, ([\d,]+) are free", done.stdout)
+    assert said is not None, done.stdout
     needed, free = (int(number.replace(",", "")) for number in said.groups())
+    assert f"are free on tmpfs from none at {disk}; " in done.stdout
     assert 1_200_000 < needed < 1_210_000, "as the one before"
     assert 500_000 < free < needed
     assert done.stdout.endswith("stopped\n")

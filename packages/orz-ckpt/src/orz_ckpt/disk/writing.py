@@ -1,8 +1,8 @@
 """A file that another library writes: what the system says of a write that fails is kept.
 
-`torch.save` to a path loses it: its stream answers a full disk with "unexpected pos 3564544 vs 3564436" and a broken one
-with "iostream error", as if the program were wrong. Given an open file, it hides the system's error behind the first of
-these. So it is given a `WrittenFile`, which still has that error afterwards.
+`torch.save` to a path loses it: its stream answers a full disk with "unexpected pos 3564544 vs 3564436", and a broken
+one with "iostream error", as if the program were wrong. Given an open file, it hides the system's error behind the
+first of these. So it is given a `WrittenFile`, which still has that error afterwards.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from orz_train.backends.state_writing import write_state
 from orz_train.config.training import Optimizer as OptimizerConfig
 
 
@@ -87,7 +88,7 @@ class GuardedAdamW:
 
     def save(self, path: Path) -> None:
         """Write moments and count."""
-        torch.save(self.state(), path)
+        write_state(self.state(), path)
 
     def state(self) -> dict[str, Any]:
         """Return moments and count, the tensors themselves."""

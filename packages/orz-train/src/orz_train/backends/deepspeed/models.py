@@ -20,6 +20,7 @@ from orz_train.backends.deepspeed.engine import GATHER_BYTES, TrainingEngine
 from orz_train.backends.deepspeed.state import load_state, save_state, state_file, state_of
 from orz_train.backends.memory import peak_memory
 from orz_train.backends.snapshot import Snapshot, WritesSnapshots
+from orz_train.backends.state_writing import write_state
 from orz_train.backends.step_folder import make_part
 from orz_train.backends.weights.bucket import Bucket, ParamMeta, pack_bucket, plan_buckets
 from orz_train.backends.weights.sender import WeightSender
@@ -209,7 +210,7 @@ class _Trained(WritesSnapshots):
 
     def _save_state_copy(self, state: dict[str, Any], folder: Path) -> Path:
         path = state_file(folder, self.role, self.engine.rank, self.engine.num_ranks)
-        torch.save(state, path)
+        write_state(state, path)
         return path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from orz_train.backends.deepspeed.engine import TrainingEngine
+from orz_train.backends.state_writing import write_state
 from orz_train.checkpoint.state_names import rank_state, ranks_among
 from orz_train.errors import CheckpointError
 
@@ -19,7 +20,7 @@ def state_file(folder: Path, role: str, rank: int, num_ranks: int) -> Path:
 
 def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
     """Write this rank's moments and count, and in bfloat16 its masters, as tensors and plain values."""
-    torch.save(state_of(engine), state_file(folder, role, engine.rank, engine.num_ranks))
+    write_state(state_of(engine), state_file(folder, role, engine.rank, engine.num_ranks))
 
 
 def state_of(engine: TrainingEngine, *, copy: bool = False) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from orz_train.backends import hf
 from orz_train.backends.memory import peak_memory
 from orz_train.backends.optimizer import GuardedAdamW
 from orz_train.backends.snapshot import Snapshot, WritesSnapshots, host_copy, host_copy_of
+from orz_train.backends.state_writing import write_state
 from orz_train.checkpoint.state_names import process_state
 from orz_train.config.schema import Config
 from orz_train.config.training import TrainedModel
@@ -123,7 +124,7 @@ class _Trained(WritesSnapshots):
             hf.save_model(self.model, self.tokenizer, folder, weights=weights)
 
     def _save_state_copy(self, state: dict[str, Any], folder: Path) -> Path:
-        torch.save(state, self._state_file(folder))
+        write_state(state, self._state_file(folder))
         return self._state_file(folder)
 
     def _state_file(self, folder: Path) -> Path:
