@@ -60,7 +60,7 @@ def storage_error(error: BaseException, final: Path, *, staged: Path, needed_byt
     written = _written_bytes(staged)
     needs = f"It needs at least {needed_bytes:,} bytes; " if needed_bytes > written else ""
     return kind(
-        f"{final} was not saved on {platform.node() or 'localhost'}: {_reason(error, staged)}."
+        f"{final} was not saved on {platform.node() or 'localhost'}: {reason(error, staged)}."
         f" {needs}{written:,} bytes had been written, {'an unknown number' if free is None else f'{free:,}'} are free"
         f"{_disk(final.parent)}; older checkpoints are as they were",
         remedy="free some space or raise the quota, then save again"
@@ -102,6 +102,18 @@ def explained(staged: Path) -> Iterator[None]:
         raise storage_error(error, staged.with_name(final_name(staged.name) or staged.name), staged=staged) from error
 
 
+def reason(error: BaseException, folder: Path) -> str:
+    """Say what the system said, with its number and the file in `folder`; else what the writer said."""
+    name = _number_name(error)
+    if not isinstance(error, OSError) or not error.strerror:
+        return f"{name}: {_first_line(error)}" if name else _first_line(error)
+    said = f"{name}: {error.strerror}" if name else error.strerror
+    path = Path(error.filename) if isinstance(error.filename, str) else folder
+    if path == folder:
+        return said
+    return f"{said}: {path.relative_to(folder) if path.is_relative_to(folder) else path}"
+
+
 def _written_bytes(staged: Path) -> int:
     """Return what is in a folder; 0 where a broken disk doesn't say."""
     try:
@@ -114,18 +126,6 @@ def _disk(folder: Path) -> str:
     """Name the disk of a folder, such as ` on nfs4 from nas:/runs at /data`; empty where the system does not say."""
     mount = find_mount(folder)
     return "" if mount is None else f" on {mount.fstype} from {mount.source} at {mount.point}"
-
-
-def _reason(error: BaseException, staged: Path) -> str:
-    """Say what the system said, of which file and with which number; else what the writer said."""
-    name = _number_name(error)
-    if not isinstance(error, OSError) or not error.strerror:
-        return f"{name}: {_first_line(error)}" if name else _first_line(error)
-    said = f"{name}: {error.strerror}" if name else error.strerror
-    if not isinstance(error.filename, str):
-        return said
-    path = Path(error.filename)
-    return f"{said}: {path.relative_to(staged) if path.is_relative_to(staged) and path != staged else path}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
 from orz_ckpt.disk.folder import folders, free_bytes, plain_files, remove
 from orz_ckpt.entries import describe, holds
 from orz_ckpt.errors import CheckpointExistsError
-from orz_ckpt.failing import explained
+from orz_ckpt.failing import explained, reason
 from orz_ckpt.inventory import step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
 from orz_ckpt.records import own_record, record_name
@@ -33,6 +33,8 @@ class Place:
     identity: str
     """Device and inode: another disk mounted over it, or a new folder of its name, has others."""
     free_bytes: int | None
+    problem: str = ""
+    """What the system says where it cannot be made or looked at; then nothing else is known of it."""
 
 
 def place(folder: Path, *, make: bool = False) -> Place | None:
@@ -41,21 +43,27 @@ def place(folder: Path, *, make: bool = False) -> Place | None:
     Args:
         folder: absolute.
         make: make it if need be.
-
-    Raises:
-        OSError: it cannot be made or looked at.
     """
-    if make:
-        make_folders(folder)
-    if not folder.is_dir():
-        return None
-    status = folder.stat()
+    try:
+        if make:
+            make_folders(folder)
+        if not folder.is_dir():
+            return None
+        status = folder.stat()
+    except OSError as error:
+        return Place(identity="", free_bytes=None, problem=reason(error, folder))
     return Place(identity=f"{status.st_dev}:{status.st_ino}", free_bytes=free_bytes(folder))
 
 
 def sizes(staged: Path) -> dict[str, int]:
-    """Return the bytes of each file below a folder, by relative path; none where it is not there."""
-    return {name: path.stat().st_size for name, path in plain_files(staged)} if staged.is_dir() else {}
+    """Return the bytes of each file below the folder of a save in flight, by relative path; none where it is not there.
+
+    Raises:
+        StorageError: the disk refuses.
+        CkptError: something below it cannot be part of a checkpoint.
+    """
+    with explained(staged):
+        return {name: path.stat().st_size for name, path in plain_files(staged)} if staged.is_dir() else {}
 
 
 def begin(staged: Path, parts: Sequence[str]) -> None:
@@ -106,11 +114,12 @@ def publish(staged: Path, final: Path, attempt: str) -> None:
         CheckpointExistsError: a committed checkpoint is there.
         StorageError: the disk refuses.
     """
-    if (final / MANIFEST_NAME).exists():
-        raise CheckpointExistsError(
-            f"{final} holds a committed checkpoint", remedy="save to another run folder, or move that checkpoint away"
-        )
     with explained(final):
+        if (final / MANIFEST_NAME).exists():
+            raise CheckpointExistsError(
+                f"{final} holds a committed checkpoint",
+                remedy="save to another run folder, or move that checkpoint away",
+            )
         aside = final.with_name(f"{final.name}.old-{attempt}")
         if final.exists():
             final.rename(aside)

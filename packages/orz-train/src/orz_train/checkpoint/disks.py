@@ -41,7 +41,8 @@ class Disks:
             needed_bytes: of one checkpoint; 0 where that isn't known.
 
         Raises:
-            CheckpointError: the folder is gone or another one, or too small; with `checkpoint.preflight: error` alone.
+            CheckpointError: the folder is gone, hidden or another one, or too small; with `checkpoint.preflight: error`
+                alone.
         """
         make = not self._known
         asked = {name: {"folder": self.folder, "make": make} for name in self.nodes.names}
@@ -50,7 +51,8 @@ class Disks:
         known = {f"storage/free_bytes/{name}": count for name, count in free.items() if count is not None}
         self.sink.event("storage", step=step, **known)
         problems = [*self._changed(places), *self._full(free, needed_bytes, 1)]
-        self._known = {name: found for name, found in places.items() if found is not None} | self._known
+        seen = {name: found for name, found in places.items() if found is not None and not found.problem}
+        self._known = seen | self._known
         if problems and self.settings.preflight == "error":
             raise CheckpointError(
                 f"step {step} was not saved: {'; '.join(problems)}; older checkpoints are as they were",
@@ -62,12 +64,14 @@ class Disks:
             self.sink.event("warning", step=step, message=f"checkpoints: {problem}")
 
     def _changed(self, places: dict[str, Place | None]) -> list[str]:
-        """Name the nodes whose folder isn't the one that it was."""
+        """Name the nodes whose folder isn't the one that it was, or doesn't show."""
         problems = []
         for name, found in places.items():
             before = self._known.get(name)
             if found is None:
                 problems.append(f"{self.folder} is gone on {name}")
+            elif found.problem:
+                problems.append(f"{self.folder} can't be looked at on {name}: {found.problem}")
             elif before is not None and before.identity != found.identity:
                 problems.append(
                     f"{self.folder} on {name} is another folder than at the start (device:inode {before.identity},"

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from orz_ckpt.failing import reason
 from orz_ckpt.inventory import CHECKPOINTS_DIR, list_checkpoints, step_folder
 from orz_ckpt.manifest import FileEntry, Manifest
 from orz_ckpt.storage import StagedCheckpoint, stage
@@ -24,7 +25,7 @@ from orz_train.checkpoint.state_names import STATE
 from orz_train.config.checkpoint_size import expected_bytes
 from orz_train.config.dump import config_sha256
 from orz_train.config.schema import Config
-from orz_train.errors import NotSharedError
+from orz_train.errors import NotSharedError, OrzError
 from orz_train.limits import NO_LIMIT, Limit
 from orz_train.ports import MetricSink, Nodes, Saved
 
@@ -326,6 +327,12 @@ class RunCheckpoints:
             self._remove_old()
 
     def _remove_old(self) -> None:
-        """Remove the checkpoints that are no longer kept and wait for no copy."""
+        """Remove the checkpoints that are no longer kept and wait for no copy; warn where the disk refuses."""
         # those that wait for their copies go when these are whole
-        remove_old(self.run_dir, self.settings, self.nodes, self.sink, waiting=self._copies.waiting)
+        try:
+            remove_old(self.run_dir, self.settings, self.nodes, self.sink, waiting=self._copies.waiting)
+        except OSError as error:
+            if isinstance(error, OrzError):  # as of a log that can't be written
+                raise
+            message = f"checkpoints that are no longer kept are still there: {reason(error, self.run_dir)}"
+            self.sink.event("warning", message=message, remedy="the next save removes them, if the disk is in order")
