@@ -153,7 +153,7 @@ def test_a_kill_in_between(steps: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def killed(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orz_ckpt.prune.run.shutil.rmtree", killed)
+    monkeypatch.setattr("shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         prune(steps, Keep(last=4), dry_run=False)
     assert [20, 30, 40, 50] == left(steps)

@@ -16,7 +16,8 @@ from orz_ckpt import failing
 from orz_ckpt.errors import CheckpointExistsError, CkptError, FormatError, StorageError, StorageFullError
 from orz_ckpt.inventory import list_checkpoints, newest_committed, step_folder, step_of
 from orz_ckpt.manifest import ManifestError, load
-from orz_ckpt.storage import new_attempt, stage
+from orz_ckpt.steps import new_attempt
+from orz_ckpt.storage import stage
 from orz_cli.exits import ExitCode
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orz_ckpt.disk.folder import remove
-from orz_ckpt.node.saving import begin, sweep
+from orz_ckpt.node.saving import Removed, begin, discard, discarded, empty_trash, sweep
 
 pytestmark = pytest.mark.unit
 
@@ -26,14 +26,14 @@ def names(checkpoints: Path) -> list[str]:
 def test_saves_in_flight_are_removed(tmp_path: Path) -> None:
     """A staged save goes; what was moved aside goes if its place is taken."""
     make(tmp_path, "step_000002", "step_000002.old-1a2b", "step_000004.tmp-3c4d")
-    assert ["step_000002.old-1a2b", "step_000004.tmp-3c4d"] == sweep(tmp_path)
+    assert Removed(["step_000002.old-1a2b", "step_000004.tmp-3c4d"]) == sweep(tmp_path)
     assert ["step_000002"] == names(tmp_path)
 
 
 def test_what_was_moved_aside_goes_back(tmp_path: Path) -> None:
     """A save killed between its two renames had moved the older folder aside: it is the only one there is."""
     make(tmp_path, "step_000002.old-1a2b")
-    assert [] == sweep(tmp_path)
+    assert Removed([]) == sweep(tmp_path)
     assert ["step_000002"] == names(tmp_path)
     assert "step_000002.old-1a2b" == (tmp_path / "step_000002" / "weights").read_text()
 
@@ -45,13 +45,58 @@ def test_others_files_stay(tmp_path: Path) -> None:
     (tmp_path / "step_000006.tmp-1").write_text("a file")
     (tmp_path / "step_000008.tmp-1").symlink_to(tmp_path / "elsewhere")
     before = names(tmp_path)
-    assert [] == sweep(tmp_path)
+    assert Removed([]) == sweep(tmp_path)
     assert before == names(tmp_path)
 
 
 def test_a_run_without_checkpoints_has_nothing_to_sweep(tmp_path: Path) -> None:
     """Before the first save there is no folder."""
-    assert [] == sweep(tmp_path / "checkpoints")
+    assert Removed([]) == sweep(tmp_path / "checkpoints")
+
+
+def test_what_is_discarded_is_no_step_at_once_and_is_deleted_then(tmp_path: Path) -> None:
+    """A step folder under another name, which is found again; not where its step was saved again meanwhile."""
+    make(tmp_path, "step_000001", "step_000002", "step_000003")
+    assert "" == discard(tmp_path / "step_000001")
+    assert "" == discard(tmp_path / "step_000002")
+    assert "" == discard(tmp_path / "step_000009"), "it isn't here"
+    hidden = [name for name in names(tmp_path) if name.startswith(".trash-step_00000")]
+    assert [*hidden, "step_000003"] == names(tmp_path)
+    assert ["step_000001", "step_000002"] == discarded(tmp_path)
+    make(tmp_path, "step_000002")
+    assert ["step_000001"] == discarded(tmp_path)
+    assert Removed([]) == sweep(tmp_path)
+    assert Removed(hidden) == empty_trash(tmp_path)
+    assert ["step_000002", "step_000003"] == names(tmp_path)
+
+
+def test_what_cannot_be_deleted_is_named_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a save in flight, and of a step that was discarded; both go once the disk lets them."""
+    make(tmp_path, "step_000001", "step_000002.tmp-1a2b")
+    unlink = os.unlink
+
+    def refuse(path: str, **where: int) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert "" == discard(tmp_path / "step_000001")
+    (hidden,) = (name for name in names(tmp_path) if name.startswith(".trash-"))
+    assert Removed([], {"step_000002.tmp-1a2b": "weights: Operation not permitted"}) == sweep(tmp_path)
+    assert Removed([], {hidden: "weights: Operation not permitted"}) == empty_trash(tmp_path)
+    assert [hidden, "step_000002.tmp-1a2b"] == names(tmp_path)
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert Removed(["step_000002.tmp-1a2b"]) == sweep(tmp_path)
+    assert Removed([hidden]) == empty_trash(tmp_path)
+    assert [] == names(tmp_path)
+
+
+def test_a_step_that_cannot_be_discarded_stays_whole(tmp_path: Path) -> None:
+    """A link in its place is no step of this run; why is said, and what it leads to is untouched."""
+    make(tmp_path, "elsewhere")
+    (tmp_path / "step_000001").symlink_to(tmp_path / "elsewhere")
+    assert "it became a link" == discard(tmp_path / "step_000001")
+    assert Removed([]) == empty_trash(tmp_path)
+    assert ["elsewhere", "step_000001"] == names(tmp_path)
 
 
 def test_removing_goes_on_while_a_late_writer_adds_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,7 @@ from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.readers.dcp.contents import archives_by_file, contents_of_archives
-from orz_ckpt.steps import step_named
-from orz_ckpt.storage import new_attempt
+from orz_ckpt.steps import new_attempt, step_named
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Progress, Silent

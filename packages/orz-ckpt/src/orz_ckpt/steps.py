@@ -8,10 +8,13 @@ times change when files are copied, and clocks of nodes differ.
 from __future__ import annotations
 
 import re
+import secrets
+from datetime import UTC, datetime
 from typing import Final
 
 _OURS: Final = re.compile(r"step_(\d{6,})", re.ASCII)
 _IN_FLIGHT: Final = re.compile(r"(step_\d{6,})\.(?:tmp|old)-(.*)", re.ASCII)
+_TRASH: Final = re.compile(r"\.trash-(step_\d{6,})-([A-Za-z0-9_-]{1,64})", re.ASCII)
 _ATTEMPT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ANY: Final = re.compile(
     r"(?:tmp[_-])?(?:global_step|step|iter|checkpoint|epoch)[_-]?(\d{1,18})(?:[._].*)?", re.ASCII | re.DOTALL
@@ -39,6 +42,22 @@ def attempt_named(name: str) -> str | None:
 def is_attempt(text: str) -> bool:
     """Return whether `text` may name one save: 1 to 64 letters, digits, `_` and `-`."""
     return _ATTEMPT.fullmatch(text) is not None
+
+
+def new_attempt() -> str:
+    """Return an id for one save: the time to the second, then chance. Ids sort by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def trash_name(name: str, attempt: str) -> str:
+    """Return what a step folder is called while it is deleted."""
+    return f".trash-{name}-{attempt}"
+
+
+def thrown_name(name: str) -> str | None:
+    """Return what a folder that is being deleted was called, `step_000050`; None of anything else."""
+    match = _TRASH.fullmatch(name)
+    return match[1] if match else None
 
 
 def names_step(name: str) -> int | None:

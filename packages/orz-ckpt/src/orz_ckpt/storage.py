@@ -21,7 +21,6 @@ the one that holds the manifest comes last.
 from __future__ import annotations
 
 import platform
-import secrets
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -44,7 +43,7 @@ from orz_ckpt.manifest import (
 )
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.records import joined, own_record, record_name
-from orz_ckpt.steps import is_attempt
+from orz_ckpt.steps import is_attempt, new_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -271,11 +270,6 @@ def stage(final: Path, *, attempt: str = "", expected_bytes: int = 0) -> StagedC
     if not is_attempt(attempt):
         raise ManifestError(f"attempt: expected 1 to 64 letters, digits, '_' or '-', got {attempt!r}")
     return StagedCheckpoint(Path(final).absolute(), attempt=attempt, expected_bytes=expected_bytes)
-
-
-def new_attempt() -> str:
-    """Return an id for one save: the time to the second, then chance. Ids sort by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def _committed(final: Path) -> Manifest | None:

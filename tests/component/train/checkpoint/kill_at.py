@@ -19,7 +19,8 @@ from conftest import Ranks, make_config
 from orz_train.checkpoint import RunCheckpoints
 from orz_train.testing import MemorySink
 
-WRITES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
+FOLDER_AT = {"os.rename": 2, "os.mkdir": 2, "os.remove": 1, "os.rmdir": 1, "os.truncate": None}
+"""Of what changes a folder, the argument that is the open folder which a relative name is in."""
 
 
 class Counter:
@@ -33,11 +34,19 @@ class Counter:
 
     def watch(self, event: str, arguments: tuple[object, ...]) -> None:
         """Look at one event of the interpreter."""
-        writes = event in WRITES or (event == "open" and isinstance(arguments[2], int))
-        if writes and str(arguments[0]).startswith(self.below):
+        writes = event in FOLDER_AT or (event == "open" and isinstance(arguments[2], int))
+        if writes and self.path(event, arguments).startswith(self.below):
             if self.done == self.kill_before:
                 os.kill(os.getpid(), signal.SIGKILL)
             self.done += 1
+
+    @staticmethod
+    def path(event: str, arguments: tuple[object, ...]) -> str:
+        """Return what is written to; what deletes a whole tree names a file in an open folder."""
+        at = FOLDER_AT.get(event)
+        folder = arguments[at] if at is not None else -1
+        written = Path(str(arguments[0]))
+        return str(written if folder == -1 else Path(f"/proc/self/fd/{folder}").readlink() / written)
 
 
 def save(run: Path, *, background: bool) -> None:

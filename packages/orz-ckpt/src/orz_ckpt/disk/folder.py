@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.durable import sync_folder
@@ -76,18 +77,29 @@ def free_bytes(folder: Path) -> int | None:
 def remove(folder: Path) -> None:
     """Remove a checkpoint folder, its manifest first, so that no half of it looks committed.
 
+    Something that cannot be removed is logged: this runs while another error is on its way up.
+    """
+    with suppress(OSError):  # what refuses here refuses again
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    failed = try_remove(folder)
+    if failed is not None:
+        logger.warning("could not remove an unfinished checkpoint path=%s error=%s", folder, failed)
+
+
+def try_remove(folder: Path) -> OSError | None:
+    """Remove a folder and all in it; return what kept this from it, None where nothing is left.
+
     A file that comes or goes meanwhile, by the hand of a late writer or of another node that removes it too, is no
-    reason to stop. Something that cannot be removed is logged: this runs while another error is on its way up.
+    reason to stop. Links in it go, and not what they lead to.
     """
     failed: OSError | None = None
     for _ in range(_REMOVALS):
         try:
-            (folder / MANIFEST_NAME).unlink(missing_ok=True)
             shutil.rmtree(folder)
         except OSError as error:
             if not os.path.lexists(folder):
-                return
+                return None
             failed = error
         else:
-            return
-    logger.warning("could not remove an unfinished checkpoint path=%s error=%s", folder, failed)
+            return None
+    return failed

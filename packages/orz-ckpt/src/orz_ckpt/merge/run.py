@@ -27,7 +27,7 @@ from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
 from orz_ckpt.merge.source_check import SourceCheck
 from orz_ckpt.merge.written_numbers import WrittenNumbers
-from orz_ckpt.storage import new_attempt
+from orz_ckpt.steps import new_attempt
 from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.unfinished import merging

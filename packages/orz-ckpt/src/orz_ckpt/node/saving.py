@@ -7,18 +7,20 @@ disk (`orz_ckpt.storage`). Without that manifest all of it is uncommitted, whate
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
-from orz_ckpt.disk.folder import folders, free_bytes, plain_files, remove
+from orz_ckpt.disk.folder import folders, free_bytes, plain_files, remove, try_remove
+from orz_ckpt.disk.trash import throw_away, thrown_away
 from orz_ckpt.entries import describe, holds
 from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.failing import explained, reason
 from orz_ckpt.inventory import step_of
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
 from orz_ckpt.records import own_record, record_name
+from orz_ckpt.steps import thrown_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +37,16 @@ class Place:
     free_bytes: int | None
     problem: str = ""
     """What the system says where it cannot be made or looked at; then nothing else is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was to be deleted in a folder of checkpoints on one node."""
+
+    gone: Sequence[str] = ()
+    """Names of the folders of which nothing is left."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Why files are left, by the folder's name."""
 
 
 def place(folder: Path, *, make: bool = False) -> Place | None:
@@ -137,12 +149,12 @@ def withdraw(staged: Path, final: Path, attempt: str, node: str) -> None:
             remove(final)
 
 
-def sweep(checkpoints: Path) -> list[str]:
-    """Remove what a killed save left in flight below the folder of checkpoints; return the names.
+def sweep(checkpoints: Path) -> Removed:
+    """Remove what a killed save left in flight below the folder of checkpoints.
 
     Only for the one process that may save there. What was moved aside for a save that never came goes back.
     """
-    removed = []
+    gone, left = [], {}
     for path in sorted(checkpoints.iterdir()) if checkpoints.is_dir() else []:
         name, _, tail = path.name.partition(".")
         final = checkpoints / name
@@ -151,9 +163,12 @@ def sweep(checkpoints: Path) -> list[str]:
         if tail.startswith("old-") and not final.exists():
             path.rename(final)
             continue
-        remove(path)
-        removed.append(path.name)
-    return removed
+        failed = try_remove(path)
+        if failed is None:
+            gone.append(path.name)
+        else:
+            left[path.name] = _why(failed)
+    return Removed(gone, left)
 
 
 def damaged(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
@@ -162,6 +177,44 @@ def damaged(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
     return missing + [name for name in files if name not in missing and not holds(folder, {name: files[name]})]
 
 
-def forget(final: Path) -> None:
-    """Remove a checkpoint's folder here, if it is here."""
-    remove(final)
+def discard(final: Path) -> str:
+    """Let a checkpoint's folder here be none for any reader, if it is here; `empty_trash` deletes its files.
+
+    Returns:
+        Why it is one still; empty where it is not.
+    """
+    try:
+        throw_away(final)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return _why(error)
+    return ""
+
+
+def discarded(checkpoints: Path) -> list[str]:
+    """Return the names of step folders that were discarded here, whose files are here still; not of those saved again.
+
+    Raises:
+        OSError: the folder of checkpoints cannot be listed.
+    """
+    names = {thrown_name(path.name) for path in thrown_away(checkpoints)}
+    return sorted(name for name in names if name is not None and not (checkpoints / name).exists())
+
+
+def empty_trash(checkpoints: Path) -> Removed:
+    """Delete the files of all that was discarded in a folder of checkpoints, by this call or by an earlier one.
+
+    Raises:
+        OSError: the folder of checkpoints cannot be listed.
+    """
+    failed = {path.name: try_remove(path) for path in thrown_away(checkpoints)}
+    return Removed(
+        [name for name, error in failed.items() if error is None],
+        {name: _why(error) for name, error in failed.items() if error is not None},
+    )
+
+
+def _why(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from orz_ckpt.disk.durable import sync_folder
+from orz_ckpt.disk.folder import try_remove
 from orz_ckpt.disk.links import resolved
+from orz_ckpt.disk.trash import throw_away, thrown_away
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR, folder_of_steps
@@ -20,14 +19,11 @@ from orz_ckpt.prune.plan import Keep, Plan, Planned, freed_bytes, plan_prune
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.records import nodes_of, record_name
 from orz_ckpt.report.words import count, size
-from orz_ckpt.storage import new_attempt
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status, to_json
-
-_TRASH: Final = re.compile(r"\.trash-step_\d{6,}-[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,24 +172,19 @@ def _folder(run: Path, command: Callable[[Path], str]) -> Path:
 
 
 def _empty_trash(folder: Path, findings: list[CkptFinding]) -> int:
-    """Delete what an earlier call had renamed and was killed before it deleted; return the bytes."""
+    """Delete what an earlier call, or a run, had renamed and did not come to delete; return the bytes."""
     freed = 0
-    for path in sorted(folder.iterdir()):
-        if _TRASH.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            nbytes = freed_bytes(path)
-            if _remove(path, findings):
-                freed += nbytes
+    for path in thrown_away(folder):
+        nbytes = freed_bytes(path)
+        if _remove(path, findings):
+            freed += nbytes
     return freed
 
 
 def _delete(entry: Planned, findings: list[CkptFinding]) -> bool:
     """Delete one step folder; say so, or why not."""
-    trash = entry.path.with_name(f".trash-{entry.path.name}-{new_attempt()}")
     try:
-        if entry.path.is_symlink():  # somebody replaced it since
-            raise OSError("it became a link")  # noqa: TRY301  told like any other refusal of the disk
-        entry.path.rename(trash)
-        sync_folder(trash.parent)
+        trash = throw_away(entry.path)
     except OSError as error:
         message = f"it cannot be renamed: {error.strerror or error}"
         remedy = "check that this user may write to the folder around it"
@@ -206,13 +197,11 @@ def _delete(entry: Planned, findings: list[CkptFinding]) -> bool:
 
 
 def _remove(trash: Path, findings: list[CkptFinding]) -> bool:
-    """Delete a renamed folder; links in it go, and not what they lead to."""
-    try:
-        shutil.rmtree(trash)
-    except OSError as error:
+    """Delete a renamed folder; say why not."""
+    error = try_remove(trash)
+    if error is not None:
         left = count(sum(1 for _ in trash.rglob("*")), "file")
         message = f"it was renamed, and cannot be deleted: {error.strerror or error}; {left} left"
         remedy = "check the permissions, then prune again: it goes on there"
         findings.append(finding("prune_failed", message, remedy=remedy, path=trash))
-        return False
-    return True
+    return error is None
