@@ -95,12 +95,9 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.mark.parametrize("file", ["/state/policy-optimizer.pt", "/policy/.tmp", "/policy/tokenizer.json"])
+@pytest.mark.parametrize("file", ["/state/policy-optimizer.pt", "/policy/model.safetensors", "/policy/tokenizer.json"])
 def test_a_broken_disk(tmp_path: Path, environment: dict[str, str], shim: Path, file: str) -> None:
-    """Writes of one file answer EIO, of whichever library: a warning for each save, and exit 0.
-
-    safetensors writes the weights to `.tmp` and chance, and renames them.
-    """
+    """Writes of one file answer EIO, of whichever library: a warning for each save, and exit 0."""
     broken = {"LD_PRELOAD": str(shim), "ORZ_FAIL_CALL": "write", "ORZ_FAIL_PATH": file}
     done = trained(tmp_path, environment | broken, "checkpoint.on_failure=warn")
 

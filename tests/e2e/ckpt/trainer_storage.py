@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.numpy import save_file
 
 from orz_ckpt.formats.architectures import expected_tensors
+from orz_ckpt.manifest import FileEntry
 from orz_cli.errors import OrzError
 from orz_train.checkpoint import RunCheckpoints, check_storage
 from orz_train.cluster.nodes import ClusterNodes
@@ -59,13 +61,18 @@ class Rank:
     def __init__(self, node_id: str) -> None:
         self.there = NodeAffinitySchedulingStrategy(node_id, soft=False)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, FileEntry]:
         """Write a Hugging Face folder over there."""
-        ray.get(ray.remote(write_weights).options(num_cpus=0, scheduling_strategy=self.there).remote(folder))
+        return self._there(write_weights, folder)
 
-    def save_state(self, folder: Path) -> None:
+    def save_state(self, folder: Path) -> dict[str, FileEntry]:
         """Write the state over there."""
-        ray.get(ray.remote(write_state).options(num_cpus=0, scheduling_strategy=self.there).remote(folder))
+        return self._there(write_state, folder)
+
+    def _there(self, write: Callable[[Path], None], folder: Path) -> dict[str, FileEntry]:
+        """Write, and hash nothing: whoever commits does."""
+        ray.get(ray.remote(write).options(num_cpus=0, scheduling_strategy=self.there).remote(folder))
+        return {}
 
 
 def main(address: str, where: str, run_dir: Path, what: str, *settings: str) -> None:

@@ -2,9 +2,9 @@
 
 A checkpoint is written to `step_000050.tmp-<attempt>/` beside its final place. `commit` then, in this order:
 
-1. flushes every file to the disk, hashes it, writes the record of this node's files
-   (`.orz/manifest-<node>.json`) and the finished manifest under a private name (`.orz/manifest.pending`),
-   and flushes every folder;
+1. opens again what was hashed while it was written and compares a little of it, flushes and hashes every other
+   file, writes the record of this node's files (`.orz/manifest-<node>.json`) and the finished manifest under a
+   private name (`.orz/manifest.pending`), and flushes every folder;
 2. moves aside an unfinished folder of the same step, left by a crash;
 3. renames the temporary folder to its final name and flushes the parent;
 4. moves the manifest from its private name to `manifest.json` and flushes the folder. This is the commit.
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
 from orz_ckpt.disk.folder import folders, free_bytes, remove
+from orz_ckpt.disk.reopening import require_written
 from orz_ckpt.entries import describe, holds
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError, StorageFullError
 from orz_ckpt.failing import is_storage, storage_error, with_need
@@ -123,7 +124,8 @@ class StagedCheckpoint:
             config_sha256: SHA-256 of the run's resolved configuration, in hexadecimal.
             meta: anything else worth keeping; JSON values without floats.
             node: name of this machine in `.orz/`; its host name by default.
-            known: what was hashed and flushed while it was written, by relative path; it is not read again.
+            known: what was hashed and flushed while it was written, by relative path: it is opened again, and a little
+                of it read and compared.
             others: what other nodes hold of this checkpoint on disks of their own, by node, as `node.saving.prepare`
                 recorded it there. The manifest covers all of it, and says in `meta.nodes` who holds what.
             complete: False leaves the folder without its manifest, uncommitted, but with the records of all nodes:
@@ -133,7 +135,8 @@ class StagedCheckpoint:
             CheckpointExistsError: a committed checkpoint with other content is there.
             CkptError: two nodes wrote other bytes under one name.
             ManifestError: an argument does not fit the manifest.
-            StorageError: the disk is full or refuses; leaving the `with` block removes the folder.
+            StorageError: the disk is full or refuses, or what was written is not here; leaving the `with` block
+                removes the folder.
         """
         manifest = Manifest(
             step=step,
@@ -169,6 +172,7 @@ class StagedCheckpoint:
         complete: bool,
     ) -> Manifest:
         """Take the four steps of the module's docstring."""
+        require_written(self.path, known or {}, all_here=others is None)
         records = {node: replace(manifest, files=describe(self.path, known))}
         manifest = records[node]
         if others is not None:

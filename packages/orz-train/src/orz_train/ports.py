@@ -106,12 +106,16 @@ class Reference(Protocol):
 class Saved(Protocol):
     """A model that a checkpoint is made of."""
 
-    def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder."""
+    def save(self, folder: Path) -> dict[str, FileEntry]:
+        """Write a Hugging Face folder; return its files by path relative to the step folder around it.
+
+        They are on the disk, and hashed, the large ones while they were written: no writer's file is read whole again.
+        One that is left out is read by whoever commits.
+        """
         ...
 
-    def save_state(self, folder: Path) -> None:
-        """Write what a resume needs besides the weights."""
+    def save_state(self, folder: Path) -> dict[str, FileEntry]:
+        """Write what a resume needs besides the weights; return the files as `save` does."""
         ...
 
     def snapshot(self) -> None:

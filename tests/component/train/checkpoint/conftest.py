@@ -87,11 +87,13 @@ class Ranks:
         self.copy = 0.0
         self.written: dict[str, FileEntry] = {}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, FileEntry]:
         self._weights(folder, self.value)
+        return self._hashed(folder)
 
-    def save_state(self, folder: Path) -> None:
+    def save_state(self, folder: Path) -> dict[str, FileEntry]:
         self._state(folder, self.value)
+        return self._hashed(folder)
 
     def snapshot(self) -> None:
         self.copy = self.value
@@ -99,8 +101,7 @@ class Ranks:
     def write_snapshot(self, folder: Path, state: Path) -> None:
         self._weights(folder, self.copy)
         self._state(state, self.copy)
-        files = [path for path in folder.parent.rglob("*") if path.is_file() and path.name != "trainer.json"]
-        self.written = {path.relative_to(folder.parent).as_posix(): entry_of(path) for path in files}
+        self.written = self._hashed(folder) | self._hashed(state)
 
     def finish_snapshot(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
         if self.failures:
@@ -112,6 +113,15 @@ class Ranks:
 
     def end_writing(self, timeout_s: float) -> list[str]:
         return []
+
+    def _hashed(self, folder: Path) -> dict[str, FileEntry]:
+        places = [folder, self.disk.there(folder)] if self.disk else [folder]
+        files = [path for each in places if each.is_dir() for path in each.iterdir() if path.suffix != ".json"]
+        found = [(f"{folder.name}/{path.name}", entry_of(path)) for path in files]
+        # what two ranks wrote with other bytes is left to the commit, as `ClusterPolicy` leaves it
+        return {
+            name: entry for name, entry in found if all(other == (name, entry) for other in found if other[0] == name)
+        }
 
     def _weights(self, folder: Path, value: float) -> None:
         if self.failures:

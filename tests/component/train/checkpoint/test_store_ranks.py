@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from orz_ckpt.entries import entry_of
 from orz_ckpt.errors import StorageFullError
 from orz_ckpt.inventory import newest_committed, step_folder
 from orz_ckpt.manifest import FileEntry
@@ -55,16 +56,17 @@ class Rank(WritesSnapshots):
         self.held = weakref.ref(copy)
         self._snapshot = Snapshot(self._save if self.number == 0 else None, partial(self._save_state, copy))
 
-    def _save(self, folder: Path) -> None:
+    def _save(self, folder: Path) -> dict[str, FileEntry]:
         save_file({"w": np.zeros(1000, "<f4")}, folder / "model.safetensors")
+        return {f"{folder.name}/model.safetensors": entry_of(folder / "model.safetensors")}
 
-    def _save_state(self, _copy: Copy, folder: Path) -> Path:
+    def _save_state(self, _copy: Copy, folder: Path) -> dict[str, FileEntry]:
         self.threads.append(threading.current_thread())
         path = folder / f"{self.model.role}-rank-{self.number}-of-2.pt"
         with path.open("wb") as file:  # an open file can be written whatever becomes of its folder
             self.model.write(self.number)
             file.write(b"state")
-        return path
+        return {f"{folder.name}/{path.name}": entry_of(path)}
 
 
 class Model:
@@ -107,10 +109,10 @@ class Model:
             for thread in rank.threads:
                 thread.join(PATIENCE_S)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, FileEntry]:
         raise AssertionError
 
-    def save_state(self, folder: Path) -> None:
+    def save_state(self, folder: Path) -> dict[str, FileEntry]:
         raise AssertionError
 
 

@@ -73,9 +73,9 @@ def test_an_update_weighs_tokens_over_all_ranks(started: Any) -> None:
 
 
 def test_ranks_write_and_read_the_staged_folder(started: Any, tmp_path: Path) -> None:
-    """Rank 0 writes the model, every rank its state."""
-    started.models.critic.save(tmp_path)
-    started.models.critic.save_state(tmp_path)
+    """Rank 0 writes the model, every rank its state, and the files of all are known to the driver."""
+    assert ["model"] == list(started.models.critic.save(tmp_path))
+    assert {"critic-rank-0", "critic-rank-1"} == started.models.critic.save_state(tmp_path).keys()
     started.models.critic.load_state(tmp_path)
     assert ["critic-rank-0", "critic-rank-1", "model"] == sorted(path.name for path in tmp_path.iterdir())
 

@@ -129,7 +129,7 @@ def read_once(
     wanted = {tensor.name for tensor in tensors} if tensor_digests is True else set(tensor_digests or ())
     hashers = {tensor.name: new_hasher(algo or "blake3") for tensor in tensors if tensor.name in wanted}
     others: list[Hasher] = [hashlib.sha256()] if sha256 else []
-    chunked = _Chunked(algo or "blake3") if chunks else None
+    chunked = ChunkHasher(algo or "blake3") if chunks else None
     seen = {tensor.name: Numbers() for tensor in tensors if numbers and tensor.dtype in FLOATS}
     sums = {tensor.name: Summing(tensor.dtype) for tensor in tensors if statistics and tensor.dtype in SUMMED}
     crc32s = {record.name: 0 for record in records}
@@ -167,7 +167,7 @@ def read_once(
     )
 
 
-class _Chunked:
+class ChunkHasher:
     """Hashes a file chunk by chunk."""
 
     def __init__(self, algo: str) -> None:

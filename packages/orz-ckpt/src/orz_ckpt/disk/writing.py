@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from io import FileIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,18 @@ class WrittenFile(FileIO):
             raise self.failure from error
         return nbytes
 
+    def flush_to_disk(self) -> None:
+        """Wait until what was written is on the disk.
+
+        Raises:
+            OSError: it is not. On a network file system this is where a full disk shows.
+        """
+        try:
+            os.fsync(self.fileno())
+        except OSError as error:
+            self.failure = self.failure or self._named(error)
+            raise self.failure from error
+
     def close(self) -> None:
         """Close it; some network file systems say only now that the disk is full.
 
@@ -68,6 +80,9 @@ class WrittenFile(FileIO):
         return OSError(error.errno, error.strerror, os.fspath(self.name))
 
 
+_File = TypeVar("_File", bound=WrittenFile)
+
+
 @contextmanager
 def written(path: Path) -> Iterator[WrittenFile]:
     """Open a file for a library to write; whatever that makes of a failing disk, the system's own error is raised.
@@ -82,7 +97,17 @@ def written(path: Path) -> Iterator[WrittenFile]:
     Raises:
         OSError: the disk refuses; it names the file.
     """
-    file = WrittenFile(path)
+    with telling_own_failure(WrittenFile(path)) as file:
+        yield file
+
+
+@contextmanager
+def telling_own_failure(file: _File) -> Iterator[_File]:
+    """Close `file` at the end of the block; if a write to it has failed, raise that, whatever was raised since.
+
+    Raises:
+        OSError: the disk refuses; it names the file.
+    """
     try:
         with file:
             yield file

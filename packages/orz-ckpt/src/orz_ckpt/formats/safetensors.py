@@ -8,6 +8,7 @@ Format: https://github.com/huggingface/safetensors. It has no checksum; this rea
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -30,13 +31,14 @@ from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.source import MAX_DIMENSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 SUFFIX: Final = ".safetensors"
 MAX_HEADER_BYTES: Final = 100_000_000
 
 _LENGTH_BYTES: Final = 8
+_ALIGNMENT: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +72,32 @@ class Header:
     def data_bytes(self) -> int:
         """Bytes of all tensors together."""
         return self.file_bytes - self.data_offset
+
+
+def encode_header(
+    tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str], *, source: str = "file"
+) -> bytes:
+    """Return the first bytes of a new file, up to its first tensor, at a multiple of 8.
+
+    Args:
+        tensors: name, dtype and shape of each, in file order.
+        metadata: text to text.
+        source: begins an error's message.
+
+    Raises:
+        FormatError: no reader would take so long a header.
+    """
+    document: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    begin = 0
+    for name, dtype, shape in tensors:
+        end = begin + math.prod(shape) * DTYPE_BITS[dtype] // 8
+        document[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(document, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % _ALIGNMENT)
+    if len(text) > MAX_HEADER_BYTES:
+        raise FormatError(f"{source}: its header would take {len(text):,} bytes", remedy="ask for smaller shards")
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def read_header(path: Path) -> Header:

@@ -7,13 +7,12 @@ over the limit. In a file wider numbers come first, so that every tensor is alig
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats.hf import SINGLE_NAME
-from orz_ckpt.formats.safetensors import MAX_HEADER_BYTES
+from orz_ckpt.formats.safetensors import encode_header
 from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.cast import cast_dtype
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from orz_ckpt.tensors.source import Source, SourceTensor
-
-_ALIGNMENT: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,18 +145,8 @@ def _shards(tensors: Iterable[SourceTensor], dtype: str, max_bytes: int) -> list
 
 def _file(name: str, tensors: Sequence[SourceTensor], dtype: str, aliases: Mapping[str, str]) -> PlannedFile:
     ordered = sorted(tensors, key=lambda tensor: -DTYPE_BITS[cast_dtype(tensor.dtype, dtype)])
-    document: dict[str, object] = {"__metadata__": {"format": "pt", **_tied(ordered, aliases)}}
-    begin = 0
-    for tensor in ordered:
-        end = begin + _nbytes(tensor, dtype)
-        written = cast_dtype(tensor.dtype, dtype)
-        document[tensor.name] = {"dtype": written, "shape": list(tensor.shape), "data_offsets": [begin, end]}
-        begin = end
-    text = json.dumps(document, separators=(",", ":")).encode("ascii")
-    text += b" " * (-len(text) % _ALIGNMENT)
-    if len(text) > MAX_HEADER_BYTES:
-        raise FormatError(f"{name}: its header would take {len(text):,} bytes", remedy="ask for smaller shards")
-    header = len(text).to_bytes(8, "little") + text
+    written = [(tensor.name, cast_dtype(tensor.dtype, dtype), tensor.shape) for tensor in ordered]
+    header = encode_header(written, {"format": "pt", **_tied(ordered, aliases)}, source=name)
     planned = []
     offset = len(header)
     for tensor in ordered:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.disk.durable import make_folders, sync_folder, write_synced
 from orz_ckpt.disk.folder import folders, free_bytes, plain_files, remove, try_remove
+from orz_ckpt.disk.reopening import require_written
 from orz_ckpt.disk.trash import throw_away, thrown_away
 from orz_ckpt.entries import describe, holds
 from orz_ckpt.errors import CheckpointExistsError
@@ -101,16 +102,18 @@ def prepare(
         final: its place, absolute.
         manifest: of the save; its files are ignored.
         node: name of this node.
-        known: what was hashed and flushed while it was written; it is not read again.
+        known: what was hashed and flushed while it was written, here or elsewhere: what is here is opened again, and a
+            little of it read and compared.
 
     Returns:
         The record: this node's files.
 
     Raises:
-        StorageError: the disk is full or refuses.
+        StorageError: the disk is full or refuses, or what was written is not what is here.
         CkptError: nothing was written, or what cannot be part of a checkpoint.
     """
     with explained(staged):
+        require_written(staged, known or {}, all_here=False)
         record = own_record(replace(manifest, files=describe(staged, known)), staged, final)
         (staged / PRIVATE_DIR).mkdir(exist_ok=True)
         write_synced(staged / record_name(node), dumps(record))

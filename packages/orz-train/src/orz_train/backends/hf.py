@@ -18,10 +18,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClas
 from transformers.utils import logging as hf_logging
 from transformers.utils.hub import cached_file
 
+from orz_ckpt.manifest import FileEntry
 from orz_cli.installing import install_line
 from orz_train.algo.logprobs import action_logprobs, predictor_index
 from orz_train.algo.segments import action_index, scatter_actions
 from orz_train.backends.precision import multiply_bfloat16_in_float32
+from orz_train.backends.weights_writing import files_of, hashing, save_file
 from orz_train.config import shipped
 from orz_train.errors import BackendMissingError, DataError
 from orz_train.types import PackedRow
@@ -36,6 +38,7 @@ _OFF: Mapping[str, float | bool] = {
 _SWITCHED_OFF = "orz_switched_off"
 """Attribute of a model: those settings as its folder has them."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+transformers.modeling_utils.safe_save_file = save_file  # type: ignore[attr-defined]  # it has no argument for it
 
 
 class HFTokenizer:
@@ -252,7 +255,7 @@ def critic_values(model: nn.Module, row: PackedRow) -> tuple[Tensor, Tensor]:
 
 def save_model(
     model: nn.Module, tokenizer: HFTokenizer, folder: Path, *, weights: dict[str, Tensor] | None = None
-) -> None:
+) -> dict[str, FileEntry]:
     """Write a Hugging Face folder: weights, config, generation config, tokenizer; whatever the rank of this process.
 
     The configuration is the one that the model was loaded with: what training switches off is on again for others.
@@ -262,11 +265,15 @@ def save_model(
         tokenizer: saved beside them.
         folder: where.
         weights: by name, where the model itself holds only shards of them.
+
+    Returns:
+        Its files, on the disk and hashed, by path relative to the step folder around it.
     """
     tokenizer.save(folder)  # first: transformers makes the folder if need be, and while weights are written it may go
-    with _written_by_any_rank(model):
+    with _written_by_any_rank(model), hashing() as hashed:
         model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]  # a PreTrainedModel
     _restored_config(model).to_json_file(folder / "config.json")
+    return files_of(folder, hashed)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from orz_ckpt.manifest import FileEntry
 from orz_train.backends.state_writing import write_state
 from orz_train.config.training import Optimizer as OptimizerConfig
 
@@ -86,9 +87,9 @@ class GuardedAdamW:
         self.adamw.zero_grad(set_to_none=True)
         return StepOutcome(grad_norm=grad_norm, lr=lr, applied=applied)
 
-    def save(self, path: Path) -> None:
-        """Write moments and count."""
-        write_state(self.state(), path)
+    def save(self, path: Path) -> dict[str, FileEntry]:
+        """Write moments and count; return the file, by path relative to the step folder."""
+        return write_state(self.state(), path)
 
     def state(self) -> dict[str, Any]:
         """Return moments and count, the tensors themselves."""

@@ -11,14 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from orz_ckpt.entries import entry_of
 from orz_ckpt.failing import explained
 from orz_ckpt.manifest import FileEntry
 from orz_train.backends.step_folder import make_part
 from orz_train.errors import CheckpointError
 
-SaveModel = Callable[[Path], None]
-SaveState = Callable[[Path], Path]
+Save = Callable[[Path], dict[str, FileEntry]]
+"""Writes into a folder; returns the files, on the disk and hashed, by path relative to the step folder around it."""
 
 
 class Snapshot:
@@ -28,11 +27,11 @@ class Snapshot:
 
     Args:
         save: writes the model's folder; None where another rank does.
-        save_state: writes this rank's state into a folder and returns the file.
+        save_state: writes this rank's state.
     """
 
-    def __init__(self, save: SaveModel | None, save_state: SaveState) -> None:
-        self._copies: tuple[SaveModel | None, SaveState] | None = (save, save_state)
+    def __init__(self, save: Save | None, save_state: Save) -> None:
+        self._copies: tuple[Save | None, Save] | None = (save, save_state)
         self._written: Future[dict[str, FileEntry]] | None = None
         self._thread: threading.Thread | None = None
 
@@ -112,7 +111,7 @@ class WritesSnapshots:
 
 
 def _write(
-    written: Future[dict[str, FileEntry]], save: SaveModel | None, save_state: SaveState, folder: Path, state: Path
+    written: Future[dict[str, FileEntry]], save: Save | None, save_state: Save, folder: Path, state: Path
 ) -> None:
     """Write copies; what becomes of it goes to `written`."""
     try:
@@ -126,16 +125,15 @@ def _write(
         written.set_exception(error)
 
 
-def _files(save: SaveModel | None, save_state: SaveState, folder: Path, state: Path) -> dict[str, FileEntry]:
-    """Write copies, and flush and hash the files."""
+def _files(save: Save | None, save_state: Save, folder: Path, state: Path) -> dict[str, FileEntry]:
+    """Write copies."""
     with explained(folder.parent):
         make_part(state)
-        files = [save_state(state)]
+        files = save_state(state)
         if save is not None:
             make_part(folder)
-            save(folder)
-            files += [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        return {path.relative_to(folder.parent).as_posix(): entry_of(path) for path in files}
+            files |= save(folder)
+        return files
 
 
 def host_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -213,10 +213,11 @@ class RunCheckpoints:
         started = time.perf_counter()
         self.disks.look(step, needed_bytes=self._size)
         with self._staged(step, trainer) as staged:
+            known: dict[str, FileEntry] = {}
             for role, model in self.models.items():
-                model.save(staged.path / role)
-                model.save_state(staged.path / STATE)
-            manifest = self._commit(staged, step)
+                known |= model.save(staged.path / role)
+                known |= model.save_state(staged.path / STATE)
+            manifest = self._commit(staged, step, known=known)
         self._committed(step, manifest, seconds=time.perf_counter() - started)
 
     def _begin(self, step: int, trainer: dict[str, Any]) -> None:
@@ -308,7 +309,7 @@ class RunCheckpoints:
         staged: StagedCheckpoint,
         step: int,
         *,
-        known: Mapping[str, FileEntry] | None = None,
+        known: Mapping[str, FileEntry],
         limit: Limit = NO_LIMIT,
     ) -> Manifest:
         roles, sha256 = tuple(self.models), config_sha256(self.config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,17 @@ from orz_train.types import Metric, PackedRow, TrainRow
 
 ANSWER_S = 1.0
 """How much longer than a rank the driver waits where both have a limit: so that the rank's own words arrive."""
+
+
+def _files_of(ranks: Sequence[Mapping[str, FileEntry]]) -> dict[str, FileEntry]:
+    """Return the files that all ranks wrote.
+
+    One that two ranks wrote with other bytes, each to its own node's disk, is left out: the commit looks at it.
+    """
+    known: dict[str, FileEntry] = {}
+    for files in ranks:
+        known |= files
+    return {name: entry for name, entry in known.items() if all(files.get(name, entry) == entry for files in ranks)}
 
 
 class ClusterReference:
@@ -92,10 +103,10 @@ class _Trained(ClusterReference):
             of_ranks = self.group.scatter("update", shares)
         return [metric for metrics in of_ranks for metric in metrics]
 
-    def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder, on the node of each rank in `writers`."""
+    def save(self, folder: Path) -> dict[str, FileEntry]:
+        """Write a Hugging Face folder, on the node of each rank in `writers`; return the files of all ranks."""
         with self.on_device(self):
-            self._on_writers("save", folder)
+            return _files_of(self._on_writers("save", folder))
 
     def snapshot(self) -> None:
         """Copy weights and state to the host memory of the ranks' nodes."""
@@ -107,21 +118,12 @@ class _Trained(ClusterReference):
         self.group.call("write_snapshot", folder, state)
 
     def finish_snapshot(self, timeout_s: float | None = None) -> dict[str, FileEntry]:
-        """Wait for the files of all ranks; their copies stay, as all must be written again if one fails.
-
-        A file that two ranks wrote with other bytes, each to its own node's disk, is left out: the commit looks at it.
-        """
+        """Wait for the files of all ranks; their copies stay, as all must be written again if one fails."""
         limit = NO_LIMIT
         if timeout_s is not None:
             doing = "the answer whether the checkpoint in flight is written"
             limit = Deadline(round(timeout_s + ANSWER_S, 1), doing, remedy="see how fast the disk is")
-        of_ranks: list[dict[str, FileEntry]] = self.group.call("finish_snapshot", timeout_s, limit=limit)
-        known: dict[str, FileEntry] = {}
-        for files in of_ranks:
-            known |= files
-        return {
-            name: entry for name, entry in known.items() if all(files.get(name, entry) == entry for files in of_ranks)
-        }
+        return _files_of(self.group.call("finish_snapshot", timeout_s, limit=limit))
 
     def drop_snapshot(self) -> None:
         """Free the copies of all ranks."""
@@ -135,18 +137,19 @@ class _Trained(ClusterReference):
             for member, answered in unsettled.items()
         ]
 
-    def save_state(self, folder: Path) -> None:
-        """Write each rank's optimizer state."""
+    def save_state(self, folder: Path) -> dict[str, FileEntry]:
+        """Write each rank's optimizer state; return the files of all ranks."""
         with self.on_device(self):
-            self.group.call("save_state", folder)
+            return _files_of(self.group.call("save_state", folder))
 
-    def _on_writers(self, method: str, *common: Any) -> None:
-        """Call a method in which all ranks take part, and those in `writers` write."""
+    def _on_writers(self, method: str, *common: Any) -> list[Any]:
+        """Call a method in which all ranks take part, and those in `writers` write; return what each returns."""
         if self.writers == {0}:
-            self.group.call(method, *common)
-            return
+            return self.group.call(method, *common)
         ranks = range(len(self.group))
-        self.group.results([self.group.submit_to(rank, method, *common, writes=rank in self.writers) for rank in ranks])
+        return self.group.results(
+            [self.group.submit_to(rank, method, *common, writes=rank in self.writers) for rank in ranks]
+        )
 
     def load_state(self, folder: Path) -> None:
         """Read each rank's optimizer state; the weights come with the model folder."""

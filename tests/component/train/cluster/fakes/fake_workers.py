@@ -54,12 +54,14 @@ class FakeModel:
         metrics.append(Metric("tokens/rows", Sum(len(rows))))
         return [*metrics, Metric(f"{self.role}/lr", Last(0.5))] if self.rank == 0 else metrics
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, FileEntry]:
         if self.rank == 0:
             (folder / "model").write_text(str(self.vector.tolist()))
+        return {"model": FileEntry(size=1, digest="0" * 64)} if self.rank == 0 else {}
 
-    def save_state(self, folder: Path) -> None:
+    def save_state(self, folder: Path) -> dict[str, FileEntry]:
         (folder / f"{self.role}-rank-{self.rank}").write_text("state")
+        return {f"{self.role}-rank-{self.rank}": FileEntry(size=5, digest="0" * 64)}
 
     def finish_snapshot(self, timeout_s: float | None) -> dict[str, FileEntry]:
         """Say that weights differ from rank to rank, and the configuration does not."""

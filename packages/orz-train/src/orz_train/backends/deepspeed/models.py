@@ -13,6 +13,7 @@ from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 
 from orz_ckpt.failing import explained
+from orz_ckpt.manifest import FileEntry
 from orz_train.algo.segments import scatter_actions
 from orz_train.algorithm import Algorithm, LossOutput
 from orz_train.backends import hf
@@ -144,23 +145,27 @@ class _Trained(WritesSnapshots):
         with self.engine.gathered(names) as named:
             return pack_bucket(named) if self.engine.rank == 0 else None
 
-    def save(self, folder: Path, *, writes: bool | None = None) -> None:
+    def save(self, folder: Path, *, writes: bool | None = None) -> dict[str, FileEntry]:
         """Write a Hugging Face folder; all ranks take part.
 
         Args:
             folder: where, in a step folder that is there.
             writes: whether this rank writes; by default rank 0 alone does.
+
+        Returns:
+            What this rank wrote, on the disk and hashed, by path relative to the step folder.
         """
         weights = self._gathered_weights(writes=self.engine.rank == 0 if writes is None else writes)
-        if weights is not None:
-            with explained(folder.parent):
-                self._save_weights(weights, folder)
+        if weights is None:
+            return {}
+        with explained(folder.parent):
+            return self._save_weights(weights, folder)
 
-    def save_state(self, folder: Path) -> None:
-        """Write this rank's optimizer state."""
+    def save_state(self, folder: Path) -> dict[str, FileEntry]:
+        """Write this rank's optimizer state; return the file as `save` does."""
         with explained(folder.parent):
             make_part(folder)
-            save_state(self.engine, self.role, folder)
+            return save_state(self.engine, self.role, folder)
 
     def snapshot(self, *, writes: bool | None = None) -> None:
         """Copy weights and optimizer state to host memory; all ranks take part.
@@ -203,15 +208,13 @@ class _Trained(WritesSnapshots):
             name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items() if _is_buffer(model, name)
         }
 
-    def _save_weights(self, weights: dict[str, Tensor], folder: Path) -> None:
+    def _save_weights(self, weights: dict[str, Tensor], folder: Path) -> dict[str, FileEntry]:
         make_part(folder)
         with hf.quiet():
-            hf.save_model(self.engine.module.module, self.tokenizer, folder, weights=weights)
+            return hf.save_model(self.engine.module.module, self.tokenizer, folder, weights=weights)
 
-    def _save_state_copy(self, state: dict[str, Any], folder: Path) -> Path:
-        path = state_file(folder, self.role, self.engine.rank, self.engine.num_ranks)
-        write_state(state, path)
-        return path
+    def _save_state_copy(self, state: dict[str, Any], folder: Path) -> dict[str, FileEntry]:
+        return write_state(state, state_file(folder, self.role, self.engine.rank, self.engine.num_ranks))
 
 
 class DeepSpeedPolicy(_Trained):

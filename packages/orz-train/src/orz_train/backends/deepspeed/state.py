@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from orz_ckpt.manifest import FileEntry
 from orz_train.backends.deepspeed.engine import TrainingEngine
 from orz_train.backends.state_writing import write_state
 from orz_train.checkpoint.state_names import rank_state, ranks_among
@@ -18,9 +19,13 @@ def state_file(folder: Path, role: str, rank: int, num_ranks: int) -> Path:
     return folder / rank_state(role, rank=rank, num_ranks=num_ranks)
 
 
-def save_state(engine: TrainingEngine, role: str, folder: Path) -> None:
-    """Write this rank's moments and count, and in bfloat16 its masters, as tensors and plain values."""
-    write_state(state_of(engine), state_file(folder, role, engine.rank, engine.num_ranks))
+def save_state(engine: TrainingEngine, role: str, folder: Path) -> dict[str, FileEntry]:
+    """Write this rank's moments and count, and in bfloat16 its masters, as tensors and plain values.
+
+    Returns:
+        The file, on the disk and hashed, by path relative to the step folder.
+    """
+    return write_state(state_of(engine), state_file(folder, role, engine.rank, engine.num_ranks))
 
 
 def state_of(engine: TrainingEngine, *, copy: bool = False) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orz_ckpt.manifest import FileEntry
 from orz_train.algo.losses import token_weights
 from orz_train.algo.segments import action_index, scatter_actions
 from orz_train.algorithm import Algorithm, LossOutput
@@ -96,13 +97,13 @@ class _Trained(WritesSnapshots):
             *peak_memory(),
         ]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, FileEntry]:
         """Write a Hugging Face folder."""
-        self._save_weights(None, folder)
+        return self._save_weights(None, folder)
 
-    def save_state(self, folder: Path) -> None:
+    def save_state(self, folder: Path) -> dict[str, FileEntry]:
         """Write the optimizer's state."""
-        self.optimizer.save(self._state_file(folder))
+        return self.optimizer.save(self._state_file(folder))
 
     def snapshot(self) -> None:
         """Copy weights and optimizer state."""
@@ -118,14 +119,13 @@ class _Trained(WritesSnapshots):
         """Read the optimizer's state; the weights come with the model folder."""
         self.optimizer.load(self._state_file(folder))
 
-    def _save_weights(self, weights: dict[str, Tensor] | None, folder: Path) -> None:
+    def _save_weights(self, weights: dict[str, Tensor] | None, folder: Path) -> dict[str, FileEntry]:
         """Write a Hugging Face folder; None are the weights of now."""
         with hf.quiet():
-            hf.save_model(self.model, self.tokenizer, folder, weights=weights)
+            return hf.save_model(self.model, self.tokenizer, folder, weights=weights)
 
-    def _save_state_copy(self, state: dict[str, Any], folder: Path) -> Path:
-        write_state(state, self._state_file(folder))
-        return self._state_file(folder)
+    def _save_state_copy(self, state: dict[str, Any], folder: Path) -> dict[str, FileEntry]:
+        return write_state(state, self._state_file(folder))
 
     def _state_file(self, folder: Path) -> Path:
         return folder / process_state(self.role)
