@@ -219,8 +219,8 @@ class _Reader:
         if entry.header != position:
             kind = "overlaps the one before" if entry.header < position else "leaves a hole before it"
             raise _BrokenRuleError(f"record {brief(name)} {kind}: it begins at {entry.header:,}, expected {position:,}")
-        signature, numbers = self._unpack(_LOCAL, position)
-        needed, flags, method, time, date, crc32, packed, nbytes, name_bytes, extra_bytes = numbers
+        head = _LOCAL.unpack(self._read(position, _LOCAL.size))
+        signature, needed, flags, method, time, date, crc32, packed, nbytes, name_bytes, extra_bytes = head
         after = position + _LOCAL.size
         if signature != SIGNATURE or flags != entry.fields.flags or method or name_bytes != len(entry.name):
             raise _BrokenRuleError(f"record {brief(name)} has another header than the directory says")
@@ -228,12 +228,15 @@ class _Reader:
         extra = _fields(text[name_bytes:])
         begin = after + name_bytes + extra_bytes
         end = begin + entry.nbytes
-        allowed = {entry.nbytes, _FULL_32} | ({0} if flags & HAS_DESCRIPTOR else set())
-        same = text[:name_bytes] == entry.name and packed == nbytes and nbytes in allowed
-        if not same or crc32 not in {entry.crc32, 0 if flags & HAS_DESCRIPTOR else entry.crc32} or end > limit:
+        # What a descriptor follows may be left open here.
+        open_here = not nbytes and flags & HAS_DESCRIPTOR
+        same = (
+            text[:name_bytes] == entry.name and packed == nbytes and (nbytes in {entry.nbytes, _FULL_32} or open_here)
+        )
+        if not same or not (crc32 == entry.crc32 or (not crc32 and flags & HAS_DESCRIPTOR)) or end > limit:
             raise _BrokenRuleError(f"record {brief(name)} has another header than the directory says")
         strange = strange_record(entry.fields, needed, (time, date), by_torch=by_torch)
-        strange = strange or strange_extra(extra, frozenset({entry.nbytes, position}), by_torch=by_torch)
+        strange = strange or strange_extra(extra, entry.nbytes, position, by_torch=by_torch)
         if strange:
             raise _BrokenRuleError(f"record {brief(name)} has another header than it was written with: {strange}")
         record = Record(name=name, offset=self._offset + begin, nbytes=entry.nbytes, crc32=entry.crc32)
@@ -241,9 +244,10 @@ class _Reader:
 
     def _descriptor(self, entry: _Entry, begin: int, limit: int) -> int:
         """Return the length of the data descriptor at `begin`, which repeats checksum and size."""
+        data = self._read(begin, min(_DESCRIPTOR_64.size, limit - begin))
+        stated = (b"PK\7\x08", entry.crc32, entry.nbytes, entry.nbytes)
         for layout in (_DESCRIPTOR_64, _DESCRIPTOR):
-            stated = (b"PK\7\x08", [entry.crc32, entry.nbytes, entry.nbytes])
-            if begin + layout.size <= limit and self._unpack(layout, begin) == stated:
+            if len(data) >= layout.size and layout.unpack_from(data) == stated:
                 return layout.size
         raise _BrokenRuleError(f"record {brief(entry.name)} has another descriptor than the directory says")
 
@@ -280,6 +284,8 @@ def _fields(extra: bytes, known: frozenset[int] | None = None) -> dict[int, byte
 
 def _widened(wide: bytes, *values: int) -> tuple[int, ...]:
     """Return `values` with those that 32 bits could not hold taken from the ZIP64 field, in its order."""
+    if not wide and _FULL_32 not in values:
+        return values
     result = []
     for value in values:
         if value == _FULL_32:

@@ -27,6 +27,8 @@ HARMLESS_FIELDS: Final = frozenset({ZIP64_FIELD, 0x5455, 0x7875})
 
 _PADDING_FIELD: Final = 0x4246
 _PADDING: Final = b"Z"
+_TORCH_EXTRA: Final = frozenset({ZIP64_FIELD, _PADDING_FIELD})
+_OTHER_EXTRA: Final = _TORCH_EXTRA | HARMLESS_FIELDS
 _ZIP64_VERSION: Final = 45
 _TORCH_END: Final = (0x031E, _ZIP64_VERSION)
 _TEXT: Final = 1
@@ -53,6 +55,10 @@ class Fields(NamedTuple):
         return self.needed == 0 and self.flags == (UTF_8 | HAS_DESCRIPTOR if nbytes else UTF_8)
 
 
+_TORCH_FIELDS: Final = Fields(flags=0, made_by=0, needed=0, modified=(0, 0), internal=0, external=0)[1:]
+"""All but the flags of any record that torch writes."""
+
+
 def strange_record(fields: Fields, needed: int, modified: tuple[int, int], *, by_torch: bool) -> str:
     """Return what is wrong about a record whose local header states `needed` and `modified`; empty if nothing is."""
     if fields.modified != modified:
@@ -60,32 +66,34 @@ def strange_record(fields: Fields, needed: int, modified: tuple[int, int], *, by
     if needed != fields.needed and _ZIP64_VERSION not in {needed, fields.needed}:
         return "its headers need two versions of the format"
     if by_torch:
-        wrong = any((fields.made_by, needed, *modified, fields.internal, fields.external))
+        wrong = fields[1:] != _TORCH_FIELDS or needed
         return "it has a version, a time or attributes, and torch writes none" if wrong else ""
     kind = stat.S_IFMT(fields.external >> 16)
     ordinary = kind in {0, stat.S_IFREG} and not fields.external & 0xFFFF & ~_ORDINARY
     return "" if ordinary and fields.internal in {0, _TEXT} else "it is no ordinary file"
 
 
-def strange_extra(extra: Mapping[int, bytes], numbers: frozenset[int], *, by_torch: bool) -> str:
+def strange_extra(extra: Mapping[int, bytes], nbytes: int, header: int, *, by_torch: bool) -> str:
     """Return what is wrong about the extra fields of a local header; empty if nothing is.
 
     Args:
         extra: the fields, by their kind.
-        numbers: the size of the record and the place of its header, which a ZIP64 field repeats.
+        nbytes: the size of the record, which a ZIP64 field repeats.
+        header: the place of its header, which such a field may repeat, too.
         by_torch: whether all of the archive is as torch writes it.
     """
-    allowed = {ZIP64_FIELD, _PADDING_FIELD} | (set() if by_torch else HARMLESS_FIELDS)
-    if extra.keys() - allowed:
-        return f"an extra field of kind {min(extra.keys() - allowed):#06x} is not known here"
+    unknown = extra.keys() - (_TORCH_EXTRA if by_torch else _OTHER_EXTRA)
+    if unknown:
+        return f"an extra field of kind {min(unknown):#06x} is not known here"
     if by_torch and _PADDING_FIELD not in extra:
         return "it has no padding"
     if extra.get(_PADDING_FIELD, b"").strip(_PADDING):
         return "its padding is not what torch fills it with"
-    wide = extra.get(ZIP64_FIELD, b"")
-    stated = {int.from_bytes(wide[place : place + 8], "little") for place in range(0, len(wide), 8)}
-    if len(wide) % 8 or stated - numbers - {0}:
-        return "its ZIP64 field states another size or place"
+    wide = extra.get(ZIP64_FIELD)
+    if wide:
+        stated = {int.from_bytes(wide[place : place + 8], "little") for place in range(0, len(wide), 8)}
+        if len(wide) % 8 or stated - {nbytes, header, 0}:
+            return "its ZIP64 field states another size or place"
     return ""
 
 
