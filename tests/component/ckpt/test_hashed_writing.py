@@ -155,13 +155,13 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_tensor_of_a_large_file_is_compared(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    """Its shortest one, so that a file of weights isn't read again."""
+    """The last one in it, so that a file of weights isn't read again, and one that lost its end is told."""
     entry = write(tmp_path / "w.safetensors", weights)
     assert entry.tensors is not None
-    shortest = min((one for one in entry.tensors.values() if one.nbytes), key=lambda one: one.nbytes)
-    assert shortest == entry.tensors["flags"]
+    last = max((one for one in entry.tensors.values() if one.nbytes), key=lambda one: one.offset)
+    assert last.offset + last.nbytes == entry.size
     with (tmp_path / "w.safetensors").open("r+b") as stream:
-        stream.seek(shortest.offset)
+        stream.seek(-1, 2)
         stream.write(b"\7")
-    with pytest.raises(StorageError, match=f"bytes {shortest.offset:,} to {shortest.offset + 3:,} are not"):
+    with pytest.raises(StorageError, match=f"bytes {last.offset:,} to {entry.size:,} are not"):
         require_written(tmp_path, {"w.safetensors": entry})

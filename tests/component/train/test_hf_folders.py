@@ -51,6 +51,22 @@ def test_saved_policy_loads_with_transformers(
     torch.testing.assert_close(expected, policy.logprobs([row])[0][1:], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "made from its configuration"])
+def test_a_copy_can_be_saved_again(tiny_model: Path, tokenizer: hf.HFTokenizer, tmp_path: Path, loaded: bool) -> None:
+    """As after a disk that refused: of a model that it hasn't loaded, transformers empties what it was given to write."""
+    model = hf.load_causal_lm(str(tiny_model), dtype="float32")
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    if not loaded:
+        model = AutoModelForCausalLM.from_config(model.config)
+    weights = dict(expected)
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        files = hf.save_model(model, tokenizer, folder / "policy", weights=weights)
+        assert "policy/model.safetensors" in files
+        written = load_file(folder / "policy" / "model.safetensors")
+        assert expected.keys() - written.keys() <= {"lm_head.weight"}  # tied
+        torch.testing.assert_close(written, {name: expected[name] for name in written}, rtol=0, atol=0)
+
+
 def test_saved_critic_loads_as_a_token_classifier(
     tmp_path: Path,
     rollouts: list[Rollout],

@@ -49,6 +49,24 @@ def test_the_end_loses_nothing(arguments: list[str], more: list[str]) -> None:
     assert ["printed", "waited for", "registered", *more] == ended.stdout.splitlines()
 
 
+def test_ctrl_c_while_threads_are_waited_for() -> None:
+    """No traceback: the answer was given, and a command that ended well says that it was interrupted."""
+    source = (
+        "import os, signal, sys, threading, time\nfrom orz_cli import main, process\n"
+        "def command():\n"
+        "    threading.Thread(target=time.sleep, args=(30,)).start()\n"
+        "    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    process.end_at_once()\n    return int(sys.argv[1])\n"
+        "main.main = command\nsys.exit(process.run())"
+    )
+    ended = [
+        subprocess.run([sys.executable, "-c", source, code], capture_output=True, text=True, check=False, timeout=20)
+        for code in ("0", "3")
+    ]
+
+    assert [(130, ""), (3, "")] == [(one.returncode, one.stderr) for one in ended]
+
+
 def test_modules_are_loaded_with_few_collections() -> None:
     """And afterwards garbage is collected as often as before."""
     source = (

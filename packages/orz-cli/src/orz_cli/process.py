@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from orz_cli.exits import ExitCode
 from orz_cli.garbage import few_collections
 
 _at_once: Final = threading.Event()
@@ -40,8 +41,11 @@ def end_at_once() -> None:
 
 def _leave(code: int) -> NoReturn:
     """Do what `sys.exit` does, and leave before Python would clear its modules."""
-    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  as multiprocessing ends its processes
-    atexit._run_exitfuncs()  # noqa: SLF001
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  as multiprocessing ends its processes
+        atexit._run_exitfuncs()  # noqa: SLF001
+    except KeyboardInterrupt:  # who waits no longer for what is still done has the answer already
+        code = code or ExitCode.INTERRUPTED
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

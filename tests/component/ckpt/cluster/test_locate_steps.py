@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Fleet, Here
 from orz_ckpt.cluster.locate import Location, locate
+from orz_ckpt.disk.trash import throw_away
 from orz_ckpt.inventory import step_folder
 from orz_ckpt.storage import stage
 from orz_cli.findings import Status
@@ -170,6 +171,14 @@ def test_what_is_in_flight(run: Path) -> None:
         assert [True] == [group.members[0].piece.in_flight for group in found.groups if group.step == 40]
         assert f"orz ckpt verify {run}/checkpoints/step_000030" == found.command
         staged.commit(step=40, roles={"policy": "policy"}, writer="t 1")
+
+
+def test_what_was_thrown_away(run: Path) -> None:
+    """A step that is no longer kept, half deleted, is none: neither shown nor missed."""
+    trash = throw_away(run / "checkpoints" / "step_000010")
+    next(trash.rglob("*.safetensors")).unlink()
+    found = find(run)
+    assert (Status.OK, [20, 30]) == (found.status(), [group.step for group in found.groups])
 
 
 def test_an_uncommitted_step(run: Path) -> None:

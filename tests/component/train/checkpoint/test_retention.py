@@ -160,6 +160,25 @@ def test_what_the_other_disk_keeps_is_told_with_its_node(
     assert ["step_000003"] == names(disk.there(run_dir / "checkpoints"))
 
 
+def test_a_disk_that_cannot_be_looked_at_is_a_warning(
+    run_dir: Path, store: Store, ranks: Any, save: Save, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that was saved is committed, whatever becomes of older ones."""
+
+    def refuse(folder: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("orz_ckpt.node.saving.thrown_away", refuse)
+    model = ranks()
+    with store(model, keep=1) as saves:
+        save(saves, model, 1)
+        save(saves, model, 2)
+    assert [2] == [one.step for one in list_checkpoints(run_dir) if one.committed]
+    warnings = [str(warning["message"]) for _, warning in told("warning")]
+    assert warnings
+    assert all(f"{run_dir}/checkpoints can't be looked at on " in warning for warning in warnings)
+
+
 def test_a_step_that_cannot_be_renamed_stays_committed(
     run_dir: Path, store: Store, ranks: Any, save: Save, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:

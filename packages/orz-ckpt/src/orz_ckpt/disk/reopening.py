@@ -13,6 +13,7 @@ from orz_ckpt.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from io import FileIO
     from pathlib import Path
 
     from orz_ckpt.manifest import FileEntry
@@ -24,7 +25,8 @@ def require_written(folder: Path, files: Mapping[str, FileEntry], *, all_here: b
     """Open each file again, and compare its size and the bytes at its end with what its writer hashed.
 
     Whoever commits does this, in another process than the writer's and perhaps on another node: what is named in a
-    manifest is really here. Of a large file, that is the last chunk that has a digest, or its shortest tensor.
+    manifest is really here. Of a large file, that is the last chunk that has a digest, or its last tensor; where that
+    one is large, too, its shortest.
 
     Args:
         folder: that the names begin at.
@@ -54,7 +56,7 @@ def _require(path: Path, entry: FileEntry) -> None:
         if size != entry.size:
             raise _lost(path, f"it has {size:,} bytes here, {entry.size:,} were written")
         begin, end, digest = _sample(entry)
-        if _digest(stream.fileno(), begin, end, entry.algo) != digest:
+        if _digest(stream, begin, end, entry.algo) != digest:
             raise _lost(path, f"bytes {begin:,} to {end:,} are not those that were written")
 
 
@@ -64,14 +66,17 @@ def _sample(entry: FileEntry) -> tuple[int, int, str]:
         return (len(entry.chunks) - 1) * CHUNK_BYTES, entry.size, entry.chunks[-1]
     tensors = [tensor for tensor in (entry.tensors or {}).values() if tensor.nbytes]
     if entry.size > CHUNK_BYTES and tensors:
+        last = max(tensors, key=lambda tensor: tensor.offset)
         shortest = min(tensors, key=lambda tensor: (tensor.nbytes, tensor.offset))
-        return shortest.offset, shortest.offset + shortest.nbytes, shortest.digest
+        chosen = last if last.nbytes <= CHUNK_BYTES else shortest
+        return chosen.offset, chosen.offset + chosen.nbytes, chosen.digest
     return 0, entry.size, entry.digest
 
 
-def _digest(descriptor: int, begin: int, end: int, algo: str) -> str:
+def _digest(stream: FileIO, begin: int, end: int, algo: str) -> str:
     hasher = new_hasher(algo)
-    while begin < end and (data := os.pread(descriptor, min(PIECE_BYTES, end - begin), begin)):
+    stream.seek(begin)
+    while begin < end and (data := stream.read(min(PIECE_BYTES, end - begin))):
         hasher.update(memoryview(data))
         begin += len(data)
     return hasher.hexdigest()

@@ -93,7 +93,7 @@ def encode_header(
         end = begin + math.prod(shape) * DTYPE_BITS[dtype] // 8
         document[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
-    text = json.dumps(document, separators=(",", ":")).encode("ascii")
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % _ALIGNMENT)
     if len(text) > MAX_HEADER_BYTES:
         raise FormatError(f"{source}: its header would take {len(text):,} bytes", remedy="ask for smaller shards")

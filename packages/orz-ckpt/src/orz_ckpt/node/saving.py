@@ -47,7 +47,7 @@ class Removed:
     gone: Sequence[str] = ()
     """Names of the folders of which nothing is left."""
     left: Mapping[str, str] = field(default_factory=dict)
-    """Why files are left, by the folder's name."""
+    """Why files are left, by the folder's name; by an empty one, why nobody can see what is there."""
 
 
 def place(folder: Path, *, make: bool = False) -> Place | None:
@@ -198,20 +198,21 @@ def discard(final: Path) -> str:
 def discarded(checkpoints: Path) -> list[str]:
     """Return the names of step folders that were discarded here, whose files are here still; not of those saved again.
 
-    Raises:
-        OSError: the folder of checkpoints cannot be listed.
+    Where the folder of checkpoints cannot be listed there are none; `empty_trash` says why.
     """
-    names = {thrown_name(path.name) for path in thrown_away(checkpoints)}
+    try:
+        names = {thrown_name(path.name) for path in thrown_away(checkpoints)}
+    except OSError:
+        return []
     return sorted(name for name in names if name is not None and not (checkpoints / name).exists())
 
 
 def empty_trash(checkpoints: Path) -> Removed:
-    """Delete the files of all that was discarded in a folder of checkpoints, by this call or by an earlier one.
-
-    Raises:
-        OSError: the folder of checkpoints cannot be listed.
-    """
-    failed = {path.name: try_remove(path) for path in thrown_away(checkpoints)}
+    """Delete the files of all that was discarded in a folder of checkpoints, by this call or by an earlier one."""
+    try:
+        failed = {path.name: try_remove(path) for path in thrown_away(checkpoints)}
+    except OSError as error:
+        return Removed(left={"": _why(error)})
     return Removed(
         [name for name, error in failed.items() if error is None],
         {name: _why(error) for name, error in failed.items() if error is not None},

@@ -16,7 +16,7 @@ from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import recognise
 from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
-from orz_ckpt.steps import attempt_named, step_named
+from orz_ckpt.steps import attempt_named, step_named, thrown_name
 from orz_ckpt.unfinished import COLLECT_DIR
 
 MAX_DEPTH: Final = 6
@@ -179,6 +179,7 @@ class _Walk:
             folder in _SKIPPED
             or folder.startswith(_HUB_CACHE)
             or _COPYING.fullmatch(folder)
+            or thrown_name(folder) is not None
             or (path == "/" and folder in _SKIPPED_AT_TOP)
         ):
             return False

@@ -270,8 +270,10 @@ def save_model(
         Its files, on the disk and hashed, by path relative to the step folder around it.
     """
     tokenizer.save(folder)  # first: transformers makes the folder if need be, and while weights are written it may go
+    # transformers may take out of a dictionary what it writes: whoever saves again after a failure needs all of it
+    given = None if weights is None else dict(weights)
     with _written_by_any_rank(model), hashing() as hashed:
-        model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]  # a PreTrainedModel
+        model.save_pretrained(folder, state_dict=given)  # type: ignore[operator]  # a PreTrainedModel
     _restored_config(model).to_json_file(folder / "config.json")
     return files_of(folder, hashed)
 

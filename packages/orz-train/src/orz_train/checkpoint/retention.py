@@ -80,6 +80,10 @@ def _tell_left(folder: Path, removed: Mapping[str, Removed], sink: MetricSink) -
     for node, one in removed.items():
         if one.left:
             name, why = next(iter(one.left.items()))
+            if not name:
+                message = f"{folder} can't be looked at on {node}, so nothing is removed there: {why}"
+                sink.event("warning", message=message, remedy=f"see who may read it there; {_AGAIN}")
+                continue
             more = f", and {count(len(one.left) - 1, 'folder')} more" if len(one.left) > 1 else ""
             message = f"{folder / name}{more} can't be deleted on {node}: {why}"
             remedy = f"see who may delete it there; no reader takes it for a checkpoint, and {_AGAIN}"
