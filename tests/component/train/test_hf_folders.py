@@ -53,7 +53,7 @@ def test_saved_policy_loads_with_transformers(
 
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "made from its configuration"])
 def test_a_copy_can_be_saved_again(tiny_model: Path, tokenizer: hf.HFTokenizer, tmp_path: Path, loaded: bool) -> None:
-    """As after a disk that refused: of a model that it hasn't loaded, transformers empties what it was given to write."""
+    """As after a disk that refused: of a model that it has not loaded, transformers empties what it is given."""
     model = hf.load_causal_lm(str(tiny_model), dtype="float32")
     expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if not loaded:
