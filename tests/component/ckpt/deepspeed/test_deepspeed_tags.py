@@ -72,18 +72,36 @@ def test_several_tags_without_latest_are_not_guessed(broken: Callable[[str], Pat
     assert ("tag_missing", "say which: --tag global_step3") == (only(source).code, only(source).remedy)
 
 
-@pytest.mark.parametrize("text", ["", "a/b", "\x1b[2J", "\xff" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a/b",
+        "\x1b[2J",
+        "\xff" * 5000,
+        ".",
+        "global_step2/..",
+        "a\\..\\b",
+        "..\x1b[2J/..",
+        "x\0/../..",
+        "{here}/global_step2",
+    ],
+)
 def test_a_latest_that_names_no_folder_is_not_followed(text: str, broken: Callable[[str], Path]) -> None:
-    """It has to be the name of a folder beside it; nothing else is opened or printed raw."""
+    """It has to be the name of a folder beside it; nothing else is opened or printed raw.
+
+    A path that stays in the folder, an absolute one too, is no name and no attempt to lead out: exit 1.
+    """
     path = broken("zero2")
-    (path / "latest").write_text(text, encoding="latin-1")
+    (path / "latest").write_text(text.format(here=path), encoding="latin-1")
     with pytest.raises(FormatError, match="is not the name of a folder beside it") as caught:
         read(path)
+    assert 1 == main(["ckpt", "verify", str(path)])
     assert caught.value.message.isprintable()
 
 
 @pytest.mark.parametrize(
-    "text", ["../zero2/global_step2", "/etc", "..", "global_step2/../../x", "a\\..\\b", "..\x1b[2J/.."]
+    "text", ["../other/global_step2", "/etc", "..", "global_step2/../../x", "..\\b", "..\x1b[2J/../.."]
 )
 def test_a_latest_that_leads_out_is_refused(
     text: str,
@@ -102,6 +120,20 @@ def test_a_latest_that_leads_out_is_refused(
     assert {4} == {code for code, _ in results.values()}
     assert "pickle_calls" not in {entry.code for entry in verify(path).findings}
     assert 2 == read(path, tag=STEP).step
+
+
+def test_a_latest_is_followed_as_the_system_would(broken: Callable[[str], Path]) -> None:
+    """`..` behind a link goes up from where the link leads to; a folder's other name is the same folder."""
+    path = broken("zero2")
+    (path.parent / "other").symlink_to(path)
+    (path / "latest").write_text(str(path.parent / "other" / STEP))
+    with pytest.raises(FormatError, match="is not the name of a folder beside it"):
+        read(path)
+    (path.parent / "elsewhere" / "inner").mkdir(parents=True)
+    (path / "link").symlink_to(path.parent / "elsewhere" / "inner")
+    (path / "latest").write_text("link/../global_step2")
+    with pytest.raises(EscapeError, match="leads out of this folder"):
+        read(path)
 
 
 def test_an_unknown_tag_is_wrong_usage(small: dict[str, Any]) -> None:

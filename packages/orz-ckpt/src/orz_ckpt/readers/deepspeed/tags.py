@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import EscapeError, FormatError, MissingPathError
 from orz_ckpt.findings import finding
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 LATEST_NAME: Final = "latest"
 _MAX_TAG_BYTES: Final = 4096
-_SEPARATOR: Final = re.compile(r"[/\\]")
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -109,7 +109,7 @@ def read_latest(file: Path) -> str:
         name = data.decode("utf-8").strip()
     except UnicodeDecodeError:
         name = ""
-    if name.startswith(("/", "\\")) or ".." in _SEPARATOR.split(name):
+    if _leads_out(file.parent, name):
         raise EscapeError(
             f"{file}: {brief(name)} leads out of this folder, and DeepSpeed would load from there",
             remedy="give a tag here by its own name, --tag, or its folder; look for who wrote that file",
@@ -120,6 +120,13 @@ def read_latest(file: Path) -> str:
             remedy="give the tag's folder itself, or --tag",
         )
     return name
+
+
+def _leads_out(folder: Path, name: str) -> bool:
+    """Return whether `name`, put behind `folder` as DeepSpeed does, is a path to elsewhere, on any system."""
+    if is_plain_name(name) or "\0" in name:
+        return False
+    return not resolved(folder / name.replace("\\", "/")).is_relative_to(resolved(folder))
 
 
 def looks_complete(folder: Path) -> bool:
