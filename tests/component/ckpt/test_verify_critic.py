@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orz_ckpt.convert import Layout, convert_checkpoint
 from orz_ckpt.inspection import inspect
 from orz_ckpt.merge.run import Options, merge
 from orz_ckpt.sources import open_source
@@ -155,10 +156,65 @@ def test_a_merged_critic_says_how_its_head_is_called(head: str, critic: Path, tm
 
 
 def test_inspect_says_that_a_folder_is_a_critic(critic: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder alone has no name that says so; its value head does. A policy is not called one."""
+    """A folder alone has no name that says so; its configuration or its value head does. A policy is not called one."""
     assert ["critic"] == [model.role for model in inspect(critic).models]
     assert 0 == main(["ckpt", "inspect", str(critic)])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["role", "critic"] in rows
+    set_config(critic, architectures=["Qwen2ForCausalLM"])
+    assert ["critic"] == [model.role for model in inspect(critic).models]
     change(critic, lambda tensors: tensors.update({"lm_head.weight": tensors.pop(HEAD)}))
     assert [""] == [model.role for model in inspect(critic).models]
+    set_config(critic, architectures=["CriticModel"], value_head_prefix="lm_head")
+    assert ["critic"] == [model.role for model in inspect(critic).models]
+
+
+@pytest.mark.parametrize(
+    ("head", "labels", "role"),
+    [("ForSequenceClassification", 1, ""), ("ForTokenClassification", 1, "critic"), ("ForTokenClassification", 9, "")],
+)
+def test_a_reward_model_is_no_critic(head: str, labels: int, role: str, tmp_path: Path) -> None:
+    """It has a critic's head, of the same name and shape, and gives one number a text: its class tells them apart.
+
+    Neither is what tells nine kinds of words apart a critic. `convert --to hf` leaves a reward model what it is.
+    """
+    folder, out = tmp_path / "model", tmp_path / "out"
+    config = transformers.Qwen2Config(**SIZES, num_key_value_heads=2, num_labels=labels, pad_token_id=0)
+    getattr(transformers, f"Qwen2{head}")(config).save_pretrained(folder)
+    assert ([role], (labels, HIDDEN)) == (
+        [model.role for model in inspect(folder).models],
+        inspect(folder).models[0].source.tensors["score.weight"].shape,
+    )
+    merged = merge(open_source(folder), out)
+    assert (role == "critic") == ("value_head" in {entry.code for entry in merged.findings})
+    if labels == 1:
+        done = convert_checkpoint(open_source(folder), tmp_path / "converted", Layout.HF)
+        assert (role == "critic") == ("value_head" in {entry.code for entry in done.findings})
+        written = json.loads((tmp_path / "converted" / "config.json").read_bytes())
+        assert [f"Qwen2{head}"] == written["architectures"]
+
+
+def test_a_reward_model_of_openrlhf_is_no_critic(critic: Path) -> None:
+    """Its class has the layout of the critic's, and another name."""
+    set_config(critic, architectures=["RewardModel"])
+    assert [""] == [model.role for model in inspect(critic).models]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "role"),
+    [
+        ("score.weight", (1, HIDDEN), "critic"),
+        ("module.score.weight", (1, HIDDEN), "critic"),
+        ("pretrained_model.v_head.summary.weight", (1, HIDDEN), "critic"),
+        ("value_head.weight", (8, HIDDEN // 8), "critic"),
+        ("my_score.weight", (1, HIDDEN), ""),
+        ("my_value_head.weight", (1, HIDDEN), ""),
+        ("score.weight", (HIDDEN,), ""),
+        ("score.weight", (2, HIDDEN), ""),
+    ],
+)
+def test_without_a_class_the_head_tells(name: str, shape: tuple[int, ...], role: str, critic: Path) -> None:
+    """Whole parts of its name are compared, and it has one row; only ORZ's own head may have any shape."""
+    (critic / "config.json").unlink()
+    change(critic, lambda tensors: (tensors.pop(HEAD), tensors.update({name: torch.ones(shape)})))
+    assert [role] == [model.role for model in inspect(critic).models]

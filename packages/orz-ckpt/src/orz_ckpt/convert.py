@@ -7,7 +7,7 @@ issue 63). transformers 5.19, `modeling_layers.py`: `GenericForTokenClassificati
 `score`, whose bias and dropout the configuration switches off: that is what orz-train saves.
 
 What a conversion changes is names, one shape and `config.json`; every number stays. A model without a value head is
-written as it is, so that `--to hf` takes any checkpoint.
+written as it is, so that `--to hf` takes any checkpoint; so is a reward model, which `--to orz-critic` makes a critic.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
-from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY
+from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY, says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.merge.run import Options, merge
 from orz_ckpt.quoting import brief
@@ -127,6 +127,8 @@ def convert(source: Source, layout: Layout, config: Config | None) -> Converted:
             heads = ", ".join(f"{name}.weight" for name in _HEADS)
             message = f"{source.path} is no critic: it has none of {heads}"
             raise UsageError(message, remedy="give the folder of the critic; `--to hf` writes a policy")
+        return Converted(source=source)
+    if layout is Layout.HF and says_critic(config or {}) is False:
         return Converted(source=source)
     wanted = "score" if layout is Layout.HF else "value_head"
     tensors, findings = _renamed(plain, head, wanted, config)

@@ -13,6 +13,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.examine.below import look_below
 from orz_ckpt.examine.emptiness import is_beside
 from orz_ckpt.findings import CkptFinding, conclude, finding
+from orz_ckpt.formats.architectures import says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.inventory import Checkpoint, checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
@@ -45,8 +46,8 @@ class Model:
 
     source: Source
     role: str = ""
-    """`policy`, `critic`, ...: the folder's name where a checkpoint holds several; of one alone, `critic` where it has
-    a value head."""
+    """`policy`, `critic`, ...: the folder's name where a checkpoint holds several; of one alone, `critic` where its
+    configuration says so, or it has a value head and is no reward model."""
     config: Mapping[str, object] = field(default_factory=dict)
     code: tuple[str, ...] = ()
     """Python files beside the weights, which a loader that trusts remote code runs."""
@@ -217,8 +218,10 @@ def _model(source: Source, role: str) -> Model:
         config = {}
     code = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".py") if source.path.is_dir() else []
     code = [name for name in code if not name.startswith("zero_to_")]  # DeepSpeed's own tools
-    alone = "critic" if any(is_value_head(name, tensor.shape) for name, tensor in source.tensors.items()) else ""
-    return Model(source=source, role=role or alone, config=config, code=tuple(code))
+    critic = says_critic(config)
+    if critic is None:
+        critic = any(is_value_head(name, tensor.shape) for name, tensor in source.tensors.items())
+    return Model(source=source, role=role or ("critic" if critic else ""), config=config, code=tuple(code))
 
 
 def _model_json(model: Model) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def convert(
     """Write a critic in the layout that another trainer or loader knows: names, one shape and config.json change.
 
     The value head `value_head` (ORZ) or `v_head` (trl) becomes `score`, or the other way round; the released 32B
-    critic's odd shape is put right. A policy is written with `--to hf` as `orz ckpt merge` writes it.
+    critic's odd shape is put right. A policy or a reward model is written with `--to hf` as `orz ckpt merge` writes it.
     """
     from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.convert import Layout, convert_checkpoint

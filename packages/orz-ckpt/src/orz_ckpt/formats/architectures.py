@@ -23,6 +23,8 @@ _DEFAULT_LABELS: Final = 2
 _QWEN3_HEAD_DIM: Final = 128
 CRITIC: Final = "CriticModel"
 """The class of ORZ's and OpenRLHF's critics, which they make of any model's when they load it."""
+_REWARD_MODELS: Final = ("ForSequenceClassification", "RewardModel")
+"""Ends of the names of classes whose head is a critic's, and which give one number a text: transformers, OpenRLHF."""
 CRITIC_HEAD_KEY: Final = "value_head_prefix"
 """Where OpenRLHF's `config.json` names its head."""
 _CRITIC_HEAD: Final = "value_head"
@@ -65,6 +67,18 @@ def expected_tensors(config: Config) -> Expected:
             heads, optional = _HEADS[head](config, family)
             return Expected(architecture=architecture, required={**required, **heads}, optional=optional)
     raise UnknownArchitectureError(f"{brief(architecture)} is not in the table of known shapes")
+
+
+def says_critic(config: Mapping[str, object]) -> bool | None:
+    """Return whether the class that a `config.json` names is that of a critic; None where its head decides.
+
+    A policy's class decides nothing: verl and trl put a critic's head on it and leave the configuration as it is.
+    """
+    named = config.get("architectures")
+    classes = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    if CRITIC in classes:
+        return True
+    return False if any(name.endswith(_REWARD_MODELS) for name in classes) else None
 
 
 def _inside(config: Config, family: str) -> dict[str, Shape]:

@@ -12,6 +12,7 @@ from orz_ckpt.checks.shapes import check_shapes
 from orz_ckpt.disk.durable import sync_file, write_synced
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.formats.architectures import says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, INDEX_NAME, SAFETENSORS, TOKENIZER_NAMES, TORCH, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
 from orz_ckpt.merge.config import adapted, value_heads
@@ -88,7 +89,7 @@ def find_beside(source: Source, plan: Plan, given: Path | None, settings: Mappin
     listing = list_files(folder, deep=False)
     code = [name for name in listing.sizes if name.endswith(".py")] if "auto_map" in config else []
     copied = [name for name in listing.sizes if name in _COPIED or name.endswith(_COPIED_SUFFIXES)]
-    findings = [*(entry for entry in _promised(source, plan, path, config)), *_value_head(source, plan)]
+    findings = [*(entry for entry in _promised(source, plan, path, config)), *_value_head(source, plan, config)]
     if not any(name in TOKENIZER_NAMES for name in copied):
         findings.append(finding("no_tokenizer", f"there is no tokenizer in {folder}", path=folder))
     if code:
@@ -142,9 +143,9 @@ def _remedy(source: Source) -> str:
     return "give the configuration of the model that was trained: --config DIR"
 
 
-def _value_head(source: Source, plan: Plan) -> list[CkptFinding]:
+def _value_head(source: Source, plan: Plan, config: Mapping[str, object]) -> list[CkptFinding]:
     heads = value_heads(plan)
-    if not heads:
+    if not heads or says_critic(config) is False:
         return []
     message = f"{brief(heads[0])} is a value head: this is a critic"
     return [finding("value_head", message, path=source.path, tensor=heads[0])]

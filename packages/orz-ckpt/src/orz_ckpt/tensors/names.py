@@ -42,7 +42,8 @@ def is_value_head(name: str, shape: Sequence[int]) -> bool:
         shape: one row; of ORZ's `value_head` any, for the critic released with its 32B model has [8, hidden / 8].
     """
     single = len(shape) == 2 and shape[0] == 1  # noqa: PLR2004  a matrix of one row
-    return name.endswith(_VALUE_HEADS) and (single or name.endswith("value_head.weight") or len(shape) == 1)
+    inside = f".{name}"
+    return any(inside.endswith(f".{head}") and (single or head == "value_head.weight") for head in _VALUE_HEADS)
 
 
 def module_of(name: str) -> str:
