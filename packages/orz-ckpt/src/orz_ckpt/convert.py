@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
-from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY, says_critic
+from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY, critic_head, says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.merge.run import Options, merge
 from orz_ckpt.quoting import brief
@@ -26,6 +26,7 @@ from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
 from orz_ckpt.tensors.gather import Files, Gatherer
+from orz_ckpt.tensors.names import HF_HEAD, ORZ_HEAD, VALUE_HEADS
 from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,8 +59,6 @@ class Converted:
     """What to lay over `config.json`; None removes a key."""
 
 
-_HEADS: Final = ("value_head", "v_head.summary", "v_head", "score")
-"""ORZ and OpenRLHF, trl, older trl, transformers."""
 _WRAPPER: Final = "pretrained_model."
 """trl puts the whole language model under this name."""
 _LANGUAGE_HEAD: Final = "lm_head.weight"
@@ -121,23 +120,24 @@ def convert(source: Source, layout: Layout, config: Config | None) -> Converted:
         OSError: the head's bias cannot be read.
     """
     plain = _without_tied_head(_unwrapped(source))
-    head = next((name for name in _HEADS if f"{name}.weight" in plain.tensors), None)
+    known = tuple(dict.fromkeys((critic_head(config or {}), *VALUE_HEADS)))
+    head = next((name for name in known if f"{name}.weight" in plain.tensors), None)
     if head is None:
         if layout is Layout.ORZ_CRITIC:
-            heads = ", ".join(f"{name}.weight" for name in _HEADS)
+            heads = ", ".join(brief(f"{name}.weight") for name in known)
             message = f"{source.path} is no critic: it has none of {heads}"
             raise UsageError(message, remedy="give the folder of the critic; `--to hf` writes a policy")
         return Converted(source=source)
     if layout is Layout.HF and says_critic(config or {}) is False:
         return Converted(source=source)
-    wanted = "score" if layout is Layout.HF else "value_head"
+    wanted = HF_HEAD if layout is Layout.HF else ORZ_HEAD
     tensors, findings = _renamed(plain, head, wanted, config)
     if layout is Layout.ORZ_CRITIC:
         findings += _without_bias(plain, tensors)
         settings = {"architectures": [CRITIC], "normalize_reward": True, CRITIC_HEAD_KEY: None}
         settings |= dict.fromkeys(_LABEL_KEYS)
     else:
-        found, settings = _classifier(source, config or {}, bias="score.bias" in tensors)
+        found, settings = _classifier(source, config or {}, bias=f"{HF_HEAD}.bias" in tensors)
         findings += found
     aliases = {alias: name for alias, name in plain.aliases.items() if alias != _LANGUAGE_HEAD}
     converted = replace(plain, tensors=tensors, aliases=aliases, findings=(*plain.findings, *findings))
@@ -207,7 +207,7 @@ def _renamed(
 
 def _without_bias(source: Source, tensors: dict[str, SourceTensor]) -> list[CkptFinding]:
     """Take the bias of the head out, which ORZ's has not; one that is not zero cannot be left out."""
-    bias = tensors.pop("value_head.bias", None)
+    bias = tensors.pop(f"{ORZ_HEAD}.bias", None)
     if bias is None:
         return []
     with Files() as files:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.quoting import brief
 from orz_ckpt.strict_json import FieldError, integer_field
+from orz_ckpt.tensors.names import HF_HEAD, ORZ_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +28,6 @@ _REWARD_MODELS: Final = ("ForSequenceClassification", "RewardModel")
 """Ends of the names of classes whose head is a critic's, and which give one number a text: transformers, OpenRLHF."""
 CRITIC_HEAD_KEY: Final = "value_head_prefix"
 """Where OpenRLHF's `config.json` names its head."""
-_CRITIC_HEAD: Final = "value_head"
 _RELEASED_ROWS: Final = 8
 
 
@@ -81,6 +81,12 @@ def says_critic(config: Mapping[str, object]) -> bool | None:
     return False if any(name.endswith(_REWARD_MODELS) for name in classes) else None
 
 
+def critic_head(config: Mapping[str, object]) -> str:
+    """Return the module that gives values, as the `config.json` of a critic names it; ORZ's where it names none."""
+    head = config.get(CRITIC_HEAD_KEY)
+    return head if isinstance(head, str) and head else ORZ_HEAD
+
+
 def _inside(config: Config, family: str) -> dict[str, Shape]:
     """Return the tensors of a backbone as a model with a head names them."""
     prefix = "gpt_neox" if family == "GPTNeoX" else "model"
@@ -93,11 +99,11 @@ def _critic(config: Config) -> Expected:
     The head of the critic released with the 32B model is [8, hidden / 8] (ORZ, issue 63). `mean` and `std` are
     buffers, which are saved where all buffers are.
     """
-    kind, head = config.get("model_type"), config.get(CRITIC_HEAD_KEY)
+    kind = config.get("model_type")
     family = _MODEL_TYPES.get(kind) if isinstance(kind, str) else None
     if family is None:
         raise UnknownArchitectureError(f"{CRITIC} of models of type {brief(kind)} is not in the table of known shapes")
-    name = f"{head if isinstance(head, str) and head else _CRITIC_HEAD}.weight"
+    name = f"{critic_head(config)}.weight"
     rows, hidden = _RELEASED_ROWS, _size(config, "hidden_size")
     return Expected(
         architecture=CRITIC,
@@ -225,7 +231,7 @@ def _causal_head(config: Config, family: str) -> Heads:
 
 
 def _token_head(config: Config, family: str) -> Heads:
-    name, num_labels = "classifier" if family == "GPTNeoX" else "score", _num_labels(config)
+    name, num_labels = "classifier" if family == "GPTNeoX" else HF_HEAD, _num_labels(config)
     head: dict[str, Shape] = {f"{name}.weight": (num_labels, _size(config, "hidden_size"))}
     if family == "GPTNeoX" or config.get("token_classification_bias", True):
         head[f"{name}.bias"] = (num_labels,)
@@ -233,7 +239,7 @@ def _token_head(config: Config, family: str) -> Heads:
 
 
 def _sequence_head(config: Config, family: str) -> Heads:  # noqa: ARG001  one signature for all heads
-    return {"score.weight": (_num_labels(config), _size(config, "hidden_size"))}, {}
+    return {f"{HF_HEAD}.weight": (_num_labels(config), _size(config, "hidden_size"))}, {}
 
 
 def _no_head(config: Config, family: str) -> Heads:  # noqa: ARG001  one signature for all heads

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY
 from orz_ckpt.tensors.cast import TORCH_NAMES
-from orz_ckpt.tensors.names import EMBEDDINGS, HEADS, is_value_head
+from orz_ckpt.tensors.names import EMBEDDINGS, HEADS, HF_HEAD, is_value_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,10 +81,10 @@ def _set_head(config: dict[str, object], plan: Plan) -> None:
         or not str(architectures[0]).endswith(_CAUSAL)
     ):
         return
-    if heads != ["score.weight"]:
+    if heads != [f"{HF_HEAD}.weight"]:
         config["architectures"] = [CRITIC]  # ORZ's own class; no loader of Hugging Face knows such a head
         config[CRITIC_HEAD_KEY] = heads[0].removesuffix(".weight")
         return
     config["architectures"] = [str(architectures[0]).removesuffix(_CAUSAL) + _TOKENS]
     config["id2label"], config["label2id"] = {"0": "LABEL_0"}, {"LABEL_0": 0}
-    config["token_classification_bias"] = "score.bias" in names
+    config["token_classification_bias"] = f"{HF_HEAD}.bias" in names

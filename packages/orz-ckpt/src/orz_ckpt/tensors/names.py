@@ -12,7 +12,13 @@ HEADS: Final = ("lm_head.weight", "embed_out.weight", "output.weight", "lm_head.
 """Ends of the names of output layers: of a tied pair the one that Hugging Face files leave out."""
 EMBEDDINGS: Final = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight")
 """Ends of the names of embeddings."""
-_VALUE_HEADS: Final = ("value_head.weight", "v_head.weight", "v_head.summary.weight", "score.weight", "critic.weight")
+ORZ_HEAD: Final = "value_head"
+"""The module that ORZ's critics, and older ones of OpenRLHF, give values with."""
+HF_HEAD: Final = "score"
+"""That of transformers' token and sequence classifiers, and of OpenRLHF."""
+VALUE_HEADS: Final = (ORZ_HEAD, "v_head.summary", "v_head", HF_HEAD, "critic")
+"""Modules that give values, the likelier first: besides those, trl's (older ones have no `summary` in it), and `critic`
+of home-made models."""
 OUTSIDE: Final = -1
 """The layer of tensors that belong to none."""
 
@@ -43,7 +49,7 @@ def is_value_head(name: str, shape: Sequence[int]) -> bool:
     """
     single = len(shape) == 2 and shape[0] == 1  # noqa: PLR2004  a matrix of one row
     inside = f".{name}"
-    return any(inside.endswith(f".{head}") and (single or head == "value_head.weight") for head in _VALUE_HEADS)
+    return any(inside.endswith(f".{head}.weight") and (single or head == ORZ_HEAD) for head in VALUE_HEADS)
 
 
 def module_of(name: str) -> str:
