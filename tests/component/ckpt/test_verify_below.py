@@ -147,6 +147,54 @@ def test_folders_that_may_not_be_looked_into(
         assert Status.INCONCLUSIVE is verify(path, level=Level.QUICK).status()
 
 
+@pytest.mark.parametrize("broken", [".", "checkpoint-10"])
+def test_a_link_to_itself(broken: str, out: Path) -> None:
+    """It hides no damage: of the model beside it, or of a step."""
+    (out / "loop").symlink_to("loop")
+    cut(out / broken / WEIGHTS)
+    report = verify(out)
+
+    told = {("unreadable", "loop"), ("header_invalid", os.path.normpath(f"{broken}/{WEIGHTS}"))}
+    assert (Status.FAILED, told) == (report.status(), codes(report))
+    assert [".", "checkpoint-5", "checkpoint-10"] == names(report)
+
+
+@pytest.mark.parametrize(("target", "code"), [("loop", "unreadable"), ("nothing", "file_missing")])
+def test_a_link_beside_steps(target: str, code: str, out: Path) -> None:
+    """It belongs to no checkpoint: that it leads nowhere is a warning."""
+    for file in out.iterdir():
+        if file.is_file():
+            file.unlink()
+    (out / "loop").symlink_to(target)
+    report = verify(out)
+
+    assert (Status.OK, {(code, "loop")}) == (report.status(), codes(report))
+    assert ["checkpoint-5", "checkpoint-10"] == names(report)
+
+
+@pytest.mark.parametrize(("link", "told"), [(False, "."), (True, "data")])
+def test_what_may_not_be_looked_into_hides_no_damage(
+    out: Path,
+    public: Callable[[Path], Path],
+    limited: Callable[[], AbstractContextManager[None]],
+    told: str,
+    *,
+    link: bool,
+) -> None:
+    """The model in the folder is judged, whatever lies below it; a step or a link that may not be read is told, too."""
+    path = public(out)
+    cut(path / WEIGHTS)
+    (path / "away").mkdir(mode=0o700)
+    if link:
+        (path / "data").symlink_to("away/data")
+    else:
+        (path / "checkpoint-10").chmod(0o700)
+    with limited():
+        report = verify(path, level=Level.QUICK)
+
+    assert (Status.FAILED, {("header_invalid", WEIGHTS), ("unreadable", told)}) == (report.status(), codes(report))
+
+
 def test_the_model_is_compared_with_the_base(out: Path, tmp_path: Path) -> None:
     """Not a step on the way to it."""
     base = shutil.copytree(out, tmp_path / "base", ignore=lambda *_: ["checkpoint-5", "checkpoint-10"])

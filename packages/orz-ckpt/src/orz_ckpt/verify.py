@@ -172,9 +172,12 @@ def _verify(path: Path, how: How) -> Report:
     except MissingPathError:
         raise
     except OSError as error:
-        message = f"{blamed(error) or path} cannot be read: {error.strerror or error}"
-        found = finding("unreadable", message, remedy=READ_AGAIN, path=path)
-        return Report(path=str(path), kind=Kind.FOLDER, level=how.level, findings=(found,))
+        return Report(path=str(path), kind=Kind.FOLDER, level=how.level, findings=(_unreadable(error, path),))
+
+
+def _unreadable(error: OSError, path: Path) -> CkptFinding:
+    message = f"{blamed(error) or path} cannot be read: {error.strerror or error}"
+    return finding("unreadable", message, remedy=READ_AGAIN, path=path)
 
 
 def _verify_run(path: Path, how: How) -> Report:
@@ -266,21 +269,29 @@ def _said(manifest: Manifest | None) -> str:
 
 def _verify_foreign(subject: Subject, how: How) -> Report:
     """Verify a folder or a file that no manifest of ours covers, and the checkpoints below the folder."""
-    path = subject.path
+    path, unseen = subject.path, list[CkptFinding]()
     if subject.kind is Kind.FOLDER:
         held = weights_in(path, tag=how.tag, inert=how.inert)
         files = {file: file.stat().st_size for file in held.files if file.exists()}
         whole = held.has_weights or any(is_weights(file) for file in files)
-        below = look_below(path, held.files, whole=held.has_weights) if how.below or not whole else Below()
+        try:
+            below = look_below(path, held.files, whole=held.has_weights) if how.below or not whole else Below()
+        except OSError as error:
+            if not whole:
+                raise
+            below, unseen = Below(), [_unreadable(error, path)]
     else:
         held, files, below = weights_of_file(path), {path: path.stat().st_size}, Below()
         whole = path.suffix == SUFFIX or is_torch_file(path)
     if whole or (held.recognised and below.nothing):
-        own = judge_model(subject, held, files, how)
+        own = _adding(judge_model(subject, held, files, how), unseen)
         return own if below.nothing else _with_below(own, [own], below, how)
     beside = {file: size for file, size in files.items() if is_torch_file(file)}
     looked = report_of(subject, how, beside, [], {})
-    rest = replace(looked, findings=(*held.findings, *looked.findings))
+    listed = replace(looked, findings=tuple(held.findings))
+    if below.steps:
+        listed = softened(listed)  # a link that leads nowhere, say: of no checkpoint
+    rest = _adding(listed, looked.findings)
     return nothing_known(rest) if below.nothing else _with_below(rest, [], below, how)
 
 

@@ -117,9 +117,16 @@ def _walk(start: Path, listing: Listing, *, deep: bool) -> Iterator[Path]:
             listing.findings.append(_unreadable(folder, error))
 
     for folder, names in walk(start, failed=failed):
-        yield from (folder / name for name in names if deep or not (folder / name).is_dir())
+        yield from (folder / name for name in names if deep or not _is_folder(folder / name))
         if not deep:
             return
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # whoever asks for its size is told why
 
 
 def _unreadable(path: Path, error: Exception) -> CkptFinding:

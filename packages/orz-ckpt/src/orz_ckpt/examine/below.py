@@ -108,7 +108,16 @@ def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
 def _folders(path: Path) -> list[Path]:
     """Return the folders right below one, by name; of its thousand files none is asked what it is."""
     with os.scandir(path) as entries:
-        return sorted(path / entry.name for entry in entries if entry.is_dir())
+        return sorted(path / entry.name for entry in entries if _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        if entry.is_symlink():
+            return False  # it leads in a circle, or to where nobody may look: no folder of a checkpoint
+        raise
 
 
 def _holds_model(folder: Path, *, beside: bool) -> bool:
