@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from orz_ckpt.copy.foreign import check_foreign
 from orz_ckpt.copy.plan import Unit
+from orz_ckpt.copy.run import copy
 from orz_ckpt.copy.tree import LocalTree
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.sources import open_source
@@ -271,3 +272,21 @@ def test_copy_judges_what_verify_does(out: Path) -> None:
     assert {"header_invalid"} == {
         entry.code for entry in check_foreign(LocalTree(out), unit) if entry.severity is Severity.ERROR
     }
+
+
+@pytest.mark.parametrize("config", [False, True])
+def test_copy_of_a_run_that_goes_on(out: Path, tmp_path: Path, *, config: bool) -> None:
+    """That its newest step holds no weights is a warning, and all that is there comes."""
+    (out / "checkpoint-15").mkdir()
+    if config:
+        shutil.copy(out / "config.json", out / "checkpoint-15")
+    files = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
+    done = copy(str(out), str(tmp_path / "there"))
+
+    told = [entry for entry in done.findings if entry.severity is not Severity.INFO]
+    assert (Status.OK, [(Severity.WARN, str(out / "checkpoint-15"))]) == (
+        done.status(),
+        [(entry.severity, entry.path) for entry in told],
+    )
+    assert files == {path.relative_to(tmp_path / "there") for path in (tmp_path / "there").rglob("*") if path.is_file()}
+    assert config or told[0].message.startswith("it is empty")

@@ -168,7 +168,7 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
     if roles:
         named = " or ".join(str(role) for role in _policy_first(roles))
         raise SeveralError(f"{path} holds {len(roles)} models: {', '.join(roles)}", remedy=f"give one: {named}")
-    steps = [step for step in numbered_steps(path) if _holds_weights(step)]
+    steps = [step for step in numbered_steps(path) if holds_weights(step)]
     if steps:
         message = f"{path} holds {count(len(steps), 'step')} of a run, not one checkpoint"
         raise SeveralError(message, remedy=f"give one of its models: {_one_model(steps[-1])}")
@@ -188,13 +188,18 @@ def numbered_steps(path: Path) -> list[Path]:
         return []
     named = [(step, entry) for entry in path.iterdir() if (step := names_step(entry.name)) is not None]
     steps = [(step, entry) for step, entry in sorted(named) if entry.is_dir()]
-    held = [(step, entry) for step, entry in steps if _holds_weights(entry)]
+    held = [(step, entry) for step, entry in steps if holds_weights(entry)]
     alike = {around_step(entry.name) for _, entry in held}
     later = [(step, entry) for step, entry in steps if held and step > held[-1][0]]
     return [entry for _, entry in (*held, *(each for each in later if around_step(each[1].name) in alike))]
 
 
-def _holds_weights(folder: Path) -> bool:
+def holds_weights(folder: Path) -> bool:
+    """Return whether a folder holds a model, or several side by side, by names alone.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
     return bool(_format(folder) or roles_in(folder))
 
 

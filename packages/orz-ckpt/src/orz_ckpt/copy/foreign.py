@@ -10,9 +10,9 @@ from orz_ckpt.examine.below import look_below
 from orz_ckpt.examine.emptiness import is_beside
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import weights_in
-from orz_ckpt.findings import CkptFinding, Level, finding
+from orz_ckpt.findings import CkptFinding, Level, finding, milder
 from orz_ckpt.inventory import WEIGHTS_SUFFIXES
-from orz_ckpt.sources import open_source
+from orz_ckpt.sources import holds_weights, open_source
 from orz_ckpt.watch import Silent
 from orz_cli.errors import OrzError
 
@@ -41,7 +41,8 @@ def _check(folder: Path) -> list[CkptFinding]:
     held = weights_in(folder)
     below = look_below(folder, held.files, whole=held.has_weights)
     models = [model for model in below.models if not is_beside(model.name)]
-    findings = [entry for inside in (*below.steps, *models) for entry in _check(inside)]
+    findings = [entry for step in below.steps for entry in _check_step(step)]
+    findings += [entry for model in models for entry in _check(model)]
     if held.has_weights or (held.recognised and below.nothing):
         files = {file: file.stat().st_size for file in held.files if file.exists()}
         looked = examine(folder, files, [held], How(level=Level.QUICK, progress=Silent()), {})
@@ -53,6 +54,12 @@ def _check(folder: Path) -> list[CkptFinding]:
     except SeveralError:
         return []
     except OrzError as error:
-        message = error.message.removeprefix(f"{folder} ")
+        message = f"it {error.message.removeprefix(f'{folder} ')}"
         return [finding("nothing_recognised", message, remedy=error.remedy, path=folder)]
     return []
+
+
+def _check_step(step: Path) -> list[CkptFinding]:
+    """Look at a step of a run; to a newest one without weights a save may go on, and what is there is copied."""
+    found = _check(step)
+    return found if holds_weights(step) else [milder(entry) for entry in found]

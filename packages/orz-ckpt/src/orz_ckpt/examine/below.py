@@ -11,7 +11,7 @@ from orz_ckpt.examine.emptiness import is_beside
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import tags
-from orz_ckpt.sources import POLICIES, ROLES, detect, numbered_steps, roles_in
+from orz_ckpt.sources import POLICIES, ROLES, detect, holds_weights, numbered_steps, roles_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -53,7 +53,7 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     own = {path / file.relative_to(path).parts[0] for file in files if file.is_relative_to(path)}
     if detect(path) == "deepspeed":
         own |= set(tags.tags(path))
-        steps = [step for step in steps if step not in own and is_checkpoint(step)]  # of tags, `latest` decides
+        steps = [step for step in steps if step not in own and holds_weights(step)]  # of tags, `latest` decides
     steps = [step for step in steps if step not in own and not (whole and step.is_symlink())]
     beside = whole or bool(steps)
     models = [
@@ -69,15 +69,6 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     elif not beside:
         models = sorted({*models, *(path / role for role in ROLES if (path / role).is_dir())})
     return Below(steps=tuple(steps), models=tuple(models))
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Return whether a folder holds a model, or several side by side.
-
-    Raises:
-        OSError: it cannot be looked at.
-    """
-    return detect(folder) is not None or bool(roles_in(folder))
 
 
 def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
