@@ -183,14 +183,37 @@ def test_a_lost_policy(run: str, step: str, role: str, request: pytest.FixtureRe
     assert report.newest_good == report.parts[0].path
 
 
-def test_a_lost_policy_of_an_older_step(orz: Path) -> None:
-    """It is a warning, and that step is not named as a good one."""
+def test_a_lost_policy_of_an_older_step(orz: Path, make_model: WriteModel) -> None:
+    """One before has it: a warning, and that step is not named as a good one."""
+    make_model(orz / "iter5" / "policy", CONFIG)
     shutil.rmtree(orz / "iter10" / "policy")
     assert (Status.OK, [("warn", "no_weights", "iter10")]) == (judged(orz).status(), told(judged(orz)))
     shutil.rmtree(orz / "iter20" / "policy")
-    shutil.copytree(orz / "iter20" / "critic", orz / "iter5" / "policy")
 
     assert str(orz / "iter5") == judged(orz).newest_good
+
+
+@pytest.mark.parametrize(("role", "other"), [("actor", "critic"), ("critic", "actor")])
+def test_fewer_of_one_role_are_kept(role: str, other: str, verl: Path, make_model: WriteModel) -> None:
+    """With `max_actor_ckpt_to_keep` verl keeps fewer actors than critics: nothing is lost."""
+    make_model(verl / "global_step_21" / other, CONFIG)
+    shutil.move(verl / "global_step_14" / role, verl / "global_step_21" / role)
+    shutil.rmtree(verl / "global_step_7" / role)
+    (verl / "latest_checkpointed_iteration.txt").write_text("21")
+    report = judged(verl)
+
+    assert (Status.OK, [], str(verl / "global_step_21")) == (report.status(), told(report), report.newest_good)
+    assert [Status.OK] * 3 == [part.status() for part in report.parts]
+
+
+def test_a_critic_alone_is_no_good_step(verl: Path) -> None:
+    """Where the newest step is broken, one from which the actor was deleted is none to take."""
+    shutil.rmtree(verl / "global_step_7" / "actor")
+    for folder in ("actor", "critic"):
+        (verl / "global_step_14" / folder / "model.safetensors").write_bytes(b"")
+    report = judged(verl)
+
+    assert (Status.FAILED, "") == (report.status(), report.newest_good)
 
 
 def test_a_lost_critic(orz: Path) -> None:

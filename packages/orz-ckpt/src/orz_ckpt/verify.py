@@ -19,7 +19,7 @@ from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.disk_errors import blamed
 from orz_ckpt.errors import MissingPathError
-from orz_ckpt.examine.below import Below, look_below, lost_roles
+from orz_ckpt.examine.below import Below, look_below, lost_roles, without_policy
 from orz_ckpt.examine.emptiness import nothing_covered
 from orz_ckpt.examine.files import How
 from orz_ckpt.examine.judged import (
@@ -43,7 +43,7 @@ from orz_ckpt.unfinished import COLLECTING, go_on_collecting
 from orz_ckpt.watch import Progress, Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from orz_ckpt.manifest import Manifest
 
@@ -193,9 +193,19 @@ def _verify_run(path: Path, how: How) -> Report:
     return _steps(path, folder, [_verify(step, how) for step in step_folders(folder)], findings, how)
 
 
-def _steps(path: Path, folder: Path, parts: Sequence[Report], findings: list[CkptFinding], how: How) -> Report:
-    """Conclude from all checkpoints of a run; only the newest decides, the older ones' errors are warnings."""
-    good = [part.path for part in parts if not part.status().exit_code]
+def _steps(
+    path: Path,
+    folder: Path,
+    parts: Sequence[Report],
+    findings: list[CkptFinding],
+    how: How,
+    aside: Collection[Path] = (),
+) -> Report:
+    """Conclude from all checkpoints of a run; only the newest decides, the older ones' errors are warnings.
+
+    What is `aside` is named as no good one, even if all in it is sound.
+    """
+    good = [part.path for part in parts if not part.status().exit_code and Path(part.path) not in aside]
     if not parts:
         run = path.parent if path.name == CHECKPOINTS_DIR else path
         remedy = f"{locate_command(run)}    # it may have saved on another node"
@@ -307,9 +317,9 @@ def _with_below(own: Report, first: Sequence[Report], below: Below, how: How) ->
         how: what was asked for.
     """
     path = Path(own.path)
-    lost = lost_roles(below.steps)
+    lost, aside = lost_roles(below.steps), without_policy(below.steps)
     parts = [_adding(_verify(step, how), lost.get(step, ())) for step in below.steps]
-    run = _steps(path, path, parts, list(check_latest(path, below.steps)), how) if parts else None
+    run = _steps(path, path, parts, list(check_latest(path, below.steps)), how, aside) if parts else None
     models = [without_weights(_verify(model, how)) for model in below.models]
     together = _together(own.path, own.kind, how.level, [own, *([run] if run else []), *models])
     return replace(

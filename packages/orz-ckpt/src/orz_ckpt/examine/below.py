@@ -72,9 +72,9 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
 
 
 def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
-    """Say which steps of a run lack a model: the one that is trained, or another that an earlier step has.
+    """Say which steps of a run lack a model that an earlier step has.
 
-    Later steps say nothing of others: verl may keep fewer critics than actors.
+    Later steps say nothing: verl may keep fewer critics than actors, or fewer actors than critics.
 
     Args:
         steps: by number.
@@ -83,17 +83,31 @@ def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
         OSError: a folder cannot be listed.
     """
     roles = {step: roles_in(step) for step in steps if detect(step) is None}
-    holders = {role: step for step in reversed(steps) for role in roles.get(step, ())}  # the first one of each
     lost: dict[Path, list[CkptFinding]] = {}
+    holders: dict[str, Path] = {}  # of each role, the first step so far
     for step, here in roles.items():
-        for role, holder in holders.items():
-            trained = role in POLICIES
-            if here and not (step / role).is_dir() and (trained or steps.index(holder) < steps.index(step)):
+        for role, holder in sorted(holders.items()):
+            if here and not (step / role).is_dir():
                 message = f"the {brief(role)[1:-1]} is not here, which {holder.name} has"
-                code = "no_weights" if trained else "role_missing"
+                code = "no_weights" if role in POLICIES else "role_missing"
                 found = finding(code, message, remedy=locate_remedy(step), path=step)
                 lost.setdefault(step, []).append(found)
+        for role in here:
+            holders.setdefault(role, step)
     return lost
+
+
+def without_policy(steps: Sequence[Path]) -> set[Path]:
+    """Return the steps that hold others, but not the model that is trained, where some step has that.
+
+    They are no steps to go on from, or to use.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    roles = {step: roles_in(step) for step in steps if detect(step) is None}
+    lacking = {step for step, here in roles.items() if here and not any(role in POLICIES for role in here)}
+    return lacking if any(role in POLICIES for here in roles.values() for role in here) else set()
 
 
 def _folders(path: Path) -> list[Path]:
