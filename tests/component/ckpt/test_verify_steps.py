@@ -105,7 +105,7 @@ def write(*names: str) -> Make:
 def test_newest_step_without_weights(
     run: str, newest: str, good: str, make: Make, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its weights were written elsewhere: never a pass; where to look is said, and which step is good."""
+    """A save goes on, or wrote them elsewhere: never a pass; where to look is said, and which step is good."""
     path: Path = request.getfixturevalue(run)
     assert Status.OK is judged(path).status()
     (path / newest).mkdir()
@@ -118,7 +118,9 @@ def test_newest_step_without_weights(
     assert str(path / good) == report.newest_good
     assert main(["ckpt", "verify", str(path), "--level", "quick"]) in {1, 3}
     said = " ".join(capsys.readouterr().out.split())
-    assert f"orz ckpt locate {path / newest}" in said
+    assert "save of its weights may be going on, or was cut off" in said
+    assert "weights were written elsewhere" not in said
+    assert said.index("verify again when it is done; else ") < said.index(f"orz ckpt locate {path / newest}")
     assert f"the newest good checkpoint is {path / good}" in said
 
 
@@ -180,6 +182,8 @@ def test_a_lost_policy(run: str, step: str, role: str, request: pytest.FixtureRe
     assert (Status.FAILED, [("error", "no_weights", step)]) == (report.status(), told(report))
     (found,) = (entry for entry in report.findings if is_error(entry))
     assert f"the {role} is not here, which " in found.message
+    assert found.message.endswith("; a save of its weights may be going on, or was cut off")
+    assert found.remedy.startswith("verify again when it is done; else orz ckpt locate ")
     assert report.newest_good == report.parts[0].path
 
 
@@ -191,6 +195,8 @@ def test_a_lost_policy_of_an_older_step(orz: Path, make_model: WriteModel) -> No
     shutil.rmtree(orz / "iter20" / "policy")
 
     assert str(orz / "iter5") == judged(orz).newest_good
+    older, newest = (entry for entry in judged(orz).findings if entry.code == "no_weights")
+    assert ("going on" in older.message, "going on" in newest.message) == (False, True)
 
 
 @pytest.mark.parametrize(("role", "other"), [("actor", "critic"), ("critic", "actor")])
@@ -233,6 +239,8 @@ def test_latest_names_an_older_step(verl: Path) -> None:
     report = judged(verl)
 
     assert {"nothing_recognised", "latest_behind"} == {code for _, code, _ in told(report)}
+    (found,) = (entry for entry in report.findings if entry.code == "latest_behind")
+    assert found.message.endswith(": a later save is going on, or was cut off")
 
 
 @pytest.mark.parametrize(("here", "lacks"), [(True, "in which there are no weights"), (False, "which is not here")])

@@ -256,8 +256,8 @@ def _nothing(path: Path) -> NoWeightsError:
         return NoWeightsError(f"{path} holds no file, only empty folders: {shown}", remedy=_search(path))
     if _only_records(path):
         return NoWeightsError(
-            f"{path} holds no weights, only records: {shown}. The weights were written elsewhere: to another node,"
-            " or below another working directory",
+            f"{path} holds no weights, only records: {shown}; the weights may have been written elsewhere: to another"
+            " node, or below another working directory",
             remedy=_search(path),
         )
     return NoWeightsError(f"{path} holds no weights in a format known here: {shown}", remedy=f"give {_ACCEPTED}")

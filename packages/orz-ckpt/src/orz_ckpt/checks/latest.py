@@ -49,5 +49,10 @@ def check_latest(path: Path, steps: Sequence[Path]) -> Iterator[CkptFinding]:
 def behind(path: Path, here: str, newer: Sequence[str]) -> CkptFinding:
     """Return the finding that newer checkpoints are there than the one that is named the latest."""
     names = ", ".join(map(brief, newer[:_MAX_NAMED]))
-    message = f"{brief(here)} is taken, and {names} is newer: a later save was cut off before it was named the latest"
-    return finding("latest_behind", message, remedy="verify the newer one by its own path or tag", path=path)
+    message = f"{brief(here)} is taken, and {names} is newer: a later save is going on, or was cut off"
+    return finding(
+        "latest_behind",
+        message,
+        remedy="verify again when it is done, or the newer one by its own path or tag",
+        path=path,
+    )

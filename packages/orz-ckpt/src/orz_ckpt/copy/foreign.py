@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.copy.tree import LocalTree
 from orz_ckpt.errors import SeveralError
-from orz_ckpt.examine.below import look_below
+from orz_ckpt.examine.below import look_below, perhaps_saving
 from orz_ckpt.examine.emptiness import is_beside
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import weights_in
@@ -62,4 +62,4 @@ def _check(folder: Path) -> list[CkptFinding]:
 def _check_step(step: Path) -> list[CkptFinding]:
     """Look at a step of a run; to a newest one without weights a save may go on, and what is there is copied."""
     found = _check(step)
-    return found if holds_weights(step) else [milder(entry) for entry in found]
+    return found if holds_weights(step) else [milder(perhaps_saving(entry)) for entry in found]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.examine.emptiness import is_beside
@@ -16,6 +16,9 @@ from orz_ckpt.sources import POLICIES, ROLES, detect, holds_weights, numbered_st
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
+
+_LACKS: Final = frozenset({"nothing_recognised", "no_weights", "role_missing"})
+"""Findings that weights are not where they should be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +98,18 @@ def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
         for role in here:
             holders.setdefault(role, step)
     return lost
+
+
+def perhaps_saving(found: CkptFinding) -> CkptFinding:
+    """Say, where the newest step of a run lacks weights, that a save to it may be going on.
+
+    Args:
+        found: of that step; what says nothing of weights that lack is returned as it is.
+    """
+    if found.code not in _LACKS:
+        return found
+    message = f"{found.message}; a save of its weights may be going on, or was cut off"
+    return replace(found, message=message, remedy=f"verify again when it is done; else {found.remedy}")
 
 
 def without_policy(steps: Sequence[Path]) -> set[Path]:

@@ -18,8 +18,8 @@ FILES: Final = {
         "Check the permissions and the disk, then verify again.",
     ),
     "nothing_recognised": (
-        "No checkpoint; an empty folder or one of JSON files: the weights went to another node or working directory.",
-        "`orz ckpt locate PATH --ray` searches every node.",
+        "No checkpoint; an empty folder or one of JSON: the weights went to another node or folder, or a save goes on.",
+        "After the save, verify again; `orz ckpt locate PATH --ray` searches every node.",
     ),
     "beside_weights": (
         "A manifest, a configuration, a tokenizer or a scheduler was given, not the folder that it lies in.",
@@ -97,7 +97,7 @@ FILES: Final = {
         "`orz ckpt locate`; with ZeRO-3, gather the weights when saving or merge the shards.",
     ),
     "role_missing": (
-        "Its save was cut off, or wrote it elsewhere; Open-Reasoner-Zero leaves the critic out of its last save.",
+        "Its save goes on, was cut off, or wrote elsewhere; Open-Reasoner-Zero leaves the critic out of its last save.",
         "Right for the last step of Open-Reasoner-Zero; else `orz ckpt locate`, or use an earlier step.",
     ),
     "config_missing": ("The folder was made by hand, or the save was cut off.", "Copy that of the base model."),
@@ -187,8 +187,8 @@ FILES: Final = {
     ),
     "newest_good": ("The newest checkpoint of a run is not good.", "Use the one that is named."),
     "latest_behind": (
-        "A save was cut off after it had written its files and before it was named the latest.",
-        "Verify the newer one by its own path or tag.",
+        "A save is going on, or was cut off before it was named the latest.",
+        "After the save, verify again; else verify the newer one by its own path or tag.",
     ),
     "in_flight": (
         "A save or a collection is going on, or was cut off.",
