@@ -244,6 +244,15 @@ def test_what_trainers_save_beside_weights_alone(name: str, tmp_path: Path) -> N
     assert "orz ckpt locate" in report.findings[0].remedy
 
 
+def test_a_file_named_almost_as_a_data_loader(tmp_path: Path) -> None:
+    """Only `data.pt` itself is verl's: others whose names begin so may hold a model."""
+    torch.save({"w": torch.ones(3)}, tmp_path / "data.pth")
+
+    for path in (tmp_path, tmp_path / "data.pth"):
+        report = verify(path)
+        assert (Status.OK, set(), 1) == (report.status(), codes(report) - {("shapes_not_checked", ".")}, report.tensors)
+
+
 @pytest.mark.filterwarnings("ignore")  # torch's own
 def test_shards_of_an_optimizer(tmp_path: Path) -> None:
     """The trainer writes them into a folder beside that of the model: sound is sound, and alone it is no checkpoint."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.checks.files import compare_files, list_files
 from orz_ckpt.checks.manifest import check_manifest
+from orz_ckpt.checks.model import is_beside
 from orz_ckpt.errors import FormatError
 from orz_ckpt.examine.below import look_below
-from orz_ckpt.examine.emptiness import is_beside
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.formats.architectures import says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config

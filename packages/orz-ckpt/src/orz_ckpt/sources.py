@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt.checks.links import check_links
-from orz_ckpt.checks.model import BESIDE_WEIGHTS
+from orz_ckpt.checks.model import is_beside
 from orz_ckpt.errors import NoWeightsError, SeveralError
 from orz_ckpt.inventory import checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
@@ -213,7 +213,7 @@ def roles_in(path: Path) -> dict[str, Path]:
     """
     if not path.is_dir():
         return {}
-    entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(BESIDE_WEIGHTS)]
+    entries = [entry for entry in sorted(path.iterdir()) if not is_beside(entry.name)]
     return {entry.name: entry for entry in entries if entry.is_dir() and _format(entry)}
 
 
@@ -279,8 +279,8 @@ def _only_records(path: Path) -> bool:
     """Return whether what lies in a folder and below is what a run writes where it was driven from: no weights."""
     seen = 0
     for _, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(BESIDE_WEIGHTS)]
-        if not all(name.endswith(_RECORDS) or name.startswith((_EVENTS, *BESIDE_WEIGHTS)) for name in names):
+        folders[:] = [name for name in folders if not is_beside(name)]
+        if not all(name.endswith(_RECORDS) or name.startswith(_EVENTS) or is_beside(name) for name in names):
             return False
         seen += len(names)
         if seen > _MAX_RECORDS:

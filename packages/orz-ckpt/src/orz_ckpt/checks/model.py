@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.safetensors import Header
 
 _SAVE_AGAIN = "save the model again with `save_pretrained`"
-BESIDE_WEIGHTS: Final = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "exp_avg", "data.pt")
-"""Beginnings of the names of what trainers save beside the weights; `data.pt` is of verl's data loader."""
+_BESIDE_WEIGHTS: Final = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "exp_avg")
+"""Beginnings of the names of what trainers save beside the weights."""
+_DATA_LOADER: Final = "data.pt"
+"""The state of verl's data loader, beside the weights, too."""
+
+
+def is_beside(name: str) -> bool:
+    """Return whether a file or folder of that name is none of the weights, but what a trainer saves beside them."""
+    return name == _DATA_LOADER or name.startswith(_BESIDE_WEIGHTS)
 
 
 def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
@@ -60,11 +67,7 @@ def check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[
         yield finding("no_weights", message, remedy=_elsewhere(folder.path), path=folder.path)
     if folder.weights or folder.indexes:
         return
-    others = [
-        file
-        for file in folder.pickles
-        if file in headers and headers[file].tensors and not file.name.startswith(BESIDE_WEIGHTS)
-    ]
+    others = [file for file in folder.pickles if file in headers and headers[file].tensors and not is_beside(file.name)]
     if others:
         names = ", ".join(file.name for file in others[:3])
         message = f"whether the weights in {names} are a whole model cannot be told: no loader takes files so named"

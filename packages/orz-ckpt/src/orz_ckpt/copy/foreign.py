@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orz_ckpt.checks.model import is_beside
 from orz_ckpt.copy.tree import LocalTree
 from orz_ckpt.errors import SeveralError
 from orz_ckpt.examine.below import look_below, perhaps_saving
-from orz_ckpt.examine.emptiness import is_beside
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import weights_in
 from orz_ckpt.findings import CkptFinding, Level, finding, milder

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.elsewhere import locate_remedy
-from orz_ckpt.examine.emptiness import is_beside
+from orz_ckpt.checks.model import is_beside
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import tags
@@ -58,14 +58,11 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
         own |= set(tags.tags(path))
         steps = [step for step in steps if step not in own and holds_weights(step)]  # of tags, `latest` decides
     steps = [step for step in steps if step not in own and not (whole and step.is_symlink())]
-    beside = whole or bool(steps)
+    beside, taken = whole or bool(steps), {*own, *steps}
     models = [
         entry
         for entry in folders
-        if entry not in own
-        and entry not in steps
-        and not (beside and entry.is_symlink())
-        and _holds_model(entry, beside=beside)
+        if entry not in taken and not (beside and entry.is_symlink()) and _holds_model(entry, beside=beside)
     ]
     if not (beside or any(not is_beside(entry.name) for entry in models)):
         models = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.checks.model import BESIDE_WEIGHTS
+from orz_ckpt.checks.model import is_beside
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.findings import CkptFinding, Report, conclude, finding
 from orz_ckpt.formats.safetensors import SUFFIX
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 _STATE: Final = "state"
 """The folder of a checkpoint that a training goes on from; its files are the trainer's own."""
-
-
-def is_beside(name: str) -> bool:
-    """Return whether a file of that name is none of the weights, but what a trainer saves beside them."""
-    return name.startswith(BESIDE_WEIGHTS)
 
 
 def nothing_foreign(path: Path, report: Report, findings: Sequence[CkptFinding]) -> list[CkptFinding]:

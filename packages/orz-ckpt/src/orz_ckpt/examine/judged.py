@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.checks.model import is_beside
 from orz_ckpt.checks.torch_files import is_torch_file
-from orz_ckpt.examine.emptiness import is_beside, nothing_foreign
+from orz_ckpt.examine.emptiness import nothing_foreign
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.findings import CkptFinding, Report, finding
 from orz_ckpt.formats.safetensors import SUFFIX

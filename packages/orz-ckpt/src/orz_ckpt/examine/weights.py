@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import list_files
-from orz_ckpt.checks.model import BESIDE_WEIGHTS
+from orz_ckpt.checks.model import is_beside
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
@@ -144,7 +144,7 @@ def _may_be_model(path: Path) -> bool:
     layouts = (SAFETENSORS, TORCH)
     if any(path.name == layout.single or layout.shard.fullmatch(path.name) for layout in layouts):
         return True
-    if path.name.startswith(BESIDE_WEIGHTS) or is_shard(path.name):
+    if is_beside(path.name) or is_shard(path.name):
         return False
     try:
         return detect(path.parent) not in SHARDED
