@@ -107,6 +107,29 @@ def test_a_model_beside_steps(out: Path) -> None:
     assert (Status.FAILED, {("header_invalid", f"export/{WEIGHTS}")}) == (report.status(), codes(report))
 
 
+@pytest.mark.parametrize("between", ["checkpoints", "run1"])
+@pytest.mark.parametrize("beside", ["a model", "a step", "nothing"])
+def test_steps_in_a_folder_of_their_own(between: str, beside: str, out: Path) -> None:
+    """Such as accelerate's `checkpoints/checkpoint_N`: judged as a run, whatever lies beside them."""
+    (out / between).mkdir()
+    for number, step in enumerate(("checkpoint-5", "checkpoint-10")):
+        shutil.copytree(out / step, out / between / f"checkpoint_{number}")
+    for entry in out.iterdir():
+        if beside != "a model" and entry.is_file():
+            entry.unlink()
+    if beside != "a step":
+        shutil.rmtree(out / "checkpoint-5")
+        shutil.rmtree(out / "checkpoint-10")
+    seen = {"a model": ["."], "a step": ["checkpoint-5", "checkpoint-10"], "nothing": []}[beside]
+    assert (Status.OK, set(), [*seen, between]) == (verify(out).status(), codes(verify(out)), names(verify(out)))
+
+    cut(out / between / "checkpoint_1" / WEIGHTS)
+    report = verify(out)
+    broken = f"{between}/checkpoint_1/{WEIGHTS}"
+    assert (Status.FAILED, {("header_invalid", broken)}) == (report.status(), codes(report))
+    assert str(out / between / "checkpoint_0") == report.parts[-1].newest_good
+
+
 def test_loose_weights_beside_a_checkpoint(out: Path, tmp_path: Path) -> None:
     """Whatever the folder is called."""
     save_file({"w": np.ones(4, "<f4")}, tmp_path / "weights.safetensors")

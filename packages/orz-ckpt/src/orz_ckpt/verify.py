@@ -190,7 +190,10 @@ def _verify_run(path: Path, how: How) -> Report:
     command = go_on_collecting(folder.parent if folder.name == CHECKPOINTS_DIR else folder)
     if command:
         findings.append(finding("in_flight", COLLECTING, remedy=f"go on with it: {command}", path=path))
-    return _steps(path, folder, [_verify(step, how) for step in step_folders(folder)], findings, how)
+    steps = step_folders(folder)
+    if not (steps or findings or look_below(path, (), whole=False).nothing):
+        return _verify_foreign(Subject(path=path, kind=Kind.FOLDER, root=path), how)  # accelerate's `checkpoints/`
+    return _steps(path, folder, [_verify(step, how) for step in steps], findings, how)
 
 
 def _steps(

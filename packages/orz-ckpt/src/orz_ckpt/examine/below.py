@@ -28,7 +28,10 @@ class Below:
     steps: tuple[Path, ...] = ()
     """Of a run, by number; the last ones may be without weights."""
     models: tuple[Path, ...] = ()
-    """Others, what should be one by its name, and what a trainer saves beside them, such as `optimizer_0/`."""
+    """Others, what should be one by its name, what a trainer saves beside them, such as `optimizer_0/`, and runs.
+
+    A run is a folder that holds steps, such as accelerate's `checkpoints/`.
+    """
 
     @property
     def nothing(self) -> bool:
@@ -139,7 +142,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _holds_model(folder: Path, *, beside: bool) -> bool:
     try:
-        return detect(folder) is not None
+        return detect(folder) is not None or (not folder.is_symlink() and bool(numbered_steps(folder)))
     except PermissionError:
         if beside:
             return False  # lost+found, say; of one that may be a model, nobody knows
