@@ -136,6 +136,25 @@ def test_a_model_and_the_steps_to_it(model: Path) -> None:
     assert {} == looked.roles
 
 
+def test_steps_in_a_folder_of_their_own(model: Path, tmp_path: Path) -> None:
+    """Of a project of accelerate all steps are shown, beside a model or not."""
+    for number in (0, 1):
+        shutil.copytree(model, tmp_path / "project" / "checkpoints" / f"checkpoint_{number}")
+    names = ["checkpoints/checkpoint_0", "checkpoints/checkpoint_1"]
+    assert names == [found.role for found in inspect(tmp_path / "project").models]
+    for file in model.iterdir():
+        shutil.copy(file, tmp_path / "project")
+
+    assert ["", *names] == [found.role for found in inspect(tmp_path / "project").models]
+
+
+def test_a_save_that_goes_on_is_no_step(model: Path, tmp_path: Path) -> None:
+    """A run whose first save is going on has saved nothing yet."""
+    shutil.copytree(model, tmp_path / "run" / "checkpoints" / "step_000010.tmp-x" / "policy")
+
+    assert ((), "run") == (inspect(tmp_path / "run").models, inspect(tmp_path / "run").kind)
+
+
 def test_roles_without_a_manifest(model: Path, tmp_path: Path) -> None:
     """A step of another trainer has the roles that its folders are named by."""
     for role in ("actor", "critic"):

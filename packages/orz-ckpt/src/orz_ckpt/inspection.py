@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from orz_ckpt.checks.elsewhere import locate_remedy
@@ -11,7 +12,7 @@ from orz_ckpt.checks.files import compare_files, list_files
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.model import is_beside
 from orz_ckpt.errors import FormatError
-from orz_ckpt.examine.below import look_below
+from orz_ckpt.examine.below import look_below, steps_in
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.formats.architectures import says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
@@ -141,8 +142,8 @@ def inspect(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset()) -
     subject = identify(path)
     if subject.kind in {Kind.RUN, Kind.CHECKPOINT}:
         path = subject.path  # `.` and `..` say nothing of what lies around them
-    if subject.kind is Kind.RUN:
-        checkpoints = tuple(checkpoints_in(folder_of_steps(path)))
+    checkpoints = tuple(checkpoints_in(folder_of_steps(path))) if subject.kind is Kind.RUN else ()
+    if subject.kind is Kind.RUN and (checkpoints or not _below(path, None)):  # else it is of another trainer
         unusable = check_manifest(checkpoints[-1].path)[1] if checkpoints and checkpoints[-1].unusable else []
         committed = [entry.path for entry in checkpoints if entry.committed]
         if not committed:
@@ -154,9 +155,10 @@ def inspect(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset()) -
         return _committed(path, tag=tag, inert=inert)
     source = open_source(path, tag=tag, inert=inert) if detect(path) is not None else None
     inside = _below(path, source)
-    if source is None and (len(inside) > 1 or (inside and subject.kind is Kind.CHECKPOINT)):
+    of_runs = any("/" in name for name in inside)
+    if source is None and (len(inside) > 1 or of_runs or (inside and subject.kind is Kind.CHECKPOINT)):
         kind = "step" if subject.kind is Kind.CHECKPOINT else "folder"
-        roles = {name: name for name in inside if names_step(name) is None}
+        roles = {name: name for name in inside if names_step(PurePosixPath(name).name) is None}
         return Inspection(path=path, kind=kind, models=_models(inside, tag=tag, inert=inert), roles=roles)
     if source is None:
         source, inside = open_source(path, tag=tag, inert=inert), {}
@@ -170,7 +172,9 @@ def _below(path: Path, source: Source | None) -> dict[str, Path]:
         return {}
     below = look_below(path, () if source is None else source.files, whole=source is not None)
     folders = [entry for entry in (*below.steps, *below.models) if not is_beside(entry.name)]
-    return {entry.name: entry for entry in folders if detect(entry) is not None}
+    steps = [step for run in below.models if detect(run) is None for step in steps_in(run)]
+    found = [entry for entry in (*folders, *steps) if detect(entry) is not None]
+    return {entry.relative_to(path).as_posix(): entry for entry in found}
 
 
 def _committed(path: Path, *, tag: str, inert: frozenset[str]) -> Inspection:

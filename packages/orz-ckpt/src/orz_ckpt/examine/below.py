@@ -12,6 +12,7 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import tags
 from orz_ckpt.sources import POLICIES, ROLES, detect, holds_weights, numbered_steps, roles_in
+from orz_ckpt.subject import is_in_flight
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -72,6 +73,15 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     elif not beside:
         models = sorted({*models, *(path / role for role in ROLES if (path / role).is_dir())})
     return Below(steps=tuple(steps), models=tuple(models))
+
+
+def steps_in(folder: Path) -> list[Path]:
+    """Return the steps of a run in a folder below another, by number; a link is not followed.
+
+    Raises:
+        OSError: a folder cannot be looked at.
+    """
+    return [] if folder.is_symlink() else [step for step in numbered_steps(folder) if not is_in_flight(step)]
 
 
 def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
@@ -142,7 +152,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _holds_model(folder: Path, *, beside: bool) -> bool:
     try:
-        return detect(folder) is not None or (not folder.is_symlink() and bool(numbered_steps(folder)))
+        return detect(folder) is not None or bool(steps_in(folder))
     except PermissionError:
         if beside:
             return False  # lost+found, say; of one that may be a model, nobody knows
