@@ -142,6 +142,9 @@ def test_steps_in_a_folder_of_their_own(model: Path, tmp_path: Path) -> None:
         shutil.copytree(model, tmp_path / "project" / "checkpoints" / f"checkpoint_{number}")
     names = ["checkpoints/checkpoint_0", "checkpoints/checkpoint_1"]
     assert names == [found.role for found in inspect(tmp_path / "project").models]
+    with pytest.raises(SeveralError) as raised:
+        open_source(tmp_path / "project")
+    assert f"give one of its models: {tmp_path / 'project' / names[1]}" == raised.value.remedy
     for file in model.iterdir():
         shutil.copy(file, tmp_path / "project")
 

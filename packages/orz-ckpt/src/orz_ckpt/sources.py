@@ -18,7 +18,7 @@ from orz_ckpt.inventory import checkpoints_in, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.quoting import locate_command
 from orz_ckpt.report.words import count
-from orz_ckpt.steps import around_step, names_step
+from orz_ckpt.steps import around_step, final_name, names_step
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.unfinished import COLLECTING, go_on_collecting
 from orz_cli.errors import UsageError
@@ -223,12 +223,13 @@ def _format(path: Path) -> Format | None:
 
 def _run(path: Path) -> SeveralError:
     steps = checkpoints_in(folder_of_steps(path))
-    chosen = [entry for entry in steps if entry.committed] or steps
+    chosen = [entry.path for entry in steps if entry.committed] or [entry.path for entry in steps]
+    if not chosen:  # of accelerate, say
+        others = numbered_steps(folder_of_steps(path))
+        chosen = [step for step in others if holds_weights(step) and final_name(step.name) is None]
     if not chosen and (command := go_on_collecting(path)):
         return SeveralError(f"{path} is a run that holds no checkpoint yet: {COLLECTING}", remedy=_go_on(command))
-    remedy = (
-        f"give one of its models: {_one_model(chosen[-1].path)}" if chosen else f"it holds none yet; {_search(path)}"
-    )
+    remedy = f"give one of its models: {_one_model(chosen[-1])}" if chosen else f"it holds none yet; {_search(path)}"
     return SeveralError(f"{path} is a run, not a checkpoint", remedy=remedy)
 
 
