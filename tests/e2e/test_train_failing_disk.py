@@ -13,7 +13,10 @@ import pytest
 from orz_ckpt.inventory import list_checkpoints
 from orz_monitor.records import EventRecord, read_records
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform != "linux", reason="`ulimit -f`, and a library that stands before the system's"),
+]
 
 SHORT = (
     "train",

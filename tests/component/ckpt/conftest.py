@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 import zlib
 from collections.abc import Mapping
@@ -158,6 +159,15 @@ def _on_a_disk_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def step(tmp_path: Path) -> Path:
     """A committed step folder in a run."""
     return commit_step(tmp_path / "run", 50)
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> list[str]:
+    """Return what a command is put behind to mount disks that nobody else sees."""
+    words = ["unshare", "--user", "--map-root-user", "--mount"]
+    if not shutil.which(words[0]) or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets no user mount a disk")
+    return words
 
 
 @pytest.fixture

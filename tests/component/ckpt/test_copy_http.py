@@ -20,7 +20,7 @@ from orz_cli.errors import UsageError
 from orz_cli.findings import Status
 from orz_cli.main import main
 
-pytest.importorskip("aiohttp")
+pytest.importorskip("aiohttp", reason="fsspec reads from web servers with aiohttp")
 pytestmark = pytest.mark.component
 
 

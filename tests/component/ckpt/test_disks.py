@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.component, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 
 HERE = Path(__file__).parent
-IN_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
 @pytest.fixture(scope="session")
@@ -56,26 +55,24 @@ def orz(*arguments: object, **environment: object) -> tuple[int, str]:
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
-def mounted(options: str, disk: Path, prepare: str, *arguments: object) -> tuple[int, str, list[str]]:
+def mounted(
+    own_mounts: list[str], options: str, disk: Path, prepare: str, *arguments: object
+) -> tuple[int, str, list[str]]:
     """Run `orz ckpt` where `disk` is a small tmpfs; return its exit code, what it said, and the files on the disk.
 
     Args:
+        own_mounts: what the command is put behind.
         options: of the mount.
         disk: the folder.
         prepare: shell commands that come before it; `$1` is the folder.
         arguments: of the command.
     """
-    if (
-        not shutil.which("unshare")
-        or subprocess.run([*IN_NAMESPACE, "true"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("this system lets no user mount a disk")
     disk.mkdir(exist_ok=True)
     script = (
         f'set -e; mount -t tmpfs -o {options} none "$1"; {prepare}; set +e; disk="$1"; shift; "$@"; code=$?; '
         'echo "=== $code"; cd "$disk"; find . -type f | sort'
     )
-    command = [*IN_NAMESPACE, "sh", "-c", script, "sh", disk, sys.executable, "-m", "orz_cli", "ckpt", *arguments]
+    command = [*own_mounts, "sh", "-c", script, "sh", disk, sys.executable, "-m", "orz_cli", "ckpt", *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     said, _, left = done.stdout.partition("=== ")
     assert "Traceback" not in done.stderr + said, done.stderr + said
@@ -186,45 +183,51 @@ def test_copy_on_a_broken_disk(
 # --- ENOSPC ---------------------------------------------------------------------------------------------
 
 
-def test_collect_to_a_full_disk(run: Path, tmp_path: Path) -> None:
+def test_collect_to_a_full_disk(own_mounts: list[str], run: Path, tmp_path: Path) -> None:
     """A disk with too little room is refused with numbers; nothing that looks like a checkpoint is there."""
     before = contents(run)
-    code, said, left = mounted("size=64k", tmp_path / "disk", "true", "collect", run, "--to", tmp_path / "disk" / "run")
+    code, said, left = mounted(
+        own_mounts, "size=64k", tmp_path / "disk", "true", "collect", run, "--to", tmp_path / "disk" / "run"
+    )
 
     assert (1, True) == (code, "free some space" in said or "No space left" in said)
     assert [] == [name for name in left if name.endswith("manifest.json")]
     assert before == contents(run)
 
 
-def test_manifest_on_a_full_disk(model: Path, tmp_path: Path) -> None:
+def test_manifest_on_a_full_disk(own_mounts: list[str], model: Path, tmp_path: Path) -> None:
     """The folder is as it was, without half a manifest."""
     prepare = f'cp -r {model} "$1/model"; ! head -c 10m /dev/zero 2>&- >"$1/full"'
-    code, said, left = mounted("size=256k", tmp_path / "disk", prepare, "manifest", tmp_path / "disk" / "model")
+    code, said, left = mounted(
+        own_mounts, "size=256k", tmp_path / "disk", prepare, "manifest", tmp_path / "disk" / "model"
+    )
 
     assert (1, True) == (code, "No space left on device" in said)
     assert {f"./model/{name}" for name in contents(model)} | {"./full"} == set(left)
 
 
-def test_verify_on_a_full_disk(model: Path, tmp_path: Path) -> None:
+def test_verify_on_a_full_disk(own_mounts: list[str], model: Path, tmp_path: Path) -> None:
     """To verify takes no room."""
     prepare = f'cp -r {model} "$1/model"; ! head -c 10m /dev/zero 2>&- >"$1/full"'
 
-    assert 0 == mounted("size=256k", tmp_path / "disk", prepare, "verify", tmp_path / "disk" / "model")[0]
+    assert 0 == mounted(own_mounts, "size=256k", tmp_path / "disk", prepare, "verify", tmp_path / "disk" / "model")[0]
 
 
 # --- read-only ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect"])
-def test_reading_from_a_read_only_disk(command: str, step: Path, tmp_path: Path) -> None:
+def test_reading_from_a_read_only_disk(own_mounts: list[str], command: str, step: Path, tmp_path: Path) -> None:
     """Who only reads needs no right to write."""
     prepare = f'cp -r {step} "$1/{step.name}"; mount -o remount,ro "$1"'
 
-    assert 0 == mounted("size=1m", tmp_path / "disk", prepare, command, tmp_path / "disk" / step.name)[0]
+    assert 0 == mounted(own_mounts, "size=1m", tmp_path / "disk", prepare, command, tmp_path / "disk" / step.name)[0]
 
 
 @pytest.mark.parametrize("command", ["merge", "manifest", "collect"])
-def test_writing_to_a_read_only_disk(command: str, model: Path, run: Path, tmp_path: Path) -> None:
+def test_writing_to_a_read_only_disk(
+    own_mounts: list[str], command: str, model: Path, run: Path, tmp_path: Path
+) -> None:
     """The error says that the disk is read-only, and which folder it was."""
     disk = tmp_path / "disk"
     prepare = f'cp -r {model} "$1/model"; mount -o remount,ro "$1"'
@@ -233,7 +236,7 @@ def test_writing_to_a_read_only_disk(command: str, model: Path, run: Path, tmp_p
         "manifest": (disk / "model",),
         "collect": (run, "--to", disk / "run"),
     }
-    code, said, left = mounted("size=1m", disk, prepare, command, *arguments[command])
+    code, said, left = mounted(own_mounts, "size=1m", disk, prepare, command, *arguments[command])
 
     assert (True, True) == (code in {1, 3}, "Read-only file system" in said)
     assert str(disk) in said

@@ -197,7 +197,7 @@ def test_manifest_vouches_for_no_wrong_checksum(judged: Json, model: Path, tmp_p
     assert not (source / MANIFEST_NAME).exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="holes are asked for with SEEK_HOLE")
 @pytest.mark.parametrize("command", [("merge",), ("merge", "--dtype", "bfloat16"), ("convert", "--to", "hf")])
 @pytest.mark.parametrize("torch_file", [False, True])
 def test_holes(judged: Json, tmp_path: Path, command: tuple[str, ...], *, torch_file: bool) -> None:
@@ -218,7 +218,7 @@ def test_holes(judged: Json, tmp_path: Path, command: tuple[str, ...], *, torch_
     assert entry in judged("verify", source, "--level", "quick")[1]["findings"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="holes are asked for with SEEK_HOLE")
 def test_holes_that_a_digest_vouches_for(judged: Json, tmp_path: Path) -> None:
     """Zeros that were committed are no damage, however a copy stores them."""
     source = large_model(tmp_path / "model")

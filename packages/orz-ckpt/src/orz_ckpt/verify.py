@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "Silent", "verify", "verify_all"]
 
-ROLES = ("policy", "critic")
+_ROLES = ("policy", "critic")
+"""Of a step of ours without a manifest."""
 
 
 def verify(
@@ -255,7 +256,7 @@ def _verify_checkpoint(subject: Subject, how: How) -> Report:
 def _weights_of(subject: Subject, manifest: Manifest | None, known: list[Path], how: How) -> list[Weights]:
     """Return what the folders of a checkpoint's roles hold, or the checkpoint itself where it has none."""
     root = subject.root
-    roles = ROLES if manifest is None else manifest.roles.values()
+    roles = _ROLES if manifest is None else manifest.roles.values()
     if subject.kind is Kind.PART and subject.path.is_file():
         return [] if subject.prefix.startswith("state/") else [weights_of_file(subject.path)]
     if manifest is not None and not manifest.roles:

@@ -43,7 +43,7 @@ def _leave(code: int) -> NoReturn:
     """Do what `sys.exit` does, and leave before Python would clear its modules."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  as multiprocessing ends its processes
-        atexit._run_exitfuncs()  # noqa: SLF001
+        atexit._run_exitfuncs()  # noqa: SLF001  nothing else runs them before the end
     except KeyboardInterrupt:  # who waits no longer for what is still done has the answer already
         code = code or ExitCode.INTERRUPTED
     for stream in (sys.stdout, sys.stderr):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -22,8 +21,6 @@ from orz_cli.findings import Severity, Status
 
 pytestmark = [pytest.mark.component, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 
-IN_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
-
 
 def errors(result) -> list[str]:
     return [entry.code for entry in result.findings if entry.severity == "error"]
@@ -33,18 +30,13 @@ def everything(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def mounted(tmp_path: Path, how: str, *arguments: str) -> dict:
+def mounted(own_mounts: list[str], tmp_path: Path, how: str, *arguments: str) -> dict:
     """Run a preflight on `<tmp_path>/disk` after the shell commands `how`, in a mount namespace of its own."""
-    if (
-        not shutil.which("unshare")
-        or subprocess.run([*IN_NAMESPACE, "true"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("this system lets no user mount a disk")
     (tmp_path / "disk").mkdir()
     script = f'{how} && exec "$2" -m orz_cli ckpt preflight "$1/run" --json "$3" "$4"'
     extra = [*arguments, "--expect", "shared"][:2]
     done = subprocess.run(
-        [*IN_NAMESPACE, "sh", "-c", script, "sh", tmp_path / "disk", sys.executable, *extra],
+        [*own_mounts, "sh", "-c", script, "sh", tmp_path / "disk", sys.executable, *extra],
         capture_output=True,
         text=True,
         check=False,
@@ -69,24 +61,26 @@ def test_a_good_folder_is_left_as_it_was(tmp_path: Path) -> None:
     assert folder.room.fits
 
 
-def test_a_read_only_disk(tmp_path: Path) -> None:
+def test_a_read_only_disk(own_mounts: list[str], tmp_path: Path) -> None:
     """It is told apart from missing permission, with what to mount how."""
-    answer = mounted(tmp_path, 'mount -t tmpfs none "$1" && mkdir "$1/run" && mount -o remount,ro "$1"')
+    answer = mounted(own_mounts, tmp_path, 'mount -t tmpfs none "$1" && mkdir "$1/run" && mount -o remount,ro "$1"')
     (found,) = [entry for entry in answer["findings"] if entry["severity"] == "error"]
     assert "storage_readonly" == found["code"]
     assert "Read-only file system" in found["message"]
     assert str(tmp_path / "disk") in found["remedy"]
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk(own_mounts: list[str], tmp_path: Path) -> None:
     """A disk without a free block fails at the first write, and nothing stays on it."""
-    answer = mounted(tmp_path, 'mount -t tmpfs -o size=64k none "$1" && ! head -c 1m /dev/zero 2>&- >"$1/x"')
+    answer = mounted(
+        own_mounts, tmp_path, 'mount -t tmpfs -o size=64k none "$1" && ! head -c 1m /dev/zero 2>&- >"$1/x"'
+    )
     assert ["low_space"] == [entry["code"] for entry in answer["findings"] if entry["severity"] == "error"]
 
 
-def test_too_small_a_disk(tmp_path: Path) -> None:
+def test_too_small_a_disk(own_mounts: list[str], tmp_path: Path) -> None:
     """A disk that works, but has less than a save needs: both numbers are told, and that memory is no disk."""
-    answer = mounted(tmp_path, 'mount -t tmpfs -o size=2m none "$1"', "--bytes", "4MB")
+    answer = mounted(own_mounts, tmp_path, 'mount -t tmpfs -o size=2m none "$1"', "--bytes", "4MB")
     (found,) = [entry for entry in answer["findings"] if entry["severity"] == "error"]
     assert ("low_space", True) == (found["code"], "4 MB are needed" in found["message"])
     assert "2.09 MB are free" in found["message"]

@@ -160,33 +160,37 @@ def test_what_the_other_disk_keeps_is_told_with_its_node(
     assert ["step_000003"] == names(disk.there(run_dir / "checkpoints"))
 
 
+def refuse(folder: Path) -> Any:
+    raise PermissionError(13, "Permission denied", str(folder))
+
+
 def test_a_disk_that_cannot_be_looked_at_is_a_warning(
-    run_dir: Path, store: Store, ranks: Any, save: Save, told: Told, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path,
+    store: Store,
+    ranks: Any,
+    save: Save,
+    told: Told,
+    disk: Any,
+    two_nodes: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The step that was saved is committed, whatever becomes of older ones."""
-
-    def refuse(folder: Path) -> list[Path]:
-        raise PermissionError(13, "Permission denied", str(folder))
-
+    """The step that was saved is committed, whatever becomes of older ones, on the driver's node and on the other."""
     monkeypatch.setattr("orz_ckpt.node.saving.thrown_away", refuse)
-    model = ranks()
-    with store(model, keep=1) as saves:
+    model = ranks(disk, replicated=True)
+    with store(model, two_nodes, storage="per_node", keep=1) as saves:
         save(saves, model, 1)
         save(saves, model, 2)
     assert [2] == [one.step for one in list_checkpoints(run_dir) if one.committed]
     warnings = [str(warning["message"]) for _, warning in told("warning")]
-    assert warnings
     assert all(f"{run_dir}/checkpoints can't be looked at on " in warning for warning in warnings)
+    assert any(" on b, " in warning for warning in warnings)
+    assert any(" on b, " not in warning for warning in warnings)
 
 
 def test_a_step_that_cannot_be_renamed_stays_committed(
     run_dir: Path, store: Store, ranks: Any, save: Save, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is whole, and a warning says why it is still there."""
-
-    def refuse(folder: Path) -> Path:
-        raise PermissionError(13, "Permission denied", str(folder))
-
     monkeypatch.setattr("orz_ckpt.node.saving.throw_away", refuse)
     model = ranks()
     with store(model, keep=1) as saves:

@@ -14,7 +14,10 @@ import torch
 from orz_train.config.schema import Config
 from orz_train.testing import write_tiny_model
 
-pytestmark = [pytest.mark.component, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.skipif(sys.platform != "linux", reason="a limit of files' sizes, as Linux has it"),
+]
 
 SCRIPT = """
 import resource, sys

@@ -54,8 +54,8 @@ def sharing(groups: Sequence[Sequence[str]], *, all_took_part: bool = True) -> S
         all_took_part: whether every node is in one of them. Where not, only what no other node can change is sure:
             that some share a disk and some do not.
     """
-    if not all_took_part and (len(groups) < 2 or all(len(group) == 1 for group in groups)):  # noqa: PLR2004  one disk
-        return Sharing.UNKNOWN
     if len(groups) == 1:
-        return Sharing.SHARED
-    return Sharing.PER_NODE if all(len(group) == 1 for group in groups) else Sharing.PARTIAL
+        found = Sharing.SHARED
+    else:
+        found = Sharing.PER_NODE if all(len(group) == 1 for group in groups) else Sharing.PARTIAL
+    return found if all_took_part or found is Sharing.PARTIAL else Sharing.UNKNOWN

@@ -84,24 +84,6 @@ _File = TypeVar("_File", bound=WrittenFile)
 
 
 @contextmanager
-def written(path: Path) -> Iterator[WrittenFile]:
-    """Open a file for a library to write; whatever that makes of a failing disk, the system's own error is raised.
-
-    Example:
-        >>> with written(path) as file:
-        ...     torch.save(state, file)
-
-    Args:
-        path: of the file; what is there is replaced.
-
-    Raises:
-        OSError: the disk refuses; it names the file.
-    """
-    with telling_own_failure(WrittenFile(path)) as file:
-        yield file
-
-
-@contextmanager
 def telling_own_failure(file: _File) -> Iterator[_File]:
     """Close `file` at the end of the block; if a write to it has failed, raise that, whatever was raised since.
 
@@ -111,7 +93,7 @@ def telling_own_failure(file: _File) -> Iterator[_File]:
     try:
         with file:
             yield file
-    except Exception as error:
+    except Exception as error:  # whatever the library made of it
         if file.failure is None or error is file.failure:
             raise
         raise file.failure from error
