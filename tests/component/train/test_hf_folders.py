@@ -228,7 +228,7 @@ def test_code_that_cannot_be_imported_is_no_broken_folder(tiny_model: Path, monk
         hidden = RuntimeError("operator torchvision::nms does not exist\nmore")
         raise ModuleNotFoundError("Could not import module 'Qwen2ForCausalLM'.") from hidden
 
-    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
     with pytest.raises(
         BackendMissingError,
         match=r"^model .* can't import what it needs: RuntimeError: operator torchvision::nms does not exist\n"

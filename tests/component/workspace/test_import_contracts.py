@@ -63,7 +63,7 @@ def test_a_module_without_a_layer_is_caught(workspace, package):
         ("orz-train/src/orz_train/collect.py", "import orz_monitor.series", "Of orz-monitor"),
         ("orz-train/src/orz_train/types.py", "import orz_train.ports", "orz_train: top may import down"),
         ("orz-train/src/orz_train/data/packing.py", "import orz_train.rewards", "orz_train: top may import down"),
-        ("orz-train/src/orz_train/backends/hf.py", "import orz_train.backends.local", "orz_train.backends"),
+        ("orz-train/src/orz_train/backends/hf/loading.py", "import orz_train.backends.local", "orz_train.backends"),
         ("orz-train/src/orz_train/launch.py", "import transformers", "transformers has one door"),
         ("orz-ckpt/src/orz_ckpt/formats/hf.py", "import orz_ckpt.checks.files", "orz_ckpt: top may import down"),
         ("orz-ckpt/src/orz_ckpt/checks/files.py", "import orz_ckpt.readers", "orz_ckpt: top may import down"),
