@@ -12,12 +12,13 @@ from orz_ckpt.formats.hf import HfFolder, Index, UnsafeShardError, read_index
 from orz_ckpt.quoting import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from orz_ckpt.formats.safetensors import Header
 
 _SAVE_AGAIN = "save the model again; its index is written last"
+_ONE_FILE = "give one of these files instead of the folder, or move away those of the other save"
 _MAX_NAMED = 10
 
 
@@ -34,7 +35,8 @@ def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> tuple[list[
             message = f"there are shards ({shards[0].name}, ...) and no index: the save was cut off"
             return [finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)], []
         single = [file for file in folder.weights if file.name == folder.layout.single]
-        return [], single or list(folder.weights)
+        loaded = single or list(folder.weights)
+        return list(_held_twice(loaded, headers)), loaded
     findings: list[CkptFinding] = []
     named: set[str] = set()
     for path in folder.indexes:
@@ -88,6 +90,22 @@ def _differences(index: Index, shards: Mapping[str, Header]) -> Iterator[tuple[s
     for name, count in sorted(Counter(name for name, _ in held).items()):
         if count > 1:
             yield name, f"{count} shards hold it"
+
+
+def _held_twice(files: Sequence[Path], headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
+    """Say which tensors are in several files, of which no index says what counts."""
+    first: dict[str, Path] = {}
+    number = 0
+    for file in files:
+        for tensor in headers[file].tensors if file in headers else ():
+            home = first.setdefault(tensor.name, file)
+            number += home != file
+            if home != file and number <= _MAX_NAMED:
+                message = f"{brief(tensor.name)}: {brief(home.name)} holds it, too, and no index says which one counts"
+                yield finding("elements_differ", message, remedy=_ONE_FILE, path=file, tensor=tensor.name)
+    if number > _MAX_NAMED:
+        message = f"and {number - _MAX_NAMED} more tensors that several files hold"
+        yield finding("elements_differ", message, remedy=_ONE_FILE, path=files[0].parent)
 
 
 def _limited(path: Path, differences: Iterator[tuple[str, str]]) -> Iterator[CkptFinding]:

@@ -63,7 +63,7 @@ def read(path: Path) -> Source:
             if DTYPE_BITS[tensor.dtype] % _BYTE:
                 message = f"{brief(tensor.name)} is {tensor.dtype}, of which several numbers share a byte"
                 findings.append(finding("weights_not_read", message, path=file, tensor=tensor.name))
-            elif tensor.name not in tensors:  # a second one has been reported with the index
+            elif tensor.name not in tensors:  # check_index has reported a second one
                 tensors[tensor.name] = _whole(file, tensor)
     return Source(
         path=path,
