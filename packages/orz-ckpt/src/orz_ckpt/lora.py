@@ -102,14 +102,15 @@ def unwrapped(source: Source, *, alpha: float | None = None) -> Source:
 
     Args:
         source: with base weights and factors, as FSDP and DeepSpeed save them.
-        alpha: the numerator of the scale; where None, verl's `lora_adapter/` beside the shards has to state it.
+        alpha: the numerator of the scale; where None, verl's `lora_adapter/` beside the shards, or beside the one
+            file that was given, has to state it.
 
     Raises:
         UsageError: the scale is stated nowhere.
         OSError: its configuration cannot be read.
     """
     pairs = pairs_in(source.tensors)
-    folder = source.path / _VERL_DIR
+    folder = (source.path if source.path.is_dir() else source.path.parent) / _VERL_DIR
     rank = next((pair.right.shape[0] for pair in pairs.values() if pair.right is not None and pair.right.shape), 1)
     try:
         stated = read_adapter_config(folder)
