@@ -63,3 +63,85 @@ def test_a_file_with_factors_inside(rank_stabilised: bool, name: str, tmp_path: 
         (path.parent / "lora_adapter" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     assert 0 == main(["ckpt", "merge", str(path), str(tmp_path / "out"), "--lora-alpha", "6"])
     assert (times(6 / 2**0.5 if rank_stabilised else 6 / 2, UP), [[0.0, 0.0]]) == loaded(tmp_path / "out")
+
+
+# --- of an adapter ----------------------------------------------------------------------------------------
+
+
+CONFIG: dict[str, Any] = {"peft_type": "LORA", "r": 2, "rank_pattern": {"down": 1}}
+
+
+def write(folder: Path, config: dict[str, Any] | None, tensors: Tensors | None = None) -> list[str]:
+    """Write a base of zeros and an adapter, and return the command that merges both into `folder / "out"`."""
+    (folder / "base").mkdir()
+    (folder / "adapter").mkdir()
+    base = {"up.weight": torch.zeros(2, 2), "down.weight": torch.zeros(1, 2)}
+    safetensors.save_file(base, folder / "base" / "model.safetensors")
+    safetensors.save_file(tensors or factors(), folder / "adapter" / "adapter_model.safetensors")
+    if config is not None:
+        (folder / "adapter" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return ["ckpt", "merge", str(folder / "base"), str(folder / "out"), "--lora", str(folder / "adapter"), "--json"]
+
+
+def found(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+    return {entry["code"]: entry for entry in json.loads(capsys.readouterr().out)["findings"]}
+
+
+@pytest.mark.parametrize("alpha", ["absent", None, 0])
+@pytest.mark.parametrize("pattern", [{}, {"down": 5}])
+def test_an_adapter_that_states_no_alpha(
+    pattern: dict[str, int], alpha: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused with the option that serves; with it the alpha counts wherever none is stated."""
+    stated = {} if alpha == "absent" else {"lora_alpha": alpha}
+    command = write(tmp_path, {**CONFIG, **stated, "alpha_pattern": pattern})
+    if alpha != 0 or not pattern:
+        assert 1 == main(command)
+        entry = found(capsys)["lora_alpha_lost"]
+        assert ("error", True) == (entry["severity"], "--lora-alpha N" in entry["remedy"])
+        assert ("lora_alpha is 0" if alpha == 0 else "lora_alpha is not stated") in entry["message"]
+        assert not (tmp_path / "out").exists()
+    assert 0 == main([*command, "--lora-alpha", "6"])
+    assert "lora_alpha_lost" not in found(capsys)
+    assert (times(6 / 2, UP), times(5 if pattern else 6, DOWN)) == loaded(tmp_path / "out")
+
+
+def test_an_alpha_that_is_stated_gives_way(tmp_path: Path) -> None:
+    """Whoever gives another than the adapter's means all of it."""
+    command = write(tmp_path, {**CONFIG, "lora_alpha": 1, "alpha_pattern": {"down": 5}})
+    assert 0 == main([*command, "--lora-alpha", "6"])
+    assert (times(6 / 2, UP), times(6, DOWN)) == loaded(tmp_path / "out")
+
+
+def test_an_adapter_without_its_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused with the option that serves; with it each pair of factors tells its rank, and what is assumed is said."""
+    command = write(tmp_path, None)
+    assert 1 == main(command)
+    assert "--lora-alpha N" in found(capsys)["config_invalid"]["remedy"]
+    assert not (tmp_path / "out").exists()
+    assert 0 == main([*command, "--lora-alpha", "6"])
+    entry = found(capsys)["config_invalid"]
+    assert ("warn", True) == (entry["severity"], "as without `use_rslora`" in entry["message"])
+    assert (times(6 / 2, UP), times(6 / 1, DOWN)) == loaded(tmp_path / "out")
+
+
+def test_a_configuration_of_something_else_is_not_outvoted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An alpha makes no LoRA of another kind of adapter."""
+    command = write(tmp_path, {**CONFIG, "peft_type": "IA3"})
+    assert 1 == main([*command, "--lora-alpha", "6"])
+    assert "expected LORA" in found(capsys)["config_invalid"]["message"]
+
+
+def test_factors_that_tell_no_rank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pair of which one factor has rank 2 and the other 1: no configuration is blamed where there is none."""
+    tensors = {**factors(), f"{PREFIX}down.lora_A.weight": torch.ones(2, 2)}
+    assert 1 == main([*write(tmp_path, None, tensors), "--lora-alpha", "6"])
+    entry = found(capsys)["lora_unfit"]
+    assert "its factors have rank 1 and 2, which have to be equal" in entry["message"]
+
+
+def test_factors_of_several_ranks_inside_a_checkpoint(tmp_path: Path) -> None:
+    """Beside which nothing is stated: each pair tells its own."""
+    torch.save(wrapped(), tmp_path / "model.pt")
+    assert 0 == main(["ckpt", "merge", str(tmp_path / "model.pt"), str(tmp_path / "out"), "--lora-alpha", "6"])
+    assert (times(6 / 2, UP), times(6 / 1, DOWN)) == loaded(tmp_path / "out")

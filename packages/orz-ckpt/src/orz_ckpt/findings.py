@@ -107,7 +107,7 @@ RULES: Final = {
     "tensor_empty": _error("A weight has no elements: it was saved while it was spread over ranks."),
     "lora_empty": _error("An adapter has no factors, or factors without elements."),
     "lora_zero": _error("An adapter changes nothing: its factors B are all zeros."),
-    "lora_alpha_lost": _error("The alpha of an adapter, which gives its scale, is 0."),
+    "lora_alpha_lost": _error("The alpha of an adapter, which gives its scale, is 0 or not stated."),
     "lora_unfit": _error("An adapter does not fit the weights that it is to be added to."),
     "lora_inside": _warn("LoRA factors stand beside the weights, and are written as they are."),
     "head_reshaped": _info("A value head was stored in another shape, and is written as one row."),

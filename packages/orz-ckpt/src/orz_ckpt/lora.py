@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
-from orz_ckpt.findings import finding
+from orz_ckpt.findings import finding, milder
 from orz_ckpt.quoting import brief, shell_word
 from orz_ckpt.readers.peft.config import CONFIG_NAME, AdapterConfig, read_adapter_config
 from orz_ckpt.readers.peft.lora_names import PREFIX, Pair, base_name, is_factor, pairs_in
@@ -23,7 +23,7 @@ from orz_ckpt.tensors.source import LowRank, Piece, Source, SourceTensor
 from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from orz_ckpt.findings import CkptFinding
 
@@ -75,7 +75,7 @@ def with_adapter(base: Source, adapter: Source, *, alpha: float | None = None) -
     Args:
         base: the model that the adapter was trained on.
         adapter: of format `peft`.
-        alpha: the numerator of the scale, where the adapter's own is lost.
+        alpha: the numerator of the scale, where the adapter's own is lost, or its whole configuration is.
 
     Raises:
         UsageError: `adapter` is none, or `base` is one.
@@ -84,9 +84,9 @@ def with_adapter(base: Source, adapter: Source, *, alpha: float | None = None) -
     if adapter.format != "peft" or base.format == "peft":
         wrong, what = (adapter, "no adapter") if adapter.format != "peft" else (base, "an adapter, not its base model")
         raise UsageError(f"{wrong.path} is {what}", remedy="orz ckpt merge BASE OUT --lora ADAPTER")
-    config = _config(adapter, alpha)
-    findings = [entry for entry in adapter.findings if alpha is None or entry.code != "lora_alpha_lost"]
-    findings += check_coverage(adapter)
+    pairs = pairs_in(adapter.tensors)
+    config = _config(adapter, pairs, alpha)
+    findings = [*(adapter.findings if alpha is None else _with_alpha(adapter)), *check_coverage(adapter)]
     merged = replace(base, findings=(*base.findings, *findings), files=(*base.files, *adapter.files))
     if config is None:
         return merged
@@ -94,7 +94,7 @@ def with_adapter(base: Source, adapter: Source, *, alpha: float | None = None) -
     unknown = [name for name in whole if name not in base.tensors]
     tensors = {name: replace(whole[name], name=name) if name in whole else old for name, old in base.tensors.items()}
     found = [_unfit(adapter, name, "the base model has no such tensor") for name in unknown]
-    return _added(replace(merged, tensors=tensors), adapter, pairs_in(adapter.tensors), config, found)
+    return _added(replace(merged, tensors=tensors), adapter, pairs, config, found)
 
 
 def unwrapped(source: Source, *, alpha: float | None = None) -> Source:
@@ -111,15 +111,15 @@ def unwrapped(source: Source, *, alpha: float | None = None) -> Source:
     """
     pairs = pairs_in(source.tensors)
     folder = (source.path if source.path.is_dir() else source.path.parent) / _VERL_DIR
-    rank = next((pair.right.shape[0] for pair in pairs.values() if pair.right is not None and pair.right.shape), 1)
     try:
-        stated = read_adapter_config(folder)
+        config = read_adapter_config(folder)
     except (FileNotFoundError, FormatError):
-        if alpha is None:
-            message = f"{source.path} holds LoRA factors, and not the alpha that they were trained with"
-            raise UsageError(message, remedy="give it: --lora-alpha N") from None
-        stated = AdapterConfig(rank=max(rank, 1), alpha=alpha)
-    config = stated if alpha is None else replace(stated, alpha=alpha, alphas={})
+        config = _told_by_factors(pairs)
+    if alpha is not None:
+        config = config.with_alpha(alpha)
+    elif config.alpha is None:
+        message = f"{source.path} holds LoRA factors, and not the alpha that they were trained with"
+        raise UsageError(message, remedy="give it: --lora-alpha N")
     tensors = {
         base_name(name): replace(tensor, name=base_name(name))
         for name, tensor in source.tensors.items()
@@ -132,13 +132,40 @@ def unwrapped(source: Source, *, alpha: float | None = None) -> Source:
     return _added(plain, source, pairs, config, findings)
 
 
-def _config(adapter: Source, alpha: float | None) -> AdapterConfig | None:
-    """Return the settings of an adapter; None where they are unsound, which its findings say."""
+def _config(adapter: Source, pairs: Mapping[str, Pair], alpha: float | None) -> AdapterConfig | None:
+    """Return the settings of an adapter; None where they are lost or unsound, which its findings say."""
     try:
         config = read_adapter_config(adapter.path)
-    except (FileNotFoundError, FormatError):
+    except FileNotFoundError:
+        if alpha is None:
+            return None
+        config = _told_by_factors(pairs)
+    except FormatError:
         return None
-    return config if alpha is None else replace(config, alpha=alpha, alphas={})
+    return config if alpha is None else config.with_alpha(alpha)
+
+
+def _told_by_factors(pairs: Mapping[str, Pair]) -> AdapterConfig:
+    """Return the settings of factors beside which none are stated: their ranks."""
+    ranks = {
+        pair.module: pair.right.shape[0]
+        for pair in pairs.values()
+        if pair.right is not None and pair.right.shape and pair.right.shape[0]
+    }
+    rank = next(iter(ranks.values()), 1)
+    others = {f"^{module}": other for module, other in ranks.items() if other != rank}
+    return AdapterConfig(rank=rank, alpha=None, ranks=others)
+
+
+def _with_alpha(adapter: Source) -> Iterator[CkptFinding]:
+    """Yield the findings of an adapter of which the alpha was given: what that leaves open is a warning."""
+    for entry in adapter.findings:
+        if entry.code == "config_invalid" and not (adapter.path / CONFIG_NAME).is_file():
+            message = f"there is no {CONFIG_NAME}: the scale is taken as alpha / rank, as without `use_rslora`"
+            remedy = "if it was trained with `use_rslora`, `fan_in_fan_out` or `alpha_pattern`, copy it here, too"
+            yield replace(milder(entry), message=message, remedy=remedy)
+        elif entry.code != "lora_alpha_lost":
+            yield entry
 
 
 def _added(
@@ -163,7 +190,8 @@ def _added(
             findings.append(_unfit(adapter, name, problem))
         else:
             tensors[name] = replace(tensors[name], plus=_product(pair, config))
-    facts = {**base.facts, "lora": f"{len(pairs)} updates, rank {config.rank}, alpha {config.alpha:g}"}
+    alpha = "not stated" if config.alpha is None else f"{config.alpha:g}"
+    facts = {**base.facts, "lora": f"{len(pairs)} updates, rank {config.rank}, alpha {alpha}"}
     return replace(base, tensors=tensors, facts=facts, findings=(*base.findings, *findings))
 
 
@@ -175,7 +203,8 @@ def _problem(weight: SourceTensor, pair: Pair, config: AdapterConfig) -> str:
     rank = config.rank_of(pair.module)
     if product.left.shape[1] != rank or product.right.shape[0] != rank:
         ranks = f"{product.left.shape[1]} and {product.right.shape[0]}"
-        return f"its factors have rank {ranks}, {CONFIG_NAME} says {rank}"
+        same = product.left.shape[1] == product.right.shape[0]
+        return f"its factors have rank {ranks}, {f'{CONFIG_NAME} says {rank}' if same else 'which have to be equal'}"
     shape = (product.left.shape[0], product.right.shape[1])
     if shape != weight.shape:
         return f"the update is {list(shape)}, the weight {list(weight.shape)}"

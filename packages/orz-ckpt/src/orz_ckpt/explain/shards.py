@@ -68,7 +68,10 @@ SHARDS: Final = {
     "not_merged": ("It was saved for resuming, not for loading.", "`orz ckpt merge PATH OUT`"),
     "lora_empty": ("ZeRO-3 spread the adapter over ranks when it was saved.", "Gather it, and save it again."),
     "lora_zero": ("It was saved before its first step, or never trained.", "Check learning rate and what is frozen."),
-    "lora_alpha_lost": ("verl's merger writes 0 where it does not know.", "Give the training's: `--lora-alpha N`"),
+    "lora_alpha_lost": (
+        "verl's merger writes 0 where it does not know; others leave it out.",
+        "Give the training's: `--lora-alpha N`",
+    ),
     "lora_unfit": ("The adapter was trained on another model.", "Name its own base."),
     "lora_inside": ("The checkpoint is of a model that is still wrapped.", "`orz ckpt merge` adds them."),
     "head_reshaped": ("Open-Reasoner-Zero stored it so.", "Nothing."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from orz_ckpt.errors import FormatError
@@ -44,8 +44,8 @@ class AdapterConfig:
     """The settings of one adapter."""
 
     rank: int
-    alpha: float
-    """0 where it is not known: verl's merger writes that."""
+    alpha: float | None
+    """None where it is not stated, 0 where it was not known: verl's merger writes that."""
     rank_stabilised: bool = False
     """Divide by the root of the rank instead of the rank."""
     fan_in_fan_out: bool = False
@@ -59,9 +59,19 @@ class AdapterConfig:
     """Settings that change what it does in a way that is not known here."""
 
     def scale(self, module: str) -> float:
-        """Return what the product of the factors of a module is multiplied with."""
+        """Return what the product of the factors of a module is multiplied with; 0 where no alpha is stated."""
         rank = _of(self.ranks, module, self.rank)
-        return _of(self.alphas, module, self.alpha) / (math.sqrt(rank) if self.rank_stabilised else rank)
+        return _of(self.alphas, module, self.alpha or 0) / (math.sqrt(rank) if self.rank_stabilised else rank)
+
+    @property
+    def alpha_lost(self) -> bool:
+        """Whether the scale of the adapter cannot be told from what is stated."""
+        return self.alpha is None or not (self.alpha or any(self.alphas.values()))
+
+    def with_alpha(self, alpha: float) -> AdapterConfig:
+        """Return the settings with the alpha that a user gives; if theirs is lost, those of single modules stay."""
+        kept = {} if self.alpha else {module: number for module, number in self.alphas.items() if number}
+        return replace(self, alpha=alpha, alphas=kept)
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module's factors."""
@@ -91,14 +101,14 @@ def _config(document: Mapping[str, object]) -> AdapterConfig:
         raise FieldError(f"peft_type: expected LORA, got {brief(kind)}")
     if not is_size(rank) or rank == 0:
         raise FieldError(f"r: expected a rank above 0, got {brief(rank)}")
-    if not _is_number(alpha):
+    if alpha is not None and not _is_number(alpha):
         raise FieldError(f"lora_alpha: expected a number, got {brief(alpha)}")
     patterns = {key: _pattern(document, key) for key in ("rank_pattern", "alpha_pattern")}
     odd = [key for pattern in patterns.values() for key in pattern if not _PLAIN_KEY.fullmatch(key)]
     base = document.get("base_model_name_or_path")
     return AdapterConfig(
         rank=rank,
-        alpha=float(alpha),
+        alpha=None if alpha is None else float(alpha),
         rank_stabilised=document.get("use_rslora") is True,
         fan_in_fan_out=document.get("fan_in_fan_out") is True,
         ranks=patterns["rank_pattern"],

@@ -49,7 +49,8 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
         config = read_adapter_config(path)
     except FileNotFoundError:
         message = f"there is no {CONFIG_NAME}: the scale of the adapter is stated nowhere else"
-        findings.append(finding("config_invalid", message, remedy="copy the whole folder again", path=path))
+        remedy = "copy the whole folder again, or give the alpha of the training: --lora-alpha N"
+        findings.append(finding("config_invalid", message, remedy=remedy, path=path))
     except FormatError as error:
         findings.append(finding("config_invalid", error.message, remedy=error.remedy, path=path / CONFIG_NAME))
     weights = next((path / name for name in WEIGHTS_NAMES if (path / name).is_file()), None)
@@ -96,9 +97,12 @@ def check_adapter(
         yield finding("lora_empty", message, remedy=again, path=path)
     elif pairs:
         yield from _zeros(path, pairs)
-    if config and not config.alpha and not any(config.alphas.values()):
+    if config and config.alpha_lost:
         message = "lora_alpha is 0: merged with it, the model would be its base"
         remedy = "verl's merger writes 0 where it does not know; give the value of the training: --lora-alpha N"
+        if config.alpha is None:
+            message = "lora_alpha is not stated: the scale of the adapter is not known"
+            remedy = "give the value of the training: --lora-alpha N"
         yield finding("lora_alpha_lost", message, remedy=remedy, path=path / CONFIG_NAME)
     magnitudes = [name for name in tensors if "lora_magnitude_vector" in name]
     unsupported = [*(config.unsupported if config else ()), *(["DoRA's magnitudes"] if magnitudes else [])]
@@ -158,7 +162,7 @@ def _blocks(file: Path, inert: frozenset[str]) -> tuple[list[CkptFinding], dict[
 
 
 def _facts(config: AdapterConfig) -> dict[str, str]:
-    facts = {"rank": str(config.rank), "alpha": f"{config.alpha:g}"}
+    facts = {"rank": str(config.rank), "alpha": "not stated" if config.alpha is None else f"{config.alpha:g}"}
     if config.rank_stabilised:
         facts["scale"] = "alpha / root of rank"
     return {**facts, **({"base": config.base} if config.base else {})}
