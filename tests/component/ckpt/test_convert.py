@@ -288,3 +288,41 @@ def test_two_value_heads_are_refused(tmp_path: Path, backbone: Any, head: Any) -
     assert ["layout_unsupported"] == [entry.code for entry in merged.findings if entry.severity == "error"]
     assert "'score.weight' beside 'value_head.weight'" in merged.findings[0].message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_an_adapter_is_no_model(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused as by a merge, exit 2 with the command that adds it to its base; nothing is written."""
+    source = tmp_path / "adapter"
+    source.mkdir()
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {f"{module}.lora_A.weight": torch.ones(2, 8), f"{module}.lora_B.weight": torch.ones(8, 2)}
+    safetensors.save_file(tensors, source / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+    (source / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert 2 == main(["ckpt", "convert", str(source), str(tmp_path / "out"), "--to", layout.value])
+    said = capsys.readouterr().err
+    assert (True, True) == ("is an adapter, not a model" in said, f"merge BASE OUT --lora {source}" in said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_factors_beside_the_weights_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Written under their own names with a warning, as by a merge; where they hide a value head, they are named."""
+    module = "base_model.model.score"
+    tensors = {
+        f"{module}.base_layer.weight": torch.ones(1, 8),
+        f"{module}.lora_A.default.weight": torch.ones(2, 8),
+        f"{module}.lora_B.default.weight": torch.ones(1, 2),
+    }
+    source = write(tmp_path / "wrapped", tensors, None)
+    assert 0 == main(["ckpt", "convert", str(source), str(tmp_path / "out"), "--to", "hf", "--json"])
+    told = [entry for entry in json.loads(capsys.readouterr().out)["findings"] if entry["code"] == "lora_inside"]
+    assert [("warn", True)] == [(entry["severity"], "--lora-alpha N" in entry["remedy"]) for entry in told]
+    assert tensors.keys() == safetensors.load_file(tmp_path / "out" / "model.safetensors").keys()
+    assert 2 == main(["ckpt", "convert", str(source), str(tmp_path / "no"), "--to", "orz-critic"])
+    assert "orz ckpt merge SRC MERGED --lora-alpha N" in capsys.readouterr().err
+
+    assert 0 == main(["ckpt", "merge", str(source), str(tmp_path / "merged"), "--lora-alpha", "2"])
+    assert 0 == main(["ckpt", "convert", str(tmp_path / "merged"), str(tmp_path / "critic"), "--to", "orz-critic"])
+    head = safetensors.load_file(tmp_path / "critic" / "model.safetensors")["value_head.weight"]
+    assert [[1.0 + 2 / 2 * 2] * 8] == head.tolist()

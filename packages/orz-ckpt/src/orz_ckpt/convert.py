@@ -20,6 +20,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY, critic_head, says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
+from orz_ckpt.lora import holds_lora, prepared
 from orz_ckpt.merge.run import Options, merge
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.config_place import config_folder
@@ -63,6 +64,10 @@ _WRAPPER: Final = "pretrained_model."
 """trl puts the whole language model under this name."""
 _LANGUAGE_HEAD: Final = "lm_head.weight"
 _ORZ_KEYS: Final = ("normalize_reward", CRITIC_HEAD_KEY, "mean", "std")
+_MERGE_FIRST: Final = (
+    "to add them to the weights merge it first, with the alpha of the training"
+    " (`orz ckpt merge SRC MERGED --lora-alpha N`), and convert MERGED"
+)
 _LABEL_KEYS: Final = ("id2label", "label2id", "num_labels", "token_classification_bias", "classifier_dropout")
 _FAMILIES: Final = {
     "deepseek_v3": "DeepseekV3",
@@ -94,7 +99,7 @@ def convert_checkpoint(
     """Write `source` to `out` in another layout, as `merge` writes a folder.
 
     Raises:
-        UsageError: there is no value head for ORZ's layout, or `options.config` is no model folder.
+        UsageError: it is an adapter; there is no value head for ORZ's layout; or `options.config` is no model folder.
         CkptError, OSError: see `merge.run.merge`.
     """
     options = options or Options()
@@ -103,7 +108,7 @@ def convert_checkpoint(
         config = read_config(folder / CONFIG_NAME) if folder else None
     except FormatError:
         config = None  # merge says so
-    converted = convert(source, layout, config)
+    converted = convert(_with_lora_told(source), layout, config)
     return merge(converted.source, out, replace(options, settings=converted.settings), progress=progress)
 
 
@@ -125,6 +130,9 @@ def convert(source: Source, layout: Layout, config: Config | None) -> Converted:
     if head is None:
         if layout is Layout.ORZ_CRITIC:
             heads = ", ".join(brief(f"{name}.weight") for name in known)
+            if holds_lora(source):
+                message = f"{source.path} holds LoRA factors beside its base weights, and none of {heads}"
+                raise UsageError(message, remedy=_MERGE_FIRST)
             message = f"{source.path} is no critic: it has none of {heads}"
             raise UsageError(message, remedy="give the folder of the critic; `--to hf` writes a policy")
         return Converted(source=source)
@@ -142,6 +150,19 @@ def convert(source: Source, layout: Layout, config: Config | None) -> Converted:
     aliases = {alias: name for alias, name in plain.aliases.items() if alias != _LANGUAGE_HEAD}
     converted = replace(plain, tensors=tensors, aliases=aliases, findings=(*plain.findings, *findings))
     return Converted(source=converted, settings=settings)
+
+
+def _with_lora_told(source: Source) -> Source:
+    """Return `source` with a warning of LoRA factors in it, which are written under their own names.
+
+    Raises:
+        UsageError: it is an adapter, which no loader takes for a model.
+    """
+    told = (
+        replace(entry, remedy=_MERGE_FIRST) if entry.code == "lora_inside" else entry
+        for entry in prepared(source).findings
+    )
+    return replace(source, findings=tuple(dict.fromkeys(told)))
 
 
 def _without_tied_head(source: Source) -> Source:
