@@ -56,6 +56,25 @@ def test_a_dangling_latest_names_the_newest_whole_tag(broken: Callable[[str], Pa
     assert only(source).remedy.endswith("--tag global_step2")
 
 
+@pytest.mark.parametrize("latest", ["global_step9", "global_step3", None], ids=["dangling", "broken", "none"])
+def test_ranks_without_a_gap_are_not_all_ranks(latest: str | None, broken: Callable[[str], Path]) -> None:
+    """A node holds ranks 0 to k of the newest tag: its files say of how many, and the older, whole tag is proposed."""
+    path = broken("zero2")
+    for folder in (path / "mixed", path / "universal"):
+        shutil.rmtree(folder)
+    next((path / "global_step3").glob("*rank_1*")).unlink()
+    (path / "latest").unlink()
+    if latest:
+        (path / "latest").write_text(latest)
+    remedies = [entry.remedy for entry in verify(path).findings if "--tag" in entry.remedy]
+    assert [STEP] == [remedy.partition("--tag ")[2] for remedy in remedies]
+
+    next((path / STEP).glob("*rank_1*")).unlink()
+    told = [entry for entry in verify(path).findings if entry.code != "no_manifest"]
+    assert [] == [entry for entry in told if "--tag" in entry.remedy]
+    assert "orz ckpt locate" in told[0].remedy
+
+
 def test_latest_names_a_tag_without_shards(broken: Callable[[str], Path]) -> None:
     """Its folder is here, and what should be in it is not."""
     path = broken("zero2")
@@ -69,7 +88,8 @@ def test_several_tags_without_latest_are_not_guessed(broken: Callable[[str], Pat
     path = broken("zero2")
     (path / "latest").unlink()
     source = read(path)
-    assert ("tag_missing", "say which: --tag global_step3") == (only(source).code, only(source).remedy)
+    expected = "say which; the newest tag that looks complete: --tag global_step3"
+    assert ("tag_missing", expected) == (only(source).code, only(source).remedy)
 
 
 @pytest.mark.parametrize(

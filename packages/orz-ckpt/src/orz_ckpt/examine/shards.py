@@ -15,6 +15,7 @@ from orz_ckpt.formats.safetensors import Header, Tensor
 from orz_ckpt.quoting import brief, shell_word
 from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.readers.deepspeed import tags
+from orz_ckpt.readers.deepspeed.folder import newest_complete
 from orz_ckpt.sources import numbered_steps
 from orz_ckpt.steps import around_step
 from orz_ckpt.strict_json import FieldError
@@ -35,12 +36,15 @@ _MATRIX: Final = 2
 _MAX_NAMED: Final = 3
 
 
-def check_shards(source: Source, models: Sequence[HfFolder]) -> Iterator[CkptFinding]:
+def check_shards(
+    source: Source, models: Sequence[HfFolder], *, inert: frozenset[str] = frozenset()
+) -> Iterator[CkptFinding]:
     """Check coverage, names and shapes, and which of several checkpoints in the folder this is.
 
     Args:
         source: the checkpoint.
         models: as loaders take them, from the same folder.
+        inert: names of pickle globals that may stand for objects that are never made.
 
     Raises:
         OSError: a folder cannot be listed.
@@ -52,7 +56,7 @@ def check_shards(source: Source, models: Sequence[HfFolder]) -> Iterator[CkptFin
     if sound and not coverage:
         yield from _shapes(source)
     if source.format.startswith("deepspeed"):
-        yield from _newest_tag(source, sound=sound)
+        yield from _newest_tag(source, inert, sound=sound)
     if sound and source.format != "peft" and not any(model.weights for model in models):
         message = f"its weights are shards of {source.format}: transformers, vLLM and others cannot load them"
         remedy = f"write a Hugging Face folder from them: orz ckpt merge {shell_word(str(source.path))} OUT"
@@ -116,7 +120,7 @@ def _shapes(source: Source) -> Iterator[CkptFinding]:
     )
 
 
-def _newest_tag(source: Source, *, sound: bool) -> Iterator[CkptFinding]:
+def _newest_tag(source: Source, inert: frozenset[str], *, sound: bool) -> Iterator[CkptFinding]:
     """Compare the tag that was read with the others beside it."""
     here, latest = source.facts.get("tag"), source.path / tags.LATEST_NAME
     if here is None or here == source.path.name or not source.path.is_dir():
@@ -127,11 +131,11 @@ def _newest_tag(source: Source, *, sound: bool) -> Iterator[CkptFinding]:
     newer = [tag.name for tag in later if tags.number(tag.name) > tags.number(here) >= 0]
     if newer and _names(latest, here):  # whoever asks for an older one knows
         yield behind(latest, here, newer)
-    whole = [tag for tag in present if tag.name != here and tags.looks_complete(tag)]
-    if not sound and whole:
-        message = f"another tag looks complete by its names: {whole[-1].name}"
-        remedy = f"orz ckpt verify {shell_word(str(source.path))} --tag {shell_word(str(whole[-1].name))}"
-        yield finding("newest_good", message, remedy=remedy, path=whole[-1])
+    whole = None if sound else newest_complete([tag for tag in present if tag.name != here], inert=inert)
+    if whole is not None:
+        message = f"another tag looks complete: {whole.name}"
+        remedy = f"orz ckpt verify {shell_word(str(source.path))} --tag {shell_word(whole.name)}"
+        yield finding("newest_good", message, remedy=remedy, path=whole)
 
 
 def _names(latest: Path, tag: str) -> bool:

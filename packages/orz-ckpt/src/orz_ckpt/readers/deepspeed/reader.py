@@ -1,18 +1,19 @@
-"""A DeepSpeed checkpoint as a `Source`: the tag that is meant, and the way it is laid out."""
+"""A DeepSpeed checkpoint as a `Source`: the tag that is meant, and what lies in its folder."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orz_ckpt.readers.deepspeed import refusals, tags, universal
-from orz_ckpt.readers.deepspeed.assembly import Prefer, assemble, writer
-from orz_ckpt.readers.deepspeed.loading import load
-from orz_ckpt.readers.deepspeed.names import files, holds_one, is_universal, shards
+from orz_ckpt.readers.deepspeed import tags
+from orz_ckpt.readers.deepspeed.folder import read_folder
+from orz_ckpt.readers.deepspeed.names import files, holds_one
 from orz_ckpt.tensors.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from orz_ckpt.readers.deepspeed.assembly import Prefer
 
 
 def recognises(path: Path) -> bool:
@@ -38,38 +39,15 @@ def read(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(), pref
         HostileError: a file of it is hostile.
         OSError: it cannot be read.
     """
-    found = tags.find(path, tag)
+    found = tags.find(path, tag, inert=inert)
     if found.folder is None:
         return Source(path=path, format="deepspeed", tensors={}, files=found.files, findings=found.findings)
     folder = found.folder
-    if is_universal(folder):
-        source = universal.read(folder, inert=inert, prefer=prefer)
-    else:
-        source = _read_shards(folder, inert, prefer)
+    source = read_folder(folder, inert=inert, prefer=prefer)
     return replace(
         source,
         path=path,
         files=(*files(folder), *found.files),
         facts={"tag": folder.name, **source.facts},
         findings=(*found.findings, *source.findings),
-    )
-
-
-def _read_shards(folder: Path, inert: frozenset[str], prefer: Prefer) -> Source:
-    present = shards(folder)
-    refusal = refusals.by_names(present)
-    if refusal is not None:
-        return Source(path=folder, format="deepspeed", tensors={}, findings=(refusal,))
-    loaded = load(present, inert=inert)
-    refusal = refusals.by_content(loaded.models, loaded.states.values())
-    if refusal is None:
-        return assemble(folder, present, loaded, prefer)
-    first = next(iter(loaded.models), None)
-    return Source(
-        path=folder,
-        format="deepspeed",
-        tensors={},
-        step=first.step if first else None,
-        writer=writer(loaded.models, loaded.states.values()),
-        findings=(refusal, *loaded.findings),
     )

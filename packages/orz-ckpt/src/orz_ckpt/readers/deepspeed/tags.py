@@ -15,8 +15,9 @@ from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import EscapeError, FormatError, MissingPathError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import is_plain_name
-from orz_ckpt.quoting import brief
-from orz_ckpt.readers.deepspeed.names import Kind, holds_one, shards
+from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.readers.deepspeed.folder import newest_complete
+from orz_ckpt.readers.deepspeed.names import holds_one
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +45,15 @@ class Tag:
         return () if self.latest is None else (self.latest,)
 
 
-def find(path: Path, tag: str = "") -> Tag:
+def find(path: Path, tag: str = "", *, inert: frozenset[str] = frozenset()) -> Tag:
     """Find the folder of a checkpoint: `path` itself, or the tag in it that was asked for or that `latest` names.
+
+    Where it is not there, or nothing names one, the others are looked at for one to propose.
+
+    Args:
+        path: the folder that was saved to, or one tag in it.
+        tag: which tag was asked for, if one was.
+        inert: names of pickle globals that may stand for objects that are never made.
 
     Raises:
         FormatError: nothing of DeepSpeed's is there, or `latest` is not the name of a folder.
@@ -63,7 +71,7 @@ def find(path: Path, tag: str = "") -> Tag:
         name = read_latest(latest)
         if name in {entry.name for entry in present}:
             return Tag(folder=path / name, latest=latest)
-        return Tag(folder=None, latest=latest, findings=(_dangling(latest, name, present),))
+        return Tag(folder=None, latest=latest, findings=(_dangling(latest, name, present, inert),))
     match present:
         case []:
             raise FormatError(
@@ -73,7 +81,7 @@ def find(path: Path, tag: str = "") -> Tag:
             )
         case [only]:
             return Tag(folder=only, findings=(_no_latest(path, only),))
-    return Tag(folder=None, findings=(_several(path, present),))
+    return Tag(folder=None, findings=(_several(path, present, inert),))
 
 
 def tags(path: Path) -> list[Path]:
@@ -129,13 +137,6 @@ def _leads_out(folder: Path, name: str) -> bool:
     return not resolved(folder / name.replace("\\", "/")).is_relative_to(resolved(folder))
 
 
-def looks_complete(folder: Path) -> bool:
-    """Return whether a tag has a model file and ranks without a gap, by names alone."""
-    found = shards(folder)
-    ranks = sorted(entry.rank for entry in found if entry.kind is Kind.OPTIMIZER)
-    return any(entry.kind in {Kind.MODEL, Kind.MODEL_SHARD} for entry in found) and ranks == list(range(len(ranks)))
-
-
 def _asked_for(path: Path, tag: str) -> Tag:
     if not is_plain_name(tag) or not (path / tag).is_dir():
         raise MissingPathError(
@@ -148,24 +149,29 @@ def _names(present: list[Path]) -> str:
     return ", ".join(brief(entry.name) for entry in present) or "none"
 
 
-def _dangling(latest: Path, name: str, present: list[Path]) -> CkptFinding:
-    whole = [entry for entry in present if looks_complete(entry)]
+def _dangling(latest: Path, name: str, present: list[Path], inert: frozenset[str]) -> CkptFinding:
     lacks = "in which there are no shards" if (latest.parent / name).is_dir() else "which is not here"
     return finding(
         "tag_missing",
         f"`latest` names {brief(name)}, {lacks}; tags here: {_names(present)}",
-        remedy=f"the newest tag that looks complete: --tag {whole[-1].name}" if whole else _ELSEWHERE,
+        remedy=_propose(present, inert) or _ELSEWHERE,
         path=latest,
     )
 
 
-def _several(path: Path, present: list[Path]) -> CkptFinding:
+def _several(path: Path, present: list[Path], inert: frozenset[str]) -> CkptFinding:
     return finding(
         "tag_missing",
         f"there is no `latest`, and several tags: {_names(present)}",
-        remedy=f"say which: --tag {present[-1].name}",
+        remedy=f"say which; {_propose(present, inert) or _NONE_WHOLE}",
         path=path,
     )
+
+
+def _propose(present: list[Path], inert: frozenset[str]) -> str:
+    """Return which tag to take; nothing where none looks complete."""
+    whole = newest_complete(present, inert=inert)
+    return "" if whole is None else f"the newest tag that looks complete: --tag {shell_word(whole.name)}"
 
 
 def _no_latest(path: Path, only: Path) -> CkptFinding:
@@ -178,3 +184,4 @@ def _no_latest(path: Path, only: Path) -> CkptFinding:
 
 
 _ELSEWHERE: Final = "look for the rest with `orz ckpt locate`; each node may have written to a disk of its own"
+_NONE_WHOLE: Final = f"none looks complete: {_ELSEWHERE}"
