@@ -256,6 +256,50 @@ def test_a_link_between_tags_stays_inside(
     assert {4} == {code for code, _ in judged_by_all(path / STEP).values()}
 
 
+@pytest.mark.parametrize(
+    ("latest", "tag", "expected"),
+    [
+        ("global_step3", STEP, f" --tag {STEP}"),
+        ("global_step3", "global_step3", ""),
+        ("global_step3", "", ""),
+        ("global_step9", STEP, f" --tag {STEP}"),
+        ("../elsewhere", STEP, f" --tag {STEP}"),
+        (None, STEP, f" --tag {STEP}"),
+    ],
+)
+def test_the_next_step_is_of_the_tag_that_was_judged(
+    latest: str | None, tag: str, expected: str, broken: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """`verify --tag` of an older one proposes a merge of that one; pasted, it writes its step."""
+    path = broken("zero2")
+    (path / "latest").unlink()
+    if latest:
+        (path / "latest").write_text(latest)
+    (found,) = (entry for entry in verify(path, tag=tag).findings if entry.code == "not_merged")
+    command = found.remedy.partition(": ")[2]
+    assert f"orz ckpt merge {path} OUT{expected}" == command
+
+    out = str(tmp_path / "out")
+    assert 0 == main([out if word == "OUT" else word for word in command.split()[1:]])
+    assert (2 if tag == STEP else 3) == open_source(tmp_path / "out").step
+    again = [entry.remedy for entry in verify(tmp_path / "out").findings if entry.code == "config_missing"]
+    asked = tag or "global_step3"
+    assert [f"orz ckpt merge {path} OUT --config DIR --tag {asked}"] == [remedy.partition("  ")[0] for remedy in again]
+
+
+def test_the_next_step_of_the_only_tag(broken: Callable[[str], Path]) -> None:
+    """Nothing has to be named where there is one, or where its own folder was given."""
+    path = broken("zero3")
+    for entry in (path / "latest", *path.glob("latest_*")):
+        entry.unlink()
+    for folder in path.iterdir():
+        if folder.is_dir() and folder.name != STEP:
+            shutil.rmtree(folder)
+    for asked, tag in ((path, ""), (path, STEP), (path / STEP, "")):
+        (found,) = (entry for entry in verify(asked, tag=tag).findings if entry.code == "not_merged")
+        assert found.remedy.endswith(f"orz ckpt merge {asked} OUT")
+
+
 def test_inspect_shows_one_tag(broken: Callable[[str], Path]) -> None:
     """The one that was asked for, else the one that `latest` names: the others are neither models of it nor its faults.
 

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.checks.latest import behind
 from orz_ckpt.checks.shapes import check_shapes
 from orz_ckpt.checks.spread import Uniform, check_constant
 from orz_ckpt.errors import FormatError
+from orz_ckpt.examine.tags import check_tags, tag_option
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.architectures import UnknownArchitectureError, expected_tensors
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
 from orz_ckpt.quoting import brief, shell_word
 from orz_ckpt.readers.config_place import config_folder
-from orz_ckpt.readers.deepspeed import tags
-from orz_ckpt.readers.deepspeed.folder import newest_complete
-from orz_ckpt.sources import numbered_steps
-from orz_ckpt.steps import around_step
 from orz_ckpt.strict_json import FieldError
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from orz_ckpt.checks.content import Read
     from orz_ckpt.formats.hf import HfFolder
@@ -56,10 +51,11 @@ def check_shards(
     if sound and not coverage:
         yield from _shapes(source)
     if source.format.startswith("deepspeed"):
-        yield from _newest_tag(source, inert, sound=sound)
+        yield from check_tags(source, sound=sound, inert=inert)
     if sound and source.format != "peft" and not any(model.weights for model in models):
         message = f"its weights are shards of {source.format}: transformers, vLLM and others cannot load them"
-        remedy = f"write a Hugging Face folder from them: orz ckpt merge {shell_word(str(source.path))} OUT"
+        command = f"orz ckpt merge {shell_word(str(source.path))} OUT{tag_option(source)}"
+        remedy = f"write a Hugging Face folder from them: {command}"
         yield finding("not_merged", message, remedy=remedy, path=source.path)
 
 
@@ -118,29 +114,3 @@ def _shapes(source: Source) -> Iterator[CkptFinding]:
     yield from check_shapes(
         source.path, path, config, {source.path: Header(tensors=tuple(tensors), data_offset=0, file_bytes=0)}
     )
-
-
-def _newest_tag(source: Source, inert: frozenset[str], *, sound: bool) -> Iterator[CkptFinding]:
-    """Compare the tag that was read with the others beside it."""
-    here, latest = source.facts.get("tag"), source.path / tags.LATEST_NAME
-    if here is None or here == source.path.name or not source.path.is_dir():
-        return
-    present = tags.tags(source.path)
-    empty = [step for step in numbered_steps(source.path) if around_step(step.name) == around_step(here)]
-    later = sorted({*present, *empty}, key=lambda tag: tags.number(tag.name))
-    newer = [tag.name for tag in later if tags.number(tag.name) > tags.number(here) >= 0]
-    if newer and _names(latest, here):  # whoever asks for an older one knows
-        yield behind(latest, here, newer)
-    whole = None if sound else newest_complete([tag for tag in present if tag.name != here], inert=inert)
-    if whole is not None:
-        message = f"another tag looks complete: {whole.name}"
-        remedy = f"orz ckpt verify {shell_word(str(source.path))} --tag {shell_word(whole.name)}"
-        yield finding("newest_good", message, remedy=remedy, path=whole)
-
-
-def _names(latest: Path, tag: str) -> bool:
-    """Return whether `latest` is there and names a tag."""
-    try:
-        return latest.is_file() and tags.read_latest(latest) == tag
-    except FormatError:
-        return False

@@ -198,6 +198,7 @@ class _Merge:
                     "writer": source.writer,
                     "step": source.step,
                     "world_size": source.world_size,
+                    **({"tag": source.facts["tag"]} if source.facts.get("tag") else {}),
                 },
             },
         )
