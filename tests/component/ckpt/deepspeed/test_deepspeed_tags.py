@@ -67,10 +67,10 @@ def test_ranks_without_a_gap_are_not_all_ranks(latest: str | None, broken: Calla
     if latest:
         (path / "latest").write_text(latest)
     remedies = [entry.remedy for entry in verify(path).findings if "--tag" in entry.remedy]
-    assert [STEP] == [remedy.partition("--tag ")[2] for remedy in remedies]
+    assert {STEP} == {remedy.partition("--tag ")[2] for remedy in remedies}
 
     next((path / STEP).glob("*rank_1*")).unlink()
-    told = [entry for entry in verify(path).findings if entry.code != "no_manifest"]
+    told = [entry for entry in verify(path).findings if entry.code not in {"no_manifest", "tags_not_judged"}]
     assert [] == [entry for entry in told if "--tag" in entry.remedy]
     assert "orz ckpt locate" in told[0].remedy
 

@@ -187,7 +187,13 @@ class _Look:
                     yield from check_model(folder, stated)
                     self._find_tied(folder)
             if weights.source is not None:
-                yield from check_shards(weights.source, weights.models, inert=self.how.inert)
+                yield from check_shards(
+                    weights.source,
+                    weights.models,
+                    tag=self.how.tag,
+                    examined=self.files.keys(),
+                    inert=self.how.inert,
+                )
 
     def _find_tied(self, folder: HfFolder) -> None:
         if folder.config is None or not self.how.level.reads_all:

@@ -19,7 +19,8 @@ from orz_ckpt.tensors.coverage import check_coverage
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from orz_ckpt.checks.content import Read
     from orz_ckpt.formats.hf import HfFolder
@@ -32,13 +33,20 @@ _MAX_NAMED: Final = 3
 
 
 def check_shards(
-    source: Source, models: Sequence[HfFolder], *, inert: frozenset[str] = frozenset()
+    source: Source,
+    models: Sequence[HfFolder],
+    *,
+    tag: str = "",
+    examined: Collection[Path] = (),
+    inert: frozenset[str] = frozenset(),
 ) -> Iterator[CkptFinding]:
     """Check coverage, names and shapes, and which of several checkpoints in the folder this is.
 
     Args:
         source: the checkpoint.
         models: as loaders take them, from the same folder.
+        tag: of a DeepSpeed folder: which of its checkpoints was asked for, if one was.
+        examined: files that are looked at anyway.
         inert: names of pickle globals that may stand for objects that are never made.
 
     Raises:
@@ -51,7 +59,7 @@ def check_shards(
     if sound and not coverage:
         yield from _shapes(source)
     if source.format.startswith("deepspeed"):
-        yield from check_tags(source, sound=sound, inert=inert)
+        yield from check_tags(source, sound=sound, asked=bool(tag), examined=examined, inert=inert)
     if sound and source.format != "peft" and not any(model.weights for model in models):
         message = f"its weights are shards of {source.format}: transformers, vLLM and others cannot load them"
         command = f"orz ckpt merge {shell_word(str(source.path))} OUT{tag_option(source)}"

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.latest import behind
-from orz_ckpt.errors import EscapeError, FormatError
+from orz_ckpt.checks.links import boundary, escape
+from orz_ckpt.checks.torch_files import is_torch_file
+from orz_ckpt.errors import EscapeError, FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.quoting import shell_word
-from orz_ckpt.readers.deepspeed import tags
+from orz_ckpt.formats import torch_file
+from orz_ckpt.formats.alike import Alike
+from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.readers.deepspeed import names, tags
 from orz_ckpt.readers.deepspeed.folder import newest_complete
+from orz_ckpt.report.words import count
 from orz_ckpt.sources import numbered_steps
 from orz_ckpt.steps import around_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from orz_ckpt.tensors.source import Source
 
 
-def check_tags(source: Source, *, sound: bool, inert: frozenset[str] = frozenset()) -> Iterator[CkptFinding]:
+_MAX_NAMED: Final = 3
+
+
+def check_tags(
+    source: Source,
+    *,
+    sound: bool,
+    asked: bool = False,
+    examined: Collection[Path] = (),
+    inert: frozenset[str] = frozenset(),
+) -> Iterator[CkptFinding]:
     """Compare the tag that was read with the others beside it.
+
+    Those are judged by nobody unless they are asked for, but that somebody loads one needs no more than its name. So
+    their pickles are looked at, as are those of the older steps of any run.
 
     Args:
         source: what was read.
         sound: whether its reader found no error.
+        asked: whether this very tag was asked for: then the others are not looked at.
+        examined: files that are looked at anyway.
         inert: names of pickle globals that may stand for objects that are never made.
 
     Raises:
@@ -44,6 +64,31 @@ def check_tags(source: Source, *, sound: bool, inert: frozenset[str] = frozenset
     if whole is not None:
         message = f"another tag looks complete: {whole.name}"
         yield finding("newest_good", message, remedy=_verify(source, whole), path=whole)
+    others = [tag for tag in present if tag.name != here and not tag.is_symlink()]  # links: names of what is elsewhere
+    if others and not asked:
+        for tag in others:
+            yield from _hostile(tag, boundary(source.path), examined, inert)
+        named = ", ".join(brief(tag.name) for tag in reversed(others[-_MAX_NAMED:]))
+        named += ", ..." if len(others) > _MAX_NAMED else ""
+        beside = f"{count(len(others), 'tag')} beside {brief(here)}"
+        message = f"not judged, but for what their pickles would call: {beside}: {named}"
+        yield finding("tags_not_judged", message, remedy=_verify(source, whole or others[-1]), path=source.path)
+
+
+def _hostile(folder: Path, limit: Path, examined: Collection[Path], inert: frozenset[str]) -> Iterator[CkptFinding]:
+    """Say which files of a tag would run code. What is broken, or lies behind a link out of `limit`, is not told."""
+    alike = Alike()
+    for file in names.files(folder):
+        if file in examined or escape(file, limit) is not None:
+            continue
+        try:
+            if is_torch_file(file):
+                torch_file.load(file, inert=inert, alike=alike)
+        except HostileError as error:
+            message = error.message.removeprefix(f"{file}: ")
+            yield finding(error.code, message, remedy=error.remedy, path=file)
+        except (FormatError, OSError):
+            continue
 
 
 def tag_option(source: Source) -> str:

@@ -60,6 +60,10 @@ SHARDS: Final = {
         "Look at the files' times; use another checkpoint.",
     ),
     "tag_missing": ("`latest` was copied without its tag, or names a save on another node.", "Give `--tag`."),
+    "tags_not_judged": (
+        "DeepSpeed keeps several checkpoints in one folder, and `latest` names one of them.",
+        "`orz ckpt verify PATH --tag TAG` judges another.",
+    ),
     "latest_missing": ("Rank 0 did not come to the end of its save, or wrote to another node.", "`orz ckpt locate`"),
     "tensor_empty": (
         "ZeRO-3 weights were saved while they were spread over ranks.",
