@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from orz_ckpt.checks.elsewhere import locate_remedy
@@ -16,11 +15,11 @@ from orz_ckpt.examine.below import look_below, steps_in
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.formats.architectures import says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
-from orz_ckpt.inventory import Checkpoint, checkpoints_in, folder_of_steps
+from orz_ckpt.inventory import Checkpoint, checkpoint, checkpoints_in, folder_of_steps, foreign_checkpoint
 from orz_ckpt.manifest import MANIFEST_NAME
-from orz_ckpt.sources import detect, open_source, roles_in
-from orz_ckpt.steps import names_step
-from orz_ckpt.subject import Kind, identify
+from orz_ckpt.sources import detect, holds_weights, numbered_steps, open_source, roles_in
+from orz_ckpt.steps import names_step, step_named
+from orz_ckpt.subject import Kind, has_our_manifest, identify, is_in_flight
 from orz_ckpt.tensors.names import is_value_head
 from orz_cli.findings import Severity, Status, to_json
 
@@ -95,7 +94,7 @@ class Inspection:
     kind: str
     """A source's format, `step` for one of our step folders with several models, or `run`."""
     models: tuple[Model, ...]
-    """Of a run: those of its newest committed step."""
+    """Of a run: those of its newest committed step; of another trainer's, of its newest step with weights."""
     checkpoints: tuple[Checkpoint, ...] = ()
     """Of a run: all its steps."""
     roles: Mapping[str, str] = field(default_factory=dict)
@@ -155,10 +154,13 @@ def inspect(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset()) -
         return _committed(path, tag=tag, inert=inert)
     source = open_source(path, tag=tag, inert=inert) if detect(path) is not None else None
     inside = _below(path, source)
+    others = _steps_of_others(folder_of_steps(path)) if source is None else ()
+    if others:
+        return _run_of_others(path, others, inside, tag=tag, inert=inert)
     of_runs = any("/" in name for name in inside)
     if source is None and (len(inside) > 1 or of_runs or (inside and subject.kind is Kind.CHECKPOINT)):
         kind = "step" if subject.kind is Kind.CHECKPOINT else "folder"
-        roles = {name: name for name in inside if names_step(PurePosixPath(name).name) is None}
+        roles = {name: name for name in inside if step_named(name) is None}
         return Inspection(path=path, kind=kind, models=_models(inside, tag=tag, inert=inert), roles=roles)
     if source is None:
         source, inside = open_source(path, tag=tag, inert=inert), {}
@@ -173,8 +175,40 @@ def _below(path: Path, source: Source | None) -> dict[str, Path]:
     below = look_below(path, () if source is None else source.files, whole=source is not None)
     folders = [entry for entry in (*below.steps, *below.models) if not is_beside(entry.name)]
     steps = [step for run in below.models if detect(run) is None for step in steps_in(run)]
-    found = [entry for entry in (*folders, *steps) if detect(entry) is not None]
+    found = [entry for folder in (*folders, *steps) for entry in _models_of(folder)]
     return {entry.relative_to(path).as_posix(): entry for entry in found}
+
+
+def _models_of(folder: Path) -> list[Path]:
+    """Return a folder that is a model, or of a step, unless a save to it is going on, the models side by side in it."""
+    if detect(folder) is not None:
+        return [folder]
+    is_step = names_step(folder.name) is not None and not is_in_flight(folder)
+    return list(roles_in(folder).values()) if is_step else []
+
+
+def _steps_of_others(folder: Path) -> tuple[Checkpoint, ...]:
+    """Return the steps of a run of another trainer that saves several models in each; else nothing."""
+    steps = [step for step in numbered_steps(folder) if not is_in_flight(step)]
+    if not any(detect(step) is None and roles_in(step) for step in steps):
+        return ()
+    named = [(names_step(step.name) or 0, step) for step in steps]
+    return tuple(
+        checkpoint(number, step)
+        if has_our_manifest(step)
+        else foreign_checkpoint(number, step, weights=holds_weights(step))
+        for number, step in named
+    )
+
+
+def _run_of_others(
+    path: Path, steps: tuple[Checkpoint, ...], inside: Mapping[str, Path], *, tag: str, inert: frozenset[str]
+) -> Inspection:
+    """Show all steps, the models of the newest that holds some, and those that lie beside the steps."""
+    newest = inspect([entry.path for entry in steps if holds_weights(entry.path)][-1], tag=tag, inert=inert)
+    beside = {name: model for name, model in inside.items() if not any(entry.path in model.parents for entry in steps)}
+    models = (*newest.models, *_models(beside, tag=tag, inert=inert))
+    return replace(newest, path=path, kind="run", models=models, checkpoints=steps)
 
 
 def _committed(path: Path, *, tag: str, inert: frozenset[str]) -> Inspection:

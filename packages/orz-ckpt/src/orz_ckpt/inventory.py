@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 CHECKPOINTS_DIR: Final = "checkpoints"
 _UNCOMMITTED: Final = "uncommitted: the save never came to its end"
+_FOREIGN: Final = "no manifest: another trainer saved it"
+_EMPTY: Final = "no weights: a save of them may be going on, was cut off, or went elsewhere"
 WEIGHTS_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
 """How names of files of weights end, where names are all there is to tell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """One step folder of a run."""
+    """One step folder of a run, whoever saved it."""
 
     step: int
     path: Path
@@ -35,14 +37,14 @@ class Checkpoint:
     @property
     def unusable(self) -> bool:
         """Whether a manifest is there that cannot be read."""
-        return not self.committed and self.problem != _UNCOMMITTED
+        return not self.committed and self.problem not in {_UNCOMMITTED, _FOREIGN, _EMPTY}
 
     @property
     def state(self) -> str:
         """What a table says; `problem` says more."""
         if self.committed:
             return "committed"
-        return "its manifest cannot be used" if self.unusable else "uncommitted"
+        return "its manifest cannot be used" if self.unusable else self.problem.partition(":")[0]
 
 
 def step_folder(run_dir: Path, step: int) -> Path:
@@ -72,7 +74,7 @@ def checkpoints_in(folder: Path) -> list[Checkpoint]:
         OSError: it cannot be listed.
     """
     found = [(step, path) for path in folder.iterdir() if (step := step_of(path)) is not None and path.is_dir()]
-    return [_checkpoint(step, path) for step, path in sorted(found)]
+    return [checkpoint(step, path) for step, path in sorted(found)]
 
 
 def folder_of_steps(path: Path) -> Path:
@@ -92,10 +94,22 @@ def newest_committed(run_dir: Path) -> Path | None:
     return committed[-1] if committed else None
 
 
-def _checkpoint(step: int, path: Path) -> Checkpoint:
+def checkpoint(step: int, path: Path) -> Checkpoint:
+    """Return the step folder `path` as its manifest says, if it can be read."""
     try:
         return Checkpoint(step=step, path=path, manifest=load(path / MANIFEST_NAME))
     except FileNotFoundError:
         return Checkpoint(step=step, path=path, manifest=None, problem=_UNCOMMITTED)
     except (ManifestError, OSError) as error:
         return Checkpoint(step=step, path=path, manifest=None, problem=str(error))
+
+
+def foreign_checkpoint(step: int, path: Path, *, weights: bool) -> Checkpoint:
+    """Return a step folder without a manifest of ours, which another trainer saved.
+
+    Args:
+        step: as its name states.
+        path: the folder.
+        weights: whether it holds some.
+    """
+    return Checkpoint(step=step, path=path, manifest=None, problem=_FOREIGN if weights else _EMPTY)
