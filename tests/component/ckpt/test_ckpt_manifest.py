@@ -177,3 +177,28 @@ def test_manifest_of_another_program(model: Path, capsys: pytest.CaptureFixture[
     assert 0 == main(["ckpt", "verify", str(model)])
     assert 1 == main(["ckpt", "verify", str(model), "--require-manifest"])
     assert f"move {model / 'manifest.json'} away" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [b"a\x1b[2J.json", b"a\\b.txt", b"C:x.txt", b"two\nlines.txt", b"\xff.txt"])
+@pytest.mark.parametrize("below", ["", "notes"])
+def test_name_that_no_manifest_can_state(
+    below: str, name: bytes, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named before anything is hashed, and nothing is written; `verify` warns of one beside the weights."""
+    (model / below).mkdir(exist_ok=True)
+    try:
+        (model / below / os.fsdecode(name)).write_text("x", encoding="utf-8")
+    except OSError:
+        pytest.skip("this file system refuses the name itself")
+    monkeypatch.setattr("orz_ckpt.describing.read_entry", lambda *_, **__: pytest.fail("it was hashed"))
+
+    assert 1 == main(["ckpt", "manifest", str(model)])
+    said = capsys.readouterr().err
+    assert "a manifest cannot name 1 file here" in said
+    assert ascii(f"{below}/{os.fsdecode(name)}".lstrip("/")) in said
+    assert "-> rename it" in said
+    assert not (model / "manifest.json").exists()
+
+    report = verify(model)
+    told = [entry.path for entry in report.findings if entry.code == "name_not_portable"]
+    assert (Status.OK, [] if below else [str(model)]) == (report.status(), told)

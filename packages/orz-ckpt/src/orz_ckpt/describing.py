@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orz_ckpt import __version__
 from orz_ckpt.checks.checksums import check_records
+from orz_ckpt.checks.portable import require_names
 from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.disk.durable import sync_folder, write_synced
 from orz_ckpt.disk.folder import plain_files
@@ -91,7 +92,8 @@ def describe_folder(
         MissingPathError: nothing is there.
         UsageError: it is a file, a run, or lies inside a checkpoint with a manifest of its own.
         CheckpointExistsError: a `manifest.json` is there already.
-        CkptError: it is a step folder that was never committed, or holds a link.
+        CkptError: it is a step folder that was never committed, or holds a link, or a file whose name no manifest can
+            state.
         StorageError: a file cannot be read or flushed to the disk, or the manifest cannot be written.
         OSError: a folder cannot be listed.
     """
@@ -99,7 +101,9 @@ def describe_folder(
     quick = verify(path, level=Level.QUICK, tag=tag, inert=inert)
     if quick.status() is not Status.OK:
         return Described(path=path, manifest=None, findings=_without_hint(quick.findings))
-    files, damage = _files(path, sha256=sha256, inert=inert, progress=progress or Silent())
+    covered = [(name, file) for name, file in plain_files(path) if not name.startswith(f"{PRIVATE_DIR}/")]
+    require_names(path, (name for name, _ in covered))
+    files, damage = _files(covered, sha256=sha256, inert=inert, progress=progress or Silent())
     if damage:
         return Described(path=path, manifest=None, findings=(*_without_hint(quick.findings), *damage))
     manifest = _manifest(path, files, tag=tag, inert=inert)
@@ -147,10 +151,9 @@ def _without_hint(findings: Iterable[CkptFinding]) -> tuple[CkptFinding, ...]:
 
 
 def _files(
-    path: Path, *, sha256: bool, inert: frozenset[str], progress: Progress
+    files: list[tuple[str, Path]], *, sha256: bool, inert: frozenset[str], progress: Progress
 ) -> tuple[dict[str, FileEntry], list[CkptFinding]]:
     """Read every file once; return its entry, and which records of archives have other bytes than their checksums."""
-    files = [(name, file) for name, file in plain_files(path) if not name.startswith(f"{PRIVATE_DIR}/")]
     progress.add_total(sum(file.stat().st_size for _, file in files))
     archives: dict[Path, list[Archive]] = {}
     for folder in {file.parent for _, file in files if file.suffix == DCP_SUFFIX}:

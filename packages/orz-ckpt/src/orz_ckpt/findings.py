@@ -58,6 +58,7 @@ RULES: Final = {
     "step_differs": _error("The folder's name and the manifest state different steps."),
     "file_missing": _error("A file is missing."),
     "file_extra": _error("A file is there that the manifest does not name."),
+    "name_not_portable": _warn("A file has a name that no manifest can state, and not every system takes."),
     "not_a_file": _error("Something is neither a plain file nor a folder."),
     "size_differs": _error("A file is longer or shorter than the manifest says."),
     "digest_differs": _error("A file has other bytes than the manifest says."),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.model import is_beside
+from orz_ckpt.checks.portable import check_names
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.examine.emptiness import nothing_foreign
 from orz_ckpt.examine.files import How, examine
@@ -73,6 +74,8 @@ def judge_model(subject: Subject, held: Weights, files: Mapping[Path, int], how:
     else:
         note = finding("no_manifest", "there is no manifest: whether bytes changed cannot be told", path=path)
     found = [*without_effects(held.findings, report.findings), *report.findings]
+    below = [file for file in files if file != path and file.is_relative_to(path)]
+    found += check_names(path, [file.relative_to(path).as_posix() for file in below])
     findings = (*found, *nothing_foreign(path, report, found), note)
     return replace(report, findings=findings, subject=_about(held))
 

@@ -54,6 +54,10 @@ FILES: Final = {
         "Something was put into the folder after the save; a loader may pick it up.",
         "Remove it if nothing needs it.",
     ),
+    "name_not_portable": (
+        "A backslash, a control character, a drive such as `C:`, or bytes that are no UTF-8 are in the name of a file.",
+        "Rename the file.",
+    ),
     "not_a_file": ("A pipe, a socket or a device lies in the folder.", "Remove it."),
     "size_differs": (
         "The disk became full while it was written or copied, or it was changed.",
