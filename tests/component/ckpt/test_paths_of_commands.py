@@ -355,3 +355,33 @@ def test_an_error_as_json_names_what_was_given(capsys: pytest.CaptureFixture[str
 
     assert ("s3://***@bucket/run" if command == "locate" else "nope") == json.loads(said)["path"]
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("verify", "link"),
+        ("verify", "model", "--against", "link"),
+        ("inspect", "link"),
+        ("inspect", "link/step_000010"),
+        ("manifest", "link"),
+        ("merge", "link", "out"),
+        ("convert", "link", "out", "--to", "hf"),
+        ("diff", "model", "link"),
+        ("copy", "link", "out"),
+        ("prune", "link", "--keep-last", "1"),
+    ],
+)
+def test_a_link_to_nothing(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """As of a share that is not mounted: where it leads is said, and not that another name was meant."""
+    monkeypatch.chdir(model.parent)
+    Path("share").mkdir()
+    Path("link").symlink_to("share/run")
+
+    assert 2 == main(["ckpt", *command])
+    said = capsys.readouterr().err
+    assert f" is a link to {model.parent}/share/run, and nothing is there on this machine" in said
+    assert "-> if that is on a share, check that it is mounted; a run may have saved there on another node: orz" in said
+    assert "did you mean" not in said

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.disk.links import resolved
+from orz_ckpt.disk.links import link_to_nothing, resolved
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
@@ -69,7 +69,7 @@ def identify(path: Path) -> Subject:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise _missing(path) from None
+        raise missing(path) from None
     if path.is_dir():
         if is_checkpoint(path):
             return Subject(path=path, kind=Kind.CHECKPOINT, root=path)
@@ -166,14 +166,24 @@ def _checkpoint_around(path: Path) -> Path | None:
 
 def _other_node(path: Path) -> str:
     locate = locate_command(path)
-    return f"check the path; a run may have saved there on another node: {locate}"
+    return f"a run may have saved there on another node: {locate}"
 
 
-def _missing(path: Path) -> MissingPathError:
+def missing(path: Path) -> MissingPathError:
+    """Return the error that nothing is at `path`: what makes it, a link on the way that leads nowhere, a name like it.
+
+    Raises:
+        OSError: a folder on the way cannot be looked at.
+    """
     begun = begun_at(path)
     if begun is not None:
         return MissingPathError(f"{path} does not exist yet: {begun[0]}", remedy=begun[1])
+    link = link_to_nothing(path)
+    if link is not None:
+        it = "it" if link == path else f"{link}"
+        message = f"{path} does not exist: {it} is a link to {resolved(link)}, and nothing is there on this machine"
+        return MissingPathError(message, remedy=f"if that is on a share, check that it is mounted; {_other_node(path)}")
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
-    remedy = f"did you mean {path.parent / near[0]}?" if near else _other_node(path)
+    remedy = f"did you mean {path.parent / near[0]}?" if near else f"check the path; {_other_node(path)}"
     return MissingPathError(f"{path} does not exist", remedy=remedy)

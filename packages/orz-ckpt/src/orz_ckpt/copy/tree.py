@@ -12,7 +12,7 @@ from orz_ckpt.errors import CkptError, HostileError, MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, ManifestError, check_path, loads
 from orz_ckpt.remote import READ_BYTES, Remote
-from orz_ckpt.subject import marks_ours
+from orz_ckpt.subject import marks_ours, missing
 from orz_ckpt.urls import local_path
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status
@@ -149,7 +149,7 @@ def open_tree(source: str) -> Tree:
     if path is None:
         return RemoteTree(Remote(source))
     if not path.exists():
-        raise MissingPathError(f"{path} does not exist", remedy="check the path")
+        raise missing(path)
     if not path.is_dir():
         raise UsageError(f"{path} is a file", remedy=f"give its folder: {path.parent}")
     return LocalTree(path)

@@ -13,3 +13,12 @@ def resolved(path: Path) -> Path:
     are, and who opens one hears from the system what it is.
     """
     return Path(os.path.realpath(path))
+
+
+def link_to_nothing(path: Path) -> Path | None:
+    """Return the link on the way to `path`, itself or a folder around it, that leads to nothing; None without one.
+
+    Raises:
+        OSError: a folder on the way cannot be looked at.
+    """
+    return next((link for link in (path, *path.parents) if link.is_symlink() and not link.exists()), None)

@@ -11,7 +11,6 @@ from typing import Any
 from orz_ckpt.disk.folder import try_remove
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.trash import throw_away, thrown_away
-from orz_ckpt.errors import MissingPathError
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
@@ -19,7 +18,7 @@ from orz_ckpt.prune.plan import Keep, Plan, Planned, freed_bytes, plan_prune
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.records import nodes_of, record_name
 from orz_ckpt.report.words import count, size
-from orz_ckpt.subject import Kind, identify
+from orz_ckpt.subject import Kind, identify, missing
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
@@ -158,7 +157,7 @@ def prune_command(run: Path, keep: Keep, *, level: Level = Level.FULL, yes: bool
 
 def _folder(run: Path, command: Callable[[Path], str]) -> Path:
     if not run.exists():
-        raise MissingPathError(f"{run} does not exist", remedy="check the path")
+        raise missing(run)
     folder = folder_of_steps(run)
     if folder == run and (not run.is_dir() or identify(run).kind is not Kind.RUN):
         remedy = f"give a run's folder, in which {CHECKPOINTS_DIR}/step_000050 and its like lie"
