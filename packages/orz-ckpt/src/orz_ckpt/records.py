@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,11 @@ _MAX_RECORDS: Final = 4096
 def record_name(node: str) -> str:
     """Return where the record of a node's files lies in a step folder."""
     return f"{PRIVATE_DIR}/manifest-{re.sub(r'[^A-Za-z0-9._-]', '_', node) or 'node'}.json"
+
+
+def is_this_machine(node: str) -> bool:
+    """Return whether a save knows this machine by the name `node`: the host name, unless two of its nodes share one."""
+    return record_name(node) == record_name(platform.node() or "localhost")
 
 
 def own_record(manifest: Manifest, staged: Path, final: Path) -> Manifest:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orz_ckpt.checks.elsewhere import locate_remedy
+from orz_ckpt.checks.elsewhere import COPY_AGAIN, locate_remedy
 from orz_ckpt.checks.links import boundary, escape
 from orz_ckpt.disk.walk import TooDeepError, walk
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.quoting import brief
-from orz_ckpt.records import holders
+from orz_ckpt.records import holders, is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from orz_ckpt.manifest import FileEntry, Manifest
 
 READ_AGAIN = "check the permissions and the disk, then verify again"
-_COPY = "copy the checkpoint again from where it was saved, or use another one"
 
 
 @dataclass(slots=True)
@@ -53,7 +52,7 @@ def list_files(root: Path, prefix: str = "", *, deep: bool = True) -> Listing:
             status = path.stat()
         except FileNotFoundError:
             message = f"it is a link to {path.readlink()}, where nothing is"
-            listing.findings.append(finding("file_missing", message, remedy=_COPY, path=path))
+            listing.findings.append(finding("file_missing", message, remedy=COPY_AGAIN, path=path))
             continue
         except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11 and 3.12 on links in a circle
             listing.findings.append(_unreadable(path, error))
@@ -85,17 +84,19 @@ def _missing(root: Path, prefix: str, manifest: Manifest, listing: Listing) -> I
         path, size = root / name, listing.sizes.get(name)
         if size is None:
             if path not in spoken_of:
-                nodes = [brief(node) for node, names in held.items() if name in names]
-                there = f"; it was saved on the disk of {', '.join(nodes[:3])}" if nodes else ""
+                nodes = [node for node, names in held.items() if name in names]
+                shown = [brief(node) + (", this machine" if is_this_machine(node) else "") for node in nodes[:3]]
+                there = f"; it was saved on the disk of {', '.join(shown)}" if nodes else ""
+                remedy = COPY_AGAIN if all(map(is_this_machine, nodes)) else locate_remedy(root)
                 message = f"it is not there; {entry.size:,} bytes expected{there}"
-                yield finding("file_missing", message, remedy=locate_remedy(root) if nodes else _COPY, path=path)
+                yield finding("file_missing", message, remedy=remedy, path=path)
         elif size != entry.size:
             message = f"expected {entry.size:,} bytes, got {size:,}"
             tensors = (entry.tensors or {}).items()
             cut = min(((t.offset, tensor) for tensor, t in tensors if t.offset + t.nbytes > size), default=(0, ""))[1]
             if cut:
                 message += f": {entry.size - size:,} bytes are missing, from tensor {cut!a} on"
-            yield finding("size_differs", message, remedy=_COPY, path=path, tensor=cut)
+            yield finding("size_differs", message, remedy=COPY_AGAIN, path=path, tensor=cut)
 
 
 def _extra(root: Path, manifest: Manifest, listing: Listing) -> Iterator[CkptFinding]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     """First byte of a tensor in its file, and how many there are."""
 
 _COPY: Final = "copy this file again from where it was saved, or merge another checkpoint"
-_ASIDE: Final = frozenset({"uncommitted", "weights_elsewhere"})
+_ASIDE: Final = frozenset({"uncommitted", "weights_elsewhere", "file_missing"})
 """What is missing of a step is said by whoever verifies it; what is there can be merged."""
 _SEVERAL: Final = ".distcp"
 """Of files that hold several archives."""
