@@ -31,10 +31,9 @@ def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> tuple[list[
     """
     if not folder.indexes:
         shards = [file for file in folder.weights if folder.layout.shard.fullmatch(file.name)]
-        if shards:
-            message = f"there are shards ({shards[0].name}, ...) and no index: the save was cut off"
-            return [finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)], []
         single = [file for file in folder.weights if file.name == folder.layout.single]
+        if shards:
+            return _without_index(folder, shards, [file for file in single if file in headers])
         loaded = single or list(folder.weights)
         return list(_held_twice(loaded, headers)), loaded
     findings: list[CkptFinding] = []
@@ -56,6 +55,35 @@ def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> tuple[list[
             if path.name == folder.layout.index or len(folder.indexes) == 1:
                 named |= set(index.weight_map.values())
     return findings, [file for file in folder.weights if file.name in named]
+
+
+def _without_index(folder: HfFolder, shards: list[Path], single: list[Path]) -> tuple[list[CkptFinding], list[Path]]:
+    """Say what shards are that no index names: the start of a save that was cut off, or what another one left.
+
+    Args:
+        folder: that they lie in.
+        shards: by name.
+        single: the sound file beside them that loaders take in place of shards; empty where there is none.
+
+    Returns:
+        What was found, and the weights that a loader takes.
+    """
+    if not single:
+        message = f"there are shards ({shards[0].name}, ...) and no index: the save was cut off"
+        return [finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)], []
+    name = single[0].name
+    if _all_of_a_save(shards):
+        message = f"there are {len(shards)} shards ({shards[0].name}, ...) without an index beside {name}: two saves"
+        remedy = f"remove the shards if {name} is the save that you want; else remove that, and {_SAVE_AGAIN}"
+        return [finding("index_invalid", message, remedy=remedy, path=folder.path)], []
+    message = f"it is a part of another save, and no index names it; loaders take {name} beside it"
+    return [finding("shard_orphan", message, remedy="remove it", path=shard) for shard in shards], single
+
+
+def _all_of_a_save(shards: list[Path]) -> bool:
+    """Return whether shards are as many as their names say that there are: `model-00001-of-00002`."""
+    stated = {int(shard.stem.rpartition("-")[2]) for shard in shards}
+    return stated == {len(shards)}
 
 
 def _compare(folder: HfFolder, path: Path, index: Index, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
