@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,11 +158,39 @@ def test_torn_manifest_of_a_foreign_folder(model: Path, left: int) -> None:
     assert 0 == main(["ckpt", "manifest", str(model)])
     file = model / "manifest.json"
     file.write_bytes(file.read_bytes()[:left])
+    command = f"orz ckpt manifest {model}"
 
     for path in (model, model / SHARD):
         (found,) = (entry for entry in verify(path).findings if entry.code.startswith("manifest_"))
         assert "manifest_torn" == found.code
-        assert "move this file away" in found.remedy
+        assert (
+            f"move this file away, make sure that the weights are right, and write a new one: {command}" in found.remedy
+        )
+
+
+@pytest.mark.parametrize("renamed", [True, False])
+def test_torn_manifest_of_a_step(step: Path, tmp_path: Path, *, renamed: bool) -> None:
+    """The copy of it that the save kept is named, as a command that mends the folder, whatever its name is."""
+    root = step.rename(tmp_path / "a step") if renamed else step
+    file = root / "manifest.json"
+    file.write_bytes(file.read_bytes()[:-100])
+    (found,) = verify(root).findings
+    assert "manifest_torn" == found.code
+    command = found.remedy.partition("verify again: ")[2].partition("; else ")[0]
+    subprocess.run(shlex.split(command), check=True)
+
+    assert () == verify(root).findings
+
+
+def test_torn_manifest_of_a_renamed_step_without_a_copy(step: Path, tmp_path: Path) -> None:
+    """No step is described by `orz ckpt manifest`, so that is not what is proposed for the whole of it."""
+    root = step.rename(tmp_path / "s")
+    shutil.rmtree(root / ".orz")
+    (root / "manifest.json").write_bytes((root / "manifest.json").read_bytes()[:-100])
+    (found,) = verify(root).findings
+
+    assert "move this file away" not in found.remedy
+    assert found.remedy.startswith("copy the folder again from where it came from; a copy of a part of it")
 
 
 @pytest.mark.parametrize(("text", "code"), [(b"{}", "manifest_invalid"), (b"\0" * 300, "manifest_torn")])

@@ -81,6 +81,16 @@ def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]
             yield path, ManifestError(f"{path}: {error.strerror or error}")
 
 
+def same_as_manifest(folder: Path) -> Path | None:
+    """Return the record that is a copy of the manifest of the step folder `folder`; None where there is none.
+
+    A save to one folder by one node has one: what it recorded is all that was saved.
+    """
+    records = list(node_records(folder))
+    alone = len(records) == 1 and isinstance(records[0][1], Manifest) and PATH_KEY not in records[0][1].meta
+    return records[0][0] if alone else None
+
+
 def nodes_of(manifest: Manifest) -> list[str]:
     """Return the nodes that took part in the save, as a manifest or one node's record says."""
     nodes = manifest.meta.get(NODES_KEY)

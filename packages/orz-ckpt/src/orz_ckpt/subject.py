@@ -84,11 +84,15 @@ def identify(path: Path) -> Subject:
 
 def is_checkpoint(folder: Path) -> bool:
     """Return whether `folder` is a step folder, committed or not."""
+    return is_laid_out_like_one(folder) or has_our_manifest(folder)
+
+
+def is_laid_out_like_one(folder: Path) -> bool:
+    """Return whether `folder` is a step folder even without its manifest: by its name, or by what is in it."""
     return (
         _is_named_like_one(folder)
         or any((folder / name).is_dir() for name in ("state", PRIVATE_DIR))
         or ((folder / "policy").is_dir() and names_step(folder.name) is None)  # others write no manifest
-        or has_our_manifest(folder)
     )
 
 

@@ -17,8 +17,9 @@ from orz_ckpt.manifest import (
     UnsafePathError,
     load,
 )
-from orz_ckpt.quoting import locate_command
-from orz_ckpt.subject import is_in_flight
+from orz_ckpt.quoting import locate_command, shell_word
+from orz_ckpt.records import same_as_manifest
+from orz_ckpt.subject import is_in_flight, is_laid_out_like_one
 from orz_ckpt.unfinished import go_on_collecting, is_merging
 
 if TYPE_CHECKING:
@@ -29,10 +30,7 @@ _REMEDIES: Final = {
     "path_escapes": "do not load this checkpoint",
 }
 _OLDER = "use an older checkpoint; `orz ckpt verify RUN` names the newest good one"
-_AGAIN = (
-    "copy the folder again from where it came from; or move this file away, make sure that the weights are right, and"
-    " write a new one: `orz ckpt manifest PATH`"
-)
+_AGAIN = "copy the folder again from where it came from"
 
 
 def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
@@ -92,6 +90,21 @@ def remedy_of(code: str, other: str) -> str:
 
 def _broken(path: Path, error: ManifestError) -> CkptFinding:
     message = str(error).removeprefix(f"{path}: ")
-    older = _OLDER if step_of(path.parent) is not None else _AGAIN
     code = code_of(error)
-    return finding(code, message, remedy=remedy_of(code, older), path=path)
+    return finding(code, message, remedy=remedy_of(code, _instead(path)), path=path)
+
+
+def _instead(path: Path) -> str:
+    """Return what to do where the manifest `path` is broken."""
+    root = path.parent
+    otherwise = _OLDER if step_of(root) is not None else _AGAIN
+    record = same_as_manifest(root)
+    if record is not None:
+        command = f"cp {shell_word(str(record))} {shell_word(str(path))}"
+        return f"put the copy that the save kept in its place, then verify again: {command}; else {otherwise}"
+    if step_of(root) is not None:
+        return otherwise
+    if is_laid_out_like_one(root):  # `orz ckpt manifest` describes no step: it would say that the save was whole
+        return f"{_AGAIN}; a copy of a part of it, such as its policy folder, can be described by `orz ckpt manifest`"
+    command = f"orz ckpt manifest {shell_word(str(root))}"
+    return f"{_AGAIN}; or move this file away, make sure that the weights are right, and write a new one: {command}"
