@@ -145,6 +145,7 @@ RULES: Final = {
     "not_merged": _info("The weights are shards of ranks, which no Hugging Face loader reads."),
     "no_state": _info("There is nothing to resume the training from."),
     "path_ephemeral": _info("The checkpoint lies where files are lost when a machine or a container ends."),
+    "no_room_for_next": _warn("The disk has less room than the newest checkpoint of a run takes once more."),
     "tie_differs": _warn("The configuration ties two weights that differ."),
     "value_head": _info("The model is a critic."),
     "no_tokenizer": _info("There is no tokenizer."),

@@ -16,6 +16,7 @@ from orz_ckpt.checks.files import READ_AGAIN, compare_files, entries_below, list
 from orz_ckpt.checks.latest import check_latest
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.place import check_place
+from orz_ckpt.checks.room import check_room
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.disk_errors import blamed
 from orz_ckpt.errors import MissingPathError
@@ -34,7 +35,7 @@ from orz_ckpt.examine.merged import merge_again
 from orz_ckpt.examine.weights import Weights, weights_in, weights_of_file
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
-from orz_ckpt.inventory import CHECKPOINTS_DIR
+from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
 from orz_ckpt.quoting import locate_command
 from orz_ckpt.sources import roles_in
 from orz_ckpt.strict_json import is_size
@@ -93,13 +94,21 @@ def verify(
         below=below,
     )
     report = _verify(path, how)
-    findings = [*report.findings, *check_place(path)]
+    findings = [*report.findings, *check_place(path), *_room(report)]
     if against is not None:
         from orz_ckpt.examine.against import check_against  # noqa: PLC0415  who compares nothing need not load it
 
         of_run = report.kind is Kind.RUN and report.newest_good
         findings += check_against(Path(report.newest_good) if of_run else path, against, how)
     return replace(report, findings=tuple(findings), seconds=time.perf_counter() - begin)
+
+
+def _room(report: Report) -> list[CkptFinding]:
+    """Say whether a run has room for one more step; of a step, whether one like it fits beside it."""
+    steps = [report.path] if report.kind is Kind.CHECKPOINT and step_of(Path(report.path)) is not None else []
+    if report.kind is Kind.RUN and report.parts:
+        steps = [report.newest_good or report.parts[-1].path]
+    return [entry for step in steps for entry in check_room(Path(step))]
 
 
 def verify_all(

@@ -199,6 +199,10 @@ FILES: Final = {
         "Wait; the next save cleans up, and the same `orz ckpt collect` goes on.",
     ),
     "path_ephemeral": ("The folder is on tmpfs or in a container's own layer.", "Copy it to a disk that stays."),
+    "no_room_for_next": (
+        "The disk is nearly full: the next save would be cut off.",
+        "Free space; `orz ckpt prune RUN --keep-last 2` lists the old steps that could go.",
+    ),
     "prune_not_good": ("It was damaged after its save, or was saved broken.", "See what `orz ckpt verify` says of it."),
     "prune_nothing_good": (
         "Every committed step has an error; deleting would leave less to save what can be saved.",

@@ -69,7 +69,8 @@ def _whole(path: Path, how: How, *, require_manifest: bool) -> dict[str, Any]:
         below=False,  # what lies there is a piece of its own
     )
     source = weights_in(path, inert=how.inert).source
-    return _answer(source, report.findings, report.files, report.bytes, report.tensors)
+    findings = [entry for entry in report.findings if entry.code != "no_room_for_next"]  # preflight asks of room
+    return _answer(source, findings, report.files, report.bytes, report.tensors)
 
 
 def _apart(path: Path, entries: Mapping[str, FileEntry], how: How) -> dict[str, Any]:
