@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,6 +85,15 @@ class Remote:
     def at(self, name: str) -> str:
         """Return how to print the file `name`."""
         return f"{self.shown}/{name}" if name else self.shown
+
+    def around(self) -> Iterator[Remote]:
+        """Yield the folders around this one, the innermost first; the last is one that lies in none, as a bucket."""
+        root, shown = self._root, self.shown.partition("?")[0]
+        while "/" in root.strip("/"):
+            root, shown = root.rpartition("/")[0], shown.rpartition("/")[0]
+            folder = copy.copy(self)
+            folder._root, folder.shown = root, shown  # noqa: SLF001  it is one of these
+            yield folder
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """Return relative name -> bytes of all files below the folder `name`; none where it is not there.

@@ -20,6 +20,7 @@ from orz_ckpt.node import files
 from orz_ckpt.node.files import Chunk
 from orz_ckpt.remote import Remote
 from orz_ckpt.verify import verify
+from orz_cli.errors import UsageError
 from orz_cli.findings import Status
 from orz_cli.main import main
 
@@ -84,6 +85,15 @@ def test_two_halves_become_one(halves: list[str], tmp_path: Path, memory) -> Non
     again = collect_to_url(Here(), halves, remote())
     assert (Status.OK, 0) == (again.status(), again.copied_bytes)
     assert {True} == {move.there for move in again.gathered[0].moves}
+
+
+def test_a_checkpoint_takes_no_run_in(halves: list[str], run: Path, memory) -> None:
+    """With files in it that it does not name it would not verify: nothing is written there."""
+    assert Status.OK == copy(str(step_folder(run, 10)), "memory://bucket/run").status()
+    before = set(memory.store)
+    with pytest.raises(UsageError, match="is inside the checkpoint memory://bucket/run, which would no longer verify"):
+        collect_to_url(Here(), halves, remote())
+    assert before == set(memory.store)
 
 
 def test_half_is_not_committed(halves: list[str], tmp_path: Path, memory) -> None:

@@ -18,6 +18,7 @@ from orz_ckpt.copy.plan import Unit
 from orz_ckpt.copy.tree import Tree
 from orz_ckpt.disk.durable import make_folders, write_synced
 from orz_ckpt.disk.folder import free_bytes, move_synced, plain_files
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.locking import held
 from orz_ckpt.disk.reading import read_once
 from orz_ckpt.disk_errors import reading, writing
@@ -25,6 +26,7 @@ from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.remote import READ_BYTES
+from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.unfinished import copying
 
 _FILES: Final = "files"
@@ -63,6 +65,15 @@ class LocalPlace:
     def clear(self) -> None:
         """Remove what was in flight."""
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    def checkpoint_around(self, rel: str) -> str | None:
+        """Return the checkpoint that the folder `rel` of this place lies in; None where it lies in none.
+
+        Raises:
+            OSError: a folder around it cannot be looked at.
+        """
+        around = checkpoint_around(resolved(self.folder) / rel)
+        return None if around is None else str(around)
 
     def free(self) -> int | None:
         """Return the bytes that are free there."""

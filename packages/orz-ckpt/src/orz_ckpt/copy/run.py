@@ -18,7 +18,6 @@ from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.remote import Remote
 from orz_ckpt.report.words import count, size
-from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.urls import local_path
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
@@ -98,7 +97,8 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
 
     Raises:
         MissingPathError: nothing is at `source`.
-        UsageError: `source` is a file; `dest` lies inside of it or of a checkpoint; or a URL cannot be used here.
+        UsageError: `source` is a file; `dest` lies inside of it or of a checkpoint, or is one and `source` a run; or a
+            URL cannot be used here.
         StorageFullError: the disk is full; the next copy goes on.
         CkptError: a store refuses, or another process copies there.
         OSError: a disk refuses.
@@ -107,6 +107,7 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
     tree = open_tree(source)
     place = _place(dest, tree)
     units, findings = plan_copy(tree)
+    _refuse_inside(place, units)
     if [unit.manifest for unit in units] == [None]:
         findings += check_foreign(tree, units[0])
         if conclude(findings) is not Status.OK:
@@ -157,11 +158,15 @@ def _place(dest: str, tree: Tree) -> LocalPlace | UrlPlace:
         inner, outer = resolved(path), resolved(tree.folder)
         if inner == outer or inner.is_relative_to(outer):
             raise UsageError(f"{path} lies inside {tree.folder}, which is to be copied", remedy="choose another DEST")
-    around = checkpoint_around(path)
-    if around is not None:
-        remedy = "choose a DEST outside of it"
-        raise UsageError(f"{path} lies inside the checkpoint {around}, which would no longer verify", remedy=remedy)
     return LocalPlace(path)
+
+
+def _refuse_inside(place: LocalPlace | UrlPlace, units: Sequence[Unit]) -> None:
+    """Refuse a destination that is a checkpoint, of a run's steps, or that lies in one."""
+    around = place.checkpoint_around(units[0].rel if units else "")
+    if around is not None:
+        message = f"copied to {place.shown}, it would lie inside the checkpoint {around}, which would no longer verify"
+        raise UsageError(f"{message}; nothing was written", remedy="choose a DEST outside of it")
 
 
 def _bring(

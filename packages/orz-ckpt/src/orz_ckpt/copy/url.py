@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from orz_ckpt.copy.checked import Checked, digest_of
@@ -16,8 +16,10 @@ from orz_ckpt.disk.reading import new_hasher
 from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, FileEntry, ManifestError, loads
 from orz_ckpt.remote import Remote, RemoteError
+from orz_ckpt.subject import marks_ours
 
 COPYING: Final = f"{PRIVATE_DIR}/copying"
+_PEEK_BYTES: Final = 64 * 1024
 
 
 class UrlPlace:
@@ -37,6 +39,14 @@ class UrlPlace:
 
     def clear(self) -> None:
         """Do nothing: nothing is left in flight."""
+
+    def checkpoint_around(self, rel: str) -> str | None:
+        """Return the checkpoint that the folder `rel` of this place lies in; None where it lies in none.
+
+        Raises:
+            RemoteError: the store refuses.
+        """
+        return checkpoint_around(self._remote, itself=bool(rel))
 
     def free(self) -> int | None:
         """Return None: stores do not say."""
@@ -100,6 +110,30 @@ class UrlPlace:
             f"{self._remote.at(unit.rel)} is there already and holds something else; nothing there is ever replaced",
             remedy="choose another DEST",
         )
+
+
+def checkpoint_around(remote: Remote, *, itself: bool) -> str | None:
+    """Return the committed checkpoint in which what comes to `remote` would lie; None where that is none.
+
+    Args:
+        remote: where something is to be written.
+        itself: whether it comes to folders in `remote`, so that this may be the checkpoint, too.
+
+    Raises:
+        RemoteError: the store refuses.
+    """
+    if itself and _is_committed(remote):
+        return remote.shown
+    for folder in remote.around():
+        with suppress(RemoteError):  # who may write here need not be allowed to read there
+            if _is_committed(folder):
+                return folder.shown
+    return None
+
+
+def _is_committed(remote: Remote) -> bool:
+    text = remote.text(MANIFEST_NAME, _PEEK_BYTES)
+    return text is not None and marks_ours(text)
 
 
 def committed(remote: Remote, rel: str) -> str:

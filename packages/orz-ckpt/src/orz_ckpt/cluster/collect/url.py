@@ -23,11 +23,12 @@ from orz_ckpt.cluster.fleet import Fleet, NodeError
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.copy.checked import DiffersError
-from orz_ckpt.copy.url import COPYING, put, there_digest
+from orz_ckpt.copy.url import COPYING, checkpoint_around, put, there_digest
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, FileEntry, ManifestError, loads
 from orz_ckpt.node.pieces import STEP
 from orz_ckpt.remote import Remote
 from orz_ckpt.watch import Progress, Silent
+from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
 
@@ -44,12 +45,19 @@ def collect_to_url(
         progress: told of bytes.
 
     Raises:
+        UsageError: `dest` is a checkpoint, or lies in one.
         RemoteError: the store refuses.
     """
     begin = time.perf_counter()
     found = locate(fleet, runs)
     findings: list[NodeFinding] = list(found.findings)
     tasks = [] if found.everywhere else plan_tasks(fleet, found, None, findings)
+    around = checkpoint_around(dest, itself=any(task.group.rel for task in tasks))
+    if around is not None:
+        raise UsageError(
+            f"--to {dest.shown} is inside the checkpoint {around}, which would no longer verify",
+            remedy="give the run's own folder, or one beside it",
+        )
     copied = 0
     shown = progress or Silent()
     if not dry_run:
