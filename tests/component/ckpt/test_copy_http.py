@@ -8,9 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from orz_ckpt.copy.run import copy
 from orz_ckpt.errors import MissingPathError
@@ -39,6 +42,22 @@ class Friendly(Quiet):
         super().do_GET()
 
 
+class InParts(Quiet):
+    """Sends the part of a file that was asked for, as most servers do."""
+
+    asked: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        data = Path(self.translate_path(self.path)).read_bytes()
+        if begin:
+            self.asked.append(begin)
+        self.send_response(200 if not begin else 206 if begin < len(data) else 416)
+        self.send_header("Content-Length", str(len(data[begin:])))
+        self.end_headers()
+        self.wfile.write(data[begin:])
+
+
 @contextmanager
 def served(folder: Path, kind: type[Quiet] = Quiet) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(kind, directory=str(folder))) as server:
@@ -60,6 +79,63 @@ def test_a_checkpoint(step: Path, tmp_path: Path) -> None:
     assert Status.OK == verify(tmp_path / "there", require_manifest=True).status()
     with pytest.raises(UsageError, match="can be read, and not written"):
         copy(str(step), "http://127.0.0.1:1/x")
+
+
+def large_checkpoint(folder: Path) -> Path:
+    """Make one whose files are larger than what fsspec asks a server for at a time, 5 MiB."""
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    rng = np.random.default_rng(0)
+    save_file({"a": rng.random(3_000_000, dtype=np.float32)}, folder / "model.safetensors")
+    assert 0 == main(["ckpt", "manifest", str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize("kind", [Quiet, InParts])
+def test_a_large_file(tmp_path: Path, kind: type[Quiet]) -> None:
+    """It comes from a server that sends files whole, and from one that sends parts of them."""
+    source = large_checkpoint(tmp_path / "large")
+    with served(source, kind) as address:
+        done = copy(address, str(tmp_path / "there"))
+    assert Status.OK == done.status(), done.findings
+    name = "model.safetensors"
+    assert (source / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", [Quiet, InParts])
+@pytest.mark.parametrize("begun", [7_000_000, None], ids=["a part", "all of it"])
+def test_a_large_file_that_was_begun(tmp_path: Path, kind: type[Quiet], begun: int | None) -> None:
+    """What is there stays; the rest is asked for, and found in the whole where a server sends no parts."""
+    source = large_checkpoint(tmp_path / "large")
+    whole = (source / "model.safetensors").read_bytes()
+    staged = tmp_path / ".there.orz-copy" / "files"
+    staged.mkdir(parents=True)
+    (staged / "model.safetensors").write_bytes(whole[:begun])
+    InParts.asked.clear()
+    with served(source, kind) as address:
+        done = copy(address, str(tmp_path / "there"))
+    assert Status.OK == done.status(), done.findings
+    assert whole == (tmp_path / "there" / "model.safetensors").read_bytes()
+    assert ([] if kind is Quiet else [begun or len(whole)]) == InParts.asked
+
+
+def test_a_server_that_stops_amid_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is an error of the server, and the next copy goes on."""
+    source = large_checkpoint(tmp_path / "large")
+    real = Quiet.copyfile
+
+    def stopping(self, opened, target) -> None:
+        data = opened.read()
+        target.write(data if len(data) < 5_000_000 else data[:6_000_000])
+
+    monkeypatch.setattr(Quiet, "copyfile", stopping)
+    with served(source) as address:
+        assert 3 == main(["ckpt", "copy", address, str(tmp_path / "there")])
+        assert f"{address}/model.safetensors: " in capsys.readouterr().err
+        monkeypatch.setattr(Quiet, "copyfile", real)
+        assert Status.OK == copy(address, str(tmp_path / "there")).status()
 
 
 @pytest.mark.parametrize("below", ["", "/", "/checkpoints", "/checkpoints/step_000030/policy"])

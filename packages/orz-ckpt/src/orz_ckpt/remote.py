@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -32,6 +33,13 @@ _PACKAGES: Final = {
 """Protocol -> what pip installs for it."""
 _GONE: Final = frozenset({404, 410})
 """What a server answers that has no such file."""
+_PART: Final = 206
+"""What it answers that sends the part of a file that was asked for, and not all of it."""
+_NOTHING_LEFT: Final = 416
+"""What it answers when that part would begin behind the end of the file."""
+_CONNECT_S: Final = 30
+_SILENT_S: Final = 300
+"""How long a server may send nothing."""
 _READ_ONLY: Final = frozenset({"http", "https"})
 _WITH_FOLDERS: Final = frozenset({"hdfs"})
 """Protocols where a folder has to be made before a file can be in it; in an object store that would make a bucket."""
@@ -136,9 +144,7 @@ class Remote:
         Raises:
             RemoteError: it cannot be read.
         """
-        with self._told(name), self._files.open(self._path(name), "rb") as stream:
-            if offset:
-                stream.seek(offset)
+        with self._told(name), self._opened(name, offset) as stream:
             while data := stream.read(READ_BYTES):
                 yield data
 
@@ -150,8 +156,11 @@ class Remote:
         """
         with self._told(name):
             try:
-                with self._files.open(self._path(name), "rb") as stream:
-                    return bytes(stream.read(limit + 1))
+                with self._opened(name) as stream:
+                    data = bytearray()
+                    while len(data) <= limit and (piece := stream.read(limit + 1 - len(data))):
+                        data += piece
+                    return bytes(data)
             except FileNotFoundError as error:
                 _refuse_silent(error)
                 return None
@@ -191,6 +200,17 @@ class Remote:
             except FileNotFoundError:
                 return
 
+    @contextmanager
+    def _opened(self, name: str, offset: int = 0) -> Iterator[Any]:
+        """Open a file for reading from `offset` on, where a read may give less than it was asked for."""
+        if self.lists:
+            with self._files.open(self._path(name), "rb") as stream:
+                stream.seek(offset)
+                yield stream
+        else:
+            with _answer(self._files, self._path(name), offset) as stream:
+                yield stream
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
@@ -208,6 +228,36 @@ class Remote:
             raise RemoteError(
                 f"{self.at(name)}: {said}", remedy="check the address, the credentials and the network, then try again"
             ) from None
+
+
+@contextmanager
+def _answer(files: Any, address: str, offset: int) -> Iterator[Any]:
+    """Open the file at a web address: one answer, however long it takes, since many servers give no parts of files.
+
+    Only what is left of a file that was begun is asked for as a part; who sends all of it is read up to there.
+
+    Args:
+        files: fsspec's, for HTTP.
+        address: of the file.
+        offset: where to begin.
+    """
+    from aiohttp import ClientTimeout  # noqa: PLC0415  `files` cannot be without it, others can
+
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    timeout = ClientTimeout(sock_connect=_CONNECT_S, sock_read=_SILENT_S)
+    try:
+        # As one of block size 0 fsspec gives the answer as it comes; with a size it does not ask for that first.
+        stream = files.open(address, "rb", block_size=0, size=1, headers=headers, timeout=timeout)
+    except Exception as error:
+        if offset == 0 or getattr(error, "status", 0) != _NOTHING_LEFT:
+            raise
+        yield BytesIO()
+        return
+    with stream:
+        before = 0 if stream.r.status == _PART else offset
+        while before and (piece := stream.read(min(before, READ_BYTES))):
+            before -= len(piece)
+        yield stream
 
 
 def _refuse_silent(error: FileNotFoundError) -> None:
