@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from orz_ckpt.copy.run import copy
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import step_folder
+from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.verify import verify
 from orz_cli.errors import UsageError
 from orz_cli.findings import Status
@@ -79,6 +80,18 @@ def test_a_checkpoint(step: Path, tmp_path: Path) -> None:
     assert Status.OK == verify(tmp_path / "there", require_manifest=True).status()
     with pytest.raises(UsageError, match="can be read, and not written"):
         copy(str(step), "http://127.0.0.1:1/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code"),
+    [("", Status.FAILED, "manifest_torn"), ('{"v": 99}', Status.INCONCLUSIVE, "manifest_newer")],
+)
+def test_a_manifest_that_cannot_be_used(step: Path, tmp_path: Path, text: str, status: Status, code: str) -> None:
+    """It is not said to be missing: the exit code is that of `verify`."""
+    (step / MANIFEST_NAME).write_text(text)
+    with served(step) as address:
+        done = copy(address, str(tmp_path / "there"))
+    assert (status, [code]) == (done.status(), [entry.code for entry in done.findings])
 
 
 def large_checkpoint(folder: Path) -> Path:

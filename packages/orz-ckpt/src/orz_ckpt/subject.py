@@ -12,17 +12,20 @@ from orz_ckpt.disk.links import link_to_nothing, resolved
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
-from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, VERSION
 from orz_ckpt.quoting import locate_command
-from orz_ckpt.steps import final_name, names_step
-from orz_ckpt.strict_json import JsonError, parse
+from orz_ckpt.steps import final_name, names_step, our_step
+from orz_ckpt.strict_json import JsonError, is_size, parse
 from orz_ckpt.unfinished import begun_at
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 _OURS: Final = re.compile(rb'"root_sha256"|"manifest_sha256"|\A\s*\{\s*"attempt"\s*:')
 """The digests at the end of a manifest, or the key that it begins with: one that was cut off has that alone."""
+STEP_FOLDERS: Final = frozenset({"policy", "critic", "state", PRIVATE_DIR})
+"""What lies in a step folder of orz-train."""
 _LEVELS_UP: Final = 4
 _PEEK_BYTES: Final = 64 * 1024
 
@@ -131,7 +134,8 @@ def has_our_manifest(folder: Path, *, or_a_torn_one: bool = True) -> bool:
     """Other programs also write a `manifest.json`; ours is known by its digests, even when it is torn.
 
     Of one that is torn so early that nothing tells, or is empty, nobody says whose it was. Beside weights it counts
-    as ours: to take it for another program's would be to say that all is well.
+    as ours: to take it for another program's would be to say that all is well. A later version may have other keys:
+    beside folders of ours it is known by what it says of its version.
     """
     file = folder / MANIFEST_NAME
     if not file.is_file():
@@ -141,7 +145,44 @@ def has_our_manifest(folder: Path, *, or_a_torn_one: bool = True) -> bool:
         data = stream.read(_PEEK_BYTES)
         stream.seek(max(0, size - _PEEK_BYTES))
         data += stream.read(_PEEK_BYTES) if size > _PEEK_BYTES else b""
-    return marks_ours(data) or (or_a_torn_one and size <= _PEEK_BYTES and _says_nothing(data))
+    return (
+        marks_ours(data)
+        or (or_a_torn_one and size <= _PEEK_BYTES and _says_nothing(data))
+        or (
+            any((folder / name).is_dir() for name in STEP_FOLDERS)
+            and size <= MAX_MANIFEST_BYTES
+            and is_newer(file.read_bytes())
+        )
+    )
+
+
+def is_our_manifest(data: bytes, name: str, folders: Collection[str]) -> bool:
+    """Return whether a `manifest.json` is ours: as `has_our_manifest`, of a folder that may lie anywhere.
+
+    Args:
+        data: all of the file.
+        name: of the folder that it lies in; that of a step says enough.
+        folders: the names of the folders beside it.
+    """
+    return (
+        our_step(name) is not None
+        or marks_ours(data)
+        or (len(data) <= _PEEK_BYTES and _says_nothing(data))
+        or (not STEP_FOLDERS.isdisjoint(folders) and is_newer(data))
+    )
+
+
+def is_newer(data: bytes) -> bool:
+    """Return whether the bytes of a `manifest.json` say that they are of a later version of ours.
+
+    Another program's may say so, too: where it lies has to fit.
+    """
+    try:
+        document = parse(data)
+    except JsonError:
+        return False
+    version = document.get("v") if isinstance(document, dict) else None
+    return is_size(version) and version > VERSION
 
 
 def _says_nothing(data: bytes) -> bool:

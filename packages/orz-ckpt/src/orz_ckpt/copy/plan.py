@@ -24,7 +24,7 @@ from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import attempt_named, our_step
 from orz_ckpt.storage import PENDING_NAME
-from orz_ckpt.subject import marks_ours
+from orz_ckpt.subject import is_newer, is_our_manifest
 from orz_ckpt.urls import is_url
 
 _OTHER: Final = "the source is damaged: copy an older step, or from another place"
@@ -112,9 +112,10 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
     path = f"{where}/{MANIFEST_NAME}"
     name = f"{rel}/{MANIFEST_NAME}" if rel else MANIFEST_NAME
     text = tree.text(name) if MANIFEST_NAME in sizes else None
-    if text is None or not marks_ours(text):
+    if text is None or not _is_ours(text, where, sizes):
         if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
-            message = f"there is no {MANIFEST_NAME}: the save never came to its end, and it was not copied"
+            lack = f"there is no {MANIFEST_NAME}" if text is None else f"its {MANIFEST_NAME} is another program's"
+            message = f"{lack}: the save never came to its end, and it was not copied"
             remedy = _OTHER if is_url(tree.shown) else f"orz ckpt verify {shell_word(where)}"
             findings.append(finding("uncommitted", message, remedy=remedy, path=where))
             return None
@@ -140,6 +141,14 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
         message = f"{count(len(left), 'file')} that the manifest does not name: {', '.join(left[:3])}"
         findings.append(finding("collect_left", message, path=where))
     return Unit(rel=rel, files=files, manifest=manifest, text=text)
+
+
+def _is_ours(text: bytes, where: str, sizes: Mapping[str, int]) -> bool:
+    """Return whether the manifest of a folder is one of ours; where nothing is beside it, what it says is enough."""
+    if sizes.keys() == {MANIFEST_NAME} and is_newer(text):
+        return True
+    folders = {folder for folder, separator, _ in (name.partition("/") for name in sizes) if separator}
+    return is_our_manifest(text, where.rpartition("/")[2], folders)
 
 
 def _differing(expected: int, got: int | None) -> tuple[str, str]:

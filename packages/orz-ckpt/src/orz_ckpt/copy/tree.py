@@ -12,7 +12,7 @@ from orz_ckpt.errors import CkptError, HostileError, MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, ManifestError, check_path, loads
 from orz_ckpt.remote import READ_BYTES, Remote
-from orz_ckpt.subject import marks_ours, missing
+from orz_ckpt.subject import is_newer, marks_ours, missing
 from orz_ckpt.urls import local_path
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity, Status
@@ -121,8 +121,8 @@ class RemoteTree:
 
     def _named(self) -> dict[str, int]:
         text = self.text(MANIFEST_NAME)
-        if text is None or not marks_ours(text):  # some servers answer with a page, whatever is asked for
-            return {}
+        if text is None or not (marks_ours(text) or is_newer(text) or not text.strip()):
+            return {}  # some servers answer with a page, whatever is asked for
         try:
             files = loads(text).files
         except ManifestError:

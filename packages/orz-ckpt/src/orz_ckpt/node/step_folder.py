@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from orz_ckpt.inventory import step_of
-from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
+from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.signatures import recognise
 from orz_ckpt.steps import attempt_named
-from orz_ckpt.subject import has_our_manifest
+from orz_ckpt.subject import STEP_FOLDERS, has_our_manifest
 
 
 def is_step(path: Path, files: Collection[str], folders: Collection[str]) -> bool:
@@ -22,7 +22,7 @@ def is_step(path: Path, files: Collection[str], folders: Collection[str]) -> boo
     """
     if attempt_named(path.name) is not None:
         return True
-    laid_out = bool({PRIVATE_DIR, "policy", "critic", "state"} & set(folders))
+    laid_out = not STEP_FOLDERS.isdisjoint(folders)
     if step_of(path) is None:
         # A copy may have any name. A folder of another framework that was given a manifest stays what it is.
         return laid_out and MANIFEST_NAME in files and _is_ours(path)
