@@ -241,3 +241,41 @@ def test_writing_to_a_read_only_disk(
     assert (True, True) == (code in {1, 3}, "Read-only file system" in said)
     assert str(disk) in said
     assert {f"./model/{name}" for name in contents(model)} == set(left)
+
+
+# --- a mount point --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["merge", "convert", "copy"])
+@pytest.mark.parametrize("bound", [False, True], ids=["a disk of its own", "a folder of the same disk"])
+def test_a_mount_point_is_no_output(
+    own_mounts: list[str], model: Path, tmp_path: Path, command: str, *, bound: bool
+) -> None:
+    """Nothing can be renamed to it: that is told before a byte is written, with a folder that can be given."""
+    out, options = tmp_path / "out", ("--to", "hf") if command == "convert" else ()
+    prepare = 'mkdir "$1/../bound"; mount --bind "$1/../bound" "$1"' if bound else "true"
+    code, said, left = mounted(own_mounts, "size=2m", out, prepare, command, model, out, *options)
+
+    inner = out / ("checkpoint" if command == "copy" else "model")
+    assert (2, []) == (code, left), said
+    assert f"{out} is a mount point" in said
+    assert f"-> give a folder in it: {inner}" in said
+    assert {"model", "out", *(["bound"] if bound else [])} == {path.name for path in tmp_path.iterdir()}
+    code, said, left = mounted(own_mounts, "size=2m", out, "true", command, model, inner, *options)
+    assert (0, True) == (code, f"./{inner.name}/config.json" in left), said
+
+
+@pytest.mark.parametrize("below", ["", "checkpoints"])
+def test_a_run_is_not_copied_to_a_mount_point(own_mounts: list[str], run: Path, tmp_path: Path, below: str) -> None:
+    """Steps are renamed into it, too; those that are there already need not be."""
+    dest = tmp_path / "there"
+    disk = dest / below
+    disk.mkdir(parents=True)
+    code, said, left = mounted(own_mounts, "size=2m", disk, "true", "copy", run, dest)
+    assert (2, []) == (code, left), said
+    assert f"{disk} is a mount point" in said
+    assert f"-> give a folder in it: {disk}/run" in said
+    assert {"run", "there"} == {path.name for path in tmp_path.iterdir()}
+    fill = f'cp -r {run if not below else run / "checkpoints"}/* "$1"'
+    code, said, _ = mounted(own_mounts, "size=2m", disk, fill, "copy", run, dest)
+    assert (0, True) == (code, "was there, not read again" in said), said

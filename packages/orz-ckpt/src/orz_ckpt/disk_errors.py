@@ -8,9 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.mounts import is_mount_point
 from orz_ckpt.errors import CkptError, UnreadableError, UnwritableError, is_full
 from orz_ckpt.quoting import shell_word
 from orz_cli.current_folder import current_folder_exists
+from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +75,24 @@ def check_name(place: Path) -> None:
     """
     with writing(place), suppress(FileNotFoundError):
         place.lstat()
+
+
+def refuse_mount_point(place: Path, inner: str) -> None:
+    """Refuse a folder where a file system is mounted: from beside it nothing can be renamed to it, or into it.
+
+    Args:
+        place: the folder; it need not be there.
+        inner: the name of a folder in it that can be made.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if is_mount_point(place):
+        raise UsageError(
+            f"{place} is a mount point: what is written beside it, to appear at once when it is whole, cannot be moved"
+            " there; nothing was written",
+            remedy=f"give a folder in it: {shell_word(str(place / inner))}",
+        )
 
 
 def blocked_way(error: OSError, place: Path) -> str:

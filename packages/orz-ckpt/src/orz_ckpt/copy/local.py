@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
 from orz_ckpt.copy.checked import Checked, DiffersError, digest_of
@@ -21,7 +21,7 @@ from orz_ckpt.disk.folder import free_bytes, move_synced, plain_files
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.locking import held
 from orz_ckpt.disk.reading import read_once
-from orz_ckpt.disk_errors import reading, writing
+from orz_ckpt.disk_errors import reading, refuse_mount_point, writing
 from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.quoting import shell_word
@@ -74,6 +74,22 @@ class LocalPlace:
         """
         around = checkpoint_around(resolved(self.folder) / rel)
         return None if around is None else str(around)
+
+    def refuse_mount_points(self, units: Iterable[Unit]) -> None:
+        """Refuse to bring `units` to where they cannot be renamed to; what is there already need not be.
+
+        Raises:
+            UsageError: a file system is mounted there.
+            OSError: it cannot be looked at.
+        """
+        places: dict[Path, str] = {}
+        for unit in units:
+            final = self.folder / unit.rel
+            if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+                for rel in (unit.rel, *map(str, PurePosixPath(unit.rel).parents)):
+                    places[self.folder / rel] = "run" if unit.rel else "checkpoint"
+        for place, inner in places.items():
+            refuse_mount_point(place, inner)
 
     def free(self) -> int | None:
         """Return the bytes that are free there."""

@@ -97,8 +97,8 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
 
     Raises:
         MissingPathError: nothing is at `source`.
-        UsageError: `source` is a file; `dest` lies inside of it or of a checkpoint, or is one and `source` a run; or a
-            URL cannot be used here.
+        UsageError: `source` is a file; `dest` lies inside of it or of a checkpoint, or is one and `source` a run, or
+            is a mount point; or a URL cannot be used here.
         StorageFullError: the disk is full; the next copy goes on.
         CkptError: a store refuses, or another process copies there.
         OSError: a disk refuses.
@@ -108,6 +108,7 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
     place = _place(dest, tree)
     units, findings = plan_copy(tree)
     _refuse_inside(place, units)
+    place.refuse_mount_points(units)
     if [unit.manifest for unit in units] == [None]:
         findings += check_foreign(tree, units[0])
         if conclude(findings) is not Status.OK:

@@ -48,6 +48,9 @@ class UrlPlace:
         """
         return checkpoint_around(self._remote, itself=bool(rel))
 
+    def refuse_mount_points(self, units: Iterable[Unit]) -> None:
+        """Do nothing: nothing is renamed there."""
+
     def free(self) -> int | None:
         """Return None: stores do not say."""
         return None

@@ -5,6 +5,7 @@ Format: `/proc/PID/mountinfo`, proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -104,6 +105,17 @@ def find_mount(path: Path) -> Mount | None:
     except OSError:
         return None
     return mount_of(resolved(path), parse_mountinfo(text))
+
+
+def is_mount_point(path: Path) -> bool:
+    """Return whether a file system begins at `path`, as one does at a container's volume; it need not be there.
+
+    Unlike `os.path.ismount` this sees a folder that is bound to another one of its own file system.
+    """
+    mount = find_mount(path)
+    if mount is None:
+        return os.path.ismount(path)
+    return PurePosixPath(mount.point) == PurePosixPath(resolved(path))
 
 
 def in_ray_session(path: Path | str) -> bool:

@@ -12,7 +12,7 @@ from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.space import try_room
-from orz_ckpt.disk_errors import blocked_way, check_name
+from orz_ckpt.disk_errors import blocked_way, check_name, refuse_mount_point
 from orz_ckpt.entries import describe
 from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
@@ -69,7 +69,7 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
         UnwritableError: there can be no such folder.
         StorageFullError: the disk is too small, or became full; finished files are kept for the next run.
         StorageError: the disk refuses.
-        UsageError: `options.config` is no model folder.
+        UsageError: `options.config` is no model folder; or `out` is a mount point.
     """
     options, begin = options or Options(), time.perf_counter()
     out = out.absolute()
@@ -90,6 +90,7 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
         digest = fingerprint(plan, source, stamps.all(), beside.config, copied)
     kept, was_there = 0, earlier(out, digest) is not None
     if not was_there:
+        refuse_mount_point(out, "model")
         check = SourceCheck(plan, beside)
         findings += check.found
         if conclude(findings) is not Status.OK:
