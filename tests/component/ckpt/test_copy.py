@@ -264,7 +264,7 @@ def test_nothing_is_replaced(run: Path, step: Path, tmp_path: Path) -> None:
 
 def test_two_at_once(step: Path, tmp_path: Path) -> None:
     """A second copy to the same place is told so."""
-    with local.LocalPlace(tmp_path / "there").opened(), pytest.raises(CkptError, match="another process copies"):
+    with local.LocalPlace(tmp_path / "there").opened(""), pytest.raises(CkptError, match="another process copies"):
         copy(str(step), str(tmp_path / "there"))
     assert Status.OK == copy(str(step), str(tmp_path / "there")).status()
 

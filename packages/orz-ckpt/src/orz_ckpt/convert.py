@@ -109,7 +109,8 @@ def convert_checkpoint(
     except FormatError:
         config = None  # merge says so
     converted = convert(_with_lora_told(source), layout, config)
-    return merge(converted.source, out, replace(options, settings=converted.settings), progress=progress)
+    options = replace(options, settings=converted.settings, command=("convert", "--to", layout.value))
+    return merge(converted.source, out, options, progress=progress)
 
 
 def convert(source: Source, layout: Layout, config: Config | None) -> Converted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt.manifest import PRIVATE_DIR
@@ -64,12 +65,36 @@ def go_on_collecting(dest: Path) -> str:
     return f"orz ckpt collect {' '.join(words)}{'' if runs else '    # with the words that it was begun with'}"
 
 
+def note_begun(folder: Path, source: str, *, kind: str = "", options: Sequence[str] = ()) -> None:
+    """Note from where a copy, a merge or a conversion writes; where the disk refuses, nobody is told later.
+
+    Args:
+        folder: in which it keeps what it has.
+        source: without secrets, and the same wherever the command is given again.
+        kind: of command, where that may be another than the folder's name says.
+        options: without which it would be another command.
+    """
+    text = json.dumps({"kind": kind, "source": source, "options": list(options)})
+    with suppress(OSError):
+        (folder / _ASKED).write_text(text, encoding="utf-8")
+
+
 def begun_at(path: Path) -> tuple[str, str] | None:
     """Return what goes on or was cut off that makes `path`, which is not there, and what to do; None if nothing is."""
-    where = shell_word(str(path))
-    for kind, folder, words in (("copy", copying, f"SRC {where}"), ("merge", merging, f"SRC {where}")):
-        if _is_folder(folder(path)):
-            return f"a {kind} to it goes on, or was cut off", f"give its command again: orz ckpt {kind} {words}"
+    for kind, folder, notes in (
+        ("copy", copying(path), copying(path)),
+        ("merge", merging(path), merging(path) / PRIVATE_DIR),
+    ):
+        if _is_folder(folder):
+            said = _said(notes)
+            source = said.get("source")
+            kind = "convert" if said.get("kind") == "convert" else kind  # noqa: PLW2901  as its folder says
+            words = [source if isinstance(source, str) and source else "SRC", str(path), *_words(said.get("options"))]
+            # Each word is quoted, whoever wrote the file: it can be nothing but this command.
+            command = f"orz ckpt {kind} {' '.join(map(shell_word, words))}"
+            noun = "conversion" if kind == "convert" else kind
+            options = "" if kind == "copy" else ", with the options that it had"
+            return f"a {noun} to it goes on, or was cut off", f"give its command again{options}: {command}"
     return None
 
 
@@ -81,13 +106,18 @@ def _is_folder(path: Path) -> bool:
 
 
 def _asked(folder: Path) -> tuple[list[str], list[str]]:
+    said = _said(folder)
+    return _words(said.get("runs")), _words(said.get("nodes"))
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """Return what was noted in `folder`; nothing where that cannot be read."""
     try:
         with (folder / _ASKED).open("rb") as stream:
             document: Any = parse(stream.read(_MAX_BYTES))
     except (OSError, JsonError):
-        return [], []
-    said = document if isinstance(document, dict) else {}
-    return _words(said.get("runs")), _words(said.get("nodes"))
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _words(value: object) -> list[str]:

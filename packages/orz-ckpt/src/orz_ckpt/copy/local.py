@@ -27,7 +27,7 @@ from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.remote import READ_BYTES
 from orz_ckpt.subject import checkpoint_around
-from orz_ckpt.unfinished import copying
+from orz_ckpt.unfinished import copying, note_begun
 
 _FILES: Final = "files"
 
@@ -45,8 +45,11 @@ class LocalPlace:
         self._staging = copying(self.folder)
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self, source: str) -> Iterator[None]:
         """Hold the lock of this destination.
+
+        Args:
+            source: what is copied, for who finds the copy cut off; empty where that must not be written down.
 
         Raises:
             CkptError: another process copies there.
@@ -56,6 +59,7 @@ class LocalPlace:
             with writing(self.folder):
                 make_folders(self._staging)
                 stack.enter_context(held(self._staging / "lock", f"another process copies to {self.shown}"))
+                note_begun(self._staging, source)
             try:
                 yield
             finally:

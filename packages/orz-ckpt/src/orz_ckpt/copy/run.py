@@ -117,7 +117,7 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
         findings = [_milder(entry) for entry in findings]  # of a run, the others decide
     done: list[CopiedUnit] = []
     shown = progress or Silent()
-    with place.opened():
+    with place.opened(tree.spelled):
         coming = []
         for unit in units:
             try:

@@ -25,6 +25,10 @@ class Tree(Protocol):
     def shown(self) -> str:
         """How to print it."""
 
+    @property
+    def spelled(self) -> str:
+        """How a command names it, wherever that is given; empty where a secret would be in it."""
+
     def sizes(self) -> Mapping[str, int]:
         """Return relative name -> bytes of all files."""
 
@@ -43,7 +47,7 @@ class LocalTree:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.shown = folder, str(folder)
+        self.folder, self.shown, self.spelled = folder, str(folder), str(folder.absolute())
 
     def sizes(self) -> dict[str, int]:
         """List it; links are followed that stay inside, as `verify` does.
@@ -91,6 +95,7 @@ class RemoteTree:
 
     def __init__(self, remote: Remote) -> None:
         self._remote, self.shown = remote, remote.shown
+        self.spelled = "" if "***" in self.shown else self.shown
 
     def sizes(self) -> dict[str, int]:
         """List it, or return what its manifest names where it lists nothing.

@@ -33,7 +33,7 @@ class UrlPlace:
         self._remote, self.shown = remote, remote.shown
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self, source: str) -> Iterator[None]:  # noqa: ARG002  like the other place's
         """Do nothing: stores know no locks."""
         yield
 

@@ -41,6 +41,8 @@ class Options:
     """Of all buffers together."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Laid over `config.json`; None removes a key."""
+    command: tuple[str, ...] = ("merge",)
+    """Of `orz ckpt`, with the options that make it what it is: whoever finds it cut off is told to give it again."""
 
     def __post_init__(self) -> None:
         if self.dtype not in {"keep", *CASTABLE}:

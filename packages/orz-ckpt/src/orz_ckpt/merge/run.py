@@ -16,7 +16,7 @@ from orz_ckpt.disk_errors import blocked_way, check_name, refuse_mount_point
 from orz_ckpt.entries import describe
 from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
-from orz_ckpt.manifest import Manifest
+from orz_ckpt.manifest import PRIVATE_DIR, Manifest
 from orz_ckpt.merge.config import untied
 from orz_ckpt.merge.copy import budget, copy
 from orz_ckpt.merge.fingerprint import Stamps, fingerprint, stamp
@@ -30,7 +30,7 @@ from orz_ckpt.merge.written_numbers import WrittenNumbers
 from orz_ckpt.steps import new_attempt
 from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.tensors.coverage import check_coverage
-from orz_ckpt.unfinished import merging
+from orz_ckpt.unfinished import merging, note_begun
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
 
@@ -141,6 +141,8 @@ class _Merge:
             make_folders(self._out.parent)
             with Journal(self._folder, self._plan, self._fingerprint) as journal:
                 kept = len(journal.finished)
+                kind, *words = self._options.command
+                note_begun(self._folder / PRIVATE_DIR, str(self._source.path.absolute()), kind=kind, options=words)
                 try:
                     self._write(journal)
                 except BaseException:
