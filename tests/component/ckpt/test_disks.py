@@ -213,6 +213,29 @@ def test_verify_on_a_full_disk(own_mounts: list[str], model: Path, tmp_path: Pat
     assert 0 == mounted(own_mounts, "size=256k", tmp_path / "disk", prepare, "verify", tmp_path / "disk" / "model")[0]
 
 
+@pytest.mark.parametrize(
+    ("command", "inodes"),
+    [("merge", 0), ("merge", 3), ("copy", 0), ("copy", 3), ("collect", 0), ("collect", 3), ("manifest", 0)],
+)
+def test_a_disk_without_inodes(
+    own_mounts: list[str], command: str, model: Path, run: Path, tmp_path: Path, inodes: int
+) -> None:
+    """That these lack, with bytes left, is said: to free some space would help nobody."""
+    disk = tmp_path / "disk"
+    arguments = {
+        "merge": (model, disk / "out"),
+        "copy": (model, disk / "out"),
+        "manifest": (disk / "model",),
+        "collect": (run, "--to", disk / "out"),
+    }
+    have = f'cp -r {model} "$1/model"; ' if command == "manifest" else ""
+    prepare = f'{have}used=$(df --output=iused "$1" | tail -1); mount -o remount,nr_inodes=$((used + {inodes})) "$1"'
+    code, said, _ = mounted(own_mounts, "size=8m", disk, prepare, command, *arguments[command])
+
+    assert (1, True) == (code, "no inodes left" in said), said
+    assert "free some space" not in said
+
+
 # --- read-only ------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.disk.durable import sync_folder, write_synced
 from orz_ckpt.disk.folder import plain_files
 from orz_ckpt.disk.links import resolved
+from orz_ckpt.disk_errors import no_inodes_left
 from orz_ckpt.entries import MAX_THREADS, read_entry
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError
 from orz_ckpt.examine.weights import weights_in
@@ -116,7 +117,7 @@ def describe_folder(
             pending.unlink(missing_ok=True)
         sync_folder(path)
     except OSError as error:
-        remedy = "check that this user may write to the folder, and that the disk has room"
+        remedy = no_inodes_left(path) or "check that this user may write to the folder, and that the disk has room"
         raise StorageError(f"{path / MANIFEST_NAME} cannot be written: {error.strerror}", remedy=remedy) from error
     return Described(path=path, manifest=manifest, findings=_without_hint(quick.findings))
 

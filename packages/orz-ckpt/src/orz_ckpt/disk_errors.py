@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.mounts import is_mount_point
+from orz_ckpt.disk.space import no_inodes
 from orz_ckpt.errors import CkptError, UnreadableError, UnwritableError, is_full
 from orz_ckpt.quoting import shell_word
 from orz_cli.current_folder import current_folder_exists
@@ -114,6 +115,15 @@ def blocked_way(error: OSError, place: Path) -> str:
     return f"the folder around it is not there: mkdir -p {shell_word(str(folder))}, then run it again"
 
 
+def no_inodes_left(place: Path) -> str:
+    """Return what to do where a disk is full because it has no inodes left; empty where it is not that.
+
+    Args:
+        place: where the user wanted to write.
+    """
+    return "it has no inodes left, of which every file takes one: remove some files" if no_inodes(place) else ""
+
+
 def blamed(error: OSError) -> Path | None:
     """Return the file that could not be read, or the folder around it that may not be entered.
 
@@ -153,7 +163,7 @@ def _unreadable(error: OSError, path: Path) -> UnreadableError:
 
 def _unwritable(error: OSError, path: Path, place: Path) -> UnwritableError:
     if is_full(error):
-        remedy = "free some space and run it again"
+        remedy = f"{no_inodes_left(place) or 'free some space'} and run it again"
     else:
         remedy = blocked_way(error, place) or (
             f"check that this user may write to {place.parent}, and that the disk is in order; or name another place"

@@ -21,7 +21,7 @@ from orz_ckpt.disk.folder import free_bytes, move_synced, plain_files
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.locking import held
 from orz_ckpt.disk.reading import read_once
-from orz_ckpt.disk_errors import reading, refuse_mount_point, writing
+from orz_ckpt.disk_errors import no_inodes_left, reading, refuse_mount_point, writing
 from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.quoting import shell_word
@@ -204,7 +204,8 @@ class LocalPlace:
             except OSError as error:
                 if not is_full(error):
                     raise
-                remedy = "free some space, then copy again: it goes on where it stopped"
+                make_room = no_inodes_left(self.folder) or "free some space"
+                remedy = f"{make_room}, then copy again: it goes on where it stopped"
                 message = f"{target} cannot be written: {error.strerror or error}"
                 raise StorageFullError(message, remedy=remedy, path=self.shown) from error
 

@@ -40,6 +40,12 @@ def free_and_inodes(folder: Path) -> tuple[int | None, int | None]:
     return stats.f_bavail * stats.f_frsize, stats.f_favail if stats.f_files else None
 
 
+def no_inodes(folder: Path) -> bool:
+    """Return whether no file can be made at `folder`, which need not be there, however many bytes are left."""
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return free_and_inodes(existing)[1] == 0
+
+
 def try_room(folder: Path, wanted: int) -> Room:
     """Find out whether `wanted` bytes fit into `folder`, by allocating them with fallocate(2) and giving them back.
 

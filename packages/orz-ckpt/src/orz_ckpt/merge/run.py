@@ -12,7 +12,7 @@ from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.space import try_room
-from orz_ckpt.disk_errors import blocked_way, check_name, refuse_mount_point
+from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left, refuse_mount_point
 from orz_ckpt.entries import describe
 from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
@@ -133,6 +133,7 @@ class _Merge:
         self._source, self._out, self._plan, self._beside = source, out, plan, beside
         self._check, self._options, self._fingerprint, self._progress = check, options, fingerprint, progress
         self._folder = merging(out)
+        self._no_inodes = no_inodes_left(out)
         self.findings: list[CkptFinding] = []
 
     def run(self) -> int:
@@ -146,6 +147,7 @@ class _Merge:
                 try:
                     self._write(journal)
                 except BaseException:
+                    self._no_inodes = no_inodes_left(self._out)  # while none is given back
                     self._tidy(journal)
                     raise
         except CkptError:
@@ -214,7 +216,7 @@ class _Merge:
             reason = room.error or "not enough is free"
             raise StorageFullError(
                 f"{self._out} was not merged: it needs {needed:,} bytes, {room.free or 0:,} are free: {reason}",
-                remedy="free some space, raise the quota, or merge to another disk",
+                remedy=f"{no_inodes_left(self._out) or 'free some space'}, raise the quota, or merge to another disk",
                 path=str(self._out),
                 needed_bytes=needed,
                 free_bytes=room.free,
@@ -237,10 +239,11 @@ class _Merge:
         kept = f"; what is finished stays in {self._folder}" if self._folder.is_dir() else ""
         reason = error.strerror or str(error)
         place = f" ({error.filename})" if error.filename else ""
+        make_room = self._no_inodes or "free some space"
         room = f". It needs {needed:,} bytes, {'an unknown number' if free is None else f'{free:,}'} are free"
         return kind(
             f"{self._out} was not merged: {reason}{place}{room if full else ''}{kept}",
-            remedy="free some space, then run the same command again: it goes on where it stopped"
+            remedy=f"{make_room}, then run the same command again: it goes on where it stopped"
             if full
             else blocked_way(error, self._out)
             or f"check that this user may write to {self._out.parent}, and that the disk is in order",

@@ -24,8 +24,8 @@ from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
-from orz_ckpt.disk_errors import blocked_way, check_name
-from orz_ckpt.errors import CkptError, StorageError
+from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left
+from orz_ckpt.errors import CkptError, StorageError, is_full
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.node.pieces import STEP
 from orz_ckpt.report.words import size
@@ -80,6 +80,7 @@ def collect(
             raise StorageError(
                 f"{error.filename or dest} cannot be written: {error.strerror or error}; the sources are as they were",
                 remedy=blocked_way(error, dest)
+                or (is_full(error) and no_inodes_left(dest))
                 or "check the disk and that this user may write there, then collect again: it goes on from here",
             ) from error
         brought = True
