@@ -42,11 +42,14 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def state(rank: int, *, rows: int = 3) -> dict[str, Any]:
     """What a rank saves: numbers of its own in all kinds of collections."""
     weight = torch.full((rows, 4), float(rank))
+    schedule = argparse.Namespace(steps=torch.arange(2))
+    schedule.owner = argparse.Namespace(schedule=schedule)
     return {
         "module": collections.OrderedDict(weight=weight, tied=weight, bias=torch.arange(4) + rank),
         "groups": [{"params": [0, 1], "step": torch.tensor(7.0 + rank)}, (weight[1:], None)],
         "names": {"weight", "bias"},
         "arguments": argparse.Namespace(lr=1e-3, mask=torch.zeros(2, dtype=torch.bool)),
+        "schedule": schedule,
         "shape": weight.shape,
     }
 

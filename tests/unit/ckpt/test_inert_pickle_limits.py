@@ -79,11 +79,6 @@ def test_value_that_holds_itself(data: bytes) -> None:
     assert "holds itself" in broken(data)
 
 
-def test_inert_object_that_holds_itself() -> None:
-    """A circle through the attributes of an object is one, too."""
-    assert "holds itself" in broken(b"\x80\4" + name("argparse", "Namespace") + b")\x81\x94}X\1\0\0\0ah\0sb.")
-
-
 def test_billion_laughs() -> None:
     """Sixty pairs of pairs are small in memory and endless to write out; as a value and as a key they are refused."""
     laughs = b"K\1" + b"2\x86" * 60

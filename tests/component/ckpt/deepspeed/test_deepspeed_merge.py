@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from orz_ckpt.verify import verify
 from orz_cli.findings import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.component
@@ -60,3 +62,22 @@ def test_merged_weights_are_those_of_the_live_engine(
     report = verify(tmp_path / "out")
     empty = any(tensor.shape and not tensor.numel() for tensor in got.values())
     assert (Status.FAILED if empty else Status.OK) is report.status()
+
+
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_state_of_a_client_that_leads_back_to_itself(name: str, broken: Callable[[str], Path], tmp_path: Path) -> None:
+    """Settings whose parts know the whole, as those of omegaconf do, hinder nothing: they are no weights."""
+    tag = broken(name) / "global_step2"
+    settings = argparse.Namespace(lr=1e-4)
+    settings.parts = [argparse.Namespace(parent=settings)]
+    before = merge(open_source(tag), tmp_path / "before", Options())
+    for file in tag.glob("*model_states.pt"):
+        torch.save(torch.load(file, weights_only=False) | {"args": settings}, file)
+    after = merge(open_source(tag), tmp_path / "after", Options())
+
+    assert before.written
+    assert after.written
+    assert Status.OK is verify(tag).status()
+    first, second = (written(tmp_path / out) for out in ("before", "after"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)

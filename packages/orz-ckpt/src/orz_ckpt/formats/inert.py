@@ -67,6 +67,10 @@ class BadPickleError(ValueError):
     """A pickle is damaged, or holds more than its limits allow."""
 
 
+class CircleError(BadPickleError):
+    """A value holds itself."""
+
+
 class OtherPickleError(BadPickleError):
     """A pickle is sound, and was written by something else than the framework asked about."""
 
@@ -96,7 +100,8 @@ def check_tree(value: object, limits: Limits = LIMITS) -> None:
     A value that appears twice is counted twice: ten lists that hold the next one ten times are 10^10 values.
 
     Raises:
-        BadPickleError: it cannot.
+        CircleError: a value holds itself; a BadPickleError, too.
+        BadPickleError: it is too deep or too large.
     """
     measured: dict[int, tuple[int, int]] = {}
     open_ids: set[int] = set()
@@ -111,7 +116,7 @@ def check_tree(value: object, limits: Limits = LIMITS) -> None:
             open_ids.add(id(node))
             missing = [child for child in inner if id(child) not in measured]
             if any(id(child) in open_ids for child in missing):
-                raise BadPickleError("a value holds itself")
+                raise CircleError("a value holds itself")
             stack += missing
             if missing:
                 continue

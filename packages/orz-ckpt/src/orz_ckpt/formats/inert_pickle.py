@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import CkptError
-from orz_ckpt.formats.inert import LIMITS, BadPickleError, Limits, check_tree
+from orz_ckpt.formats.circles import open_circles
+from orz_ckpt.formats.inert import LIMITS, BadPickleError, CircleError, Limits, check_tree
 from orz_ckpt.formats.known_globals import KNOWN
 from orz_ckpt.formats.pickle_machine import Machine
 from orz_ckpt.formats.plain_calls import PLAIN_CALLS
@@ -57,7 +58,8 @@ def load_pickle(
 
     Returns:
         Its value: dictionaries, lists, tuples, sets, texts, bytes, numbers, None, `Global`, `Inert` and what `calls`
-        and `persistent` return. No value holds itself, and plain recursion can walk it.
+        and `persistent` return. No value holds itself, and plain recursion can walk it: where an object that is not
+        made was referred to from within itself, as by its children, an `Inert` stands (`circles`).
 
     Raises:
         BadPickleError: it is damaged, or holds more than `limits` allow.
@@ -72,7 +74,11 @@ def load_pickle(
         if isinstance(error, (BadPickleError, CkptError)):
             raise
         raise BadPickleError(f"at byte {machine.position:,}: {brief(str(error))}") from None
-    check_tree(value, limits)
+    try:
+        check_tree(value, limits)
+    except CircleError:
+        value = open_circles(value, limits)
+        check_tree(value, limits)
     return Pickle(value=value, globals=frozenset(machine.globals), nbytes=machine.position)
 
 
