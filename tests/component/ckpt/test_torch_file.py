@@ -219,10 +219,12 @@ def test_file_inside_a_file(tmp_path: Path, container: str) -> None:
     "make",
     [
         lambda: torch.ones(2, 2).to_sparse(),
+        lambda: torch.tensor([1 + 2j]).conj(),
+        lambda: torch._neg_view(torch.ones(2)),
         lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
         lambda: torch.ones(2, dtype=torch.complex128),
     ],
-    ids=["sparse", "quantised", "complex128"],
+    ids=["sparse", "conjugated", "negated", "quantised", "complex128"],
 )
 @pytest.mark.filterwarnings("ignore")  # torch deprecates some of what is written here
 def test_tensors_that_are_not_read(tmp_path: Path, make: Callable[[], Any]) -> None:

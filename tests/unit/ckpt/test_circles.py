@@ -89,7 +89,7 @@ def test_dictionary_that_an_object_holds() -> None:
 
 
 def test_object_with_pairs_that_knows_its_parent() -> None:
-    """A dictionary of a type of its own, as addict makes it, read from a value on: child, parent of child, child in it."""
+    """A dictionary of a type of its own, as addict makes it, read from one of its values on."""
     own = b"cmine\nOwn\n)\x81"
     data = b"\x80\2" + own + b"q\0}X\6\0\0\0parent" + own + b"X\5\0\0\0childh\0ssb."
     child: Any = load_pickle(data, inert=frozenset({"mine.Own"})).value

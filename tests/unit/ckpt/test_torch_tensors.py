@@ -187,6 +187,23 @@ def test_tensors_that_are_no_arrays(name: str) -> None:
         call("_rebuild_from_type_v2", Global(f"torch._utils.{name}"), Global("torch.Tensor"), (), None)
 
 
+@pytest.mark.parametrize(("key", "remedy"), [("conj", "resolve_conj"), ("neg", "resolve_neg")])
+def test_tensors_that_are_changed_when_they_are_read(key: str, remedy: str) -> None:
+    """Numbers that torch would conjugate or negate are not taken as they lie in the file, whatever the key's value."""
+    for said in ({key: True}, {key: False}):
+        for name, dtype in (("_rebuild_tensor_v2", ()), ("_rebuild_tensor_v3", (Global("torch.float32"),))):
+            args = (STORAGE, 0, (3, 4), (4, 1), False, {}, *dtype)
+            assert isinstance(call(name, *args, {}), Block)
+            assert isinstance(call(name, *args, {"other": True}), Block)
+            with pytest.raises(UnsupportedTensorError) as caught:
+                call(name, *args, said)
+            assert remedy in str(caught.value.remedy)
+            with pytest.raises(UnsupportedTensorError):
+                call("_rebuild_from_type_v2", Global(f"torch._utils.{name}"), Global("torch.Tensor"), (*args, said), {})
+            with pytest.raises(BadPickleError, match="metadata"):
+                call(name, *args, "neg")
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [

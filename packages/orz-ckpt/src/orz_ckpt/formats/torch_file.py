@@ -81,7 +81,7 @@ def load(
     Raises:
         FormatError: it is no such file, is damaged, or exceeds the limits.
         NotTorchError: it is a sound pickle of something else; a FormatError, too.
-        UnsupportedTensorError: it holds a sparse, quantised or nested tensor; a FormatError, too.
+        UnsupportedTensorError: it holds a sparse, quantised, nested or lazily negated tensor; a FormatError, too.
         HostileError: its pickle calls what is not known to only hold data, or a record's name leads out of it.
         OSError: it cannot be read.
     """
@@ -97,7 +97,7 @@ def load(
         remedy = "copy or save the file again"
         raise FormatError(f"{path}: not a sound torch file: {error}", remedy=remedy) from None
     except UnsupportedTensorError as error:
-        remedy = "load it with torch, and save its tensors dense and unquantised"
+        remedy = error.remedy or "load it with torch, and save its tensors dense and unquantised"
         raise UnsupportedTensorError(f"{path}: {error.message}", remedy=remedy) from None
     except UnsafeRecordError:
         raise

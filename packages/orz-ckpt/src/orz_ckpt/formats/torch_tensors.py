@@ -19,7 +19,7 @@ from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.source import MAX_DIMENSIONS, Block
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from orz_ckpt.formats.plain_calls import Call
@@ -73,12 +73,16 @@ _UNSUPPORTED: Final = {
     "torch._utils._rebuild_xla_tensor": "a tensor of a device without storages",
     "torch.nested._internal.nested_tensor._rebuild_njt": "a nested tensor",
 }
+_LAZY: Final = {"conj": ("conjugated", "resolve_conj"), "neg": ("negated", "resolve_neg")}
+"""Key of a tensor's metadata (`torch._utils.get_tensor_metadata`) -> what it says, and what makes it real."""
+_V2_METADATA: Final = 6
+"""Place of the metadata among the arguments of `_rebuild_tensor_v2`."""
 _WIDE_BYTES: Final = 64 * 1024 * 1024
 _WIDE_FACTOR: Final = 64
 
 
 class UnsupportedTensorError(FormatError):
-    """A file holds a tensor of a kind that is no array of numbers."""
+    """A file holds a tensor of a kind that is no array of numbers, or not of those that the file has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,15 +147,17 @@ class Rebuilder:
         }
 
     def _typed(self, args: tuple[object, ...]) -> Block:
-        """Rebuild (storage, offset, size, stride, ...): elements are of the storage's type."""
+        """Rebuild (storage, offset, size, stride[, requires_grad, hooks[, metadata]]): of the storage's type."""
         storage, offset, size, stride, *_ = args
+        _refuse_lazy(args[_V2_METADATA:])
         if not isinstance(storage, Storage):
             raise BadPickleError("a tensor without a storage")
         return self._block(storage, storage.dtype, offset, size, stride)
 
     def _untyped(self, args: tuple[object, ...]) -> Block:
-        """Rebuild (storage, offset, size, stride, requires_grad, hooks, dtype, ...)."""
-        storage, offset, size, stride, _, _, dtype, *_ = args
+        """Rebuild (storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])."""
+        storage, offset, size, stride, _, _, dtype, *metadata = args
+        _refuse_lazy(metadata)
         name = dtype.name if isinstance(dtype, Global) else ""
         if not isinstance(storage, Storage):
             raise BadPickleError("a tensor without a storage")
@@ -200,6 +206,22 @@ class Rebuilder:
             value = call(arguments)
             return value if kind.name in _TENSOR_TYPES else Inert(kind.name, (value,), state)
         return Inert(kind.name, arguments, state)
+
+
+def _refuse_lazy(metadata: Sequence[object]) -> None:
+    """Refuse a tensor whose numbers torch changes when it reads them: in the file they are as they were before.
+
+    The keys alone count for `torch._C._set_tensor_metadata`; others than these are nothing to it.
+    """
+    for said in filter(None, metadata):
+        if not isinstance(said, dict):
+            raise BadPickleError(f"the metadata of a tensor is {shown(said)}")
+        for key, (done, method) in _LAZY.items():
+            if key in said:
+                raise UnsupportedTensorError(
+                    f"it holds a tensor that is {done} only when it is read: the numbers in the file are others",
+                    remedy=f"load it with torch, and save `tensor.{method}()` in place of such a tensor",
+                )
 
 
 def _refusal(kind: str) -> Call:
