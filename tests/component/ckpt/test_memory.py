@@ -1,4 +1,7 @@
-"""Memory that does not grow with a checkpoint: commands over one twice as large as all that they may take (F22)."""
+"""Memory that does not grow with a checkpoint: commands over one twice as large as all that they may take (F22).
+
+Nor with what somebody else wrote: a document of JSON that is too large is told by its size, or by its entries.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ pytestmark = [pytest.mark.component, pytest.mark.skipif(sys.platform != "linux",
 
 CHECKPOINT_BYTES = 320 * 1024 * 1024
 PEAK_BYTES = 150 * 1024 * 1024
+HOSTILE_PEAK_BYTES = 256 * 1024 * 1024
 PART_BYTES = 16 * 1024 * 1024
 
 # The peak of this process's own memory: that of `getrusage` begins with the one that it was forked from.
@@ -25,6 +29,11 @@ from orz_cli.main import main
 code = main(["ckpt", *sys.argv[1:]])
 print(code, int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024)
 """
+
+
+def write_one_number(path: Path) -> None:
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0\x80\x3f")
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +56,17 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def peak_of(*arguments: object) -> tuple[int, int]:
     """Run `orz ckpt`; return its exit code and the most memory that it had, in bytes."""
+    code, peak, _ = told_by(*arguments)
+    return code, peak
+
+
+def told_by(*arguments: object) -> tuple[int, int, str]:
+    """Run `orz ckpt`; return its exit code, the most memory that it had, in bytes, and what it said."""
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "" == run.stderr
     code, peak = run.stdout.splitlines()[-1].split()
-    return int(code), int(peak)
+    return int(code), int(peak), run.stdout
 
 
 @pytest.mark.parametrize("level", ["full", "sample", "deep"])
@@ -82,3 +97,53 @@ def test_the_others(large: Path, tmp_path: Path) -> None:
         code, peak = peak_of(*command)
         assert 0 == code, command
         assert peak < PEAK_BYTES, command
+
+
+@pytest.mark.parametrize(
+    ("num_entries", "name", "says"),
+    [
+        (340_000, "model.layers.{0}.mlp.experts.{0}.weight", "index_differs"),
+        (700_000, "model.layers.{0}.mlp.experts.{0}.weight", "its 700,001 entries"),
+        (230_000, "model.layers.{0}." + "language_model." * 6 + "weight", "index_differs"),
+        (380_000, "model.layers.{0}." + "language_model." * 6 + "weight", "its 380,001 entries"),
+    ],
+    ids=["many", "too many", "long names", "too many long names"],
+)
+def test_index_of_many_tensors(num_entries: int, name: str, says: str, tmp_path: Path) -> None:
+    """Hundreds of thousands of tensors that are not there: it is read, or refused before it is."""
+    names = {name.format(number): "model-00001-of-00001.safetensors" for number in range(num_entries)}
+    document = {"metadata": {"total_size": 4}, "weight_map": names}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(document), encoding="utf-8")
+    write_one_number(tmp_path / "model-00001-of-00001.safetensors")
+    for command in ("verify", "inspect"):
+        code, peak, said = told_by(command, tmp_path)
+        assert says in " ".join(said.split()), command
+        assert 1 == code
+        assert peak < HOSTILE_PEAK_BYTES, command
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors.index.json", "config.json"])
+def test_sparse_documents(name: str, tmp_path: Path) -> None:
+    """Eight terabytes of nothing, under a name that is read as JSON, are not read at all."""
+    step = tmp_path / "step_000001"
+    (step / "state").mkdir(parents=True)
+    path = step / name
+    write_one_number(step / "model.safetensors")
+    path.touch()
+    os.truncate(path, 2**43)
+    for command in (["verify", step], ["verify", step, "--level", "quick"], ["inspect", step]):
+        _, peak = peak_of(*command)
+        assert peak < PEAK_BYTES
+    if name == "manifest.json":
+        code, peak, said = told_by("copy", step, tmp_path / "copy")
+        assert (1, True) == (code, "it has 8,796,093,022,208 bytes" in " ".join(said.split()))
+        assert peak < PEAK_BYTES
+
+
+@pytest.mark.parametrize("letter", [b"\\ud83d\\ude00", "\U0001f600".encode(), "\u0416".encode(), b"a"])
+def test_documents_of_one_long_text(letter: bytes, tmp_path: Path) -> None:
+    """One letter among sixty million can make each of them four bytes wide."""
+    write_one_number(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes(b'{"a":"' + letter + b"a" * 60_000_000 + b'"}')
+    _, peak = peak_of("verify", tmp_path)
+    assert peak < HOSTILE_PEAK_BYTES

@@ -43,6 +43,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -162,8 +163,21 @@ def load(path: Path) -> Manifest:
     if path.exists() and not path.is_file():
         raise ManifestError(f"{path}: not a plain file")
     with path.open("rb") as stream:
+        check_size(os.fstat(stream.fileno()).st_size, source=str(path))
         data = stream.read(MAX_MANIFEST_BYTES + 1)
     return loads(data, source=str(path))
+
+
+def check_size(nbytes: int, *, source: str = "manifest") -> None:
+    """Check that a manifest of so many bytes can be one, before any of them is read.
+
+    Raises:
+        ManifestError: it is too large.
+    """
+    if nbytes > MAX_MANIFEST_BYTES:
+        raise ManifestError(
+            f"{source}: it has {nbytes:,} bytes; no manifest needs more than {MAX_MANIFEST_BYTES:,} bytes"
+        )
 
 
 def loads(data: bytes | str, *, source: str = "manifest") -> Manifest:
@@ -176,8 +190,7 @@ def loads(data: bytes | str, *, source: str = "manifest") -> Manifest:
     Raises:
         ManifestError: it is torn, newer than this reader, or not valid.
     """
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise ManifestError(f"{source}: more than {MAX_MANIFEST_BYTES} bytes, which no manifest needs")
+    check_size(len(data), source=source)
     try:
         return _from_document(as_object(parse(data, memory_bytes=_MEMORY_BYTES), where="the document"))
     except JsonError as error:

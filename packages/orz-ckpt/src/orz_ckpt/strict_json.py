@@ -17,6 +17,8 @@ MAX_MEMORY_BYTES: Final = 128 * 1024 * 1024
 """What a document may take when it is parsed, as estimated: 150,000 tensors of a header, two million short texts."""
 _ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL)
 """An escape in a text: two surrogates that are one character, a surrogate alone, or any other one."""
+_FOUR_BYTES: Final = re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")
+"""A character beyond the first plane, as it is or as an escape: in its text each character takes four bytes."""
 _OBJECT_BYTES: Final = 250
 _ARRAY_BYTES: Final = 100
 _VALUE_BYTES: Final = 64
@@ -40,7 +42,7 @@ def parse(data: bytes | str, *, memory_bytes: int = MAX_MEMORY_BYTES) -> object:
 
     Args:
         data: the document.
-        memory_bytes: what it may take when it is parsed, as its brackets and commas tell.
+        memory_bytes: what it may take when it is parsed, as its brackets, commas and widest character tell.
 
     Raises:
         JsonError: it is cut off, not UTF-8, nested too deep, holds more than memory is allowed for, repeats a key, or
@@ -108,9 +110,16 @@ def _check_memory(data: bytes | str, allowed_bytes: int) -> None:
     """Estimate what `data` takes when it is parsed, from the characters that begin values; too much at worst."""
     counts = [data.count(mark.encode()) if isinstance(data, bytes) else data.count(mark) for mark in "{[,"]
     sizes = (_OBJECT_BYTES, _ARRAY_BYTES, _VALUE_BYTES)
-    needed = sum(count * size for count, size in zip(counts, sizes, strict=True))
+    needed = sum(count * size for count, size in zip(counts, sizes, strict=True)) + _wide_bytes(data)
     if needed > allowed_bytes:
         raise JsonError(f"its values would take about {needed:,} bytes of memory; {allowed_bytes:,} are allowed")
+
+
+def _wide_bytes(data: bytes | str) -> int:
+    """Return what a document, and a text that is nearly all of it, take where one character makes the others wide."""
+    if isinstance(data, str) or (data.isascii() and b"\\u" not in data):
+        return 0  # it is a text already, or one byte a character
+    return 2 * (4 if _FOUR_BYTES.search(data) else 2) * len(data)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

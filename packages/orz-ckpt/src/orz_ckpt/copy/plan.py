@@ -18,6 +18,7 @@ from orz_ckpt.manifest import (
     FileEntry,
     Manifest,
     ManifestError,
+    check_size,
     loads,
 )
 from orz_ckpt.quoting import shell_word
@@ -111,6 +112,11 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
     where = f"{tree.shown}/{rel}" if rel else tree.shown
     path = f"{where}/{MANIFEST_NAME}"
     name = f"{rel}/{MANIFEST_NAME}" if rel else MANIFEST_NAME
+    try:
+        check_size(sizes.get(MANIFEST_NAME, 0), source=path)
+    except ManifestError as error:
+        findings.append(_unusable(error, path))
+        return None
     text = tree.text(name) if MANIFEST_NAME in sizes else None
     if text is None or not _is_ours(text, where, sizes):
         if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
@@ -125,8 +131,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
     try:
         manifest = loads(text, source=path)
     except ManifestError as error:
-        code = code_of(error)
-        findings.append(finding(code, str(error), remedy=remedy_of(code, _OTHER), path=path))
+        findings.append(_unusable(error, path))
         return None
     files, left = _chosen(sizes, manifest)
     bad = [
@@ -149,6 +154,11 @@ def _is_ours(text: bytes, where: str, sizes: Mapping[str, int]) -> bool:
         return True
     folders = {folder for folder, separator, _ in (name.partition("/") for name in sizes) if separator}
     return is_our_manifest(text, where.rpartition("/")[2], folders)
+
+
+def _unusable(error: ManifestError, path: str) -> CkptFinding:
+    code = code_of(error)
+    return finding(code, str(error), remedy=remedy_of(code, _OTHER), path=path)
 
 
 def _differing(expected: int, got: int | None) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
@@ -38,6 +39,11 @@ SETTINGS_NAMES: Final = frozenset(
 PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth")
 
 _MAX_JSON_BYTES: Final = 64 * 1024 * 1024
+_INDEX_MEMORY_BYTES: Final = 190 * 1024 * 1024
+"""What an index may take when it is read: some 350,000 tensors."""
+_ENTRY_BYTES: Final = 320
+"""Of a tensor in an index that is being read, beside three times its text: two texts and their places in two mappings.
+Measured with CPython 3.11."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,10 +135,12 @@ def read_index(path: Path) -> Index:
     """Read `model.safetensors.index.json`.
 
     Raises:
-        FormatError: it is not an index, or names a file outside its folder.
+        FormatError: it is not an index, names more tensors than memory is allowed for, or a file outside its folder.
         OSError: it cannot be read.
     """
-    document = _read_object(path)
+    data = _read(path)
+    _check_entries(path, data)
+    document = _object(path, data)
     try:
         weight_map = object_field(document, "weight_map")
         for name, file in weight_map.items():
@@ -172,11 +180,37 @@ def _total_bytes(document: Mapping[str, object]) -> int | None:
     return total
 
 
+def _check_entries(path: Path, data: bytes) -> None:
+    """Check what an index will take: each tensor has texts of its own, which other documents have fewer of."""
+    count = data.count(b",") + 1
+    needed = count * _ENTRY_BYTES + 3 * len(data)
+    if needed > _INDEX_MEMORY_BYTES:
+        raise FormatError(
+            f"{path}: its {count:,} entries would take about {needed:,} bytes of memory; "
+            f"{_INDEX_MEMORY_BYTES:,} are allowed",
+            remedy="no model has so many tensors: look at what wrote it, and save the model again",
+        )
+
+
 def _read_object(path: Path) -> dict[str, object]:
+    return _object(path, _read(path))
+
+
+def _read(path: Path) -> bytes:
+    """Return the bytes of a JSON file, none of them read where they are too many."""
     with memory_for(path), open_plain(path) as stream:
-        data = stream.read(_MAX_JSON_BYTES + 1)
-    if len(data) > _MAX_JSON_BYTES:
-        raise FormatError(f"{path}: more than {_MAX_JSON_BYTES:,} bytes, which no such file needs")
+        nbytes = os.fstat(stream.fileno()).st_size
+        data = stream.read(_MAX_JSON_BYTES + 1) if nbytes <= _MAX_JSON_BYTES else b""
+    nbytes = max(nbytes, len(data))
+    if nbytes > _MAX_JSON_BYTES:
+        raise FormatError(
+            f"{path}: it has {nbytes:,} bytes; {_MAX_JSON_BYTES:,} are allowed, and no such file needs more",
+            remedy="copy or save the file again",
+        )
+    return data
+
+
+def _object(path: Path, data: bytes) -> dict[str, object]:
     try:
         with memory_for(path):
             return as_object(parse(data), where="the document")
