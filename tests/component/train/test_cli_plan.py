@@ -206,6 +206,34 @@ def test_dry_run_refuses_a_file_as_run_folder(run: Run, tmp_path: Path) -> None:
     assert (ExitCode.USAGE, "error: --run-dir taken is a file, expected a folder\n") == (code, err)
 
 
+@pytest.mark.parametrize("command", [["plan"], ["train"], ["train", "--dry-run"]])
+@pytest.mark.parametrize("url", ["s3://bucket/run", "file://run", "file:///mnt/run", "simplecache::s3://bucket/run"])
+def test_a_url_is_no_run_folder(run: Run, tmp_path: Path, command: list[str], url: str) -> None:
+    """A run saves to disks: exit 2 names what takes a URL, and no folder `s3:` is made or planned for."""
+    code, out, err = run(*command, "quickstart", "backend=local", "--run-dir", url)
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert err.startswith(f"error: --run-dir {url} is a URL, expected a folder of this machine\n  -> ")
+    assert "checkpoint.copy_to" in err
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("recipe", [[], ["quickstart"]])
+def test_a_url_is_no_checkpoint_to_resume(run: Run, recipe: list[str]) -> None:
+    """A resume reads a disk: exit 2 names the URL as it was given, its secrets hidden, and what brings it here."""
+    code, out, err = run("train", *recipe, "--resume", "s3://key:secret@bucket/run")
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert err.startswith("error: --resume s3://***@bucket/run is a URL, expected a folder of this machine\n")
+    assert "orz ckpt copy URL RUN/checkpoints/step_NNNNNN" in err
+
+
+@pytest.mark.parametrize("option", ["--run-dir", "--resume"])
+def test_an_empty_folder_is_not_the_current_one(run: Run, tmp_path: Path, option: str) -> None:
+    """`--run-dir "$RUN"` where RUN is not set trains nothing into the folder that it is called in."""
+    code, _, err = run("train", "quickstart", "backend=local", option, "")
+    assert (ExitCode.USAGE, f"error: {option} is empty\n  -> give a path; . is the current folder\n") == (code, err)
+    assert [] == list(tmp_path.iterdir())
+
+
 def test_dry_run_refuses_an_engine_option_that_is_not_the_users(run: Run) -> None:
     """What vLLM must not be told shows before anything starts, with the setting to use instead."""
     code, _, err = run("train", "quickstart", "--dry-run", "cluster.engine_options={dtype: half}")

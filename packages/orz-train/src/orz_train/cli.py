@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "quickstart"
 RUNS = Path("runs")
 """Where run folders are made unless `--run-dir` says otherwise."""
+_TO_SAVE = "a run saves to disks: give a folder, and the URL as checkpoint.copy_to, for copies of its checkpoints"
+_TO_RESUME = "bring the checkpoint here: orz ckpt copy URL RUN/checkpoints/step_NNNNNN, beside RUN/config.yaml"
 _LARGEST_GPU_GB = 1_000_000
 """A petabyte, which no GPU has; its bytes are a whole number that JSON can hold."""
 
@@ -37,7 +39,7 @@ Overlays = Annotated[
     typer.Option("--with", metavar="OVERLAY", help="Lay `debug` or a YAML file over the recipe; may be repeated."),
 ]
 RunDir = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--run-dir", metavar="DIR", help="The run folder; ./runs/RECIPE-TIME-ID by default."),
 ]
 
@@ -69,14 +71,16 @@ def train(
     if list_:
         _list_recipes()
         return
+    folder = _run_folder(run_dir)
+    _refuse_url(resume, "--resume", _TO_RESUME)
     loaded = _load(recipe, overrides, with_, default=_recipe_of(resume))
     if dry_run:
-        _dry_run(loaded, run_dir)
+        _dry_run(loaded, folder)
         return
     from orz_train.launch import run
 
     _end_as_by_ctrl_c()
-    code = run(loaded.config, run_dir=run_dir, resume=resume)
+    code = run(loaded.config, run_dir=folder, resume=resume)
     if code:
         raise typer.Exit(int(code))
 
@@ -107,10 +111,11 @@ def plan(
     from orz_train.plan.summary import make_plan, plan_json
     from orz_train.plan.text import show, write_plan
 
+    folder = _run_folder(run_dir)
     loaded = _load(recipe, overrides, with_)
     made = make_plan(
         loaded.config,
-        run_dir=(run_dir or RUNS).absolute(),
+        run_dir=(folder or RUNS).absolute(),
         device_bytes=round(gpu_memory * 1e9),
         follows_orz=loaded.follows_orz,
     )
@@ -118,6 +123,32 @@ def plan(
         typer.echo(json.dumps(plan_json(made), indent=2, ensure_ascii=False))
     else:
         show(made, write_plan)
+
+
+def _run_folder(text: str | None) -> Path | None:
+    """Return the run folder that was asked for, None where none was.
+
+    Raises:
+        UsageError: it is empty, or a URL, which as a path would be a folder `s3:` in the current one.
+    """
+    if text is None:
+        return None
+    _refuse_url(text, "--run-dir", _TO_SAVE)
+    return Path(text)
+
+
+def _refuse_url(text: str, option: str, remedy: str) -> None:
+    """Refuse what is no path of this machine.
+
+    Raises:
+        UsageError: it is empty or a URL; no secret in that is shown.
+    """
+    from orz_ckpt.urls import is_url, redacted
+
+    if not text:
+        raise UsageError(f"{option} is empty", remedy="give a path; . is the current folder")
+    if is_url(text):
+        raise UsageError(f"{option} {redacted(text)} is a URL, expected a folder of this machine", remedy=remedy)
 
 
 def _end_as_by_ctrl_c() -> None:
