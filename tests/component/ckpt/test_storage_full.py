@@ -45,6 +45,15 @@ assert verify(run).status().exit_code == 0
 """
 
 
+FEW_INODES = """
+import os
+others = [run / str(number) for number in range(os.statvfs(run).f_favail - 2)]
+for other in others:
+    other.touch()
+"""
+"""Goes before the save that fails: two more files may be made, fewer than a step has."""
+
+
 def test_file_size_limit(tmp_path: Path) -> None:
     """Past the largest file that the user may write: the error says so, nothing half-written stays."""
     source = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))\n{SAVE}"
@@ -73,3 +82,20 @@ def test_full_disk(tmp_path: Path) -> None:
     assert (0, "") == (run.returncode, run.stderr)
     assert "No space left on device" in run.stdout
     assert "free some space" in run.stdout
+
+
+def test_disk_without_inodes(own_mounts: list[str], tmp_path: Path) -> None:
+    """Where bytes are free and no other file may be made, files have to go, and then a step of that size is saved."""
+    steps = SAVE.replace("try:\n    save(2, 1_000_000)", f"{FEW_INODES}try:\n    save(2, 2000)")
+    steps = steps.replace("save(3, 2000)", "for other in others:\n    other.unlink()\nsave(3, 2000)")
+    (tmp_path / "save.py").write_text(steps, encoding="utf-8")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = 'mount -t tmpfs -o size=50m,nr_inodes=100 none "$1" && exec "$2" "$3" "$1"'
+    command = [*own_mounts, "sh", "-c", script, "sh", disk, sys.executable, tmp_path / "save.py"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (0, "") == (run.returncode, run.stderr)
+    assert "but no other file may be made; older checkpoints are as they were" in run.stdout
+    assert "remove files that nobody needs" in run.stdout
+    assert "free some space" not in run.stdout

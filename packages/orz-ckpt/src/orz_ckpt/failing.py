@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.folder import free_bytes, size_bytes
 from orz_ckpt.disk.mounts import find_mount
+from orz_ckpt.disk.space import free_and_inodes, only_inodes_are_used_up
 from orz_ckpt.errors import CkptError, StorageError, StorageFullError, is_full
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.steps import final_name
@@ -58,14 +59,14 @@ def storage_error(error: BaseException, final: Path, *, staged: Path, needed_byt
     full = is_full(error) or (free is not None and free < _LOW_BYTES)
     kind = StorageFullError if full else StorageError
     written = _written_bytes(staged)
+    no_inodes = full and only_inodes_are_used_up(*free_and_inodes(final.parent))
     needs = f"It needs at least {needed_bytes:,} bytes; " if needed_bytes > written else ""
     return kind(
         f"{final} was not saved on {platform.node() or 'localhost'}: {reason(error, staged)}."
         f" {needs}{written:,} bytes had been written, {'an unknown number' if free is None else f'{free:,}'} are free"
-        f"{_disk(final.parent)}; older checkpoints are as they were",
-        remedy="free some space or raise the quota, then save again"
-        if full
-        else f"check that this user may write to {final.parent}, and that the disk is in order",
+        f"{_disk(final.parent)}{', but no other file may be made' if no_inodes else ''};"
+        " older checkpoints are as they were",
+        remedy=_remedy(final.parent, full=full, no_inodes=no_inodes),
         path=str(final),
         needed_bytes=max(written, needed_bytes),
         free_bytes=free,
@@ -112,6 +113,15 @@ def reason(error: BaseException, folder: Path) -> str:
     if path == folder:
         return said
     return f"{said}: {path.relative_to(folder) if path.is_relative_to(folder) else path}"
+
+
+def _remedy(folder: Path, *, full: bool, no_inodes: bool) -> str:
+    """Say what lets the next save succeed."""
+    if no_inodes:
+        return "remove files that nobody needs (`df -i` shows how many there may be), then save again"
+    if full:
+        return "free some space or raise the quota, then save again"
+    return f"check that this user may write to {folder}, and that the disk is in order"
 
 
 def _written_bytes(staged: Path) -> int:

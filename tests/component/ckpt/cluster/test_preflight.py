@@ -78,6 +78,16 @@ def test_a_full_disk(own_mounts: list[str], tmp_path: Path) -> None:
     assert ["low_space"] == [entry["code"] for entry in answer["findings"] if entry["severity"] == "error"]
 
 
+@pytest.mark.parametrize(("inodes", "said"), [(4, "no other file may be made"), (12, "7 more files may be made")])
+def test_a_disk_without_inodes(own_mounts: list[str], tmp_path: Path, inodes: int, said: str) -> None:
+    """Room for bytes and for no other file is not called a lack of space, though the system calls it that."""
+    answer = mounted(own_mounts, tmp_path, f'mount -t tmpfs -o size=50m,nr_inodes={inodes} none "$1"')
+    (found,) = [entry for entry in answer["findings"] if entry["severity"] == "error"]
+    assert ("low_inodes", True) == (found["code"], said in found["message"])
+    assert found["remedy"].startswith("remove files")
+    assert ["EPHEMERAL", "LOW_INODES"] == sorted(answer["nodes"][0]["verdicts"])
+
+
 def test_too_small_a_disk(own_mounts: list[str], tmp_path: Path) -> None:
     """A disk that works, but has less than a save needs: both numbers are told, and that memory is no disk."""
     answer = mounted(own_mounts, tmp_path, 'mount -t tmpfs -o size=2m none "$1"', "--bytes", "4MB")

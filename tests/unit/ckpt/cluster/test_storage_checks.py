@@ -50,6 +50,10 @@ def test_a_good_folder() -> None:
         ({"failed_step": "flush", "error_number": errno.EIO}, "storage_misbehaves"),
         ({"failed_step": "rename", "error_number": errno.ENOSYS}, "storage_misbehaves"),
         ({"free_inodes": 3}, "low_inodes"),
+        ({"failed_step": "create", "error_number": errno.ENOSPC, "free_bytes": 9**9, "free_inodes": 0}, "low_inodes"),
+        ({"failed_step": "write", "error_number": errno.ENOSPC, "free_bytes": 0, "free_inodes": 0}, "low_space"),
+        ({"failed_step": "write", "error_number": errno.ENOSPC, "free_bytes": 0, "free_inodes": 9}, "low_space"),
+        ({"failed_step": "create", "error_number": errno.EDQUOT, "free_bytes": 9**9, "free_inodes": 9}, "low_space"),
     ],
 )
 def test_what_is_wrong_with_a_folder(changes: dict[str, object], code: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from orz_ckpt.cluster.domains import Sharing
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
-from orz_ckpt.disk.space import Room
+from orz_ckpt.disk.space import Room, only_inodes_are_used_up
 from orz_ckpt.node.nonces import Sight
 from orz_ckpt.node.probe import FolderFacts
 from orz_ckpt.report.words import count, size
@@ -20,6 +20,7 @@ SLOW_S: Final = 1.0
 MAX_CLOCK_S: Final = 2.0
 
 _ELSEWHERE: Final = "choose a folder on a disk that stays; `df -T` lists what is mounted"
+_FEWER_FILES: Final = "remove files that nobody needs (`df -i` shows how many there may be)"
 
 
 class Expect(StrEnum):
@@ -67,7 +68,7 @@ def check_folder(folder: Folder, *, alone: bool) -> Iterator[NodeFinding]:
         return
     if facts.free_inodes is not None and facts.free_inodes < MIN_INODES:
         message = f"on {node} {count(facts.free_inodes, 'more file')} may be made, of whatever size"
-        yield node_finding("low_inodes", message, remedy="remove files that nobody needs", path=path, node=node)
+        yield node_finding("low_inodes", message, remedy=_FEWER_FILES, path=path, node=node)
     yield from _room(folder)
     yield from _sights(folder)
     offset, error = folder.clock_offset_s, folder.clock_error_s
@@ -123,6 +124,9 @@ def _not_usable(folder: Folder) -> NodeFinding:
         code, remedy = "storage_not_writable", "give this user the right to write there, or choose another path"
     elif facts.error_number in {errno.ENOTDIR, errno.EEXIST, errno.ELOOP}:
         code, remedy = "path_not_folder", "remove what is in the way, or choose another path"
+    elif facts.error_number == errno.ENOSPC and only_inodes_are_used_up(facts.free_bytes, facts.free_inodes):
+        code, remedy = "low_inodes", _FEWER_FILES
+        failed += "; no other file may be made, of whatever size"
     elif facts.error_number in {errno.ENOSPC, errno.EDQUOT}:
         code, remedy = "low_space", "free some space, or raise the quota"
     return node_finding(code, f"{failed} ({about})", remedy=remedy, path=facts.path, node=node)

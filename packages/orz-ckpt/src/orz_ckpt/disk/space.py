@@ -41,9 +41,19 @@ def free_and_inodes(folder: Path) -> tuple[int | None, int | None]:
 
 
 def no_inodes(folder: Path) -> bool:
-    """Return whether no file can be made at `folder`, which need not be there, however many bytes are left."""
+    """Return whether no file can be made at `folder`, which need not be there, though bytes are left."""
     existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    return free_and_inodes(existing)[1] == 0
+    return only_inodes_are_used_up(*free_and_inodes(existing))
+
+
+def only_inodes_are_used_up(free_bytes: int | None, free_inodes: int | None) -> bool:
+    """Return whether a disk takes no other file though it has bytes: the system says of both that no space is left.
+
+    Args:
+        free_bytes: on the disk; None where it does not say.
+        free_inodes: the names that may still be used.
+    """
+    return free_inodes == 0 and free_bytes != 0
 
 
 def try_room(folder: Path, wanted: int) -> Room:
