@@ -370,7 +370,11 @@ def test_two_disks_under_one_path_are_refused_before_training(
     check(config(preflight="off"), two_nodes, run_dir, sink)
     assert [] == [one for one in events(sink, "warning") if one.get("code") != "storage_ephemeral"]
     check(config(preflight="warn"), two_nodes, run_dir, sink)
-    assert "PER-NODE" in str(events(sink, "warning")[-1]["message"])
+    told = events(sink, "warning")[-1]
+    assert "PER-NODE" in str(told["message"])
+    assert "sees only what it wrote itself; b: " in str(told["message"])
+    assert "\n" not in str(told["message"])
+    assert "go on regardless" not in str(told["remedy"])
 
 
 def test_too_little_room_is_refused_before_training(

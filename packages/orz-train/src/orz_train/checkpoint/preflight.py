@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orz_ckpt.cluster.preflight import Preflight, preflight
+from orz_ckpt.cluster.preflight import preflight
 from orz_ckpt.cluster.storage_checks import Expect, Folder
-from orz_ckpt.cluster.verdict import NodeFinding
 from orz_ckpt.inventory import CHECKPOINTS_DIR, list_checkpoints
 from orz_ckpt.report.words import size
 from orz_cli.findings import Severity, Status
@@ -51,10 +50,16 @@ def check_storage(config: Config, nodes: Nodes, run_dir: Path, sink: MetricSink,
             sink.event("warning", message=f"checkpoints: {finding.message}", code=finding.code, remedy=finding.remedy)
     if found.status() is Status.OK:
         return
-    error = _error(found, config)
+    unfit = f"{found.path} isn't fit for checkpoints as checkpoint.storage={config.checkpoint.storage} says"
+    wrong = [finding for finding in found.findings if finding.severity is Severity.ERROR]
+    lines = [finding.message for finding in wrong] + (_seen(found.folders) if len(found.folders) > 1 else [])
+    remedy = "; ".join(dict.fromkeys(finding.remedy for finding in wrong if finding.remedy))
     if mode == "error":
-        raise error
-    sink.event("warning", message=error.message, remedy=error.remedy)
+        raise StorageCheckError(
+            f"{unfit}:\n" + "\n".join(f"  {line}" for line in lines),
+            remedy=f"{remedy}; or go on regardless with checkpoint.preflight=warn",
+        )
+    sink.event("warning", message=f"{unfit}: {'; '.join(lines)}", remedy=remedy)
 
 
 def needed_bytes(config: Config, run_dir: Path, *, num_steps: int) -> int:
@@ -69,18 +74,6 @@ def needed_bytes(config: Config, run_dir: Path, *, num_steps: int) -> int:
     return expected_bytes(config) * max(1, kept - there)
 
 
-def _error(found: Preflight, config: Config) -> StorageCheckError:
-    """Say what is wrong, what each node sees, and what to do."""
-    wrong = [finding for finding in found.findings if finding.severity is Severity.ERROR]
-    lines = [f"  {finding.message}" for finding in wrong]
-    lines += [f"  {line}" for line in _seen(found.folders)] if len(found.folders) > 1 else []
-    return StorageCheckError(
-        f"{found.path} isn't fit for checkpoints as checkpoint.storage={config.checkpoint.storage} says:\n"
-        + "\n".join(lines),
-        remedy=f"{_remedies(wrong)}; or go on regardless with checkpoint.preflight=warn",
-    )
-
-
 def _seen(folders: Sequence[Folder]) -> list[str]:
     """Describe the folder of each node in a line."""
     lines = []
@@ -92,7 +85,3 @@ def _seen(folders: Sequence[Folder]) -> list[str]:
         sees = f"sees what {' and '.join(others)} wrote" if others else "sees only what it wrote itself"
         lines.append(f"{folder.node}: {disk}, {free} free; {sees}")
     return lines
-
-
-def _remedies(wrong: Sequence[NodeFinding]) -> str:
-    return "; ".join(dict.fromkeys(finding.remedy for finding in wrong if finding.remedy))
