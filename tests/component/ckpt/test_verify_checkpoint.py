@@ -124,6 +124,18 @@ def test_a_missing_file_that_another_node_holds(step: Path) -> None:
     assert "locate" not in str(found["state/rank_0.bin"].remedy)
 
 
+@pytest.mark.parametrize(("nodes", "looks"), [(["gpu-01", "gpu-02"], True), (["gpu-01"], False)])
+def test_a_missing_file_of_a_step_that_several_nodes_saved(step: Path, nodes: list[str], looks: bool) -> None:
+    """Where the manifest does not say whose it is, another node may have it: the way to look for it is told."""
+    manifest = load(step / "manifest.json")
+    (step / "manifest.json").write_text(dumps(replace(manifest, meta={**manifest.meta, "nodes": nodes})))
+    (step / SHARD).unlink()
+    (found,) = (entry for entry in verify(step).findings if entry.code == "file_missing")
+    looking = f"2 nodes saved this step, and another may have it: orz ckpt locate {step.parent.parent} --ray"
+    assert looks == (looking in str(found.remedy))
+    assert looks == ("locate" in str(found.remedy))
+
+
 @pytest.mark.parametrize("name", ["policy/model-00003-of-00003.safetensors", "notes.txt", "state/deep/er.bin"])
 def test_extra_file(step: Path, name: str) -> None:
     """A file that the manifest does not name is the one finding, at both levels."""

@@ -13,7 +13,7 @@ from orz_ckpt.disk.walk import TooDeepError, walk
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR
 from orz_ckpt.quoting import brief
-from orz_ckpt.records import holders, is_this_machine
+from orz_ckpt.records import holders, is_this_machine, nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,6 +80,9 @@ def entries_below(manifest: Manifest, prefix: str) -> Mapping[str, FileEntry]:
 def _missing(root: Path, prefix: str, manifest: Manifest, listing: Listing) -> Iterator[CkptFinding]:
     spoken_of = {Path(entry.path) for entry in listing.findings}
     held = holders(manifest)
+    copy, others = COPY_AGAIN, nodes_of(manifest)[1:]
+    if others and not held:
+        copy += f"; {len(others) + 1} nodes saved this step, and another may have it: {locate_remedy(root)}"
     for name, entry in entries_below(manifest, prefix).items():
         path, size = root / name, listing.sizes.get(name)
         if size is None:
@@ -87,7 +90,7 @@ def _missing(root: Path, prefix: str, manifest: Manifest, listing: Listing) -> I
                 nodes = [node for node, names in held.items() if name in names]
                 shown = [brief(node) + (", this machine" if is_this_machine(node) else "") for node in nodes[:3]]
                 there = f"; it was saved on the disk of {', '.join(shown)}" if nodes else ""
-                remedy = COPY_AGAIN if all(map(is_this_machine, nodes)) else locate_remedy(root)
+                remedy = copy if all(map(is_this_machine, nodes)) else locate_remedy(root)
                 message = f"it is not there; {entry.size:,} bytes expected{there}"
                 yield finding("file_missing", message, remedy=remedy, path=path)
         elif size != entry.size:

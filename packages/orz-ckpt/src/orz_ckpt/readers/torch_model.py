@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import list_files
+from orz_ckpt.checks.index import MISSING_SHARD
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import UnsafeShardError, read_index
@@ -92,7 +93,7 @@ def _shards(folder: Path, names: Iterable[str]) -> tuple[list[Path], list[CkptFi
     wanted = list(dict.fromkeys(index.weight_map.values()))
     missing = [name for name in wanted if not (folder / name).is_file()]
     findings = [
-        finding("file_missing", "it is not there, and the index names it", remedy=_COPY, path=folder / name)
+        finding("file_missing", "it is not there, and the index names it", remedy=MISSING_SHARD, path=folder / name)
         for name in missing
     ]
     return [folder / name for name in wanted if name not in missing], findings
