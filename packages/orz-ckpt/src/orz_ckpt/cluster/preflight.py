@@ -166,6 +166,7 @@ def preflight(
             node=name,
             facts=facts[name],
             sights=seen.get(name, {}),
+            user=identities[name].user,
             room=from_wire(Room, rooms[name].value) if name in rooms and rooms[name].trouble is None else None,
             clock_offset_s=identities[name].now - (said[name].sent + said[name].received) / 2,
             clock_error_s=(said[name].received - said[name].sent) / 2,

@@ -38,6 +38,8 @@ class Folder:
     facts: FolderFacts
     sights: Mapping[str, Sight]
     """Of other nodes' files, by node."""
+    user: str = ""
+    """Who asked there, name and number; empty where nobody said."""
     room: Room | None = None
     clock_offset_s: float | None = None
     """Its clock minus ours, as near as the way there and back allows."""
@@ -122,6 +124,7 @@ def _not_usable(folder: Folder) -> NodeFinding:
         code, remedy = "storage_readonly", f"mount {facts.mount_point or 'it'} there with rw, or choose another path"
     elif facts.error_number in {errno.EACCES, errno.EPERM}:
         code, remedy = "storage_not_writable", "give this user the right to write there, or choose another path"
+        failed += f"; it was tried as {folder.user}" if folder.user else ""
     elif facts.error_number in {errno.ENOTDIR, errno.EEXIST, errno.ELOOP}:
         code, remedy = "path_not_folder", "remove what is in the way, or choose another path"
     elif facts.error_number == errno.ENOSPC and only_inodes_are_used_up(facts.free_bytes, facts.free_inodes):

@@ -18,7 +18,7 @@ class Identity:
 
     host: str
     user: str
-    """Name and number."""
+    """Name and number of the one whose rights count."""
     cwd: str
     home: str
     python: str
@@ -60,11 +60,11 @@ def working_directory() -> str:
 
 
 def _user() -> str:
-    if not hasattr(os, "getuid"):
+    if not hasattr(os, "geteuid"):
         return os.environ.get("USERNAME", "")
     import pwd  # noqa: PLC0415  Windows has none
 
-    number = os.getuid()
+    number = os.geteuid()
     try:
         return f"{pwd.getpwuid(number).pw_name} ({number})"
     except KeyError:
