@@ -170,6 +170,18 @@ def own_mounts() -> list[str]:
     return words
 
 
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled `failing_calls.c`."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("this system has no C compiler")
+    built = tmp_path_factory.mktemp("shim") / "failing_calls.so"
+    source = Path(__file__).with_name("failing_calls.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", built, source, "-ldl"], check=True)
+    return built
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run with the steps 10, 20 and 30."""

@@ -1,4 +1,4 @@
-/* Makes calls on files fail as a broken disk makes them: preloaded by test_disks.py.
+/* Makes calls on files fail as a broken disk makes them: preloaded by tests.
 
    ORZ_FAIL_CALL is `read`, `write` or `fsync`; ORZ_FAIL_PATH a part of the paths of files that it fails on, with EIO. */
 #define _GNU_SOURCE

@@ -7,7 +7,6 @@ ones are mounted in a namespace of their own.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,20 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 pytestmark = [pytest.mark.component, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled `failing_calls.c`."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("this system has no C compiler")
-    built = tmp_path_factory.mktemp("shim") / "failing_calls.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", built, HERE / "failing_calls.c", "-ldl"], check=True)
-    return built
-
 
 def contents(folder: Path) -> Mapping[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

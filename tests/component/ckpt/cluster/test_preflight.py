@@ -132,6 +132,36 @@ def test_another_user_may_not_write(tmp_path: Path) -> None:
     assert re.search(r"Permission denied; it was tried as (\w+ \(65534\)|65534) \(", done.stdout), done
 
 
+@pytest.mark.parametrize(("call", "step"), [("write", "write"), ("fsync", "flush"), ("read", "read back")])
+def test_a_broken_disk(tmp_path: Path, shim: Path, call: str, step: str) -> None:
+    """A disk that answers a call with EIO misbehaves, and the step of a save that met it is named."""
+    env = {**os.environ, "LD_PRELOAD": str(shim), "ORZ_FAIL_CALL": call, "ORZ_FAIL_PATH": PROBES_DIR}
+    command = [sys.executable, "-m", "orz_cli", "ckpt", "preflight", tmp_path / "run", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert (1, "") == (done.returncode, done.stderr)
+    answer = json.loads(done.stdout)
+    (found,) = [entry for entry in answer["findings"] if entry["severity"] == "error"]
+    assert "storage_misbehaves" == found["code"]
+    assert f"the step '{step}' failed: Input/output error" in found["message"]
+    assert ["UNRELIABLE"] == answer["nodes"][0]["verdicts"]
+    assert [] == everything(tmp_path)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_of_ray_s(tmp_path: Path, linked: bool) -> None:
+    """What a runtime environment of Ray unpacks goes with it: an error, also where a link leads into it."""
+    package = tmp_path / "session_2026-11-22_10-11-12_123456_789/runtime_resources/working_dir_files/_ray_pkg_0a1b"
+    folder = package / "run"
+    folder.mkdir(parents=True)
+    if linked:
+        (tmp_path / "run").symlink_to(folder)
+        folder = tmp_path / "run"
+    result = preflight(Here(), str(folder), speed_bytes=0)
+    assert (Status.FAILED, ["storage_in_ray_session"]) == (result.status(), errors(result))
+    assert [["EPHEMERAL"]] == [result.verdicts(node) for node in result.nodes]
+    assert f"it is {package / 'run'}, inside a folder that Ray made" in str(result.findings)
+
+
 @pytest.mark.parametrize("kind", ["file", "fifo", "loop"])
 def test_something_in_the_way(tmp_path: Path, kind: str) -> None:
     """A file, a FIFO or links in a circle where a folder should be: an error that says so, and nobody hangs."""

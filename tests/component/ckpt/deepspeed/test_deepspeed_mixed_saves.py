@@ -91,6 +91,34 @@ def change_counts(path: Path, pattern: str, change: Callable[[dict[str, Any]], N
         torch.save(content, file)
 
 
+@pytest.mark.parametrize(
+    ("case", "file"),
+    [
+        ("zero2", f"bf16_{OPTIM.format(1)}"),
+        ("zero2", "mp_rank_00_model_states.pt"),
+        ("zero3", "zero_pp_rank_1_mp_rank_00_model_states.pt"),
+    ],
+)
+def test_files_of_two_versions_are_of_two_saves(
+    case: str, file: str, broken: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """One file that another DeepSpeed wrote, of the same step and numbers: an error names it, and nothing is merged."""
+    path = broken(case) / STEP
+    assert (path / file).is_file()
+
+    def write_older(content: dict[str, Any]) -> None:
+        content["ds_version"] = "0.14.5"
+        if "optimizer_state_dict" in content:
+            content["optimizer_state_dict"]["ds_version"] = "0.14.5"
+
+    change_counts(path, file, write_older)
+    found = only(read(path))
+    assert ("versions_mixed", Severity.ERROR, str(path / file)) == (found.code, found.severity, found.path)
+    assert "the files are of DeepSpeed 0.14.5 and " in found.message
+    done = merge(read(path), tmp_path / "out")
+    assert (1, False) == (done.status().exit_code, done.written)
+
+
 def test_counts_of_steps_under_zero3_are_compared(broken: Callable[[str], Path]) -> None:
     """ZeRO-3 has one copy of the weights; its model files count 5 steps, 2 of them skipped, its optimizers took 2."""
     path = broken("zero3") / STEP

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from orz_ckpt.readers.deepspeed import masters_differ, read
 from orz_ckpt.tensors.cast import Caster
 from orz_ckpt.tensors.coverage import check_coverage
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -262,6 +264,26 @@ def test_the_tool_refuses_checkpoints_without_zero_and_this_does_not(small: dict
     assert "NoneType" in small["zero0"].said("tool")
     source = read(small["zero0"].checkpoint)
     assert ("deepspeed-zero0", "F32") == (source.format, source.tensors["first.weight"].dtype)
+
+
+def test_fp32_weights_that_may_be_of_either_name(
+    broken: Callable[[str], Path], tensors: Callable[[Source], Tensors]
+) -> None:
+    """Where a frozen weight has a trained one's numbers, nothing says whose the masters are: 16 bits, and a warning."""
+    path = broken("zero0")
+    (file,) = path.glob("global_step2/*")
+    content = torch.load(file, weights_only=False)
+    module = content["module"]
+    module["norm.bias"] = module["first.bias"].clone()
+    torch.save(content, file)
+    source = read(path)
+    (found,) = source.findings
+    assert ("masters_unnamed", Severity.WARN, str(file)) == (found.code, found.severity, found.path)
+    stored = {
+        name: tensor.contiguous().view(torch.uint8).numpy().tobytes() for name, tensor in module.items() if tensor.dim()
+    }
+    assert stored == {name: bits for name, (_, shape, bits) in tensors(source).items() if shape}
+    assert () == read(path, prefer="module").findings
 
 
 def test_a_conversion_that_swaps_weights_is_found(small: dict[str, Any]) -> None:
