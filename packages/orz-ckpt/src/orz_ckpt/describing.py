@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orz_ckpt import __version__
 from orz_ckpt.checks.checksums import check_records
+from orz_ckpt.checks.holes import check_holes, is_hollow
 from orz_ckpt.checks.portable import require_names
 from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.disk.durable import sync_folder, write_synced
@@ -154,7 +155,13 @@ def _without_hint(findings: Iterable[CkptFinding]) -> tuple[CkptFinding, ...]:
 def _files(
     files: list[tuple[str, Path]], *, sha256: bool, inert: frozenset[str], progress: Progress
 ) -> tuple[dict[str, FileEntry], list[CkptFinding]]:
-    """Read every file once; return its entry, and which records of archives have other bytes than their checksums."""
+    """Read every file once; return its entry, and which records of archives have other bytes than their checksums.
+
+    None is read where nearly all of one was never written.
+    """
+    hollow = [entry for _, file in files if is_hollow(file) for entry in check_holes(file)]
+    if hollow:
+        return {}, hollow
     progress.add_total(sum(file.stat().st_size for _, file in files))
     archives: dict[Path, list[Archive]] = {}
     for folder in {file.parent for _, file in files if file.suffix == DCP_SUFFIX}:

@@ -3,6 +3,9 @@
 A crash can leave a file with its full length and a hole in it: it reads as zeros, and loads without a word. The system
 knows where holes are (`SEEK_HOLE`, lseek(2)). A copy that saves space makes holes of zeros, too, so a file whose
 digest was compared is not looked at.
+
+A file of a few bytes can state any length. One that is hollow, which has more of such zeros than anybody saves, is told
+before its bytes are read: that would take hours, and find nothing but zeros.
 """
 
 from __future__ import annotations
@@ -25,6 +28,10 @@ _REMEDY: Final = (
     "copy the file again from where it was saved; where a copy that leaves out zeros made it (`rsync -S`,"
     " `cp --sparse`), compare it with the first one: orz ckpt diff"
 )
+HOLLOW_BYTES: Final = 256 * 1024**3
+"""Bytes of holes from which on a file is hollow; a copy that leaves out zeros may have left out a few."""
+HOLLOW_UNVOUCHED_BYTES: Final = 1024**3
+"""The same of weights that no digest vouches for, in which any hole is an error."""
 _BLOCK_BYTES: Final = 512
 _MAX_HOLES: Final = 10_000
 
@@ -43,8 +50,21 @@ def check_holes(path: Path, tensors: Iterable[Stretch] = ()) -> Iterator[CkptFin
     yield finding("file_holes", message, remedy=_REMEDY, path=path, tensor=name)
 
 
+def is_hollow(path: Path, least_bytes: int = HOLLOW_BYTES) -> bool:
+    """Return whether holes make up at least `least_bytes` of a file.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    holes = find_holes(path)
+    if len(holes) < _MAX_HOLES:
+        return sum(end - begin for begin, end in holes) >= least_bytes
+    status = path.stat()  # not all of them were counted
+    return status.st_size - status.st_blocks * _BLOCK_BYTES >= least_bytes
+
+
 def find_holes(path: Path) -> list[tuple[int, int]]:
-    """Return the first byte of each hole and the byte after it; none where the system does not say.
+    """Return the first byte of each hole and the byte after it, of 10,000 at most; none where the system does not say.
 
     Raises:
         OSError: the file cannot be opened.

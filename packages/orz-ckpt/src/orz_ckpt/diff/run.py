@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.checks.holes import is_hollow
 from orz_ckpt.diff.blocks import Comparer, common_type
 from orz_ckpt.diff.summary import Diff
 from orz_ckpt.errors import HostileError, NotComparableError
@@ -43,7 +44,8 @@ def diff(a: Source, b: Source, *, progress: Progress | None = None) -> Diff:
         progress: told of the bytes of `a` that were compared.
 
     Raises:
-        NotComparableError: one of them is not whole, or they have no tensor of one name and shape in common.
+        NotComparableError: one of them is not whole, nearly all of a file was never written, or they have no tensor of
+            one name and shape in common.
         OSError: a file cannot be read.
     """
     for source in (a, b):
@@ -79,6 +81,7 @@ def diff(a: Source, b: Source, *, progress: Progress | None = None) -> Diff:
 
 
 def _compare_all(work: Sequence[tuple[SourceTensor, SourceTensor]], progress: Progress) -> list[TensorDiff]:
+    _refuse_hollow(work)
     progress.add_total(sum(a.nbytes for a, _ in work))
     stop, local = threading.Event(), threading.local()
 
@@ -115,6 +118,15 @@ def _refuse_broken(source: Source) -> None:
     named = "; ".join(f"{entry.code}: {entry.message}" for entry in errors[:_MAX_NAMED])
     kind = HostileError if conclude(findings) is Status.REFUSED else NotComparableError
     raise kind(f"{source.path} is not whole: {named}", remedy=f"orz ckpt verify {shell_word(str(source.path))}")
+
+
+def _refuse_hollow(work: Sequence[tuple[SourceTensor, SourceTensor]]) -> None:
+    for path in {piece.block.path for pair in work for tensor in pair for piece in tensor.pieces}:
+        if is_hollow(path):
+            raise NotComparableError(
+                f"{path}: nearly all of its {path.stat().st_size:,} bytes were never written and read as zeros",
+                remedy=f"orz ckpt verify {shell_word(str(path))}",
+            )
 
 
 def _find(source: Source, name: str) -> SourceTensor | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.content import Job, all_zero
 from orz_ckpt.checks.headers import check_header
-from orz_ckpt.checks.holes import check_holes
+from orz_ckpt.checks.holes import HOLLOW_BYTES, HOLLOW_UNVOUCHED_BYTES, check_holes, is_hollow
 from orz_ckpt.checks.model import check_model, check_weights
 from orz_ckpt.checks.sample import check_sample
 from orz_ckpt.checks.torch_files import check_torch
@@ -31,8 +32,7 @@ from orz_ckpt.readers.deepspeed import masters_differ
 from orz_cli.findings import Severity, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from orz_ckpt.checks.content import Opened, Read
     from orz_ckpt.examine.weights import Weights
@@ -92,7 +92,9 @@ def examine(
     """
     looked = _Look(files, weights, how, entries, packed=packed_by_file(shards_of) if shards_of else {})
     findings = [*looked.headers(), *looked.models()]
-    jobs = looked.jobs({entry.path for entry in findings if entry.code == "unreadable"})
+    hollow = looked.hollow() if how.level is not Level.QUICK else {}
+    findings += [entry for found in hollow.values() for entry in found]
+    jobs = looked.jobs({*hollow, *(Path(entry.path) for entry in findings if entry.code == "unreadable")})
     vouched: set[Path] = set()
     reads: list[Read] = []
     if how.level.reads_all:
@@ -103,7 +105,7 @@ def examine(
     elif how.level is Level.SAMPLE:
         findings += check_sample(path, jobs, how.sample, how.progress)
     findings += looked.holes(vouched)
-    if how.level is Level.DEEP:
+    if how.level is Level.DEEP and not hollow:
         findings += _masters(path, weights, how)
     return Examined(
         findings=tuple(dict.fromkeys(findings)),
@@ -207,14 +209,14 @@ class _Look:
         if pair is not None:
             self.tied[folder.path] = pair
 
-    def jobs(self, unreadable: set[str]) -> list[Job]:
-        """Return what there is to read of each file."""
+    def jobs(self, unread: Collection[Path]) -> list[Job]:
+        """Return what there is to read of each file that is not among `unread`."""
         return [
             self._job(path, size)
             for path, size in self.files.items()
             if (path in self.entries or path in self.safe or path in self.torches or path in self.archives
                 or path in self.placed)
-            and str(path) not in unreadable
+            and path not in unread
         ]  # fmt: skip
 
     def _job(self, path: Path, size: int) -> Job:
@@ -263,24 +265,37 @@ class _Look:
             if weights.source is not None:
                 yield from check_zeros(weights.source, reads)
 
+    def hollow(self) -> dict[Path, list[CkptFinding]]:
+        """Return which files are not to be read, since nearly all of each was never written, and what to say of it."""
+        found = {}
+        for path in self.files:
+            try:
+                if is_hollow(path, HOLLOW_BYTES if path in self.entries else HOLLOW_UNVOUCHED_BYTES):
+                    found[path] = list(check_holes(path, self._stretches(path)))
+            except OSError:
+                continue  # reading it says so
+        for path in found.keys() & self.archives.keys():
+            found[path] += self._open(path)[2]  # what torch would run in it counts all the same
+        return found
+
     def holes(self, vouched: set[Path]) -> Iterator[CkptFinding]:
         """Say where files of weights were never written."""
         for path in self.files:
             if path in vouched or not (path in self.safe or path in self.torches or path in self.placed):
                 continue
-            stretches = [
-                (tensor.name, piece.block.offset, piece.block.offset + piece.block.nbytes)
-                for tensor, piece in self.placed.get(path, ())
-            ]
-            if path in self.safe:
-                stretches = [(tensor.name, tensor.offset, tensor.end) for tensor in self.safe[path].tensors]
-            elif path in self.torches and not stretches:
-                named = self.torches[path].named.items()
-                stretches = [(name, block.offset, block.offset + block.nbytes) for name, block in named]
             try:
-                yield from check_holes(path, stretches)
+                yield from check_holes(path, self._stretches(path))
             except OSError:
                 continue  # reading it has said so
+
+    def _stretches(self, path: Path) -> list[tuple[str, int, int]]:
+        """Return where tensors lie in a file: name, first byte, and the byte after the last one."""
+        if path in self.safe:
+            return [(tensor.name, tensor.offset, tensor.end) for tensor in self.safe[path].tensors]
+        blocks = [(tensor.name, piece.block) for tensor, piece in self.placed.get(path, ())]
+        if not blocks and path in self.torches:
+            blocks = list(self.torches[path].named.items())
+        return [(name, block.offset, block.offset + block.nbytes) for name, block in blocks]
 
 
 def _masters(path: Path, weights: Sequence[Weights], how: How) -> Iterator[CkptFinding]:
