@@ -19,6 +19,7 @@ from orz_ckpt.checks.sample import check_sample
 from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.checks.types import check_tied, tied_pair
 from orz_ckpt.errors import FormatError
+from orz_ckpt.examine.padding import packed_beside
 from orz_ckpt.examine.pool import read_all
 from orz_ckpt.examine.shards import check_shards, check_zeros
 from orz_ckpt.findings import CkptFinding, Level, finding
@@ -90,7 +91,9 @@ def examine(
         shards_of: of files that are each looked at by itself: the checkpoint that they are a part of. It says which
             bytes are padding, and is not judged.
     """
-    looked = _Look(files, weights, how, entries, packed=packed_by_file(shards_of) if shards_of else {})
+    judged = [*([shards_of] if shards_of else []), *(entry.source for entry in weights if entry.source)]
+    packed = packed_beside(files, judged, inert=how.inert) if how.level is not Level.QUICK else {}
+    looked = _Look(files, weights, how, entries, packed=packed | (packed_by_file(shards_of) if shards_of else {}))
     findings = [*looked.headers(), *looked.models()]
     hollow = looked.hollow() if how.level is not Level.QUICK else {}
     findings += [entry for found in hollow.values() for entry in found]

@@ -19,6 +19,7 @@ from orz_ckpt.readers.deepspeed.assembly import in_order, writer
 from orz_ckpt.readers.deepspeed.ends import check_ends
 from orz_ckpt.readers.deepspeed.loading import load
 from orz_ckpt.readers.deepspeed.names import UNIVERSAL_DIR, Kind, shards
+from orz_ckpt.readers.deepspeed.padding import packed_fragments
 from orz_ckpt.readers.deepspeed.runs import join
 from orz_ckpt.tensors.source import Block, Source, whole
 
@@ -54,6 +55,7 @@ def read(folder: Path, *, inert: frozenset[str] = frozenset(), prefer: Prefer = 
     model = next(iter(loaded.models), None)
     tensors, findings = masters(folder, _all_models(loaded, files, inert), inert=inert)
     aliases: dict[str, str] = {}
+    world = (model.world_size if model else None) or len(loaded.model_shards)
     if model is None:
         text = "no model file lies beside `zero/`; it is copied there last, so the conversion never came to its end"
         findings.append(finding("model_states_missing", text, remedy=_REMEDY, path=folder))
@@ -67,7 +69,7 @@ def read(folder: Path, *, inert: frozenset[str] = frozenset(), prefer: Prefer = 
             text = f"{len(model.frozen_shapes)} frozen parameters are sliced over ranks of tensor parallelism"
             findings.append(finding("layout_unsupported", text, remedy=_BASE, path=model.path))
         elif loaded.model_shards:
-            frozen, wrong = zero3.frozen(loaded.model_shards, model.world_size or len(loaded.model_shards))
+            frozen, wrong = zero3.frozen(loaded.model_shards, world)
             tensors, findings = {**tensors, **frozen}, findings + wrong
         tensors = in_order(tensors, model, aliases)
     return Source(
@@ -77,6 +79,7 @@ def read(folder: Path, *, inert: frozenset[str] = frozenset(), prefer: Prefer = 
         aliases={alias: name for alias, name in aliases.items() if name in tensors},
         step=None if model is None else model.step,
         writer=writer(loaded.models),
+        packed=tuple(packed_fragments(loaded.model_shards, world)),
         findings=(*loaded.findings, *agreement.other_ranks(loaded.models), *findings),
     )
 
