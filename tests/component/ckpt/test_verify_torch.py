@@ -200,16 +200,6 @@ def test_what_no_tensor_shows(tmp_path: Path) -> None:
     assert Status.OK is verify(tmp_path / "x.pt").status()
 
 
-def test_gaps_are_said(tmp_path: Path) -> None:
-    """A tensor with gaps between its numbers is not searched, and that is said."""
-    torch.save({"w": torch.ones(100)[::3]}, tmp_path / "x.pt")
-
-    assert (
-        "1 tensors with gaps between their numbers were not searched: 'w'"
-        in the(verify(tmp_path / "x.pt"), "numbers_not_checked").message
-    )
-
-
 def test_zeros(pickled: Path) -> None:
     """A weight of zeros is a warning, a model of them an error; of other torch files nothing is said."""
     state = torch.load(pickled / BIN)

@@ -145,7 +145,7 @@ def contents(block: Block) -> TorchContents:
         file_bytes=1000,
         records=(),
         views={stretch.name: (("groups.0", block),)},
-        scattered=(),
+        scattered={},
         named={"groups.0": block},
     )
 

@@ -9,6 +9,7 @@ from orz_ckpt.checks.checksums import check_records, named, wrong_records
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.numbers import largest_of_weights, not_finite, only_of_weights, zero_matrices
 from orz_ckpt.checks.spread import check_constant, check_outliers, statistics_of, uniform_weights
+from orz_ckpt.checks.strided import look_at_strided
 from orz_ckpt.disk.reading import Reading, read_once
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.torch_contents import damaged_tensors
@@ -93,6 +94,11 @@ def read_file(job: Job, progress: Callable[[int], None]) -> Read:
             statistics=job.statistics,
             progress=progress,
         )
+        if job.torch and job.torch.scattered:
+            numbers, statistics = look_at_strided(job.torch, statistics=job.statistics)
+            reading = replace(
+                reading, numbers={**reading.numbers, **numbers}, statistics={**reading.statistics, **statistics}
+            )
         findings += [*_digest(job, reading), *not_finite(job, reading)]
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import TYPE_CHECKING
 
+from orz_ckpt.checks.strided import once
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.formats.cut_contents import index_of
+from orz_ckpt.formats.cut_contents import index_of, unravelled
 from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.floats import FLOATS
 from orz_ckpt.tensors.source import Block, c_strides
@@ -28,19 +30,18 @@ def not_finite(job: Job, reading: Reading) -> Iterator[CkptFinding]:
     """Say which tensors hold NaN or infinity, and where the first of them is."""
     bad = [(key, views) for key, views in _searched(job).items() if reading.numbers[key].nonfinite]
     for key, views in bad[:_MAX_NAMED]:
-        name, message = _first(views, reading.numbers[key], job.parts.get(key))
+        strided = job.torch is not None and key in job.torch.scattered
+        name, message = _first(views, reading.numbers[key], job.parts.get(key), strided=strided)
         yield finding("not_finite", message, remedy=_OLDER, path=job.path, tensor=name)
     if len(bad) > _MAX_NAMED:
         message = f"and {len(bad) - _MAX_NAMED} more tensors hold NaN or Inf"
         yield finding("not_finite", message, remedy=_OLDER, path=job.path)
     contents = job.header or job.torch
-    others = sorted({tensor.dtype for tensor in contents.tensors if tensor.dtype in _UNSEARCHED}) if contents else []
+    types = {tensor.dtype for tensor in contents.tensors} if contents else set()
+    types |= {block.dtype for _, block in job.torch.scattered.values()} if job.torch else set()
+    others = sorted(types & _UNSEARCHED)
     if others:
         message = f"tensors of type {', '.join(others)} were not searched for NaN"
-        yield finding("numbers_not_checked", message, path=job.path)
-    if job.torch and job.torch.scattered:
-        names = ", ".join(brief(name) for name in job.torch.scattered[:_MAX_NAMED])
-        message = f"{len(job.torch.scattered)} tensors with gaps between their numbers were not searched: {names}"
         yield finding("numbers_not_checked", message, path=job.path)
 
 
@@ -57,7 +58,8 @@ def zero_matrices(job: Job, reading: Reading) -> tuple[int, list[str]]:
 def _searched(job: Job) -> Mapping[str, tuple[View, ...]]:
     """Return the tensors in each stretch of numbers that is searched; in a safetensors file each has its own."""
     if job.torch:
-        return {tensor.name: job.torch.views[tensor.name] for tensor in job.torch.tensors if tensor.dtype in FLOATS}
+        searched = {tensor.name: job.torch.views[tensor.name] for tensor in job.torch.tensors if tensor.dtype in FLOATS}
+        return searched | {key: (view,) for key, view in job.torch.scattered.items() if view[1].dtype in FLOATS}
     return {
         tensor.name: (
             (
@@ -94,18 +96,27 @@ def only_of_weights(job: Job, reading: Reading) -> dict[str, int | None]:
     return {name: values.pop() if len(values) == 1 else None for name, values in found.items()}
 
 
-def _first(views: tuple[View, ...], numbers: Numbers, part: Placed | None) -> tuple[str, str]:
+def _first(views: tuple[View, ...], numbers: Numbers, part: Placed | None, *, strided: bool) -> tuple[str, str]:
     """Return the tensor with the first number that is none, and what to say of it."""
+    if strided:
+        ((name, block),) = views
+        index = unravelled(numbers.first_nonfinite, once(block).shape)
+        byte = block.offset + sum(map(mul, index, block.strides)) * block.itemsize
+        place = index_of(part, sum(map(mul, index, c_strides(block.shape)))) if part else index
+        return name, f"{brief(name)}: {_said(numbers, once(block).numel)} {place}, byte {byte:,}"
     begin = min(block.offset for _, block in views)
     kind = FLOATS[views[0][1].dtype]
     byte = begin + numbers.first_nonfinite * kind.nbytes
     name, block = next((view for view in views if _holds(view[1], byte)), views[0])
     whole = max(block.offset + block.nbytes for _, block in views) - begin
     count = block.numel if len(views) == 1 else whole // block.itemsize
-    message = f"{brief(name)}: {numbers.nonfinite:,} of {count:,} numbers are NaN or Inf, first at"
     element = (byte - block.offset) // block.itemsize
     place = index_of(part, element) if part and block.contiguous else _coordinates(block, element)
-    return name, f"{message} {place}, byte {byte:,}"
+    return name, f"{brief(name)}: {_said(numbers, count)} {place}, byte {byte:,}"
+
+
+def _said(numbers: Numbers, count: int) -> str:
+    return f"{numbers.nonfinite:,} of {count:,} numbers are NaN or Inf, first at"
 
 
 def _holds(block: Block, byte: int) -> bool:

@@ -106,6 +106,7 @@ def _named(job: Job) -> dict[str, tuple[str, tuple[int, ...], str]]:
         found = {tensor.name: (tensor.name, tensor.shape, tensor.dtype) for tensor in job.header.tensors}
     elif job.torch:
         found = {tensor.name: (*_view(job.torch.views[tensor.name]), tensor.dtype) for tensor in job.torch.tensors}
+        found |= {key: (*_view((view,)), view[1].dtype) for key, view in job.torch.scattered.items()}
     else:
         found = {}
     return found | {

@@ -146,7 +146,7 @@ def read_once(
                     if part.of.name in hashers:
                         hashers[part.of.name].update(data)
                     if part.of.name in seen:
-                        _look(seen[part.of.name], part, data)
+                        look(seen[part.of.name], data, part.of.dtype, part.begin)
                     if part.of.name in sums:
                         sums[part.of.name].update(data)
                 for section in piece.records:
@@ -285,9 +285,16 @@ class _Cutter(Generic[_Of]):
         return parts
 
 
-def _look(numbers: Numbers, part: _Part[Tensor], data: memoryview) -> None:
-    """Add the numbers of one part of a tensor to what is known of it."""
-    kind = FLOATS[part.of.dtype]
+def look(numbers: Numbers, data: memoryview, dtype: str, begin: int) -> None:
+    """Add the next numbers of a tensor to what is known of it.
+
+    Args:
+        numbers: what is known.
+        data: the numbers, whole ones.
+        dtype: a key of `floats.FLOATS`.
+        begin: bytes of the tensor before these.
+    """
+    kind = FLOATS[dtype]
     largest = largest_magnitude(data, kind)
     numbers.largest = max(numbers.largest, largest)
     if numbers.only is not None and len(data):
@@ -296,7 +303,7 @@ def _look(numbers: Numbers, part: _Part[Tensor], data: memoryview) -> None:
     if largest >= kind.nonfinite:
         positions = nonfinite_positions(data, kind)
         if not numbers.nonfinite:
-            numbers.first_nonfinite = part.begin // kind.nbytes + int(positions[0])
+            numbers.first_nonfinite = begin // kind.nbytes + int(positions[0])
         numbers.nonfinite += len(positions)
 
 

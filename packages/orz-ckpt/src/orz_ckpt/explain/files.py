@@ -154,7 +154,7 @@ FILES: Final = {
         "The writer saved buffers that nothing was copied into (DeepSpeed 0.16.0 merged such files).",
         "Save or merge again.",
     ),
-    "numbers_not_checked": ("The numbers are of an 8-bit type without NaN, or lie with gaps between them.", "Nothing."),
+    "numbers_not_checked": ("The numbers are of a type of 4, 6 or 8 bits in which no NaN is looked for.", "Nothing."),
     "no_manifest": ("Another program saved it.", "`orz ckpt manifest PATH` lets later changes be told."),
     "sampled": ("`--level sample` reads a part.", "`--level full` reads every byte."),
     "unchanged": (

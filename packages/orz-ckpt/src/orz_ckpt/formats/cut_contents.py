@@ -86,10 +86,16 @@ def cut(
                 tensors.append(tensor)
                 views[tensor.name] = (view,)
             parts |= mine
+    by_block = {entry[1].block: entry for entry in placed}
+    scattered = {}
+    for key, (name, block) in contents.scattered.items():
+        part = by_block.get(block)
+        scattered[key] = (part[0].name if part else name, block)
+        parts |= {key: part} if part else {}
     used = {part[1].block for part in placed}
     named = {name: block for name, block in contents.named.items() if block not in used}
     named |= {tensor.name: piece.block for tensor, piece in placed}
-    return replace(contents, tensors=tuple(tensors), views=views, named=named), parts
+    return replace(contents, tensors=tuple(tensors), views=views, scattered=scattered, named=named), parts
 
 
 def parts_of_header(header: Header, placed: Sequence[Placed]) -> dict[str, Placed]:
@@ -101,13 +107,14 @@ def parts_of_header(header: Header, placed: Sequence[Placed]) -> dict[str, Place
 def index_of(part: Placed, element: int) -> list[int]:
     """Return where in the whole tensor an element of its part is, counted from the part's first one in C order."""
     tensor, piece = part
-    local = _unravel(element, piece.block.shape)
+    local = unravelled(element, piece.block.shape)
     if len(tensor.grid) == len(tensor.shape):
         return [first + step for first, step in zip(piece.start, local, strict=True)]
-    return _unravel(piece.start[0] + local[0], tensor.shape)
+    return unravelled(piece.start[0] + local[0], tensor.shape)
 
 
-def _unravel(element: int, shape: Sequence[int]) -> list[int]:
+def unravelled(element: int, shape: Sequence[int]) -> list[int]:
+    """Return the index of an element of an array that is counted in C order."""
     index: list[int] = []
     for size in reversed(shape):
         element, rest = divmod(element, size)

@@ -6,6 +6,7 @@ looked at: behind a short shard of FSDP a storage holds what happened to be in m
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from orz_ckpt.formats.inert import blocks
 from orz_ckpt.formats.safetensors import Header, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from orz_ckpt.formats.archive import Record
     from orz_ckpt.formats.torch_file import TorchFile
@@ -32,8 +33,8 @@ class TorchContents:
     records: tuple[Record, ...]
     views: Mapping[str, tuple[View, ...]]
     """Name of a stretch -> the tensors that lie in it."""
-    scattered: tuple[str, ...]
-    """Tensors with gaps between their elements; they are in no stretch."""
+    scattered: Mapping[str, View]
+    """Tensors with gaps between their elements that lie in no stretch, by a key that no stretch has."""
     named: Mapping[str, Block]
     """All tensors, by their place in what the file says."""
     hidden: tuple[str, ...] = ()
@@ -60,7 +61,11 @@ def contents_of(file: TorchFile) -> TorchContents:
         file_bytes=file.path.stat().st_size,
         records=file.records,
         views={tensor.name: tuple(stretch.views) for tensor, stretch in zip(tensors, stretches, strict=True)},
-        scattered=tuple(name for name, block in filled if not _is_dense(block)),
+        scattered={
+            f"{name}@{block.offset}": (name, block)
+            for name, block in filled
+            if not _is_dense(block) and not _lies_in(block, tensors)
+        },
         named=named,
         hidden=tuple(hidden),
     )
@@ -122,6 +127,13 @@ def _extent(block: Block) -> int:
     return (
         1 + sum((size - 1) * stride for size, stride in zip(block.shape, block.strides, strict=True))
     ) * block.itemsize
+
+
+def _lies_in(block: Block, stretches: Sequence[Tensor]) -> bool:
+    """Return whether a stretch, which is looked at, has all that a block spans."""
+    index = bisect_right(stretches, block.offset, key=lambda stretch: stretch.offset) - 1
+    around = stretches[index] if index >= 0 else None
+    return around is not None and around.dtype == block.dtype and block.offset + _extent(block) <= around.end
 
 
 def _is_dense(block: Block) -> bool:

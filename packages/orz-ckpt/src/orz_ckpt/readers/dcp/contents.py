@@ -71,7 +71,7 @@ def contents_of_archives(
         file_bytes=path.stat().st_size,
         records=tuple(record for contents in found for record in contents.records),
         views={name: views for contents in found for name, views in contents.views.items()},
-        scattered=tuple(name for contents in found for name in contents.scattered),
+        scattered={key: view for contents in found for key, view in contents.scattered.items()},
         named={name: block for contents in found for name, block in contents.named.items()},
     ), []
 
@@ -92,7 +92,9 @@ def _one(path: Path, archive: Archive, inert: frozenset[str]) -> TorchContents:
             replace(record, name=f"{archive.key}@{archive.offset}/{record.name}") for record in contents.records
         ),
         views={key: tuple((named(name), block) for name, block in views) for key, views in contents.views.items()},
-        scattered=tuple(map(named, contents.scattered)),
+        scattered={
+            f"{named(name)}@{block.offset}": (named(name), block) for name, block in contents.scattered.values()
+        },
         named={f"{named(name)}@{block.offset}": block for name, block in contents.named.items()},
     )
 
