@@ -124,7 +124,21 @@ def test_an_outlier(change: Callable[..., Path]) -> None:
     report = verify(path, level=Level.DEEP)
     found = the(report, "outlier")
     assert ({"outlier"}, MATRIX) == (codes(report), found.tensor)
-    assert f"{2.0**127:.6g} lies far away from the other 383 numbers" in found.message
+    assert f"{2.0**127:.6g} lies far away from the other 383 numbers: more than 1e+" in found.message
+
+
+@pytest.mark.parametrize(("others", "expected"), [(0.25, "all others are equal"), (None, "more than 1e+29 times")])
+def test_what_an_outlier_is_far_away_from(others: float | None, expected: str, change: Callable[..., Path]) -> None:
+    """1e30 among normal numbers, whose spread is nothing beside it, is not said to lie among equal ones."""
+
+    def edit(tensors: Tensors) -> None:
+        if MATRIX in tensors:
+            if others is not None:
+                tensors[MATRIX][:] = others
+            tensors[MATRIX][1, 2] = 1e30
+
+    found = the(verify(change(edit), level=Level.DEEP), "outlier")
+    assert found.message.partition("numbers: ")[2].startswith(expected)
 
 
 @pytest.mark.parametrize(("far", "expected"), [(990.0, set()), (1010.0, {"outlier"})])

@@ -32,9 +32,17 @@ def of(numbers: NDArray[Any], dtype: str = "F64", *, cuts: tuple[int, ...] = ())
 
 def test_by_hand() -> None:
     """1, 2, 3, -6: mean 0, squares 1 + 4 + 9 + 36 = 50."""
-    assert Statistics(numel=4, mean=0.0, std=math.sqrt(12.5), norm=math.sqrt(50), smallest=-6.0, largest=3.0) == of(
-        np.array([1.0, 2.0, 3.0, -6.0])
+    expected = Statistics(
+        numel=4,
+        mean=0.0,
+        std=math.sqrt(12.5),
+        norm=math.sqrt(50),
+        smallest=-6.0,
+        largest=3.0,
+        next_smallest=1.0,
+        next_largest=2.0,
     )
+    assert expected == of(np.array([1.0, 2.0, 3.0, -6.0]))
     assert 6.0 == of(np.array([1.0, 2.0, 3.0, -6.0])).largest_magnitude
 
 
@@ -94,9 +102,31 @@ def test_outlying_at_its_ends() -> None:
     """Equal numbers have no outlier, two neither; one among equal ones is infinitely far away."""
     assert [0.0, 0.0, 0.0] == [of(np.array(numbers)).outlying for numbers in ([], [3.0] * 5, [1.0, 9.0])]
     assert math.inf == of(np.array([2.0, 2.0, 2.0, 5.0])).outlying
+    assert math.inf == of(np.append(np.full(20_000, 0.1), 1e30)).outlying
     flipped = np.random.default_rng(3).standard_normal(1000)
     flipped[7] = 2.0**127
     assert of(flipped).outlying > 1e6
+
+
+def test_spread_that_the_sums_lose() -> None:
+    """1e30 among -1, 1 and 0.5: their spread is lost in the rounding, their range of 2 is not: 1e30 / 1 at least."""
+    for order in (1, -1):
+        numbers = np.tile([-1.0, 1.0, 0.5], 10_000)
+        numbers[12_345] = 1e30 * order
+        assert 1e30 == pytest.approx(of(numbers).outlying, rel=1e-4)
+
+
+def test_extremes_and_those_after_them() -> None:
+    """The two smallest and largest numbers are those of a sort, over several tiles, also where two are equal."""
+    numbers = np.random.default_rng(4).standard_normal(50_000)
+    numbers[[3, 40_000]], numbers[17_000] = 99.0, -99.0
+    ordered = np.sort(numbers)
+    found = of(numbers)
+    expected = (ordered[0], ordered[1], ordered[-2], ordered[-1])
+    assert expected == (found.smallest, found.next_smallest, found.next_largest, found.largest)
+    assert (99.0, 99.0) == (found.next_largest, found.largest)
+    alone = of(np.array([7.0]))
+    assert (7.0, 7.0) == (alone.next_smallest, alone.next_largest)
 
 
 def test_too_large_for_squares() -> None:

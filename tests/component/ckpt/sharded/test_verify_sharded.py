@@ -72,9 +72,20 @@ def test_sound(name: str, saved: Callable[[str], Path]) -> None:
     warned = {"shapes_derived"} if name == "hf_shards" else set()
     for level in Level:
         report = verify(path, level=level)
-        more = {Level.SAMPLE: {"sampled"}, Level.DEEP: {"one_copy"}}.get(level, set())
+        one_copy = set() if name == "hsdp" else {"one_copy"}
+        more = {Level.SAMPLE: {"sampled"}, Level.DEEP: one_copy}.get(level, set())
         assert (Status.OK, warned, expected | more) == (report.status(), codes(report), notes(report)), level
         assert len(open_source(path).tensors) == report.tensors
+
+
+def test_copies_are_spoken_of_once(saved: Callable[[str], Path]) -> None:
+    """Of a run one place says that there is one copy, where its weights lie; of HSDP, whose copies agree, none does."""
+    runs = {name: verify(saved(name).parent.parent, level=Level.DEEP) for name in ("fsdp_tp", "fsdp2", "hsdp")}
+    said = {name: [entry for entry in run.findings if entry.code == "one_copy"] for name, run in runs.items()}
+
+    assert {"fsdp_tp": 1, "fsdp2": 1, "hsdp": 0} == {name: len(found) for name, found in said.items()}
+    assert "there is one copy of the weights" in said["fsdp_tp"][0].message
+    assert "7 of 11 tensors have one copy" in said["fsdp2"][0].message  # the others are whole on every rank
 
 
 def test_shards_of_the_hugging_face_writer(saved: Callable[[str], Path]) -> None:

@@ -28,6 +28,7 @@ Of a billion normal numbers the farthest lies at 6; the few very large weights t
 for lie at some tens to a hundred. When the top bit of an exponent flips, a number becomes 2^128 times as large, in fp16
 2^16 times: more than this bound wherever it had a 65th of the spread. What smaller bits do looks like training.
 """
+_MOST_DIGITS: Final = 1e9
 _MATRIX: Final = 2
 _MAX_NAMED: Final = 3
 
@@ -93,7 +94,7 @@ def check_outliers(job: Job, reading: Reading) -> Iterator[CkptFinding]:
         is_weight = job.is_model or key in job.parts
         if found is None or not is_weight or len(shape) < _MATRIX or found.outlying <= OUTLYING:
             continue
-        apart = "all others are equal" if math.isinf(found.outlying) else f"{found.outlying:,.0f} times their spread"
+        apart = "all others are equal" if math.isinf(found.outlying) else f"{_times(found.outlying)} times their spread"
         far = max(found.smallest, found.largest, key=lambda value: abs(value - found.mean))
         message = f"{brief(name)}: {far:.6g} lies far away from the other {found.numel - 1:,} numbers: {apart}"
         remedy = "a flipped bit, or an update that went wrong: compare with an older checkpoint, `orz ckpt diff`"
@@ -112,6 +113,10 @@ def _named(job: Job) -> dict[str, tuple[str, tuple[int, ...], str]]:
     return found | {
         key: (tensor.name, tensor.shape, tensor.dtype) for key, (tensor, _) in job.parts.items() if key in found
     }
+
+
+def _times(value: float) -> str:
+    return f"{value:,.0f}" if value < _MOST_DIGITS else f"more than 1e+{math.floor(math.log10(value))}"
 
 
 def _view(views: tuple[tuple[str, Block], ...]) -> tuple[str, tuple[int, ...]]:

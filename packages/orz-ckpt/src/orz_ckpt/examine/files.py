@@ -19,17 +19,17 @@ from orz_ckpt.checks.sample import check_sample
 from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.checks.types import check_tied, tied_pair
 from orz_ckpt.errors import FormatError
+from orz_ckpt.examine.copies import check_copies
 from orz_ckpt.examine.padding import packed_beside
 from orz_ckpt.examine.pool import read_all
 from orz_ckpt.examine.shards import check_shards, check_zeros
-from orz_ckpt.findings import CkptFinding, Level, finding
+from orz_ckpt.findings import CkptFinding, Level
 from orz_ckpt.formats.cut_contents import cut, packed_by_file, parts_of_header, pieces_by_file
 from orz_ckpt.formats.hf import read_config
 from orz_ckpt.formats.safetensors import SUFFIX, Header
 from orz_ckpt.formats.torch_contents import TorchContents, header_of
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.readers.dcp.contents import archives_by_file, contents_of_archives
-from orz_ckpt.readers.deepspeed import masters_differ
 from orz_cli.findings import Severity, Status
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def examine(
         findings += check_sample(path, jobs, how.sample, how.progress)
     findings += looked.holes(vouched)
     if how.level is Level.DEEP and not hollow:
-        findings += _masters(path, weights, how)
+        findings += check_copies(path, weights, how)
     return Examined(
         findings=tuple(dict.fromkeys(findings)),
         tensors=looked.tensors,
@@ -299,22 +299,3 @@ class _Look:
         if not blocks and path in self.torches:
             blocks = list(self.torches[path].named.items())
         return [(name, block.offset, block.offset + block.nbytes) for name, block in blocks]
-
-
-def _masters(path: Path, weights: Sequence[Weights], how: How) -> Iterator[CkptFinding]:
-    """Compare the two copies of the weights that a checkpoint of DeepSpeed has, and say where there are no two."""
-    compared = 0
-    for entry in weights:
-        source = entry.source
-        if source is None or not source.format.startswith("deepspeed") or not source.tensors:
-            continue
-        try:
-            findings, number = masters_differ(source.path, tag=how.tag, inert=how.inert)
-        except OSError as error:
-            yield finding("unreadable", f"cannot be read: {error}", path=source.path)
-            return
-        yield from findings
-        compared += number
-    if not compared:
-        message = "there is one copy of the weights: --level deep had no second one to compare it with"
-        yield finding("one_copy", message, path=path)

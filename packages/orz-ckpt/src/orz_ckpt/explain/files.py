@@ -186,7 +186,7 @@ FILES: Final = {
     ),
     "numbers_not_compared": ("`--level quick` reads no numbers.", "`--level full` compares them, too."),
     "one_copy": (
-        "Only DeepSpeed without ZeRO-3 saves fp32 and 16-bit weights side by side, which `--level deep` compares.",
+        "Only DeepSpeed without ZeRO-3 (fp32 and 16-bit weights) and HSDP (the same shards of several ranks) save two.",
         "Nothing.",
     ),
     "newest_good": ("The newest checkpoint of a run is not good.", "Use the one that is named."),

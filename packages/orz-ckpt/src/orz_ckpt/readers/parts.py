@@ -42,6 +42,13 @@ class Assembled:
     findings: tuple[CkptFinding, ...] = ()
 
     @property
+    def copied(self) -> bool:
+        """Whether all its parts are there several times."""
+        if self.tensor is None or not self.copies:
+            return False
+        return {piece.block for piece in self.tensor.pieces} <= {copy.used for copy in self.copies}
+
+    @property
     def complete(self) -> bool:
         """Whether its parts are all of it, given that they do not overlap."""
         return self.tensor is not None and sum(piece.block.numel for piece in self.tensor.pieces) == self.tensor.numel

@@ -164,6 +164,8 @@ class Source:
     """What else is worth showing: ZeRO stage, partition counts, mesh, rank of an adapter."""
     frozen: tuple[str, ...] = ()
     """Names of tensors that were not trained, where it says so."""
+    copied: int = 0
+    """How many of its tensors several ranks saved, whose copies its reader compared."""
     packed: tuple[Packed, ...] = ()
     """Blocks of its files with padding, where it is known which of their elements that is."""
     findings: tuple[CkptFinding, ...] = ()

@@ -19,10 +19,12 @@ from orz_ckpt.tensors.dtypes import DTYPE_BITS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 SUMMED: Final = frozenset(CASTABLE)
 """The types that are summed up; 8-bit numbers come with scales of their own, without which a mean says nothing."""
+_LEAST_SHARE: Final = 1e-9
+"""Of a sum of squares: what is left of it when another is taken away, and is less, may be rounding alone."""
 _TILE: Final = 16 * 1024
 """Numbers of a tile: 128 KiB as float64, which stays in a core's cache."""
 
@@ -40,6 +42,10 @@ class Statistics:
     """Euclidean."""
     smallest: float = 0.0
     largest: float = 0.0
+    next_smallest: float = 0.0
+    """Smallest of all without one that is the smallest; it is that one again where two are equal."""
+    next_largest: float = 0.0
+    """Likewise of the largest."""
 
     @property
     def largest_magnitude(self) -> float:
@@ -52,15 +58,22 @@ class Statistics:
 
         That number is left out of both: it would widen the spread, so that no number of n could ever lie more than
         sqrt(n - 1) away. 0 where all numbers are equal, are fewer than three, or are too large for their squares;
-        infinity where all others are equal.
+        infinity where all others are equal. Where it lies so far away that the spread of the others is lost in the
+        rounding of the sums, their spread is taken as half of the range that they lie in, which it never exceeds
+        (Popoviciu 1935): then it lies at least so far.
         """
         count = self.numel
-        distance = max(self.largest - self.mean, self.mean - self.smallest)
+        above, below = self.largest - self.mean, self.mean - self.smallest
+        distance = max(above, below)
         if count < 3 or not distance or not math.isfinite(self.std):  # noqa: PLR2004  two numbers have no outlier
             return 0.0
         step = distance * count / (count - 1)  # from the mean of the others
-        share = self.std * self.std * count / (count - 1) - distance * step / (count - 1)
-        return step / math.sqrt(share) if share > 0 else math.inf
+        first, last = (self.smallest, self.next_largest) if above >= below else (self.next_smallest, self.largest)
+        if first == last:
+            return math.inf
+        whole = self.std * self.std * count / (count - 1)
+        share = whole - distance * step / (count - 1)
+        return step / (math.sqrt(share) if share > _LEAST_SHARE * whole else (last - first) / 2)
 
 
 class Summing:
@@ -76,7 +89,9 @@ class Summing:
         """What came of a tile that is not full yet."""
         self._numel, self._mean, self._squares = 0, 0.0, 0.0
         """Of the full tiles; the squares are of distances from the mean."""
-        self._smallest, self._largest = math.inf, -math.inf
+        self._smallest = (math.inf, math.inf)
+        self._largest = (-math.inf, -math.inf)
+        """The two most extreme numbers, the outer one first."""
 
     def update(self, data: memoryview) -> None:
         """Add the next numbers, whole ones, little-endian."""
@@ -105,8 +120,10 @@ class Summing:
             mean=self._mean,
             std=math.sqrt(self._squares / self._numel),
             norm=math.sqrt(self._squares + self._numel * self._mean * self._mean),
-            smallest=self._smallest,
-            largest=self._largest,
+            smallest=self._smallest[0],
+            largest=self._largest[0],
+            next_smallest=self._smallest[1] if self._numel > 1 else self._smallest[0],
+            next_largest=self._largest[1] if self._numel > 1 else self._largest[0],
         )
 
     def _add(self, tile: memoryview) -> None:
@@ -115,8 +132,7 @@ class Summing:
             return
         count = self._numel + len(numbers)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # float64 alone is as wide as its squares
-            self._smallest = min(self._smallest, float(numbers.min()))
-            self._largest = max(self._largest, float(numbers.max()))
+            self._stretch(numbers)
             mean = float(numbers.sum()) / len(numbers)
             numbers -= mean
             numbers *= numbers
@@ -124,6 +140,14 @@ class Summing:
             self._squares += float(numbers.sum()) + apart * apart * (self._numel * len(numbers) / count)
         self._mean += apart * (len(numbers) / count)
         self._numel = count
+
+    def _stretch(self, numbers: NDArray[np.float64]) -> None:
+        """Add numbers to the extremes; of hardly any tile more than its own have to be looked at."""
+        if numbers.min() < self._smallest[1]:
+            self._smallest = _least_two((*self._smallest, *_least_two(numbers)))
+        if numbers.max() > self._largest[1]:
+            lowest = _least_two((*(-value for value in self._largest), *_least_two(-numbers)))
+            self._largest = (-lowest[0], -lowest[1])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +178,13 @@ def _finite(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the finite ones; a search of its own tells of the others."""
     finite = np.isfinite(numbers)
     return numbers if finite.all() else numbers[finite]
+
+
+def _least_two(numbers: ArrayLike) -> tuple[float, float]:
+    """Return the smallest number and the one after it; infinity where there is none."""
+    values = np.append(numbers, [math.inf, math.inf])
+    first, second = np.partition(values, 1)[:2]
+    return float(first), float(second)
 
 
 def _number(value: float) -> float | str:

@@ -99,6 +99,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
             "other objects": str(sum(entry.num_objects for entry in metadata)),
             **({"version": metadata[0].version} if metadata and metadata[0].version else {}),
         },
+        copied=sum(entry.copied and entry.name in tensors for entry in kept),
         findings=tuple(findings),
     )
 

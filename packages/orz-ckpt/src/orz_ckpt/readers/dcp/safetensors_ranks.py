@@ -71,6 +71,7 @@ def read(path: Path) -> Source:
         writer="torch.distributed.checkpoint",
         files=tuple(files),
         model_folder=next((folder for folder in (path, path.parent) if (folder / CONFIG_NAME).is_file()), None),
+        copied=sum(entry.copied for entry in assembled),
         findings=tuple(findings),
     )
 

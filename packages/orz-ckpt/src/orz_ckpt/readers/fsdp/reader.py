@@ -85,6 +85,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
             **({"FSDP": str(version)} if is_size(version) else {}),
             **({"mesh": ", ".join(sorted(meshes))} if meshes else {}),
         },
+        copied=sum(entry.copied and entry.name in tensors for entry in kept),
         findings=(*files.findings, *findings),
     )
 
