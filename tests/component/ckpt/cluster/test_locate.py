@@ -15,9 +15,11 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
+from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Fleet, Here, Node
 from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.locate_text import locate_text
+from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.node.processes import Process
 from orz_ckpt.node.scan import scan
 from orz_cli.findings import Status
@@ -259,6 +261,23 @@ def test_bounds_are_told(alone: Path) -> None:
     assert ([], [f"{alone}/work/run: deeper than 1 folders"]) == (flat.pieces, flat.left_out)
     found = locate(Here(), ["run"], budget_s=-1.0)
     assert (Status.INCONCLUSIVE, "scan_cut_short") == (found.status(), found.findings[-1].code)
+
+
+def test_a_whole_step_is_no_pass_where_the_search_ended_early(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer and broken one lies where it did not come: inconclusive, whoever searched, and nothing is to be done."""
+    run = alone / "work" / "run"
+    weights(run / "global_step_10")
+    (run / "global_step_20").mkdir()
+    (run / "global_step_20" / "model.safetensors").write_bytes(b"torn")
+    whole = find(run)
+    assert 2 == len(whole.groups)
+    monkeypatch.setattr("orz_ckpt.node.scan.MAX_PIECES", 1)  # the second is not looked at
+    found = find(run)
+    assert [10] == [group.step for group in found.groups]
+    assert (Status.INCONCLUSIVE, ["scan_cut_short"], []) == (found.status(), errors(found), found.commands)
+    assert Status.INCONCLUSIVE == verify_nodes(Here(), str(run)).status()
+    done = collect(Here(), [str(run)], alone / "home")
+    assert (Status.INCONCLUSIVE, True) == (done.status(), (alone / "home" / "global_step_10").is_dir())
 
 
 def test_a_file_is_no_run(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:

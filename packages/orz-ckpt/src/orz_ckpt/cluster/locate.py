@@ -58,8 +58,9 @@ class Location:
 
     @property
     def silent(self) -> bool:
-        """Whether a node gave no answer, or could not look: it may have what is missing."""
-        return any(entry.code in set(Trouble) for entry in self.findings) or hides_weights(self.findings)
+        """Whether a node gave no answer, or could not look everywhere: it may have what is missing."""
+        silent = {*Trouble, "scan_cut_short"}
+        return any(entry.code in silent for entry in self.findings) or hides_weights(self.findings)
 
     def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""
@@ -131,7 +132,7 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         runs=runs,
         everywhere=everywhere,
         groups=groups,
-        commands=[] if hides_weights(findings) else _commands(fleet, groups, search),
+        commands=[] if hides_weights(findings) or (search.cut and runs) else _commands(fleet, groups, search),
         listing=search.listing,
         nodes=[node.name for node in fleet.nodes],
         places={name: value["places"] for name, value in said.items()},

@@ -70,10 +70,9 @@ def judge(groups: Sequence[Group], search: Search) -> list[NodeFinding]:
         findings = [replace(entry, status=Status.INCONCLUSIVE) for entry in findings]
     findings += unread
     if search.cut:
-        done = bool(newest) and all(group.complete for group in newest)
-        remedy = "give it longer: --seconds 120"
-        entry = node_finding("scan_cut_short", "; ".join(search.cut), remedy=remedy, path=search.subject)
-        findings.append(replace(entry, severity=Severity.WARN) if done else entry)
+        message = f"{'; '.join(search.cut)}: newer weights may lie where the search did not come"
+        remedy = "name a folder nearer to the weights, or give the search longer: orz ckpt locate --seconds 120"
+        findings.append(node_finding("scan_cut_short", message, remedy=remedy, path=search.subject))
     return [*findings, *_in_ray_sessions(groups)]
 
 
