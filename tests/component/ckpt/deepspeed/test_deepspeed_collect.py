@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Here, Node, ask_here
@@ -20,6 +22,7 @@ from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.merge.run import Options, merge
 from orz_ckpt.sources import open_source
+from orz_cli.errors import UsageError
 from orz_cli.findings import Status
 
 pytestmark = pytest.mark.component
@@ -93,6 +96,34 @@ def test_shards_on_two_disks_merge_like_one(small: dict[str, Any], tmp_path: Pat
     assert merged["one"] == merged["collected"]
 
 
+def split(small: dict[str, Any], name: str, tmp_path: Path) -> list[str]:
+    """Put the shards of each rank on a disk of its own; those of rank 0 have the model's file beside them."""
+    disks = [str(small[name].copy_to(tmp_path / f"disk{rank}")) for rank in (0, 1)]
+    for mine, other in ((0, 1), (1, 0)):
+        for path in Path(disks[mine]).glob("global_step*/*"):
+            if f"zero_pp_rank_{other}_" in path.name or (mine == 1 and path.name.startswith("mp_rank_")):
+                path.unlink()
+    return disks
+
+
+@pytest.mark.parametrize("name", ["zero3", "zero2"])
+def test_shards_are_brought_to_the_runs_own_folder(small: dict[str, Any], tmp_path: Path, name: str) -> None:
+    """What the other node has comes to its place there, a second time nothing is left to do; a tag is no run."""
+    disks = split(small, name, tmp_path)
+    home = Path(disks[0])
+    done = collect(Here(), disks, home)
+    assert (Status.OK, True) == (done.status(), done.copied_bytes > 0), done.findings
+    expected = {path.name: path.read_bytes() for path in (small[name].tag).iterdir() if path.is_file()}
+    assert expected == {path.name: path.read_bytes() for path in (home / TAG).iterdir()}
+    again = collect(Here(), disks, home)
+    assert (Status.OK, 0) == (again.status(), again.copied_bytes), again.findings
+    with pytest.raises(UsageError, match="a folder of weights, not of a run"):
+        collect(Here(), [str(home / TAG)], home / TAG)
+    save_file({"w": np.ones(3, "<f4")}, home / "model.safetensors")
+    with pytest.raises(UsageError, match="a folder of weights, not of a run"):
+        collect(Here(), disks, home)
+
+
 @pytest.mark.parametrize(
     ("name", "node", "expected"),
     [("zero3", 0, Status.FAILED), ("zero3", 1, Status.FAILED), ("zero2", 0, Status.FAILED), ("zero2", 1, "open")],
@@ -109,11 +140,7 @@ def test_a_node_judges_what_it_knows_to_be_a_weight(
 
     Under ZeRO-3 each rank's files say it. Under ZeRO-2 those of rank 0 alone do, which lie on the first node.
     """
-    disks = [str(small[name].copy_to(tmp_path / f"disk{mine}")) for mine in (0, 1)]
-    for mine, other in ((0, 1), (1, 0)):
-        for path in (Path(disks[mine]) / TAG).iterdir():
-            if f"zero_pp_rank_{other}_" in path.name or (mine == 1 and path.name.startswith("mp_rank_")):
-                path.unlink()
+    disks = split(small, name, tmp_path)
     shard = next((Path(disks[node]) / TAG).glob("*_optim_states.pt"))
     state = load(shard).value["optimizer_state_dict"]
     weights = state["fp32_flat_groups" if name == "zero3" else "single_partition_of_fp32_groups"][0]

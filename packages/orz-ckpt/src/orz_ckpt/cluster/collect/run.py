@@ -26,8 +26,10 @@ from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left
 from orz_ckpt.errors import CkptError, StorageError, is_full
+from orz_ckpt.formats.hf import arrange
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.node.pieces import STEP
+from orz_ckpt.readers.deepspeed.names import holds_one
 from orz_ckpt.report.words import size
 from orz_ckpt.sources import detect
 from orz_ckpt.subject import checkpoint_around, is_checkpoint
@@ -109,8 +111,14 @@ def _refuse_dest(dest: Path, runs: Sequence[str]) -> None:
     around = there if there.is_dir() and is_checkpoint(there) and not begun else checkpoint_around(there)
     if around is not None:
         raise UsageError(f"--to {dest} is inside the checkpoint {around}, which would no longer verify", remedy=remedy)
-    if there.is_dir() and detect(there) is not None:
+    if there.is_dir() and detect(there) is not None and not _holds_tags_alone(there):
         raise UsageError(f"--to {dest} is a folder of weights, not of a run", remedy=remedy)
+
+
+def _holds_tags_alone(folder: Path) -> bool:
+    """Return whether checkpoints of DeepSpeed lie in a folder as steps lie in a run's, and no weights beside them."""
+    weights = arrange(folder, folder.iterdir()).weights
+    return detect(folder) == "deepspeed" and not holds_one(folder) and not weights
 
 
 def _needed(tasks: Sequence[Task], staging: Path) -> int:
