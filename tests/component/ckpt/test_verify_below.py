@@ -107,6 +107,31 @@ def test_a_model_beside_steps(out: Path) -> None:
     assert (Status.FAILED, {("header_invalid", f"export/{WEIGHTS}")}) == (report.status(), codes(report))
 
 
+@pytest.mark.parametrize("config", ["whole", "cut off", "of no model", "none"])
+def test_one_of_several_models_lost_its_weights(config: str, model: Path, tmp_path: Path) -> None:
+    """Its configuration says that it was one: it is listed, and fails as it does by itself. Logs are no model."""
+    base = tmp_path / "exports"
+    for name in ("good", "lost"):
+        shutil.copytree(model, base / name)
+    for file in (base / "lost").glob("*.safetensors*"):
+        file.unlink()
+    (base / "logs").mkdir()
+    (base / "logs" / "iter100_generation_results.json").write_text("{}")
+    text = (model / "config.json").read_text()
+    written = {"whole": text, "cut off": text[:20], "of no model": '{"lr": 1e-6}'}
+    (base / "lost" / "config.json").unlink()
+    if config in written:
+        (base / "lost" / "config.json").write_text(written[config])
+
+    report = verify(base)
+    if config in {"whole", "cut off"}:
+        assert ("no_weights", "lost") in codes(report)
+        assert (Status.FAILED, ["good", "lost"]) == (report.status(), names(report))
+        assert Status.FAILED is verify(base / "lost").status()
+    else:
+        assert (Status.OK, ["good"]) == (report.status(), names(report))
+
+
 @pytest.mark.parametrize("between", ["checkpoints", "run1"])
 @pytest.mark.parametrize("beside", ["a model", "a step", "nothing"])
 def test_steps_in_a_folder_of_their_own(between: str, beside: str, out: Path) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.checks.model import is_beside
+from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import tags
 from orz_ckpt.sources import POLICIES, ROLES, detect, holds_weights, numbered_steps, roles_in
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _LACKS: Final = frozenset({"nothing_recognised", "no_weights", "role_missing"})
 """Findings that weights are not where they should be."""
+_OF_MODELS: Final = frozenset({"architectures", "model_type"})
+"""Fields of a `config.json` by which loaders choose the class of a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +33,8 @@ class Below:
     steps: tuple[Path, ...] = ()
     """Of a run, by number; the last ones may be without weights."""
     models: tuple[Path, ...] = ()
-    """Others, what should be one by its name, what a trainer saves beside them, such as `optimizer_0/`, and runs.
+    """Others, what should be one by its name or its configuration, what a trainer saves beside them, such as
+    `optimizer_0/`, and runs.
 
     A run is a folder that holds steps, such as accelerate's `checkpoints/`.
     """
@@ -71,7 +76,8 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     if not (beside or any(not is_beside(entry.name) for entry in models)):
         models = []
     elif not beside:
-        models = sorted({*models, *(path / role for role in ROLES if (path / role).is_dir())})
+        lost = [entry for entry in folders if entry not in taken and _describes_model(entry)]
+        models = sorted({*models, *lost, *(path / role for role in ROLES if (path / role).is_dir())})
     return Below(steps=tuple(steps), models=tuple(models))
 
 
@@ -148,6 +154,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         if entry.is_symlink():
             return False  # it leads in a circle, or to where nobody may look: no folder of a checkpoint
         raise
+
+
+def _describes_model(folder: Path) -> bool:
+    """Return whether a folder has a model's configuration, whose weights may be lost."""
+    try:
+        return not _OF_MODELS.isdisjoint(read_config(folder / CONFIG_NAME))
+    except FileNotFoundError:
+        return False
+    except FormatError:
+        return True  # cut off, say, as the weights may be
 
 
 def _holds_model(folder: Path, *, beside: bool) -> bool:
