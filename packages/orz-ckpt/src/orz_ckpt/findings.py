@@ -187,6 +187,7 @@ RULES: Final = {
     "prune_no_such_step": _warn("A step that was to be kept is not there."),
     "prune_failed": _error("An old checkpoint could not be deleted."),
     "pruned": _info("An old checkpoint was deleted."),
+    "apart_not_compared": _unknown("Whether weights on several nodes are of one save could not be told."),
     "verified_apart": _info("Files of a checkpoint on several nodes were verified where they lie."),
     "collected": _info("What was brought together, and where."),
     "in_flight": _info("A save or a collection is going on, or was cut off."),

@@ -296,7 +296,8 @@ def test_an_older_step_does_not_decide(save, tmp_path: Path) -> None:
 def shard(folder: Path, rank: int, *, world: int = 2) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"model_world_size_{world}_rank_{rank}.pt"
-    torch.save({"w": torch.full((4,), float(rank + 1))}, path)
+    torch.save({"w": torch.arange(4.0)}, path)
+    torch.save({"lr_scheduler": {"last_epoch": 5}}, folder / f"extra_state_world_size_{world}_rank_{rank}.pt")
     return path
 
 

@@ -11,6 +11,7 @@ import pytest
 from orz_ckpt.cluster.fleet import Fleet, Here
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verify import verify_nodes
+from orz_ckpt.findings import Level
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
 
@@ -98,9 +99,34 @@ def test_a_mesh_in_another_order_on_two_disks(
 ) -> None:
     """Two nodes that hold copies of one half are no pass, nor the newest good checkpoint."""
     for node, ranks in (("n1", first), ("n2", second)):
-        put(tmp_path / node / "run" / "global_step_7" / "actor", permuted, ranks)
+        folder = put(tmp_path / node / "run" / "global_step_7" / "actor", permuted, ranks)
+        for rank in ranks:
+            torch.save({"lr_scheduler": {"last_epoch": 7}}, folder / f"extra_state_world_size_4_rank_{rank}.pt")
     report = verify_nodes(disks(tmp_path, "n1", "n2"), "/run")
     assert (status, good) == (report.status(), report.newest_good), report.findings
+
+
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+def test_replicas_on_two_disks_are_compared(
+    level: Level, saved: Callable[[str], Path], disks: Disks, tmp_path: Path
+) -> None:
+    """Ranks 0 and 2 hold the same rows, each on its own node: nodes whose copies differ do not pass."""
+    for node, ranks in (("n1", (0, 1)), ("n2", (2, 3))):
+        folder = tmp_path / node / "run" / "global_step_7" / "actor"
+        folder.mkdir(parents=True)
+        for path in (path for rank in ranks for path in saved("hsdp").glob(f"*_rank_{rank}.pt")):
+            shutil.copy(path, folder)
+    report = verify_nodes(disks(tmp_path, "n1", "n2"), "/run", level=level)
+    assert Status.OK is report.status(), report.findings
+
+    weights = folder / MODEL.format(2)
+    state = torch.load(weights, weights_only=False)
+    state["up.weight"].to_local().mul_(2)
+    torch.save(state, weights)
+    report = verify_nodes(disks(tmp_path, "n1", "n2"), "/run", level=level)
+    (found,) = [entry for entry in report.findings if entry.severity is Severity.ERROR]
+    assert (Status.FAILED, "copies_differ") == (report.status(), found.code)
+    assert all(word in found.message for word in ("up.weight", "n1", "n2"))
 
 
 def test_an_older_save_that_may_lack_weights_is_not_good(permuted: Path, disks: Disks, tmp_path: Path) -> None:

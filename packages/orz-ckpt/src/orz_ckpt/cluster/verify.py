@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
+from orz_ckpt.cluster.agreement import Said, agreement, not_compared
 from orz_ckpt.cluster.collect.check import check_plan, records_of, unusable_records
 from orz_ckpt.cluster.collect.plan import plan_group
 from orz_ckpt.cluster.collect.records import Records, read_records
@@ -22,9 +23,6 @@ from orz_ckpt.node.pieces import STEP
 from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.findings import Severity, Status
-
-_AGREE: Final = (("step", "steps_mixed", "step"), ("world_size", "worlds_mixed", "number of ranks"))
-"""Key of a node's answer, finding where two differ, and what to call it."""
 
 
 @dataclass(slots=True)
@@ -80,12 +78,19 @@ def verify_nodes(
     pieces = []
     good = ""
     for task in tasks:
-        mine = [answers[id(member)] for member in task.group.members if id(member) in answers]
-        task.findings += _agreement(task.group, mine)
-        pieces += [piece for _, piece in mine]
-        if _all_damaged(task.group, [piece for _, piece in mine]):
+        members = [member for member in task.group.members if id(member) in answers]
+        mine = [answers[id(member)][1] for member in members]
+        said = [
+            Said.of(piece.node, member.piece.files, answers[id(member)][0])
+            for member, piece in zip(members, mine, strict=True)
+        ]
+        task.findings += agreement(task.group, said)
+        pieces += mine
+        if _all_damaged(task.group, mine):
             taken(findings, "pieces_incomplete", task.group.title)
-        both = [*task.findings, *(entry for _, piece in mine for entry in piece.findings)]
+        both = [*task.findings, *(entry for piece in mine for entry in piece.findings)]
+        if conclude(both) is Status.OK:
+            both += not_compared(task.group, said)
         if len(mine) == len(task.group.members) and _is_good(task.group, both, findings):
             good = task.group.title
         once = _once(both, task.group, findings)
@@ -275,18 +280,6 @@ def _finding(node: str, entry: Mapping[str, Any]) -> NodeFinding:
         status=Status(entry["status"]),
         node=node,
     )
-
-
-def _agreement(group: Group, answers: Sequence[tuple[Mapping[str, Any], VerifiedPiece]]) -> list[NodeFinding]:
-    """Say where the shards of one checkpoint state different steps or numbers of ranks on different nodes."""
-    findings = []
-    for key, code, noun in _AGREE:
-        stated = {piece.node: value[key] for value, piece in answers if value[key] is not None}
-        if len(set(stated.values())) > 1:
-            listed = ", ".join(f"{number} on {node}" for node, number in stated.items())
-            message = f"the nodes' shards state different values, {noun}: {listed}"
-            findings.append(node_finding(code, message, remedy="take an older step", path=group.title))
-    return findings
 
 
 def _milder(entry: NodeFinding) -> list[NodeFinding]:

@@ -52,8 +52,12 @@ NODES: Final = {
     "collect_differs": ("The network or a disk changed bytes, or a source changed meanwhile.", "Collect again."),
     "collect_left": ("Files lie beside the save that it does not name.", "Nothing."),
     "verified_apart": (
-        "A checkpoint lies on several disks. Each file was checked by itself, and names and steps together.",
+        "A checkpoint lies on several disks. Each file was checked by itself; names, steps and copies were compared.",
         "`orz ckpt collect`, then `orz ckpt verify`, to see how shards fit together.",
+    ),
+    "apart_not_compared": (
+        "Nothing beside the weights on some node counts steps, or copies have no checksums and were not read.",
+        "`orz ckpt collect`, then `orz ckpt verify`, which compares all that lies on one disk.",
     ),
     "collected": ("`orz ckpt collect` brought it together.", "Nothing."),
 }

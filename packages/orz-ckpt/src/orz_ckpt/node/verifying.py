@@ -13,18 +13,38 @@ from pathlib import Path
 from typing import Any, Final
 
 from orz_ckpt.checks.files import READ_AGAIN, list_files
+from orz_ckpt.checks.model import is_beside
+from orz_ckpt.disk.crc32 import crc32
 from orz_ckpt.examine.files import How, examine
-from orz_ckpt.examine.weights import weights_in
+from orz_ckpt.examine.weights import Weights, weights_in
 from orz_ckpt.findings import CkptFinding, Level, finding
+from orz_ckpt.inventory import WEIGHTS_SUFFIXES
 from orz_ckpt.manifest import FileEntry
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.report.words import count
-from orz_ckpt.tensors.source import Source
+from orz_ckpt.tensors.gather import Files, Gatherer
+from orz_ckpt.tensors.source import Block, Source, whole
+from orz_ckpt.tensors.stamps import Box, Stamps
 from orz_ckpt.verify import verify
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
 
+_BY_ITSELF: Final = frozenset(
+    {
+        "copies_differ",
+        "elements_differ",
+        "master_differs",
+        "rank_differs",
+        "shard_stale",
+        "shards_disagree",
+        "versions_mixed",
+        "weights_swapped",
+        "worlds_mixed",
+    }
+)
+"""What a reader finds of the shards that are here, whatever is elsewhere. Steps are compared with those elsewhere."""
 _PARTITION_SUFFIX: Final = "_optim_states.pt"
+_CHUNK_BYTES: Final = 512 * 1024
 _TOGETHER: Final = "orz ckpt collect, then orz ckpt verify"
 
 
@@ -68,9 +88,9 @@ def _whole(path: Path, how: How, *, require_manifest: bool) -> dict[str, Any]:
         sample=how.sample,
         below=False,  # what lies there is a piece of its own
     )
-    source = weights_in(path, inert=how.inert).source
+    held = weights_in(path, inert=how.inert)
     findings = [entry for entry in report.findings if entry.code != "no_room_for_next"]  # preflight asks of room
-    return _answer(source, findings, report.files, report.bytes, report.tensors)
+    return _answer(held, findings, report.files, report.bytes, report.tensors)
 
 
 def _apart(path: Path, entries: Mapping[str, FileEntry], how: How) -> dict[str, Any]:
@@ -86,7 +106,9 @@ def _apart(path: Path, entries: Mapping[str, FileEntry], how: How) -> dict[str, 
         else:
             files[path / name] = size
     known = {path / name: entry for name, entry in entries.items() if path / name in files}
-    source = weights_in(path, inert=how.inert).source
+    held = weights_in(path, inert=how.inert)
+    source = held.source
+    findings += [entry for entry in held.findings if entry.code in _BY_ITSELF]
     looked = examine(path, files, [], how, known, shards_of=source)
     unread = [file for file in files if file.suffix == DCP_SUFFIX and file not in known]
     if unread:
@@ -94,7 +116,8 @@ def _apart(path: Path, entries: Mapping[str, FileEntry], how: How) -> dict[str, 
         findings.append(finding("weights_not_read", message, remedy=_TOGETHER, path=path))
     laid_out = {str(packed.block.path) for packed in source.packed} if source else set()
     findings += [entry if entry.path in laid_out else _maybe_padding(entry) for entry in looked.findings]
-    return _answer(source, findings, len(files), sum(files.values()), looked.tensors)
+    answer = _answer(held, findings, len(files), sum(files.values()), looked.tensors)
+    return {**answer, "copies": _copies(source, read=how.level.reads_all)}
 
 
 def _maybe_padding(entry: CkptFinding) -> CkptFinding:
@@ -108,15 +131,62 @@ def _maybe_padding(entry: CkptFinding) -> CkptFinding:
     return replace(entry, message=message, remedy=_TOGETHER, status=Status.INCONCLUSIVE)
 
 
-def _answer(
-    source: Source | None, findings: Sequence[CkptFinding], files: int, nbytes: int, tensors: int
-) -> dict[str, Any]:
+def _answer(held: Weights, findings: Sequence[CkptFinding], files: int, nbytes: int, tensors: int) -> dict[str, Any]:
+    stamps = held.source.stamps if held.source else Stamps()
     return {
         "findings": [{**asdict(entry), "severity": entry.severity.value} for entry in findings],
         "files": files,
         "bytes": nbytes,
         "tensors": tensors,
-        "step": source.step if source else None,
-        "world_size": source.world_size if source else None,
-        "writer": source.writer if source else "",
+        "world_size": held.source.world_size if held.source else None,
+        "writer": held.source.writer if held.source else "",
+        "holds": bool(stamps.shards) or any(map(_may_hold_weights, held.files)),
+        "shards": list(stamps.shards),
+        "counts": _by_text(stamps.counts),
+        "others": _by_text(stamps.others),
+        "copies": {},
     }
+
+
+def _by_text(counts: Mapping[str, Mapping[int, int]]) -> dict[str, dict[str, int]]:
+    """Return counts as JSON can carry them, which has no numbers as keys."""
+    return {clock: {str(rank): step for rank, step in by_rank.items()} for clock, by_rank in counts.items()}
+
+
+def _may_hold_weights(file: Path) -> bool:
+    return file.name.endswith((*WEIGHTS_SUFFIXES, DCP_SUFFIX)) and not is_beside(file.name)
+
+
+def _copies(source: Source | None, *, read: bool) -> dict[str, list[Any]]:
+    """Return of what other ranks may hold, too, where it lies in a record of what checksum, and its own checksum.
+
+    Either is None where it is not known; blocks at one place of records alike hold the same.
+    """
+    boxes = source.stamps.boxes if source else {}
+    with Files() as files:
+        gatherer = Gatherer(files)
+        return {
+            name: [[*box.place, list(box.block.strides)] if box.place else None, _checksum(box, gatherer, read=read)]
+            for name, box in boxes.items()
+        }
+
+
+def _checksum(box: Box, gatherer: Gatherer, *, read: bool) -> int | None:
+    block = box.block
+    if box.place and block.contiguous and box.place[1:] == (block.nbytes, 0):
+        return box.place[0]  # that of its record, which is verified
+    return _crc32(block, gatherer) if read else None
+
+
+def _crc32(block: Block, gatherer: Gatherer) -> int | None:
+    """Return the checksum of a block's bytes in C order; None where they cannot be read, which is told of the file."""
+    crc, chunk = 0, max(1, _CHUNK_BYTES // block.itemsize)
+    try:
+        for begin in range(0, block.numel, chunk):
+            end = min(begin + chunk, block.numel)
+            data = memoryview(bytearray((end - begin) * block.itemsize))
+            gatherer.read(whole("", block), begin, end, data)
+            crc = crc32(data, crc)
+    except OSError:
+        return None
+    return crc

@@ -45,7 +45,8 @@ def same(copy: Copy, records: Mapping[Path, Sequence[Record]]) -> bool:
     first, second = copy.used, copy.other
     if (first.dtype, first.shape) != (second.dtype, second.shape):
         return False
-    if first.strides == second.strides and _place(first, records) == _place(second, records) is not None:
+    places = [place_of(block, records.get(block.path, ())) for block in (first, second)]
+    if first.strides == second.strides and places[0] == places[1] is not None:
         return True
     if any(is_hollow(block.path) for block in (first, second)):
         return True  # zeros without end, of which `verify` says that they were never written
@@ -53,13 +54,17 @@ def same(copy: Copy, records: Mapping[Path, Sequence[Record]]) -> bool:
         return _same_bytes(first, second, Gatherer(files))
 
 
-def _place(block: Block, records: Mapping[Path, Sequence[Record]]) -> tuple[int, int, int] | None:
-    """Return checksum and length of the record around a block, and where in it the block begins."""
-    of_file = records.get(block.path, ())
-    index = bisect_right(of_file, block.offset, key=lambda record: record.offset) - 1
-    if index < 0 or not of_file[index].crc32:  # 0: written without checksums
+def place_of(block: Block, records: Sequence[Record]) -> tuple[int, int, int] | None:
+    """Return checksum and length of the record around a block, and where in it the block begins.
+
+    Args:
+        block: of some file.
+        records: of that file's archive.
+    """
+    index = bisect_right(records, block.offset, key=lambda record: record.offset) - 1
+    if index < 0 or not records[index].crc32:  # 0: written without checksums
         return None
-    record = of_file[index]
+    record = records[index]
     return record.crc32, record.nbytes, block.offset - record.offset
 
 

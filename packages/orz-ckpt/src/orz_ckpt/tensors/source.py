@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
+from orz_ckpt.tensors.stamps import Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,6 +169,8 @@ class Source:
     """How many of its tensors several ranks saved, whose copies its reader compared."""
     packed: tuple[Packed, ...] = ()
     """Blocks of its files with padding, where it is known which of their elements that is."""
+    stamps: Stamps = field(default_factory=Stamps)
+    """What its shards say of their save, to be compared with shards elsewhere."""
     findings: tuple[CkptFinding, ...] = ()
     """What is wrong with it. With an error among them, `tensors` is what could be made of the rest."""
 

@@ -12,6 +12,7 @@ from orz_ckpt.readers.deepspeed.names import Kind, Shard
 from orz_ckpt.readers.deepspeed.padding import packed_fragments, packed_partitions, packed_slices
 from orz_ckpt.report.words import spans
 from orz_ckpt.tensors.source import Source, SourceTensor, whole
+from orz_ckpt.tensors.stamps import Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -80,7 +81,17 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
         facts=_facts(stage, states, tensors, model),
         frozen=() if model is None else tuple(model.frozen_shapes),
         packed=packed,
+        stamps=_stamps(models, states, stage),
         findings=tuple(findings),
+    )
+
+
+def _stamps(models: Mapping[int, ModelState], states: Mapping[int, OptimizerState], stage: int) -> Stamps:
+    """Return what the files count. ZeRO-1 and ZeRO-2 have the model's file compared with the optimizers beside it."""
+    return Stamps(
+        shards=tuple(sorted({*states, *(models if stage == _WEIGHTS_SHARDED or not states else ())})),
+        counts={"optimizer": {rank: state.step for rank, state in states.items() if state.step is not None}},
+        others={"model": {rank: model.step for rank, model in models.items() if model.step is not None}},
     )
 
 

@@ -10,6 +10,7 @@ Source: verl (b178a3c), `utils/checkpoint/fsdp_checkpoint_manager.py`; torch 2.1
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.formats.torch_tensors import UnsupportedTensorError
 from orz_ckpt.quoting import brief
+from orz_ckpt.readers.copies import place_of
 from orz_ckpt.readers.dtensor import ShardingError, mesh_of, parts_of, saved_by
 from orz_ckpt.readers.fsdp.files import RankFiles, holds_ranks, list_ranks, rank_saved
 from orz_ckpt.readers.fsdp.steps import check_steps
@@ -26,6 +28,7 @@ from orz_ckpt.readers.remedies import COLLECT, FETCH_RANK
 from orz_ckpt.report.words import ranks
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.source import Block, Source, untied
+from orz_ckpt.tensors.stamps import Box, Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 
     from orz_ckpt.findings import CkptFinding
     from orz_ckpt.formats.archive import Record
+
+_LITTLE_BYTES: Final = 64 * 1024
+"""Read in no time, whether or not it has to be."""
 _SAVE_AGAIN: Final = (
     "save a full state dict, or use torch's distributed checkpoints (DCP), which this command also reads"
 )
@@ -64,8 +70,10 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     kept = [entry for entry in assembled if not absent or entry.complete]
     whole = all(isinstance(value, Block) for by_rank in values.values() for value in by_rank.values())
     findings += _missing(files, len(values), len(assembled) - len(kept), whole=whole)
-    findings += check_copies(assembled, {files.models[rank]: state.records for rank, state in loaded.items()})
-    findings += check_steps(files, inert)
+    records = {files.models[rank]: state.records for rank, state in loaded.items()}
+    findings += check_copies(assembled, records)
+    counts, unlike = check_steps(files, inert)
+    findings += unlike
     tensors, aliases = untied({entry.name: entry.tensor for entry in kept if entry.tensor})
     if not tensors and not findings:
         findings.append(finding("no_weights", "its files hold no tensors", path=path))
@@ -86,8 +94,29 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
             **({"mesh": ", ".join(sorted(meshes))} if meshes else {}),
         },
         copied=sum(entry.copied and entry.name in tensors for entry in kept),
+        stamps=Stamps(shards=tuple(loaded), counts=counts, boxes=_boxes(assembled, records, files.world_size)),
         findings=(*files.findings, *findings),
     )
+
+
+def _boxes(assembled: Sequence[Assembled], records: Mapping[Path, Sequence[Record]], world_size: int) -> dict[str, Box]:
+    """Return what ranks elsewhere may hold, too, by what and where it is."""
+    return {
+        f"{entry.name} {tensor.dtype} {list(tensor.shape)}, {list(piece.block.shape)} from {list(piece.start)}": Box(
+            block=piece.block, place=place_of(piece.block, records[piece.block.path])
+        )
+        for entry in assembled
+        if (tensor := entry.tensor) is not None
+        for piece in tensor.pieces
+        if _may_be_copy(tensor.shape, piece.block, world_size)
+    }
+
+
+def _may_be_copy(shape: tuple[int, ...], held: Block, world_size: int) -> bool:
+    """Return whether a rank holds more than its share where all cut the first dimension; of little nobody asks."""
+    if held.nbytes <= _LITTLE_BYTES or not shape:
+        return True
+    return held.shape[0] > -(-shape[0] // world_size) and held.numel * world_size > math.prod(shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

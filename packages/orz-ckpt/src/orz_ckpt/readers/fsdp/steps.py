@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from orz_ckpt.readers.fsdp.files import RankFiles
 
 
-def check_steps(files: RankFiles, inert: frozenset[str]) -> Iterator[CkptFinding]:
+def check_steps(files: RankFiles, inert: frozenset[str]) -> tuple[dict[str, dict[int, int]], list[CkptFinding]]:
     """Compare what the files beside the weights say of their step, and when the weights were written.
 
     Args:
         files: of one save, as their names say.
         inert: as for `fsdp.read`.
+
+    Returns:
+        The steps that were found, by who counts them and rank; and what does not agree, or could not be compared.
 
     Raises:
         HostileError: a file would run code if torch loaded it.
@@ -40,11 +43,12 @@ def check_steps(files: RankFiles, inert: frozenset[str]) -> Iterator[CkptFinding
     by_scheduler = _stated(files.extras, _scheduled, inert, torn)
     # An optimizer's file says much, so it is asked only where the schedules leave a rank out.
     by_optimizer = {} if by_scheduler.keys() >= files.models.keys() else _stated(files.optimizers, _taken, inert, torn)
-    yield from torn
-    mixed = [found for stated in (by_scheduler, by_optimizer) if (found := _mixed(stated, files.path)) is not None]
-    yield from mixed[:1]
+    counts = {"scheduler": by_scheduler, "optimizer": by_optimizer}
+    mixed = [found for stated in counts.values() if (found := _mixed(stated, files.path)) is not None]
+    findings = [*torn, *mixed[:1]]
     if not mixed and not torn and len(files.models) > 1:
-        yield from _untold(files, by_scheduler, by_optimizer)
+        findings += _untold(files, by_scheduler, by_optimizer)
+    return counts, findings
 
 
 def _untold(files: RankFiles, by_scheduler: Collection[int], by_optimizer: Collection[int]) -> Iterator[CkptFinding]:
