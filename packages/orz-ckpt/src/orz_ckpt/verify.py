@@ -20,7 +20,7 @@ from orz_ckpt.checks.room import check_room
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.disk_errors import blamed
 from orz_ckpt.errors import MissingPathError
-from orz_ckpt.examine.below import Below, look_below, lost_roles, perhaps_saving, without_policy
+from orz_ckpt.examine.below import Below, look_below, lost_roles, perhaps_saving, without_policy, without_weights_beside
 from orz_ckpt.examine.emptiness import nothing_covered
 from orz_ckpt.examine.files import How
 from orz_ckpt.examine.judged import (
@@ -336,6 +336,7 @@ def _with_below(own: Report, first: Sequence[Report], below: Below, how: How) ->
         parts[-1] = replace(parts[-1], findings=tuple(map(perhaps_saving, parts[-1].findings)))
     run = _steps(path, path, parts, list(check_latest(path, below.steps)), how, aside) if parts else None
     models = [without_weights(_verify(model, how)) for model in below.models]
+    own = _adding(own, without_weights_beside(below.bare))
     together = _together(own.path, own.kind, how.level, [own, *([run] if run else []), *models])
     return replace(
         together,

@@ -15,6 +15,7 @@ from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import tags
 from orz_ckpt.sources import POLICIES, ROLES, detect, holds_weights, numbered_steps, roles_in
 from orz_ckpt.subject import is_in_flight
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,6 +25,10 @@ _LACKS: Final = frozenset({"nothing_recognised", "no_weights", "role_missing"})
 """Findings that weights are not where they should be."""
 _OF_MODELS: Final = frozenset({"architectures", "model_type"})
 """Fields of a `config.json` by which loaders choose the class of a model."""
+_WITHOUT_WEIGHTS: Final = frozenset({"huggingface", "tokenizer", "processor"})
+"""Folders that hold a model's configuration and no weights by design, such as verl's beside its shards."""
+_OF_OTHERS: Final = frozenset({".onnx", ".gguf", ".h5", ".msgpack", ".ot", ".tflite", ".mlpackage"})
+"""Endings of weights that nothing here reads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +43,8 @@ class Below:
 
     A run is a folder that holds steps, such as accelerate's `checkpoints/`.
     """
+    bare: tuple[Path, ...] = ()
+    """Beside models: folders with a model's configuration, and no weights of any kind. They may have been lost."""
 
     @property
     def nothing(self) -> bool:
@@ -73,12 +80,13 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
         for entry in folders
         if entry not in taken and not (beside and entry.is_symlink()) and _holds_model(entry, beside=beside)
     ]
+    bare: list[Path] = []
     if not (beside or any(not is_beside(entry.name) for entry in models)):
         models = []
     elif not beside:
-        lost = [entry for entry in folders if entry not in taken and _describes_model(entry)]
-        models = sorted({*models, *lost, *(path / role for role in ROLES if (path / role).is_dir())})
-    return Below(steps=tuple(steps), models=tuple(models))
+        models = sorted({*models, *(path / role for role in ROLES if (path / role).is_dir())})
+        bare = [entry for entry in folders if entry not in {*taken, *models} and _is_bare(entry)]
+    return Below(steps=tuple(steps), models=tuple(models), bare=tuple(bare))
 
 
 def steps_in(folder: Path) -> list[Path]:
@@ -156,14 +164,30 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def _describes_model(folder: Path) -> bool:
-    """Return whether a folder has a model's configuration, whose weights may be lost."""
-    try:
-        return not _OF_MODELS.isdisjoint(read_config(folder / CONFIG_NAME))
-    except FileNotFoundError:
+def without_weights_beside(bare: Sequence[Path]) -> list[CkptFinding]:
+    """Say which folders beside models have the configuration of one, and no weights: none is judged."""
+    message = "it has the configuration of a model and no weights, which the models beside it have"
+    remedy = "if it should hold some: "
+    return [
+        replace(
+            finding("no_weights", message, remedy=remedy + locate_remedy(folder), path=folder), severity=Severity.WARN
+        )
+        for folder in bare
+    ]
+
+
+def _is_bare(folder: Path) -> bool:
+    """Return whether a folder has a model's configuration, and no weights of any kind; False where nobody may look."""
+    if folder.name in _WITHOUT_WEIGHTS:
         return False
+    try:
+        if any(file.suffix in _OF_OTHERS for file in folder.iterdir()):
+            return False
+        return not _OF_MODELS.isdisjoint(read_config(folder / CONFIG_NAME))
     except FormatError:
         return True  # cut off, say, as the weights may be
+    except OSError:
+        return False
 
 
 def _holds_model(folder: Path, *, beside: bool) -> bool:
