@@ -185,3 +185,16 @@ def test_sparse_copy_is_read(tmp_path: Path) -> None:
 
     assert len(data) < HOLLOW_UNVOUCHED_BYTES
     assert {"file_holes", "not_finite"} <= {entry.code for entry in verify(path).findings}
+
+
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+def test_what_nobody_reads_may_be_a_hole(level: Level, tmp_path: Path) -> None:
+    """Such as a core file of some GB beside a model that has no manifest."""
+    save_file({"w": np.ones(8, dtype=np.float32)}, tmp_path / "model.safetensors")
+    os.truncate(_empty(tmp_path / "core"), 3 * HOLLOW_UNVOUCHED_BYTES)
+    assert Status.OK is verify(tmp_path, level=level).status()
+
+
+def _empty(path: Path) -> Path:
+    path.touch()
+    return path

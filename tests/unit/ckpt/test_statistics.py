@@ -116,6 +116,11 @@ def test_spread_that_the_sums_lose() -> None:
         assert 1e30 == pytest.approx(of(numbers).outlying, rel=1e-4)
 
 
+def test_a_spread_of_the_smallest_number() -> None:
+    """1 among zeros and 5e-324, of which half is 0: as far away as from equal numbers."""
+    assert math.inf == of(np.array([0.0] * 10 + [5e-324, 1.0])).outlying
+
+
 def test_extremes_and_those_after_them() -> None:
     """The two smallest and largest numbers are those of a sort, over several tiles, also where two are equal."""
     numbers = np.random.default_rng(4).standard_normal(50_000)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orz_ckpt.findings import Level, Report
+from orz_ckpt.readers.deepspeed import names
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
 from orz_cli.main import main
@@ -102,3 +103,18 @@ def test_what_is_broken_in_another_tag_is_not_judged(broken: Callable[[str], Pat
 
     assert Status.OK is report.status()
     assert told(report)["tags_not_judged"][0].startswith(NAMED)
+
+
+def test_a_tag_that_is_removed_meanwhile(broken: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is listed, and gone when its files are looked for: the verdict on the other stays."""
+    path, listed = broken("zero2"), names.files
+
+    def removed(folder: Path) -> tuple[Path, ...]:
+        if folder.name == STEP:
+            shutil.rmtree(folder, ignore_errors=True)
+        return listed(folder)
+
+    monkeypatch.setattr(names, "files", removed)
+    report = verify(path)
+    assert (Status.OK, False) == (report.status(), (path / STEP).exists())
+    assert "unreadable" not in told(report)

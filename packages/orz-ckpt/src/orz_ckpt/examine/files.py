@@ -272,6 +272,8 @@ class _Look:
         """Return which files are not to be read, since nearly all of each was never written, and what to say of it."""
         found = {}
         for path in self.files:
+            if not (path in self.entries or self._holds_weights(path)):
+                continue  # nobody reads it
             try:
                 if is_hollow(path, HOLLOW_BYTES if path in self.entries else HOLLOW_UNVOUCHED_BYTES):
                     found[path] = list(check_holes(path, self._stretches(path)))
@@ -284,12 +286,15 @@ class _Look:
     def holes(self, vouched: set[Path]) -> Iterator[CkptFinding]:
         """Say where files of weights were never written."""
         for path in self.files:
-            if path in vouched or not (path in self.safe or path in self.torches or path in self.placed):
+            if path in vouched or not self._holds_weights(path):
                 continue
             try:
                 yield from check_holes(path, self._stretches(path))
             except OSError:
                 continue  # reading it has said so
+
+    def _holds_weights(self, path: Path) -> bool:
+        return path in self.safe or path in self.torches or path in self.placed or path in self.archives
 
     def _stretches(self, path: Path) -> list[tuple[str, int, int]]:
         """Return where tensors lie in a file: name, first byte, and the byte after the last one."""

@@ -78,7 +78,11 @@ def check_tags(
 def _hostile(folder: Path, limit: Path, examined: Collection[Path], inert: frozenset[str]) -> Iterator[CkptFinding]:
     """Say which files of a tag would run code. What is broken, or lies behind a link out of `limit`, is not told."""
     alike = Alike()
-    for file in names.files(folder):
+    try:
+        files = names.files(folder)
+    except OSError:
+        return  # its trainer removes it just now, say
+    for file in files:
         if file in examined or escape(file, limit) is not None:
             continue
         try:

@@ -73,7 +73,8 @@ class Statistics:
             return math.inf
         whole = self.std * self.std * count / (count - 1)
         share = whole - distance * step / (count - 1)
-        return step / (math.sqrt(share) if share > _LEAST_SHARE * whole else (last - first) / 2)
+        spread = math.sqrt(share) if share > _LEAST_SHARE * whole else (last - first) / 2
+        return step / spread if spread else math.inf  # half of the smallest number is 0
 
 
 class Summing:
