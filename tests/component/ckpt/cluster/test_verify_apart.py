@@ -183,6 +183,23 @@ def test_a_node_that_has_the_same_files(two: Fleet, tmp_path: Path) -> None:
     assert (Status.OK, []) == (report.status(), codes(report)), report.findings
 
 
+def test_whole_replicas_with_side_files_of_each_node(two: Fleet, model: Path, tmp_path: Path) -> None:
+    """Each node has the model and its own random state: no weights lie apart, and other bytes of them are told."""
+    for node in ("n1", "n2"):
+        folder = tmp_path / node / "run" / "checkpoint-7"
+        shutil.copytree(model, folder)
+        torch.save({"cpu": torch.ones(3)}, folder / f"rng_state_{node}.pth")
+    report = verify_nodes(two, "/run")
+
+    assert (Status.OK, "checkpoint-7") == (report.status(), report.newest_good), report.findings
+    other = tmp_path / "n2" / "run" / "checkpoint-7" / "model-00001-of-00002.safetensors"
+    other.write_bytes(other.read_bytes()[:-1] + b"\x01")
+    assert (Status.FAILED, True) == (
+        (report := verify_nodes(two, "/run")).status(),
+        "collect_conflict" in codes(report),
+    ), report.findings
+
+
 def test_a_model_in_two_halves_that_no_record_names(two: Fleet, model: Path, tmp_path: Path) -> None:
     """Files of Hugging Face count no steps."""
     for node in ("n1", "n2"):

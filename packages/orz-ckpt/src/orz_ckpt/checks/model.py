@@ -12,6 +12,7 @@ from orz_ckpt.checks.types import check_types
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, HfFolder, read_config
+from orz_ckpt.inventory import WEIGHTS_SUFFIXES
 from orz_ckpt.quoting import brief, locate_command
 from orz_ckpt.report.words import listed
 from orz_cli.findings import Severity
@@ -32,6 +33,11 @@ _DATA_LOADER: Final = "data.pt"
 def is_beside(name: str) -> bool:
     """Return whether a file or folder of that name is none of the weights, but what a trainer saves beside them."""
     return name == _DATA_LOADER or name.startswith(_BESIDE_WEIGHTS)
+
+
+def may_hold_weights(name: str) -> bool:
+    """Return whether a file of that name, with no folder in it, may hold weights: nothing else is known of it."""
+    return name.endswith(WEIGHTS_SUFFIXES) and not is_beside(name)
 
 
 def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:

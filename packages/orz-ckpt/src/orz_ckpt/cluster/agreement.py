@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from orz_ckpt.checks.model import may_hold_weights
 from orz_ckpt.cluster.groups import Group
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.node.pieces import STEP
@@ -130,12 +131,21 @@ def _copies_differ(group: Group, answers: Sequence[Said]) -> Iterator[NodeFindin
 
 
 def _without_duplicates(answers: Sequence[Said]) -> list[Said]:
-    """Leave out pieces of which another has all files: those are compared file by file."""
-    kept: list[Said] = []
-    for said in sorted(answers, key=lambda one: -len(one.files)):
-        if not any(set(said.files) <= set(other.files) for other in kept):
-            kept.append(said)
-    return kept
+    """Leave out pieces of whose weights another has all files: those are compared file by file.
+
+    What each node saves beside them, such as its own random state, makes them no other weights.
+    """
+    kept: list[tuple[Said, set[str]]] = []
+    named = [(said, _weights(said)) for said in answers]
+    for said, names in sorted(named, key=lambda one: -len(one[1])):
+        if not any(names <= others for _, others in kept):
+            kept.append((said, names))
+    return [said for said, _ in kept]
+
+
+def _weights(said: Said) -> set[str]:
+    """Return the names of files that may hold weights; of all where no name says so."""
+    return {name for name in said.files if may_hold_weights(name.rpartition("/")[2])} or set(said.files)
 
 
 def _shards(said: Said) -> str:

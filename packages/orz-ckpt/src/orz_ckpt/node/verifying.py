@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from orz_ckpt.checks.files import READ_AGAIN, list_files
-from orz_ckpt.checks.model import is_beside
+from orz_ckpt.checks.model import may_hold_weights
 from orz_ckpt.disk.crc32 import crc32
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import Weights, weights_in
 from orz_ckpt.findings import CkptFinding, Level, finding
-from orz_ckpt.inventory import WEIGHTS_SUFFIXES
 from orz_ckpt.manifest import FileEntry
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.report.words import count
@@ -140,7 +139,7 @@ def _answer(held: Weights, findings: Sequence[CkptFinding], files: int, nbytes: 
         "tensors": tensors,
         "world_size": held.source.world_size if held.source else None,
         "writer": held.source.writer if held.source else "",
-        "holds": bool(stamps.shards) or any(map(_may_hold_weights, held.files)),
+        "holds": bool(stamps.shards) or any(may_hold_weights(file.name) for file in held.files),
         "shards": list(stamps.shards),
         "counts": _by_text(stamps.counts),
         "others": _by_text(stamps.others),
@@ -151,10 +150,6 @@ def _answer(held: Weights, findings: Sequence[CkptFinding], files: int, nbytes: 
 def _by_text(counts: Mapping[str, Mapping[int, int]]) -> dict[str, dict[str, int]]:
     """Return counts as JSON can carry them, which has no numbers as keys."""
     return {clock: {str(rank): step for rank, step in by_rank.items()} for clock, by_rank in counts.items()}
-
-
-def _may_hold_weights(file: Path) -> bool:
-    return file.name.endswith((*WEIGHTS_SUFFIXES, DCP_SUFFIX)) and not is_beside(file.name)
 
 
 def _copies(source: Source | None, *, read: bool) -> dict[str, list[Any]]:
