@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orz_ckpt.cli.nodes import HostsOption, RayOption
+from orz_ckpt.cli.nodes import SEARCH_S, HostsOption, RayOption, SecondsOption, search_time
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
 from orz_ckpt.urls import local_path, path_here
@@ -33,6 +33,7 @@ def collect(
     ray: RayOption = None,
     hosts: HostsOption = None,
     *,
+    seconds: SecondsOption = SEARCH_S,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")] = False,
     output: FormatOption = Format.TEXT,
     as_json: JsonOption = False,
@@ -56,6 +57,7 @@ def collect(
     from orz_ckpt.report.judged import Verdict
 
     chosen = chosen_format(output, as_json=as_json)
+    budget_s = search_time(seconds)
     if not to or "\0" in to:
         raise UsageError("--to is empty", remedy="give a folder or a URL")
     asked = [str(path_here(run)) for run in runs]
@@ -63,10 +65,10 @@ def collect(
     remote = Remote(to, write=True) if folder is None else None
     with connected(ray=ray, hosts=hosts) as fleet, shown_progress("collecting") as progress:
         if remote is not None:
-            done = collect_to_url(fleet, asked, remote, dry_run=dry_run, progress=progress)
+            done = collect_to_url(fleet, asked, remote, dry_run=dry_run, budget_s=budget_s, progress=progress)
         else:
             assert folder is not None  # noqa: S101  it is one or the other
-            done = bring(fleet, asked, folder, dry_run=dry_run, progress=progress)
+            done = bring(fleet, asked, folder, dry_run=dry_run, budget_s=budget_s, progress=progress)
     severity = Severity(fail_on.value)
     write_judged(
         Verdict(command="collect", path=", ".join(done.runs), findings=done.findings, seconds=done.seconds),

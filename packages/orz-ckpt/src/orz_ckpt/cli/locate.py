@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orz_ckpt.cli.nodes import HostsOption, RayOption
+from orz_ckpt.cli.nodes import SEARCH_S, HostsOption, RayOption, SecondsOption, search_time
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
 from orz_ckpt.quoting import shell_word
@@ -28,7 +28,7 @@ def locate(
     ray: RayOption = None,
     hosts: HostsOption = None,
     *,
-    seconds: Annotated[float, typer.Option(help="How long each node may search.")] = 20.0,
+    seconds: SecondsOption = SEARCH_S,
     output: FormatOption = Format.TEXT,
     as_json: JsonOption = False,
     fail_on: FailOnOption = FailOn.ERROR,
@@ -47,8 +47,7 @@ def locate(
     from orz_ckpt.report.judged import Verdict
 
     chosen = chosen_format(output, as_json=as_json)
-    if not 0 < seconds <= 3600:  # noqa: PLR2004  an hour
-        raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
+    budget_s = search_time(seconds)
     asked = [path_here(run) for run in runs or ()]
     for path in asked:
         if path.is_file():
@@ -56,7 +55,7 @@ def locate(
             remedy = f"orz ckpt locate {above}, or look into it: orz ckpt verify {here}"
             raise UsageError(f"{path} is a file on this machine; locate looks for the folder of a run", remedy=remedy)
     with connected(ray=ray, hosts=hosts) as fleet:
-        found = ask(fleet, [str(path) for path in asked], budget_s=seconds)
+        found = ask(fleet, [str(path) for path in asked], budget_s=budget_s)
     severity = Severity(fail_on.value)
     write_judged(
         Verdict(command="locate", path=found.subject, findings=found.findings, seconds=found.seconds),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from orz_ckpt.cli.command import CkptCommand
+from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from typer._click.core import Context
@@ -27,6 +28,9 @@ HostsOption = Annotated[
     str | None,
     typer.Option("--hosts", metavar="A,B", help="Ask this machine, and these hosts over ssh.", show_default=False),
 ]
+SecondsOption = Annotated[float, typer.Option("--seconds", help="How long each node may search.")]
+SEARCH_S: Final = 20.0
+_MAX_SEARCH_S: Final = 3600.0
 
 
 class NodesCommand(CkptCommand):
@@ -35,6 +39,17 @@ class NodesCommand(CkptCommand):
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Let `--ray` mean `--ray=auto` where what follows is no address."""
         return super().parse_args(ctx, with_ray_value(args))
+
+
+def search_time(seconds: float) -> float:
+    """Return how long each node may search.
+
+    Raises:
+        UsageError: it is not more than 0, or more than an hour.
+    """
+    if not 0 < seconds <= _MAX_SEARCH_S:
+        raise UsageError(f"--seconds {seconds:g}: expected more than 0, at most 3600", remedy="--seconds 120")
+    return seconds
 
 
 def with_ray_value(args: list[str]) -> list[str]:

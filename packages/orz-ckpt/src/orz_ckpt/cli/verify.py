@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orz_ckpt.cli.nodes import HostsOption, RayOption
+from orz_ckpt.cli.nodes import SEARCH_S, HostsOption, RayOption, search_time
 from orz_ckpt.cli.options import (
     FailOn,
     FailOnOption,
@@ -74,6 +74,10 @@ def verify(
     inert: InertOption = None,
     ray: RayOption = None,
     hosts: HostsOption = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="How long each node may search, with --ray or --hosts; 20 by default.", show_default=False),
+    ] = None,
 ) -> None:
     """Say whether checkpoints are committed, whole, and byte for byte what was written.
 
@@ -90,6 +94,9 @@ def verify(
     asked = _Asked(level=level, sample=_share(sample or "1%"), require_manifest=require_manifest, inert=allowed(inert))
     if sample is not None and level is not Level.SAMPLE:
         raise UsageError(f"--sample {sample} means nothing to --level {level}", remedy="give --level sample, too")
+    if seconds is not None and ray is None and hosts is None:
+        raise UsageError(f"--seconds {seconds:g} means nothing on one machine", remedy="give --ray or --hosts, too")
+    budget_s = search_time(SEARCH_S if seconds is None else seconds)
     chosen = chosen_format(output, as_json=as_json)
     severity = Severity(fail_on.value)
     if ray is None and hosts is None:
@@ -98,7 +105,7 @@ def verify(
         option = "--tag" if tag else "--against"
         raise UsageError(f"{option} needs all weights on one disk", remedy="orz ckpt collect first")
     else:
-        status = _on_nodes(paths, asked, ray, hosts, chosen, severity)
+        status = _on_nodes(paths, asked, ray, hosts, chosen, severity, budget_s)
     raise typer.Exit(status.exit_code)
 
 
@@ -143,7 +150,13 @@ def _print(report: Report, fail_on: Severity) -> None:
 
 
 def _on_nodes(
-    paths: list[Path], asked: _Asked, ray: str | None, hosts: str | None, output: Format, fail_on: Severity
+    paths: list[Path],
+    asked: _Asked,
+    ray: str | None,
+    hosts: str | None,
+    output: Format,
+    fail_on: Severity,
+    budget_s: float,
 ) -> Status:
     """Let every node verify what it has, and write what that adds up to."""
     from orz_ckpt.cli.progress import shown_progress
@@ -162,6 +175,7 @@ def _on_nodes(
                 sample=asked.sample,
                 require_manifest=asked.require_manifest,
                 inert=asked.inert,
+                budget_s=budget_s,
                 progress=progress,
             )
             for path in paths

@@ -119,11 +119,12 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         runs=runs,
         everywhere=everywhere,
         alone=not fleet.flags and len(fleet.nodes) == 1,
-        listing=f"orz ckpt locate {fleet.flags}".rstrip(),
+        flags=fleet.flags,
         cut=[f"{name}: {why}" for name, value in said.items() for why in value["cut"]],
         silent=len(said) < len(answers),
         begun=begun,
         unread={} if everywhere else {name: _unread(value) for name, value in said.items()},
+        budget_s=budget_s,
     )
     findings = silent_nodes(answers, search.subject)
     findings += judge(groups, search)

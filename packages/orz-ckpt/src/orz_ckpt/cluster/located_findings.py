@@ -11,12 +11,15 @@ from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.mounts import in_ray_session
 from orz_ckpt.node.pieces import STEP
-from orz_ckpt.node.scan import Unread
+from orz_ckpt.node.scan import BUDGET_S, Unread
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.report.words import count
 from orz_ckpt.unfinished import COLLECTING
 from orz_cli.findings import Severity, Status
 
+_MAX_SEARCH_S: Final = 3600.0
+_LONGER_S: Final = 120.0
+_LOCATE: Final = "orz ckpt locate"
 _MAX_NAMES: Final = 5
 _READABLE: Final = "ask as the user who wrote it, or let this one read it; then locate again"
 
@@ -30,8 +33,8 @@ class Search:
     """Whether all likely folders were searched, whatever the runs are called."""
     alone: bool
     """Whether only this machine was asked."""
-    listing: str
-    """The command that lists all weights on the same nodes."""
+    flags: str
+    """Of a command that asks the same nodes; empty for this machine."""
     cut: Sequence[str]
     """Where a search ended early, and why."""
     silent: bool
@@ -40,6 +43,8 @@ class Search:
     """The command that goes on with bringing it to this machine, where that was begun."""
     unread: Mapping[str, Sequence[Unread]] = field(default_factory=dict)
     """By node: what could not be looked at of what was asked for."""
+    budget_s: float = BUDGET_S
+    """How long a node could search."""
 
     @property
     def subject(self) -> str:
@@ -47,9 +52,23 @@ class Search:
         return ", ".join(self.runs) or "all likely folders"
 
     @property
+    def listing(self) -> str:
+        """The command that lists all weights on the same nodes."""
+        return f"{_LOCATE} {self.flags}".rstrip()
+
+    @property
+    def longer(self) -> str:
+        """The command that searches longer for the same; empty where this was the longest search."""
+        if self.budget_s >= _MAX_SEARCH_S:
+            return ""
+        seconds = min(_MAX_SEARCH_S, max(_LONGER_S, 2 * self.budget_s))
+        words = [_LOCATE, *map(quoted, self.runs), f"--seconds {seconds:g}", self.flags]
+        return " ".join(words).rstrip()
+
+    @property
     def elsewhere(self) -> str:
         """The command that asks the other nodes, where only this machine was asked."""
-        words = ["orz", "ckpt", "locate", *map(quoted, self.runs), "--ray"]
+        words = [_LOCATE, *map(quoted, self.runs), "--ray"]
         return f"{' '.join(words)}    # on a node of the cluster, or --hosts"
 
 
@@ -71,7 +90,8 @@ def judge(groups: Sequence[Group], search: Search) -> list[NodeFinding]:
     findings += unread
     if search.cut:
         message = f"{'; '.join(search.cut)}: newer weights may lie where the search did not come"
-        remedy = "name a folder nearer to the weights, or give the search longer: orz ckpt locate --seconds 120"
+        longer = f", or give the search longer (collect and verify take --seconds, too): {search.longer}"
+        remedy = f"name a folder nearer to the weights{longer if search.longer else ''}"
         findings.append(node_finding("scan_cut_short", message, remedy=remedy, path=search.subject))
     return [*findings, *_in_ray_sessions(groups)]
 

@@ -29,6 +29,7 @@ from orz_ckpt.errors import CkptError, StorageError, is_full
 from orz_ckpt.formats.hf import arrange
 from orz_ckpt.manifest import ManifestError
 from orz_ckpt.node.pieces import STEP
+from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.readers.deepspeed.names import holds_one
 from orz_ckpt.report.words import size
 from orz_ckpt.sources import detect
@@ -40,7 +41,13 @@ from orz_cli.findings import Status
 
 
 def collect(
-    fleet: Fleet, runs: Sequence[str], dest: Path, *, dry_run: bool = False, progress: Progress | None = None
+    fleet: Fleet,
+    runs: Sequence[str],
+    dest: Path,
+    *,
+    dry_run: bool = False,
+    budget_s: float = BUDGET_S,
+    progress: Progress | None = None,
 ) -> Collection:
     """Locate `runs` on all nodes and bring what was found to `dest`.
 
@@ -49,6 +56,7 @@ def collect(
         runs: paths, as the user or a configuration spells them; taken to be pieces of one run.
         dest: the folder of the run here; its own folder may be it.
         dry_run: plan only.
+        budget_s: how long a node may search.
         progress: told of bytes.
 
     Raises:
@@ -63,7 +71,7 @@ def collect(
     if dest.exists() and not dest.is_dir():
         raise UsageError(f"--to {dest}: not a folder", remedy="give a folder; it is made if it is not there")
     _refuse_dest(dest, runs)
-    found = locate(fleet, runs)
+    found = locate(fleet, runs, budget_s=budget_s)
     findings: list[NodeFinding] = list(found.findings)
     tasks = [] if found.everywhere else plan_tasks(fleet, found, dest, findings)
     needed = _needed(tasks, dest / COLLECT_DIR / STAGED)

@@ -26,6 +26,7 @@ from orz_ckpt.copy.checked import DiffersError
 from orz_ckpt.copy.url import COPYING, checkpoint_around, put, there_digest
 from orz_ckpt.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, PRIVATE_DIR, FileEntry, ManifestError, loads
 from orz_ckpt.node.pieces import STEP
+from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.remote import Remote
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.errors import UsageError
@@ -33,7 +34,13 @@ from orz_cli.findings import Severity
 
 
 def collect_to_url(
-    fleet: Fleet, runs: Sequence[str], dest: Remote, *, dry_run: bool = False, progress: Progress | None = None
+    fleet: Fleet,
+    runs: Sequence[str],
+    dest: Remote,
+    *,
+    dry_run: bool = False,
+    budget_s: float = BUDGET_S,
+    progress: Progress | None = None,
 ) -> Collection:
     """Locate `runs` on all nodes and bring what was found to the store `dest`.
 
@@ -42,6 +49,7 @@ def collect_to_url(
         runs: paths, as the user or a configuration spells them; taken to be pieces of one run.
         dest: the run's folder there.
         dry_run: plan only.
+        budget_s: how long a node may search.
         progress: told of bytes.
 
     Raises:
@@ -49,7 +57,7 @@ def collect_to_url(
         RemoteError: the store refuses.
     """
     begin = time.perf_counter()
-    found = locate(fleet, runs)
+    found = locate(fleet, runs, budget_s=budget_s)
     findings: list[NodeFinding] = list(found.findings)
     tasks = [] if found.everywhere else plan_tasks(fleet, found, None, findings)
     around = checkpoint_around(dest, itself=any(task.group.rel for task in tasks))
