@@ -101,7 +101,7 @@ def _instead(path: Path) -> str:
     record = same_as_manifest(root)
     if record is not None:
         command = f"cp {shell_word(str(record))} {shell_word(str(path))}"
-        return f"put the copy that the save kept in its place, then verify again: {command}; else {otherwise}"
+        return f"{otherwise}; or put the copy that the save kept in its place and verify again: {command}"
     if step_of(root) is not None:
         return otherwise
     if is_laid_out_like_one(root):  # `orz ckpt manifest` describes no step: it would say that the save was whole

@@ -50,7 +50,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
         config = read_adapter_config(path)
     except FileNotFoundError:
         message = f"there is no {CONFIG_NAME}: the scale of the adapter is stated nowhere else"
-        remedy = "copy the whole folder again, or give the alpha of the training: --lora-alpha N"
+        remedy = "copy the whole folder again, or give `orz ckpt merge` the alpha of the training: --lora-alpha N"
         findings.append(finding("config_invalid", message, remedy=remedy, path=path))
     except FormatError as error:
         findings.append(finding("config_invalid", error.message, remedy=error.remedy, path=path / CONFIG_NAME))
@@ -100,10 +100,11 @@ def check_adapter(
         yield from _zeros(path, pairs)
     if config and config.alpha_lost:
         message = "lora_alpha is 0: merged with it, the model would be its base"
-        remedy = "verl's merger writes 0 where it does not know; give the value of the training: --lora-alpha N"
+        told = "give `orz ckpt merge` the value of the training: --lora-alpha N"
+        remedy = f"verl's merger writes 0 where it does not know; {told}"
         if config.alpha is None:
             message = "lora_alpha is not stated: the scale of the adapter is not known"
-            remedy = "give the value of the training: --lora-alpha N"
+            remedy = told
         yield finding("lora_alpha_lost", message, remedy=remedy, path=path / CONFIG_NAME)
     magnitudes = [name for name in tensors if "lora_magnitude_vector" in name]
     unsupported = [*(config.unsupported if config else ()), *(["DoRA's magnitudes"] if magnitudes else [])]
