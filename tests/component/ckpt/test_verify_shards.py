@@ -60,3 +60,18 @@ def test_all_shards_beside_a_single_model(model: Path, tmp_path: Path, make_mode
     assert ("index_invalid", str(model)) == (found.code, found.path)
     assert "there are 2 shards (model-00001-of-00002.safetensors, ...) without an index beside" in found.message
     assert found.remedy.startswith("remove the shards if model.safetensors is the save that you want")
+
+
+def test_all_shards_and_a_stray_one_beside_a_single_model(model: Path, tmp_path: Path, make_model: WriteModel) -> None:
+    """A shard of a third save changes nothing for a whole one: nothing says to remove that, only the stray."""
+    single = make_model(tmp_path / "single", POLICY)
+    shutil.copy(single / "model.safetensors", model)
+    (model / "model.safetensors.index.json").unlink()
+    whole = sorted(path.name for path in model.glob("model-*-of-00002.safetensors"))
+    stray = model / "model-00001-of-00003.safetensors"
+    shutil.copy(model / whole[0], stray)
+    assert 2 == len(whole)
+    saves, orphan = sorted(errors(model), key=lambda entry: entry.code)
+    assert ("index_invalid", str(model)) == (saves.code, saves.path)
+    assert f"there are 2 shards ({whole[0]}, ...)" in saves.message
+    assert ("shard_orphan", str(stray)) == (orphan.code, orphan.path)

@@ -73,18 +73,24 @@ def _without_index(folder: HfFolder, shards: list[Path], single: list[Path]) -> 
         message = f"there are shards ({shards[0].name}, ...) and no index: the save was cut off"
         return [finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)], []
     name = single[0].name
-    if _all_of_a_save(shards):
-        message = f"there are {len(shards)} shards ({shards[0].name}, ...) without an index beside {name}: two saves"
+    whole = _whole_saves(shards)
+    findings: list[CkptFinding] = []
+    for save in whole:
+        message = f"there are {len(save)} shards ({save[0].name}, ...) without an index beside {name}: two saves"
         remedy = f"remove the shards if {name} is the save that you want; else remove that, and {_SAVE_AGAIN}"
-        return [finding("index_invalid", message, remedy=remedy, path=folder.path)], []
+        findings.append(finding("index_invalid", message, remedy=remedy, path=folder.path))
     message = f"it is a part of another save, and no index names it; loaders take {name} beside it"
-    return [finding("shard_orphan", message, remedy="remove it", path=shard) for shard in shards], single
+    rest = [shard for shard in shards if not any(shard in save for save in whole)]
+    findings += [finding("shard_orphan", message, remedy="remove it", path=shard) for shard in rest]
+    return findings, [] if whole else single
 
 
-def _all_of_a_save(shards: list[Path]) -> bool:
-    """Return whether shards are as many as their names say that there are: `model-00001-of-00002`."""
-    stated = {int(shard.stem.rpartition("-")[2]) for shard in shards}
-    return stated == {len(shards)}
+def _whole_saves(shards: list[Path]) -> list[list[Path]]:
+    """Return the shards of each save that is whole: as many as their names say, as `model-00001-of-00002` does."""
+    saves: dict[int, list[Path]] = {}
+    for shard in shards:
+        saves.setdefault(int(shard.stem.rpartition("-")[2]), []).append(shard)
+    return [save for stated, save in saves.items() if stated == len(save)]
 
 
 def _compare(folder: HfFolder, path: Path, index: Index, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
