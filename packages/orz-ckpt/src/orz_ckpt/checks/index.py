@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.files import READ_AGAIN
+from orz_ckpt.checks.same_names import slices_of_ranks, without_variants
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import HfFolder, Index, UnsafeShardError, read_index
@@ -28,15 +29,17 @@ def check_index(folder: HfFolder, headers: Mapping[Path, Header]) -> tuple[list[
 
     Returns:
         What was found, and the weights that a loader takes: those that the index names, without one
-        the single file, without that all. Some folders hold a second copy in another layout.
+        the single file, without that all but variants of others, or none where they are slices. Some folders hold
+        a second copy in another layout.
     """
     if not folder.indexes:
         shards = [file for file in folder.weights if folder.layout.shard.fullmatch(file.name)]
         single = [file for file in folder.weights if file.name == folder.layout.single]
         if shards:
             return _without_index(folder, shards, [file for file in single if file in headers])
-        loaded = single or list(folder.weights)
-        return list(_held_twice(loaded, headers)), loaded
+        loaded = single or without_variants(folder.weights, headers)
+        sliced = slices_of_ranks(folder.path, loaded)
+        return (sliced, []) if sliced else (list(_held_twice(loaded, headers)), loaded)
     findings: list[CkptFinding] = []
     named: set[str] = set()
     for path in folder.indexes:
