@@ -88,6 +88,29 @@ def test_a_pickle_of_another_tag_that_calls(
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.parametrize("latest", [None, "global_step9", "", "a/b"], ids=["none", "gone", "empty", "a path"])
+def test_a_pickle_that_calls_where_no_tag_was_read(
+    latest: str | None, broken: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Without a usable `latest` any tag may be loaded by its name: exit 4, as where one was read."""
+    path = broken("zero2")
+    (path / "latest").unlink()
+    if latest is not None:
+        (path / "latest").write_text(latest, encoding="utf-8")
+    assert Status.FAILED is verify(path).status()
+    file = path / STEP / "mp_rank_00_model_states.pt"
+    file.write_bytes(pickle.dumps(Bomb(tmp_path / "canary"), protocol=2))
+    report = verify(path)
+
+    assert (Status.REFUSED, [str(file)]) == (
+        report.status(),
+        [entry.path for entry in report.findings if entry.code == "pickle_calls"],
+    )
+    assert 4 == main(["ckpt", "verify", str(path)])
+    assert Status.FAILED is verify(path, inert=frozenset({"posix.mkdir"})).status()
+    assert not (tmp_path / "canary").exists()
+
+
 def test_what_is_broken_in_another_tag_is_not_judged(broken: Callable[[str], Path], tmp_path: Path) -> None:
     """A torn shard, a link out and a tag that is a link change nothing: the note says that nobody judged them."""
     path = broken("zero2")

@@ -23,7 +23,8 @@ from orz_ckpt.examine.copies import check_copies
 from orz_ckpt.examine.padding import packed_beside
 from orz_ckpt.examine.pool import read_all
 from orz_ckpt.examine.shards import check_shards, check_zeros
-from orz_ckpt.findings import CkptFinding, Level
+from orz_ckpt.examine.tags import check_all_tags
+from orz_ckpt.findings import CkptFinding, Level, conclude
 from orz_ckpt.formats.cut_contents import cut, packed_by_file, parts_of_header, pieces_by_file
 from orz_ckpt.formats.hf import read_config
 from orz_ckpt.formats.safetensors import SUFFIX, Header
@@ -199,6 +200,8 @@ class _Look:
                     examined=self.files.keys(),
                     inert=self.how.inert,
                 )
+            elif weights.sharded and not self.how.tag and conclude(weights.findings) is not Status.REFUSED:
+                yield from check_all_tags(weights.path, self.files.keys(), self.how.inert)  # as of a bad `latest`
 
     def _find_tied(self, folder: HfFolder) -> None:
         if folder.config is None or not self.how.level.reads_all:

@@ -42,7 +42,7 @@ def check_tags(
     their pickles are looked at, as are those of the older steps of any run.
 
     Args:
-        source: what was read.
+        source: what was read; where no tag was, the pickles of all are looked at.
         sound: whether its reader found no error.
         asked: whether this very tag was asked for: then the others are not looked at.
         examined: files that are looked at anyway.
@@ -52,6 +52,8 @@ def check_tags(
         OSError: a folder cannot be listed.
     """
     here, latest = _tag_below(source), source.path / tags.LATEST_NAME
+    if "tag" not in source.facts:
+        yield from check_all_tags(source.path, examined, inert)
     if not here:
         return
     present = tags.tags(source.path)
@@ -73,6 +75,24 @@ def check_tags(
         beside = f"{count(len(others), 'tag')} beside {brief(here)}"
         message = f"not judged, but for what their pickles would call: {beside}: {named}"
         yield finding("tags_not_judged", message, remedy=_verify(source, whole or others[-1]), path=source.path)
+
+
+def check_all_tags(path: Path, examined: Collection[Path], inert: frozenset[str]) -> Iterator[CkptFinding]:
+    """Look at the pickles of all tags in a folder of which none was read: any may be loaded by its name.
+
+    Args:
+        path: the folder.
+        examined: files that are looked at anyway.
+        inert: names of pickle globals that may stand for objects that are never made.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    if not path.is_dir() or names.holds_one(path):
+        return
+    for tag in tags.tags(path):
+        if not tag.is_symlink():
+            yield from _hostile(tag, boundary(path), examined, inert)
 
 
 def _hostile(folder: Path, limit: Path, examined: Collection[Path], inert: frozenset[str]) -> Iterator[CkptFinding]:
