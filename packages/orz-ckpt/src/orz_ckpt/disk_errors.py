@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.disk.links import link_to_nothing, resolved
 from orz_ckpt.disk.mounts import is_mount_point
 from orz_ckpt.disk.space import no_inodes
 from orz_ckpt.errors import CkptError, UnreadableError, UnwritableError, is_full
@@ -76,6 +77,26 @@ def check_name(place: Path) -> None:
     """
     with writing(place), suppress(FileNotFoundError):
         place.lstat()
+
+
+def refuse_link_to_nothing(place: Path) -> None:
+    """Refuse a place to write to that is a link to nothing, or lies behind one: nobody knows what was to be there.
+
+    Raises:
+        UsageError: it says where the link leads.
+        UnwritableError: a folder on the way cannot be looked at.
+    """
+    with writing(place):
+        link = link_to_nothing(place)
+    if link is None:
+        return
+    leads = resolved(link)
+    if leads.is_symlink():
+        return  # a circle, of which the system says what it is
+    raise UsageError(
+        f"{link} is a link to {leads}, and nothing is there on this machine; nothing was written",
+        remedy="if that is on a share, check that it is mounted; or name another place",
+    )
 
 
 def refuse_mount_point(place: Path, inner: str) -> None:

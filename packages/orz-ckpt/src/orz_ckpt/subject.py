@@ -215,19 +215,19 @@ def _other_node(path: Path) -> str:
 
 
 def missing(path: Path) -> MissingPathError:
-    """Return the error that nothing is at `path`: what makes it, a link on the way that leads nowhere, a name like it.
+    """Return the error that nothing is at `path`: a link on the way that leads nowhere, what makes it, a name like it.
 
     Raises:
         OSError: a folder on the way cannot be looked at.
     """
-    begun = begun_at(path)
-    if begun is not None:
-        return MissingPathError(f"{path} does not exist yet: {begun[0]}", remedy=begun[1])
     link = link_to_nothing(path)
     if link is not None:
         it = "it" if link == path else f"{link}"
         message = f"{path} does not exist: {it} is a link to {resolved(link)}, and nothing is there on this machine"
         return MissingPathError(message, remedy=f"if that is on a share, check that it is mounted; {_other_node(path)}")
+    begun = begun_at(path)
+    if begun is not None:
+        return MissingPathError(f"{path} does not exist yet: {begun[0]}", remedy=begun[1])
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
     remedy = f"did you mean {path.parent / near[0]}?" if near else f"check the path; {_other_node(path)}"

@@ -175,7 +175,21 @@ def test_something_in_the_way(tmp_path: Path, kind: str) -> None:
         (tmp_path / "other").symlink_to(path)
     result = preflight(Here(), str(path / "deeper"))
     assert ["path_not_folder"] == errors(result)
+    remedies = [entry.remedy for entry in result.findings if entry.code == "path_not_folder"]
+    assert ["remove what is in the way, or choose another path"] == remedies
     assert result.sharing is None
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_link_to_nothing(tmp_path: Path, below: str) -> None:
+    """As of a share that is not mounted: where it leads is said, and not to remove it."""
+    (tmp_path / "run").symlink_to(tmp_path / "share")
+    result = preflight(Here(), str(tmp_path / "run" / below))
+    (found,) = [entry for entry in result.findings if entry.code == "path_not_folder"]
+
+    assert f"{tmp_path / 'run'} is a link to {tmp_path / 'share'}, and nothing is there" in found.message
+    assert "if that is on a share, check that it is mounted there; or choose another path" == found.remedy
+    assert ["run"] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_relative_path_on_one_machine_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,8 @@ def _not_usable(folder: Folder) -> NodeFinding:
         failed += f"; it was tried as {folder.user}" if folder.user else ""
     elif facts.error_number in {errno.ENOTDIR, errno.EEXIST, errno.ELOOP}:
         code, remedy = "path_not_folder", "remove what is in the way, or choose another path"
+        if facts.leads_nowhere:
+            remedy = "if that is on a share, check that it is mounted there; or choose another path"
     elif facts.error_number == errno.ENOSPC and only_inodes_are_used_up(facts.free_bytes, facts.free_inodes):
         code, remedy = "low_inodes", _FEWER_FILES
         failed += "; no other file may be made, of whatever size"

@@ -21,7 +21,7 @@ from orz_ckpt.disk.folder import free_bytes, move_synced, plain_files
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.locking import held
 from orz_ckpt.disk.reading import read_once
-from orz_ckpt.disk_errors import no_inodes_left, reading, refuse_mount_point, writing
+from orz_ckpt.disk_errors import no_inodes_left, reading, refuse_link_to_nothing, refuse_mount_point, writing
 from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.quoting import shell_word
@@ -78,6 +78,15 @@ class LocalPlace:
         """
         around = checkpoint_around(resolved(self.folder) / rel)
         return None if around is None else str(around)
+
+    def refuse_link_to_nothing(self) -> None:
+        """Refuse a destination that is, or lies behind, a link to nothing.
+
+        Raises:
+            UsageError: it says where the link leads.
+            UnwritableError: it cannot be looked at.
+        """
+        refuse_link_to_nothing(self.folder)
 
     def refuse_mount_points(self, units: Iterable[Unit]) -> None:
         """Refuse to bring `units` to where they cannot be renamed to; what is there already need not be.

@@ -98,7 +98,7 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
     Raises:
         MissingPathError: nothing is at `source`.
         UsageError: `source` is a file; `dest` lies inside of it or of a checkpoint, or is one and `source` a run, or
-            is a mount point; or a URL cannot be used here.
+            is a mount point or a link to nothing; or a URL cannot be used here.
         StorageFullError: the disk is full; the next copy goes on.
         CkptError: a store refuses, or another process copies there.
         OSError: a disk refuses.
@@ -106,6 +106,7 @@ def copy(source: str, dest: str, *, progress: Progress | None = None) -> Copied:
     begin = time.perf_counter()
     tree = open_tree(source)
     place = _place(dest, tree)
+    place.refuse_link_to_nothing()
     units, findings = plan_copy(tree)
     _refuse_inside(place, units)
     place.refuse_mount_points(units)

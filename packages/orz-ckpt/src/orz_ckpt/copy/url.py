@@ -48,6 +48,9 @@ class UrlPlace:
         """
         return checkpoint_around(self._remote, itself=bool(rel))
 
+    def refuse_link_to_nothing(self) -> None:
+        """Do nothing: a store has no links."""
+
     def refuse_mount_points(self, units: Iterable[Unit]) -> None:
         """Do nothing: nothing is renamed there."""
 

@@ -12,7 +12,7 @@ from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.space import try_room
-from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left, refuse_mount_point
+from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left, refuse_link_to_nothing, refuse_mount_point
 from orz_ckpt.entries import describe
 from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
@@ -69,11 +69,12 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
         UnwritableError: there can be no such folder.
         StorageFullError: the disk is too small, or became full; finished files are kept for the next run.
         StorageError: the disk refuses.
-        UsageError: `options.config` is no model folder; or `out` is a mount point.
+        UsageError: `options.config` is no model folder; or `out` is a mount point, or a link to nothing.
     """
     options, begin = options or Options(), time.perf_counter()
     out = out.absolute()
     check_name(out)
+    refuse_link_to_nothing(out)
     _refuse_overlap(source, out)
     with Stamps(source.tensors.values()) as stamps:
         findings = [*source.findings, *check_coverage(source)]

@@ -60,6 +60,8 @@ class FolderFacts:
     """`folder`, `create`, `write`, `flush`, `read back`, `rename`, `remove`, `flush folder`; empty if all went well."""
     error_number: int = 0
     error: str = ""
+    leads_nowhere: bool = False
+    """Whether a link to nothing is in the way."""
     bytes_per_s: float | None = None
     """What was written and flushed in a second, while other nodes did the same; None where it was not measured."""
     seconds: float = 0.0
@@ -89,6 +91,8 @@ def probe(asked: str, *, attempt: str, nonce_name: str, nonce: str, speed_bytes:
             attempted()
         except OSError as error:
             facts = replace(facts, failed_step=step, error_number=error.errno or 0, error=error.strerror or str(error))
+            if error.errno == errno.ENOTDIR and isinstance(error.filename, str):
+                facts = replace(facts, leads_nowhere=_leads_nowhere(Path(error.filename)))
             break
     facts = replace(_described(facts, path), created=[str(folder) for folder in created if folder != own])
     speed = None
@@ -123,13 +127,23 @@ def _make(path: Path, created: list[Path]) -> None:
             folder.mkdir()
         except FileExistsError:
             if not _is_folder(folder):
-                raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder)) from None
+                raise NotADirectoryError(errno.ENOTDIR, _instead(folder), str(folder)) from None
             continue
         except OSError:  # some systems refuse before they look, as on a read-only disk
             if _is_folder(folder):
                 continue
             raise
         created.append(folder)
+
+
+def _instead(path: Path) -> str:
+    """Return what is there instead of a folder."""
+    return f"{path} is a link to {resolved(path)}, and nothing is there" if _leads_nowhere(path) else "not a folder"
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Return whether a path is a link to nothing; one in a circle leads to itself."""
+    return path.is_symlink() and not os.path.lexists(resolved(path))
 
 
 def _is_folder(path: Path) -> bool:

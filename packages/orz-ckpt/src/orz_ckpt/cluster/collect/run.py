@@ -24,7 +24,7 @@ from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
-from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left
+from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left, refuse_link_to_nothing
 from orz_ckpt.errors import CkptError, StorageError, is_full
 from orz_ckpt.formats.hf import arrange
 from orz_ckpt.manifest import ManifestError
@@ -60,7 +60,8 @@ def collect(
         progress: told of bytes.
 
     Raises:
-        UsageError: `dest` is no folder, is one of weights, or lies inside a piece, a run or a checkpoint.
+        UsageError: `dest` is no folder, is a link to nothing, is one of weights, or lies inside a piece, a run or
+            a checkpoint.
         StorageFullError: the disk here is full; a second call goes on.
         CollectRunningError: another process collects there.
         StorageError: `dest` cannot be written; a second call goes on.
@@ -68,6 +69,7 @@ def collect(
     begin = time.perf_counter()
     dest = dest.absolute()
     check_name(dest)
+    refuse_link_to_nothing(dest)
     if dest.exists() and not dest.is_dir():
         raise UsageError(f"--to {dest}: not a folder", remedy="give a folder; it is made if it is not there")
     _refuse_dest(dest, runs)

@@ -1,0 +1,82 @@
+"""A path that is a link to nothing, as of a share that is not mounted: every command says where it leads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orz_cli.main import main
+
+pytestmark = pytest.mark.component
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("verify", "link"),
+        ("verify", "model", "--against", "link"),
+        ("inspect", "link"),
+        ("inspect", "link/step_000010"),
+        ("manifest", "link"),
+        ("merge", "link", "out"),
+        ("convert", "link", "out", "--to", "hf"),
+        ("diff", "model", "link"),
+        ("copy", "link", "out"),
+        ("prune", "link", "--keep-last", "1"),
+    ],
+)
+def test_a_link_to_nothing(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """As of a share that is not mounted: where it leads is said, and not that another name was meant."""
+    monkeypatch.chdir(model.parent)
+    Path("share").mkdir()
+    Path("link").symlink_to("share/run")
+
+    assert 2 == main(["ckpt", *command])
+    said = capsys.readouterr().err
+    assert f" is a link to {model.parent}/share/run, and nothing is there on this machine" in said
+    assert "-> if that is on a share, check that it is mounted; a run may have saved there on another node: orz" in said
+    assert "did you mean" not in said
+
+
+@pytest.mark.parametrize("place", ["link", "link/deeper"])
+@pytest.mark.parametrize(
+    "words",
+    [("copy", "run/checkpoints"), ("merge", "model"), ("convert", "model", "--to", "hf"), ("collect", "run", "--to")],
+)
+def test_a_link_to_nothing_is_no_output(
+    model: Path,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    place: str,
+) -> None:
+    """Where it leads is said before anything is written, beside it or behind it."""
+    monkeypatch.chdir(model.parent)
+    assert run.parent == model.parent
+    Path("link").symlink_to("share/run")
+    before = sorted(Path.cwd().iterdir())
+    asked = [*words, place] if words[0] != "convert" else [*words[:2], place, *words[2:]]
+
+    assert 2 == main(["ckpt", *asked])
+    said = capsys.readouterr().err
+    expected = f"link is a link to {model.parent}/share/run, and nothing is there on this machine; nothing was written"
+    assert expected in " ".join(said.split())
+    assert "-> if that is on a share, check that it is mounted; or name another place" in said
+    assert before == sorted(Path.cwd().iterdir())
+
+
+def test_a_link_to_nothing_is_told_before_a_copy_that_was_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To give its command again would help nobody: the link is in its way."""
+    (tmp_path / "link").symlink_to(tmp_path / "share")
+    (tmp_path / ".link.orz-copy").mkdir()
+    assert 2 == main(["ckpt", "verify", str(tmp_path / "link")])
+    said = capsys.readouterr().err
+
+    assert f"it is a link to {tmp_path / 'share'}, and nothing is there on this machine" in said
+    assert "cut off" not in said
