@@ -288,3 +288,21 @@ def test_a_run_is_not_copied_to_a_mount_point(own_mounts: list[str], run: Path, 
     fill = f'cp -r {run if not below else run / "checkpoints"}/* "$1"'
     code, said, _ = mounted(own_mounts, "size=2m", disk, fill, "copy", run, dest)
     assert (0, True) == (code, "was there, not read again" in said), said
+
+
+@pytest.mark.parametrize("command", ["merge", "copy"])
+@pytest.mark.parametrize("full", [False, True], ids=["empty", "with a file in it"])
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "a link to it"])
+def test_the_reason_is_the_mount_point(
+    own_mounts: list[str], model: Path, tmp_path: Path, command: str, *, full: bool, linked: bool
+) -> None:
+    """Whatever is in it, and by whatever name it is given."""
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    link.symlink_to(disk)
+    out, prepare = link if linked else disk, 'echo x >"$1/notes.txt"' if full else "true"
+    code, said, left = mounted(own_mounts, "size=2m", disk, prepare, command, model, out)
+
+    assert (2, ["./notes.txt"] if full else []) == (code, left), said
+    assert (f"{link} is a link to {disk}, which is a mount point" if linked else f"{disk} is a mount point") in said
+    assert f"-> give a folder in it: {out}/{'checkpoint' if command == 'copy' else 'model'}" in said
+    assert {"model", "disk", "link"} == {path.name for path in tmp_path.iterdir()}

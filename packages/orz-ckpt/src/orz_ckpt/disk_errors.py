@@ -110,9 +110,10 @@ def refuse_mount_point(place: Path, inner: str) -> None:
         UsageError: it is one.
     """
     if is_mount_point(place):
+        is_one = f"is a link to {resolved(place)}, which is" if place.is_symlink() else "is"
         raise UsageError(
-            f"{place} is a mount point: what is written beside it, to appear at once when it is whole, cannot be moved"
-            " there; nothing was written",
+            f"{place} {is_one} a mount point: what is written beside it, to appear at once when it is whole, cannot be"
+            " moved there; nothing was written",
             remedy=f"give a folder in it: {shell_word(str(place / inner))}",
         )
 

@@ -118,8 +118,16 @@ class LocalPlace:
 
         Raises:
             CheckpointExistsError: something else is.
+            UsageError: something else is, and a file system is mounted there: whatever is in it is not the reason.
             OSError: it cannot be read.
         """
+        try:
+            return self._has(tree, unit)
+        except CheckpointExistsError:
+            refuse_mount_point(self.folder / unit.rel, "run" if unit.rel else "checkpoint")
+            raise
+
+    def _has(self, tree: Tree, unit: Unit) -> bool:
         final = self.folder / unit.rel
         if final.is_symlink() or (final.exists() and not final.is_dir()):
             raise CheckpointExistsError(f"{final} is there and is no folder", remedy="choose another DEST")

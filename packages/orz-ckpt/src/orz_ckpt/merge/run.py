@@ -14,7 +14,7 @@ from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.space import try_room
 from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left, refuse_link_to_nothing, refuse_mount_point
 from orz_ckpt.entries import describe
-from orz_ckpt.errors import CkptError, OverlapError, StorageError, StorageFullError, is_full
+from orz_ckpt.errors import CheckpointExistsError, CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.manifest import PRIVATE_DIR, Manifest
 from orz_ckpt.merge.config import untied
@@ -89,7 +89,11 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
             return Merged(out=out, written=False, findings=tuple(findings), source=source)
         copied = [stamp(path) for path in beside.copied]
         digest = fingerprint(plan, source, stamps.all(), beside.config, copied)
-    kept, was_there = 0, earlier(out, digest) is not None
+    try:
+        kept, was_there = 0, earlier(out, digest) is not None
+    except CheckpointExistsError:
+        refuse_mount_point(out, "model")  # whatever is in it is not the reason
+        raise
     if not was_there:
         refuse_mount_point(out, "model")
         check = SourceCheck(plan, beside)
