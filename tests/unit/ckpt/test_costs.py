@@ -19,7 +19,7 @@ from orz_ckpt.formats.inert import BadPickleError, Limits
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.pickle_machine import Machine
 from orz_ckpt.formats.safetensors import parse_header
-from orz_ckpt.strict_json import MAX_MEMORY_BYTES, JsonError, parse
+from orz_ckpt.strict_json import MAX_MEMORY_BYTES, JsonError, TooLargeError, parse
 from orz_ckpt.tensors import gather
 from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_ckpt.tensors.pieces import PiecesInOrder
@@ -251,3 +251,25 @@ def test_pieces_in_pieces(tmp_path: Path) -> None:
         Gatherer(files).read(tensor, 12, 15, memoryview(out))
 
     assert bytes([12, 13, 14]) == bytes(out)
+
+
+# --- wide characters -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("letter", [r"\u51fa", r"\ud83d\ude00", r"\\\"\u51fa", r"\u51fa\\"])
+def test_a_wide_text_costs_its_own_length(letter: str) -> None:
+    """A name that is no ASCII makes its own text wide, not the document; one long text counts as what it takes."""
+    others = ", ".join(f'"{number:0100}"' for number in range(10_000))
+    document = f'["{letter}", {others}, "a{letter}"]'.encode()  # a megabyte; four bytes for each character is too much
+    assert json.loads(document) == parse(document, memory_bytes=700_000)
+    for text in (f'"{letter}{"a" * 300_000}"', f'"{"a" * 300_000}{letter}"', f'"{letter}{"a" * 300_000}{letter}"'):
+        with pytest.raises(TooLargeError, match=r"of memory; 700,000 are allowed"):
+            parse(text.encode(), memory_bytes=700_000)
+
+
+def test_a_wide_text_behind_many_quotes() -> None:
+    """Where the beginning of a text is far away behind escaped quotes, it is not taken for nearer than it is."""
+    text = '"' + '\\"' * 50_000 + '\\u51fa"'
+    with pytest.raises(TooLargeError):
+        parse(text.encode(), memory_bytes=300_000)
+    assert '"' * 50_000 + "\u51fa" == parse(text.encode(), memory_bytes=500_000)

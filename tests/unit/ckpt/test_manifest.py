@@ -260,6 +260,24 @@ def test_oversized_file_is_not_parsed(monkeypatch: pytest.MonkeyPatch, tmp_path:
         load(tmp_path / "manifest.json")
 
 
+def test_too_large_for_memory_is_not_torn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole document that would take too much memory is refused for that, and not as one that was cut off."""
+    monkeypatch.setattr(contract, "_MEMORY_BYTES", 1000)
+    with pytest.raises(ManifestError, match=r"^manifest: its values would take about .* 1,000 are allowed$") as caught:
+        loads(dumps(MANIFEST))
+    assert not isinstance(caught.value, TornManifestError)
+
+
+def test_many_tensors_beside_a_name_that_is_no_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of a file in another script takes nothing of what the tensors need: 350 of them, in a thousandth."""
+    tensor = TensorEntry(dtype="F32", shape=(1,), offset=0, nbytes=4, digest="2" * 64)
+    tensors = {f"model.layers.{number}.mlp.experts.gate_proj.weight_scale": tensor for number in range(350)}
+    file = FileEntry(size=4, digest="1" * 64, tensors=tensors)
+    manifest = replace(MANIFEST, files={"policy/\u51fa.safetensors": file}, roles={"policy": "policy"})
+    monkeypatch.setattr(contract, "_MEMORY_BYTES", contract._MEMORY_BYTES // 1000)
+    assert manifest == loads(dumps(manifest).encode())
+
+
 def test_missing_file_is_an_os_error(tmp_path: Path) -> None:
     """No file is not a broken manifest."""
     with pytest.raises(FileNotFoundError):

@@ -54,6 +54,7 @@ from orz_ckpt import strict_json
 from orz_ckpt.strict_json import (
     FieldError,
     JsonError,
+    TooLargeError,
     as_object,
     integer_field,
     object_field,
@@ -193,6 +194,8 @@ def loads(data: bytes | str, *, source: str = "manifest") -> Manifest:
     check_size(len(data), source=source)
     try:
         return _from_document(as_object(parse(data, memory_bytes=_MEMORY_BYTES), where="the document"))
+    except TooLargeError as error:
+        raise ManifestError(f"{source}: {error}") from None
     except JsonError as error:
         raise TornManifestError(f"{source}: not a whole JSON document: {error}") from None
     except FieldError as error:

@@ -19,6 +19,12 @@ _ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-
 """An escape in a text: two surrogates that are one character, a surrogate alone, or any other one."""
 _FOUR_BYTES: Final = re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")
 """A character beyond the first plane, as it is or as an escape: in its text each character takes four bytes."""
+_WIDE: Final = re.compile(rb"\\u|[\x80-\xff]")
+_WIDE_ESCAPE: Final = re.compile(rb"\\u")
+"""What may make a text wide: any character beyond ASCII, and in a document of ASCII only an escape."""
+_QUOTE: Final = re.compile(rb'(?<!\\)"')
+_MAX_QUOTES: Final = 1000
+"""Escaped quotes before a wide character through which the beginning of its text is looked for."""
 _OBJECT_BYTES: Final = 250
 _ARRAY_BYTES: Final = 100
 _VALUE_BYTES: Final = 64
@@ -27,6 +33,10 @@ _VALUE_BYTES: Final = 64
 
 class JsonError(ValueError):
     """The text is not one whole JSON document, or says one thing twice."""
+
+
+class TooLargeError(JsonError):
+    """The text would take more memory than is allowed when it is parsed; whether it is whole is not known."""
 
 
 class FieldError(ValueError):
@@ -42,11 +52,11 @@ def parse(data: bytes | str, *, memory_bytes: int = MAX_MEMORY_BYTES) -> object:
 
     Args:
         data: the document.
-        memory_bytes: what it may take when it is parsed, as its brackets, commas and widest character tell.
+        memory_bytes: what it may take when it is parsed, as its brackets, commas and wide texts tell.
 
     Raises:
-        JsonError: it is cut off, not UTF-8, nested too deep, holds more than memory is allowed for, repeats a key, or
-            holds NaN or Infinity.
+        TooLargeError: it holds more than memory is allowed for.
+        JsonError: it is cut off, not UTF-8, nested too deep, repeats a key, or holds NaN or Infinity.
     """
     try:
         _check_memory(data, memory_bytes)
@@ -110,16 +120,47 @@ def _check_memory(data: bytes | str, allowed_bytes: int) -> None:
     """Estimate what `data` takes when it is parsed, from the characters that begin values; too much at worst."""
     counts = [data.count(mark.encode()) if isinstance(data, bytes) else data.count(mark) for mark in "{[,"]
     sizes = (_OBJECT_BYTES, _ARRAY_BYTES, _VALUE_BYTES)
-    needed = sum(count * size for count, size in zip(counts, sizes, strict=True)) + _wide_bytes(data)
+    needed = sum(count * size for count, size in zip(counts, sizes, strict=True))
+    if needed <= allowed_bytes:
+        needed += _wide_bytes(data)
     if needed > allowed_bytes:
-        raise JsonError(f"its values would take about {needed:,} bytes of memory; {allowed_bytes:,} are allowed")
+        raise TooLargeError(f"its values would take about {needed:,} bytes of memory; {allowed_bytes:,} are allowed")
 
 
 def _wide_bytes(data: bytes | str) -> int:
-    """Return what a document, and a text that is nearly all of it, take where one character makes the others wide."""
-    if isinstance(data, str) or (data.isascii() and b"\\u" not in data):
-        return 0  # it is a text already, or one byte a character
-    return 2 * (4 if _FOUR_BYTES.search(data) else 2) * len(data)
+    """Return what a document takes because some characters make all others of their text wide; too much at worst.
+
+    A document that writes them as they are is wide itself, beside its wide texts. One of ASCII is not; there a wide
+    text counts twice, for it is copied while it grows.
+    """
+    if isinstance(data, str):
+        return 0  # it is a text already
+    ascii_only = data.isascii()
+    wide = _WIDE_ESCAPE if ascii_only else _WIDE
+    needed = 0 if ascii_only else _width(data, 0, len(data)) * len(data)
+    end = 0
+    while found := wide.search(data, end):
+        begin = _begin_of_text(data, end, found.start())
+        closing = _QUOTE.search(data, found.end())
+        end = closing.end() if closing else len(data)
+        needed += (2 if ascii_only else 1) * _width(data, begin, end) * (end - begin)
+    return needed
+
+
+def _begin_of_text(data: bytes, lowest: int, place: int) -> int:
+    """Return where the text around `place` begins, or a place before that and not before `lowest`."""
+    for _ in range(_MAX_QUOTES):
+        place = data.rfind(b'"', lowest, place)
+        if place <= lowest:
+            break
+        if data[place - 1 : place] != b"\\":
+            return place
+    return lowest
+
+
+def _width(data: bytes, begin: int, end: int) -> int:
+    """Return the bytes that each character from `begin` to `end` takes in one text, where one of them is not ASCII."""
+    return 4 if _FOUR_BYTES.search(data, begin, end) else 2
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
