@@ -9,10 +9,16 @@ import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_saver import save as save_dcp
 
+from orz_ckpt.checks.content import Job
+from orz_ckpt.checks.sample import check_sample
+from orz_ckpt.entries import entry_of
 from orz_ckpt.findings import Level, Report
+from orz_ckpt.formats.torch_contents import contents_of
 from orz_ckpt.formats.torch_file import load
+from orz_ckpt.manifest import CHUNK_BYTES
 from orz_ckpt.tensors.source import Block
 from orz_ckpt.verify import verify
+from orz_ckpt.watch import Silent
 from orz_cli.findings import Severity, Status
 
 if TYPE_CHECKING:
@@ -131,3 +137,65 @@ def test_slice_in_a_distributed_checkpoint(tmp_path: Path) -> None:
     report = verify(tmp_path / "dcp")
 
     assert ("w", True) == (the(report, "not_finite").tensor, "[3, 2]" in the(report, "not_finite").message)
+
+
+def verified_sample(path: Path) -> Report:
+    return verify(path, level=Level.SAMPLE, sample=1.0)
+
+
+@pytest.mark.parametrize("zip_file", [True, False])
+def test_sample_of_a_slice(zip_file: bool, tmp_path: Path) -> None:
+    """Where all is read, a NaN in a slice is found; one in the gaps is none of its numbers."""
+    whole = normal(20, 30)
+    whole[:, 12:] = NAN
+    path = tmp_path / "x.pt"
+    torch.save({"w": whole[:, 5:9], "b": normal(4)}, path, _use_new_zipfile_serialization=zip_file)
+    report = verified_sample(path)
+    assert (Status.OK, set()) == (report.status(), codes(report))
+    whole[3, 7] = NAN
+    torch.save({"w": whole[:, 5:9], "b": normal(4)}, path, _use_new_zipfile_serialization=zip_file)
+    report = verified_sample(path)
+
+    assert (Status.FAILED, "w") == (report.status(), the(report, "not_finite").tensor)
+    assert "numbers_not_checked" not in {entry.code for entry in report.findings}
+
+
+def test_sample_of_a_slice_across_parts(tmp_path: Path) -> None:
+    """A slice that no part has alone is not searched, and that is said."""
+    path = tmp_path / "x.pt"
+    torch.save({"w": normal(CHUNK_BYTES // 256 + 9, 64)[:, 5:9]}, path)
+    contents = contents_of(load(path))
+    job = Job(path=path, size=path.stat().st_size, entry=entry_of(path), header=None, torch=contents)
+    found = list(check_sample(path, [job], 1.0, Silent()))
+
+    (said,) = (entry for entry in found if entry.code == "numbers_not_checked")
+    assert "1 tensor with gaps between the numbers, in no part alone, not searched for NaN: 'w'" == said.message
+
+
+class Counting:
+    """Progress that adds up what it is told."""
+
+    total = 0
+    done = 0
+
+    def add_total(self, nbytes: int) -> None:
+        self.total += nbytes
+
+    def advance(self, nbytes: int) -> None:
+        self.done += nbytes
+
+
+@pytest.mark.parametrize("level", [Level.FULL, Level.SAMPLE])
+def test_progress_counts_the_numbers_of_a_slice(level: Level, tmp_path: Path) -> None:
+    """Its bytes, 4 of each number, come on top of those of the file, in what is expected and in what is done."""
+    path = tmp_path / "x.pt"
+    counts = []
+    for columns in (30, 4):
+        torch.save({"w": normal(20, 30)[:, :columns]}, path)
+        progress = Counting()
+        verify(path, level=level, sample=1.0, progress=progress)
+        assert progress.total == progress.done
+        counts.append(progress.done)
+    if level is Level.FULL:
+        assert path.stat().st_size + 4 * 20 * 4 == counts[1]
+    assert 4 * 20 * 4 == counts[1] - counts[0]

@@ -123,7 +123,7 @@ RULES: Final = {
     "no_manifest": _info("There is no manifest, so bytes cannot be compared with what was written."),
     "checksums_off": _info("A torch file was written without checksums."),
     "shapes_not_checked": _info("Names and shapes could not be derived from the configuration."),
-    "numbers_not_checked": _info("Tensors of this type are not searched for NaN and infinity."),
+    "numbers_not_checked": _info("These tensors are not searched for NaN and infinity."),
     "dtype_differs": _warn("The weights are of another type than the configuration says."),
     "vocabulary_small": _warn("The tokenizer has tokens that the model has no embedding for."),
     "latest_behind": _warn("A newer checkpoint is there than the one that is named the latest."),

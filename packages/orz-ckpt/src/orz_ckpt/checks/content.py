@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orz_ckpt.formats.torch_contents import TorchContents
     from orz_ckpt.manifest import FileEntry
     from orz_ckpt.tensors.statistics import TensorStatistics
+    from orz_ckpt.watch import Progress
 
     Opened = tuple[TorchContents | None, Mapping[str, Placed], list[CkptFinding]]
     """What a file holds, which parts of the model that is, and what was found."""
@@ -76,7 +77,7 @@ class Read:
     """Whether its bytes are those of its digest in a manifest."""
 
 
-def read_file(job: Job, progress: Callable[[int], None]) -> Read:
+def read_file(job: Job, progress: Progress) -> Read:
     """Read one file once; a second time, where its digest is wrong, to find the tensors that changed."""
     algo = job.entry.algo if job.entry else None
     try:
@@ -92,10 +93,10 @@ def read_file(job: Job, progress: Callable[[int], None]) -> Read:
             tensor_digests=job.hashed,
             numbers=True,
             statistics=job.statistics,
-            progress=progress,
+            progress=progress.advance,
         )
         if job.torch and job.torch.scattered:
-            numbers, statistics = look_at_strided(job.torch, statistics=job.statistics)
+            numbers, statistics = look_at_strided(job.torch, progress, statistics=job.statistics)
             reading = replace(
                 reading, numbers={**reading.numbers, **numbers}, statistics={**reading.statistics, **statistics}
             )

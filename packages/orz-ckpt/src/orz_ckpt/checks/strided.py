@@ -17,15 +17,19 @@ from orz_ckpt.tensors.statistics import SUMMED, Statistics, Summing
 
 if TYPE_CHECKING:
     from orz_ckpt.formats.torch_contents import TorchContents
+    from orz_ckpt.watch import Progress
 
 _PIECE_BYTES: Final = 2 * 1024 * 1024
 
 
-def look_at_strided(contents: TorchContents, *, statistics: bool) -> tuple[dict[str, Numbers], dict[str, Statistics]]:
+def look_at_strided(
+    contents: TorchContents, progress: Progress, *, statistics: bool
+) -> tuple[dict[str, Numbers], dict[str, Statistics]]:
     """Return what the numbers of each of `contents.scattered` look like, by its key; a repeated one counts once.
 
     Args:
         contents: of a torch file.
+        progress: told of the bytes of these numbers, which come on top of those of the file.
         statistics: take those, too.
 
     Raises:
@@ -39,6 +43,7 @@ def look_at_strided(contents: TorchContents, *, statistics: bool) -> tuple[dict[
             if block.dtype not in FLOATS:
                 continue
             tensor = whole(name, once(block))
+            progress.add_total(tensor.nbytes)
             numbers[key] = Numbers()
             summing = Summing(block.dtype) if statistics and block.dtype in SUMMED else None
             step = _PIECE_BYTES // block.itemsize
@@ -51,6 +56,7 @@ def look_at_strided(contents: TorchContents, *, statistics: bool) -> tuple[dict[
                     look(numbers[key], data, block.dtype, begin * block.itemsize)
                     if summing:
                         summing.update(data)
+                    progress.advance(len(data))
             if summing:
                 summed[key] = summing.finish()
     return numbers, summed

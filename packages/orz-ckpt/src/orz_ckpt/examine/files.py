@@ -103,7 +103,7 @@ def examine(
     reads: list[Read] = []
     if how.level.reads_all:
         how.progress.add_total(sum(job.size for job in jobs))
-        reads = read_all(jobs, how.progress.advance)
+        reads = read_all(jobs, how.progress)
         findings += looked.contents(jobs, reads)
         vouched = {job.path for job, read in zip(jobs, reads, strict=True) if read.vouched}
     elif how.level is Level.SAMPLE:

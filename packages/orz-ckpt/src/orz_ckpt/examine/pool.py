@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.checks.content import Job, Read, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from orz_ckpt.watch import Progress
 
 _MAX_THREADS: Final = 8
 """More do not help: hashing has threads of its own, and disks prefer few long reads."""
@@ -20,15 +22,31 @@ class _StoppedError(Exception):
     """Another thread failed or the user interrupted; nobody waits for this file."""
 
 
-def read_all(jobs: Sequence[Job], advance: Callable[[int], None]) -> list[Read]:
-    """Read all files, the largest first, and return what was found in the order of `jobs`."""
-    stop = threading.Event()
+class _Stoppable:
+    """Progress at which a reader stops once nobody waits for it."""
 
-    def count(nbytes: int) -> None:
-        if stop.is_set():
+    def __init__(self, progress: Progress, stop: threading.Event) -> None:
+        self._stop = stop
+        self._progress = progress
+
+    def add_total(self, nbytes: int) -> None:
+        self._progress.add_total(nbytes)
+
+    def advance(self, nbytes: int) -> None:
+        if self._stop.is_set():
             raise _StoppedError
-        advance(nbytes)
+        self._progress.advance(nbytes)
 
+
+def read_all(jobs: Sequence[Job], progress: Progress) -> list[Read]:
+    """Read all files, the largest first, and return what was found in the order of `jobs`.
+
+    Args:
+        jobs: the files.
+        progress: told of the bytes that were read, and of those that a file needs beyond its size.
+    """
+    stop = threading.Event()
+    count = _Stoppable(progress, stop)
     order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
     with ThreadPoolExecutor(max_workers=min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         try:

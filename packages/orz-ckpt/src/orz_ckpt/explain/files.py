@@ -154,7 +154,13 @@ FILES: Final = {
         "The writer saved buffers that nothing was copied into (DeepSpeed 0.16.0 merged such files).",
         "Save or merge again.",
     ),
-    "numbers_not_checked": ("The numbers are of a type of 4, 6 or 8 bits in which no NaN is looked for.", "Nothing."),
+    "numbers_not_checked": (
+        (
+            "The numbers are of a type of 4, 6 or 8 bits in which no NaN is looked for; or `--level sample` met a"
+            " tensor with gaps between its numbers that lies in several parts."
+        ),
+        "Of a type, nothing; of gaps, `--level full` searches them.",
+    ),
     "no_manifest": ("Another program saved it.", "`orz ckpt manifest PATH` lets later changes be told."),
     "sampled": ("`--level sample` reads a part.", "`--level full` reads every byte."),
     "unchanged": (

@@ -87,7 +87,7 @@ def damaged_tensors(contents: TorchContents, record: Record) -> list[str]:
     return [
         name
         for name, block in contents.named.items()
-        if block.numel and block.offset < record.end and record.offset < block.offset + _extent(block)
+        if block.numel and block.offset < record.end and record.offset < block.offset + extent_of(block)
     ]
 
 
@@ -97,7 +97,7 @@ class _Stretch:
     def __init__(self, view: View) -> None:
         self.views = [view]
         _, self._block = view
-        self._end = self._block.offset + _extent(self._block)
+        self._end = self._block.offset + extent_of(self._block)
 
     def takes(self, view: View) -> bool:
         """Add a view that begins in this stretch; return False where it begins behind it."""
@@ -107,7 +107,7 @@ class _Stretch:
         # One storage seen as two types is looked at as the first; torch does not write such files.
         if block.dtype == self._block.dtype and not (block.offset - self._block.offset) % block.itemsize:
             self.views.append(view)
-            self._end = max(self._end, block.offset + _extent(block))
+            self._end = max(self._end, block.offset + extent_of(block))
         return True
 
     @property
@@ -122,7 +122,7 @@ class _Stretch:
         )
 
 
-def _extent(block: Block) -> int:
+def extent_of(block: Block) -> int:
     """Return the bytes from the first element of a block to its last one, both with it."""
     return (
         1 + sum((size - 1) * stride for size, stride in zip(block.shape, block.strides, strict=True))
@@ -133,7 +133,7 @@ def _lies_in(block: Block, stretches: Sequence[Tensor]) -> bool:
     """Return whether a stretch, which is looked at, has all that a block spans."""
     index = bisect_right(stretches, block.offset, key=lambda stretch: stretch.offset) - 1
     around = stretches[index] if index >= 0 else None
-    return around is not None and around.dtype == block.dtype and block.offset + _extent(block) <= around.end
+    return around is not None and around.dtype == block.dtype and block.offset + extent_of(block) <= around.end
 
 
 def _is_dense(block: Block) -> bool:
