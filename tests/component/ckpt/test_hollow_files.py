@@ -19,9 +19,9 @@ import torch
 from safetensors.numpy import save_file
 from torch.distributed.checkpoint.state_dict_saver import save as save_dcp
 
-from orz_ckpt.checks.holes import HOLLOW_BYTES, HOLLOW_UNVOUCHED_BYTES
 from orz_ckpt.describing import describe_folder
 from orz_ckpt.diff.run import diff
+from orz_ckpt.disk.holes import HOLLOW_BYTES, HOLLOW_UNVOUCHED_BYTES
 from orz_ckpt.errors import NotComparableError
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.manifest import dumps

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from orz_ckpt import __version__
 from orz_ckpt.checks.checksums import check_records
-from orz_ckpt.checks.holes import check_holes, is_hollow
+from orz_ckpt.checks.holes import check_holes
 from orz_ckpt.checks.portable import require_names
 from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.disk.durable import sync_folder, write_synced
 from orz_ckpt.disk.folder import plain_files
+from orz_ckpt.disk.holes import is_hollow
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk_errors import no_inodes_left
 from orz_ckpt.entries import MAX_THREADS, read_entry

@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.checks.holes import is_hollow
 from orz_ckpt.diff.blocks import Comparer, common_type
 from orz_ckpt.diff.summary import Diff
+from orz_ckpt.disk.holes import is_hollow
 from orz_ckpt.errors import HostileError, NotComparableError
 from orz_ckpt.findings import conclude
 from orz_ckpt.quoting import brief, shell_word

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.content import Job, all_zero
 from orz_ckpt.checks.headers import check_header
-from orz_ckpt.checks.holes import HOLLOW_BYTES, HOLLOW_UNVOUCHED_BYTES, check_holes, is_hollow
+from orz_ckpt.checks.holes import check_holes
 from orz_ckpt.checks.model import check_model, check_weights
 from orz_ckpt.checks.sample import check_sample
 from orz_ckpt.checks.torch_files import check_torch
 from orz_ckpt.checks.types import check_tied, tied_pair
+from orz_ckpt.disk.holes import HOLLOW_BYTES, HOLLOW_UNVOUCHED_BYTES, is_hollow
 from orz_ckpt.errors import FormatError
 from orz_ckpt.examine.copies import check_copies
 from orz_ckpt.examine.padding import packed_beside

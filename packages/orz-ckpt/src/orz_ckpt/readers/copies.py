@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.checks.holes import is_hollow
+from orz_ckpt.disk.holes import is_hollow
 from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_ckpt.tensors.source import Block, whole
 

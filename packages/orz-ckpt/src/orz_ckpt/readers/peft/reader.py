@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.headers import check_header
-from orz_ckpt.checks.holes import is_hollow
+from orz_ckpt.disk.holes import is_hollow
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.torch_file import load
