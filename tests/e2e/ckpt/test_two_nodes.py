@@ -114,7 +114,8 @@ def test_ranks_on_two_disks(cluster, disks) -> None:
     folder = disks.checkpoints / "sharded" / "global_step_7" / "actor"
     script = (
         "import sys, torch; from pathlib import Path; folder = Path(sys.argv[1]); folder.mkdir(parents=True);"
-        " torch.save({'w': torch.ones(4)}, folder / f'model_world_size_2_rank_{sys.argv[2]}.pt')"
+        " torch.save({'w': torch.ones(4)}, folder / f'model_world_size_2_rank_{sys.argv[2]}.pt');"
+        " torch.save({'lr_scheduler': {'last_epoch': 7}}, folder / f'extra_state_world_size_2_rank_{sys.argv[2]}.pt')"
     )
     for rank, node in enumerate((head, cluster.other)):
         node.check(sys.executable, "-c", script, folder, str(rank))
@@ -122,7 +123,7 @@ def test_ranks_on_two_disks(cluster, disks) -> None:
     assert 0 == whole.code, whole
     pieces = json.loads(whole.stdout)["pieces"]
     assert {("gpu-01", 0), ("gpu-02", 1)} == {(piece["node"], *piece["ranks"]) for piece in pieces}
-    cluster.other.check("sh", "-c", f"truncate -s -30 {shlex.quote(str(folder))}/*.pt")
+    cluster.other.check("sh", "-c", f"truncate -s -30 {shlex.quote(str(folder))}/model*.pt")
     torn = head.orz("ckpt", "verify", disks.checkpoints / "sharded", *ray, "--json")
     assert 1 == torn.code, torn
     assert {"gpu-02"} == {
