@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -64,38 +63,30 @@ def test_file_size_limit(tmp_path: Path) -> None:
     assert "older checkpoints are as they were" in run.stdout
 
 
-def test_full_disk(tmp_path: Path) -> None:
-    """On a disk of 2 MB a checkpoint of 4 MB is refused with the bytes needed and free, and a small one still fits."""
-    in_namespace = ["unshare", "--user", "--map-root-user", "--mount"]
-    if (
-        not shutil.which("unshare")
-        or subprocess.run([*in_namespace, "true"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("this system lets no user mount a small disk")
-    (tmp_path / "save.py").write_text(SAVE, encoding="utf-8")
-    disk = tmp_path / "disk"
+def saved_on_a_disk(own_mounts: list[str], folder: Path, options: str, script: str) -> str:
+    """Run a script with a new, small disk as its argument; return what it printed."""
+    (folder / "save.py").write_text(script, encoding="utf-8")
+    disk = folder / "disk"
     disk.mkdir()
-    script = 'mount -t tmpfs -o size=2m none "$1" && exec "$2" "$3" "$1"'
-    command = [*in_namespace, "sh", "-c", script, "sh", disk, sys.executable, tmp_path / "save.py"]
+    words = 'mount -t tmpfs -o "$4" none "$1" && exec "$2" "$3" "$1"'
+    command = [*own_mounts, "sh", "-c", words, "sh", disk, sys.executable, folder / "save.py", options]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
-
     assert (0, "") == (run.returncode, run.stderr)
-    assert "No space left on device" in run.stdout
-    assert "free some space" in run.stdout
+    return run.stdout
+
+
+def test_full_disk(own_mounts: list[str], tmp_path: Path) -> None:
+    """On a disk of 2 MB a checkpoint of 4 MB is refused with the bytes needed and free, and a small one still fits."""
+    said = saved_on_a_disk(own_mounts, tmp_path, "size=2m", SAVE)
+    assert "No space left on device" in said
+    assert "free some space" in said
 
 
 def test_disk_without_inodes(own_mounts: list[str], tmp_path: Path) -> None:
     """Where bytes are free and no other file may be made, files have to go, and then a step of that size is saved."""
     steps = SAVE.replace("try:\n    save(2, 1_000_000)", f"{FEW_INODES}try:\n    save(2, 2000)")
     steps = steps.replace("save(3, 2000)", "for other in others:\n    other.unlink()\nsave(3, 2000)")
-    (tmp_path / "save.py").write_text(steps, encoding="utf-8")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    script = 'mount -t tmpfs -o size=50m,nr_inodes=100 none "$1" && exec "$2" "$3" "$1"'
-    command = [*own_mounts, "sh", "-c", script, "sh", disk, sys.executable, tmp_path / "save.py"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-
-    assert (0, "") == (run.returncode, run.stderr)
-    assert "but no other file may be made; older checkpoints are as they were" in run.stdout
-    assert "remove files that nobody needs" in run.stdout
-    assert "free some space" not in run.stdout
+    said = saved_on_a_disk(own_mounts, tmp_path, "size=50m,nr_inodes=100", steps)
+    assert "but no other file may be made; older checkpoints are as they were" in said
+    assert "remove files that nobody needs" in said
+    assert "free some space" not in said

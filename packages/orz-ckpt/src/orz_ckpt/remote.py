@@ -248,7 +248,7 @@ def _answer(files: Any, address: str, offset: int) -> Iterator[Any]:
     try:
         # As one of block size 0 fsspec gives the answer as it comes; with a size it does not ask for that first.
         stream = files.open(address, "rb", block_size=0, size=1, headers=headers, timeout=timeout)
-    except Exception as error:
+    except Exception as error:  # each version of fsspec and aiohttp has its own; what is none of these goes on
         if offset == 0 or getattr(error, "status", 0) != _NOTHING_LEFT:
             raise
         yield BytesIO()

@@ -88,12 +88,12 @@ def begun_at(path: Path) -> tuple[str, str] | None:
         if _is_folder(folder):
             said = _said(notes)
             source = said.get("source")
-            kind = "convert" if said.get("kind") == "convert" else kind  # noqa: PLW2901  as its folder says
+            name = "convert" if said.get("kind") == "convert" else kind
             words = [source if isinstance(source, str) and source else "SRC", str(path), *_words(said.get("options"))]
             # Each word is quoted, whoever wrote the file: it can be nothing but this command.
-            command = f"orz ckpt {kind} {' '.join(map(shell_word, words))}"
-            noun = "conversion" if kind == "convert" else kind
-            options = "" if kind == "copy" else ", with the options that it had"
+            command = f"orz ckpt {name} {' '.join(map(shell_word, words))}"
+            noun = "conversion" if name == "convert" else name
+            options = "" if name == "copy" else ", with the options that it had"
             return f"a {noun} to it goes on, or was cut off", f"give its command again{options}: {command}"
     return None
 

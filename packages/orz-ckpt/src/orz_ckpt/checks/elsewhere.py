@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COPY_AGAIN: Final = "copy the checkpoint again from where it was saved, or use another one"
+_MAX_NAMED: Final = 3
 
 
 def weights_elsewhere(root: Path, *, known: Collection[str] = ()) -> Iterator[CkptFinding]:
@@ -39,7 +40,7 @@ def _lost(root: Path, node: str, record: Manifest, missing: list[str]) -> CkptFi
     nbytes = sum(record.files[name].size for name in missing)
     files = f"{count(len(missing), 'file')} of {len(record.files):,}, {size(nbytes)}"
     be = "was" if len(missing) == 1 else "were"
-    names = f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"  # noqa: PLR2004  as many as are shown
+    names = f"{', '.join(missing[:_MAX_NAMED])}{', ...' if len(missing) > _MAX_NAMED else ''}"
     by = f"by node {node}{f' to {there}' if isinstance(there, str) else ''}"
     if there is None or is_this_machine(node):  # a save to one folder alone records no path: all of it was in this one
         which = ", this machine," if is_this_machine(node) else ""

@@ -103,7 +103,7 @@ def load_skeleton(model: str, *, trust_remote_code: bool = False) -> Skeleton:
     with explained(model, "model"):
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, local_files_only=True)
         with torch.device("meta"):
-            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]  # no types
+            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]  # transformers has no types here
     return Skeleton(
         shapes={name: tuple(parameter.shape) for name, parameter in built.named_parameters()},
         vocab_size=built.get_input_embeddings().num_embeddings,
