@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -168,6 +169,16 @@ def own_mounts() -> list[str]:
     if not shutil.which(words[0]) or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this system lets no user mount a disk")
     return words
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """The store in memory, empty."""
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    yield store
+    store.store.clear()
 
 
 @pytest.fixture(scope="session")

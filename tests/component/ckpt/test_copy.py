@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -23,16 +22,7 @@ from orz_cli.errors import UsageError
 from orz_cli.findings import Status
 from orz_cli.main import main
 
-pytestmark = pytest.mark.component
-
-
-@pytest.fixture(autouse=True)
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """The store in memory, empty."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    yield store
-    store.store.clear()
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("memory")]
 
 
 def digests(folder: Path) -> dict[str, str]:

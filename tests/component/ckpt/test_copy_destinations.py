@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -13,16 +12,7 @@ from orz_ckpt.inventory import step_folder
 from orz_cli.errors import UsageError
 from orz_cli.findings import Status
 
-pytestmark = pytest.mark.component
-
-
-@pytest.fixture(autouse=True)
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """The store in memory, empty."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    yield store
-    store.store.clear()
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("memory")]
 
 
 def names(folder: Path) -> set[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -16,16 +15,6 @@ from orz_ckpt.remote import Remote, RemoteError
 from orz_cli.errors import UsageError
 
 pytestmark = pytest.mark.component
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """The store in memory, empty."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    yield store
-    store.store.clear()
 
 
 def test_a_good_place_is_left_as_it_was(tmp_path: Path, memory: fsspec.AbstractFileSystem) -> None:

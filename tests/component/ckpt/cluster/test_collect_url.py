@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -24,7 +23,7 @@ from orz_cli.errors import UsageError
 from orz_cli.findings import Status
 from orz_cli.main import main
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("memory")]
 
 PARTS = {
     1: ["config.json", "tokenizer.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors"],
@@ -48,15 +47,6 @@ class Cut(Here):
             if self.flip:
                 chunk.data[0] ^= 1
             yield chunk
-
-
-@pytest.fixture(autouse=True)
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """The store in memory, empty."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    yield store
-    store.store.clear()
 
 
 def remote() -> Remote:
