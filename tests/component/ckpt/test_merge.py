@@ -179,7 +179,7 @@ def test_a_step_folder(step: Path, tmp_path: Path, tensors_of: TensorsOf, same: 
 @pytest.mark.parametrize(
     ("jobs", "memory", "expected"),
     [
-        (2, 64 << 20, (2, 4, 4 << 20)),
+        (2, 64 << 20, (2, 4, 3 << 20)),
         (8, 64 << 20, (8, 10, 2 << 20)),
         (8, 16 << 20, (2, 4, 1 << 20)),
         (4, 0, (1, 2, 1 << 20)),

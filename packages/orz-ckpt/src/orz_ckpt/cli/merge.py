@@ -98,9 +98,7 @@ def merge(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=64, help="Threads; two more than processors by default, at most 4.", show_default=False
-        ),
+        typer.Option(min=1, max=64, help="Threads; 6 by default.", show_default=False),
     ] = None,
     max_memory: Annotated[
         str, typer.Option("--max-memory", metavar="SIZE", help="Bytes of all buffers together.")

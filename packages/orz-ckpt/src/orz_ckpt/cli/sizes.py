@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Final
 
 from orz_ckpt.quoting import brief
 from orz_ckpt.strict_json import MAX_INTEGER
 from orz_cli.errors import UsageError
 
-_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,9})?(?:e\d{1,2})?)\s*(?:([kmgtp])(i?)b?|b)?", re.ASCII | re.IGNORECASE)
+_SIZE: Final = re.compile(
+    r"(?P<whole>\d{1,18})(?:\.(?P<places>\d{1,9}))?(?:e(?P<power>\d{1,2}))?\s*(?:(?P<unit>[kmgtp])(?P<binary>i?)b?|b)?",
+    re.ASCII | re.IGNORECASE,
+)
 _UNITS: Final = "kmgtp"
 
 
@@ -22,9 +24,9 @@ def parse_bytes(text: str, option: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match:
-        base = 1024 if match[3] else 1000
-        exponent = _UNITS.index(match[2].lower()) + 1 if match[2] else 0
-        number = int(Decimal(match[1]) * base**exponent)
+        places, unit = match["places"] or "", match["unit"]
+        scale = (1024 if match["binary"] else 1000) ** (_UNITS.index(unit.lower()) + 1 if unit else 0)
+        number: int = int(match["whole"] + places) * 10 ** int(match["power"] or 0) * scale // 10 ** len(places)
         if number <= MAX_INTEGER:
             return number
     raise UsageError(f"{option} {brief(text)} is not a number of bytes", remedy=f"as in {option} 65e9, 65GB or 61GiB")

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from orz_ckpt.disk.uncached import UncachedFiles
     from orz_ckpt.merge.plan import PlannedFile
 
-CHUNK_BYTES: Final = 4 * 1024 * 1024
+CHUNK_BYTES: Final = 3 * 1024 * 1024
+"""The most of one; with the default of six threads, the fastest of those measured."""
 
 _LEAST_CHUNK: Final = 1024 * 1024
 _SPARE: Final = 2
@@ -155,8 +156,9 @@ class _Run:
         self._lock = threading.Lock()
         self._in_order = InOrder[tuple[Chunk, memoryview]](self._hash)
         self._buffers: SimpleQueue[memoryview] = SimpleQueue()
-        for _ in range(limits.buffers):
-            self._buffers.put(aligned(limits.chunk_bytes))
+        memory, step = aligned(limits.buffers * limits.chunk_bytes), limits.chunk_bytes
+        for begin in range(0, len(memory), step):
+            self._buffers.put(memory[begin : begin + step])
 
     def work(self) -> None:
         """Write chunks until there are none, or until another thread failed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARD_BYTES: Final = 5_000_000_000
 DEFAULT_MEMORY_BYTES: Final = 64 * 1024 * 1024
-DEFAULT_JOBS: Final = min(4, 2 + (os.cpu_count() or 1))
-"""Two more threads than processors: while they wait for the disk, the others cast and hash."""
+DEFAULT_JOBS: Final = 6
+"""Threads, more than there may be processors: while some wait for the disk, the others cast and hash."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

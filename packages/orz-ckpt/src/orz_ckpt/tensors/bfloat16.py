@@ -41,10 +41,13 @@ class Rounder:
         """
         finite, bfloat16 = surely_finite(wide), bfloat16_type()
         if bfloat16 is not None:
-            out.view(bfloat16)[...] = wide
-            if not finite:
-                out[out > _NEGATIVE_INFINITY] = _NAN
-            return finite
+            if finite:
+                out.view(bfloat16)[...] = wide
+                return True
+            with np.errstate(over="ignore", invalid="ignore"):  # a NaN may signal
+                out.view(bfloat16)[...] = wide
+            out[out > _NEGATIVE_INFINITY] = _NAN
+            return False
         for begin in range(0, len(wide), _TILE):
             part = wide[begin : begin + _TILE]
             self._round_tile(part, out[begin : begin + len(part)])

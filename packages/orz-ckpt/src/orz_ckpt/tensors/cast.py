@@ -63,9 +63,9 @@ class Caster:
             out[:] = source
             return stored == "F32" and surely_finite(_view(source, stored))
         read, write = _view(source, stored), _view(out, wanted)
+        if (stored, wanted) == ("F32", "BF16"):
+            return self._rounder.round(read, write)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            if (stored, wanted) == ("F32", "BF16"):
-                return self._rounder.round(read, write)
             for begin in range(0, len(read), _TILE):
                 part = read[begin : begin + _TILE]
                 self._tile(part, stored, write[begin : begin + len(part)], wanted)

@@ -67,8 +67,7 @@ def surely_finite(numbers: NDArray[np.float32]) -> bool:
     Args:
         numbers: [N].
     """
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return math.isfinite(np.dot(numbers, numbers))
+    return math.isfinite(np.vdot(numbers, numbers))  # np.dot is as fast, but warns of an overflow
 
 
 def only_value(data: memoryview, kind: FloatFormat) -> int | None:

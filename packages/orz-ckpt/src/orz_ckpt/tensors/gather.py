@@ -136,7 +136,8 @@ class Gatherer:
 
     def __init__(self, files: Files, *, scratch_bytes: int = SCRATCH_BYTES) -> None:
         self._files = files
-        self._scratch = aligned(scratch_bytes)
+        self._scratch_bytes = scratch_bytes
+        self._scratch = memoryview(b"")
         self._in_order: tuple[SourceTensor | None, PiecesInOrder] = (None, PiecesInOrder(()))
 
     def read(self, tensor: SourceTensor, begin: int, end: int, out: memoryview) -> None:
@@ -202,7 +203,8 @@ class Gatherer:
             return
         span = span_bytes(block)
         dense = block.nbytes >= span * _LEAST_DENSITY or span <= _FEW_BYTES
-        if span <= len(self._scratch) and (dense or block.numel == 1):
+        if span <= self._scratch_bytes and (dense or block.numel == 1):
+            self._scratch = self._scratch or aligned(self._scratch_bytes)  # most checkpoints need none
             scratch = self._scratch[:span]
             self._files.read_into(block.path, scratch, block.offset)
             strides = tuple(stride * block.itemsize for stride in block.strides)
