@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ PORT = 6379
 NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child=KILL")
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
 COMMON = ("--object-store-memory=200000000", "--disable-usage-stats")
+STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
 START_TIMEOUT_S = 120.0
 PATIENCE_S = 20.0
 
@@ -133,7 +134,8 @@ def two_nodes(private: dict[Path, str]) -> Iterator[Cluster]:
     """Yield two machines.
 
     Args:
-        private: folder, the same path on both -> a name. Each machine has a disk of its own there.
+        private: folder, the same path on both -> a name. Each machine has a disk of its own there. Where this machine
+            has no such folder, those two have it nonetheless; its parent has to be there.
     """
     with ExitStack() as stack:
         base = Path(tempfile.mkdtemp(prefix="orz2-", dir="/tmp"))
@@ -150,15 +152,34 @@ def two_nodes(private: dict[Path, str]) -> Iterator[Cluster]:
         }
         nodes = {name: stack.enter_context(_machine(name, environment)) for name in ADDRESSES}
         _cable(nodes)
+        ray.mkdir()
         for path, label in {**private, ray: "ray"}.items():
-            path.mkdir(parents=True, exist_ok=True)
             for node in nodes.values():
                 disk = base / node.name / label
                 disk.mkdir(parents=True)
+                if not path.is_dir():
+                    _make_there(node, path, disk.with_name(f"beside {label}"))
                 node.check("mount", "--bind", disk, path)
         for node in nodes.values():
             node.check("mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", "/dev/shm")  # noqa: S108  Ray's object store
         yield Cluster(nodes[HEAD], nodes[OTHER], f"{ADDRESSES[HEAD]}:{PORT}")
+
+
+def _make_there(node: Node, path: Path, spare: Path) -> None:
+    """Make a folder that the machine alone sees: its parent becomes one in memory, with the folders that it has here.
+
+    `spare`, an unused name, becomes a folder that leads the machine to the parent as it is here.
+    """
+    spare.mkdir()
+    parent = path.parent
+    node.check("mount", "--rbind", parent, spare)
+    node.check("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", parent)
+    look, same = ("find", ".", "-mindepth", "1", "-maxdepth", "1"), f"{parent}/{{}}"
+    node.check(
+        *look, "-type", "d", "-exec", "mkdir", same, ";", "-exec", "mount", "--rbind", "{}", same, ";", cwd=spare
+    )
+    node.check(*look, "-type", "l", "-exec", "cp", "-P", "{}", same, ";", cwd=spare)
+    node.check("mkdir", path)
 
 
 @contextmanager
@@ -206,21 +227,36 @@ class Disks:
 
 
 @pytest.fixture(scope="session")
-def disks(tmp_path_factory: pytest.TempPathFactory) -> Disks:
-    """Name the two folders."""
-    base = tmp_path_factory.mktemp("two")
-    return Disks(base / "ckpt", base / "home")
+def disks() -> Disks:
+    """Name the two folders, as docs/how-to/my-weights-are-missing.md does."""
+    return Disks(Path("/mnt/ckpt"), Path("/home/orz"))
 
 
 @pytest.fixture(scope="session")
 def cluster(disks: Disks) -> Iterator[Cluster]:
     """Two machines with Ray, which was started from each one's home directory, as over ssh."""
+    needed = [Path(place).resolve() for place in (__file__, sys.prefix, sys.base_prefix)]
+    for folder in (disks.checkpoints, disks.home):
+        if any(place.is_relative_to(folder) for place in needed):
+            pytest.skip(f"two nodes have disks of their own at {folder}: these tests or their Python lie there")
     why = missing()
     if why:
         pytest.skip(why)
     with two_nodes({disks.checkpoints: "ckpt", disks.home: "home"}) as both:
         both.start_ray(cwds={HEAD: disks.home, OTHER: disks.home})
         yield both
+
+
+@pytest.fixture(scope="session")
+def save(cluster: Cluster) -> Callable[..., None]:
+    """Let the stand-in for a trainer save a step of a run, rank 0 on the other machine, the driver on the head."""
+
+    def run(path: Path | str, step: int, *, cwd: Path | str = "/") -> None:
+        words = (sys.executable, STAND_IN, cluster.address, ADDRESSES[OTHER], path, str(step))
+        said = cluster.head.check(*words, cwd=cwd)
+        assert said.startswith(f"step {step} saved to "), said
+
+    return run
 
 
 @pytest.fixture
@@ -234,6 +270,7 @@ def training_nodes(tmp_path: Path) -> Iterator[Cluster]:
     if why:
         pytest.skip(why)
     checkpoints = tmp_path / "ckpt"
+    checkpoints.mkdir()
     with two_nodes({checkpoints: "ckpt"}) as both:
         both.head.environment.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")  # the other's, too
         for node in (both.head, both.other):

@@ -15,19 +15,10 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
-STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
-OTHER_ADDRESS = "10.99.0.2"
-
 
 def digests(node, folder: Path) -> list[str]:
     """Return name and sha256 of every file below `folder` on a node."""
     return sorted(node.check("find", folder, "-type", "f", "-exec", "sha256sum", "{}", "+").splitlines())
-
-
-def save(cluster, run: Path | str, step: int, *, cwd: Path | str = "/") -> None:
-    """Let the stand-in save a step, rank 0 on the other node."""
-    said = cluster.head.check(sys.executable, STAND_IN, cluster.address, OTHER_ADDRESS, run, str(step), cwd=cwd)
-    assert said.startswith(f"step {step} saved to "), said
 
 
 def codes(result) -> set[str]:
@@ -35,7 +26,7 @@ def codes(result) -> set[str]:
     return {entry["code"] for entry in json.loads(result.stdout)["findings"] if entry["severity"] != "info"}
 
 
-def test_weights_on_another_disk(cluster, disks) -> None:
+def test_weights_on_another_disk(cluster, disks, save) -> None:
     """Preflight refuses; without it a save succeeds, and verify, locate, collect and verify bring the weights home."""
     head, ray = cluster.head, ("--ray", cluster.address)
     run = disks.checkpoints / "run one"
@@ -51,7 +42,7 @@ def test_weights_on_another_disk(cluster, disks) -> None:
     accepted = head.orz("ckpt", "preflight", run, *ray, "--expect", "per_node")
     assert 0 == accepted.code, accepted
 
-    save(cluster, run, 10)
+    save(run, 10)
 
     lost = head.orz("ckpt", "verify", run)
     assert 1 == lost.code, lost
@@ -85,17 +76,17 @@ def test_weights_on_another_disk(cluster, disks) -> None:
     assert theirs == [line for line in digests(head, run) if "/policy/" in line]
 
 
-def test_relative_path_in_home(cluster, disks) -> None:
+def test_relative_path_in_home(cluster, disks, save) -> None:
     """A relative path means each process's own folder: preflight says so, and the weights come from a home folder."""
     head, ray = cluster.head, ("--ray", cluster.address)
     project = disks.checkpoints / "project"
-    head.check("mkdir", project)
+    head.check("mkdir", "-p", project)
 
     refused = head.orz("ckpt", "preflight", "runs/two", *ray, "--expect", "per_node", "--json", cwd=project)
     assert (1, {"path_relative"}) == (refused.code, codes(refused))
     assert f"{disks.home}/runs/two on gpu-02" in refused.stdout
 
-    save(cluster, "runs/two", 20, cwd=project)
+    save("runs/two", 20, cwd=project)
     assert 1 == head.orz("ckpt", "verify", "runs/two", cwd=project).code
 
     found = head.orz("ckpt", "locate", "runs/two", *ray, cwd=project)
