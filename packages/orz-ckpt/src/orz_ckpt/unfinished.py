@@ -45,7 +45,7 @@ def note_collection(folder: Path, runs: Sequence[str], nodes: Sequence[str]) -> 
     Args:
         folder: that one.
         runs: as they were given.
-        nodes: the words of the command line that say which nodes were asked.
+        nodes: the words of the command line that say which nodes were asked, and how long they could search.
 
     Raises:
         OSError: it cannot be written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from orz_ckpt.cluster.fleet import Fleet, Here
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.located_findings import Search
+from orz_ckpt.unfinished import go_on_collecting
 from orz_cli.main import main
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("alone")]
@@ -42,6 +44,54 @@ def test_a_search_cut_short_names_run_and_nodes(alone: Path, monkeypatch: pytest
     (found,) = [one for one in locate(Here(), ["run"], budget_s=-1.0).findings if one.code == "scan_cut_short"]
 
     assert found.remedy.endswith(": orz ckpt locate run --seconds 120 --hosts n1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "budget_s", "listing", "elsewhere"),
+    [
+        ("--hosts a,b", 120.0, "--seconds 120 --hosts a,b", "--seconds 120 --ray"),
+        ("", 7.5, "--seconds 7.5", "--seconds 7.5 --ray"),
+        ("--ray", 20.0, "--ray", "--ray"),
+    ],
+)
+def test_other_searches_take_as_long(flags: str, budget_s: float, listing: str, elsewhere: str) -> None:
+    """A command that asks again, or asks other nodes, searches as long as this one could, where that was said."""
+    search = replace(SEARCH, flags=flags, budget_s=budget_s)
+
+    assert f"orz ckpt locate {listing}" == search.listing
+    assert f"orz ckpt locate '/data/my run' exp {elsewhere}" == search.elsewhere.split("    #")[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options"), [([], "--hosts n1"), (["--seconds", "120"], "--seconds 120 --hosts n1")]
+)
+def test_the_command_that_collects_searches_as_long(
+    seconds: list[str],
+    options: str,
+    model: Path,
+    disks: Callable[..., Fleet],
+    alone: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A search that needed two minutes finds as much when it is collected, and when a collection goes on."""
+    shutil.copytree(model, alone / "n1" / "run" / "checkpoint-7")
+    fleet: Any = disks(alone, "n1")
+    fleet.flags = "--hosts n1"
+    monkeypatch.setattr("orz_ckpt.cluster.connect.HostsFleet", lambda *_, **__: fleet)
+    code = main(["ckpt", "locate", "/run", "--hosts", "n1", "--json", *seconds])
+    assert (0, f"orz ckpt collect /run --to /run-collected {options}") == (
+        code,
+        json.loads(capsys.readouterr().out)["command"],
+    )
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orz_ckpt.cluster.collect.run.fetch_all", killed)
+    dest = alone / "home" / "run"
+    main(["ckpt", "collect", "/run", "--to", str(dest), "--hosts", "n1", *seconds])
+    assert f"orz ckpt collect /run --to {dest} {options}" == go_on_collecting(dest)
 
 
 @pytest.mark.parametrize("command", ["locate", "verify", "collect", "collect to a store"])

@@ -37,6 +37,8 @@ class Location:
     """What to run next, one for each run where all were asked for; none where there is nothing to do."""
     listing: str
     """The command that lists all weights on the same nodes."""
+    options: str
+    """What to add to a printed command so that it asks the same nodes and lets them search as long."""
     nodes: Sequence[str]
     places: dict[str, list[dict[str, str]]]
     """By node: the folders that were searched, and why those."""
@@ -133,8 +135,9 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         runs=runs,
         everywhere=everywhere,
         groups=groups,
-        commands=[] if hides_weights(findings) or (search.cut and runs) else _commands(fleet, groups, search),
+        commands=[] if hides_weights(findings) or (search.cut and runs) else _commands(groups, search),
         listing=search.listing,
+        options=search.options,
         nodes=[node.name for node in fleet.nodes],
         places={name: value["places"] for name, value in said.items()},
         left_out={name: value["left_out"] for name, value in said.items()},
@@ -172,18 +175,18 @@ def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float
     )
 
 
-def _commands(fleet: Fleet, groups: Sequence[Group], search: Search) -> list[str]:
+def _commands(groups: Sequence[Group], search: Search) -> list[str]:
     """Return what to run next: one command, or one for each run where all were asked for, the newest first."""
     if search.runs or not search.everywhere:
-        return [command] if (command := _command(fleet, groups, search)) else []
+        return [command] if (command := _command(groups, search)) else []
     runs: dict[str, list[Group]] = {}
     for group in groups:
         runs.setdefault(group.members[0].piece.base, []).append(group)
     newest = sorted(runs.values(), key=lambda mine: -max(one.piece.newest for group in mine for one in group.members))
-    return [command for mine in newest if (command := _command(fleet, mine, search))]
+    return [command for mine in newest if (command := _command(mine, search))]
 
 
-def _command(fleet: Fleet, groups: Sequence[Group], search: Search) -> str:
+def _command(groups: Sequence[Group], search: Search) -> str:
     """Return the command that brings the newest checkpoint together, or verifies it where it is together here.
 
     Where only this machine was asked and lacks some of it, that is the command that asks the others.
@@ -202,7 +205,7 @@ def _command(fleet: Fleet, groups: Sequence[Group], search: Search) -> str:
     bases = list(dict.fromkeys(member.piece.base for group in newest for member in group.members))
     given = list(search.runs) if search.runs and not search.everywhere else bases
     words = ["orz", "ckpt", "collect", *(quoted(run) for run in given), "--to", quoted(_destination(given, groups))]
-    return " ".join(word for word in (*words, fleet.flags) if word)
+    return " ".join(word for word in (*words, search.options) if word)
 
 
 def _at_home(group: Group) -> bool:

@@ -52,9 +52,14 @@ class Search:
         return ", ".join(self.runs) or "all likely folders"
 
     @property
+    def options(self) -> str:
+        """What to add to a printed command so that it asks the same nodes and lets them search as long."""
+        return f"{self._time} {self.flags}".strip()
+
+    @property
     def listing(self) -> str:
         """The command that lists all weights on the same nodes."""
-        return f"{_LOCATE} {self.flags}".rstrip()
+        return f"{_LOCATE} {self.options}".rstrip()
 
     @property
     def longer(self) -> str:
@@ -68,8 +73,12 @@ class Search:
     @property
     def elsewhere(self) -> str:
         """The command that asks the other nodes, where only this machine was asked."""
-        words = [_LOCATE, *map(quoted, self.runs), "--ray"]
-        return f"{' '.join(words)}    # on a node of the cluster, or --hosts"
+        words = [_LOCATE, *map(quoted, self.runs), self._time, "--ray"]
+        return f"{' '.join(filter(None, words))}    # on a node of the cluster, or --hosts"
+
+    @property
+    def _time(self) -> str:
+        return "" if self.budget_s == BUDGET_S else f"--seconds {self.budget_s:g}"
 
 
 def judge(groups: Sequence[Group], search: Search) -> list[NodeFinding]:

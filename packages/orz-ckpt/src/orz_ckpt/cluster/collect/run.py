@@ -147,7 +147,7 @@ def _bring(
 ) -> None:
     """Copy what is not there, then publish each checkpoint whose files all came."""
     with CollectJournal(dest) as journal:
-        note_collection(journal.folder, found.runs, shlex.split(fleet.flags))
+        note_collection(journal.folder, found.runs, shlex.split(found.options))
         staging = journal.folder / STAGED
         wanted = [
             (key_of(task, move), move, task.checked.states[move.origin])
