@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
+import platform
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, BinaryIO, Final
 
 from orz_monitor.records import StepRecord
 from orz_train.errors import BackendMissingError
 from orz_train.runlog.errors import LogWriteError
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+_FORMAT: Final = "brain.Event:2"
+_FILES: Final = itertools.count()
 
 
 class TensorBoardLog:
     """Scalars by metric name, phases as `seconds/<phase>`, and the throughput that follows from both.
 
-    The import takes seconds, so it happens when the first scalar does.
+    TensorBoard's own writer has a thread, whose traceback a full disk would print beside our error: events are
+    written here, in the thread that steps. The import takes its time, so it happens when the first scalar does.
 
     Args:
         folder: of the event files.
@@ -25,7 +30,7 @@ class TensorBoardLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writer: SummaryWriter | None = None
+        self._events: _EventFile | None = None
         self._purge_step: int | None = None
 
     def begin_after(self, step: int) -> None:
@@ -51,10 +56,11 @@ class TensorBoardLog:
             LogWriteError: the files can't be written.
         """
         try:
-            writer = self._opened()
+            events = self._opened()
             for name, value in values.items():
-                writer.add_scalar(name, value, global_step=step, walltime=time)
-            writer.flush()
+                summary = {"value": [{"tag": name, "simple_value": float(value)}]}
+                events.add(step=step, wall_time=time, summary=summary)
+            events.flush()
         except OSError as error:
             raise LogWriteError.of(self._folder, error) from error
 
@@ -64,24 +70,63 @@ class TensorBoardLog:
         Raises:
             LogWriteError: the files can't be written.
         """
-        if self._writer is None:
+        if self._events is None:
             return
         try:
-            self._writer.close()
+            self._events.close()
         except OSError as error:
             raise LogWriteError.of(self._folder, error) from error
 
-    def _opened(self) -> SummaryWriter:
-        if self._writer is None:
+    def _opened(self) -> _EventFile:
+        if self._events is None:
             try:
-                from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  seconds, and only if wanted
+                self._events = _EventFile(self._folder, purge_step=self._purge_step)
             except ImportError as error:
                 raise BackendMissingError(
                     f"logging.tensorboard is true, but TensorBoard can't be imported: {error}",
                     remedy="python -m pip install tensorboard, or set logging.tensorboard=false",
                 ) from error
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._purge_step)
-        return self._writer
+        return self._events
+
+
+class _EventFile:
+    """One file of records of TensorBoard, each a length, an `Event`, and the checksums of both.
+
+    Args:
+        folder: where it is made, under a name that sorts behind those of older files.
+        purge_step: from which step on readers forget what older files say.
+
+    Raises:
+        ImportError: TensorBoard can't be imported.
+        OSError: the file can't be made.
+    """
+
+    def __init__(self, folder: Path, *, purge_step: int | None) -> None:
+        from tensorboard.compat.proto import event_pb2  # type: ignore[import-untyped]  # noqa: PLC0415  only if wanted
+        from tensorboard.summary.writer.record_writer import (  # type: ignore[import-untyped]  # noqa: PLC0415
+            RecordWriter,
+        )
+
+        self._event: Any = event_pb2.Event
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010}.{platform.node()}.{os.getpid()}.{next(_FILES)}"
+        self._file: BinaryIO = (folder / name).open("ab")
+        self._records = RecordWriter(self._file)
+        self.add(wall_time=time.time(), file_version=_FORMAT)
+        if purge_step is not None:
+            self.add(step=purge_step, session_log={"status": event_pb2.SessionLog.START})
+
+    def add(self, **fields: object) -> None:
+        """Add an `Event` with these fields."""
+        self._records.write(self._event(**fields).SerializeToString())
+
+    def flush(self) -> None:
+        """Give the records to the system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Give what is left to the system and let the file go."""
+        self._file.close()
 
 
 def tokens_per_second(record: StepRecord) -> float | None:
