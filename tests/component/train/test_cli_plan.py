@@ -207,6 +207,16 @@ def test_dry_run_refuses_a_file_as_run_folder(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["plan"], ["train"], ["train", "--dry-run"]])
+@pytest.mark.parametrize("path", ["link", "link/run"])
+def test_a_link_to_nothing_is_no_run_folder(run: Run, tmp_path: Path, command: list[str], path: str) -> None:
+    """Where it leads is said, and that a share may be missing; no plan says what room another disk has."""
+    (tmp_path / "link").symlink_to("/nowhere/else")
+    code, out, err = run(*command, "quickstart", "backend=local", "--run-dir", path)
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert f"{tmp_path}/link is a link to /nowhere/else, and nothing is there on this machine\n  -> if that" in err
+
+
+@pytest.mark.parametrize("command", [["plan"], ["train"], ["train", "--dry-run"]])
 @pytest.mark.parametrize("url", ["s3://bucket/run", "file://run", "file:///mnt/run", "simplecache::s3://bucket/run"])
 def test_a_url_is_no_run_folder(run: Run, tmp_path: Path, command: list[str], url: str) -> None:
     """A run saves to disks: exit 2 names what takes a URL, and no folder `s3:` is made or planned for."""

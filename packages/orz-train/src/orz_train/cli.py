@@ -130,10 +130,14 @@ def _run_folder(text: str | None) -> Path | None:
 
     Raises:
         UsageError: it is empty, or a URL, which as a path would be a folder `s3:` in the current one.
+        RunFolderError: it is, or lies behind, a link to nothing.
     """
     if text is None:
         return None
+    from orz_train.runlog.folder import refuse_link_to_nothing
+
     _refuse_url(text, "--run-dir", _TO_SAVE)
+    refuse_link_to_nothing(Path(os.path.abspath(text)))  # noqa: PTH100  as RunFolder: links stay, .. goes
     return Path(text)
 
 

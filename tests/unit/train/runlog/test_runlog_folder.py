@@ -235,6 +235,27 @@ def test_a_file_in_the_way_is_a_clear_error(tmp_path: Path, make_config: MakeCon
     assert ["file"] == tree(tmp_path)
 
 
+@pytest.mark.parametrize(("link", "run"), [("run", "run"), ("link", "link/run"), ("run/checkpoints", "run")])
+def test_a_link_to_nothing_says_where_it_leads(tmp_path: Path, make_config: MakeConfig, link: str, run: str) -> None:
+    """As of a share that isn't mounted: the folder itself, one around it, and what a run keeps in it."""
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to("/nowhere/else")
+    said = re.escape(f"{tmp_path / run}: can't be a run folder: {tmp_path / link} is a link to /nowhere/else, and")
+    with pytest.raises(RunFolderError, match=rf"^{said} nothing is there on this machine\n") as caught:
+        RunFolder(make_config(), tmp_path / run)
+    assert "if that is on a share, check that it is mounted; or give another --run-dir" == caught.value.remedy
+    assert (tmp_path / link).is_symlink()
+    assert not (tmp_path / run / "config.yaml").exists()
+
+
+def test_a_link_in_a_circle_is_told_as_one(tmp_path: Path, make_config: MakeConfig) -> None:
+    """It leads nowhere, and no share is to blame."""
+    (tmp_path / "run").symlink_to("other")
+    (tmp_path / "other").symlink_to("run")
+    with pytest.raises(RunFolderError, match=rf"{tmp_path}/run is a link that leads in a circle"):
+        RunFolder(make_config(), tmp_path / "run")
+
+
 def test_a_start_that_was_killed_early_is_no_obstacle(tmp_path: Path, make_config: MakeConfig) -> None:
     """Without config.yaml only our own names are there, a stale lock and an unfinished file among them."""
     (tmp_path / "logs").mkdir()

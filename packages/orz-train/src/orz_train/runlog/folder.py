@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orz_ckpt.disk.links import link_to_nothing, resolved
 from orz_train.config.dump import config_sha256, dump
 from orz_train.config.load import load
 from orz_train.config.resume import Difference, blocks_resume, differences
@@ -44,7 +45,7 @@ class RunFolder:
 
     Raises:
         RunFolderError: the folder holds another run, or something else; another process writes there; it can't
-            be created, or the disk is full. Nothing new is left behind.
+            be created, as behind a link to nothing, or the disk is full. Nothing new is left behind.
     """
 
     def __init__(
@@ -225,6 +226,33 @@ def default_name(name: str) -> str:
     return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
+def refuse_link_to_nothing(path: Path, inner: Path | None = None) -> None:
+    """Refuse a run folder that is a link to nothing, or lies behind one, as of a share that isn't mounted.
+
+    Args:
+        path: the run folder; it need not be there.
+        inner: what of it is looked at; itself by default.
+
+    Raises:
+        RunFolderError: it says where the link leads.
+    """
+    try:
+        link = link_to_nothing(inner or path)
+    except OSError:
+        return  # who opens it hears from the system what it is
+    if link is None:
+        return
+    leads = resolved(link)
+    if leads.is_symlink():
+        raise RunFolderError(
+            f"{path}: can't be a run folder: {link} is a link that leads in a circle", remedy="give another --run-dir"
+        )
+    raise RunFolderError(
+        f"{path}: can't be a run folder: {link} is a link to {leads}, and nothing is there on this machine",
+        remedy="if that is on a share, check that it is mounted; or give another --run-dir",
+    )
+
+
 def _unused(path: Path) -> Path:
     """Return `config-1.yaml`, or the first such name that is free."""
     number = 1
@@ -239,8 +267,10 @@ def _as_run_folder_error(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:
+        met = error.filename or path
+        refuse_link_to_nothing(path, Path(met))
         raise RunFolderError(
-            f"{path}: can't be a run folder: {error.filename or path} is a file", remedy="give another --run-dir"
+            f"{path}: can't be a run folder: {met} is a file", remedy="give another --run-dir"
         ) from error
     except OSError as error:
         raise RunFolderError(
