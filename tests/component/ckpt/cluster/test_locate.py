@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from orz_ckpt.cluster.collect.run import collect
-from orz_ckpt.cluster.fleet import Fleet, Here, Node
+from orz_ckpt.cluster.fleet import Answer, Fleet, Here, Node, Trouble
 from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.locate_text import locate_text
 from orz_ckpt.cluster.verify import verify_nodes
@@ -164,6 +164,21 @@ def test_the_list_of_other_weights_asks_the_same_nodes(alone: Path) -> None:
         (entry,) = [entry for entry in locate(fleet, ["nothing"]).findings if entry.code == "nothing_located"]
         assert entry.message.endswith(f"1 other checkpoint is listed by: {command}")
         assert entry.remedy.endswith(f"without one: {command}")
+
+
+def test_who_may_still_have_what_no_node_has(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked other nodes isn't told to: one that is down may have it, or one that was not among them."""
+
+    def remedy(fleet: Here) -> str:
+        (entry,) = [entry for entry in locate(fleet, ["nothing"]).findings if entry.code == "nothing_located"]
+        return entry.remedy.partition("; look by another name")[0]
+
+    assert "ask the nodes that took part: --ray or --hosts" == remedy(Here())
+    assert "ask others that took part, if there are: --hosts" == remedy(OtherMachine())
+    down = Answer(node=Node(name="b"), trouble=Trouble.UNREACHABLE)
+    ask = OtherMachine.ask
+    monkeypatch.setattr(OtherMachine, "ask", lambda *given, **options: {**ask(*given, **options), "b": down})
+    assert "start the nodes that took part and are down, then locate again" == remedy(OtherMachine())
 
 
 def test_another_node_has_a_run_of_the_same_name(alone: Path, raylet: Path, two_nodes: Fleet) -> None:

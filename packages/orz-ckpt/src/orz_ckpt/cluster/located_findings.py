@@ -162,7 +162,7 @@ def _nothing(groups: Sequence[Group], weights: Sequence[Group], search: Search) 
     if search.begun:
         remedy = f"go on with it: {search.begun}"
         return node_finding("nothing_located", message, remedy=remedy, path=search.subject)
-    remedy = f"ask the nodes that took part: --ray or --hosts; look by another name, or without one: {search.listing}"
+    remedy = f"{_other_nodes(search)}; look by another name, or without one: {search.listing}"
     return node_finding("nothing_located", message, remedy=remedy, path=search.subject)
 
 
@@ -284,6 +284,13 @@ def _ask_others(search: Search) -> str:
     if search.alone:
         return f"ask the nodes that took part: {search.elsewhere}"
     return "start the nodes that took part and are down, then locate again"
+
+
+def _other_nodes(search: Search) -> str:
+    """Say which nodes may still have what those that were asked have nothing of."""
+    if search.alone:
+        return "ask the nodes that took part: --ray or --hosts"
+    return _ask_others(search) if search.silent else "ask others that took part, if there are: --hosts"
 
 
 def _listed(names: Sequence[str]) -> str:
