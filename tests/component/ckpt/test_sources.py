@@ -70,14 +70,15 @@ def test_a_file_of_torch(tmp_path: Path, below: str | None) -> None:
 
 
 def test_shards_of_torch(tmp_path: Path) -> None:
-    """`pytorch_model-*.bin` are read in the order of their index; one that is missing is an error with its name."""
+    """`pytorch_model-*.bin` are read as their index says; one that is missing is an error with its name."""
     tensors = state_dict()
     del tensors["lm_head.weight"]
     names, files = list(tensors), ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
     for number, file in enumerate(files):
         torch.save({name: tensors[name] for name in names[number::2]}, tmp_path / file)
     weight_map = {name: files[index % 2] for index, name in enumerate(names)}
-    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
     source = open_source(tmp_path)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from orz_ckpt.formats.safetensors import Header
 
-MISSING_SHARD = "copy this shard again; where several nodes saved, `orz ckpt locate RUN --ray` says which has it"
+_MISSING_SHARD = "copy this shard again; where several nodes saved, `orz ckpt locate RUN --ray` says which has it"
 _SAVE_AGAIN = "save the model again; its index is written last"
 _ONE_FILE = "give one of these files instead of the folder, or move away those of the other save"
 _MAX_NAMED = 10
@@ -102,7 +102,7 @@ def _compare(folder: HfFolder, path: Path, index: Index, headers: Mapping[Path, 
     for name in sorted(named - present.keys()):
         count = sum(file == name for file in index.weight_map.values())
         message = f"it is not there; the index says that it holds {count} tensors"
-        yield finding("file_missing", message, remedy=MISSING_SHARD, path=folder.path / name)
+        yield finding("file_missing", message, remedy=_MISSING_SHARD, path=folder.path / name)
     for name in sorted(present.keys() - named):
         if name == folder.layout.single or folder.layout.shard.fullmatch(name):
             message = f"{path.name} does not name it; a loader may take its weights instead"

@@ -7,36 +7,31 @@ Layouts: `torch.save` of torch 2.13; `pytorch_model.bin.index.json` as transform
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.files import list_files
-from orz_ckpt.checks.index import MISSING_SHARD
-from orz_ckpt.errors import FormatError
+from orz_ckpt.checks.index import check_index
 from orz_ckpt.findings import CkptFinding, finding
-from orz_ckpt.formats.hf import UnsafeShardError, read_index
+from orz_ckpt.formats.hf import TORCH, arrange
 from orz_ckpt.formats.inert import Inert, blocks
+from orz_ckpt.formats.torch_contents import contents_of, header_of
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.source import Block, Source, untied, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from orz_ckpt.formats.torch_file import TorchFile
 
 SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
-SINGLE_NAME: Final = "pytorch_model.bin"
-INDEX_NAME: Final = "pytorch_model.bin.index.json"
 
-_SHARD_NAME: Final = re.compile(r"pytorch_model-\d{5}-of-\d{5}\.bin", re.ASCII)
 _STATE_KEYS: Final = ("state_dict", "model_state_dict", "model", "module")
-_COPY: Final = "copy this file again from where it was saved"
 
 
 def recognises(path: Path) -> bool:
     """Return whether `path` is a file of torch, or a folder with `pytorch_model.bin` or its shards, by names alone."""
     if path.is_dir():
-        return any(_is_shard(entry.name) or entry.name == INDEX_NAME for entry in path.iterdir())
+        return any(_is_shard(entry.name) or entry.name == TORCH.index for entry in path.iterdir())
     return path.suffix in SUFFIXES
 
 
@@ -49,21 +44,21 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
         OSError: a file cannot be read.
     """
     findings: list[CkptFinding] = []
-    files = [path]
+    loaded: dict[Path, TorchFile] = {}
     if path.is_dir():
         listing = list_files(path, deep=False)
-        findings += listing.findings
-        files, found = _shards(path, listing.sizes)
-        findings += found
+        folder = arrange(path, [path / Path(name).name for name in listing.sizes])
+        loaded = {file: load(file, inert=inert) for file in folder.weights}
+        found, files = check_index(folder, {file: header_of(contents_of(held)) for file, held in loaded.items()})
+        findings += [*listing.findings, *found]
+    else:
+        files, loaded[path] = [path], load(path, inert=inert)
     places: dict[str, Block] = {}
     for file in files:
-        held, found = _state_dict(file, inert)
+        held, found = _state_dict(loaded[file])
         findings += found
         for name, block in held.items():
-            if name in places:
-                message = f"{brief(name)}: {file.name} holds it, and {places[name].path.name} too"
-                findings.append(finding("index_differs", message, remedy=_COPY, path=file, tensor=name))
-            places.setdefault(name, block)
+            places.setdefault(name, block)  # check_index has reported a second one
     tensors, aliases = untied({name: whole(name, block) for name, block in places.items()})
     return Source(
         path=path,
@@ -75,33 +70,9 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     )
 
 
-def _shards(folder: Path, names: Iterable[str]) -> tuple[list[Path], list[CkptFinding]]:
-    """Return the files that a loader takes: those that the index names, without one the single file."""
-    present = {name for name in names if _is_shard(name)}
-    index_path = folder / INDEX_NAME
-    if not index_path.is_file():
-        if SINGLE_NAME in present:
-            return [folder / SINGLE_NAME], []
-        message = f"there are shards ({min(present)}, ...) and no index: the save was cut off" if present else "no file"
-        return [], [finding("index_invalid", message, remedy="save the model again", path=folder)]
-    try:
-        index = read_index(index_path)
-    except UnsafeShardError as error:
-        return [], [finding("path_escapes", error.message, remedy=error.remedy, path=index_path)]
-    except FormatError as error:
-        return [], [finding("index_invalid", error.message, remedy=error.remedy, path=index_path)]
-    wanted = list(dict.fromkeys(index.weight_map.values()))
-    missing = [name for name in wanted if not (folder / name).is_file()]
-    findings = [
-        finding("file_missing", "it is not there, and the index names it", remedy=MISSING_SHARD, path=folder / name)
-        for name in missing
-    ]
-    return [folder / name for name in wanted if name not in missing], findings
-
-
-def _state_dict(file: Path, inert: frozenset[str]) -> tuple[dict[str, Block], list[CkptFinding]]:
+def _state_dict(file: TorchFile) -> tuple[dict[str, Block], list[CkptFinding]]:
     """Return the tensors of the state dict in `file`."""
-    value = load(file, inert=inert).value
+    value = file.value
     for _ in range(2):  # {"model": {"state_dict": ...}} is as deep as it gets
         if isinstance(value, dict) and not any(isinstance(child, Block) for child in value.values()):
             inner = next((value[key] for key in _STATE_KEYS if isinstance(value.get(key), dict)), None)
@@ -112,11 +83,13 @@ def _state_dict(file: Path, inert: frozenset[str]) -> tuple[dict[str, Block], li
     if wrapped:
         message = f"{len(wrapped)} tensors, such as {brief(wrapped[0])}, are one rank's parts of spread ones"
         remedy = "give the folder with the files of all ranks"
-        findings.append(finding("ranks_missing", message, remedy=remedy, path=file, tensor=wrapped[0]))
+        findings.append(finding("ranks_missing", message, remedy=remedy, path=file.path, tensor=wrapped[0]))
     elif not found:
         inside = ", ".join(brief(name) for name, _ in list(_named(value))[:5]) or _kind(value)
         message = f"it holds no state dict: {inside}"
-        findings.append(finding("no_weights", message, remedy="give the file that the model was saved to", path=file))
+        findings.append(
+            finding("no_weights", message, remedy="give the file that the model was saved to", path=file.path)
+        )
     return found, findings
 
 
@@ -139,4 +112,4 @@ def _kind(value: object) -> str:
 
 
 def _is_shard(name: str) -> bool:
-    return name == SINGLE_NAME or _SHARD_NAME.fullmatch(name) is not None
+    return name == TORCH.single or TORCH.shard.fullmatch(name) is not None
