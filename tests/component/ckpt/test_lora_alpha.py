@@ -106,11 +106,38 @@ def test_an_adapter_that_states_no_alpha(
     assert (times(6 / 2, UP), times(5 if pattern else 6, DOWN)) == loaded(tmp_path / "out")
 
 
-def test_an_alpha_that_is_stated_gives_way(tmp_path: Path) -> None:
-    """Whoever gives another than the adapter's means all of it."""
-    command = write(tmp_path, {**CONFIG, "lora_alpha": 1, "alpha_pattern": {"down": 5}})
+def test_the_alpha_that_is_stated_changes_nothing(tmp_path: Path) -> None:
+    """Given once more it is merged as without it: what is stated of single modules counts, 0 as well."""
+    command = write(tmp_path, {**CONFIG, "lora_alpha": 6, "alpha_pattern": {"down": 5}})
     assert 0 == main([*command, "--lora-alpha", "6"])
-    assert (times(6 / 2, UP), times(6, DOWN)) == loaded(tmp_path / "out")
+    assert (times(6 / 2, UP), times(5, DOWN)) == loaded(tmp_path / "out")
+    config = {**CONFIG, "lora_alpha": 6, "alpha_pattern": {"down": 0}}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    for out, option in (("plain", ()), ("given", ("--lora-alpha", "6"))):
+        command[3] = str(tmp_path / out)
+        assert 0 == main([*command, *option])
+        assert (times(6 / 2, UP), times(0, DOWN)) == loaded(tmp_path / out)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_another_alpha_than_is_stated_is_refused(
+    inside: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrong usage, of an adapter and of factors inside a checkpoint: which of both counts, nobody could tell."""
+    command = write(tmp_path, {**CONFIG, "lora_alpha": 0.5, "alpha_pattern": {"down": 5}})
+    place = tmp_path / "adapter"
+    if inside:
+        place = (tmp_path / "adapter").rename(tmp_path / "lora_adapter")
+        torch.save(wrapped(), tmp_path / "model.pt")
+        command = ["ckpt", "merge", str(tmp_path / "model.pt"), str(tmp_path / "out")]
+    assert 2 == main([*command, "--lora-alpha", "6"])
+    said = capsys.readouterr()
+    text = " ".join((said.out + said.err).split())
+    assert f"--lora-alpha 6: {place / 'adapter_config.json'} says lora_alpha 0.5" in text
+    assert "give that: --lora-alpha 0.5; to merge with another scale, change it there" in text
+    assert not (tmp_path / "out").exists()
+    assert 0 == main([*command, "--lora-alpha", "0.5"])
+    assert (times(0.5 / 2, UP), times(5, DOWN)) == loaded(tmp_path / "out")
 
 
 def test_an_adapter_without_its_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

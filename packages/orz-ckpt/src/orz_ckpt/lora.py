@@ -24,6 +24,7 @@ from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from orz_ckpt.findings import CkptFinding
 
@@ -47,7 +48,7 @@ def prepared(source: Source, adapter: Source | None = None, *, alpha: float | No
         alpha: the numerator of the scale: of `adapter`, or of the factors that stand in `source` itself.
 
     Raises:
-        UsageError: what was given does not go together.
+        UsageError: what was given does not go together, or `alpha` is another one than is stated with the factors.
         OSError: a configuration or a factor cannot be read.
     """
     if adapter is not None:
@@ -78,7 +79,7 @@ def with_adapter(base: Source, adapter: Source, *, alpha: float | None = None) -
         alpha: the numerator of the scale, where the adapter's own is lost, or its whole configuration is.
 
     Raises:
-        UsageError: `adapter` is none, or `base` is one.
+        UsageError: `adapter` is none, or `base` is one; or `adapter` states another alpha.
         OSError: its configuration cannot be read.
     """
     if adapter.format != "peft" or base.format == "peft":
@@ -106,7 +107,7 @@ def unwrapped(source: Source, *, alpha: float | None = None) -> Source:
             file that was given, has to state it.
 
     Raises:
-        UsageError: the scale is stated nowhere.
+        UsageError: the scale is stated nowhere, or is another one than `alpha` says.
         OSError: its configuration cannot be read.
     """
     pairs = pairs_in(source.tensors)
@@ -116,7 +117,7 @@ def unwrapped(source: Source, *, alpha: float | None = None) -> Source:
     except (FileNotFoundError, FormatError):
         config = _told_by_factors(pairs)
     if alpha is not None:
-        config = config.with_alpha(alpha)
+        config = _given(config, alpha, folder / CONFIG_NAME)
     elif config.alpha is None:
         message = f"{source.path} holds LoRA factors, and not the alpha that they were trained with"
         raise UsageError(message, remedy="give it: --lora-alpha N")
@@ -142,7 +143,26 @@ def _config(adapter: Source, pairs: Mapping[str, Pair], alpha: float | None) -> 
         config = _told_by_factors(pairs)
     except FormatError:
         return None
-    return config if alpha is None else config.with_alpha(alpha)
+    return config if alpha is None else _given(config, alpha, adapter.path / CONFIG_NAME)
+
+
+def _given(config: AdapterConfig, alpha: float, path: Path) -> AdapterConfig:
+    """Return the settings with the alpha that a user gives.
+
+    Args:
+        config: the settings, stated in the file `path`, or told by the factors.
+        alpha: what is given.
+        path: of what states them.
+
+    Raises:
+        UsageError: another one is stated.
+    """
+    if config.alpha and config.alpha != alpha:
+        stated = repr(config.alpha).removesuffix(".0")
+        message = f"--lora-alpha {repr(alpha).removesuffix('.0')}: {path} says lora_alpha {stated}"
+        remedy = f"give that: --lora-alpha {stated}; to merge with another scale, change it there"
+        raise UsageError(message, remedy=remedy)
+    return config.with_alpha(alpha)
 
 
 def _told_by_factors(pairs: Mapping[str, Pair]) -> AdapterConfig:

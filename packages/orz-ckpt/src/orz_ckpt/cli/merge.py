@@ -92,7 +92,8 @@ def merge(
             max=_LARGEST_ALPHA,
             callback=finite,
             metavar="N",
-            help="Alpha of the adapter, or of the LoRA factors inside SRC, where it is not stated with them.",
+            help="Alpha of the adapter, or of the LoRA factors inside SRC, where it is not stated with them; another"
+            " than is stated is refused, and what alpha_pattern states of single modules counts.",
             show_default=False,
         ),
     ] = None,

@@ -69,8 +69,8 @@ class AdapterConfig:
         return self.alpha is None or not (self.alpha or any(self.alphas.values()))
 
     def with_alpha(self, alpha: float) -> AdapterConfig:
-        """Return the settings with the alpha that a user gives; if theirs is lost, those of single modules stay."""
-        kept = {} if self.alpha else {module: number for module, number in self.alphas.items() if number}
+        """Return the settings with the alpha that a user gives; those of single modules stay, but for a lost 0."""
+        kept = {module: number for module, number in self.alphas.items() if number or self.alpha}
         return replace(self, alpha=alpha, alphas=kept)
 
     def rank_of(self, module: str) -> int:
