@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,31 @@ def test_a_manifest_that_cannot_be_used(step: Path, tmp_path: Path, text: str, s
     with served(step) as address:
         done = copy(address, str(tmp_path / "there"))
     assert (status, [code]) == (done.status(), [entry.code for entry in done.findings])
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_file_that_the_server_lacks(
+    step: Path, tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told as of a folder of this machine: which one, and what to do; once it is there the copy goes on."""
+    lost = step / "policy" / "model-00002-of-00002.safetensors"
+    aside, there = lost.rename(tmp_path / "aside"), tmp_path / "there"
+    expected = f"it is not there; {aside.stat().st_size:,} bytes expected"
+    assert 1 == main(["ckpt", "copy", str(step), str(tmp_path / "other"), "--json"])
+    (on_disk,) = json.loads(capsys.readouterr().out)["findings"]
+    real = Quiet.send_error
+    monkeypatch.setattr(Quiet, "send_error", lambda self, _, *rest: real(self, status, *rest))
+    with served(step) as address:
+        assert 1 == main(["ckpt", "copy", address, str(there), "--json"])
+        (found,) = json.loads(capsys.readouterr().out)["findings"]
+        assert ("file_missing", expected) == (found["code"], found["message"])
+        assert f"{address}/policy/{lost.name}" == found["path"]
+        assert {**on_disk, "path": found["path"]} == found
+        assert not there.exists()
+        assert 1 == main(["ckpt", "copy", address, "memory://lacking/step", "--json"])
+        assert json.loads(capsys.readouterr().out)["findings"] == [found]
+        aside.rename(lost)
+        assert Status.OK == copy(address, str(there)).status()
 
 
 def large_checkpoint(folder: Path) -> Path:

@@ -51,6 +51,10 @@ class RemoteError(CkptError, OSError):
     exit_code = ExitCode.INCONCLUSIVE
 
 
+class GoneError(RemoteError):
+    """A store answers that it has no such file."""
+
+
 class Remote:
     """A folder behind a URL.
 
@@ -142,11 +146,20 @@ class Remote:
         """Yield the bytes of a file from `offset` on.
 
         Raises:
+            GoneError: it is not there.
             RemoteError: it cannot be read.
         """
-        with self._told(name), self._opened(name, offset) as stream:
-            while data := stream.read(READ_BYTES):
-                yield data
+        with self._told(name):
+            try:
+                with self._opened(name, offset) as stream:
+                    while data := stream.read(READ_BYTES):
+                        yield data
+            except Exception as error:
+                if isinstance(error, FileNotFoundError):
+                    _refuse_silent(error)
+                elif getattr(error, "status", 0) not in _GONE:
+                    raise
+                raise GoneError(f"{self.at(name)}: it is not there", remedy="check the address") from None
 
     def text(self, name: str, limit: int) -> bytes | None:
         """Return a small file, None where it is not there; at most `limit` bytes and one more.

@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt.disk.reading import new_hasher
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import FileEntry
+from orz_ckpt.remote import GoneError
 
 if TYPE_CHECKING:
     from orz_ckpt.copy.plan import Unit
     from orz_ckpt.copy.tree import Tree
 
 
+OTHER: Final = "the source is damaged: copy an older step, or from another place"
+"""What to do about a source that is not what its manifest says."""
+
+
 class DiffersError(CkptError, ValueError):
     """What was read is not what the manifest says."""
 
 
+class AbsentError(CkptError, OSError):
+    """A file that the manifest names is not at the source.
+
+    Args:
+        path: how to print it.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", path: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"path": self.path})
+
+
+def absent(size: int) -> str:
+    """Say that a file is not there which should have `size` bytes."""
+    return f"it is not there; {size:,} bytes expected"
+
+
 class Checked:
     """An iterable of a file's bytes, which raises at its end where they are not those that were expected.
+
+    What a store no longer has raises `AbsentError`.
 
     Args:
         data: the bytes.
@@ -49,9 +76,12 @@ class Checked:
         self._advance(len(view))
 
     def __iter__(self) -> Iterator[Any]:
-        for piece in self._data:
-            self.add(piece)
-            yield piece
+        try:
+            for piece in self._data:
+                self.add(piece)
+                yield piece
+        except GoneError as error:
+            raise AbsentError(absent(self._size), remedy=OTHER, path=self._name) from error
         self.check()
 
     def check(self) -> None:
@@ -68,7 +98,7 @@ class Checked:
         if self._entry is not None and self.digest != self._entry.digest:
             raise DiffersError(
                 f"{self._name}: expected {self._entry.algo} {self._entry.digest[:16]}..., got {self.digest[:16]}...",
-                remedy="the source is damaged: copy an older step, or from another place",
+                remedy=OTHER,
             )
 
 

@@ -152,6 +152,7 @@ class LocalPlace:
         """Copy all files of `unit`, then let it appear.
 
         Raises:
+            AbsentError: the source has not all files.
             DiffersError: a file is not what its manifest says; nothing appeared.
             StorageFullError: there is no room; the next copy goes on.
             UnwritableError: this disk refuses.

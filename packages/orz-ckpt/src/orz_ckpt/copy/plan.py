@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from orz_ckpt.checks.manifest import code_of, remedy_of
+from orz_ckpt.copy.checked import OTHER, absent
 from orz_ckpt.copy.tree import Tree
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
@@ -27,8 +27,6 @@ from orz_ckpt.steps import attempt_named, our_step
 from orz_ckpt.storage import PENDING_NAME
 from orz_ckpt.subject import is_newer, is_our_manifest
 from orz_ckpt.urls import is_url
-
-_OTHER: Final = "the source is damaged: copy an older step, or from another place"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +120,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
         if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
             lack = f"there is no {MANIFEST_NAME}" if text is None else f"its {MANIFEST_NAME} is another program's"
             message = f"{lack}: the save never came to its end, and it was not copied"
-            remedy = _OTHER if is_url(tree.shown) else f"orz ckpt verify {shell_word(where)}"
+            remedy = OTHER if is_url(tree.shown) else f"orz ckpt verify {shell_word(where)}"
             findings.append(finding("uncommitted", message, remedy=remedy, path=where))
             return None
         message = "there is no manifest: bytes that changed before they were copied cannot be told"
@@ -135,7 +133,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
         return None
     files, left = _chosen(sizes, manifest)
     bad = [
-        finding(*_differing(entry.size, sizes.get(name)), remedy=_OTHER, path=f"{where}/{name}")
+        finding(*_differing(entry.size, sizes.get(name)), remedy=OTHER, path=f"{where}/{name}")
         for name, entry in manifest.files.items()
         if sizes.get(name) != entry.size
     ]
@@ -158,13 +156,13 @@ def _is_ours(text: bytes, where: str, sizes: Mapping[str, int]) -> bool:
 
 def _unusable(error: ManifestError, path: str) -> CkptFinding:
     code = code_of(error)
-    return finding(code, str(error), remedy=remedy_of(code, _OTHER), path=path)
+    return finding(code, str(error), remedy=remedy_of(code, OTHER), path=path)
 
 
 def _differing(expected: int, got: int | None) -> tuple[str, str]:
     """Return code and message of a file that is not there, or of another size."""
     if got is None:
-        return "file_missing", f"it is not there; {expected:,} bytes expected"
+        return "file_missing", absent(expected)
     return "size_differs", f"expected {expected:,} bytes, got {got:,}"
 
 

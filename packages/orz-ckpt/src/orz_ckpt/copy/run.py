@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orz_ckpt.copy.checked import DiffersError
+from orz_ckpt.copy.checked import AbsentError, DiffersError
 from orz_ckpt.copy.foreign import check_foreign
 from orz_ckpt.copy.local import LocalPlace
 from orz_ckpt.copy.plan import Unit, plan_copy
@@ -178,6 +178,9 @@ def _bring(
         place.bring(tree, unit, progress.advance)
     except DiffersError as error:
         findings.append(finding("collect_differs", error.message, remedy=error.remedy, path=_at(tree, unit)))
+        return _unit(unit, there=False, copied=False)
+    except AbsentError as error:  # of a place that lists nothing, only asking for a file tells
+        findings.append(finding("file_missing", error.message, remedy=error.remedy, path=error.path))
         return _unit(unit, there=False, copied=False)
     message = f"{count(len(unit.files), 'file')}, {size(unit.bytes)}"
     findings.append(finding("collected", message, path=_at(place, unit)))

@@ -88,6 +88,7 @@ class UrlPlace:
         """Write all files of `unit`, then its manifest.
 
         Raises:
+            AbsentError: the source has not all files.
             DiffersError: a file is not what its manifest says; it was removed there.
             RemoteError: the store refuses.
         """
@@ -194,6 +195,7 @@ def put(
         advance: told of bytes.
 
     Raises:
+        AbsentError: the source has no such file.
         DiffersError: the bytes are others; nothing of that name is there.
         RemoteError: the store refuses, or has another number of bytes now.
     """
