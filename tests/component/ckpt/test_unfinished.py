@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from orz_ckpt.convert import Layout, convert_checkpoint
 from orz_ckpt.copy import local
@@ -23,12 +27,15 @@ pytestmark = pytest.mark.component
 NAME = "a-checkpoint-with-a-long-name"
 """So that the folder in which it is made has a name much like it."""
 
-OPTIONS = Options(max_shard_bytes=4000, jobs=1)
+OPTIONS = Options(dtype="F16", max_shard_bytes=4000, jobs=1)
 
 
 @pytest.fixture
-def cut_off(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """The function that copies or merges the model, to `NAME`, until the disk fails at the second file."""
+def cut_off(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The function that copies or merges the model, to `NAME`, until the disk fails at the second file.
+
+    Where it is given the words of a command, that is what it runs.
+    """
     begun: list[object] = []
 
     def once(real: Callable[..., None]) -> Callable[..., None]:
@@ -40,12 +47,14 @@ def cut_off(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
         return failing
 
-    def run(kind: str) -> None:
+    def run(kind: str, *words: str) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(local, "_write", once(local._write))
             patch.setattr(Journal, "add", once(Journal.add))
             patch.chdir(tmp_path)
-            if kind == "copy":
+            if words:
+                assert 1 == main(["ckpt", kind, *words])
+            elif kind == "copy":
                 copy("model", str(tmp_path / NAME))
             elif kind == "convert":
                 convert_checkpoint(open_source(Path("model")), tmp_path / NAME, Layout.HF, OPTIONS)
@@ -57,12 +66,16 @@ def cut_off(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 @pytest.mark.parametrize(
     ("kind", "noun", "options"),
-    [("copy", "copy", []), ("merge", "merge", []), ("convert", "conversion", ["--to", "hf"])],
+    [
+        ("copy", "copy", []),
+        ("merge", "merge", ["--dtype", "float16", "--max-shard-size", "4000", "--jobs", "1"]),
+        ("convert", "conversion", ["--to", "hf", "--dtype", "float16"]),
+    ],
 )
 def test_what_was_cut_off_is_told(
     model: Path,
     tmp_path: Path,
-    cut_off: Callable[[str], None],
+    cut_off: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
     kind: str,
     noun: str,
@@ -80,6 +93,40 @@ def test_what_was_cut_off_is_told(
     assert "did you mean" not in said
     assert 0 == main(["ckpt", *words])
     assert 0 == main(["ckpt", "verify", str(tmp_path / NAME)])
+
+
+@pytest.fixture
+def adapter(model: Path, tmp_path: Path) -> str:
+    """The name of an adapter of the model, in `tmp_path`, that states no alpha."""
+    name = "an adapter"
+    (tmp_path / name).mkdir()
+    config = {"peft_type": "LORA", "r": 1}
+    (tmp_path / name / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    name_of, weight = next(entry for entry in open_source(model).tensors.items() if entry[0].endswith("q_proj.weight"))
+    stem = f"base_model.model.{name_of.removesuffix('.weight')}"
+    rows, columns = weight.shape
+    factors = {
+        f"{stem}.lora_A.weight": np.ones((1, columns), "<f4"),
+        f"{stem}.lora_B.weight": np.ones((rows, 1), "<f4"),
+    }
+    save_file(factors, tmp_path / name / "adapter_model.safetensors")
+    return name
+
+
+def test_the_command_that_is_told_goes_on(
+    model: Path, adapter: str, tmp_path: Path, cut_off: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has all options, from any folder: what was finished stays, and the weights are those that were asked for."""
+    options = ["--dtype", "float16", "--max-shard-size", "4kB", "--config", "model", "--lora", adapter]
+    options += ["--lora-alpha", "0.5", "--jobs", "2", "--max-memory", "48MiB", "--inert", "a.B"]
+    cut_off("merge", "model", NAME, *options)
+    capsys.readouterr()
+    assert 2 == main(["ckpt", "verify", str(tmp_path / NAME)])
+    _, told = capsys.readouterr().err.strip().rsplit(": orz ", 1)
+    words = shlex.split(told)
+    assert [str(model), str(tmp_path / NAME)] == words[2:4]
+    assert 0 == main([*words, "--json"])
+    assert 0 < json.loads(capsys.readouterr().out)["kept"]
 
 
 def test_what_was_noted_is_one_command(tmp_path: Path) -> None:

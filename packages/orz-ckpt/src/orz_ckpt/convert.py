@@ -109,7 +109,8 @@ def convert_checkpoint(
     except FormatError:
         config = None  # merge says so
     converted = convert(_with_lora_told(source), layout, config)
-    options = replace(options, settings=converted.settings, command=("convert", "--to", layout.value))
+    command = ("convert", "--to", layout.value, *options.command[1:])
+    options = replace(options, settings=converted.settings, command=command)
     return merge(converted.source, out, options, progress=progress)
 
 

@@ -20,6 +20,7 @@ from orz_ckpt.cli.options import (
     TagOption,
     allowed,
     chosen_format,
+    spelled,
 )
 from orz_ckpt.urls import path_here
 from orz_cli.findings import Severity
@@ -83,7 +84,8 @@ def convert(
 
     chosen = chosen_format(output, as_json=as_json)
     opened = open_source(source, tag=tag, inert=allowed(inert), dtype=STORED[dtype])
-    options = Options(dtype=STORED[dtype], config=config)
+    command = ("convert", *spelled({"--tag": tag, "--inert": inert}))
+    options = Options(dtype=STORED[dtype], config=config, command=command)
     with shown_progress("converting") as progress:
         merged = convert_checkpoint(opened, out, Layout(to.value), options, progress=progress)
     severity = Severity(fail_on.value)

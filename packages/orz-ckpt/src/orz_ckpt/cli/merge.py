@@ -20,6 +20,7 @@ from orz_ckpt.cli.options import (
     TagOption,
     allowed,
     chosen_format,
+    spelled,
 )
 from orz_ckpt.cli.output import write_judged
 from orz_ckpt.urls import path_here
@@ -144,6 +145,7 @@ def merge(
         config=config,
         jobs=jobs or DEFAULT_JOBS,
         max_memory_bytes=memory_bytes,
+        command=("merge", *spelled({"--tag": tag, "--lora": lora, "--lora-alpha": lora_alpha, "--inert": inert})),
     )
     names = allowed(inert)
     opened = open_source(source, tag=tag, inert=names, dtype=STORED[dtype])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from orz_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _GLOBAL: Final = re.compile(r"\w+(\.\w+)+")
 
@@ -68,6 +72,20 @@ def allowed(inert: list[str] | None) -> frozenset[str]:
         if not _GLOBAL.fullmatch(name):
             raise UsageError(f"--inert {name!a}: expected MODULE.NAME", remedy="as in --inert mypackage.state.Config")
     return frozenset(inert or ())
+
+
+def spelled(options: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the words of `options` as they are given again, from whatever folder; None and empty ones were not given.
+
+    Args:
+        options: name -> its value, or a list of them.
+    """
+    words: list[str] = []
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None and one != "":
+                words += [name, str(one.absolute() if isinstance(one, Path) else one)]
+    return tuple(words)
 
 
 def chosen_format(output: Format, *, as_json: bool) -> Format:

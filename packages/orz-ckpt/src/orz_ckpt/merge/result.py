@@ -41,7 +41,7 @@ class Options:
     settings: Mapping[str, object] = field(default_factory=dict)
     """Laid over `config.json`; None removes a key."""
     command: tuple[str, ...] = ("merge",)
-    """Of `orz ckpt`, with the options that make it what it is: whoever finds it cut off is told to give it again."""
+    """Of `orz ckpt`, with the options that are not among these: whoever finds it cut off is told to give it again."""
 
     def __post_init__(self) -> None:
         if self.dtype not in {"keep", *CASTABLE}:
@@ -50,6 +50,23 @@ class Options:
                 f"dtype={self.dtype!r}: expected keep, {', '.join(CASTABLE[:-1])} or {CASTABLE[-1]}",
                 remedy=f"dtype={names[0]!r}" if names else "dtype='keep'",
             )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options of the command that say what these do, from whatever folder it is given; no defaults."""
+        name, *words = self.command
+        if self.dtype != "keep":
+            words += ["--dtype", TORCH_NAMES[self.dtype]]
+        if self.config is not None:
+            words += ["--config", str(self.config.absolute())]
+        if name == "merge":  # a conversion has no others
+            for option, value, default in (
+                ("--max-shard-size", self.max_shard_bytes, DEFAULT_SHARD_BYTES),
+                ("--jobs", self.jobs, DEFAULT_JOBS),
+                ("--max-memory", self.max_memory_bytes, DEFAULT_MEMORY_BYTES),
+            ):
+                words += [option, str(value)] if value != default else []
+        return tuple(words)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

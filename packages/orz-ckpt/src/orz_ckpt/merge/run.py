@@ -147,8 +147,12 @@ class _Merge:
             make_folders(self._out.parent)
             with Journal(self._folder, self._plan, self._fingerprint) as journal:
                 kept = len(journal.finished)
-                kind, *words = self._options.command
-                note_begun(self._folder / PRIVATE_DIR, str(self._source.path.absolute()), kind=kind, options=words)
+                note_begun(
+                    self._folder / PRIVATE_DIR,
+                    str(self._source.path.absolute()),
+                    kind=self._options.command[0],
+                    options=self._options.words,
+                )
                 try:
                     self._write(journal)
                 except BaseException:
