@@ -22,7 +22,7 @@ from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY, critic_head,
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.lora import holds_lora, prepared
 from orz_ckpt.merge.run import Options, merge
-from orz_ckpt.quoting import brief
+from orz_ckpt.quoting import brief, shell_word
 from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
@@ -64,10 +64,6 @@ _WRAPPER: Final = "pretrained_model."
 """trl puts the whole language model under this name."""
 _LANGUAGE_HEAD: Final = "lm_head.weight"
 _ORZ_KEYS: Final = ("normalize_reward", CRITIC_HEAD_KEY, "mean", "std")
-_MERGE_FIRST: Final = (
-    "to add them to the weights merge it first, with the alpha of the training"
-    " (`orz ckpt merge SRC MERGED --lora-alpha N`), and convert MERGED"
-)
 _LABEL_KEYS: Final = ("id2label", "label2id", "num_labels", "token_classification_bias", "classifier_dropout")
 _FAMILIES: Final = {
     "deepseek_v3": "DeepseekV3",
@@ -134,7 +130,7 @@ def convert(source: Source, layout: Layout, config: Config | None) -> Converted:
             heads = ", ".join(brief(f"{name}.weight") for name in known)
             if holds_lora(source):
                 message = f"{source.path} holds LoRA factors beside its base weights, and none of {heads}"
-                raise UsageError(message, remedy=_MERGE_FIRST)
+                raise UsageError(message, remedy=_merge_first(source))
             message = f"{source.path} is no critic: it has none of {heads}"
             raise UsageError(message, remedy="give the folder of the critic; `--to hf` writes a policy")
         return Converted(source=source)
@@ -161,10 +157,15 @@ def _with_lora_told(source: Source) -> Source:
         UsageError: it is an adapter, which no loader takes for a model.
     """
     told = (
-        replace(entry, remedy=_MERGE_FIRST) if entry.code == "lora_inside" else entry
+        replace(entry, remedy=_merge_first(source)) if entry.code == "lora_inside" else entry
         for entry in prepared(source).findings
     )
     return replace(source, findings=tuple(dict.fromkeys(told)))
+
+
+def _merge_first(source: Source) -> str:
+    command = f"orz ckpt merge {shell_word(str(source.path))} MERGED --lora-alpha N"
+    return f"to add them to the weights merge it first, with the alpha of the training ({command}), and convert MERGED"
 
 
 def _without_tied_head(source: Source) -> Source:
