@@ -61,6 +61,19 @@ def test_no_path_of_this_machine(
     assert "secret" not in said.err
 
 
+@pytest.mark.parametrize(
+    "command", ["merge {} {}-out", "convert {} {}-out --to hf", "inspect {}", "verify {}", "manifest {}"]
+)
+def test_an_empty_tag(model: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable that is not set is not taken for no tag, which would be the one that `latest` names."""
+    words = command.format(model, model).split()
+    before = sorted(model.parent.rglob("*"))
+    code = main(["ckpt", *words, "--tag", ""])
+    assert 2 == code
+    assert "--tag: the name is empty" in capsys.readouterr().err
+    assert before == sorted(model.parent.rglob("*"))
+
+
 def test_a_file_url_is_a_path(model: Path, tmp_path: Path) -> None:
     """file:// names a folder of this machine."""
     assert 0 == main(["ckpt", "merge", f"file://{model}", f"file://{tmp_path}/out"])

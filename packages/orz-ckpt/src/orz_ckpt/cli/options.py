@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -45,10 +45,26 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to write the
 PlainFormatOption = Annotated[PlainFormat, typer.Option("--format", help="How to write it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
 FailOnOption = Annotated[FailOn, typer.Option(help="Fail from this severity on.")]
+
+
+def _named(context: Any, parameter: Any, value: str) -> str:
+    """Return the tag that was given, as the `callback` of its option; empty where none was.
+
+    Raises:
+        UsageError: an empty one was given, as by a variable that is not set: it would be taken for none.
+    """
+    if not value and context.get_parameter_source(parameter.name).name == "COMMANDLINE":
+        raise UsageError("--tag: the name is empty", remedy="leave --tag out for the one that `latest` names")
+    return value
+
+
 TagOption = Annotated[
     str,
     typer.Option(
-        metavar="TAG", help="Of a DeepSpeed folder: which checkpoint; `latest` by default.", show_default=False
+        callback=_named,
+        metavar="TAG",
+        help="Of a DeepSpeed folder: which checkpoint; `latest` by default.",
+        show_default=False,
     ),
 ]
 InertOption = Annotated[
