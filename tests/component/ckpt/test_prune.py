@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -252,3 +254,15 @@ def test_the_command_does_what_was_shown(run: Path, capsys: pytest.CaptureFixtur
     command = next(line for line in said.splitlines() if "next" in line).split("next")[1].split()
 
     assert ["orz", "ckpt", "prune", str(run), *words, "--yes"] == command
+
+
+def test_a_step_that_a_disk_is_mounted_at(steps: Path, own_mounts: list[str]) -> None:
+    """It cannot be renamed whoever asks, so no permission is blamed; the others go."""
+    step = step_folder(steps, 20)
+    words = [sys.executable, "-m", "orz_cli", "ckpt", "prune", steps, "--keep-last", "1", "--yes", "--json"]
+    command = [*own_mounts, "sh", "-c", 'mount --bind "$1" "$1"; shift; exec "$@"', "sh", step, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert 1 == ended.returncode, ended.stderr
+    (found,) = [entry for entry in json.loads(ended.stdout)["findings"] if entry["code"] == "prune_failed"]
+    assert f"a disk is mounted there: umount {step}, then prune again" == found["remedy"]
+    assert [20, 50] == left(steps)

@@ -10,6 +10,7 @@ from typing import Any
 
 from orz_ckpt.disk.folder import try_remove
 from orz_ckpt.disk.links import resolved
+from orz_ckpt.disk.mounts import is_mount_point
 from orz_ckpt.disk.trash import throw_away, thrown_away
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR, folder_of_steps
@@ -187,6 +188,8 @@ def _delete(entry: Planned, findings: list[CkptFinding]) -> bool:
     except OSError as error:
         message = f"it cannot be renamed: {error.strerror or error}"
         remedy = "check that this user may write to the folder around it"
+        if is_mount_point(entry.path):
+            remedy = f"a disk is mounted there: umount {shell_word(str(entry.path))}, then prune again"
         findings.append(finding("prune_failed", message, remedy=remedy, path=entry.path))
         return False
     if not _remove(trash, findings):
