@@ -21,6 +21,7 @@ from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.disk_errors import blamed
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.examine.below import Below, look_below, lost_roles, perhaps_saving, without_policy, without_weights_beside
+from orz_ckpt.examine.covered import covered
 from orz_ckpt.examine.emptiness import nothing_covered
 from orz_ckpt.examine.files import How
 from orz_ckpt.examine.judged import (
@@ -32,12 +33,11 @@ from orz_ckpt.examine.judged import (
     without_weights,
 )
 from orz_ckpt.examine.merged import merge_again
-from orz_ckpt.examine.weights import Weights, weights_in, weights_of_file
+from orz_ckpt.examine.weights import weights_in, weights_of_file
 from orz_ckpt.findings import CkptFinding, Level, Report, finding, softened
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import CHECKPOINTS_DIR, step_of
 from orz_ckpt.quoting import locate_command
-from orz_ckpt.sources import roles_in
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify, is_in_flight, step_folders
 from orz_ckpt.unfinished import COLLECTING, go_on_collecting
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
     from orz_ckpt.manifest import Manifest
 
 __all__ = ["Progress", "Silent", "verify", "verify_all"]
-
-_ROLES = ("policy", "critic")
-"""Of a step of ours without a manifest."""
 
 
 def verify(
@@ -250,36 +247,17 @@ def _verify_checkpoint(subject: Subject, how: How) -> Report:
     else:
         # Nothing to compare the bytes with: headers and shapes say whether anything is worth saving.
         how = replace(how, level=Level.QUICK)
-    weights = _weights_of(subject, manifest, [root / name for name in listing.sizes], how)
+    held = covered(subject, manifest, [root / name for name in listing.sizes], how)
     unsound = {entry.path for entry in findings}
-    findings += [entry for held in weights for entry in held.findings]
     files = {root / name: size for name, size in listing.sizes.items() if str(root / name) not in unsound}
     entries = entries_below(manifest, prefix) if manifest else {}
-    report = report_of(subject, how, files, weights, {root / name: entry for name, entry in entries.items()})
-    findings = without_effects(findings, report.findings)
-    findings += [entry for entry in report.findings if entry.path not in unsound or entry.path == str(root)]
+    named = {root / name: entry for name, entry in entries.items()}
+    report = report_of(subject, how, files, held.weights, named)
+    looked = [entry for entry in report.findings if entry.path not in unsound or entry.path == str(root)]
+    found = [*without_effects(held.findings, report.findings), *looked]
+    findings += held.judged(found, how, compared=findings)
     findings += nothing_covered(subject, manifest.roles.values() if manifest else (), report, findings)
     return replace(report, findings=tuple(merge_again(findings, manifest)), subject=_said(manifest))
-
-
-def _weights_of(subject: Subject, manifest: Manifest | None, known: list[Path], how: How) -> list[Weights]:
-    """Return what the folders of a checkpoint's roles hold, or the checkpoint itself where it has none."""
-    root = subject.root
-    roles = _ROLES if manifest is None else manifest.roles.values()
-    if subject.kind is Kind.PART and subject.path.is_file():
-        return [] if subject.prefix.startswith("state/") else [weights_of_file(subject.path)]
-    if manifest is not None and not manifest.roles:
-        if subject.path != root:
-            return []
-        held = weights_in(root, known=known, tag=how.tag, inert=how.inert)
-        folders = [] if held.recognised else roles_in(root).values()
-        inside = [weights_in(folder, known=known, tag=how.tag, inert=how.inert) for folder in folders]
-        return [entry for entry in (held, *inside) if entry.recognised]
-    return [
-        weights_in(root / role, known=known, tag=how.tag, inert=how.inert)
-        for role in roles
-        if (root / role).is_dir() and (root / role).is_relative_to(subject.path)
-    ]
 
 
 def _said(manifest: Manifest | None) -> str:

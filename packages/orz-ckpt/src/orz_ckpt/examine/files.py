@@ -270,7 +270,9 @@ class _Look:
                     digests = {name: digest for read in mine for name, digest in read.digests.items()}
                     yield from check_tied(folder.path, self.tied[folder.path], digests)
             if weights.source is not None:
-                yield from check_zeros(weights.source, reads)
+                files = set(weights.source.files)  # another model may have tensors of the same names
+                mine = [read for job, read in zip(jobs, reads, strict=True) if job.path in files]
+                yield from check_zeros(weights.source, mine)
 
     def hollow(self) -> dict[Path, list[CkptFinding]]:
         """Return which files are not to be read, since nearly all of each was never written, and what to say of it."""

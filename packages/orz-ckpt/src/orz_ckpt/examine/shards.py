@@ -68,7 +68,12 @@ def check_shards(
 
 
 def check_zeros(source: Source, reads: Sequence[Read]) -> Iterator[CkptFinding]:
-    """Say which weights are nothing but zeros, or hold one value alone, in all shards together."""
+    """Say which weights are nothing but zeros, or hold one value alone, in all shards together.
+
+    Args:
+        source: the checkpoint.
+        reads: of its own files.
+    """
     if source.format == "peft":
         return  # its reader knows which factors may be
     largest: dict[str, int] = {}
