@@ -90,6 +90,8 @@ class Format:
     """Of its reader, in `orz_ckpt.readers`."""
     call: Callable[[Any, Path, Asked], Source] = _read_pickled
     """Calls the reader's `read`."""
+    has_weights: bool = True
+    """Whether what looks like it holds weights."""
 
     def recognises(self, path: Path) -> bool:
         """Return whether a path looks like it, from names alone.
@@ -119,8 +121,9 @@ FORMATS: Final = (
     Format("peft", "peft"),
     Format("hf", "model_folder", _read_plain),
     Format("torch", "torch_model"),
+    Format("deepspeed", "deepspeed.without_shards", _read_deepspeed, has_weights=False),
 )
-"""In the order in which they are tried: those with a layout of their own before plain files."""
+"""In the order in which they are tried: those with a layout of their own before plain files, what was lost last."""
 
 
 def detect(path: Path) -> str | None:
@@ -200,11 +203,12 @@ def holds_weights(folder: Path) -> bool:
     Raises:
         OSError: it cannot be looked at.
     """
-    return bool(_format(folder) or roles_in(folder))
+    found = [_format(path) for path in (folder, *roles_in(folder).values())]
+    return any(known.has_weights for known in found if known is not None)
 
 
 def roles_in(path: Path) -> dict[str, Path]:
-    """Return the folders right below `path` that hold a model, by name: policy, critic, actor, ...
+    """Return the folders right below `path` that hold a model, or did, by name: policy, critic, actor, ...
 
     What a trainer saves beside it, such as accelerate's `optimizer_0/`, is none.
 

@@ -9,6 +9,7 @@ all but ZeRO-3 have. One idea a file:
 - `zero0`, `zero12`, `zero3`, `universal`: where the elements of each parameter lie
 - `runs`, `ties`: flat pieces, tied names
 - `rounding`, `ends`: fp32 weights against 16-bit ones
+- `without_shards`: what is left of a folder whose shards are elsewhere
 - `assembly`, `folder`, `reader`, `copies`: all of it put together
 
 Read in the sources of DeepSpeed 0.19.8; each file names its own.

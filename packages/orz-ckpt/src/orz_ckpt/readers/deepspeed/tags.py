@@ -15,7 +15,7 @@ from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import EscapeError, FormatError, MissingPathError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import is_plain_name
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, locate_command, shell_word
 from orz_ckpt.readers.deepspeed.folder import newest_complete
 from orz_ckpt.readers.deepspeed.names import holds_one
 
@@ -154,9 +154,14 @@ def _dangling(latest: Path, name: str, present: list[Path], inert: frozenset[str
     return finding(
         "tag_missing",
         f"`latest` names {brief(name)}, {lacks}; tags here: {_names(present)}",
-        remedy=_propose(present, inert) or _ELSEWHERE,
+        remedy=_propose(present, inert) or _search(latest.parent),
         path=latest,
     )
+
+
+def _search(path: Path) -> str:
+    locate = locate_command(path)
+    return f"each node may have written to a disk of its own: {locate}    # on a node of the cluster, or --hosts"
 
 
 def _several(path: Path, present: list[Path], inert: frozenset[str]) -> CkptFinding:

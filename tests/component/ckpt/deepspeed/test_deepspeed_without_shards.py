@@ -1,0 +1,126 @@
+"""A folder that DeepSpeed saved into, and in which no shard is left: it is told as such, and where to look.
+
+Covers F1 and F11 of the failure modes: shards on other nodes, and a `latest` that names what is not here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orz_ckpt.findings import Level, Report
+from orz_ckpt.sources import detect, holds_weights
+from orz_ckpt.verify import verify
+from orz_cli.findings import Severity, Status
+from orz_cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.component
+
+TAG = "global_step100"
+
+
+def codes(report: Report) -> set[str]:
+    return {entry.code for entry in report.findings if entry.severity is not Severity.INFO}
+
+
+def left_over(path: Path, *, latest: str = TAG, script: bool = True) -> Path:
+    """Make what is left of a save: what rank 0 writes beside the tags."""
+    path.mkdir(parents=True)
+    (path / "latest").write_text(latest, encoding="utf-8")
+    if script:
+        (path / "zero_to_fp32.py").write_text("# of DeepSpeed\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["zero", "no_zero"])
+@pytest.mark.parametrize("folder", [True, False], ids=["empty", "gone"])
+@pytest.mark.parametrize("command", ["verify", "inspect", "merge", "manifest"])
+def test_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, command: str, folder: bool, script: bool
+) -> None:
+    """The tag that `latest` names is missing, whether or not its folder is here; the command looks for it."""
+    path = left_over(tmp_path / "ckpt", script=script)
+    if folder:
+        (path / TAG).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    assert 1 == main(["ckpt", command, str(path), *([str(tmp_path / "out")] if command == "merge" else [])])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "tag_missing" in said
+    assert f"`latest` names '{TAG}', {'in which there are no shards' if folder else 'which is not here'}" in said
+    assert f"orz ckpt locate {path} --ray" in said
+    assert before == sorted(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_all_shards_of_a_real_save_are_gone(small: dict[str, Any], tmp_path: Path, level: Level) -> None:
+    """What the engine itself leaves beside its shards is recognised, and nothing else is said of it."""
+    path = shutil.copytree(
+        small["zero2"].checkpoint, tmp_path / "ckpt", ignore=shutil.ignore_patterns("*.pt", "mixed", "universal")
+    )
+    report = verify(path, level=level)
+
+    assert (Status.FAILED, {"tag_missing"}) == (report.status(), codes(report))
+    assert ("deepspeed", False) == (detect(path), holds_weights(path))
+
+
+def test_what_lies_beside_weights(tmp_path: Path, model: Path) -> None:
+    """Configuration, scheduler and random states of transformers' Trainer are no weights."""
+    torch = pytest.importorskip("torch")
+    path = left_over(tmp_path / "checkpoint-100")
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copyfile(model / name, path / name)
+    for name in ("scheduler.pt", "rng_state_0.pth"):
+        torch.save({"a": 1}, path / name)
+
+    assert (Status.FAILED, {"tag_missing"}) == (verify(path).status(), codes(verify(path)))
+
+
+def test_one_of_two_models(small: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An actor without shards beside a sound critic fails, and no command takes the critic in its place."""
+    step = tmp_path / "ckpt"
+    left_over(step / "_actor")
+    shutil.copytree(small["zero2"].checkpoint, step / "_critic")
+    report = verify(step)
+
+    assert (Status.FAILED, {"tag_missing"}) == (report.status(), codes(report))
+    assert {str(step / "_actor" / "latest")} == {
+        entry.path for entry in report.findings if entry.severity is Severity.ERROR
+    }
+    assert 0 != main(["ckpt", "merge", str(step), str(tmp_path / "out")])
+    assert "holds 2 models: _actor, _critic" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["", "a/b", "\x1b[2J"])
+def test_latest_that_names_nothing(tmp_path: Path, text: str) -> None:
+    """Beside DeepSpeed's script a `latest` that was cut off, or is no name, fails."""
+    assert (Status.FAILED, {"shard_torn"}) == (
+        verify(left_over(tmp_path / "ckpt", latest=text)).status(),
+        codes(verify(tmp_path / "ckpt")),
+    )
+
+
+def test_latest_that_leads_out(tmp_path: Path) -> None:
+    """DeepSpeed would load from there: refused, as where shards lie beside it."""
+    report = verify(left_over(tmp_path / "ckpt", latest="../elsewhere"))
+
+    assert (Status.REFUSED, {"path_escapes"}) == (report.status(), codes(report))
+
+
+def test_latest_of_another_program(model: Path, tmp_path: Path) -> None:
+    """A file of that name says nothing where a model is, here or below, nor where nothing of DeepSpeed's is."""
+    (model / "latest").write_text(TAG, encoding="utf-8")
+    (model / "zero_to_fp32.py").touch()
+    assert ("hf", Status.OK) == (detect(model), verify(model).status())
+    run = left_over(tmp_path / "run")
+    shutil.copytree(model, run / TAG, ignore=shutil.ignore_patterns("latest", "zero_to_fp32.py"))
+    assert (None, Status.OK) == (detect(run), verify(run).status())
+
+    other = left_over(tmp_path / "other", latest="v1.2", script=False)
+    assert {"nothing_recognised"} == codes(verify(other))
