@@ -81,6 +81,15 @@ def not_compared(group: Group, answers: Sequence[Said]) -> Iterator[NodeFinding]
         yield node_finding("apart_not_compared", message, remedy=remedy, path=group.title)
 
 
+def names_not_compared(group: Group, names: Sequence[str]) -> Iterator[NodeFinding]:
+    """Say which files several nodes have whose bytes nothing compared: one may be of another save."""
+    if names:
+        listed = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
+        message = f"{count(len(names), 'file')} that several nodes have may differ: no bytes were compared: {listed}"
+        remedy = f"compare them: --level full; or {_TOGETHER}"
+        yield node_finding("apart_not_compared", message, remedy=remedy, path=group.title)
+
+
 def _clocks(answers: Sequence[Said], key: str) -> list[str]:
     return list(dict.fromkeys(clock for said in answers for clock in said.value[key]))
 
@@ -131,7 +140,7 @@ def _copies_differ(group: Group, answers: Sequence[Said]) -> Iterator[NodeFindin
 
 
 def _without_duplicates(answers: Sequence[Said]) -> list[Said]:
-    """Leave out pieces of whose weights another has all files: those are compared file by file.
+    """Leave out pieces of whose weights another has all files: those are compared file by file, or named.
 
     What each node saves beside them, such as its own random state, makes them no other weights.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orz_ckpt.node.pieces import LocatedPiece, is_complete, missing_names, without_copies
+from orz_ckpt.node.pieces import STEP, LocatedPiece, is_complete, missing_names, without_copies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +49,15 @@ class Group:
     def missing(self) -> list[str]:
         """Return the names that no node has, nor another file with the same weights."""
         return without_copies(self.absent, self.files, self.copies or ())
+
+    @property
+    def conflicts(self) -> dict[str, dict[str, int]]:
+        """Name -> node -> bytes of files whose copies differ in size; of step folders records tell the right one."""
+        found: dict[str, dict[str, int]] = {}
+        for member in self.members if self.kind != STEP else ():
+            for name, size in member.piece.files.items():
+                found.setdefault(name, {})[member.nodes[0]] = size
+        return {name: sizes for name, sizes in found.items() if len(set(sizes.values())) > 1}
 
     @property
     def damaged(self) -> dict[str, dict[str, int]]:

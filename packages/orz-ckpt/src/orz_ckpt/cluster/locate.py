@@ -81,8 +81,9 @@ class Location:
                     "rel": group.rel,
                     "kind": group.kind,
                     "step": group.step,
-                    "complete": group.complete,
+                    "complete": group.complete if not group.conflicts else None,
                     "missing": group.missing,
+                    "conflicts": list(group.conflicts),
                     "nodes": group.nodes,
                 }
                 for group in self.groups
@@ -178,12 +179,18 @@ def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float
 def _commands(groups: Sequence[Group], search: Search) -> list[str]:
     """Return what to run next: one command, or one for each run where all were asked for, the newest first."""
     if search.runs or not search.everywhere:
-        return [command] if (command := _command(groups, search)) else []
+        return [command] if (command := _next(groups, search)) else []
     runs: dict[str, list[Group]] = {}
     for group in groups:
         runs.setdefault(group.members[0].piece.base, []).append(group)
     newest = sorted(runs.values(), key=lambda mine: -max(one.piece.newest for group in mine for one in group.members))
-    return [command for mine in newest if (command := _command(mine, search))]
+    return [command for mine in newest if (command := _next(mine, search))]
+
+
+def _next(groups: Sequence[Group], search: Search) -> str:
+    """Return what to run next of one run; nothing where it would be refused, since copies differ in size."""
+    newest = newest_groups([group for group in groups if group.weights])
+    return "" if any(group.conflicts for group in newest) else _command(groups, search)
 
 
 def _command(groups: Sequence[Group], search: Search) -> str:

@@ -82,6 +82,8 @@ def _row(member: Located) -> tuple[str, ...]:
 
 
 def _together(group: Group) -> str:
+    if group.conflicts:
+        return f"{count(len(group.conflicts), 'file')} of another size on another node"
     if group.complete is None:
         return "nothing says whether this is all"
     if group.complete:

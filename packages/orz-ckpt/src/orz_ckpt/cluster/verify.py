@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from orz_ckpt.cluster.agreement import Said, agreement, not_compared
+from orz_ckpt.cluster.agreement import Said, agreement, names_not_compared, not_compared
 from orz_ckpt.cluster.collect.check import check_plan, records_of, unusable_records
 from orz_ckpt.cluster.collect.plan import plan_group
 from orz_ckpt.cluster.collect.records import Records, read_records
@@ -24,6 +24,9 @@ from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.findings import Severity, Status
 
+_SMALL_BYTES: Final = 16 * 1024 * 1024
+"""Files of one name on several nodes are compared at every level up to this size: configuration, tokenizers."""
+
 
 @dataclass(slots=True)
 class _Task:
@@ -32,6 +35,8 @@ class _Task:
     group: Group
     records: Records
     findings: list[NodeFinding]
+    unread: list[str] = field(default_factory=list)
+    """Files that several nodes have, and whose bytes this level does not compare."""
 
 
 def verify_nodes(
@@ -90,7 +95,7 @@ def verify_nodes(
             taken(findings, "pieces_incomplete", task.group.title)
         both = [*task.findings, *(entry for piece in mine for entry in piece.findings)]
         if conclude(both) is Status.OK:
-            both += not_compared(task.group, said)
+            both += [*not_compared(task.group, said), *names_not_compared(task.group, task.unread)]
         if len(mine) == len(task.group.members) and _is_good(task.group, both, findings):
             good = task.group.title
         once = _once(both, task.group, findings)
@@ -137,20 +142,23 @@ def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding])
         remedy = "do not load this checkpoint"
         noted.append(node_finding("path_escapes", str(error), remedy=remedy, path=group.title))
         return _Task(group=group, records=records, findings=noted)
+    taken(findings, "collect_conflict", group.title)  # by `locate`, of the sizes; all of it is told here
     conflicts = [*plan.conflicts, *(f"{name}: two records state different bytes" for name in records.disagreements)]
     for conflict in conflicts:
         remedy = "see which one is of the save, and move the other away"
         noted.append(node_finding("collect_conflict", conflict, remedy=remedy, path=group.title))
     # Of a step folder the records say which bytes are right, and each node compares with them.
-    copied = replace(plan, files=tuple(file for file in plan.files if len(file.origins) > 1 and file.entry is None))
-    if copied.files and level.reads_all:
-        noted += check_plan(fleet, copied, None).findings
+    twice = [file for file in plan.files if len(file.origins) > 1 and file.entry is None]
+    compared = tuple(file for file in twice if level.reads_all or file.size <= _SMALL_BYTES)
+    if compared:
+        noted += check_plan(fleet, replace(plan, files=compared), None).findings
     if not whole and len(group.members) > 1:
         nodes = ", ".join(group.nodes)
         message = f"its files lie on {nodes}; each was verified there, by itself"
         remedy = "orz ckpt collect, then orz ckpt verify, to see how shards fit together"
         noted.append(node_finding("verified_apart", message, remedy=remedy, path=group.title))
-    return _Task(group=group, records=records, findings=noted)
+    unread = [file.name for file in twice if file not in compared]
+    return _Task(group=group, records=records, findings=noted, unread=unread)
 
 
 def _is_good(group: Group, told: Sequence[NodeFinding], before: Sequence[NodeFinding]) -> bool:

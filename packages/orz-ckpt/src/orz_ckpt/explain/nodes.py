@@ -56,8 +56,8 @@ NODES: Final = {
         "`orz ckpt collect`, then `orz ckpt verify`, to see how shards fit together.",
     ),
     "apart_not_compared": (
-        "Nothing beside the weights on some node counts steps, or copies have no checksums and were not read.",
-        "`orz ckpt collect`, then `orz ckpt verify`, which compares all that lies on one disk.",
+        "Nothing beside the weights on some node counts steps, or copies on several nodes were not read.",
+        "`--level full`; or `orz ckpt collect`, then `orz ckpt verify`, which compares all that lies on one disk.",
     ),
     "collected": ("`orz ckpt collect` brought it together.", "Nothing."),
 }

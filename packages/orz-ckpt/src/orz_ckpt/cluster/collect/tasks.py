@@ -106,6 +106,7 @@ def _task(fleet: Fleet, group: Group, dest: Path | None, findings: list[NodeFind
         remedy = "do not load this checkpoint"
         findings.append(node_finding("path_escapes", str(error), remedy=remedy, path=group.title))
         return None
+    taken(findings, "collect_conflict", group.title)  # by `locate`, of the sizes; all of it is told here
     conflicts = [*plan.conflicts, *(f"{name}: two records state different bytes" for name in records.disagreements)]
     for conflict in conflicts:
         remedy = "keep the right one: move the other away there, then collect again"
