@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orz_ckpt.node.pieces import STEP, LocatedPiece, is_complete, missing_names, without_copies
+from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +71,14 @@ class Group:
         return found
 
     @property
+    def perhaps_more(self) -> bool:
+        """Whether it may have other files than `wants`, and no node's small files say that it has not."""
+        return all(member.piece.perhaps_more for member in self.members)
+
+    @property
     def complete(self) -> bool | None:
         """Whether all nodes together have all of it; None where nothing tells."""
-        return is_complete(self.wants, self.missing, self.copies)
+        return is_complete(self.wants, self.missing, self.copies, perhaps_more=self.perhaps_more)
 
     @property
     def weights(self) -> bool:
@@ -136,7 +142,8 @@ def _completes(piece: LocatedPiece, group: Group | None) -> bool:
     """Return whether a piece has what a checkpoint lacks, and may be of the same save."""
     if group is None or (group.attempts and piece.attempt and piece.attempt not in group.attempts):
         return False
-    if group.wants is None:  # nothing tells what it lacks; two folders of one run have no file twice
+    if group.wants is None or (group.perhaps_more and not group.absent):
+        # Nothing tells what it lacks; two folders of one run have no file twice.
         return not group.held or not group.files.keys() & piece.files.keys()
     return len(missing_names(group.absent, piece.files)) < len(group.absent)
 
@@ -183,7 +190,10 @@ def _base(member: Located, *, by_base: bool) -> str:
 def _group(members: Sequence[Located]) -> Group:
     first = next((member for member in members if not member.piece.in_flight), members[0]).piece
     told = [member.piece.wants for member in members if member.piece.wants is not None]
-    wants = tuple(sorted({name for names in told for name in names})) if told else None
+    wanted = {name for names in told for name in names}
+    if any(DCP_OF_RANK.fullmatch(name) for member in members for name in member.piece.files):
+        wanted.discard(DCP_METADATA)  # asked for by a node of whose files others' nodes tell
+    wants = tuple(sorted(wanted)) if told else None
     copies = _copies([member.piece for member in members])
     group = Group(rel=first.rel, kind=first.kind, step=first.step, members=tuple(members), wants=wants, copies=copies)
     if all(member.piece.in_flight for member in members):

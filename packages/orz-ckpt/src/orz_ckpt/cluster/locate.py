@@ -188,9 +188,17 @@ def _commands(groups: Sequence[Group], search: Search) -> list[str]:
 
 
 def _next(groups: Sequence[Group], search: Search) -> str:
-    """Return what to run next of one run; nothing where it would be refused, since copies differ in size."""
+    """Return what to run next of one run: to ask the other nodes, too, where they may have more of it.
+
+    Nothing where it would be refused, since copies differ in size.
+    """
     newest = newest_groups([group for group in groups if group.weights])
-    return "" if any(group.conflicts for group in newest) else _command(groups, search)
+    if any(group.conflicts for group in newest):
+        return ""
+    more = any(group.perhaps_more and group.complete is None for group in newest)
+    if more and search.alone and search.runs and not search.everywhere:
+        return search.elsewhere
+    return _command(groups, search)
 
 
 def _command(groups: Sequence[Group], search: Search) -> str:

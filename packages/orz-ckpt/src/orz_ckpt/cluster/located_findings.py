@@ -283,7 +283,7 @@ def _gone(group: Group, names: Sequence[str]) -> list[str]:
         name
         for name in names
         if name not in group.damaged
-        and not (name.endswith("/*") and any(other.startswith(name[:-1]) for other in group.damaged))
+        and not (name.endswith("*") and any(other.startswith(name[:-1]) for other in group.damaged))
     ]
 
 

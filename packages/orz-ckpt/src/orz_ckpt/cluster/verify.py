@@ -19,7 +19,7 @@ from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes, ta
 from orz_ckpt.cluster.verify_outcome import ClusterReport, VerifiedPiece
 from orz_ckpt.findings import RULES, Level, conclude
 from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
-from orz_ckpt.node.pieces import STEP
+from orz_ckpt.node.pieces import STEP, missing_names
 from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.watch import Progress, Silent
 from orz_cli.findings import Severity, Status
@@ -178,8 +178,9 @@ def _is_good(group: Group, told: Sequence[NodeFinding], before: Sequence[NodeFin
 def _is_whole(group: Group, member: Located) -> bool:
     """Return whether a piece is to be verified as a checkpoint: it is one, or it is all there is and may be one."""
     piece = member.piece
-    if piece.absent and len(group.members) > 1:
-        return False  # though it has a copy of all, it is not all
+    wants = piece.wants if group.kind == STEP else group.wants  # of a step folder the manifest says what is all
+    if len(group.members) > 1 and missing_names(list(wants or ()), piece.files):
+        return False  # though it has a copy of all, or all that its node knows of, it is not all
     if piece.complete is None:
         return len(group.members) == 1
     return piece.complete and (piece.kind != STEP or piece.committed is True)

@@ -12,6 +12,8 @@ from orz_ckpt.steps import final_name, names_step
 
 STEP: Final = "orz"
 """Kind of a step folder that orz-train wrote."""
+_ANY: Final = ("/*", "-model-*")
+"""How names end that stand for any weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +32,12 @@ class LocatedPiece:
     damaged: Mapping[str, int] = field(default_factory=dict)
     """Relative name -> bytes: what is here cut off, or of another size than was saved, and so as good as missing."""
     wants: list[str] | None = None
-    """Names that the whole checkpoint has, as far as this node can tell; None if it can't. `policy/*`: any weights."""
+    """Names that the whole checkpoint has, as far as this node can tell; None if it can't.
+
+    `policy/*`: any weights in that folder; `shard-00001-model-*`: any whose names begin so.
+    """
+    perhaps_more: bool = False
+    """Whether others may belong to it beside `wants`: of ranks or kinds of which nothing here says if there are any."""
     copies: list[list[str]] | None = field(default_factory=list)
     """Lists of `wants` with the same weights: one of each is enough. None where some have, and nothing says which."""
     ranks: list[int] = field(default_factory=list)
@@ -82,7 +89,7 @@ class LocatedPiece:
     @property
     def complete(self) -> bool | None:
         """Whether it is the whole checkpoint by itself; None where nothing tells."""
-        return is_complete(self.wants, self.missing, self.copies)
+        return is_complete(self.wants, self.missing, self.copies, perhaps_more=self.perhaps_more)
 
 
 def missing_names(wants: list[str], files: Mapping[str, int]) -> list[str]:
@@ -102,15 +109,18 @@ def without_copies(names: Sequence[str], files: Mapping[str, int], copies: Seque
     return [name for name in names if name not in covered]
 
 
-def is_complete(wants: Sequence[str] | None, missing: Sequence[str], copies: object) -> bool | None:
+def is_complete(
+    wants: Sequence[str] | None, missing: Sequence[str], copies: object, *, perhaps_more: bool = False
+) -> bool | None:
     """Return whether nothing is missing of what a checkpoint wants; None where nothing tells.
 
     Args:
         wants: the names of its files.
         missing: those that are neither there nor made up for.
         copies: None where files hold the same weights as others, and nothing says which.
+        perhaps_more: whether it may have files beside those.
     """
-    if wants is None or (missing and copies is None):
+    if wants is None or (missing and copies is None) or (perhaps_more and not missing):
         return None
     return not missing
 
@@ -135,7 +145,7 @@ def run_folder(path: str) -> str:
 
 
 def _there(name: str, files: Mapping[str, int]) -> bool:
-    if not name.endswith("/*"):
+    if not name.endswith(_ANY):
         return name in files
-    folder = name[:-1]
-    return any(file.startswith(folder) and file.endswith(WEIGHTS_SUFFIXES) for file in files)
+    begin = name[:-1]
+    return any(file.startswith(begin) and file.endswith(WEIGHTS_SUFFIXES) for file in files)

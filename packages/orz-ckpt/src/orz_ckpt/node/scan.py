@@ -153,6 +153,7 @@ class _Walk:
                 files={file: size for file, size in sizes.items() if file not in wants.wrong_size},
                 damaged={file: size for file, size in sizes.items() if file in wants.wrong_size},
                 wants=wants.names,
+                perhaps_more=wants.perhaps_more,
                 copies=wants.copies,
                 ranks=list(signature.ranks),
                 committed=wants.committed,

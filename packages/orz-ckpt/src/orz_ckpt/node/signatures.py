@@ -23,6 +23,7 @@ _FSDP_ANY: Final = re.compile(r"(?:model|optim|extra_state)_world_size_(\d+)_ran
 _DCP: Final = re.compile(r"__(\d+)_(\d+)\.distcp", re.ASCII)
 DCP_METADATA: Final = ".metadata"
 DCP_OF_RANK: Final = re.compile(r"__\d+\.metadata", re.ASCII)
+_DCP_SHARD: Final = re.compile(r"shard-(\d+)-model-\d+-of-\d+\.safetensors", re.ASCII)
 _NVRX: Final = re.compile(r"iter_\d{7}_(\d+)_local\.pt", re.ASCII)
 _VLLM: Final = re.compile(r"model(?:-pp-\d+-tp-\d+|-rank-(\d+))-part-\d+\.safetensors", re.ASCII)
 _OF: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.safetensors|\.bin)", re.ASCII)
@@ -82,13 +83,25 @@ def _fsdp(files: Collection[str], _folders: Collection[str]) -> Signature | None
 
 def _dcp(files: Collection[str], _folders: Collection[str]) -> Signature | None:
     ranks = {int(match[1]) for name in files if (match := _DCP.fullmatch(name))}
-    if not ranks:
-        return None
+    described = any(name == DCP_METADATA or DCP_OF_RANK.fullmatch(name) for name in files)
+    if not ranks and not described:
+        return _dcp_shards(files)
     return Signature(
         kind="dcp",
         ranks=tuple(sorted(ranks)),
-        committed=any(name == DCP_METADATA or DCP_OF_RANK.fullmatch(name) for name in files),
+        committed=described,
     )
+
+
+def _dcp_shards(files: Collection[str]) -> Signature | None:
+    """Recognise the files that `HuggingFaceStorageWriter` writes, of which shard 1 is rank 0's: nothing counts them."""
+    shards = {int(match[1]) for name in files if (match := _DCP_SHARD.fullmatch(name))}
+    if not shards:
+        return None
+    there = [name for name in files if _DCP_SHARD.fullmatch(name)]
+    others = set(range(1, min(max(shards), MAX_WORLD))) - shards
+    wants = (*there, *(f"shard-{number:05d}-model-*" for number in others))
+    return Signature(kind="dcp", ranks=tuple(sorted(number - 1 for number in shards)), wants=tuple(sorted(wants)))
 
 
 def _universal(files: Collection[str], folders: Collection[str]) -> Signature | None:

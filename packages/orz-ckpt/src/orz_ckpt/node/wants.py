@@ -31,6 +31,8 @@ class Wants:
     names: list[str] | None
     copies: list[list[str]] | None = field(default_factory=list)
     """As in `LocatedPiece`."""
+    perhaps_more: bool = False
+    """As in `LocatedPiece`."""
     committed: bool | None = None
     attempt: str = ""
     step: int | None = None
@@ -129,7 +131,12 @@ def wants_of(folder: Path, signature: Signature, files: Mapping[str, int], *, de
 
 
 def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wants:
-    """Return the files that `.metadata` names, or those of ranks that saved without each other."""
+    """Return the files that `.metadata` names, or those of ranks that saved without each other.
+
+    Of those each names its own files, and nothing says how many ranks there were; nor does it of shards of safetensors.
+    """
+    if signature.wants is not None:
+        return Wants(names=list(signature.wants), perhaps_more=True)
     described = [name for name in files if name == DCP_METADATA or DCP_OF_RANK.fullmatch(name)]
     if not described:
         return Wants(names=[DCP_METADATA], committed=False)
@@ -138,8 +145,13 @@ def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) 
         for name in described:
             names |= read_metadata(folder / name).files
     except (OrzError, OSError) as error:
-        return Wants(names=None, committed=signature.committed, note=str(error).partition("\n")[0])
-    return Wants(names=sorted(names), committed=signature.committed)
+        note = str(error).partition("\n")[0]
+        return Wants(names=None, perhaps_more=True, committed=signature.committed, note=note)
+    if DCP_METADATA in described:
+        return Wants(names=sorted(names), committed=signature.committed)
+    last = max(int(name.removeprefix("__").partition(".")[0]) for name in described)
+    names |= {f"__{rank}{DCP_METADATA}" for rank in range(min(last, MAX_WORLD))}
+    return Wants(names=sorted(names), perhaps_more=True, committed=signature.committed)
 
 
 def _wants_of_fsdp(folder: Path, names: list[str], ranks: Sequence[int], deadline: float) -> Wants:

@@ -1,0 +1,124 @@
+"""Shards of real saves on two nodes' own disks: sound halves never fail, and no node alone claims all."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from orz_ckpt.cluster.collect.run import collect
+from orz_ckpt.cluster.fleet import Fleet, Here
+from orz_ckpt.cluster.locate import locate
+from orz_ckpt.cluster.verify import verify_nodes
+from orz_ckpt.findings import Level
+from orz_ckpt.verify import verify
+from orz_cli.findings import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Apart = Callable[[str, Callable[[str], bool]], None]
+
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("_alone")]
+
+STEP = "global_step_7"
+UNCOUNTED: Final = {"dcp_no_collectives": "__{rank}", "hf_shards": "shard-0000{shard}-"}
+"""Cases of which no file says how many ranks there were, and how the names of a rank's files begin."""
+
+
+@pytest.fixture
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the nodes look at the path alone."""
+    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
+
+
+@pytest.fixture
+def two(disks: Callable[..., Fleet], tmp_path: Path) -> Fleet:
+    return disks(tmp_path, "n1", "n2")
+
+
+@pytest.fixture
+def apart(saved: Callable[[str], Path], tmp_path: Path) -> Apart:
+    """The function that puts files of a case on the first node, and the others on the second."""
+
+    def split(name: str, first: Callable[[str], bool]) -> None:
+        for path in saved(name).rglob("*"):
+            if path.is_file():
+                node = "n1" if first(path.name) else "n2"
+                target = tmp_path / node / "run" / STEP / path.relative_to(saved(name))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+    return split
+
+
+def of_ranks(name: str, ranks: tuple[int, ...]) -> Callable[[str], bool]:
+    """Return what says whether a file is of one of these ranks."""
+    begins = tuple(UNCOUNTED[name].format(rank=rank, shard=rank + 1) for rank in ranks)
+    return lambda file: file.startswith(begins)
+
+
+def verified_at_home(tmp_path: Path) -> Status:
+    """Return what `verify` says once all lies on one disk."""
+    collect(Here(), [str(tmp_path / node / "run") for node in ("n1", "n2")], tmp_path / "home")
+    return verify(tmp_path / "home").status()
+
+
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+@pytest.mark.parametrize("first", [(0,), (0, 1), (1,)])
+@pytest.mark.parametrize("name", UNCOUNTED)
+def test_ranks_that_nothing_counts(
+    name: str,
+    first: tuple[int, ...],
+    level: Level,
+    two: Fleet,
+    apart: Apart,
+    tmp_path: Path,
+) -> None:
+    """Both nodes have some: nobody knows whether that is all, so it neither fails nor passes until it is collected."""
+    apart(name, of_ranks(name, first))
+    found = locate(two, ["/run"])
+    (group,) = found.groups
+    report = verify_nodes(two, "/run", level=level)
+
+    assert (Status.OK, None, []) == (found.status(), group.complete, group.missing), found.findings
+    assert found.command.startswith("orz ckpt collect /run")
+    assert (Status.INCONCLUSIVE, "") == (report.status(), report.newest_good), report.findings
+    assert any("orz ckpt collect" in entry.remedy for entry in report.findings if entry.severity == "error")
+    assert Status.OK is verified_at_home(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("held", "complete", "status"), [((0,), None, Status.OK), ((0, 1), None, Status.OK), ((1, 2), False, Status.FAILED)]
+)
+@pytest.mark.parametrize("name", UNCOUNTED)
+def test_one_node_asks_the_others(
+    name: str,
+    held: tuple[int, ...],
+    complete: bool | None,
+    status: Status,
+    apart: Apart,
+    tmp_path: Path,
+) -> None:
+    """What a lower rank saved is missing by its name, what a higher one did may be: the next step is to ask for it."""
+    apart(name, of_ranks(name, held))
+    found = locate(Here(), [str(tmp_path / "n1" / "run")])
+    (group,) = found.groups
+
+    assert ("dcp", complete, held) == (group.kind, group.complete, tuple(group.members[0].piece.ranks))
+    assert status is found.status()
+    assert found.command.startswith(f"orz ckpt locate {tmp_path}/n1/run --ray")
+
+
+def test_a_rank_that_no_node_has(two: Fleet, apart: Apart, tmp_path: Path) -> None:
+    """The names of all nodes together tell: rank 1 saved something."""
+    apart("dcp_no_collectives", of_ranks("dcp_no_collectives", (0, 1)))
+    for file in (tmp_path / "n1" / "run" / STEP).glob("__1*"):
+        file.unlink()
+    found = locate(two, ["/run"])
+
+    assert (Status.FAILED, False) == (found.status(), found.groups[0].complete)
+    assert ["__1.metadata"] == found.groups[0].missing
+    assert Status.FAILED is verify_nodes(two, "/run").status()
