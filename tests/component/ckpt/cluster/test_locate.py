@@ -301,3 +301,12 @@ def test_a_file_is_no_run(alone: Path, capsys: pytest.CaptureFixture[str]) -> No
 
     assert 2 == main(["ckpt", "locate", str(file)])
     assert f"orz ckpt verify {file}" in capsys.readouterr().err
+
+
+def test_a_file_called_metadata_that_is_none_of_torch(alone: Path) -> None:
+    """Alone in a folder it is a part of a checkpoint only if it can be read as one."""
+    weights(alone / "data" / "run" / "iter10")
+    (alone / "data" / "run" / "notes").mkdir()
+    (alone / "data" / "run" / "notes" / ".metadata").write_text("mine")
+
+    assert [str(alone / "data" / "run" / "iter10")] == list(pieces(find(alone / "data" / "run")))

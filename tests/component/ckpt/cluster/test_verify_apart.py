@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Fleet, Here
+from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.findings import Level
 from orz_ckpt.verify import verify
@@ -213,6 +215,52 @@ def test_a_model_in_two_halves_that_no_record_names(two: Fleet, model: Path, tmp
         file.rename(tmp_path / "n1" / ACTOR / file.name)
     torch.save({"cpu": torch.ones(3)}, tmp_path / "n2" / ACTOR / "rng_state_1.pth")  # and configuration: no weights
     assert Status.OK is verify_nodes(two, "/run").status()
+
+
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+@pytest.mark.parametrize("torch_files", [False, True])
+def test_an_index_on_another_node_than_its_shards(
+    torch_files: bool, level: Level, two: Fleet, model: Path, tmp_path: Path
+) -> None:
+    """Nobody compares the two until they are collected; which are missing only the index says."""
+    for node in ("n1", "n2"):
+        (tmp_path / node / ACTOR).mkdir(parents=True)
+    for file in list(model.iterdir()):
+        name = file.name.replace("model", "pytorch_model").replace(".safetensors", ".bin") if torch_files else file.name
+        target = tmp_path / ("n2" if file.suffix == ".safetensors" else "n1") / ACTOR / name
+        if torch_files and file.suffix == ".safetensors":
+            torch.save({key: torch.from_numpy(value) for key, value in load_file(file).items()}, target)
+        elif torch_files and name.endswith(".index.json"):
+            target.write_text(file.read_text().replace("model-", "pytorch_model-").replace(".safetensors", ".bin"))
+        else:
+            shutil.copyfile(file, target)
+    found = locate(two, ["/run"])
+    report = verify_nodes(two, "/run", level=level)
+
+    assert (Status.OK, True) == (found.status(), found.groups[0].complete), found.findings
+    assert (Status.INCONCLUSIVE, ["apart_not_compared"]) == (report.status(), codes(report)), report.findings
+    assert set() == collected(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_an_adapter_on_another_node_than_its_configuration(name: str, two: Fleet, tmp_path: Path) -> None:
+    """The configuration does not say what the file of weights is called: any name that PEFT gives it will do."""
+    for node, file in (("n1", "adapter_config.json"), ("n2", name)):
+        folder = tmp_path / node / ACTOR
+        folder.mkdir(parents=True)
+        weights = {f"base_model.model.q.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+        if node == "n1":
+            (folder / file).write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q"]}')
+        elif name.endswith(".bin"):
+            torch.save(weights, folder / file)
+        else:
+            save_file({key: value.numpy() for key, value in weights.items()}, folder / file)
+    found = locate(two, ["/run"])
+
+    assert (Status.OK, True) == (found.status(), found.groups[0].complete), found.findings
+    assert verify_nodes(two, "/run").status() is not Status.FAILED
+    (lacking,) = locate(Here(), [str(tmp_path / "n1" / "run")]).groups
+    assert ["adapter_model.*"] == lacking.missing
 
 
 def test_a_node_of_an_older_version(two: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Fleet, Here
+from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.findings import Level
 from orz_ckpt.verify import verify
@@ -139,15 +140,53 @@ def test_model_files_of_different_steps(apart: Callable[[str], list[Path]], two:
     assert (Status.FAILED, {"steps_mixed"}) == (report.status(), errors(report))
 
 
-@pytest.mark.parametrize("name", ["zero1", "zero2"])
-def test_a_model_file_alone_on_its_node(name: str, apart: Callable[[str], list[Path]], two: Fleet) -> None:
-    """What it is to be compared with lies on another node: no pass."""
+@pytest.mark.parametrize("level", [Level.QUICK, Level.DEEP])
+@pytest.mark.parametrize("name", STAGES)
+def test_model_files_and_optimizers_on_different_nodes(
+    name: str, level: Level, apart: Callable[[str], list[Path]], two: Fleet, tmp_path: Path
+) -> None:
+    """All that was saved is there, and what is to be compared lies apart: it neither fails nor passes."""
     first, second = apart(name)
-    for file in first.glob("*_optim_states.pt"):
-        file.rename(second / file.name)
-    report = verify_nodes(two, f"/run/{TAG}")
+    for source, target, pattern in ((first, second, "*_optim_states.pt"), (second, first, "*_model_states.pt")):
+        for file in source.glob(pattern):
+            file.rename(target / file.name)
+    found = locate(two, [f"/run/{TAG}"])
+    report = verify_nodes(two, f"/run/{TAG}", level=level)
 
-    assert report.status() in {Status.INCONCLUSIVE, Status.FAILED}, report.findings
+    assert (Status.OK, True) == (found.status(), found.groups[0].complete), found.findings
+    assert Status.INCONCLUSIVE is report.status(), report.findings
+    assert errors(report) <= {"apart_not_compared", "not_finite"}  # or padding, which ZeRO-3 leaves unwritten
+    assert (
+        Status.OK is collect(Here(), [str(tmp_path / node / "run") for node in ("n0", "n1")], tmp_path / "h").status()
+    )
+    assert Status.OK is verify(tmp_path / "h" / TAG).status()
+    alone = locate(Here(), [str(first)])
+    assert (None, True) == (alone.groups[0].complete, alone.command.startswith(f"orz ckpt locate {first} --ray"))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_model_file_that_no_node_has(name: str, apart: Callable[[str], list[Path]], two: Fleet) -> None:
+    """Optimizers alone tell how the model's files are called: ZeRO-3 has one a rank."""
+    for folder in apart(name):
+        for file in folder.glob("*_model_states.pt"):
+            file.unlink()
+    (group,) = locate(two, [f"/run/{TAG}"]).groups
+    names = [f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in (0, 1)]
+
+    assert (names if name == "zero3" else ["mp_rank_00_model_states.pt"]) == group.missing
+    assert Status.FAILED is verify_nodes(two, f"/run/{TAG}").status()
+
+
+def test_optimizers_that_no_node_has(apart: Callable[[str], list[Path]], two: Fleet) -> None:
+    """The weights of ZeRO-3 lie in them; the model's files count one step, and do not say that there are others."""
+    for folder in apart("zero3"):
+        for file in folder.glob("*_optim_states.pt"):
+            file.unlink()
+    report = verify_nodes(two, f"/run/{TAG}")
+    (found,) = [entry for entry in report.findings if entry.severity is Severity.ERROR]
+
+    assert (Status.INCONCLUSIVE, "apart_not_compared", "") == (report.status(), found.code, report.newest_good)
+    assert "whether all of it lies on n0, n1 could not be told" in found.message
 
 
 def test_a_model_file_of_another_step_than_the_shard_beside_it(

@@ -122,3 +122,26 @@ def test_a_rank_that_no_node_has(two: Fleet, apart: Apart, tmp_path: Path) -> No
     assert (Status.FAILED, False) == (found.status(), found.groups[0].complete)
     assert ["__1.metadata"] == found.groups[0].missing
     assert Status.FAILED is verify_nodes(two, "/run").status()
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("dcp_nested", (".metadata",)),
+        ("dcp_no_collectives", ("__0.metadata", "__1.metadata", "__2.metadata")),
+        ("fsdp2", ("model_",)),
+        ("fsdp2", ("extra_state_",)),
+    ],
+)
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+def test_kinds_of_files_on_different_nodes(
+    level: Level, name: str, first: tuple[str, ...], two: Fleet, apart: Apart, tmp_path: Path
+) -> None:
+    """What one node lacks the other has: nothing is missing, and nothing fails that is sound once it is collected."""
+    apart(name, lambda file: file.startswith(first))
+    found = locate(two, ["/run"])
+    report = verify_nodes(two, "/run", level=level)
+
+    assert (Status.OK, []) == (found.status(), [name for group in found.groups for name in group.missing])
+    assert Status.INCONCLUSIVE is report.status(), report.findings
+    assert Status.OK is verified_at_home(tmp_path)

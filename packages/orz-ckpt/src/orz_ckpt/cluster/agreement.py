@@ -13,6 +13,7 @@ from typing import Any, Final
 from orz_ckpt.checks.model import may_hold_weights
 from orz_ckpt.cluster.groups import Group
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
+from orz_ckpt.formats.hf import is_index
 from orz_ckpt.node.pieces import STEP
 from orz_ckpt.quoting import brief
 from orz_ckpt.report.words import count
@@ -61,10 +62,15 @@ def agreement(group: Group, answers: Sequence[Said]) -> Iterator[NodeFinding]:
 
 
 def not_compared(group: Group, answers: Sequence[Said]) -> Iterator[NodeFinding]:
-    """Say where nothing tells whether the weights on different nodes are of one save.
+    """Say where nothing tells whether the weights on different nodes are all, and of one save.
 
     Of a step folder of orz-train the records of the save name each file's bytes.
     """
+    if group.perhaps_more and group.complete is None and len(answers) > 1:
+        nodes = ", ".join(said.node for said in answers)
+        message = f"whether all of it lies on {nodes} could not be told: no file there names those of all ranks"
+        yield node_finding("apart_not_compared", message, remedy=_TOGETHER, path=group.title)
+        return
     holders = [said for said in _without_duplicates(answers) if said.value["holds"]]
     if group.kind == STEP or len(holders) < 2:  # noqa: PLR2004  one node has all weights
         return
@@ -144,17 +150,18 @@ def _without_duplicates(answers: Sequence[Said]) -> list[Said]:
 
     What each node saves beside them, such as its own random state, makes them no other weights.
     """
-    kept: list[tuple[Said, set[str]]] = []
-    named = [(said, _weights(said)) for said in answers]
-    for said, names in sorted(named, key=lambda one: -len(one[1])):
-        if not any(names <= others for _, others in kept):
-            kept.append((said, names))
-    return [said for said, _ in kept]
+    kept: list[Said] = []
+    for said in sorted(answers, key=lambda one: -len(_weights(one))):
+        # Where no name says that it holds weights: the index of some, or all.
+        names = _weights(said) or set(filter(is_index, said.files)) or set(said.files)
+        if not any(names <= set(other.files) for other in kept):
+            kept.append(said)
+    return kept
 
 
 def _weights(said: Said) -> set[str]:
-    """Return the names of files that may hold weights; of all where no name says so."""
-    return {name for name in said.files if may_hold_weights(name.rpartition("/")[2])} or set(said.files)
+    """Return the names of files that may hold weights."""
+    return {name for name in said.files if may_hold_weights(name.rpartition("/")[2])}
 
 
 def _shards(said: Said) -> str:

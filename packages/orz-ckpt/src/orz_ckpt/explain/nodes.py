@@ -56,7 +56,7 @@ NODES: Final = {
         "`orz ckpt collect`, then `orz ckpt verify`, to see how shards fit together.",
     ),
     "apart_not_compared": (
-        "Nothing beside the weights on some node counts steps, or copies on several nodes were not read.",
+        "Nothing on some node counts steps or names the files of all ranks, or copies on several nodes were not read.",
         "`--level full`; or `orz ckpt collect`, then `orz ckpt verify`, which compares all that lies on one disk.",
     ),
     "collected": ("`orz ckpt collect` brought it together.", "Nothing."),

@@ -159,6 +159,11 @@ class UnsafeShardError(FormatError):
     """An index names a file outside its folder."""
 
 
+def is_index(name: str) -> bool:
+    """Return whether a file is named as an index of shards, of either format."""
+    return name.endswith((SAFETENSORS.index_suffix, TORCH.index_suffix))
+
+
 def is_plain_name(name: str) -> bool:
     """Return whether `name` is a file name and no path, on any system."""
     return (

@@ -12,7 +12,7 @@ from orz_ckpt.steps import final_name, names_step
 
 STEP: Final = "orz"
 """Kind of a step folder that orz-train wrote."""
-_ANY: Final = ("/*", "-model-*")
+_ANY: Final = ("/*", "-model-*", "adapter_model.*")
 """How names end that stand for any weights."""
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from orz_ckpt.disk import walk
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
-from orz_ckpt.node.signatures import recognise
+from orz_ckpt.node.signatures import Signature, recognise
 from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
 from orz_ckpt.steps import attempt_named, step_named, thrown_name
@@ -139,10 +139,14 @@ class _Walk:
         elif folders:
             self._leave_out(f"{path}: deeper than {self.max_depth} folders")
         signature = recognise(files, folders)
-        if signature is None:
-            return loose
+        return loose if signature is None else self._add_folder(path, signature, loose)
+
+    def _add_folder(self, path: str, signature: Signature, loose: list[str]) -> list[str]:
+        """Note a folder of another framework; return the files of it that belong to none after all."""
         sizes, newest = self._sizes(path, loose)
         wants = wants_of(Path(path), signature, sizes, deadline=self.deadline)
+        if signature.kind == "dcp" and not signature.ranks and wants.names is None:
+            return loose  # a `.metadata` of something else
         wants = without_torn(Path(path), sizes, wants)
         self.result.pieces.append(
             LocatedPiece(

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from orz_ckpt.formats.hf import INDEX_SUFFIX
+from orz_ckpt.formats.hf import is_index
 
 _DS_OPTIM: Final = re.compile(r"(?:bf16_|fp16_)?zero_pp_rank_(\d+)_mp_rank_(\d+)_optim_states\.pt", re.ASCII)
 _DS_MODEL: Final = re.compile(r"zero_pp_rank_(\d+)_mp_rank_(\d+)_model_states\.pt", re.ASCII)
@@ -53,11 +53,17 @@ def recognise(files: Collection[str], folders: Collection[str]) -> Signature | N
     return None
 
 
-def deepspeed_names(world: int, files: Iterable[str]) -> list[str]:
-    """Return the names of a DeepSpeed checkpoint of `world` data-parallel ranks, given those of some of them."""
+def deepspeed_names(world: int, files: Iterable[str], *, partitioned: bool = False) -> list[str]:
+    """Return the names of a DeepSpeed checkpoint of `world` data-parallel ranks, given those of some of them.
+
+    Args:
+        world: number of ranks.
+        files: names of which at least one is of the checkpoint.
+        partitioned: whether it is of ZeRO-3, which writes a model's file a rank; so it is if one of those is there.
+    """
     optim = next((match for name in files if (match := _DS_OPTIM.fullmatch(name))), None)
     prefix = optim.string.partition("zero_pp_rank_")[0] if optim else ""
-    partitioned = any(_DS_MODEL.fullmatch(name) for name in files)
+    partitioned = partitioned or any(_DS_MODEL.fullmatch(name) for name in files)
     names = [f"{prefix}zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(world)] if optim else []
     if partitioned:
         return [*names, *(f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in range(world))]
@@ -132,13 +138,13 @@ def _peft(files: Collection[str], _folders: Collection[str]) -> Signature | None
     weights = {"adapter_model.safetensors", "adapter_model.bin"} & set(files)
     if not weights and "adapter_config.json" not in files:
         return None
-    wants = ("adapter_config.json", *(sorted(weights) or ("adapter_model.safetensors",)))
+    wants = ("adapter_config.json", *(sorted(weights) or ("adapter_model.*",)))
     return Signature(kind="peft", wants=wants)
 
 
 def _hf(files: Collection[str], _folders: Collection[str]) -> Signature | None:
     weights = [name for name in files if name.endswith(".safetensors")]
-    indexed = any(name.endswith((INDEX_SUFFIX, ".bin.index.json")) for name in files)
+    indexed = any(map(is_index, files))
     pickles = [name for name in files if name.startswith("pytorch_model") and name.endswith(".bin")]
     if not weights and not indexed and not pickles:
         return None

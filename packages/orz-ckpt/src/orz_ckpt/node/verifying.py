@@ -18,6 +18,7 @@ from orz_ckpt.disk.crc32 import crc32
 from orz_ckpt.examine.files import How, examine
 from orz_ckpt.examine.weights import Weights, weights_in
 from orz_ckpt.findings import CkptFinding, Level, finding
+from orz_ckpt.formats.hf import is_index
 from orz_ckpt.manifest import FileEntry
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.report.words import count
@@ -139,7 +140,8 @@ def _answer(held: Weights, findings: Sequence[CkptFinding], files: int, nbytes: 
         "tensors": tensors,
         "world_size": held.source.world_size if held.source else None,
         "writer": held.source.writer if held.source else "",
-        "holds": bool(stamps.shards) or any(may_hold_weights(file.name) for file in held.files),
+        # An index, too, is to be compared with the weights that it names.
+        "holds": bool(stamps.shards) or any(may_hold_weights(file.name) or is_index(file.name) for file in held.files),
         "shards": list(stamps.shards),
         "counts": _by_text(stamps.counts),
         "others": _by_text(stamps.others),

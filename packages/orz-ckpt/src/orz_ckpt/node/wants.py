@@ -9,7 +9,7 @@ from typing import Final
 
 from orz_ckpt.checks.manifest import code_of
 from orz_ckpt.errors import FormatError
-from orz_ckpt.formats.hf import INDEX_NAME, read_index
+from orz_ckpt.formats.hf import SAFETENSORS, TORCH, read_index
 from orz_ckpt.formats.safetensors import SUFFIX, read_header
 from orz_ckpt.formats.torch_file import load as load_torch
 from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
@@ -20,6 +20,7 @@ from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_ckpt.records import node_records, nodes_of, record_name
 from orz_cli.errors import OrzError
 
+_DEEPSPEED: Final = ("_model_states.pt", "_optim_states.pt")
 _MAY_BE_COMMITTED: Final = frozenset({"unreadable", "manifest_newer"})
 """Findings about a manifest that is there, and perhaps whole: whoever can read it knows."""
 
@@ -114,20 +115,27 @@ def wants_of(folder: Path, signature: Signature, files: Mapping[str, int], *, de
         deadline: on `time.monotonic`; until then files of ranks may be read.
     """
     names = None if signature.wants is None else list(signature.wants)
-    if signature.kind == "hf" and INDEX_NAME in files:
+    index = _index_in(files) if signature.kind == "hf" else None
+    if index is not None:
         try:
-            shards = set(read_index(folder / INDEX_NAME).weight_map.values())
+            shards = set(read_index(folder / index).weight_map.values())
         except (FormatError, OSError) as error:
             return Wants(names=names, note=str(error).partition("\n")[0])
-        return Wants(names=sorted({INDEX_NAME, *shards}))
+        return Wants(names=sorted({index, *shards}))
     if signature.kind == "deepspeed":
-        world = _deepspeed_world(folder, files)
-        return Wants(names=None if world is None else deepspeed_names(world, files))
+        return _wants_of_deepspeed(folder, files)
     if signature.kind == "dcp":
         return _wants_of_dcp(folder, signature, files)
     if names is not None and signature.kind == "fsdp" and missing_names(names, files):
         return _wants_of_fsdp(folder, names, signature.ranks, deadline)
     return Wants(names=names, committed=signature.committed)
+
+
+def _index_in(files: Mapping[str, int]) -> str | None:
+    """Return the name of the index that loaders take; that of files of torch where no weights are of safetensors."""
+    torch_alone = not any(name.endswith(SUFFIX) for name in files)
+    names = (SAFETENSORS.index, TORCH.index) if torch_alone else (SAFETENSORS.index,)
+    return next((name for name in names if name in files), None)
 
 
 def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) -> Wants:
@@ -160,24 +168,30 @@ def _wants_of_fsdp(folder: Path, names: list[str], ranks: Sequence[int], deadlin
     return Wants(names=names, copies=copies.names, wrong_size=copies.torn, note=copies.note or _torn_note(copies.torn))
 
 
-def _deepspeed_world(folder: Path, files: Mapping[str, int]) -> int | None:
-    """Return the number of data-parallel ranks, as one file of DeepSpeed says; None where none does.
+def _wants_of_deepspeed(folder: Path, files: Mapping[str, int]) -> Wants:
+    """Return the files of all data-parallel ranks, as one file of DeepSpeed says.
 
-    Source: deepspeed 0.19.8, `runtime/engine.py` (`dp_world_size` in every `*_model_states.pt`) and
-    `runtime/zero/stage_1_and_2.py`, `stage3.py` (`partition_count` in every `*_optim_states.pt`).
+    Where only model files are here, optimizers cut by ZeRO may lie elsewhere; how those are called, none of them says.
+
+    Source: deepspeed 0.19.8, `runtime/engine.py` (`dp_world_size` in every `*_model_states.pt`, `param_shapes` in those
+    of ZeRO) and `runtime/zero/stage_1_and_2.py`, `stage3.py` (`partition_count` in every `*_optim_states.pt`,
+    `fp32_flat_groups` in those of ZeRO-3).
     """
-    for suffix in ("_model_states.pt", "_optim_states.pt"):
-        name = next((name for name in sorted(files) if name.endswith(suffix) and "/" not in name), None)
-        if name is None:
-            continue
+    own = [name for name in sorted(files) if "/" not in name]
+    models, optimizers = ([name for name in own if name.endswith(suffix)] for suffix in _DEEPSPEED)
+    for name in (*models[:1], *optimizers[:1]):
         try:
             value = load_torch(folder / name).value
         except (OrzError, OSError):
             continue  # `verify` says what is wrong with it
-        found = _world_in(value)
-        if found is not None:
-            return found
-    return None
+        world = _world_in(value)
+        if world is not None:
+            fields = value if isinstance(value, dict) else {}
+            partitioned = not models and "fp32_flat_groups" in fields.get("optimizer_state_dict", ())
+            cut = fields.get("param_shapes") is not None
+            names = deepspeed_names(world, files, partitioned=partitioned)
+            return Wants(names=names, perhaps_more=not optimizers and cut)
+    return Wants(names=None)
 
 
 def _world_in(value: object) -> int | None:
