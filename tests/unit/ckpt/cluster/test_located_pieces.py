@@ -36,6 +36,15 @@ pytestmark = pytest.mark.unit
         (["mp_rank_00_model_states.pt"], ["zero"], "deepspeed-universal", (), None),
         (["mp_rank_00_model_states.pt"], [], "deepspeed", (), None),
         (["__0_0.distcp", "__1_0.distcp"], [], "dcp", (0, 1), None),
+        ([".metadata"], [], "dcp", (), None),
+        (["__1.metadata"], [], "dcp", (), None),
+        (
+            ["shard-00003-model-00001-of-00002.safetensors", "config.json"],
+            [],
+            "dcp",
+            (2,),
+            ("shard-00001-model-*", "shard-00002-model-*", "shard-00003-model-00001-of-00002.safetensors"),
+        ),
         (["model_optim_rng.pt"], [], "megatron", (), None),
         (["iter_0000100_7_local.pt"], [], "nvrx", (7,), None),
         (["model-rank-0-part-0.safetensors"], [], "vllm-sharded", (0,), None),
@@ -193,6 +202,8 @@ HALVES = ["m-1.safetensors", "m-2.safetensors"]
         ({"files": dict.fromkeys(HALVES, 3), "wants": HALVES}, {"files": {"m-3.safetensors": 4}}, False),
         ({"files": {"m.pt": 3}}, {"files": {"m.pt": 4}}, False),
         ({"files": {"m.pt": 3}}, {"files": {"n.pt": 4}}, True),
+        ({"files": {"m.pt": 3}, "wants": ["m.pt"], "perhaps_more": True}, {"files": {"n.pt": 4}}, True),
+        ({"files": {"m.pt": 3}, "wants": ["m.pt"], "perhaps_more": True}, {"files": {"m.pt": 4}}, False),
         ({"files": {"m.pt": 3}, "step": 40}, {"files": {"n.pt": 4}}, False),
     ],
     ids=[
@@ -202,6 +213,8 @@ HALVES = ["m-1.safetensors", "m-2.safetensors"]
         "nothing is missing",
         "nothing tells what is missing, and a file is there twice",
         "nothing tells what is missing",
+        "nothing tells whether more is missing",
+        "nothing tells whether more is missing, and a file is there twice",
         "a step that is not at the path",
     ],
 )
