@@ -105,6 +105,7 @@ RULES: Final = {
     "master_differs": _error("A weight is not what rounding its fp32 copy gives."),
     "tag_missing": _error("Which checkpoint of the folder is meant cannot be told, or it is not there."),
     "tags_not_judged": _info("Whether other checkpoints in the folder are whole was not judged."),
+    "tag_not_read": _unknown("What loading another checkpoint of the folder would run could not be told."),
     "latest_missing": _warn("There is no `latest` file beside the only tag."),
     "tensor_empty": _error("A weight has no elements: it was saved while it was spread over ranks."),
     "lora_empty": _error("An adapter has no factors, or factors without elements."),

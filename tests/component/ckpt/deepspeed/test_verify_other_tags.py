@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.readers.deepspeed import names
@@ -17,6 +18,7 @@ from orz_cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 pytestmark = pytest.mark.component
@@ -77,7 +79,7 @@ def test_a_pickle_of_another_tag_that_calls(
 ) -> None:
     """Whoever loads that tag runs it: exit 4, with its file, and nothing is run; a tag asked for stands for itself."""
     path = broken("zero2")
-    (path / file).write_bytes(pickle.dumps(Bomb(tmp_path / "canary"), protocol=2))
+    torch.save(Bomb(tmp_path / "canary"), path / file)
     report = verify(path, level=level)
     errors = [(entry.code, entry.path) for entry in report.findings if entry.severity is Severity.ERROR]
     assert (Status.REFUSED, [("pickle_calls", str(path / file))]) == (report.status(), errors)
@@ -111,17 +113,113 @@ def test_a_pickle_that_calls_where_no_tag_was_read(
     assert not (tmp_path / "canary").exists()
 
 
-def test_what_is_broken_in_another_tag_is_not_judged(broken: Callable[[str], Path], tmp_path: Path) -> None:
-    """A torn shard, a link out and a tag that is a link change nothing: the note says that nobody judged them."""
+def spoiled(shard: Path, how: str, elsewhere: Path) -> None:
+    """Make of a shard something that is no sound file of torch."""
+    match how:
+        case "cut off":
+            os.truncate(shard, shard.stat().st_size - 100)
+        case "empty":
+            os.truncate(shard, 0)
+        case "added to":
+            shard.write_bytes(shard.read_bytes() + b"\0")
+        case "huge":
+            os.truncate(shard, 2**43)
+        case "pipe":
+            shard.unlink()
+            os.mkfifo(shard)
+        case "folder":
+            shard.unlink()
+            shard.mkdir()
+        case "link out":
+            shard.rename(elsewhere)
+            shard.symlink_to(elsewhere)
+        case "link to nothing":
+            shard.unlink()
+            shard.symlink_to("gone.pt")
+
+
+SPOILED = ("cut off", "empty", "added to", "huge", "pipe", "folder", "link out", "link to nothing")
+
+
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+@pytest.mark.parametrize("how", SPOILED)
+def test_what_cannot_be_looked_at_in_another_tag(
+    how: str, level: Level, broken: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A save that was killed left it, say: exit 3 and its name, with the tag that was read judged as it is alone."""
     path = broken("zero2")
     shard = path / STEP / "mp_rank_00_model_states.pt"
-    os.truncate(shard, 100)
+    alone = verify(path, level=level, tag="global_step3")
+    spoiled(shard, how, tmp_path / "elsewhere.pt")
+    report = verify(path, level=level)
+
+    errors = [(entry.code, entry.path) for entry in report.findings if entry.severity is Severity.ERROR]
+    assert (Status.INCONCLUSIVE, [("tag_not_read", str(shard))]) == (report.status(), errors)
+    message, remedy = told(report)["tag_not_read"]
+    assert message.startswith("not judged, nor can be told what loading it would run: ")
+    assert remedy.endswith(f"; without it: orz ckpt verify {path} --tag global_step3")
+    assert "2 tags beside 'global_step3': 'universal', 'mixed'" in told(report)["tags_not_judged"][0]
+    others = [entry for entry in report.findings if entry.code not in {"tag_not_read", "tags_not_judged"}]
+    assert list(alone.findings) == others
+    assert 3 == main(["ckpt", "verify", str(path), "--level", level])
+    assert Status.OK is verify(path, level=level, tag="global_step3").status()
+
+
+def test_a_damaged_file_that_torch_would_run(broken: Callable[[str], Path], tmp_path: Path) -> None:
+    """An archive with a byte behind it is no pass, nor said to be looked at: torch takes it, and runs its pickle."""
+    path = broken("zero2")
+    for name in ("universal", "mixed"):
+        shutil.rmtree(path / name)
+    shard = path / STEP / "mp_rank_00_model_states.pt"
+    torch.save({"module": Bomb(tmp_path / "canary")}, shard)
+    assert Status.REFUSED is verify(path).status()
+    shard.write_bytes(shard.read_bytes() + b"\0")
+    report = verify(path)
+
+    assert Status.INCONCLUSIVE is report.status()
+    assert ("tag_not_read" in told(report), "tags_not_judged" in told(report)) == (True, False)
+    assert not (tmp_path / "canary").exists()
+    torch.load(shard, weights_only=False)
+    assert (tmp_path / "canary").exists()
+
+
+def test_many_files_that_cannot_be_looked_at(broken: Callable[[str], Path]) -> None:
+    """Of a tag the first is told with its cause, three more by name, and how many there are."""
+    path = broken("zero2")
+    (path / STEP / "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"")
+    for rank in range(2, 6):
+        (path / STEP / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").write_bytes(b"")
+    first, named = [entry for entry in verify(path).findings if entry.code == "tag_not_read"], [2, 3, 4]
+    assert [f"{path}/{STEP}/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"] == [entry.path for entry in first]
+    names_of = ", ".join(f"'bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt'" for rank in named)
+    assert first[0].message.endswith(f"; nor of {names_of} and 1 more")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_another_tag_that_this_user_may_not_read(
+    small: dict[str, Any],
+    public: Callable[[Path], Path],
+    limited: Callable[[], AbstractContextManager[None]],
+) -> None:
+    """Nobody looked at its files: exit 3, and the user is told where to look."""
+    path = public(small["zero2"].checkpoint)
+    shards = sorted((path / STEP).iterdir())
+    for shard in shards:
+        shard.chmod(0)
+    verify(path, level=Level.QUICK)  # what it imports may be this user's alone
+    with limited():
+        report = verify(path)
+    found = [(entry.code, entry.path) for entry in report.findings if entry.severity is Severity.ERROR]
+    assert (Status.INCONCLUSIVE, [("tag_not_read", str(shards[0]))]) == (report.status(), found)
+    assert f"check the permissions of {shards[0]}, and the disk; " in told(report)["tag_not_read"][1]
+
+
+def test_a_tag_that_is_a_link_elsewhere(broken: Callable[[str], Path], tmp_path: Path) -> None:
+    """It is a name of what lies elsewhere, and no checkpoint of this folder."""
+    path = broken("zero2")
     (tmp_path / "elsewhere").mkdir()
-    outside = tmp_path / "elsewhere" / shard.name
-    outside.write_bytes(pickle.dumps(Bomb(tmp_path / "canary"), protocol=2))
-    (path / "mixed" / shard.name).unlink()
-    (path / "mixed" / shard.name).symlink_to(outside)
-    (path / "best").symlink_to(outside.parent)
+    (tmp_path / "elsewhere" / "mp_rank_00_model_states.pt").write_bytes(b"")
+    (path / "best").symlink_to(tmp_path / "elsewhere")
     report = verify(path)
 
     assert Status.OK is report.status()

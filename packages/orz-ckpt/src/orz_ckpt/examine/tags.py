@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orz_ckpt.checks.latest import behind
 from orz_ckpt.checks.links import boundary, escape
@@ -39,7 +39,8 @@ def check_tags(
     """Compare the tag that was read with the others beside it.
 
     Those are judged by nobody unless they are asked for, but that somebody loads one needs no more than its name. So
-    their pickles are looked at, as are those of the older steps of any run.
+    their pickles are looked at, as are those of the older steps of any run; where that cannot be done, nothing is known
+    of what they would run, and that is no pass.
 
     Args:
         source: what was read; where no tag was, the pickles of all are looked at.
@@ -65,16 +66,23 @@ def check_tags(
     whole = None if sound else newest_complete([tag for tag in present if tag.name != here], inert=inert)
     if whole is not None:
         message = f"another tag looks complete: {whole.name}"
-        yield finding("newest_good", message, remedy=_verify(source, whole), path=whole)
+        yield finding("newest_good", message, remedy=_verify(source.path, whole.name), path=whole)
     others = [tag for tag in present if tag.name != here and not tag.is_symlink()]  # links: names of what is elsewhere
-    if others and not asked:
-        for tag in others:
-            yield from _hostile(tag, boundary(source.path), examined, inert)
+    if asked:
+        return
+    unread = set()
+    for tag in others:
+        for found in _pickles(tag, boundary(source.path), examined, inert, alone=_verify(source.path, here)):
+            unread |= {tag} if found.code == "tag_not_read" else set()
+            yield found
+    others = [tag for tag in others if tag not in unread]
+    if others:
         named = ", ".join(brief(tag.name) for tag in reversed(others[-_MAX_NAMED:]))
         named += ", ..." if len(others) > _MAX_NAMED else ""
         beside = f"{count(len(others), 'tag')} beside {brief(here)}"
         message = f"not judged, but for what their pickles would call: {beside}: {named}"
-        yield finding("tags_not_judged", message, remedy=_verify(source, whole or others[-1]), path=source.path)
+        remedy = _verify(source.path, (whole or others[-1]).name)
+        yield finding("tags_not_judged", message, remedy=remedy, path=source.path)
 
 
 def check_all_tags(path: Path, examined: Collection[Path], inert: frozenset[str]) -> Iterator[CkptFinding]:
@@ -92,27 +100,78 @@ def check_all_tags(path: Path, examined: Collection[Path], inert: frozenset[str]
         return
     for tag in tags.tags(path):
         if not tag.is_symlink():
-            yield from _hostile(tag, boundary(path), examined, inert)
+            yield from _pickles(tag, boundary(path), examined, inert)
 
 
-def _hostile(folder: Path, limit: Path, examined: Collection[Path], inert: frozenset[str]) -> Iterator[CkptFinding]:
-    """Say which files of a tag would run code. What is broken, or lies behind a link out of `limit`, is not told."""
-    alike = Alike()
+class _Unread(NamedTuple):
+    """What of a tag could not be looked at."""
+
+    path: Path
+    why: str
+    remedy: str
+
+
+def _pickles(
+    folder: Path, limit: Path, examined: Collection[Path], inert: frozenset[str], *, alone: str = ""
+) -> Iterator[CkptFinding]:
+    """Say which files of a tag would run code, and of which that cannot be told: torch loads some that are damaged.
+
+    Args:
+        folder: of the tag.
+        limit: the folder that its links may not leave.
+        examined: files that are looked at anyway.
+        inert: names of pickle globals that may stand for objects that are never made.
+        alone: the command that judges no tag but the one that was read.
+    """
+    alike, unread = Alike(), list[_Unread]()
     try:
         files = names.files(folder)
-    except OSError:
+    except FileNotFoundError:
         return  # its trainer removes it just now, say
+    except OSError as error:
+        files, unread = (), [_refused(folder, error)]
     for file in files:
-        if file in examined or escape(file, limit) is not None:
-            continue
         try:
-            if is_torch_file(file):
-                torch_file.load(file, inert=inert, alike=alike)
+            found = None if file in examined else _unread(file, limit, inert, alike)
         except HostileError as error:
             message = error.message.removeprefix(f"{file}: ")
             yield finding(error.code, message, remedy=error.remedy, path=file)
-        except (FormatError, OSError):
             continue
+        unread += [found] if found else []
+    if unread:
+        first, others = unread[0], [brief(entry.path.name) for entry in unread[1:]]
+        more = f"; nor of {', '.join(others[:_MAX_NAMED])}" if others else ""
+        more += f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
+        message = f"not judged, nor can be told what loading it would run: {first.why}{more}"
+        remedy = f"{first.remedy}; without it: {alone}" if alone else first.remedy
+        yield finding("tag_not_read", message, remedy=remedy, path=first.path)
+
+
+def _unread(file: Path, limit: Path, inert: frozenset[str], alike: Alike) -> _Unread | None:
+    """Return why a file of a tag could not be looked at, None where it was.
+
+    Raises:
+        HostileError: it was, and would run code.
+    """
+    outside = escape(file, limit)
+    if outside is not None:
+        return _Unread(file, outside.message, f"put the file itself into {file.parent}, or remove the link")
+    try:
+        if is_torch_file(file):
+            torch_file.load(file, inert=inert, alike=alike)
+    except HostileError:
+        raise
+    except FormatError as error:
+        remedy = f"if its save was cut off, remove {file.parent}; else copy or save it again"
+        return _Unread(file, error.message.removeprefix(f"{file}: "), remedy)
+    except OSError as error:
+        removed_just_now = isinstance(error, FileNotFoundError) and not file.is_symlink()
+        return None if removed_just_now else _refused(file, error)
+    return None
+
+
+def _refused(path: Path, error: OSError) -> _Unread:
+    return _Unread(path, f"cannot be read: {error.strerror or error}", f"check the permissions of {path}, and the disk")
 
 
 def tag_option(source: Source) -> str:
@@ -133,8 +192,8 @@ def _tag_below(source: Source) -> str:
     return here if here != source.path.name and source.path.is_dir() else ""
 
 
-def _verify(source: Source, tag: Path) -> str:
-    return f"orz ckpt verify {shell_word(str(source.path))} --tag {shell_word(tag.name)}"
+def _verify(path: Path, tag: str) -> str:
+    return f"orz ckpt verify {shell_word(str(path))} --tag {shell_word(tag)}"
 
 
 def _names(latest: Path, tag: str) -> bool:

@@ -64,6 +64,10 @@ SHARDS: Final = {
         "DeepSpeed keeps several checkpoints in one folder, and `latest` names one of them.",
         "`orz ckpt verify PATH --tag TAG` judges another.",
     ),
+    "tag_not_read": (
+        "A save was cut off, a file is damaged, or this user may not read it; torch loads some files that are damaged.",
+        "Remove what a killed save left; `orz ckpt verify PATH --tag TAG` judges one tag alone.",
+    ),
     "latest_missing": ("Rank 0 did not come to the end of its save, or wrote to another node.", "`orz ckpt locate`"),
     "tensor_empty": (
         "ZeRO-3 weights were saved while they were spread over ranks.",

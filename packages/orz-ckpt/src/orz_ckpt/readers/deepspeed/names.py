@@ -100,9 +100,13 @@ def is_universal(folder: Path) -> bool:
 
 
 def files(folder: Path) -> tuple[Path, ...]:
-    """Return every file of a tag's folder that belongs to the checkpoint, by name."""
-    inner = [file for name in (UNIVERSAL_DIR, SWAPPED_DIR) for file in files_below(folder / name) if file.is_file()]
-    return tuple(sorted([entry.path for entry in shards(folder)] + inner))
+    """Return what a tag's folder holds under the names of a checkpoint's files, whether or not it is a plain file.
+
+    Raises:
+        OSError: the folder, or one in it, cannot be listed.
+    """
+    inner = [file for name in (UNIVERSAL_DIR, SWAPPED_DIR) for file in files_below(folder / name)]
+    return tuple(sorted([path for path in folder.iterdir() if shard(path) is not None] + inner))
 
 
 def holds_one(folder: Path) -> bool:
