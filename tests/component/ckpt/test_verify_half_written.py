@@ -5,6 +5,7 @@ Covers F7 a full disk, F8 truncated, F9 holes, F12 a save that was killed, F29 s
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -73,6 +74,34 @@ def test_empty_file(name: str, tmp_path: Path) -> None:
     assert (Status.FAILED, {expected}) == (report.status(), codes(report))
     if expected == "torch_invalid":
         assert "it is empty; the disk was probably full" in the(report, expected).message
+
+
+@pytest.mark.parametrize("nbytes", [1, 512, 64 * 1024, 64 * 1024 + 512, 172_724, 300 * 1024**2, 2**43])
+def test_manifest_of_zeros(nbytes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A crash after it was renamed leaves a manifest of its length without a byte in it: torn, however long it is."""
+    save_file({"w": np.ones(8, "<f4")}, tmp_path / "model.safetensors")
+    manifest = tmp_path / "manifest.json"
+    manifest.touch()
+    os.truncate(manifest, nbytes)
+    report = verify(tmp_path)
+
+    assert "it begins with zeros" in the(report, "manifest_torn").message
+    assert (Status.FAILED, False) == (report.status(), "no_manifest" in notes(report))
+    assert 1 == main(["ckpt", "verify", str(tmp_path)])
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
+def test_manifest_that_lost_its_ends(tmp_path: Path) -> None:
+    """Nor does it pass with something in the middle; another program's that is as long is none of ours."""
+    save_file({"w": np.ones(8, "<f4")}, tmp_path / "model.safetensors")
+    manifest = tmp_path / "manifest.json"
+    text = json.dumps({"files": {f"{number}.js": "0" * 64 for number in range(3000)}}).encode()
+    manifest.write_bytes(text)
+    assert "no_manifest" in notes(verify(tmp_path))
+    manifest.write_bytes(text + bytes(4096))
+    assert {"manifest_torn"} == codes(verify(tmp_path))
+    manifest.write_bytes(bytes(4096) + text[4096:])
+    assert {"manifest_torn"} == codes(verify(tmp_path))
 
 
 @LINUX

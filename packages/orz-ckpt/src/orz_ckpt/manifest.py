@@ -164,6 +164,9 @@ def load(path: Path) -> Manifest:
     if path.exists() and not path.is_file():
         raise ManifestError(f"{path}: not a plain file")
     with path.open("rb") as stream:
+        if stream.read(1) == b"\0":  # of any size: nothing more of it needs to be read
+            raise TornManifestError(f"{path}: it begins with zeros: what was written never reached the disk")
+        stream.seek(0)
         check_size(os.fstat(stream.fileno()).st_size, source=str(path))
         data = stream.read(MAX_MANIFEST_BYTES + 1)
     return loads(data, source=str(path))

@@ -28,6 +28,8 @@ STEP_FOLDERS: Final = frozenset({"policy", "critic", "state", PRIVATE_DIR})
 """What lies in a step folder of orz-train."""
 _LEVELS_UP: Final = 4
 _PEEK_BYTES: Final = 64 * 1024
+_LOST: Final = bytes(512)
+"""Of a block that was never written: no document has so many NULs, whatever its encoding."""
 
 
 class Kind(StrEnum):
@@ -147,7 +149,7 @@ def has_our_manifest(folder: Path, *, or_a_torn_one: bool = True) -> bool:
         data += stream.read(_PEEK_BYTES) if size > _PEEK_BYTES else b""
     return (
         marks_ours(data)
-        or (or_a_torn_one and size <= _PEEK_BYTES and _says_nothing(data))
+        or (or_a_torn_one and _says_nothing(data, size))
         or (
             any((folder / name).is_dir() for name in STEP_FOLDERS)
             and size <= MAX_MANIFEST_BYTES
@@ -167,7 +169,7 @@ def is_our_manifest(data: bytes, name: str, folders: Collection[str]) -> bool:
     return (
         our_step(name) is not None
         or marks_ours(data)
-        or (len(data) <= _PEEK_BYTES and _says_nothing(data))
+        or _says_nothing(data, len(data))
         or (not STEP_FOLDERS.isdisjoint(folders) and is_newer(data))
     )
 
@@ -185,8 +187,15 @@ def is_newer(data: bytes) -> bool:
     return is_size(version) and version > VERSION
 
 
-def _says_nothing(data: bytes) -> bool:
-    """Return whether a whole file is empty, cut off, or an object without keys."""
+def _says_nothing(data: bytes, size: int) -> bool:
+    """Return whether a whole file is empty, cut off, or an object without keys; of a large one, whether parts are lost.
+
+    Args:
+        data: all of the file, or the beginning and the end of a large one.
+        size: of the file, in bytes.
+    """
+    if size > _PEEK_BYTES:
+        return _LOST in data
     try:
         return parse(data) == {}
     except JsonError:
