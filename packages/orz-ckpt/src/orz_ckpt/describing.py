@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orz_ckpt import __version__
 from orz_ckpt.checks.checksums import check_records
+from orz_ckpt.checks.headers import check_header
 from orz_ckpt.checks.holes import check_holes
 from orz_ckpt.checks.portable import require_names
 from orz_ckpt.checks.torch_files import check_torch
@@ -21,6 +22,7 @@ from orz_ckpt.entries import MAX_THREADS, read_entry
 from orz_ckpt.errors import CheckpointExistsError, CkptError, StorageError
 from orz_ckpt.examine.weights import weights_in
 from orz_ckpt.findings import CkptFinding, Level, conclude
+from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
 from orz_ckpt.quoting import shell_word
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
@@ -156,9 +158,10 @@ def _without_hint(findings: Iterable[CkptFinding]) -> tuple[CkptFinding, ...]:
 def _files(
     files: list[tuple[str, Path]], *, sha256: bool, inert: frozenset[str], progress: Progress
 ) -> tuple[dict[str, FileEntry], list[CkptFinding]]:
-    """Read every file once; return its entry, and which records of archives have other bytes than their checksums.
+    """Read every file once; return its entry, and what is broken in it, or has other bytes than its checksums say.
 
-    None is read where nearly all of one was never written.
+    That is of all files: those of another tag are covered, too. None is read where nearly all of one was never written,
+    and an entry is returned of none that is broken.
     """
     hollow = [entry for _, file in files if is_hollow(file) for entry in check_holes(file)]
     if hollow:
@@ -168,17 +171,23 @@ def _files(
     for folder in {file.parent for _, file in files if file.suffix == DCP_SUFFIX}:
         archives |= archives_by_file(folder, inert=inert)
 
-    def read(file: Path) -> tuple[FileEntry, list[CkptFinding]]:
-        found = (
-            contents_of_archives(file, archives[file], inert=inert) if file in archives else check_torch(file, inert)
-        )
-        entry, reading = _read(file, found[0], sha256=sha256, progress=progress)
-        return entry, list(check_records(file, found[0], reading.crc32s)) if found[0] else []
+    def read(file: Path) -> tuple[FileEntry | None, list[CkptFinding]]:
+        if file.suffix == SUFFIX:
+            contents, found = None, check_header(file)[1]
+        elif file in archives:
+            contents, found = contents_of_archives(file, archives[file], inert=inert)
+        else:
+            contents, found = check_torch(file, inert)
+        found = [entry for entry in found if entry.severity is Severity.ERROR]
+        if found:
+            return None, found  # nothing that is read of it would be of use
+        entry, reading = _read(file, contents, sha256=sha256, progress=progress)
+        return entry, list(check_records(file, contents, reading.crc32s)) if contents else []
 
     with ThreadPoolExecutor(max_workers=MAX_THREADS) as pool:
         reads = list(pool.map(lambda named: read(named[1]), files))
     damage = [entry for _, found in reads for entry in found if entry.severity is Severity.ERROR]
-    return {name: entry for (name, _), (entry, _) in zip(files, reads, strict=True)}, damage
+    return {name: entry for (name, _), (entry, _) in zip(files, reads, strict=True) if entry is not None}, damage
 
 
 def _manifest(path: Path, files: dict[str, FileEntry], *, tag: str, inert: frozenset[str]) -> Manifest:

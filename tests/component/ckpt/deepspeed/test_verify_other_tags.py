@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from orz_ckpt.describing import describe_folder
 from orz_ckpt.findings import Level, Report
 from orz_ckpt.readers.deepspeed import names
 from orz_ckpt.verify import verify
@@ -239,3 +240,24 @@ def test_a_tag_that_is_removed_meanwhile(broken: Callable[[str], Path], monkeypa
     report = verify(path)
     assert (Status.OK, False) == (report.status(), (path / STEP).exists())
     assert "unreadable" not in told(report)
+
+
+@pytest.mark.parametrize("tag", ["", "global_step3"])
+@pytest.mark.parametrize(
+    ("file", "code"), [("mp_rank_00_model_states.pt", "torch_invalid"), ("extra.safetensors", "header_invalid")]
+)
+def test_no_manifest_covers_a_broken_tag(file: str, code: str, tag: str, broken: Callable[[str], Path]) -> None:
+    """`verify` fails on what is broken in any file that a manifest covers: none is written, and the file is named."""
+    path = broken("zero2")
+    (path / STEP / file).write_bytes(b"PK\3\4 and so on")
+    described = describe_folder(path, tag=tag)
+    if not tag and file.endswith(".pt"):
+        code = "tag_not_read"  # which is found before any digest is computed
+    errors = [(entry.code, entry.path) for entry in described.findings if entry.severity is Severity.ERROR]
+    assert (None, False) == (described.manifest, (path / "manifest.json").exists())
+    assert [(code, str(path / STEP / file))] == errors
+    assert described.status().exit_code == main(["ckpt", "manifest", str(path), *(["--tag", tag] if tag else [])])
+
+    shutil.rmtree(path / STEP)
+    assert Status.OK is describe_folder(path, tag=tag).status()
+    assert Status.OK is verify(path).status()
