@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ CHECKPOINT_BYTES = 320 * 1024 * 1024
 PEAK_BYTES = 150 * 1024 * 1024
 HOSTILE_PEAK_BYTES = 256 * 1024 * 1024
 PART_BYTES = 16 * 1024 * 1024
+SECONDS = 15
+"""Some of the documents took half a minute and more."""
 
 # The peak of this process's own memory: that of `getrusage` begins with the one that it was forked from.
 SCRIPT = """
@@ -147,3 +150,46 @@ def test_documents_of_one_long_text(letter: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b'{"a":"' + letter + b"a" * 60_000_000 + b'"}')
     _, peak = peak_of("verify", tmp_path)
     assert peak < HOSTILE_PEAK_BYTES
+
+
+def of_safetensors(document: bytes) -> bytes:
+    document += b" " * (-len(document) % 8)
+    return len(document).to_bytes(8, "little") + document
+
+
+QUOTES = ",".join(f'"k{number}":"' + '\\"' * 999 + "\u00e9" + '"' for number in range(45_000)).encode()
+"""90 MB of texts in which each character but one is escaped."""
+TENSOR = b'{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+
+
+COMMANDS = (["verify"], ["verify", "--format", "json"], ["inspect"])
+
+
+@pytest.mark.parametrize("name", ["manifest.json", ".orz/manifest-a.json", "model.safetensors", "config.json"])
+@pytest.mark.parametrize("text", ["largest", "large", "quotes"])
+def test_long_texts(text: str, name: str, tmp_path: Path) -> None:
+    """Plain text takes memory, too, three times its bytes; and to look for where texts begin takes no minute."""
+    large = {"largest": b'"":"' + b"a" * 90_000_000, "large": b'"":"' + b"a" * 44_000_000, "quotes": QUOTES[:-1]}[text]
+    large = large[:62_000_000] if name == "config.json" else large  # more is told by its size
+    path = tmp_path / "step_000001" / name if "manifest" in name else tmp_path / "model" / name
+    path.parent.mkdir(parents=True)
+    write_one_number(path.parent / "other.safetensors")
+    if name == "model.safetensors":
+        path.write_bytes(of_safetensors(b'{"__metadata__":{' + large + b'"}}'))
+    else:
+        path.write_bytes(b'{"attempt":{' + large + b'"}}')
+    for command in (*COMMANDS, *([] if "manifest" in name else [["manifest"]])):
+        begin = time.monotonic()
+        _, peak = peak_of(command[0], tmp_path / path.relative_to(tmp_path).parts[0], *command[1:])
+        assert peak < HOSTILE_PEAK_BYTES, command
+        assert time.monotonic() - begin < SECONDS, command
+
+
+def test_a_long_name(tmp_path: Path) -> None:
+    """No message has a name of megabytes in it, whatever its form."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(of_safetensors(b'{"' + b"n" * 40_000_000 + b'":' + TENSOR + b"}"))
+    for form in ("text", "json"):
+        code, peak, said = told_by("verify", path, "--format", form)
+        assert (1, True) == (code, len(said) < 10_000)
+        assert peak < HOSTILE_PEAK_BYTES

@@ -8,18 +8,19 @@ import json
 import pickle
 import struct
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
 
+from orz_ckpt import strict_json
 from orz_ckpt.errors import FormatError
 from orz_ckpt.formats import archive
 from orz_ckpt.formats.inert import BadPickleError, Limits
 from orz_ckpt.formats.inert_pickle import load_pickle
 from orz_ckpt.formats.pickle_machine import Machine
 from orz_ckpt.formats.safetensors import parse_header
-from orz_ckpt.strict_json import MAX_MEMORY_BYTES, JsonError, TooLargeError, parse
+from orz_ckpt.strict_json import MAX_MEMORY_BYTES, FieldError, JsonError, TooLargeError, parse
 from orz_ckpt.tensors import gather
 from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_ckpt.tensors.pieces import PiecesInOrder
@@ -261,15 +262,75 @@ def test_a_wide_text_costs_its_own_length(letter: str) -> None:
     """A name that is no ASCII makes its own text wide, not the document; one long text counts as what it takes."""
     others = ", ".join(f'"{number:0100}"' for number in range(10_000))
     document = f'["{letter}", {others}, "a{letter}"]'.encode()  # a megabyte; four bytes for each character is too much
-    assert json.loads(document) == parse(document, memory_bytes=700_000)
+    assert json.loads(document) == parse(document, memory_bytes=1_900_000)
     for text in (f'"{letter}{"a" * 300_000}"', f'"{"a" * 300_000}{letter}"', f'"{letter}{"a" * 300_000}{letter}"'):
-        with pytest.raises(TooLargeError, match=r"of memory; 700,000 are allowed"):
-            parse(text.encode(), memory_bytes=700_000)
+        with pytest.raises(TooLargeError, match=r"of memory; 1,900,000 are allowed"):
+            parse(text.encode(), memory_bytes=1_900_000)
 
 
 def test_a_wide_text_behind_many_quotes() -> None:
     """Where the beginning of a text is far away behind escaped quotes, it is not taken for nearer than it is."""
     text = '"' + '\\"' * 50_000 + '\\u51fa"'
     with pytest.raises(TooLargeError):
-        parse(text.encode(), memory_bytes=300_000)
-    assert '"' * 50_000 + "\u51fa" == parse(text.encode(), memory_bytes=500_000)
+        parse(text.encode(), memory_bytes=600_000)
+    assert '"' * 50_000 + "\u51fa" == parse(text.encode(), memory_bytes=750_000)
+
+
+def test_long_texts_are_counted() -> None:
+    """A text takes its bytes three times, as it is read, decoded and kept; texts as short as names are not counted."""
+    long, short = '"' + "a" * 500_000 + '"', "[" + ",".join(['"' + "a" * 60 + '"'] * 8000) + "]"
+    for data in (long, long.encode()):
+        with pytest.raises(TooLargeError, match=r"about 1,499,814 bytes of memory; 1,400,000 are allowed"):
+            parse(data, memory_bytes=1_400_000)
+        assert "a" * 500_000 == parse(data, memory_bytes=1_500_000)
+    assert 8000 == len(cast("list[str]", parse(short, memory_bytes=600_000)))
+    with pytest.raises(TooLargeError):
+        parse('"' + '\\"' * 250_000 + '"', memory_bytes=1_400_000)  # quotes in a text begin none
+
+
+class CountedSearches(bytes):
+    """Bytes that count how often a quote was looked for backwards."""
+
+    searches: ClassVar[int] = 0
+
+    def rfind(self, *arguments: Any) -> int:
+        CountedSearches.searches += 1
+        return super().rfind(*arguments)
+
+
+def test_escaped_quotes_in_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through how many of them a beginning is looked for is limited in all, not for each text."""
+    CountedSearches.searches = 0
+    monkeypatch.setattr(strict_json, "_MAX_QUOTES", 5000)
+    texts = ['"' + '\\"' * 99 + "\u51fa" + '"'] * 1000
+    data = CountedSearches(("[" + ",".join(texts) + "]").encode())
+    assert ['"' * 99 + "\u51fa"] * 1000 == parse(data)
+    assert 5000 < CountedSearches.searches < 5200
+
+
+def test_many_wide_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind so many that each was looked at, all that is left counts as wide."""
+    document = ("[" + ",".join([r'"\u51fa"'] * 100) + ', "' + "a" * 100_000 + '"]').encode()
+    assert 101 == len(cast("list[str]", parse(document, memory_bytes=350_000)))
+    monkeypatch.setattr(strict_json, "_MAX_WIDE_TEXTS", 10)
+    with pytest.raises(TooLargeError):
+        parse(document, memory_bytes=350_000)
+
+
+def test_names_are_short() -> None:
+    """A tensor's name is repeated in messages: one of megabytes is refused."""
+    for length in (65_536, 65_537):
+        header = json.dumps({"w" * length: {"dtype": "U8", "shape": [], "data_offsets": [0, 1]}}).encode()
+        stream = io.BytesIO(struct.pack("<Q", len(header)) + header + b"0")
+        if length == 65_536:
+            assert "w" * length == parse_header(stream).tensors[0].name
+        else:
+            with pytest.raises(FormatError, match="a name of 65,537 characters; 65,536 are allowed"):
+                parse_header(stream)
+
+
+def test_fields_are_short() -> None:
+    """A field of a manifest is repeated in what is said of it, and has an end, too."""
+    assert "w" * 65_536 == strict_json.text_field({"writer": "w" * 65_536}, "writer")
+    with pytest.raises(FieldError, match="writer: a text of 65,537 characters; 65,536 are allowed"):
+        strict_json.text_field({"writer": "w" * 65_537}, "writer")

@@ -73,7 +73,7 @@ PRIVATE_DIR: Final = ".orz"
 ALGORITHMS: Final = ("blake3", "sha256")
 CHUNK_BYTES: Final = 64 * 1024 * 1024
 """Of what `files.*.chunks` states the hashes; a file of so many bytes or fewer needs none."""
-MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
+MAX_MANIFEST_BYTES: Final = 160 * 1024 * 1024
 """A manifest of 100,000 tensors takes about 30 MB; more than this is not one."""
 _MEMORY_BYTES: Final = 2 * strict_json.MAX_MEMORY_BYTES
 """It says more of each tensor than a header does; this is enough for 350,000."""

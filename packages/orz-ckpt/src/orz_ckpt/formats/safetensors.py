@@ -19,6 +19,7 @@ from orz_ckpt.memory import memory_for
 from orz_ckpt.quoting import brief
 from orz_ckpt.strict_json import (
     MAX_INTEGER,
+    MAX_TEXT,
     FieldError,
     JsonError,
     as_object,
@@ -163,6 +164,8 @@ def _metadata(value: object) -> dict[str, str]:
 
 def _tensor(name: str, value: object, data_offset: int) -> Tensor:
     label = brief(name)
+    if len(name) > MAX_TEXT:
+        raise FieldError(f"{label}: a name of {len(name):,} characters; {MAX_TEXT:,} are allowed")
     document = as_object(value, where=label)
     dtype = text_field(document, "dtype", where=f"{label}.")
     if dtype not in DTYPE_BITS:
