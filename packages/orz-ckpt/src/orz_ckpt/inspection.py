@@ -17,7 +17,15 @@ from orz_ckpt.formats.architectures import says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.inventory import Checkpoint, checkpoint, checkpoints_in, folder_of_steps, foreign_checkpoint
 from orz_ckpt.manifest import MANIFEST_NAME
-from orz_ckpt.sources import detect, holds_weights, numbered_steps, open_source, roles_in
+from orz_ckpt.sources import (
+    detect,
+    holds_weights,
+    lost_beside,
+    numbered_steps,
+    open_source,
+    roles_in,
+    without_weights,
+)
 from orz_ckpt.steps import names_step, step_named
 from orz_ckpt.subject import Kind, has_our_manifest, identify, is_in_flight
 from orz_ckpt.tensors.names import is_value_head
@@ -158,10 +166,13 @@ def inspect(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset()) -
     if others:
         return _run_of_others(path, others, inside, tag=tag, inert=inert)
     of_runs = any("/" in name for name in inside)
+    beside = {} if source is not None or of_runs else lost_beside(path, inert=inert)
+    inside = {name: model for name, model in inside.items() if name not in beside}
     if source is None and (len(inside) > 1 or of_runs or (inside and subject.kind is Kind.CHECKPOINT)):
         kind = "step" if subject.kind is Kind.CHECKPOINT else "folder"
         roles = {name: name for name in inside if step_named(name) is None}
-        return Inspection(path=path, kind=kind, models=_models(inside, tag=tag, inert=inert), roles=roles)
+        models, lacking = _models(inside, tag=tag, inert=inert), tuple(without_weights(beside))
+        return Inspection(path=path, kind=kind, models=models, roles=roles, lacking=lacking)
     if source is None:
         source, inside = open_source(path, tag=tag, inert=inert), {}
     models = (_model(source, ""), *_models(inside, tag="", inert=inert))
@@ -235,7 +246,7 @@ def _committed(path: Path, *, tag: str, inert: frozenset[str]) -> Inspection:
 
 
 def _is_empty(folder: Path) -> bool:
-    return not folder.is_dir() or detect(folder) is None
+    return not folder.is_dir() or not holds_weights(folder)
 
 
 def _empty_role(folder: Path, role: str) -> CkptFinding:

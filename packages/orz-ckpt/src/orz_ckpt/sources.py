@@ -1,30 +1,32 @@
-"""Any checkpoint as a `Source`: which format it is of, and the reader for it.
-
-A new format is one line in `FORMATS`: a module in `orz_ckpt.readers` with `recognises` (by names alone) and `read`. It
-is imported when a path may be of its format.
-"""
+"""Any checkpoint as a `Source`: which model is meant where a folder holds several, and what is said where none is."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.checks.links import check_links
 from orz_ckpt.checks.model import is_beside
-from orz_ckpt.errors import NoWeightsError, SeveralError
+from orz_ckpt.errors import FormatError, NoWeightsError, SeveralError
+from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.formats.architectures import says_critic
+from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.inventory import checkpoints_in, folder_of_steps
+from orz_ckpt.layouts import Asked, format_held, format_of
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.quoting import locate_command
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import around_step, final_name, names_step
 from orz_ckpt.subject import Kind, identify
+from orz_ckpt.tensors.names import is_value_head
 from orz_ckpt.unfinished import COLLECTING, go_on_collecting
 from orz_cli.errors import UsageError
+from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from orz_ckpt.tensors.source import Source
@@ -45,85 +47,6 @@ POLICIES: Final = ("policy", "actor", "_actor")
 ROLES: Final = (*POLICIES, "critic", "_critic")
 """Names of folders of models that lie side by side in a step: orz-train and Open-Reasoner-Zero, verl, OpenRLHF."""
 _MAX_NAMED: Final = 5
-_HALVES: Final = ("BF16", "F16")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """What a reader may want to know beside the path."""
-
-    tag: str = ""
-    """Of a DeepSpeed folder: which of its checkpoints; the one that `latest` names where empty."""
-    inert: frozenset[str] = frozenset()
-    """Names of pickle globals that may stand for objects that are never made."""
-    dtype: str = "keep"
-    """In which type the weights will be used: a name of `cast.CASTABLE`, or `keep`."""
-
-
-def _read_plain(reader: Any, path: Path, _: Asked) -> Source:
-    source: Source = reader.read(path)
-    return source
-
-
-def _read_pickled(reader: Any, path: Path, asked: Asked) -> Source:
-    source: Source = reader.read(path, inert=asked.inert)
-    return source
-
-
-def _read_deepspeed(reader: Any, path: Path, asked: Asked) -> Source:
-    """Take the 16-bit copy of the weights where it is of the very type that is wanted: it has far fewer bytes."""
-    source: Source
-    if asked.dtype in _HALVES:
-        source = reader.read(path, tag=asked.tag, inert=asked.inert, prefer="module")
-        if all(tensor.dtype not in _HALVES or tensor.dtype == asked.dtype for tensor in source.tensors.values()):
-            return source
-    source = reader.read(path, tag=asked.tag, inert=asked.inert)
-    return source
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One way in which weights are stored."""
-
-    name: str
-    module: str
-    """Of its reader, in `orz_ckpt.readers`."""
-    call: Callable[[Any, Path, Asked], Source] = _read_pickled
-    """Calls the reader's `read`."""
-    has_weights: bool = True
-    """Whether what looks like it holds weights."""
-
-    def recognises(self, path: Path) -> bool:
-        """Return whether a path looks like it, from names alone.
-
-        Raises:
-            OSError: it cannot be looked at.
-        """
-        return bool(self._reader().recognises(path))
-
-    def read(self, path: Path, asked: Asked) -> Source:
-        """List the tensors.
-
-        Raises:
-            FormatError: they cannot be read.
-            OSError: a file cannot be read.
-        """
-        return self.call(self._reader(), path, asked)
-
-    def _reader(self) -> Any:
-        return import_module(f"orz_ckpt.readers.{self.module}")
-
-
-FORMATS: Final = (
-    Format("deepspeed", "deepspeed", _read_deepspeed),
-    Format("fsdp", "fsdp"),
-    Format("dcp", "dcp"),
-    Format("peft", "peft"),
-    Format("hf", "model_folder", _read_plain),
-    Format("torch", "torch_model"),
-    Format("deepspeed", "deepspeed.without_shards", _read_deepspeed, has_weights=False),
-)
-"""In the order in which they are tried: those with a layout of their own before plain files, what was lost last."""
 
 
 def detect(path: Path) -> str | None:
@@ -134,7 +57,7 @@ def detect(path: Path) -> str | None:
         OSError: it cannot be looked at.
     """
     identify(path)
-    found = _format(path)
+    found = format_of(path)
     return found.name if found else None
 
 
@@ -156,7 +79,7 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
         OSError: it cannot be looked at.
     """
     subject = identify(path)
-    found = _format(path)
+    found = format_of(path)
     if found is not None:
         if tag and found.name != "deepspeed":
             raise UsageError(f"--tag {tag}: {path} has no tags, being of the format {found.name}", remedy=_TAGS)
@@ -165,12 +88,14 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
         return replace(source, findings=(*source.findings, *escaped)) if escaped else source
     if subject.kind is Kind.RUN:
         raise _run(subject.path)
-    roles = roles_in(path)
+    held, lost = roles_in(path), lost_in(path)
+    beside = lost_beside(path, inert=inert)
+    roles = held if beside else dict(sorted({**held, **lost}.items()))
     if len(roles) == 1:
-        return open_source(next(iter(roles.values())), tag=tag, inert=inert, dtype=dtype)
+        source = open_source(next(iter(roles.values())), tag=tag, inert=inert, dtype=dtype)
+        return replace(source, findings=(*source.findings, *without_weights(beside))) if beside else source
     if roles:
-        named = " or ".join(str(role) for role in _policy_first(roles))
-        raise SeveralError(f"{path} holds {len(roles)} models: {', '.join(roles)}", remedy=f"give one: {named}")
+        raise _several(path, held, lost)
     steps = [step for step in numbered_steps(path) if holds_weights(step)]
     if steps:
         message = f"{path} holds {count(len(steps), 'step')} of a run, not one checkpoint"
@@ -203,26 +128,91 @@ def holds_weights(folder: Path) -> bool:
     Raises:
         OSError: it cannot be looked at.
     """
-    found = [_format(path) for path in (folder, *roles_in(folder).values())]
-    return any(known.has_weights for known in found if known is not None)
+    return format_held(folder) is not None or bool(roles_in(folder))
 
 
 def roles_in(path: Path) -> dict[str, Path]:
-    """Return the folders right below `path` that hold a model, or did, by name: policy, critic, actor, ...
+    """Return the folders right below `path` that hold a model, by name: policy, critic, actor, ...
 
     What a trainer saves beside it, such as accelerate's `optimizer_0/`, is none.
 
     Raises:
         OSError: the folder cannot be listed.
     """
-    if not path.is_dir():
+    return {entry.name: entry for entry in _folders(path) if format_held(entry)}
+
+
+def lost_in(path: Path) -> dict[str, Path]:
+    """Return the folders right below `path` that held a model, of whose weights nothing is left, by name.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    return {entry.name: entry for entry in _folders(path) if format_of(entry) and not format_held(entry)}
+
+
+def lost_beside(path: Path, *, inert: frozenset[str] = frozenset()) -> dict[str, Path]:
+    """Return the folders of `lost_in` that may be left out: beside them one holds weights, and is what is meant.
+
+    A critic is not, where the model that is trained may be lost, nor is a step where a later one is lost.
+
+    Args:
+        path: the folder that they lie in.
+        inert: as for `open_source`.
+
+    Raises:
+        FormatError: that one cannot be read.
+        OSError: a folder cannot be looked at.
+    """
+    held, lost = roles_in(path), lost_in(path)
+    if len(held) != 1 or not lost:
         return {}
-    entries = [entry for entry in sorted(path.iterdir()) if not is_beside(entry.name)]
-    return {entry.name: entry for entry in entries if entry.is_dir() and _format(entry)}
+    name, only = next(iter(held.items()))
+    step = names_step(name)
+    later = step is not None and any((names_step(other) or 0) > step for other in lost)
+    return {} if later or _is_critic(only, inert) else lost
 
 
-def _format(path: Path) -> Format | None:
-    return next((known for known in FORMATS if known.recognises(path)), None)
+def without_weights(lost: Mapping[str, Path]) -> list[CkptFinding]:
+    """Say which folders beside the model that is taken hold no weights any more."""
+    message = "a model was saved here, and no weights are left; the model beside it is taken"
+    return [
+        replace(
+            finding("no_weights", message, remedy=f"if you mean this one: {locate_remedy(folder)}", path=folder),
+            severity=Severity.WARN,
+        )
+        for folder in lost.values()
+    ]
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return the folders right below one in which a model may lie, by name; of a file there are none."""
+    if not path.is_dir():
+        return []
+    return [entry for entry in sorted(path.iterdir()) if not is_beside(entry.name) and entry.is_dir()]
+
+
+def _is_critic(folder: Path, inert: frozenset[str]) -> bool:
+    """Return whether a model is a critic by its name, its configuration or its head."""
+    if "critic" in folder.name.lower():
+        return True
+    source = open_source(folder, inert=inert)
+    try:
+        says = says_critic(read_config((source.model_folder or folder) / CONFIG_NAME))
+    except (FormatError, OSError):
+        says = None
+    return any(is_value_head(name, tensor.shape) for name, tensor in source.tensors.items()) if says is None else says
+
+
+def _several(path: Path, held: Mapping[str, Path], lost: Mapping[str, Path]) -> SeveralError:
+    """Say which models a folder holds, and held, of which one has to be named."""
+    roles = {**held, **lost}
+    message = f"{path} holds {len(roles)} models: {', '.join(sorted(roles))}"
+    remedy = f"give one: {' or '.join(str(role) for role in _policy_first(held or roles))}"
+    if lost:
+        message += f"; no weights are left in {', '.join(lost)}"
+        remedy += f"; for what is lost, {_search(path)}"
+    return SeveralError(message, remedy=remedy)
 
 
 def _run(path: Path) -> SeveralError:
@@ -238,7 +228,9 @@ def _run(path: Path) -> SeveralError:
 
 
 def _one_model(step: Path) -> Path:
-    """Return the policy where a step has one, else another of its models."""
+    """Return the policy where a step has one, else another of its models; the step where one was lost."""
+    if lost_in(step):
+        return step
     return next(iter(_policy_first(roles_in(step))), step)
 
 
@@ -270,7 +262,7 @@ def _nothing(path: Path) -> NoWeightsError:
 
 def _no_weights(path: Path) -> NoWeightsError:
     """Say what a file is instead of one of weights."""
-    if _format(path.parent) is not None:
+    if format_of(path.parent) is not None:
         return NoWeightsError(f"{path} is no file of weights", remedy=f"give its folder: {path.parent}")
     kind = f"a file with the suffix {path.suffix}" if path.suffix else "a file without suffix"
     return NoWeightsError(f"{path} is {kind}, which is no format of weights known here", remedy=f"give {_ACCEPTED}")

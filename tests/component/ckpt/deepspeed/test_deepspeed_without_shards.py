@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orz_ckpt.findings import Level, Report
-from orz_ckpt.sources import detect, holds_weights
+from orz_ckpt.sources import detect, holds_weights, roles_in
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
 from orz_cli.main import main
@@ -26,6 +26,10 @@ TAG = "global_step100"
 
 def codes(report: Report) -> set[str]:
     return {entry.code for entry in report.findings if entry.severity is not Severity.INFO}
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.glob("*.safetensors")}
 
 
 def left_over(path: Path, *, latest: str = TAG, script: bool = True) -> Path:
@@ -95,6 +99,62 @@ def test_one_of_two_models(small: dict[str, Any], tmp_path: Path, capsys: pytest
     assert 0 != main(["ckpt", "merge", str(step), str(tmp_path / "out")])
     assert "holds 2 models: _actor, _critic" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("lost", "held"),
+    [("_actor", "global_step20_hf"), ("_actor", "policy"), ("_critic", "_actor"), ("global_step10", "global_step20")],
+)
+def test_the_only_model_with_weights(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, lost: str, held: str
+) -> None:
+    """Beside a folder without shards `merge` and `inspect` take the model that is there, and warn of the other."""
+    both, alone = tmp_path / "ckpt", tmp_path / "alone"
+    left_over(both / lost)
+    shutil.copytree(model, both / held)
+    shutil.copytree(model, alone)
+    for command in ("inspect", "merge"):
+        out = [str(tmp_path / "out")] if command == "merge" else []
+        assert 0 == main(["ckpt", command, str(both), *out])
+        said = " ".join(capsys.readouterr().out.split())
+        assert "warn no_weights" in said
+        assert f"orz ckpt locate {both / lost} --ray" in said
+        assert "tag_missing" not in said
+
+    assert 0 == main(["ckpt", "merge", str(alone), str(tmp_path / "expected")])
+    assert weights(tmp_path / "expected") == weights(tmp_path / "out")
+    assert [held] == list(roles_in(both))
+
+
+@pytest.mark.parametrize(
+    ("lost", "held", "head"),
+    [
+        ("_actor", "critic", False),
+        ("_actor", "global_step20_critic_hf", False),
+        ("_actor", "hf_model", True),
+        ("global_step20", "global_step10", False),
+    ],
+)
+def test_the_only_model_is_another(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, lost: str, held: str, head: bool
+) -> None:
+    """A critic, by its name or its head, is not taken for an actor, nor an older step for the newest: `merge` asks."""
+    path = tmp_path / "ckpt"
+    left_over(path / lost)
+    shutil.copytree(model, path / held)
+    if head:
+        torch, save = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch").save_file
+        shutil.rmtree(path / held)
+        (path / held).mkdir()
+        save({"model.norm.weight": torch.ones(4), "v_head.weight": torch.ones(1, 4)}, path / held / "model.safetensors")
+
+    assert 2 == main(["ckpt", "merge", str(path), str(tmp_path / "out")])
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"holds 2 models: {', '.join(sorted((lost, held)))}; no weights are left in {lost}" in said
+    assert f"give one: {path / held}; for what is lost, search for them: orz ckpt locate {path} --ray" in said
+    assert not (tmp_path / "out").exists()
+    assert 1 == main(["ckpt", "inspect", str(path)])
+    assert "tag_missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "\x1b[2J"])
