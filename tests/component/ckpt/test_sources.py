@@ -92,6 +92,27 @@ def test_shards_of_torch(tmp_path: Path) -> None:
     assert ["index_invalid"] == [entry.code for entry in open_source(tmp_path).findings]
 
 
+@pytest.mark.parametrize("below", ["state_dict", "module"])
+def test_shards_of_torch_below_a_key(tmp_path: Path, below: str) -> None:
+    """The index names tensors as they are loaded: what each shard holds below a key is compared, and nothing beside."""
+    files = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.arange(4, dtype=torch.bfloat16)}
+    for (name, tensor), file in zip(tensors.items(), files, strict=True):
+        torch.save({below: {name: tensor}, "optimizer": {"exp_avg": torch.ones(3)}}, tmp_path / file)
+    index = {"metadata": {"total_size": 24 + 8}, "weight_map": dict(zip(tensors, files, strict=True))}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
+    source = open_source(tmp_path)
+
+    assert () == source.findings
+    got = values(source)
+    assert ["a", "b"] == list(got)
+    assert all(torch.equal(tensor, got[name]) for name, tensor in tensors.items())
+    torch.save({below: {"c": tensors["b"]}}, tmp_path / files[1])
+    assert {("index_differs", "b"), ("index_differs", "c")} == {
+        (entry.code, entry.tensor) for entry in open_source(tmp_path).findings
+    }
+
+
 def test_a_pickle_that_calls(tmp_path: Path) -> None:
     """A file that would run a command when torch loads it is refused, with exit 4, and nothing runs."""
 

@@ -185,7 +185,7 @@ class _Look:
 
     def models(self) -> Iterator[CkptFinding]:
         """Check models as loaders take them, and checkpoints of shards."""
-        stated = {**self.safe, **{file: header_of(contents) for file, contents in self.torches.items()}}
+        stated = {**self.safe, **{file: header_of(contents.named) for file, contents in self.torches.items()}}
         for weights in self.weights:
             for folder in weights.models:
                 if weights.alone:

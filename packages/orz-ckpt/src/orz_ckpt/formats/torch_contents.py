@@ -71,15 +71,17 @@ def contents_of(file: TorchFile) -> TorchContents:
     )
 
 
-def header_of(contents: TorchContents) -> Header:
-    """Return the tensors of a file of weights as a header states them; what is tied has its bytes counted once."""
+def header_of(named: Mapping[str, Block]) -> Header:
+    """Return the tensors of a file of weights as a header states them; what is tied has its bytes counted once.
+
+    Args:
+        named: the tensors that count, by the name under which they are loaded.
+    """
     tensors = tuple(
         Tensor(name=name, dtype=block.dtype, shape=block.shape, offset=block.offset, nbytes=block.nbytes)
-        for name, block in contents.named.items()
+        for name, block in named.items()
     )
-    return Header(
-        tensors=tensors, data_offset=0, file_bytes=sum(block.nbytes for block in set(contents.named.values()))
-    )
+    return Header(tensors=tensors, data_offset=0, file_bytes=sum(block.nbytes for block in set(named.values())))
 
 
 def damaged_tensors(contents: TorchContents, record: Record) -> list[str]:

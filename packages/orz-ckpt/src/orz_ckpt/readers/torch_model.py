@@ -15,13 +15,16 @@ from orz_ckpt.checks.index import check_index
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import TORCH, arrange
 from orz_ckpt.formats.inert import Inert, blocks
-from orz_ckpt.formats.torch_contents import contents_of, header_of
+from orz_ckpt.formats.torch_contents import header_of
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.quoting import brief
 from orz_ckpt.tensors.source import Block, Source, untied, whole
 
 if TYPE_CHECKING:
     from orz_ckpt.formats.torch_file import TorchFile
+
+    _State = tuple[dict[str, Block], list[CkptFinding]]
+    """The tensors of a file's state dict, and what was found."""
 
 SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -44,18 +47,18 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
         OSError: a file cannot be read.
     """
     findings: list[CkptFinding] = []
-    loaded: dict[Path, TorchFile] = {}
+    loaded: dict[Path, _State] = {}
     if path.is_dir():
         listing = list_files(path, deep=False)
         folder = arrange(path, [path / Path(name).name for name in listing.sizes])
-        loaded = {file: load(file, inert=inert) for file in folder.weights}
-        found, files = check_index(folder, {file: header_of(contents_of(held)) for file, held in loaded.items()})
+        loaded = {file: _state_dict(load(file, inert=inert)) for file in folder.weights}
+        found, files = check_index(folder, {file: header_of(held) for file, (held, _) in loaded.items()})
         findings += [*listing.findings, *found]
     else:
-        files, loaded[path] = [path], load(path, inert=inert)
+        files, loaded[path] = [path], _state_dict(load(path, inert=inert))
     places: dict[str, Block] = {}
     for file in files:
-        held, found = _state_dict(loaded[file])
+        held, found = loaded[file]
         findings += found
         for name, block in held.items():
             places.setdefault(name, block)  # check_index has reported a second one
@@ -70,7 +73,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     )
 
 
-def _state_dict(file: TorchFile) -> tuple[dict[str, Block], list[CkptFinding]]:
+def _state_dict(file: TorchFile) -> _State:
     """Return the tensors of the state dict in `file`."""
     value = file.value
     for _ in range(2):  # {"model": {"state_dict": ...}} is as deep as it gets
