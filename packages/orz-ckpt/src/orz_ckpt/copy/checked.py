@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from orz_ckpt.copy.damaged import COPY_ANOTHER, absent
 from orz_ckpt.disk.reading import new_hasher
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import FileEntry
@@ -13,10 +14,6 @@ from orz_ckpt.remote import GoneError
 if TYPE_CHECKING:
     from orz_ckpt.copy.plan import Unit
     from orz_ckpt.copy.tree import Tree
-
-
-OTHER: Final = "the source is damaged: copy an older step, or from another place"
-"""What to do about a source that is not what its manifest says."""
 
 
 class DiffersError(CkptError, ValueError):
@@ -36,11 +33,6 @@ class AbsentError(CkptError, OSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (*super().__reduce__(), {"path": self.path})
-
-
-def absent(size: int) -> str:
-    """Say that a file is not there which should have `size` bytes."""
-    return f"it is not there; {size:,} bytes expected"
 
 
 class Checked:
@@ -81,7 +73,7 @@ class Checked:
                 self.add(piece)
                 yield piece
         except GoneError as error:
-            raise AbsentError(absent(self._size), remedy=OTHER, path=self._name) from error
+            raise AbsentError(absent(self._size), remedy=COPY_ANOTHER, path=self._name) from error
         self.check()
 
     def check(self) -> None:
@@ -98,7 +90,7 @@ class Checked:
         if self._entry is not None and self.digest != self._entry.digest:
             raise DiffersError(
                 f"{self._name}: expected {self._entry.algo} {self._entry.digest[:16]}..., got {self.digest[:16]}...",
-                remedy=OTHER,
+                remedy=COPY_ANOTHER,
             )
 
 

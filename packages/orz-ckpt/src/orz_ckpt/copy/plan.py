@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orz_ckpt.checks.manifest import code_of, remedy_of
-from orz_ckpt.copy.checked import OTHER, absent
+from orz_ckpt.copy.damaged import COPY_ANOTHER, absent
 from orz_ckpt.copy.tree import Tree
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR
@@ -120,7 +120,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
         if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
             lack = f"there is no {MANIFEST_NAME}" if text is None else f"its {MANIFEST_NAME} is another program's"
             message = f"{lack}: the save never came to its end, and it was not copied"
-            remedy = OTHER if is_url(tree.shown) else f"orz ckpt verify {shell_word(where)}"
+            remedy = COPY_ANOTHER if is_url(tree.shown) else f"orz ckpt verify {shell_word(where)}"
             findings.append(finding("uncommitted", message, remedy=remedy, path=where))
             return None
         message = "there is no manifest: bytes that changed before they were copied cannot be told"
@@ -133,7 +133,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
         return None
     files, left = _chosen(sizes, manifest)
     bad = [
-        finding(*_differing(entry.size, sizes.get(name)), remedy=OTHER, path=f"{where}/{name}")
+        finding(*_differing(entry.size, sizes.get(name)), remedy=COPY_ANOTHER, path=f"{where}/{name}")
         for name, entry in manifest.files.items()
         if sizes.get(name) != entry.size
     ]
@@ -156,7 +156,7 @@ def _is_ours(text: bytes, where: str, sizes: Mapping[str, int]) -> bool:
 
 def _unusable(error: ManifestError, path: str) -> CkptFinding:
     code = code_of(error)
-    return finding(code, str(error), remedy=remedy_of(code, OTHER), path=path)
+    return finding(code, str(error), remedy=remedy_of(code, COPY_ANOTHER), path=path)
 
 
 def _differing(expected: int, got: int | None) -> tuple[str, str]:
