@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from orz_ckpt.cluster.fleet import Here
 from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.locate_text import locate_text
+from orz_ckpt.manifest import Manifest, load
 from orz_cli.findings import Status
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("alone")]
@@ -116,3 +119,53 @@ def test_a_manifest_of_a_later_version(run: Path) -> None:
     assert "pip install --upgrade orz-ckpt" in entry.remedy
     manifest.write_text("{")
     assert (Status.FAILED, ["manifest_torn"]) == (find(run).status(), errors(find(run)))
+
+
+@pytest.mark.parametrize("state", [None, 5, [1], "text", Namespace(a=1)], ids=lambda state: type(state).__name__)
+def test_an_odd_file_of_another_run(run: Path, state: object) -> None:
+    """Where DeepSpeed keeps the state of an optimizer is another object: that hides nothing else."""
+    odd = run.parent / "odd" / "global_step1"
+    odd.mkdir(parents=True)
+    name = "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    torch.save({"optimizer_state_dict": state, "dp_world_size": 2}, odd / name)
+    found = find(run.parent)
+
+    assert [10, 20, 30] == [group.step for group in found.groups if group.complete]
+    assert [str(odd)] == [group.members[0].piece.path for group in found.groups if group.kind == "deepspeed"]
+    assert Status.OK is found.status(), found.findings
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), RecursionError("x"), MemoryError("x")], ids=repr)
+def test_what_nobody_foresaw_of_one_file(run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Whatever reading it raises is told of its folder alone, of which nothing says whether it is whole."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    odd = run.parent / "odd" / "global_step1"
+    odd.mkdir(parents=True)
+    (odd / "mp_rank_00_model_states.pt").write_bytes(b"x")
+    monkeypatch.setattr("orz_ckpt.node.wants.load_torch", fail)
+    found = find(run.parent)
+
+    assert [10, 20, 30] == [group.step for group in found.groups if group.complete]
+    ((complete, note),) = [
+        (group.complete, group.members[0].piece.note) for group in found.groups if group.kind == "deepspeed"
+    ]
+    assert (None, f"what it has to hold cannot be told: {type(error).__name__}: {error}") == (complete, note)
+
+
+def test_what_nobody_foresaw_of_a_manifest(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step that it is of is neither a pass nor a failure, and the others are found."""
+
+    def fail(path: Path) -> Manifest:
+        if path.parent.name == "step_000030":
+            raise KeyError("x")
+        return load(path)
+
+    monkeypatch.setattr("orz_ckpt.node.wants.load", fail)
+    found = find(run)
+
+    assert [True, True, None] == [group.complete for group in found.groups]
+    assert (Status.INCONCLUSIVE, ["unreadable"]) == (found.status(), errors(found))
+    assert "KeyError" in found.findings[0].message

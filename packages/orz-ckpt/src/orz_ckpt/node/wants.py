@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec
 
 from orz_ckpt.checks.manifest import code_of
 from orz_ckpt.errors import FormatError
@@ -20,6 +21,7 @@ from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_ckpt.records import node_records, nodes_of, record_name
 from orz_cli.errors import OrzError
 
+_Arguments = ParamSpec("_Arguments")
 _DEEPSPEED: Final = ("_model_states.pt", "_optim_states.pt")
 _MAY_BE_COMMITTED: Final = frozenset({"unreadable", "manifest_newer"})
 """Findings about a manifest that is there, and perhaps whole: whoever can read it knows."""
@@ -41,9 +43,24 @@ class Wants:
     """Files whose size is not the manifest's, or that are cut off: as good as missing."""
     note: str = ""
     problem: str = ""
-    """Code of the finding that its manifest is, where there is one that cannot be used."""
+    """Code of the finding that its manifest is, where there is one that cannot be used, or that the folder is."""
 
 
+def _whatever_files_hold(function: Callable[_Arguments, Wants]) -> Callable[_Arguments, Wants]:
+    """Make what nobody foresaw of the files in a folder a note: it must not hide what else the node has."""
+
+    @wraps(function)
+    def told(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Wants:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  who wrote the files is not known
+            note = f"what it has to hold cannot be told: {type(error).__name__}: {error}"
+            return Wants(names=None, note=note, problem="unreadable")
+
+    return told
+
+
+@_whatever_files_hold
 def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
     """Return what a step folder of orz-train has to hold: all that its manifest and its nodes' records name."""
     manifest, note, problem = None, "", ""
@@ -77,6 +94,7 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
     )
 
 
+@_whatever_files_hold
 def without_torn(folder: Path, files: Mapping[str, int], wants: Wants) -> Wants:
     """Return `wants` with the files of weights that hold less than they say: as good as missing."""
     torn = tuple(name for name, size in files.items() if _is_torn(folder / name, name, size))
@@ -105,6 +123,7 @@ def _is_torn(path: Path, name: str, size: int) -> bool:
     return False
 
 
+@_whatever_files_hold
 def wants_of(folder: Path, signature: Signature, files: Mapping[str, int], *, deadline: float) -> Wants:
     """Return what a folder of another framework has to hold.
 
@@ -186,18 +205,25 @@ def _wants_of_deepspeed(folder: Path, files: Mapping[str, int]) -> Wants:
             continue  # `verify` says what is wrong with it
         world = _world_in(value)
         if world is not None:
-            fields = value if isinstance(value, dict) else {}
-            partitioned = not models and "fp32_flat_groups" in fields.get("optimizer_state_dict", ())
-            cut = fields.get("param_shapes") is not None
+            partitioned = not models and "fp32_flat_groups" in _state_in(value)
+            cut = _fields(value).get("param_shapes") is not None
             names = deepspeed_names(world, files, partitioned=partitioned)
             return Wants(names=names, perhaps_more=not optimizers and cut)
     return Wants(names=None)
 
 
 def _world_in(value: object) -> int | None:
-    document = value if isinstance(value, dict) else {}
-    state = document.get("optimizer_state_dict")
-    count = state.get("partition_count") if isinstance(state, dict) else document.get("dp_world_size")
+    state = _state_in(value)
+    count = state.get("partition_count") if state else _fields(value).get("dp_world_size")
     counts = count if isinstance(count, list) else [count]
     sizes = [size for size in counts if type(size) is int and 0 < size <= MAX_WORLD]
     return max(sizes, default=None)
+
+
+def _state_in(value: object) -> dict[object, object]:
+    """Return the state of an optimizer in what a file of DeepSpeed holds; nothing where it is another object."""
+    return _fields(_fields(value).get("optimizer_state_dict"))
+
+
+def _fields(value: object) -> dict[object, object]:
+    return value if isinstance(value, dict) else {}
