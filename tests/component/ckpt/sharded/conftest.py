@@ -30,6 +30,7 @@ THREE = (
     "dcp_transformed",
     "dcp_no_collectives",
     "hf_shards",
+    "hf_shards_gap",
     "hf_consolidated",
 )
 """What every test run saves on three ranks: 11 rows are 4, 4 and 3, and of one element two ranks hold none."""

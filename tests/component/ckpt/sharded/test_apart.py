@@ -91,9 +91,13 @@ def test_ranks_that_nothing_counts(
 
 
 @pytest.mark.parametrize(
-    ("held", "complete", "status"), [((0,), None, Status.OK), ((0, 1), None, Status.OK), ((1, 2), False, Status.FAILED)]
+    ("name", "held", "complete", "status"),
+    [
+        *((name, held, None, Status.OK) for name in UNCOUNTED for held in ((0,), (0, 1))),
+        ("dcp_no_collectives", (1, 2), False, Status.FAILED),
+        ("hf_shards", (1, 2), None, Status.OK),
+    ],
 )
-@pytest.mark.parametrize("name", UNCOUNTED)
 def test_one_node_asks_the_others(
     name: str,
     held: tuple[int, ...],
@@ -102,7 +106,10 @@ def test_one_node_asks_the_others(
     apart: Apart,
     tmp_path: Path,
 ) -> None:
-    """What a lower rank saved is missing by its name, what a higher one did may be: the next step is to ask for it."""
+    """What a higher rank saved may be missing, and a lower rank's metadata is; the next step is to ask for it.
+
+    A lower rank's shard may be: a rank that has no tensors writes none.
+    """
     apart(name, of_ranks(name, held))
     found = locate(Here(), [str(tmp_path / "n1" / "run")])
     (group,) = found.groups
@@ -122,6 +129,33 @@ def test_a_rank_that_no_node_has(two: Fleet, apart: Apart, tmp_path: Path) -> No
     assert (Status.FAILED, False) == (found.status(), found.groups[0].complete)
     assert ["__1.metadata"] == found.groups[0].missing
     assert Status.FAILED is verify_nodes(two, "/run").status()
+
+
+@pytest.fixture
+def gap(saved: Callable[[str], Path], two: Fleet, tmp_path: Path) -> Fleet:
+    """Nodes with shards 1 and 3 of a save whose rank 1 has no tensors, for which torch writes no shard 2."""
+    assert two.nodes
+    for node, number in (("n1", 1), ("n2", 3)):
+        target = tmp_path / node / "run" / STEP
+        target.mkdir(parents=True)
+        shutil.copy(saved("hf_shards_gap") / f"shard-0000{number}-model-00001-of-00001.safetensors", target)
+    return two
+
+
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+def test_a_rank_without_tensors_writes_no_shard(
+    gap: Fleet, saved: Callable[[str], Path], level: Level, tmp_path: Path
+) -> None:
+    """A number that is not there below others may be that of such a rank: on one disk it passes, apart nobody knows."""
+    found = locate(gap, ["/run"])
+    at_home = locate(Here(), [str(saved("hf_shards_gap"))])
+
+    assert [(Status.OK, None, [])] * 2 == [
+        (done.status(), done.groups[0].complete, done.groups[0].missing) for done in (found, at_home)
+    ]
+    assert found.command.startswith("orz ckpt collect /run")
+    assert Status.INCONCLUSIVE is verify_nodes(gap, "/run", level=level).status()
+    assert Status.OK is verified_at_home(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,17 @@ def hf_shards(out: Path, rank: int, num_ranks: int) -> None:
     expect(out, rank, whole_of(model))
 
 
+def hf_shards_gap(out: Path, rank: int, num_ranks: int) -> None:
+    """The same of ranks of which the second has no tensors, and so no file."""
+    dcp.save(of_rank(rank), storage_writer=HuggingFaceStorageWriter(str(out), save_distributed=True))
+    expect(out, rank, {name: value for other in range(num_ranks) for name, value in of_rank(other).items()})
+
+
+def of_rank(rank: int) -> dict[str, Tensor]:
+    """Return a layer of each rank but the second."""
+    return {} if rank == 1 else {f"layers.{rank}.weight": torch.full((4, 4), float(rank))}
+
+
 def hf_consolidated(out: Path, rank: int, num_ranks: int) -> None:
     """The same writer, which also puts the shards together; it cannot size integers."""
     model, _ = trained(num_ranks)
@@ -300,6 +311,7 @@ CASES = {
     "dcp_transformed": dcp_transformed,
     "dcp_no_collectives": dcp_no_collectives,
     "hf_shards": hf_shards,
+    "hf_shards_gap": hf_shards_gap,
     "hf_consolidated": hf_consolidated,
 }
 

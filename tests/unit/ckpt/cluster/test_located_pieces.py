@@ -43,7 +43,7 @@ pytestmark = pytest.mark.unit
             [],
             "dcp",
             (2,),
-            ("shard-00001-model-*", "shard-00002-model-*", "shard-00003-model-00001-of-00002.safetensors"),
+            ("shard-00003-model-00001-of-00002.safetensors",),
         ),
         (["model_optim_rng.pt"], [], "megatron", (), None),
         (["iter_0000100_7_local.pt"], [], "nvrx", (7,), None),

@@ -12,7 +12,7 @@ from orz_ckpt.steps import final_name, names_step
 
 STEP: Final = "orz"
 """Kind of a step folder that orz-train wrote."""
-_ANY: Final = ("/*", "-model-*", "adapter_model.*")
+_ANY: Final = ("/*", "adapter_model.*")
 """How names end that stand for any weights."""
 
 
@@ -34,7 +34,7 @@ class LocatedPiece:
     wants: list[str] | None = None
     """Names that the whole checkpoint has, as far as this node can tell; None if it can't.
 
-    `policy/*`: any weights in that folder; `shard-00001-model-*`: any whose names begin so.
+    `policy/*`: any weights in that folder; `adapter_model.*`: any whose names begin so.
     """
     perhaps_more: bool = False
     """Whether others may belong to it beside `wants`: of ranks or kinds of which nothing here says if there are any."""

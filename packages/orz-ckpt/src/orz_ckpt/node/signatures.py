@@ -100,14 +100,15 @@ def _dcp(files: Collection[str], _folders: Collection[str]) -> Signature | None:
 
 
 def _dcp_shards(files: Collection[str]) -> Signature | None:
-    """Recognise the files that `HuggingFaceStorageWriter` writes, of which shard 1 is rank 0's: nothing counts them."""
+    """Recognise the files that `HuggingFaceStorageWriter` writes, of which shard 1 is rank 0's.
+
+    Nothing counts them: a rank without tensors writes none, so a number below others is not missing for sure.
+    """
     shards = {int(match[1]) for name in files if (match := _DCP_SHARD.fullmatch(name))}
     if not shards:
         return None
-    there = [name for name in files if _DCP_SHARD.fullmatch(name)]
-    others = set(range(1, min(max(shards), MAX_WORLD))) - shards
-    wants = (*there, *(f"shard-{number:05d}-model-*" for number in others))
-    return Signature(kind="dcp", ranks=tuple(sorted(number - 1 for number in shards)), wants=tuple(sorted(wants)))
+    there = sorted(name for name in files if _DCP_SHARD.fullmatch(name))
+    return Signature(kind="dcp", ranks=tuple(sorted(number - 1 for number in shards)), wants=tuple(there))
 
 
 def _universal(files: Collection[str], folders: Collection[str]) -> Signature | None:
