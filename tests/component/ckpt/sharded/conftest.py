@@ -31,6 +31,8 @@ THREE = (
     "dcp_no_collectives",
     "hf_shards",
     "hf_shards_gap",
+    "dcp_gap",
+    "dcp_no_collectives_gap",
     "hf_consolidated",
 )
 """What every test run saves on three ranks: 11 rows are 4, 4 and 3, and of one element two ranks hold none."""

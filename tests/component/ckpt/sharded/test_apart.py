@@ -158,6 +158,32 @@ def test_a_rank_without_tensors_writes_no_shard(
     assert Status.OK is verified_at_home(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "complete"), [("dcp_gap", True), ("dcp_no_collectives_gap", None)])
+def test_a_rank_without_tensors_leaves_an_empty_file(
+    name: str, complete: bool | None, two: Fleet, saved: Callable[[str], Path], apart: Apart, tmp_path: Path
+) -> None:
+    """No metadata names it: it is neither cut off nor of another save, on whatever node it lies."""
+    assert 0 == (saved(name) / "__1_0.distcp").stat().st_size
+    assert ["not_merged", "no_manifest"] == [entry.code for entry in verify(saved(name)).findings]
+    apart(name, lambda file: not file.startswith("__1"))
+
+    for found in (locate(Here(), [str(saved(name))]), locate(two, ["/run"])):
+        assert (Status.OK, complete, []) == (found.status(), found.groups[0].complete, found.groups[0].missing)
+    assert Status.FAILED is not verify_nodes(two, "/run").status()
+    assert Status.OK is verified_at_home(tmp_path)
+
+
+def test_an_empty_file_that_metadata_of_another_node_names(two: Fleet, apart: Apart, tmp_path: Path) -> None:
+    """It was cut off: a file of its name is not what is missing."""
+    apart("dcp_nested", lambda file: not file.startswith("__1"))
+    (cut, *_) = (tmp_path / "n2" / "run" / STEP).iterdir()
+    cut.write_bytes(b"")
+    found = locate(two, ["/run"])
+
+    assert (Status.FAILED, [cut.name]) == (found.status(), found.groups[0].missing)
+    assert f"cut off, or of another size than was saved: {cut.name} on n2 (0 bytes)" in found.findings[0].message
+
+
 @pytest.mark.parametrize(
     ("name", "first"),
     [

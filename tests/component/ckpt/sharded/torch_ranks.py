@@ -279,9 +279,21 @@ def hf_shards_gap(out: Path, rank: int, num_ranks: int) -> None:
     expect(out, rank, {name: value for other in range(num_ranks) for name, value in of_rank(other).items()})
 
 
+def dcp_gap(out: Path, rank: int, num_ranks: int) -> None:
+    """The same in torch's own files, of which the second rank has one without a byte."""
+    dcp.save(of_rank(rank), checkpoint_id=out)
+    expect(out, rank, {name: value for other in range(num_ranks) for name, value in of_rank(other).items()})
+
+
+def dcp_no_collectives_gap(out: Path, rank: int, num_ranks: int) -> None:
+    """The same, of which every rank has metadata of its own."""
+    dcp.save(of_rank(rank), checkpoint_id=out, use_collectives=False)
+    expect(out, rank, {name: value for other in range(num_ranks) for name, value in of_rank(other).items()})
+
+
 def of_rank(rank: int) -> dict[str, Tensor]:
     """Return a layer of each rank but the second."""
-    return {} if rank == 1 else {f"layers.{rank}.weight": torch.full((4, 4), float(rank))}
+    return {} if rank == 1 else {f"layers.{rank}.weight": torch.arange(16.0).view(4, 4) + rank}
 
 
 def hf_consolidated(out: Path, rank: int, num_ranks: int) -> None:
@@ -312,6 +324,8 @@ CASES = {
     "dcp_no_collectives": dcp_no_collectives,
     "hf_shards": hf_shards,
     "hf_shards_gap": hf_shards_gap,
+    "dcp_gap": dcp_gap,
+    "dcp_no_collectives_gap": dcp_no_collectives_gap,
     "hf_consolidated": hf_consolidated,
 }
 

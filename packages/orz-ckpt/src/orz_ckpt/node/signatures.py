@@ -22,6 +22,7 @@ _FSDP: Final = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt", re.ASCII)
 _FSDP_ANY: Final = re.compile(r"(?:model|optim|extra_state)_world_size_(\d+)_rank_(\d+)\.pt", re.ASCII)
 _DCP: Final = re.compile(r"__(\d+)_(\d+)\.distcp", re.ASCII)
 DCP_METADATA: Final = ".metadata"
+DCP_DATA: Final = ".distcp"
 DCP_OF_RANK: Final = re.compile(r"__\d+\.metadata", re.ASCII)
 _DCP_SHARD: Final = re.compile(r"shard-(\d+)-model-\d+-of-\d+\.safetensors", re.ASCII)
 _NVRX: Final = re.compile(r"iter_\d{7}_(\d+)_local\.pt", re.ASCII)

@@ -16,7 +16,7 @@ from orz_ckpt.formats.torch_file import load as load_torch
 from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
 from orz_ckpt.node.pieces import is_weights, missing_names
 from orz_ckpt.node.rank_copies import rank_copies
-from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
+from orz_ckpt.node.signatures import DCP_DATA, DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
 from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_ckpt.records import node_records, nodes_of, record_name
 from orz_cli.errors import OrzError
@@ -40,7 +40,7 @@ class Wants:
     attempt: str = ""
     step: int | None = None
     wrong_size: tuple[str, ...] = ()
-    """Files whose size is not the manifest's, or that are cut off: as good as missing."""
+    """Files whose size is not the manifest's, or that are cut off: as good as missing. Not all of them are wanted."""
     note: str = ""
     problem: str = ""
     """Code of the finding that its manifest is, where there is one that cannot be used, or that the folder is."""
@@ -97,7 +97,8 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
 @_whatever_files_hold
 def without_torn(folder: Path, files: Mapping[str, int], wants: Wants) -> Wants:
     """Return `wants` with the files of weights that hold less than they say: as good as missing."""
-    torn = tuple(name for name, size in files.items() if _is_torn(folder / name, name, size))
+    others = {name: size for name, size in files.items() if name not in wants.wrong_size}
+    torn = tuple(name for name, size in others.items() if _is_torn(folder / name, name, size))
     if not torn:
         return wants
     names = sorted({*(wants.names or ()), *torn})
@@ -144,7 +145,8 @@ def wants_of(folder: Path, signature: Signature, files: Mapping[str, int], *, de
     if signature.kind == "deepspeed":
         return _wants_of_deepspeed(folder, files)
     if signature.kind == "dcp":
-        return _wants_of_dcp(folder, signature, files)
+        wants = _wants_of_dcp(folder, signature, files)
+        return replace(wants, wrong_size=_of_ranks_without_tensors(files, wants))
     if names is not None and signature.kind == "fsdp" and missing_names(names, files):
         return _wants_of_fsdp(folder, names, signature.ranks, deadline)
     return Wants(names=names, committed=signature.committed)
@@ -179,6 +181,16 @@ def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) 
     last = max(int(name.removeprefix("__").partition(".")[0]) for name in described)
     names |= {f"__{rank}{DCP_METADATA}" for rank in range(min(last, MAX_WORLD))}
     return Wants(names=sorted(names), perhaps_more=True, committed=signature.committed)
+
+
+def _of_ranks_without_tensors(files: Mapping[str, int], wants: Wants) -> tuple[str, ...]:
+    """Return the empty files that no metadata here names, as torch leaves one of each rank without tensors.
+
+    Metadata on another node may name it all the same: so it must not stand for what is missing there.
+    """
+    return tuple(
+        name for name, size in files.items() if not size and name.endswith(DCP_DATA) and name not in (wants.names or ())
+    )
 
 
 def _wants_of_fsdp(folder: Path, names: list[str], ranks: Sequence[int], deadline: float) -> Wants:

@@ -136,8 +136,10 @@ def _assemble(name: str, entries: Sequence[Entry], chunks: Chunks) -> Assembled 
 
 
 def _around(path: Path, files: Sequence[Path], metadata: Sequence[Metadata]) -> Iterator[CkptFinding]:
-    """Look at the files that metadata does not name."""
-    unused = [file.name for file in files if file.suffix == SUFFIX and file.name not in _named(metadata)]
+    """Look at the files that metadata does not name; an empty one is of a rank that had no tensors."""
+    named = _named(metadata)
+    others = [file for file in files if file.suffix == SUFFIX and file.name not in named]
+    unused = [file.name for file in others if file.stat().st_size]
     if unused:
         shown = ", ".join(unused[:MAX_NAMED]) + (", ..." if len(unused) > MAX_NAMED else "")
         message = f"{len(unused)} files of data are of another save: no metadata names {shown}"
