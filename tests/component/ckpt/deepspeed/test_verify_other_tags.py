@@ -166,6 +166,58 @@ def test_what_cannot_be_looked_at_in_another_tag(
     assert Status.OK is verify(path, level=level, tag="global_step3").status()
 
 
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_newer_tag_that_is_being_saved(how: str, level: Level, broken: Callable[[str], Path], tmp_path: Path) -> None:
+    """While a save writes, its files look cut off: a warning, and nobody is told to remove them."""
+    path = broken("zero2")
+    shard = path / "global_step4" / "mp_rank_00_model_states.pt"
+    shutil.copytree(path / "global_step3", shard.parent)
+    next(shard.parent.glob("*rank_1*")).unlink()
+    spoiled(shard, how, tmp_path / "elsewhere.pt")
+    report = verify(path, level=level)
+
+    warned = [(entry.code, entry.path) for entry in report.findings if entry.severity is Severity.WARN]
+    assert (Status.OK, [("latest_behind", str(path / "latest")), ("tag_not_read", str(shard))]) == (
+        report.status(),
+        warned,
+    )
+    message, remedy = told(report)["tag_not_read"]
+    assert message.endswith("; a save to it may be going on, or was cut off")
+    assert remedy == f"verify again when it is done, or that tag alone: orz ckpt verify {path} --tag global_step4"
+    assert NAMED in told(report)["tags_not_judged"][0]
+    assert 0 == main(["ckpt", "verify", str(path), "--level", level])
+
+
+def test_no_manifest_covers_a_newer_tag_that_is_being_saved(broken: Callable[[str], Path]) -> None:
+    """Its bytes are not yet those that it will have."""
+    path = broken("zero2")
+    shutil.copytree(path / "global_step3", path / "global_step4")
+    os.truncate(path / "global_step4" / "mp_rank_00_model_states.pt", 3000)
+    described = describe_folder(path)
+    assert (None, Status.FAILED) == (described.manifest, described.status())
+
+
+def test_a_newer_tag_that_calls(broken: Callable[[str], Path], tmp_path: Path) -> None:
+    """A save that may be going on excuses no pickle that would run code."""
+    path = broken("zero2")
+    shutil.copytree(path / "global_step3", path / "global_step4")
+    next((path / "global_step4").glob("*rank_1*")).write_bytes(b"")
+    torch.save(Bomb(tmp_path / "canary"), path / "global_step4" / "mp_rank_00_model_states.pt")
+    assert Status.REFUSED is verify(path).status()
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("latest", ["", "global_step9"], ids=["none", "gone"])
+def test_a_cut_off_tag_where_nothing_says_what_is_newer(latest: str, broken: Callable[[str], Path]) -> None:
+    """Without a usable `latest` no tag is known to be newer than the one to load: it is an error."""
+    path = broken("zero2")
+    os.truncate(path / "global_step3" / "mp_rank_00_model_states.pt", 3000)
+    (path / "latest").write_text(latest, encoding="utf-8")
+    errors = {entry.code for entry in verify(path).findings if entry.severity is Severity.ERROR}
+    assert "tag_not_read" in errors
+
+
 def test_a_damaged_file_that_torch_would_run(broken: Callable[[str], Path], tmp_path: Path) -> None:
     """An archive with a byte behind it is no pass, nor said to be looked at: torch takes it, and runs its pickle."""
     path = broken("zero2")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orz_ckpt.checks.latest import behind
 from orz_ckpt.checks.links import boundary, escape
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import EscapeError, FormatError, HostileError
-from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.findings import CkptFinding, finding, milder
 from orz_ckpt.formats import torch_file
 from orz_ckpt.formats.alike import Alike
 from orz_ckpt.quoting import brief, shell_word
@@ -40,7 +41,8 @@ def check_tags(
 
     Those are judged by nobody unless they are asked for, but that somebody loads one needs no more than its name. So
     their pickles are looked at, as are those of the older steps of any run; where that cannot be done, nothing is known
-    of what they would run, and that is no pass.
+    of what they would run, and that is no pass. Of a tag newer than the one that `latest` names it is a warning: what a
+    save writes looks as if it was cut off until it is done.
 
     Args:
         source: what was read; where no tag was, the pickles of all are looked at.
@@ -61,7 +63,8 @@ def check_tags(
     empty = [step for step in numbered_steps(source.path) if around_step(step.name) == around_step(here)]
     later = sorted({*present, *empty}, key=lambda tag: tags.number(tag.name))
     newer = [tag.name for tag in later if tags.number(tag.name) > tags.number(here) >= 0]
-    if newer and _names(latest, here):  # whoever asks for an older one knows
+    newer = newer if _names(latest, here) else []  # whoever asks for an older one knows
+    if newer:
         yield behind(latest, here, newer)
     whole = None if sound else newest_complete([tag for tag in present if tag.name != here], inert=inert)
     if whole is not None:
@@ -74,7 +77,7 @@ def check_tags(
     for tag in others:
         for found in _pickles(tag, boundary(source.path), examined, inert, alone=_verify(source.path, here)):
             unread |= {tag} if found.code == "tag_not_read" else set()
-            yield found
+            yield _perhaps_saving(found, source.path, tag.name) if tag.name in newer else found
     others = [tag for tag in others if tag not in unread]
     if others:
         named = ", ".join(brief(tag.name) for tag in reversed(others[-_MAX_NAMED:]))
@@ -101,6 +104,21 @@ def check_all_tags(path: Path, examined: Collection[Path], inert: frozenset[str]
     for tag in tags.tags(path):
         if not tag.is_symlink():
             yield from _pickles(tag, boundary(path), examined, inert)
+
+
+def _perhaps_saving(found: CkptFinding, path: Path, tag: str) -> CkptFinding:
+    """Say of a tag newer than the latest that a save to it may be going on: nobody is to remove what that writes.
+
+    Args:
+        found: of that tag; what would run code is returned as it is.
+        path: the folder of the tags.
+        tag: its name.
+    """
+    if found.code != "tag_not_read":
+        return found
+    message = f"{found.message}; a save to it may be going on, or was cut off"
+    remedy = f"verify again when it is done, or that tag alone: {_verify(path, tag)}"
+    return milder(replace(found, message=message, remedy=remedy))
 
 
 class _Unread(NamedTuple):

@@ -65,8 +65,14 @@ SHARDS: Final = {
         "`orz ckpt verify PATH --tag TAG` judges another.",
     ),
     "tag_not_read": (
-        "A save was cut off, a file is damaged, or this user may not read it; torch loads some files that are damaged.",
-        "Remove what a killed save left; `orz ckpt verify PATH --tag TAG` judges one tag alone.",
+        (
+            "A save was cut off, a file is damaged, or this user may not read it; torch loads some files that are damaged. "
+            "Of a tag newer than the one that `latest` names it is a warning: its save may be going on."
+        ),
+        (
+            "Verify a newer tag again when its save is done; remove what a killed save left of an older one. "
+            "`orz ckpt verify PATH --tag TAG` judges one tag alone."
+        ),
     ),
     "latest_missing": ("Rank 0 did not come to the end of its save, or wrote to another node.", "`orz ckpt locate`"),
     "tensor_empty": (
