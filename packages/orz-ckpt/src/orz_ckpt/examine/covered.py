@@ -19,7 +19,7 @@ from orz_ckpt.subject import Kind
 from orz_cli.findings import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from orz_ckpt.examine.files import How
     from orz_ckpt.manifest import Manifest
@@ -55,12 +55,12 @@ class Covered:
             how: what was asked for.
             compared: of comparing names and sizes with the manifest: a step with an error among them is no good one.
         """
-        older = [step for run in self.runs for step in run[:-1]]
+        older = {step for run in self.runs for step in run[:-1]}
         found: list[CkptFinding] = []
         for entry in findings:
             if entry.code == "no_weights" and Path(entry.path) in self.beside:
                 continue
-            if entry.code in _AGAINST_IT or not _below(entry, older):
+            if entry.code in _AGAINST_IT or not _step_above(entry, older):
                 found.append(entry)
             elif entry.severity is not Severity.INFO:
                 found.append(milder(entry))
@@ -70,7 +70,11 @@ class Covered:
 
     def _of_run(self, run: Sequence[Path], findings: Sequence[CkptFinding], how: How) -> Iterator[CkptFinding]:
         """Compare the steps of a run with one another, and name the newest good one where the newest is not."""
-        sound = [step for step in run if not conclude([entry for entry in findings if _below(entry, [step])]).exit_code]
+        found: dict[Path | None, list[CkptFinding]] = {}
+        steps = set(run)
+        for entry in findings:
+            found.setdefault(_step_above(entry, steps), []).append(entry)
+        sound = [step for step in run if not conclude(found.get(step, [])).exit_code]
         good = [step for step in sound if step not in self.aside]
         if how.level is Level.DEEP:
             from orz_ckpt.examine.drift import check_drift  # noqa: PLC0415  who compares nothing need not load it
@@ -81,13 +85,13 @@ class Covered:
             yield finding("newest_good", message, path=good[-1] if good else run[-1].parent)
 
 
-def covered(subject: Subject, manifest: Manifest | None, known: list[Path], how: How) -> Covered:
+def covered(subject: Subject, manifest: Manifest | None, files: Iterable[Path], how: How) -> Covered:
     """Find the models in a checkpoint of ours, or in what its manifest covers; no weight is read.
 
     Args:
         subject: the checkpoint, or a part of it.
         manifest: None where it has none.
-        known: the plain files below it.
+        files: the plain files below it.
         how: what was asked for.
 
     Raises:
@@ -97,6 +101,9 @@ def covered(subject: Subject, manifest: Manifest | None, known: list[Path], how:
     root = subject.root
     if subject.kind is Kind.PART and subject.path.is_file():
         return Covered(weights=() if subject.prefix.startswith("state/") else (weights_of_file(subject.path),))
+    known: dict[Path, list[Path]] = {}  # by folder: a run has many, and each is looked up by itself
+    for file in files:
+        known.setdefault(file.parent, []).append(file)
     if manifest is not None and not manifest.roles:
         return _found(subject.path, known, how)
     roles = _ROLES if manifest is None else manifest.roles.values()
@@ -108,7 +115,7 @@ def covered(subject: Subject, manifest: Manifest | None, known: list[Path], how:
     return Covered(weights=weights, findings=tuple(entry for held in weights for entry in held.findings))
 
 
-def _found(path: Path, known: list[Path], how: How) -> Covered:
+def _found(path: Path, known: Mapping[Path, Sequence[Path]], how: How) -> Covered:
     """Find the model right in a folder, and those below it, as where there is no manifest."""
     held = weights_in(path, known=known, tag=how.tag, inert=how.inert)
     try:
@@ -133,6 +140,7 @@ def _found(path: Path, known: list[Path], how: How) -> Covered:
     )
 
 
-def _below(entry: CkptFinding, folders: Sequence[Path]) -> bool:
-    """Return whether a finding is of what lies in one of some folders."""
-    return any(Path(entry.path).is_relative_to(folder) for folder in folders)
+def _step_above(entry: CkptFinding, steps: Collection[Path]) -> Path | None:
+    """Return the step that a finding is of, or of what lies in it; None where it is of none of `steps`."""
+    path = Path(entry.path)
+    return next((folder for folder in (path, *path.parents) if folder in steps), None)

@@ -218,15 +218,16 @@ class _Look:
 
     def jobs(self, unread: Collection[Path]) -> list[Job]:
         """Return what there is to read of each file that is not among `unread`."""
+        of_models = {path for weights in self.weights for model in weights.models for path in model.weights}
         return [
-            self._job(path, size)
+            self._job(path, size, is_model=path in of_models)
             for path, size in self.files.items()
             if (path in self.entries or path in self.safe or path in self.torches or path in self.archives
                 or path in self.placed)
             and path not in unread
         ]  # fmt: skip
 
-    def _job(self, path: Path, size: int) -> Job:
+    def _job(self, path: Path, size: int, *, is_model: bool) -> Job:
         placed = self.placed.get(path, [])
         header, torch = self.safe.get(path), self.torches.get(path)
         parts: Mapping[str, Placed] = {}
@@ -243,7 +244,7 @@ class _Look:
             torch=torch,
             open=partial(self._open, path) if path in self.archives else None,
             parts=parts,
-            is_model=any(path in model.weights for weights in self.weights for model in weights.models),
+            is_model=is_model,
             hashed=frozenset(tensor.name for tensor in header.tensors if tensor.name in pair)
             if header
             else frozenset(),

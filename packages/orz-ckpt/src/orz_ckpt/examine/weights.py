@@ -21,7 +21,7 @@ from orz_ckpt.readers.fsdp.files import SETTINGS_NAME
 from orz_ckpt.sources import detect, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from orz_ckpt.tensors.source import Source
@@ -59,13 +59,18 @@ class Weights:
 
 
 def weights_in(
-    path: Path, *, known: Collection[Path] | None = None, tag: str = "", inert: frozenset[str] = frozenset()
+    path: Path,
+    *,
+    known: Mapping[Path, Sequence[Path]] | None = None,
+    tag: str = "",
+    inert: frozenset[str] = frozenset(),
 ) -> Weights:
     """Find out what weights lie in the folder `path`; no weight is read.
 
     Args:
         path: the folder.
-        known: the plain files below it, where somebody else has listed them; it is not asked again.
+        known: the plain files in it and in each folder below it, where somebody else has listed them; it is not asked
+            again.
         tag: of a DeepSpeed folder: which of its checkpoints.
         inert: names of pickle globals that may stand for objects that are never made.
 
@@ -152,10 +157,12 @@ def _may_be_model(path: Path) -> bool:
         return True  # nobody can say what lies around it
 
 
-def _plain_files(root: Path, folder: Path, known: Collection[Path] | None, findings: list[CkptFinding]) -> list[Path]:
+def _plain_files(
+    root: Path, folder: Path, known: Mapping[Path, Sequence[Path]] | None, findings: list[CkptFinding]
+) -> list[Path]:
     """Return the plain files right in `folder`, and add to `findings` what is wrong with others."""
     if known is not None:
-        return [file for file in known if file.parent == folder]
+        return list(known.get(folder, ()))
     listing = list_files(root, folder.relative_to(root).as_posix() if folder != root else "", deep=False)
     findings += listing.findings
     return [root / name for name in listing.sizes]
