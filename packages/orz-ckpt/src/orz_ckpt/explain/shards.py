@@ -66,8 +66,8 @@ SHARDS: Final = {
     ),
     "tag_not_read": (
         (
-            "A save was cut off, a file is damaged, or this user may not read it; torch loads some files that are damaged. "
-            "Of a tag newer than the one that `latest` names it is a warning: its save may be going on."
+            "A save was cut off, a file is damaged, or this user may not read it; torch loads some files that are "
+            "damaged. Of a tag newer than the one that `latest` names it is a warning: its save may be going on."
         ),
         (
             "Verify a newer tag again when its save is done; remove what a killed save left of an older one. "
