@@ -119,6 +119,28 @@ def test_one_node_asks_the_others(
     assert found.command.startswith(f"orz ckpt locate {tmp_path}/n1/run --ray")
 
 
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+@pytest.mark.parametrize("name", [*UNCOUNTED, "hf_consolidated"])
+def test_all_of_it_on_both_nodes(name: str, level: Level, two: Fleet, apart: Apart, tmp_path: Path) -> None:
+    """A second copy takes nothing away, the verdict is that of one; where its bytes differ, it is a conflict."""
+    apart(name, lambda _: True)
+    alone = verify_nodes(two, "/run", level=level)
+    shutil.copytree(tmp_path / "n1" / "run", tmp_path / "n2" / "run")
+    both = verify_nodes(two, "/run", level=level)
+
+    assert Status.OK is alone.status(), alone.findings
+    assert (Status.OK, alone.newest_good) == (both.status(), both.newest_good), both.findings
+    assert {entry.code for entry in alone.findings} == {entry.code for entry in both.findings}
+    changed = next(file for file in (tmp_path / "n2").rglob("*") if file.suffix in {".distcp", ".safetensors"})
+    data = changed.read_bytes()
+    changed.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    torn = verify_nodes(two, "/run", level=level)
+    conflicts = [entry for entry in torn.findings if entry.code == "collect_conflict"]
+
+    assert Status.FAILED is torn.status()
+    assert any(changed.name in entry.message for entry in conflicts), torn.findings
+
+
 def test_a_rank_that_no_node_has(two: Fleet, apart: Apart, tmp_path: Path) -> None:
     """The names of all nodes together tell: rank 1 saved something."""
     apart("dcp_no_collectives", of_ranks("dcp_no_collectives", (0, 1)))

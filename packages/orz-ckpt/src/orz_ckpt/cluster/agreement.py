@@ -64,9 +64,12 @@ def agreement(group: Group, answers: Sequence[Said]) -> Iterator[NodeFinding]:
 def not_compared(group: Group, answers: Sequence[Said]) -> Iterator[NodeFinding]:
     """Say where nothing tells whether the weights on different nodes are all, and of one save.
 
-    Of a step folder of orz-train the records of the save name each file's bytes.
+    Of a step folder of orz-train the records of the save name each file's bytes. Copies of all that there is say by
+    themselves what they lack.
     """
-    if group.perhaps_more and group.complete is None and len(answers) > 1:
+    if group.alike:
+        return
+    if group.perhaps_more and group.complete is None:
         nodes = ", ".join(said.node for said in answers)
         message = f"whether all of it lies on {nodes} could not be told: no file there names those of all ranks"
         yield node_finding("apart_not_compared", message, remedy=_TOGETHER, path=group.title)

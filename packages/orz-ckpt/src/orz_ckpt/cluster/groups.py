@@ -61,6 +61,17 @@ class Group:
         return {name: sizes for name, sizes in found.items() if len(set(sizes.values())) > 1}
 
     @property
+    def alike(self) -> bool:
+        """Whether each piece has the same files as any other, by name and size, or is the only one.
+
+        Each is then all that any node has, if bytes agree. Of step folders records tell what is all.
+        """
+        first = self.members[0].piece
+        return len(self.members) == 1 or (
+            self.kind != STEP and all(member.piece.files == first.files for member in self.members)
+        )
+
+    @property
     def damaged(self) -> dict[str, dict[str, int]]:
         """Name -> node -> bytes of the files that no node has but damaged ones."""
         found: dict[str, dict[str, int]] = {}

@@ -133,7 +133,7 @@ def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding])
         message = f"no node has a {MANIFEST_NAME} of it: the save never came to its end"
         found = node_finding("uncommitted", message, remedy="use an older checkpoint", path=group.title)
         noted.append(replace(taken(findings, found.code, found.path) or found, severity=found.severity))
-    if whole and len(group.members) == 1:  # its node says what it lacks
+    if whole and group.alike:  # its node says what it lacks
         for code in ("copies_missing", "pieces_incomplete"):
             taken(findings, code, group.title)
     try:
@@ -169,20 +169,23 @@ def _is_good(group: Group, told: Sequence[NodeFinding], before: Sequence[NodeFin
         told: findings about all of it, and of its nodes.
         before: findings of the search, among others. That an older step does not decide made warnings of their errors.
     """
-    alone = len(group.members) == 1 and _is_whole(group, group.members[0])  # its node says what it lacks
+    alone = group.alike and _is_whole(group, group.members[0])  # its node says what it lacks
     doubted = any(RULES[entry.code].severity is Severity.ERROR for entry in before if entry.path == group.title)
     unmixed = len(group.attempts) <= 1
     return conclude(told) is Status.OK and not doubted and unmixed and (alone or not group.missing)
 
 
 def _is_whole(group: Group, member: Located) -> bool:
-    """Return whether a piece is to be verified as a checkpoint: it is one, or it is all there is and may be one."""
+    """Return whether a piece is to be verified as a checkpoint: it is one, or it is all there is and may be one.
+
+    A copy of all there is on another node changes nothing; whether it is one is for `check_plan` to see.
+    """
     piece = member.piece
     wants = piece.wants if group.kind == STEP else group.wants  # of a step folder the manifest says what is all
-    if len(group.members) > 1 and missing_names(list(wants or ()), piece.files):
+    if not group.alike and missing_names(list(wants or ()), piece.files):
         return False  # though it has a copy of all, or all that its node knows of, it is not all
     if piece.complete is None:
-        return len(group.members) == 1
+        return group.alike
     return piece.complete and (piece.kind != STEP or piece.committed is True)
 
 
