@@ -141,6 +141,21 @@ def test_all_of_it_on_both_nodes(name: str, level: Level, two: Fleet, apart: Apa
     assert any(changed.name in entry.message for entry in conflicts), torn.findings
 
 
+@pytest.mark.parametrize("name", [*UNCOUNTED, "hf_consolidated"])
+def test_all_of_it_on_this_machine(name: str, apart: Apart, tmp_path: Path) -> None:
+    """What is here can be verified, and that is named; first, where the folder is complete by itself."""
+    apart(name, lambda _: True)
+    found = locate(Here(), [str(tmp_path / "n1" / "run")])
+    verifies = f"orz ckpt verify {tmp_path}/n1/run/{STEP}"
+    asks = f"orz ckpt locate {tmp_path}/n1/run --ray"
+
+    assert found.groups[0].complete is (None if name in UNCOUNTED else True)
+    first, second = (asks, verifies) if name in UNCOUNTED else (verifies, asks)
+    assert 2 == len(found.commands)
+    assert (True, True) == (found.commands[0].startswith(first), found.commands[1].startswith(second)), found.commands
+    assert verifies in found.commands, "of the whole one alone"
+
+
 def test_a_rank_that_no_node_has(two: Fleet, apart: Apart, tmp_path: Path) -> None:
     """The names of all nodes together tell: rank 1 saved something."""
     apart("dcp_no_collectives", of_ranks("dcp_no_collectives", (0, 1)))

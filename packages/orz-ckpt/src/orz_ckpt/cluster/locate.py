@@ -34,7 +34,7 @@ class Location:
     """Whether all likely folders were searched, whatever the runs are called."""
     groups: Sequence[Group]
     commands: Sequence[str]
-    """What to run next, one for each run where all were asked for; none where there is nothing to do."""
+    """What to run next, in this order; one for each run where all were asked for; none where there is nothing to do."""
     listing: str
     """The command that lists all weights on the same nodes."""
     options: str
@@ -177,28 +177,32 @@ def _ask(fleet: Fleet, runs: Sequence[str], *, everywhere: bool, budget_s: float
 
 
 def _commands(groups: Sequence[Group], search: Search) -> list[str]:
-    """Return what to run next: one command, or one for each run where all were asked for, the newest first."""
+    """Return what to run next of the run, or one command for each run where all were asked for, the newest first."""
     if search.runs or not search.everywhere:
-        return [command] if (command := _next(groups, search)) else []
+        return _next(groups, search)
     runs: dict[str, list[Group]] = {}
     for group in groups:
         runs.setdefault(group.members[0].piece.base, []).append(group)
     newest = sorted(runs.values(), key=lambda mine: -max(one.piece.newest for group in mine for one in group.members))
-    return [command for mine in newest if (command := _next(mine, search))]
+    return [command for mine in newest for command in _next(mine, search)[:1]]
 
 
-def _next(groups: Sequence[Group], search: Search) -> str:
+def _next(groups: Sequence[Group], search: Search) -> list[str]:
     """Return what to run next of one run: to ask the other nodes, too, where they may have more of it.
 
+    Beside that, to verify what is here: first, where other checkpoints of that step may have more, and it may not.
     Nothing where it would be refused, since copies differ in size.
     """
     newest = newest_groups([group for group in groups if group.weights])
     if any(group.conflicts for group in newest):
-        return ""
-    more = any(group.perhaps_more and group.complete is None for group in newest)
+        return []
+    more = [group for group in newest if group.perhaps_more and group.complete is None]
     if more and search.alone and search.runs and not search.everywhere:
-        return search.elsewhere
-    return _command(groups, search)
+        lacks = any(group.complete is False for group in newest) or bool(newer_stubs(groups, search))
+        sure = [group for group in newest if group not in more]
+        here = "" if lacks else _verify(sure or more)
+        return [command for command in ((here, search.elsewhere) if sure else (search.elsewhere, here)) if command]
+    return [command] if (command := _command(groups, search)) else []
 
 
 def _command(groups: Sequence[Group], search: Search) -> str:
@@ -214,13 +218,20 @@ def _command(groups: Sequence[Group], search: Search) -> str:
     lacks = any(group.complete is False for group in newest) or bool(newer_stubs(groups, search))
     if search.alone and search.runs and lacks:
         return search.elsewhere
-    if all(len(group.members) == 1 and group.complete is not False and _at_home(group) for group in newest):
-        paths = dict.fromkeys(group.members[0].piece.path for group in newest)
-        return f"orz ckpt verify {' '.join(shell_word(path) for path in paths)}"
+    if verify := _verify(newest):
+        return verify
     bases = list(dict.fromkeys(member.piece.base for group in newest for member in group.members))
     given = list(search.runs) if search.runs and not search.everywhere else bases
     words = ["orz", "ckpt", "collect", *(quoted(run) for run in given), "--to", quoted(_destination(given, groups))]
     return " ".join(word for word in (*words, search.options) if word)
+
+
+def _verify(groups: Sequence[Group]) -> str:
+    """Return the command that verifies checkpoints where they lie; empty where one is not together, or not here."""
+    if not all(len(group.members) == 1 and group.complete is not False and _at_home(group) for group in groups):
+        return ""
+    paths = dict.fromkeys(group.members[0].piece.path for group in groups)
+    return f"orz ckpt verify {' '.join(shell_word(path) for path in paths)}"
 
 
 def _at_home(group: Group) -> bool:
