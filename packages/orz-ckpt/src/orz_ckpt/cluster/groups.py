@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from orz_ckpt.cluster.beside import decides
 from orz_ckpt.node.pieces import STEP, LocatedPiece, is_complete, missing_names, without_copies
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK
 
@@ -52,13 +53,17 @@ class Group:
         return without_copies(self.absent, self.files, self.copies or ())
 
     @property
-    def conflicts(self) -> dict[str, dict[str, int]]:
-        """Name -> node -> bytes of files whose copies differ in size; of step folders records tell the right one."""
-        found: dict[str, dict[str, int]] = {}
-        for member in self.members if self.kind != STEP else ():
-            for name, size in member.piece.files.items():
-                found.setdefault(name, {})[member.nodes[0]] = size
-        return {name: sizes for name, sizes in found.items() if len(set(sizes.values())) > 1}
+    def conflicts(self) -> dict[str, list[tuple[str, int]]]:
+        """Name -> node and bytes of each copy, of files whose copies differ in size, and that must not.
+
+        Of step folders records tell the right one.
+        """
+        return {name: copies for name, copies in self._of_two_sizes.items() if self.decides(name)}
+
+    @property
+    def differing(self) -> dict[str, list[tuple[str, int]]]:
+        """As `conflicts`, of files that the checkpoint does not depend on, such as a log of each node."""
+        return {name: copies for name, copies in self._of_two_sizes.items() if not self.decides(name)}
 
     @property
     def alike(self) -> bool:
@@ -68,7 +73,9 @@ class Group:
         """
         first = self.members[0].piece
         return len(self.members) == 1 or (
-            self.kind != STEP and all(member.piece.files == first.files for member in self.members)
+            self.kind != STEP
+            and all(member.piece.files.keys() == first.files.keys() for member in self.members)
+            and not self.conflicts
         )
 
     @property
@@ -110,6 +117,18 @@ class Group:
     def nodes(self) -> list[str]:
         """Return one node for each piece."""
         return list(dict.fromkeys(member.nodes[0] for member in self.members))
+
+    @property
+    def _of_two_sizes(self) -> dict[str, list[tuple[str, int]]]:
+        found: dict[str, list[tuple[str, int]]] = {}
+        for member in self.members if self.kind != STEP else ():
+            for name, size in member.piece.files.items():
+                found.setdefault(name, []).append((member.nodes[0], size))
+        return {name: copies for name, copies in found.items() if len({size for _, size in copies}) > 1}
+
+    def decides(self, name: str) -> bool:
+        """Return whether the checkpoint depends on a file: of step folders on each, since a manifest names it."""
+        return self.kind == STEP or decides(name) or name in (self.wants or ())
 
 
 def same_views(pieces: Mapping[str, Sequence[LocatedPiece]]) -> list[Located]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from orz_ckpt.checks.manifest import remedy_of
+from orz_ckpt.cluster.conflicts import conflict, differing
 from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.mounts import in_ray_session
@@ -184,8 +185,10 @@ def _of_group(group: Group, search: Search, *, decides: bool) -> Iterator[NodeFi
     if entry is not None:
         yield entry if decides else replace(entry, severity=Severity.WARN)
     if group.conflicts:
-        entry = _conflict(group)
+        entry = conflict(group)
         yield entry if decides else replace(entry, severity=Severity.WARN)
+    if group.differing:
+        yield differing(group)
     if len(group.attempts) > 1:
         message = f"{group.title}: its pieces come from different saves: {', '.join(group.attempts)}"
         remedy = "take an older step; these pieces do not belong together"
@@ -249,16 +252,6 @@ def _copies_missing(group: Group, search: Search) -> NodeFinding:
     message = f"{_lacks(group, group.absent, search)}; the other ranks hold the same weights, so none are missing"
     remedy = f"to have the copies compared, too: {_ask_others(search)}"
     return node_finding("copies_missing", message, remedy=remedy, path=group.title)
-
-
-def _conflict(group: Group) -> NodeFinding:
-    listed = [
-        f"{name} ({', '.join(f'{nbytes:,} bytes on {node}' for node, nbytes in sizes.items())})"
-        for name, sizes in group.conflicts.items()
-    ]
-    message = f"{group.title} has {count(len(listed), 'file')} of another size on another node: {_listed(listed)}"
-    remedy = "see which one is of the save, and move the other away; then locate again"
-    return node_finding("collect_conflict", message, remedy=remedy, path=group.title)
 
 
 def _lacks(group: Group, names: Sequence[str], search: Search) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from orz_ckpt.cluster.agreement import Said, agreement, names_not_compared, not_compared
-from orz_ckpt.cluster.collect.check import check_plan, records_of, unusable_records
+from orz_ckpt.cluster.collect.check import check_plan, differing, records_of, unusable_records
 from orz_ckpt.cluster.collect.plan import plan_group
 from orz_ckpt.cluster.collect.records import Records, read_records
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
@@ -142,11 +142,13 @@ def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding])
         remedy = "do not load this checkpoint"
         noted.append(node_finding("path_escapes", str(error), remedy=remedy, path=group.title))
         return _Task(group=group, records=records, findings=noted)
-    taken(findings, "collect_conflict", group.title)  # by `locate`, of the sizes; all of it is told here
+    while taken(findings, "collect_conflict", group.title):  # by `locate`, of the sizes
+        pass  # all of it is told here
     conflicts = [*plan.conflicts, *(f"{name}: two records state different bytes" for name in records.disagreements)]
     for conflict in conflicts:
         remedy = "see which one is of the save, and move the other away"
         noted.append(node_finding("collect_conflict", conflict, remedy=remedy, path=group.title))
+    noted += differing(plan)
     # Of a step folder the records say which bytes are right, and each node compares with them.
     twice = [file for file in plan.files if len(file.origins) > 1 and file.entry is None]
     compared = tuple(file for file in twice if level.reads_all or file.size <= _SMALL_BYTES)
@@ -157,7 +159,7 @@ def _task(fleet: Fleet, group: Group, level: Level, findings: list[NodeFinding])
         message = f"its files lie on {nodes}; each was verified there, by itself"
         remedy = "orz ckpt collect, then orz ckpt verify, to see how shards fit together"
         noted.append(node_finding("verified_apart", message, remedy=remedy, path=group.title))
-    unread = [file.name for file in twice if file not in compared]
+    unread = [file.name for file in twice if file.decides and file not in compared]
     return _Task(group=group, records=records, findings=noted, unread=unread)
 
 

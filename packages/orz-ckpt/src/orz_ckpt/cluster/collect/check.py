@@ -115,7 +115,25 @@ def _choose(
     if right:
         taken = f"{message}; the one on {right[0].node} is what was saved, and was taken"
         return right[0], replace(finding, message=taken, severity=Severity.WARN)
+    if not file.decides:
+        taken = f"{message}; no weights depend on that: `orz ckpt collect` takes the first"
+        return origins[0], replace(finding, message=taken, severity=Severity.WARN)
     return None, finding
+
+
+def differing(plan: GroupPlan) -> list[NodeFinding]:
+    """Say which files that the checkpoint does not depend on have other sizes on other nodes."""
+    remedy = "to have another one, move the first away there"
+    found = [
+        node_finding(
+            "collect_conflict",
+            f"{one}; no weights depend on that: `orz ckpt collect` takes the first",
+            remedy=remedy,
+            path=plan.group.title,
+        )
+        for one in plan.differing
+    ]
+    return [replace(entry, severity=Severity.WARN) for entry in found]
 
 
 def _at_destination(

@@ -31,6 +31,8 @@ class PlannedFile:
     origins: tuple[Origin, ...]
     entry: FileEntry | None = None
     """What a record says of it; None where none names it."""
+    decides: bool = True
+    """Whether the checkpoint depends on it: of another, such as a log, nodes may have different ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +45,8 @@ class GroupPlan:
     """Files that no record names, beside ones that it does: leftovers, not part of the save."""
     conflicts: tuple[str, ...] = field(default=())
     """Names whose copies differ in size, with who has which."""
+    differing: tuple[str, ...] = ()
+    """The same of files that the checkpoint does not depend on: the first copy is taken."""
 
     @property
     def nbytes(self) -> int:
@@ -79,16 +83,26 @@ def plan_group(group: Group, entries: Mapping[str, FileEntry]) -> GroupPlan:
                 left.append(origin)
             else:
                 found.setdefault(name, []).append((origin, size))
-    files, conflicts = list[PlannedFile](), list[str]()
+    files, conflicts, differing = list[PlannedFile](), list[str](), list[str]()
     for name in sorted(found):
         copies = _trusted(found[name], entries.get(name))
         if len({size for _, size in copies}) > 1:
             sizes = ", ".join(f"{size:,} bytes on {origin.node} ({origin.path})" for origin, size in copies)
-            conflicts.append(f"{name}: {sizes}")
-            continue
-        origins = tuple(origin for origin, _ in copies)
-        files.append(PlannedFile(name=name, size=copies[0][1], origins=origins, entry=entries.get(name)))
-    return GroupPlan(group=group, files=tuple(files), left=tuple(left), conflicts=tuple(conflicts))
+            if name not in group.differing:
+                conflicts.append(f"{name}: {sizes}")
+                continue
+            differing.append(f"{name}: {sizes}")
+        size = copies[0][1]
+        origins = tuple(origin for origin, nbytes in copies if nbytes == size)
+        entry = entries.get(name)
+        files.append(PlannedFile(name=name, size=size, origins=origins, entry=entry, decides=group.decides(name)))
+    return GroupPlan(
+        group=group,
+        files=tuple(files),
+        left=tuple(left),
+        conflicts=tuple(conflicts),
+        differing=tuple(differing),
+    )
 
 
 def beside(piece: LocatedPiece) -> list[str]:

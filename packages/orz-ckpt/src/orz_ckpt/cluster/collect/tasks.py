@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orz_ckpt.cluster.collect.check import Checked, check_plan, records_of, unusable_records
+from orz_ckpt.cluster.collect.check import Checked, check_plan, differing, records_of, unusable_records
 from orz_ckpt.cluster.collect.outcome import Gathered, Move
 from orz_ckpt.cluster.collect.plan import GroupPlan, beside, plan_group
 from orz_ckpt.cluster.collect.records import Records, merged_manifest, missing_nodes, read_records
@@ -106,13 +106,15 @@ def _task(fleet: Fleet, group: Group, dest: Path | None, findings: list[NodeFind
         remedy = "do not load this checkpoint"
         findings.append(node_finding("path_escapes", str(error), remedy=remedy, path=group.title))
         return None
-    taken(findings, "collect_conflict", group.title)  # by `locate`, of the sizes; all of it is told here
+    while taken(findings, "collect_conflict", group.title):  # by `locate`, of the sizes
+        pass  # all of it is told here
     conflicts = [*plan.conflicts, *(f"{name}: two records state different bytes" for name in records.disagreements)]
     for conflict in conflicts:
         remedy = "keep the right one: move the other away there, then collect again"
         findings.append(node_finding("collect_conflict", conflict, remedy=remedy, path=group.title))
     if conflicts:
         return None
+    findings += differing(plan)
     if plan.left:
         listed = ", ".join(f"{origin.path} on {origin.node}" for origin in plan.left[:3])
         message = f"{count(len(plan.left), 'file')} that no record of the save names: {listed}"

@@ -1,0 +1,28 @@
+"""Which files of a checkpoint what it is depends on, told by their names: the others may differ between nodes.
+
+A trainer that saves on each node writes its log and arguments there, too, with the name of the node or times in them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orz_ckpt.formats.hf import SETTINGS_NAMES, TOKENIZER_NAMES, is_index
+from orz_ckpt.inventory import WEIGHTS_SUFFIXES
+
+_OF_A_NODE: Final = ("training_args.", "rng_state")
+"""How the names begin of what a process says of itself alone, though they end as those of weights do."""
+_READ_BY_LOADERS: Final = frozenset({*SETTINGS_NAMES, *TOKENIZER_NAMES, "merges.txt", "vocab.txt", "latest"})
+_SUFFIXES: Final = ("config.json", ".metadata", ".jinja", ".py", ".model")
+
+
+def decides(name: str) -> bool:
+    """Return whether a file is one of weights or of a trainer's state, an index, a configuration or of a tokenizer.
+
+    Args:
+        name: relative to the checkpoint's folder, `/` between parts.
+    """
+    last = name.rpartition("/")[2]
+    if last.endswith(WEIGHTS_SUFFIXES):
+        return not last.startswith(_OF_A_NODE)
+    return last in _READ_BY_LOADERS or last.endswith(_SUFFIXES) or is_index(last)
