@@ -74,7 +74,8 @@ def test_its_tests_pass_and_can_fail(tmp_path: Path) -> None:
     for test in page_tests():
         test(tmp_path)
     del sys.modules["acme_dialect"]
-    Path("acme_dialect.py").write_text(block("python").replace("policy/loss", "critic/loss"))
+    longer = block("python").replace("policy/loss", "critic/value/loss")  # as long as before, it may stay compiled
+    Path("acme_dialect.py").write_text(longer)
     with pytest.raises((AssertionError, KeyError)):
         page_tests()[0](tmp_path)
 
