@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.beside_lost import names_another, perhaps_older
 from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.checks.links import check_links
 from orz_ckpt.checks.model import is_beside
@@ -154,7 +155,8 @@ def lost_in(path: Path) -> dict[str, Path]:
 def lost_beside(path: Path, *, inert: frozenset[str] = frozenset()) -> dict[str, Path]:
     """Return the folders of `lost_in` that may be left out: beside them one holds weights, and is what is meant.
 
-    A critic is not, where the model that is trained may be lost, nor is a step where a later one is lost.
+    A critic, a reference or a reward model is not, where the model that is trained may be lost, nor is a step where a
+    later one is lost, by the name of what is lost or by its `latest`.
 
     Args:
         path: the folder that they lie in.
@@ -167,10 +169,8 @@ def lost_beside(path: Path, *, inert: frozenset[str] = frozenset()) -> dict[str,
     held, lost = roles_in(path), lost_in(path)
     if len(held) != 1 or not lost:
         return {}
-    name, only = next(iter(held.items()))
-    step = names_step(name)
-    later = step is not None and any((names_step(other) or 0) > step for other in lost)
-    return {} if later or _is_critic(only, inert) else lost
+    only = next(iter(held.values()))
+    return {} if perhaps_older(only, lost.values()) or _is_another(only, inert) else lost
 
 
 def without_weights(lost: Mapping[str, Path]) -> list[CkptFinding]:
@@ -192,16 +192,18 @@ def _folders(path: Path) -> list[Path]:
     return [entry for entry in sorted(path.iterdir()) if not is_beside(entry.name) and entry.is_dir()]
 
 
-def _is_critic(folder: Path, inert: frozenset[str]) -> bool:
-    """Return whether a model is a critic by its name, its configuration or its head."""
-    if "critic" in folder.name.lower():
+def _is_another(folder: Path, inert: frozenset[str]) -> bool:
+    """Return whether a model is not the trained one, by its name, its configuration or its head."""
+    if names_another(folder.name):
         return True
     source = open_source(folder, inert=inert)
     try:
         says = says_critic(read_config((source.model_folder or folder) / CONFIG_NAME))
     except (FormatError, OSError):
         says = None
-    return any(is_value_head(name, tensor.shape) for name, tensor in source.tensors.items()) if says is None else says
+    if says is not None:  # a critic, or a reward model
+        return True
+    return any(is_value_head(name, tensor.shape) for name, tensor in source.tensors.items())
 
 
 def _several(path: Path, held: Mapping[str, Path], lost: Mapping[str, Path]) -> SeveralError:

@@ -5,13 +5,14 @@ Covers F1 and F11 of the failure modes: shards on other nodes, and a `latest` th
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from orz_ckpt.findings import Level, Report
-from orz_ckpt.sources import detect, holds_weights, roles_in
+from orz_ckpt.sources import detect, holds_weights, lost_beside, roles_in
 from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
 from orz_cli.main import main
@@ -102,15 +103,21 @@ def test_one_of_two_models(small: dict[str, Any], tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("lost", "held"),
-    [("_actor", "global_step20_hf"), ("_actor", "policy"), ("_critic", "_actor"), ("global_step10", "global_step20")],
+    ("lost", "held", "latest"),
+    [
+        ("_actor", "global_step20_hf", "global_step20"),
+        ("_actor", "policy", TAG),
+        ("_actor", "preferred", TAG),
+        ("_critic", "_actor", TAG),
+        ("global_step10", "global_step20", "global_step10"),
+    ],
 )
 def test_the_only_model_with_weights(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, lost: str, held: str
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, lost: str, held: str, latest: str
 ) -> None:
     """Beside a folder without shards `merge` and `inspect` take the model that is there, and warn of the other."""
     both, alone = tmp_path / "ckpt", tmp_path / "alone"
-    left_over(both / lost)
+    left_over(both / lost, latest=latest)
     shutil.copytree(model, both / held)
     shutil.copytree(model, alone)
     for command in ("inspect", "merge"):
@@ -127,20 +134,36 @@ def test_the_only_model_with_weights(
 
 
 @pytest.mark.parametrize(
-    ("lost", "held", "head"),
+    ("lost", "held", "head", "latest"),
     [
-        ("_actor", "critic", False),
-        ("_actor", "global_step20_critic_hf", False),
-        ("_actor", "hf_model", True),
-        ("global_step20", "global_step10", False),
+        ("_actor", "critic", False, TAG),
+        ("_actor", "global_step20_critic_hf", False, "global_step20"),
+        ("_actor", "hf_model", True, TAG),
+        ("global_step20", "global_step10", False, "global_step20"),
+        ("_actor", "global_step10_hf", False, "global_step20"),
+        ("_actor", "global_step10_hf", False, "best"),
+        ("_actor", "global_step10_hf", False, "a/b"),
+        ("_actor", "ref", False, TAG),
+        ("_actor", "Reward_Model", False, TAG),
+        ("_actor", "rm2", False, TAG),
     ],
 )
 def test_the_only_model_is_another(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, lost: str, held: str, head: bool
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    lost: str,
+    held: str,
+    head: bool,
+    latest: str,
 ) -> None:
-    """A critic, by its name or its head, is not taken for an actor, nor an older step for the newest: `merge` asks."""
+    """A critic, by its name or its head, a reference or a reward model is not taken for an actor: `merge` asks.
+
+    Nor is an older step for the newest, or for what `latest` names where its weights are lost, or perhaps an older one.
+    """
     path = tmp_path / "ckpt"
-    left_over(path / lost)
+    left_over(path / lost, latest=latest)
     shutil.copytree(model, path / held)
     if head:
         torch, save = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch").save_file
@@ -154,7 +177,29 @@ def test_the_only_model_is_another(
     assert f"give one: {path / held}; for what is lost, search for them: orz ckpt locate {path} --ray" in said
     assert not (tmp_path / "out").exists()
     assert 1 == main(["ckpt", "inspect", str(path)])
-    assert "tag_missing" in capsys.readouterr().out
+    assert ("is not the name of a folder" if latest == "a/b" else "tag_missing") in "".join(capsys.readouterr())
+
+
+def test_the_only_model_is_of_an_earlier_save(small: dict[str, Any], tmp_path: Path) -> None:
+    """An actor whose own `latest` names an older step than that of the critic that is lost is not taken."""
+    step = tmp_path / "ckpt"
+    shutil.copytree(small["zero2"].checkpoint, step / "_actor")
+    own = (step / "_actor" / "latest").read_text(encoding="utf-8").strip()
+    left_over(step / "_critic", latest=own)
+    assert {"_critic"} == set(lost_beside(step))
+    (step / "_critic" / "latest").write_text("global_step999999", encoding="utf-8")
+    assert {} == lost_beside(step)
+
+
+def test_the_only_model_is_a_reward_model(model: Path, tmp_path: Path) -> None:
+    """The class that its configuration names says so, whatever its folder is called."""
+    left_over(tmp_path / "ckpt" / "_actor")
+    shutil.copytree(model, tmp_path / "ckpt" / "hf")
+    assert {"_actor"} == set(lost_beside(tmp_path / "ckpt"))
+    file = tmp_path / "ckpt" / "hf" / "config.json"
+    config = json.loads(file.read_bytes()) | {"architectures": ["LlamaForSequenceClassification"]}
+    file.write_text(json.dumps(config), encoding="utf-8")
+    assert {} == lost_beside(tmp_path / "ckpt")
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "\x1b[2J"])
