@@ -100,7 +100,7 @@ def open_source(path: Path, *, tag: str = "", inert: frozenset[str] = frozenset(
     steps = [step for step in numbered_steps(path) if holds_weights(step)]
     if steps:
         message = f"{path} holds {count(len(steps), 'step')} of a run, not one checkpoint"
-        raise SeveralError(message, remedy=f"give one of its models: {_one_model(steps[-1])}")
+        raise SeveralError(message, remedy=_one_model(steps[-1]))
     raise _nothing(path)
 
 
@@ -225,15 +225,20 @@ def _run(path: Path) -> SeveralError:
         chosen = [step for step in others if holds_weights(step) and final_name(step.name) is None]
     if not chosen and (command := go_on_collecting(path)):
         return SeveralError(f"{path} is a run that holds no checkpoint yet: {COLLECTING}", remedy=_go_on(command))
-    remedy = f"give one of its models: {_one_model(chosen[-1])}" if chosen else f"it holds none yet; {_search(path)}"
+    remedy = _one_model(chosen[-1]) if chosen else f"it holds none yet; {_search(path)}"
     return SeveralError(f"{path} is a run, not a checkpoint", remedy=remedy)
 
 
-def _one_model(step: Path) -> Path:
-    """Return the policy where a step has one, else another of its models; the step where one was lost."""
-    if lost_in(step):
-        return step
-    return next(iter(_policy_first(roles_in(step))), step)
+def _one_model(step: Path) -> str:
+    """Name the policy where a step has one, else another of its models, and then what lost its weights beside it.
+
+    The step itself is not named where it has models: which is meant would be asked again.
+    """
+    held, lost = roles_in(step), lost_in(step)
+    remedy = f"give one of its models: {next(iter(_policy_first(held)), step)}"
+    if not lost or any(name in POLICIES for name in held):
+        return remedy
+    return f"{remedy}; no weights are left in {', '.join(lost)}: {_search(step)}"
 
 
 def _policy_first(roles: Mapping[str, Path]) -> list[Path]:

@@ -202,6 +202,32 @@ def test_the_only_model_is_a_reward_model(model: Path, tmp_path: Path) -> None:
     assert {} == lost_beside(tmp_path / "ckpt")
 
 
+@pytest.mark.parametrize(
+    ("held", "lost", "named"),
+    [
+        (("actor", "critic"), "reward", "actor"),
+        (("actor",), "critic", "actor"),
+        (("critic",), "actor", "critic"),
+        (("critic", "hf"), "actor", "critic"),
+    ],
+)
+def test_the_model_that_is_named_for_a_run(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, held: tuple[str, ...], lost: str, named: str
+) -> None:
+    """What `merge` of a run says to give is taken; where it is not the policy, what is lost beside it is said, too."""
+    run = tmp_path / "run"
+    for role in held:
+        shutil.copytree(model, run / "global_step_10" / role)
+    left_over(run / "global_step_10" / lost, latest="global_step_10")
+
+    assert 2 == main(["ckpt", "merge", str(run), str(tmp_path / "out")])
+    said = " ".join(capsys.readouterr().err.split())
+    folder = run / "global_step_10" / named
+    assert str(folder) == said.split("give one of its models: ")[1].split()[0].rstrip(";")
+    assert (named != "actor") == (f"no weights are left in {lost}: search for them: orz ckpt locate" in said)
+    assert 0 == main(["ckpt", "merge", str(folder), str(tmp_path / "out")])
+
+
 @pytest.mark.parametrize("text", ["", "a/b", "\x1b[2J"])
 def test_latest_that_names_nothing(tmp_path: Path, text: str) -> None:
     """Beside DeepSpeed's script a `latest` that was cut off, or is no name, fails."""
