@@ -93,6 +93,23 @@ def test_two_folders_on_one_node(model: Path, tmp_path: Path) -> None:
     assert "in another folder of" in conflict.message
 
 
+@pytest.mark.parametrize("name", ["train.log", "manifest.json", "huggingface/train.log"])
+@pytest.mark.parametrize(("first", "second"), [("a", "bb"), ("a", "b")])
+def test_what_a_manifest_names(first: str, second: str, name: str, two: Fleet, tmp_path: Path) -> None:
+    """Where a node has a manifest, no two copies of a file may differ: it would be collected with another's."""
+    (tmp_path / "n2" / STEP / "manifest.json").write_text("{}", encoding="utf-8")
+    for node, text in (("n1", first), ("n2", second)):
+        path = tmp_path / node / STEP / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    done = collect(Here(), [str(tmp_path / node / "run") for node in ("n1", "n2")], tmp_path / "home")
+    for findings in (done.findings, verify_nodes(two, "/run").findings):
+        told = [entry for entry in findings if entry.code == "collect_conflict"]
+
+        assert [(Severity.ERROR, True)] == [(entry.severity, name in entry.message) for entry in told], findings
+    assert not (tmp_path / "home" / "checkpoint-7" / name).exists()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

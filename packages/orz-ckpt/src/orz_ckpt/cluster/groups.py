@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 from orz_ckpt.cluster.beside import decides
+from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.pieces import STEP, LocatedPiece, is_complete, missing_names, without_copies
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK
 
@@ -127,8 +129,16 @@ class Group:
         return {name: copies for name, copies in found.items() if len({size for _, size in copies}) > 1}
 
     def decides(self, name: str) -> bool:
-        """Return whether the checkpoint depends on a file: of step folders on each, since a manifest names it."""
-        return self.kind == STEP or decides(name) or name in (self.wants or ())
+        """Return whether the checkpoint depends on a file: on each of step folders, and of what has a manifest.
+
+        A manifest names all files below its folder: beside another copy of one of them it would no longer be true.
+        """
+        return self.kind == STEP or decides(name) or name in (self.wants or ()) or self._in_manifest(name)
+
+    def _in_manifest(self, name: str) -> bool:
+        """Return whether a node has a manifest in the folder of a file or above it; of the manifest itself, too."""
+        manifests = [(folder / MANIFEST_NAME).as_posix() for folder in PurePosixPath(name).parents]
+        return any(manifest in member.piece.files for member in self.members for manifest in manifests)
 
 
 def same_views(pieces: Mapping[str, Sequence[LocatedPiece]]) -> list[Located]:
