@@ -63,6 +63,18 @@ def test_a_log_of_each_node(level: Level, name: str, first: str, second: str, tw
     assert {file.name for file in (tmp_path / "n1" / STEP).iterdir()} <= {file.name for file in home.iterdir()}
 
 
+@pytest.mark.parametrize("name", ["qwen.tiktoken", "tekken.json", "tokenizer.model.v3", "chat_template.json"])
+def test_a_tokenizer_of_each_node(name: str, two: Fleet, tmp_path: Path) -> None:
+    """Two that differ are an error: what the model reads and says depends on which one is taken."""
+    for node, text in (("n1", "aa"), ("n2", "bbb")):
+        (tmp_path / node / STEP / name).write_text(text, encoding="utf-8")
+    for report in (locate(two, ["/run"]), verify_nodes(two, "/run")):
+        told = [entry for entry in report.findings if entry.code == "collect_conflict"]
+
+        assert Status.FAILED == report.status(), report.findings
+        assert [(Severity.ERROR, True)] == [(entry.severity, name in entry.message) for entry in told]
+
+
 def test_weights_and_a_log(two: Fleet, tmp_path: Path) -> None:
     """Both are told, each as what it is, and the weights decide."""
     (tmp_path / "n2" / STEP / "config.json").write_text("{}", encoding="utf-8")
@@ -121,6 +133,15 @@ def test_what_a_manifest_names(first: str, second: str, name: str, two: Fleet, t
         ("adapter_config.json", True),
         ("tokenizer.json", True),
         ("merges.txt", True),
+        ("qwen.tiktoken", True),
+        ("tekken.json", True),
+        ("tokenizer.model.v3", True),
+        ("chat_template.json", True),
+        ("huggingface/special_tokens_map.json", True),
+        ("vocab.bpe", True),
+        ("spiece.model", True),
+        ("source.spm", True),
+        ("params.json", True),
         (".metadata", True),
         ("__1.metadata", True),
         ("__0_0.distcp", True),

@@ -12,8 +12,12 @@ from orz_ckpt.inventory import WEIGHTS_SUFFIXES
 
 _OF_A_NODE: Final = ("training_args.", "rng_state")
 """How the names begin of what a process says of itself alone, though they end as those of weights do."""
-_READ_BY_LOADERS: Final = frozenset({*SETTINGS_NAMES, *TOKENIZER_NAMES, "merges.txt", "vocab.txt", "latest"})
-_SUFFIXES: Final = ("config.json", ".metadata", ".jinja", ".py", ".model")
+_READ_BY_LOADERS: Final = frozenset(
+    {*SETTINGS_NAMES, *TOKENIZER_NAMES, "tekken.json", "params.json", "latest", "latest_universal"}
+)
+_BEGINNINGS: Final = ("tokenizer", "chat_template", "vocab", "merges", "special_tokens", "added_tokens")
+"""How the names of a tokenizer's files begin, whatever version or format their ends say."""
+_SUFFIXES: Final = ("config.json", ".metadata", ".jinja", ".py", ".model", ".tiktoken", ".spm")
 
 
 def decides(name: str) -> bool:
@@ -25,4 +29,4 @@ def decides(name: str) -> bool:
     last = name.rpartition("/")[2]
     if last.endswith(WEIGHTS_SUFFIXES):
         return not last.startswith(_OF_A_NODE)
-    return last in _READ_BY_LOADERS or last.endswith(_SUFFIXES) or is_index(last)
+    return last in _READ_BY_LOADERS or last.startswith(_BEGINNINGS) or last.endswith(_SUFFIXES) or is_index(last)
