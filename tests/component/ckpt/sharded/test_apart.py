@@ -156,6 +156,24 @@ def test_all_of_it_on_this_machine(name: str, apart: Apart, tmp_path: Path) -> N
     assert verifies in found.commands, "of the whole one alone"
 
 
+@pytest.mark.parametrize("level", [Level.QUICK, Level.FULL])
+@pytest.mark.parametrize("name", [*UNCOUNTED, "hf_consolidated"])
+def test_a_log_beside_one_of_both(name: str, level: Level, two: Fleet, apart: Apart, tmp_path: Path) -> None:
+    """No weights depend on a log that one node alone has: the verdict is that of one; on a file of weights they do."""
+    apart(name, lambda _: True)
+    shutil.copytree(tmp_path / "n1" / "run", tmp_path / "n2" / "run")
+    weights = next(file for file in (tmp_path / "n2").rglob("*") if file.suffix in {".distcp", ".safetensors"})
+    for folder in {file.parent for file in (tmp_path / "n1").rglob("*") if file.is_file()}:
+        (folder / "train.log").write_text("of n1", encoding="utf-8")
+    both = verify_nodes(two, "/run", level=level)
+    weights.unlink()
+    less = verify_nodes(two, "/run", level=level)
+
+    assert Status.OK is both.status(), both.findings
+    assert both.newest_good
+    assert (name in UNCOUNTED) is (less.status() is not Status.OK), less.findings  # of the other an index names all
+
+
 def test_a_rank_that_no_node_has(two: Fleet, apart: Apart, tmp_path: Path) -> None:
     """The names of all nodes together tell: rank 1 saved something."""
     apart("dcp_no_collectives", of_ranks("dcp_no_collectives", (0, 1)))

@@ -71,14 +71,13 @@ class Group:
     def alike(self) -> bool:
         """Whether each piece has the same files as any other, by name and size, or is the only one.
 
-        Each is then all that any node has, if bytes agree. Of step folders records tell what is all.
+        Each is then all that any node has, if bytes agree; a log may be one node's alone. Of step folders records tell
+        what is all.
         """
-        first = self.members[0].piece
-        return len(self.members) == 1 or (
-            self.kind != STEP
-            and all(member.piece.files.keys() == first.files.keys() for member in self.members)
-            and not self.conflicts
-        )
+        if len(self.members) == 1:
+            return True
+        names = [{name for name in member.piece.files if self.decides(name)} for member in self.members]
+        return self.kind != STEP and all(found == names[0] for found in names) and not self.conflicts
 
     @property
     def damaged(self) -> dict[str, dict[str, int]]:
