@@ -122,6 +122,35 @@ def test_what_a_manifest_names(first: str, second: str, name: str, two: Fleet, t
     assert not (tmp_path / "home" / "checkpoint-7" / name).exists()
 
 
+@pytest.mark.parametrize(("first", "second"), [("a", "bb"), ("a", "b")])
+def test_to_the_run_itself(first: str, second: str, two: Fleet, tmp_path: Path) -> None:
+    """What the run lacks comes; its own log stays as it is, and that of another node is told."""
+    for node, text in (("n1", first), ("n2", second)):
+        (tmp_path / node / STEP / "train.log").write_text(text, encoding="utf-8")
+    weights = next((tmp_path / "n2" / STEP).glob("*.safetensors"))
+    content = weights.read_bytes()
+    weights.unlink()
+    done = collect(Here(), [str(tmp_path / node / "run") for node in ("n1", "n2")], tmp_path / "n2" / "run")
+    told = [entry for entry in done.findings if entry.code == "collect_conflict" and "it stays" in entry.message]
+
+    assert Status.OK == done.status(), done.findings
+    assert content == weights.read_bytes()
+    assert second == (tmp_path / "n2" / STEP / "train.log").read_text(encoding="utf-8")
+    assert [(Severity.WARN, True)] == [(entry.severity, "train.log" in entry.message) for entry in told]
+
+
+def test_a_manifest_of_the_run_itself(two: Fleet, tmp_path: Path) -> None:
+    """Where what comes has a manifest, another's log at the destination is in its way."""
+    for node, text in (("n1", "a"), ("home", "bb")):
+        (tmp_path / node / STEP).mkdir(parents=True, exist_ok=True)
+        (tmp_path / node / STEP / "train.log").write_text(text, encoding="utf-8")
+    (tmp_path / "n1" / STEP / "manifest.json").write_text("{}", encoding="utf-8")
+    done = collect(Here(), [str(tmp_path / "n1" / "run")], tmp_path / "home" / "run")
+
+    assert Status.FAILED == done.status(), done.findings
+    assert ["train.log"] == [file.name for file in (tmp_path / "home" / STEP).iterdir()]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

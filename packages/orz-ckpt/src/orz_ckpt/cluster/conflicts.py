@@ -24,7 +24,7 @@ def conflict(group: Group) -> NodeFinding:
 def differing(group: Group) -> NodeFinding:
     """Return the warning about the others; see `Group.differing`."""
     message = f"{_of_two_sizes(group, group.differing)}; no weights depend on that"
-    remedy = "collect takes the first one; to have another, move the first away"
+    remedy = "collect takes the first one, where the destination has none; to have another, move the first away"
     found = node_finding("collect_conflict", message, remedy=remedy, path=group.title)
     return replace(found, severity=Severity.WARN)
 

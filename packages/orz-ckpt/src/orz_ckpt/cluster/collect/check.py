@@ -22,6 +22,9 @@ from orz_ckpt.node.files import FileState
 from orz_ckpt.node.wire import from_wire
 from orz_cli.findings import Severity
 
+_WHICH = "the first, where the destination has none"
+"""Of different copies of a file that no weights depend on."""
+
 
 @dataclass(slots=True)
 class Checked:
@@ -67,7 +70,7 @@ def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path | None) -> Checked:
             there, finding = _at_destination(folder / file.name, file, origin, states[origin], digest)
         if finding is not None:
             checked.findings.append(finding)
-        else:
+        if there or finding is None:
             checked.moves.append(Move(file=file, origin=origin, there=there))
     return checked
 
@@ -116,7 +119,7 @@ def _choose(
         taken = f"{message}; the one on {right[0].node} is what was saved, and was taken"
         return right[0], replace(finding, message=taken, severity=Severity.WARN)
     if not file.decides:
-        taken = f"{message}; no weights depend on that: `orz ckpt collect` takes the first"
+        taken = f"{message}; no weights depend on that: `orz ckpt collect` takes {_WHICH}"
         return origins[0], replace(finding, message=taken, severity=Severity.WARN)
     return None, finding
 
@@ -127,7 +130,7 @@ def differing(plan: GroupPlan) -> list[NodeFinding]:
     found = [
         node_finding(
             "collect_conflict",
-            f"{one}; no weights depend on that: `orz ckpt collect` takes the first",
+            f"{one}; no weights depend on that: `orz ckpt collect` takes {_WHICH}",
             remedy=remedy,
             path=plan.group.title,
         )
@@ -139,7 +142,7 @@ def differing(plan: GroupPlan) -> list[NodeFinding]:
 def _at_destination(
     final: Path, file: PlannedFile, origin: Origin, state: FileState, digest: str
 ) -> tuple[bool, NodeFinding | None]:
-    """Return whether `final` is this very file, or has the same bytes."""
+    """Return whether `final` is this very file or has the same bytes, or is another that no weights depend on."""
     try:
         status = os.stat(final, follow_symlinks=False)  # noqa: PTH116  links are not followed
     except (FileNotFoundError, NotADirectoryError):
@@ -150,6 +153,11 @@ def _at_destination(
         if read_once(final).digest == digest:
             return True, None
     message = f"{final} is there already, and is not what {origin.node} has at {origin.path} ({file.size:,} bytes)"
+    if stat.S_ISREG(status.st_mode) and not file.decides:
+        remedy = "to have the other one, copy it to another place; nothing at the destination is ever replaced"
+        message += "; it stays: no weights depend on it"
+        found = node_finding("collect_conflict", message, remedy=remedy, path=final, node=origin.node)
+        return True, replace(found, severity=Severity.WARN)
     remedy = "collect to another folder; nothing there is ever replaced"
     return False, node_finding("collect_conflict", message, remedy=remedy, path=final, node=origin.node)
 
