@@ -228,6 +228,44 @@ def test_a_rank_without_tensors_leaves_an_empty_file(
     assert Status.OK is verified_at_home(tmp_path)
 
 
+def cut_off(folder: Path) -> None:
+    """Leave of a rank that wrote no metadata what torch opens first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "__1_0.distcp").write_bytes(b"")
+
+
+def test_an_empty_file_of_a_rank_without_metadata(two: Fleet, apart: Apart, tmp_path: Path) -> None:
+    """Where each rank writes metadata, and last, one that has none was cut off: on its own node, or beside others."""
+    apart("dcp_no_collectives_gap", lambda _: True)
+    here = tmp_path / "n1" / "run" / STEP
+    for file in [*here.glob("__1*"), *here.glob("__2*")]:
+        file.unlink()
+    cut_off(tmp_path / "n2" / "run" / STEP)
+    for _ in range(2):
+        found = locate(two, ["/run"])
+        assert (Status.FAILED, ["__1.metadata"]) == (found.status(), found.groups[0].missing)
+        assert ["pieces_incomplete"] == [entry.code for entry in found.findings]
+        cut_off(here)
+    report = verify(here)
+
+    assert Status.FAILED is report.status()
+    assert "the metadata of rank 1 is missing" in next(
+        entry.message for entry in report.findings if entry.code == "ranks_missing"
+    )
+    assert ["__1.metadata"] == locate(Here(), [str(here)]).groups[0].missing
+
+
+def test_data_without_metadata_makes_nothing_whole(two: Fleet, apart: Apart, tmp_path: Path) -> None:
+    """A node with data alone does not say that the ranks that others describe are all."""
+    apart("dcp_no_collectives", of_ranks("dcp_no_collectives", (0,)))
+    for file in [*(tmp_path / "n2" / "run" / STEP).glob("*.metadata")]:
+        file.unlink()
+    found = locate(two, ["/run"])
+
+    assert (None, []) == (found.groups[0].complete, found.groups[0].missing)
+    assert Status.OK is not verify_nodes(two, "/run").status()
+
+
 def test_an_empty_file_that_metadata_of_another_node_names(two: Fleet, apart: Apart, tmp_path: Path) -> None:
     """It was cut off: a file of its name is not what is missing."""
     apart("dcp_nested", lambda file: not file.startswith("__1"))

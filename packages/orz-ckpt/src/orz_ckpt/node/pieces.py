@@ -8,6 +8,7 @@ from typing import Final
 
 from orz_ckpt.inventory import CHECKPOINTS_DIR, WEIGHTS_SUFFIXES
 from orz_ckpt.manifest import PRIVATE_DIR
+from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK
 from orz_ckpt.steps import final_name, names_step
 
 STEP: Final = "orz"
@@ -34,7 +35,8 @@ class LocatedPiece:
     wants: list[str] | None = None
     """Names that the whole checkpoint has, as far as this node can tell; None if it can't.
 
-    `policy/*`: any weights in that folder; `adapter_model.*`: any whose names begin so.
+    `policy/*`: any weights in that folder; `adapter_model.*`: any whose names begin so; `__1.metadata`: that, or
+    `.metadata`, which describes all ranks.
     """
     perhaps_more: bool = False
     """Whether others may belong to it beside `wants`: of ranks or kinds of which nothing here says if there are any."""
@@ -146,6 +148,6 @@ def run_folder(path: str) -> str:
 
 def _there(name: str, files: Mapping[str, int]) -> bool:
     if not name.endswith(_ANY):
-        return name in files
+        return name in files or (DCP_METADATA in files and DCP_OF_RANK.fullmatch(name) is not None)
     begin = name[:-1]
     return any(file.startswith(begin) and file.endswith(WEIGHTS_SUFFIXES) for file in files)

@@ -17,6 +17,7 @@ from orz_ckpt.manifest import MANIFEST_NAME, Manifest, ManifestError, load
 from orz_ckpt.node.pieces import is_weights, missing_names
 from orz_ckpt.node.rank_copies import rank_copies
 from orz_ckpt.node.signatures import DCP_DATA, DCP_METADATA, DCP_OF_RANK, MAX_WORLD, Signature, deepspeed_names
+from orz_ckpt.readers.dcp.chunks import writers_of
 from orz_ckpt.readers.dcp.metadata import read_metadata
 from orz_ckpt.records import node_records, nodes_of, record_name
 from orz_cli.errors import OrzError
@@ -163,12 +164,14 @@ def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) 
     """Return the files that `.metadata` names, or those of ranks that saved without each other.
 
     Of those each names its own files, and nothing says how many ranks there were; nor does it of shards of safetensors.
+    Metadata of a rank is written after its data: where an empty file lies without it, the rank was cut off.
     """
     if signature.wants is not None:
         return Wants(names=list(signature.wants), perhaps_more=True)
     described = [name for name in files if name == DCP_METADATA or DCP_OF_RANK.fullmatch(name)]
+    silent = {f"__{rank}{DCP_METADATA}" for rank in writers_of(name for name, size in files.items() if not size)}
     if not described:
-        return Wants(names=[DCP_METADATA], committed=False)
+        return Wants(names=sorted({DCP_METADATA, *silent}), perhaps_more=True, committed=False)
     names: set[str] = set(described)
     try:
         for name in described:
@@ -179,14 +182,15 @@ def _wants_of_dcp(folder: Path, signature: Signature, files: Mapping[str, int]) 
     if DCP_METADATA in described:
         return Wants(names=sorted(names), committed=signature.committed)
     last = max(int(name.removeprefix("__").partition(".")[0]) for name in described)
-    names |= {f"__{rank}{DCP_METADATA}" for rank in range(min(last, MAX_WORLD))}
+    names |= silent | {f"__{rank}{DCP_METADATA}" for rank in range(min(last, MAX_WORLD))}
     return Wants(names=sorted(names), perhaps_more=True, committed=signature.committed)
 
 
 def _of_ranks_without_tensors(files: Mapping[str, int], wants: Wants) -> tuple[str, ...]:
     """Return the empty files that no metadata here names, as torch leaves one of each rank without tensors.
 
-    Metadata on another node may name it all the same: so it must not stand for what is missing there.
+    Only metadata that would name it tells that it is such a rank's, and may lie on another node; there it may name it
+    all the same: so it must not stand for what is missing there.
     """
     return tuple(
         name for name, size in files.items() if not size and name.endswith(DCP_DATA) and name not in (wants.names or ())

@@ -136,7 +136,10 @@ def _assemble(name: str, entries: Sequence[Entry], chunks: Chunks) -> Assembled 
 
 
 def _around(path: Path, files: Sequence[Path], metadata: Sequence[Metadata]) -> Iterator[CkptFinding]:
-    """Look at the files that metadata does not name; an empty one is of a rank that had no tensors."""
+    """Look at the files that metadata does not name.
+
+    An empty one is of a rank that had no tensors, or, where its own metadata is what is missing, that was cut off.
+    """
     named = _named(metadata)
     others = [file for file in files if file.suffix == SUFFIX and file.name not in named]
     unused = [file.name for file in others if file.stat().st_size]
@@ -145,9 +148,11 @@ def _around(path: Path, files: Sequence[Path], metadata: Sequence[Metadata]) -> 
         message = f"{len(unused)} files of data are of another save: no metadata names {shown}"
         remedy = "remove them once this checkpoint is known to be good"
         yield finding("shards_unused", message, remedy=remedy, path=path)
-    of_ranks = [int(match[1]) for file in files if (match := OF_RANK.fullmatch(file.name))]
-    gaps = set(range(max(of_ranks, default=-1) + 1)) - set(of_ranks)
-    if gaps and len(metadata) > 1:
+    of_ranks = {int(match[1]) for file in files if (match := OF_RANK.fullmatch(file.name))}
+    gaps = set(range(max(of_ranks, default=-1) + 1)) - of_ranks if len(metadata) > 1 else set()
+    if not any(file.name == METADATA_NAME for file in files):
+        gaps |= writers_of(file.name for file in others if file.name not in unused) - of_ranks
+    if gaps:
         message = f"the metadata of {ranks(gaps)} is missing: each rank's names its own chunks"
         yield finding("ranks_missing", message, remedy=COLLECT, path=path)
     if any(file.name == _MEGATRON for file in files):
