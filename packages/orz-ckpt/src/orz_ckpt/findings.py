@@ -46,7 +46,7 @@ RULES: Final = {
     "unreadable": _unknown("A file cannot be read."),
     "nothing_recognised": _unknown("The path holds nothing that this command knows."),
     "beside_weights": _unknown("What was asked for is none of the weights, so nothing is said of them."),
-    "not_judged": _unknown("The command ended before it could judge anything."),
+    "not_judged": _unknown("The command, or a node, could not judge what it was given."),
     "weights_not_read": _unknown("The weights are in a format that this command does not read."),
     "layout_unsupported": _unknown("The weights are laid out in a way that this command does not put together."),
     "manifest_newer": _unknown("The manifest is of a newer version than this reader."),

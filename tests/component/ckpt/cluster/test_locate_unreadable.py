@@ -18,7 +18,8 @@ from rich.console import Console
 from orz_ckpt.cluster.fleet import Here
 from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.locate_text import locate_text
-from orz_ckpt.manifest import Manifest, load
+from orz_ckpt.cluster.verify import verify_nodes
+from orz_ckpt.records import node_records
 from orz_cli.findings import Status
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("alone")]
@@ -155,17 +156,34 @@ def test_what_nobody_foresaw_of_one_file(run: Path, monkeypatch: pytest.MonkeyPa
     assert (None, f"what it has to hold cannot be told: {type(error).__name__}: {error}") == (complete, note)
 
 
-def test_what_nobody_foresaw_of_a_manifest(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step that it is of is neither a pass nor a failure, and the others are found."""
+@pytest.mark.parametrize(
+    ("error", "code", "remedy"),
+    [
+        (KeyError("x"), "not_judged", "see there what verify says of it: orz ckpt verify {}; or take an older step"),
+        (
+            PermissionError("x"),
+            "unreadable",
+            "ask as the user who wrote it, or let this one read it; then locate again",
+        ),
+    ],
+    ids=repr,
+)
+def test_what_nobody_foresaw_of_records(
+    run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str, remedy: str
+) -> None:
+    """The step that it is of is neither a pass nor a failure, and the others are found; rights help where they lack."""
 
-    def fail(path: Path) -> Manifest:
-        if path.parent.name == "step_000030":
-            raise KeyError("x")
-        return load(path)
+    def fail(folder: Path) -> object:
+        if folder.name == "step_000030":
+            raise error
+        return node_records(folder)
 
-    monkeypatch.setattr("orz_ckpt.node.wants.load", fail)
+    monkeypatch.setattr("orz_ckpt.node.wants.node_records", fail)
     found = find(run)
 
     assert [True, True, None] == [group.complete for group in found.groups]
-    assert (Status.INCONCLUSIVE, ["unreadable"]) == (found.status(), errors(found))
-    assert "KeyError" in found.findings[0].message
+    assert (Status.INCONCLUSIVE, [code]) == (found.status(), errors(found))
+    (entry,) = [entry for entry in found.findings if entry.code == code]
+    assert remedy.format(run / "checkpoints" / "step_000030") == entry.remedy
+    report = verify_nodes(Here(), str(run))
+    assert Status.INCONCLUSIVE is report.status()

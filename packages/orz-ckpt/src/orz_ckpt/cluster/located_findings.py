@@ -137,9 +137,9 @@ def of_that_name(left: Sequence[Located], subject: str) -> Iterator[NodeFinding]
 
 
 def unreadable_manifests(group: Group, findings: Sequence[NodeFinding]) -> Iterator[NodeFinding]:
-    """Say which nodes' manifests of a checkpoint nobody may read, but those of which `findings` tell already."""
+    """Say which nodes' manifests of a checkpoint could not be read, but those of which `findings` tell already."""
     for member in group.members:
-        if member.piece.problem == "unreadable":
+        if member.piece.problem in {"unreadable", "not_judged"}:
             found = _unusable(group, member)
             if not any(
                 (entry.code, entry.path, entry.node) == (found.code, found.path, found.node) for entry in findings
@@ -207,6 +207,8 @@ def _unusable(group: Group, member: Located) -> NodeFinding:
     code, node = member.piece.problem, member.nodes[0]
     message = f"{group.title} on {node}: {member.piece.note}"
     remedy = _READABLE if code == "unreadable" else remedy_of(code, "take an older step")
+    if code == "not_judged":
+        remedy = f"see there what verify says of it: orz ckpt verify {quoted(member.piece.path)}; or take an older step"
     return node_finding(code, message, remedy=remedy, path=group.title, node=node)
 
 

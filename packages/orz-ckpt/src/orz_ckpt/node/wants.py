@@ -56,7 +56,8 @@ def _whatever_files_hold(function: Callable[_Arguments, Wants]) -> Callable[_Arg
             return function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  who wrote the files is not known
             note = f"what it has to hold cannot be told: {type(error).__name__}: {error}"
-            return Wants(names=None, note=note, problem="unreadable")
+            problem = "unreadable" if isinstance(error, OSError) else "not_judged"
+            return Wants(names=None, note=note, problem=problem)
 
     return told
 
