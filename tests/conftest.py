@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
+import fsspec
 import pytest
 from hypothesis import settings
 
@@ -31,6 +33,16 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts what 
 
 settings.register_profile("orz", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("orz")
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """The store in memory, empty."""
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    yield store
+    store.store.clear()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch")  # orz-ckpt works without it; it writes what is read here
 safetensors = pytest.importorskip("safetensors.torch")
 
 pytestmark = pytest.mark.component

@@ -154,7 +154,7 @@ class Remote:
                 with self._opened(name, offset) as stream:
                     while data := stream.read(READ_BYTES):
                         yield data
-            except Exception as error:
+            except Exception as error:  # each store has errors of its own; what is not one of a file gone goes on
                 if isinstance(error, FileNotFoundError):
                     _refuse_silent(error)
                 elif getattr(error, "status", 0) not in _GONE:

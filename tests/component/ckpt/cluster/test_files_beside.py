@@ -19,15 +19,9 @@ from orz_cli.findings import Severity, Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("_alone")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("path_alone")]
 
 STEP = "run/checkpoint-7"
-
-
-@pytest.fixture
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the nodes look at the path alone."""
-    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
 
 
 @pytest.fixture

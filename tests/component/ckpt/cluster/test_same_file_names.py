@@ -24,16 +24,10 @@ if TYPE_CHECKING:
     from orz_ckpt.cluster.verdict import NodeFinding
     from orz_ckpt.cluster.verify_outcome import ClusterReport
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("_alone")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("path_alone")]
 
 STEP = "run/checkpoint-7"
 SHARD = "model-00001-of-00002.safetensors"
-
-
-@pytest.fixture
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the nodes look at the path alone."""
-    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
 
 
 @pytest.fixture

@@ -26,15 +26,9 @@ if TYPE_CHECKING:
 
 torch = pytest.importorskip("torch")
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("_alone")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("path_alone")]
 
 ACTOR = "run/global_step_7/actor"
-
-
-@pytest.fixture
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the nodes look at the path alone."""
-    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
 
 
 @pytest.fixture

@@ -18,15 +18,9 @@ from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.records import record_name
 from orz_cli.findings import Severity, Status
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("path_alone")]
 
 USERS = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the nodes look at the path alone."""
-    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from orz_ckpt.storage import stage
 from orz_cli.findings import Severity, Status
 from orz_cli.main import main
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("path_alone")]
 
 POLICY = {
     "architectures": ["Qwen2ForCausalLM"],
@@ -63,12 +63,6 @@ class Disks(Here):
                 value = json.loads(json.dumps(answer.value).replace(f"{self.base}/{node.name}/run", "/run"))
                 answers[node.name] = replace(answer, value=value)
         return answers
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the nodes look at the path alone."""
-    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
 
 
 @pytest.fixture

@@ -21,16 +21,10 @@ if TYPE_CHECKING:
 
     from orz_ckpt.cluster.verify_outcome import ClusterReport
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("_alone")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("path_alone")]
 
 TAG = "global_step2"
 STAGES = ["zero1", "zero1-bf16", "zero2", "zero3"]
-
-
-@pytest.fixture
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the nodes look at the path alone."""
-    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
 
 
 @pytest.fixture

@@ -21,17 +21,11 @@ if TYPE_CHECKING:
 
     Apart = Callable[[str, Callable[[str], bool]], None]
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("_alone")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("path_alone")]
 
 STEP = "global_step_7"
 UNCOUNTED: Final = {"dcp_no_collectives": "__{rank}", "hf_shards": "shard-0000{shard}-"}
 """Cases of which no file says how many ranks there were, and how the names of a rank's files begin."""
-
-
-@pytest.fixture
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the nodes look at the path alone."""
-    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
 
 
 @pytest.fixture

@@ -88,13 +88,7 @@ def test_missing_replica_is_no_loss(
     assert expected("hsdp") == numbers | {"head.weight": numbers["embed.weight"]}
 
 
-@pytest.fixture
-def _here_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody look anywhere but at the path itself."""
-    monkeypatch.setattr("orz_ckpt.node.roots._all_roots", lambda _: iter(()))
-
-
-@pytest.mark.usefixtures("_here_alone")
+@pytest.mark.usefixtures("path_alone")
 @pytest.mark.parametrize(
     ("lost", "code"), [((2, 3), 0), ((0, 3), 0), ((1,), 0), ((0, 2), 1), ((1, 3), 1), ((0, 1, 2), 1)]
 )
@@ -115,7 +109,7 @@ def test_one_voice_about_missing_replicas(
     assert (code, 1) == (report.status().exit_code, [entry.code for entry in report.findings].count(said))
 
 
-@pytest.mark.usefixtures("_here_alone")
+@pytest.mark.usefixtures("path_alone")
 @pytest.mark.parametrize(
     ("first", "second", "complete", "said"),
     [
@@ -145,7 +139,7 @@ def test_replicas_on_two_disks(
     assert said == [entry.code for entry in found.findings]
 
 
-@pytest.mark.usefixtures("_here_alone")
+@pytest.mark.usefixtures("path_alone")
 def test_copies_of_which_nobody_knows_whose_they_are(
     broken: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch")  # orz-ckpt works without it; it writes what is read here
 pytest.importorskip("torch.distributed.tensor")
 
 pytestmark = pytest.mark.component

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 import torch
@@ -257,16 +256,6 @@ def store(run_dir: Path, sink: MemorySink) -> Callable[..., RunCheckpoints]:
         return RunCheckpoints(run_dir, {"policy": model}, make_config(**checkpoint), sink, nodes=nodes, check=check)
 
     return make
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """The store in memory, empty."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    yield store
-    store.store.clear()
 
 
 @pytest.fixture

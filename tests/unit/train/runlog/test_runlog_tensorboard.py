@@ -58,7 +58,7 @@ def test_nothing_is_imported_or_written_before_the_first_scalar(tmp_path: Path) 
 
 def test_a_missing_tensorboard_names_the_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the setting that does without."""
-    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(BackendMissingError, match=r"pip install tensorboard, or set logging\.tensorboard=false"):
         TensorBoardLog(tmp_path).write(record(1, 0.25))
 

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -102,16 +103,14 @@ class _EventFile:
     """
 
     def __init__(self, folder: Path, *, purge_step: int | None) -> None:
-        from tensorboard.compat.proto import event_pb2  # type: ignore[import-untyped]  # noqa: PLC0415  only if wanted
-        from tensorboard.summary.writer.record_writer import (  # type: ignore[import-untyped]  # noqa: PLC0415
-            RecordWriter,
-        )
-
-        self._event: Any = event_pb2.Event
+        # By name: it has no types, and is imported only where it is wanted.
+        event_pb2: Any = import_module("tensorboard.compat.proto.event_pb2")
+        record_writer: Any = import_module("tensorboard.summary.writer.record_writer")
+        self._event = event_pb2.Event
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time()):010}.{platform.node()}.{os.getpid()}.{next(_FILES)}"
         self._file: BinaryIO = (folder / name).open("ab")
-        self._records = RecordWriter(self._file)
+        self._records = record_writer.RecordWriter(self._file)
         self.add(wall_time=time.time(), file_version=_FORMAT)
         if purge_step is not None:
             self.add(step=purge_step, session_log={"status": event_pb2.SessionLog.START})
