@@ -215,6 +215,7 @@ def test_the_stack_trains_repeats_and_resumes(orz: Orz, start: Callable[..., Run
     assert f"ray {version('ray')}" == found["processes"]
     logs = {path.name for path in (first.run_dir / "logs").iterdir()}
     assert {"policy-0.log", "policy-1.log", "critic-0.log", "critic-1.log", "engine-0.log"} <= logs
+    assert "_ray_" not in (first.run_dir / "console.log").read_text()
     assert 0 == orz("ckpt", "verify", "first").code
     again = start("train", "quickstart", *SMALL, "steps=2", run_dir="second")
     assert 0 == again.finish().code

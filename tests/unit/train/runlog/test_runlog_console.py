@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,24 @@ def test_a_log_record_becomes_a_line_of_loguru_with_its_fields(console: ConsoleL
         r"generated 7 num_tokens=12 reason='no space left'"
     )
     assert re.fullmatch(expected, lines(tmp_path)[1])
+
+
+def test_private_fields_that_a_library_gives_every_record_are_no_extra(console: ConsoleLog, tmp_path: Path) -> None:
+    """Ray, once it is imported, makes records with a field `_ray_timestamp_ns`."""
+    factory = logging.getLogRecordFactory()
+
+    def of_ray(*args: Any, **fields: Any) -> logging.LogRecord:
+        record = factory(*args, **fields)
+        vars(record)["_ray_timestamp_ns"] = 1_700_000_000_000_000_000
+        return record
+
+    logging.setLogRecordFactory(of_ray)
+    try:
+        with listening(console):
+            LOG.info("generated", extra={"num_tokens": 12})
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert lines(tmp_path)[1].endswith(" - generated num_tokens=12")
 
 
 def test_an_exception_is_followed_by_its_traceback(console: ConsoleLog, tmp_path: Path) -> None:

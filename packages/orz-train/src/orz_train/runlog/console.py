@@ -142,12 +142,17 @@ class _LoguruShape(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, followed by the traceback if there is one."""
         when = datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ006  local, as loguru
-        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
+        extra = {key: value for key, value in vars(record).items() if _is_extra(key)}
         text = (
             f"{when}.{int(record.msecs):03} | {record.levelname: <8} | "
             f"{record.name}:{record.funcName}:{record.lineno} - {record.getMessage()}{pairs(extra)}"
         )
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _is_extra(field: str) -> bool:
+    """Whether a record's field came by `extra=`; Ray, once imported, gives every record a private one of its own."""
+    return field not in _STANDARD_FIELDS and not field.startswith("_")
 
 
 def _plain(value: object) -> str:
