@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,10 @@ from orz_ckpt.cluster.fleet import Fleet, Here
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.findings import Level
+from orz_ckpt.manifest import dumps, load
+from orz_ckpt.verify import verify
 from orz_cli.findings import Severity, Status
+from orz_cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +120,30 @@ def test_what_a_manifest_names(first: str, second: str, name: str, two: Fleet, t
     assert not (tmp_path / "home" / "checkpoint-7" / name).exists()
 
 
+@pytest.mark.parametrize("change", ["", "a log", "another digest"])
+def test_manifests_written_on_each_node(change: str, two: Fleet, tmp_path: Path) -> None:
+    """They have times of their own, and other lengths: what they say of the files must be the same."""
+    for node in ("n1", "n2"):
+        folder = tmp_path / node / STEP
+        if change == "a log":
+            (folder / "train.log").write_text(node, encoding="utf-8")
+        assert 0 == main(["ckpt", "manifest", str(folder)])
+    path = tmp_path / "n2" / STEP / "manifest.json"
+    manifest = load(path)
+    files = dict(manifest.files)
+    if change == "another digest":
+        files["config.json"] = replace(files["config.json"], digest="0" * 64)
+    path.write_text(dumps(replace(manifest, files=files, writer=f"{manifest.writer}, later")), encoding="utf-8")
+    done = collect(Here(), [str(tmp_path / node / "run") for node in ("n1", "n2")], tmp_path / "home")
+    for report in (verify_nodes(two, "/run"), done):
+        told = {entry.severity for entry in report.findings if entry.code == "collect_conflict"}
+
+        assert (Status.FAILED if change else Status.OK) == report.status(), report.findings
+        assert ({Severity.ERROR} if change else set()) == told
+    if not change:
+        assert Status.OK == verify(tmp_path / "home").status()
+
+
 @pytest.mark.parametrize(("first", "second"), [("a", "bb"), ("a", "b")])
 def test_to_the_run_itself(first: str, second: str, two: Fleet, tmp_path: Path) -> None:
     """What the run lacks comes; its own log stays as it is, and that of another node is told."""
@@ -131,6 +159,7 @@ def test_to_the_run_itself(first: str, second: str, two: Fleet, tmp_path: Path) 
     assert content == weights.read_bytes()
     assert second == (tmp_path / "n2" / STEP / "train.log").read_text(encoding="utf-8")
     assert [(Severity.WARN, True)] == [(entry.severity, "train.log" in entry.message) for entry in told]
+    assert not any(move.file.name == "train.log" for one in done.gathered for move in one.moves), "it isn't there"
 
 
 def test_a_manifest_of_the_run_itself(two: Fleet, tmp_path: Path) -> None:

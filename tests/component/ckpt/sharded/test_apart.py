@@ -14,6 +14,7 @@ from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.findings import Level
 from orz_ckpt.verify import verify
 from orz_cli.findings import Status
+from orz_cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,6 +248,34 @@ def test_an_empty_file_of_a_rank_without_metadata(two: Fleet, apart: Apart, tmp_
         entry.message for entry in report.findings if entry.code == "ranks_missing"
     )
     assert ["__1.metadata"] == locate(Here(), [str(here)]).groups[0].missing
+
+
+@pytest.mark.parametrize("name", ["dcp_gap", "dcp_no_collectives_gap"])
+def test_an_empty_file_is_collected(name: str, apart: Apart, tmp_path: Path) -> None:
+    """A manifest names those of ranks without tensors, too."""
+    apart(name, lambda _: True)
+    assert 0 == main(["ckpt", "manifest", str(tmp_path / "n1" / "run" / STEP)])
+    assert any(not file.stat().st_size for file in (tmp_path / "n1" / "run" / STEP).iterdir())
+    assert verified_at_home(tmp_path) is Status.OK
+
+
+def test_an_empty_file_of_a_rank_that_was_cut_off_is_collected(apart: Apart, tmp_path: Path) -> None:
+    """Nothing else shows, on one disk, that there was such a rank."""
+    apart("dcp_no_collectives_gap", lambda file: not file.startswith(("__1", "__2")))
+    shutil.rmtree(tmp_path / "n2" / "run")
+    cut_off(tmp_path / "n2" / "run" / STEP)
+    assert verified_at_home(tmp_path) is Status.FAILED
+
+
+def test_empty_files_alone_lack_what_describes_them(tmp_path: Path) -> None:
+    """All ranks were cut off; whether each would have written metadata, or one for all, nothing says."""
+    here = tmp_path / "run" / STEP
+    here.mkdir(parents=True)
+    for rank in range(3):
+        (here / f"__{rank}_0.distcp").touch()
+    found = locate(Here(), [str(here.parent)])
+
+    assert (Status.FAILED, [".metadata"]) == (found.status(), found.groups[0].missing)
 
 
 def test_data_without_metadata_makes_nothing_whole(two: Fleet, apart: Apart, tmp_path: Path) -> None:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from orz_ckpt.formats.hf import SETTINGS_NAMES, TOKENIZER_NAMES, is_index
+from orz_ckpt.formats.hf import SETTINGS_NAMES, is_index
 from orz_ckpt.inventory import WEIGHTS_SUFFIXES
 
 _OF_A_NODE: Final = ("training_args.", "rng_state")
 """How the names begin of what a process says of itself alone, though they end as those of weights do."""
-_READ_BY_LOADERS: Final = frozenset(
-    {*SETTINGS_NAMES, *TOKENIZER_NAMES, "tekken.json", "params.json", "latest", "latest_universal"}
-)
+_READ_BY_LOADERS: Final = frozenset({*SETTINGS_NAMES, "tekken.json", "params.json", "latest", "latest_universal"})
 _BEGINNINGS: Final = ("tokenizer", "chat_template", "vocab", "merges", "special_tokens", "added_tokens")
 """How the names of a tokenizer's files begin, whatever version or format their ends say."""
 _SUFFIXES: Final = ("config.json", ".metadata", ".jinja", ".py", ".model", ".tiktoken", ".spm")

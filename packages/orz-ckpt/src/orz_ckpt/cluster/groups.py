@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 
 from orz_ckpt.cluster.beside import decides
 from orz_ckpt.manifest import MANIFEST_NAME
@@ -76,8 +75,11 @@ class Group:
         """
         if len(self.members) == 1:
             return True
-        names = [{name for name in member.piece.files if self.decides(name)} for member in self.members]
-        return self.kind != STEP and all(found == names[0] for found in names) and not self.conflicts
+        if self.kind == STEP or self.conflicts:
+            return False
+        first = self.members[0].piece.files.keys()
+        not_all_have = {name for member in self.members for name in member.piece.files.keys() ^ first}
+        return not any(self.decides(name) for name in not_all_have)
 
     @property
     def damaged(self) -> dict[str, dict[str, int]]:
@@ -124,6 +126,8 @@ class Group:
         found: dict[str, list[tuple[str, int]]] = {}
         for member in self.members if self.kind != STEP else ():
             for name, size in member.piece.files.items():
+                if is_manifest(name):
+                    continue  # written on each node, they have other times and say the same of the files
                 found.setdefault(name, []).append((member.nodes[0], size))
         return {name: copies for name, copies in found.items() if len({size for _, size in copies}) > 1}
 
@@ -136,8 +140,13 @@ class Group:
 
     def _in_manifest(self, name: str) -> bool:
         """Return whether a node has a manifest in the folder of a file or above it; of the manifest itself, too."""
-        manifests = [(folder / MANIFEST_NAME).as_posix() for folder in PurePosixPath(name).parents]
-        return any(manifest in member.piece.files for member in self.members for manifest in manifests)
+        ends = [0, *(at + 1 for at, letter in enumerate(name) if letter == "/")]
+        return any(f"{name[:end]}{MANIFEST_NAME}" in member.piece.files for member in self.members for end in ends)
+
+
+def is_manifest(name: str) -> bool:
+    """Return whether a file has the name of a manifest, in whatever folder of a checkpoint."""
+    return name.rpartition("/")[2] == MANIFEST_NAME
 
 
 def same_views(pieces: Mapping[str, Sequence[LocatedPiece]]) -> list[Located]:
@@ -232,6 +241,8 @@ def _group(members: Sequence[Located]) -> Group:
     wanted = {name for names in told for name in names}
     if any(DCP_OF_RANK.fullmatch(name) for member in members for name in member.piece.files):
         wanted.discard(DCP_METADATA)  # asked for by a node of whose files others' nodes tell
+    elif DCP_METADATA in wanted:
+        wanted = {name for name in wanted if DCP_OF_RANK.fullmatch(name) is None}  # no rank shows that it wrote its own
     wants = tuple(sorted(wanted)) if told else None
     copies = _copies([member.piece for member in members])
     group = Group(rel=first.rel, kind=first.kind, step=first.step, members=tuple(members), wants=wants, copies=copies)

@@ -258,13 +258,13 @@ def _copies_missing(group: Group, search: Search) -> NodeFinding:
 
 def _lacks(group: Group, names: Sequence[str], search: Search) -> str:
     where = "on this machine" if search.alone else "that no node has"
-    gone, parts = _gone(group, names), []
+    gone, parts, known = _gone(group, names), [], group.damaged
     if gone:
         parts.append(f"lacks {count(len(gone), 'file')} {where}: {_listed(gone)}")
     damaged = [
-        f"{name} on {' and '.join(f'{node} ({nbytes:,} bytes)' for node, nbytes in group.damaged[name].items())}"
+        f"{name} on {' and '.join(f'{node} ({nbytes:,} bytes)' for node, nbytes in known[name].items())}"
         for name in names
-        if name in group.damaged
+        if name in known
     ]
     if damaged:
         cut = "is cut off, or of another size than was saved"
@@ -274,11 +274,12 @@ def _lacks(group: Group, names: Sequence[str], search: Search) -> str:
 
 def _gone(group: Group, names: Sequence[str]) -> list[str]:
     """Return those of `names` of which no node has anything; of a folder that lacks weights, not even damaged ones."""
+    damaged = group.damaged
     return [
         name
         for name in names
-        if name not in group.damaged
-        and not (name.endswith("*") and any(other.startswith(name[:-1]) for other in group.damaged))
+        if name not in damaged
+        and not (name.endswith("*") and any(other.startswith(name[:-1]) for other in damaged))
     ]
 
 

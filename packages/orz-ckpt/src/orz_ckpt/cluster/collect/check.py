@@ -11,9 +11,9 @@ from pathlib import Path
 from orz_ckpt.checks.manifest import code_of, remedy_of
 from orz_ckpt.cluster.collect.outcome import Move
 from orz_ckpt.cluster.collect.plan import GroupPlan, Origin, PlannedFile
-from orz_ckpt.cluster.collect.records import Records, read_records
+from orz_ckpt.cluster.collect.records import Records, read_records, say_the_same
 from orz_ckpt.cluster.fleet import LONG_S, Answer, Fleet
-from orz_ckpt.cluster.groups import Group
+from orz_ckpt.cluster.groups import Group, is_manifest
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes, taken
 from orz_ckpt.disk.reading import read_once
 from orz_ckpt.findings import RULES
@@ -59,6 +59,8 @@ def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path | None) -> Checked:
             if not trouble:
                 checked.findings.append(_vanished(file))
             continue
+        if is_manifest(file.name) and _say_the_same(fleet, here, digests):
+            here = here[:1]
         origin, finding = _choose(file, here, digests)
         if finding is not None:
             checked.findings.append(finding)
@@ -69,8 +71,8 @@ def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path | None) -> Checked:
             digest = digests.get(origin, "")
             there, finding = _at_destination(folder / file.name, file, origin, states[origin], digest)
         if finding is not None:
-            checked.findings.append(finding)
-        if there or finding is None:
+            checked.findings.append(finding)  # what is at the destination stays
+        else:
             checked.moves.append(Move(file=file, origin=origin, there=there))
     return checked
 
@@ -139,10 +141,21 @@ def differing(plan: GroupPlan) -> list[NodeFinding]:
     return [replace(entry, severity=Severity.WARN) for entry in found]
 
 
+def _say_the_same(fleet: Fleet, origins: Sequence[Origin], digests: Mapping[Origin, str]) -> bool:
+    """Return whether manifests with different bytes, as each node wrote one, say the same of the files."""
+    if len({digests[origin] for origin in origins if origin in digests}) <= 1:
+        return False  # their bytes say it
+    folders = {origin: origin.path.removesuffix(f"/{MANIFEST_NAME}") for origin in origins}
+    said = [fleet.ask("records", {origin.node: {"folder": folder}})[origin.node] for origin, folder in folders.items()]
+    return all(answer.trouble is None and MANIFEST_NAME in answer.value for answer in said) and say_the_same(
+        answer.value[MANIFEST_NAME] for answer in said
+    )
+
+
 def _at_destination(
     final: Path, file: PlannedFile, origin: Origin, state: FileState, digest: str
 ) -> tuple[bool, NodeFinding | None]:
-    """Return whether `final` is this very file or has the same bytes, or is another that no weights depend on."""
+    """Return whether `final` is this very file or has the same bytes; a finding if it is another one."""
     try:
         status = os.stat(final, follow_symlinks=False)  # noqa: PTH116  links are not followed
     except (FileNotFoundError, NotADirectoryError):
@@ -157,7 +170,7 @@ def _at_destination(
         remedy = "to have the other one, copy it to another place; nothing at the destination is ever replaced"
         message += "; it stays: no weights depend on it"
         found = node_finding("collect_conflict", message, remedy=remedy, path=final, node=origin.node)
-        return True, replace(found, severity=Severity.WARN)
+        return False, replace(found, severity=Severity.WARN)
     remedy = "collect to another folder; nothing there is ever replaced"
     return False, node_finding("collect_conflict", message, remedy=remedy, path=final, node=origin.node)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orz_ckpt.cluster.groups import Group
+from orz_ckpt.cluster.groups import Group, is_manifest
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, FileEntry, check_path
 from orz_ckpt.node.pieces import STEP, LocatedPiece
+from orz_ckpt.node.signatures import DCP_DATA
 from orz_ckpt.storage import PENDING_NAME
 
 _OURS = (MANIFEST_NAME, f"{PRIVATE_DIR}/{PENDING_NAME}")
@@ -28,6 +29,7 @@ class PlannedFile:
     name: str
     """Relative to the checkpoint's folder."""
     size: int
+    """Bytes; of manifests, whose lengths say nothing, the first one's."""
     origins: tuple[Origin, ...]
     entry: FileEntry | None = None
     """What a record says of it; None where none names it."""
@@ -74,7 +76,7 @@ def plan_group(group: Group, entries: Mapping[str, FileEntry]) -> GroupPlan:
     for member in group.members:
         piece = member.piece
         recorded = bool(entries) and any(name in entries for name in piece.files)
-        for name, size in piece.files.items():
+        for name, size in {**piece.files, **_of_silent_ranks(piece, group)}.items():
             if group.kind == STEP and name in _OURS:
                 continue
             check_path(name, where=f"{member.nodes[0]}: {piece.path}")
@@ -86,14 +88,14 @@ def plan_group(group: Group, entries: Mapping[str, FileEntry]) -> GroupPlan:
     files, conflicts, differing = list[PlannedFile](), list[str](), list[str]()
     for name in sorted(found):
         copies = _trusted(found[name], entries.get(name))
-        if len({size for _, size in copies}) > 1:
+        if len({size for _, size in copies}) > 1 and not is_manifest(name):
             sizes = ", ".join(f"{size:,} bytes on {origin.node} ({origin.path})" for origin, size in copies)
-            if name not in group.differing:
+            if group.decides(name):
                 conflicts.append(f"{name}: {sizes}")
                 continue
             differing.append(f"{name}: {sizes}")
         size = copies[0][1]
-        origins = tuple(origin for origin, nbytes in copies if nbytes == size)
+        origins = tuple(origin for origin, nbytes in copies if nbytes == size or is_manifest(name))
         entry = entries.get(name)
         files.append(PlannedFile(name=name, size=size, origins=origins, entry=entry, decides=group.decides(name)))
     return GroupPlan(
@@ -115,6 +117,19 @@ def overlapping(first: str, second: str) -> bool:
     if first == second:
         return False
     return not first or not second or f"{first}/".startswith(f"{second}/") or f"{second}/".startswith(f"{first}/")
+
+
+def _of_silent_ranks(piece: LocatedPiece, group: Group) -> dict[str, int]:
+    """Return the empty files of ranks of which no metadata tells: without tensors, or cut off before they wrote any.
+
+    They have no bytes that could be wrong, and a rank that was cut off has left nothing else to show that it was.
+    """
+    wants = set(group.wants or ())
+    return {
+        name: size
+        for name, size in piece.damaged.items()
+        if not size and name.endswith(DCP_DATA) and name not in wants
+    }
 
 
 def _trusted(copies: Sequence[tuple[Origin, int]], entry: FileEntry | None) -> Sequence[tuple[Origin, int]]:

@@ -94,6 +94,16 @@ def merged_manifest(records: Records, extra: Mapping[str, FileEntry]) -> tuple[M
     return merged, dumps(merged)
 
 
+def say_the_same(texts: Iterable[str]) -> bool:
+    """Return whether manifests name the same files with the same bytes; False, too, where one cannot be used."""
+    try:
+        said = [loads(text, source=MANIFEST_NAME) for text in texts]
+    except ManifestError:
+        return False
+    named = [{name: (entry.size, entry.algo, entry.digest) for name, entry in one.files.items()} for one in said]
+    return all(files == named[0] for files in named)
+
+
 def missing_nodes(records: Records) -> list[str]:
     """Return the nodes that took part in the save, as any record says, and of which there is no record."""
     nodes = {node for manifest in records.manifests for node in nodes_of(manifest)}
