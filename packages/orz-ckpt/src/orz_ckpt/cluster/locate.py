@@ -126,6 +126,7 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         cut=[f"{name}: {why}" for name, value in said.items() for why in value["cut"]],
         silent=len(said) < len(answers),
         begun=begun,
+        passed=[what for value in first for what in value["left_out"]] if runs else [],
         unread={} if everywhere else {name: _unread(value) for name, value in said.items()},
         budget_s=budget_s,
     )

@@ -44,6 +44,8 @@ class Search:
     """The command that goes on with bringing it to this machine, where that was begun."""
     unread: Mapping[str, Sequence[Unread]] = field(default_factory=dict)
     """By node: what could not be looked at of what was asked for."""
+    passed: Sequence[str] = ()
+    """What was left out below what was asked for: links, say, or deep folders."""
     budget_s: float = BUDGET_S
     """How long a node could search."""
 
@@ -159,7 +161,8 @@ def _nothing(groups: Sequence[Group], weights: Sequence[Group], search: Search) 
     empty = [member.piece.path for group in groups if not group.weights for member in group.members]
     stubs = f"; {empty[-1]} is there and holds none" if empty and not search.everywhere else ""
     begun = f"; {COLLECTING}" if search.begun else ""
-    message = f"no node has weights of {search.subject}{stubs}{others}{begun}"
+    passed = f"; not looked at: {_listed(search.passed)}" if search.passed else ""
+    message = f"no node has weights of {search.subject}{stubs}{passed}{others}{begun}"
     if search.begun:
         remedy = f"go on with it: {search.begun}"
         return node_finding("nothing_located", message, remedy=remedy, path=search.subject)
@@ -278,8 +281,7 @@ def _gone(group: Group, names: Sequence[str]) -> list[str]:
     return [
         name
         for name in names
-        if name not in damaged
-        and not (name.endswith("*") and any(other.startswith(name[:-1]) for other in damaged))
+        if name not in damaged and not (name.endswith("*") and any(other.startswith(name[:-1]) for other in damaged))
     ]
 
 

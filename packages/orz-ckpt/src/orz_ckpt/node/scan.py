@@ -1,4 +1,4 @@
-"""Look for weights below a folder: by names, within bounds of depth, time and device."""
+"""Look for weights below a folder: by names, within bounds of depth and time."""
 # ruff: noqa: PTH116, PTH119  paths are text here
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Final
 
 from orz_ckpt.disk import walk
+from orz_ckpt.node.links import Links
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import Signature, recognise
 from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
-from orz_ckpt.steps import attempt_named, step_named, thrown_name
+from orz_ckpt.sources import ROLES
+from orz_ckpt.steps import attempt_named, names_step, step_named, thrown_name
 from orz_ckpt.unfinished import COLLECT_DIR
 
 MAX_DEPTH: Final = 6
+"""Folders below one where anything may lie, such as a home directory."""
+MAX_DEPTH_OF_RUN: Final = 16
+"""Folders below a run that was named."""
 MAX_DEPTH_OF_STEP: Final = walk.MAX_DEPTH
 """Folders below a step: all of it is looked at, or it would not be collected whole."""
 BUDGET_S: Final = 20.0
@@ -39,6 +44,7 @@ _SKIPPED: Final = frozenset(
     }
 )
 _SKIPPED_AT_TOP: Final = frozenset({"proc", "sys", "dev", "usr", "boot", "etc"})
+_CHECKPOINTS: Final = re.compile(r"ckpt|checkpoint", re.IGNORECASE)
 _COPYING: Final = re.compile(r"\..+\.orz-copy")
 """What `orz ckpt copy` was cut off in: the checkpoint that it copies is found where it lies."""
 _HUB_CACHE: Final = "models--"
@@ -67,7 +73,7 @@ class Scan:
     cut: list[str] = field(default_factory=list)
     """Why the search ended early: time, or too much found. Weights may lie where it did not come."""
     left_out: list[str] = field(default_factory=list)
-    """What was not looked at on purpose, or may not be: other devices, deep folders, no permission."""
+    """What was not looked at on purpose, or may not be: other devices, deep folders, some links, no permission."""
     unread: list[Unread] = field(default_factory=list)
     """What could not be looked at: no permission, or the disk fails."""
 
@@ -76,30 +82,34 @@ def scan(
     root: Path,
     *,
     base: str = "",
-    max_depth: int = MAX_DEPTH,
+    max_depth: int | None = None,
     deadline: float | None = None,
-    one_device: bool = True,
 ) -> Scan:
     """Look for weights in `root` and below.
 
-    Links are not followed, other devices not entered, caches and system folders left out. What was left out for
-    want of time or depth is told in `Scan.cut`.
+    Below a run, other disks are entered, and links followed that are named as a step or as what holds some: they often
+    lie where there is room. As for `verify`, beside weights a link is another name of what lies elsewhere. Below other
+    folders neither is done. Caches and system folders are left out.
 
     Args:
         root: absolute.
         base: the run's folder, if `root` is known to be it; otherwise it is told from the names around each piece.
-        max_depth: folders below `root`.
+        max_depth: folders below `root`; `MAX_DEPTH_OF_RUN` or `MAX_DEPTH` by default.
         deadline: on `time.monotonic`; `BUDGET_S` from now by default.
-        one_device: stay on the device of `root`.
     """
+    if max_depth is None:
+        max_depth = MAX_DEPTH_OF_RUN if base else MAX_DEPTH
     walk = _Walk(
         result=Scan(root=str(root)),
         base=base,
         max_depth=max_depth,
         deadline=time.monotonic() + BUDGET_S if deadline is None else deadline,
-        device=_device(root) if one_device else None,
+        device=None if base else _device(root),
+        links=Links(root),
     )
     walk.enter(str(root), 0)
+    while (link := walk.links.take()) is not None:
+        walk.enter(link.path, link.depth)
     return walk.result
 
 
@@ -112,6 +122,8 @@ class _Walk:
     max_depth: int
     deadline: float
     device: int | None
+    """The one not to leave; None where other disks are entered and links followed."""
+    links: Links
 
     def enter(self, path: str, depth: int) -> list[str]:
         """Look at one folder and below; return the files there that belong to no piece, absolute."""
@@ -122,7 +134,7 @@ class _Walk:
             self._cut(f"more than {MAX_PIECES:,} pieces")
             return []
         try:
-            files, folders = self._list(path)
+            files, folders, links = self._list(path)
         except OSError as error:
             self._fail(path, error)
             return []
@@ -139,6 +151,8 @@ class _Walk:
         elif folders:
             self._leave_out(f"{path}: deeper than {self.max_depth} folders")
         signature = recognise(files, folders)
+        if signature is None and self.device is None and depth < self.max_depth:
+            self._note_links(path, links, depth + 1)
         return loose if signature is None else self._add_folder(path, signature, loose)
 
     def _add_folder(self, path: str, signature: Signature, loose: list[str]) -> list[str]:
@@ -168,16 +182,33 @@ class _Walk:
         )
         return []
 
-    def _list(self, path: str) -> tuple[list[str], list[str]]:
-        files, folders = [], []
+    def _note_links(self, path: str, links: Sequence[str], depth: int) -> None:
+        """Note which links in a folder without weights are to be followed: by their names to steps, or around them."""
+        for name in links:
+            link = f"{path.rstrip('/')}/{name}"
+            is_step = names_step(name) is not None
+            if not (is_step or name in ROLES or _CHECKPOINTS.search(name)):
+                self._leave_out(f"{link}: a link, not followed")
+                continue
+            dead = self.links.add(link, depth)
+            if dead and is_step:
+                self._note_unread(link, f"it is a link to {dead}, which is not there")
+            elif dead:
+                self._leave_out(f"{link}: a link to {dead}, which is not there")
+
+    def _list(self, path: str) -> tuple[list[str], list[str], list[str]]:
+        """Return the names of the files in a folder, of the folders, and of the links to whatever."""
+        files, folders, links = [], [], []
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
                 elif entry.is_file(follow_symlinks=False):
                     files.append(entry.name)
+                elif entry.is_symlink():
+                    links.append(entry.name)
         folders.sort()
-        return files, folders
+        return files, folders, sorted(links)
 
     def _enters(self, path: str, folder: str) -> bool:
         if (
@@ -201,7 +232,7 @@ class _Walk:
                 self._cut("the time was up")
                 return
             try:
-                files, deeper = self._list(below)
+                files, deeper, _ = self._list(below)
             except OSError as error:
                 self._fail(below, error)
                 continue
@@ -265,8 +296,14 @@ class _Walk:
     def _fail(self, path: str, error: OSError) -> None:
         """Note what could not be looked at; a folder that went away meanwhile holds nothing."""
         why = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError):
+            self._leave_out(f"{path}: {why}")
+        else:
+            self._note_unread(path, why)
+
+    def _note_unread(self, path: str, why: str) -> None:
         self._leave_out(f"{path}: {why}")
-        if not isinstance(error, FileNotFoundError) and len(self.result.unread) < _MAX_TOLD:
+        if len(self.result.unread) < _MAX_TOLD:
             step = step_named(path.removeprefix(self.result.root))
             self.result.unread.append(Unread(path=path, why=why, step=step))
 
@@ -283,7 +320,7 @@ def _sizes_note(names: tuple[str, ...]) -> str:
 
 def _inode(path: str) -> int:
     try:
-        return os.stat(path, follow_symlinks=False).st_ino
+        return os.stat(path).st_ino
     except OSError:
         return 0
 

@@ -126,9 +126,7 @@ def _of_silent_ranks(piece: LocatedPiece, group: Group) -> dict[str, int]:
     """
     wants = set(group.wants or ())
     return {
-        name: size
-        for name, size in piece.damaged.items()
-        if not size and name.endswith(DCP_DATA) and name not in wants
+        name: size for name, size in piece.damaged.items() if not size and name.endswith(DCP_DATA) and name not in wants
     }
 
 

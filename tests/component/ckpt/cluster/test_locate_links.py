@@ -1,0 +1,156 @@
+"""Checkpoints of a run that lie behind links and on other disks: found under the run's own paths, as `verify` does."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orz_ckpt.cluster.collect.run import collect
+from orz_ckpt.cluster.fleet import Here
+from orz_ckpt.cluster.locate import Location, locate
+from orz_ckpt.cluster.verify import verify_nodes
+from orz_ckpt.node.scan import MAX_DEPTH_OF_RUN, scan
+from orz_ckpt.verify import verify
+from orz_cli.findings import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Put = Callable[[Path], Path]
+
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("alone")]
+
+NEWEST = "checkpoints/step_000030"
+
+
+@pytest.fixture
+def put(model: Path) -> Put:
+    """The function that puts a model into a folder."""
+    return lambda folder: Path(shutil.copytree(model, folder))
+
+
+def find(run: Path) -> Location:
+    return locate(Here(), [str(run)])
+
+
+def paths(found: Location, run: Path) -> list[str]:
+    return sorted(member.piece.path.removeprefix(f"{run}/") for group in found.groups for member in group.members)
+
+
+@pytest.mark.parametrize("linked", ["checkpoints", NEWEST])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_link_to_where_there_is_room(whole: bool, linked: str, run: Path, tmp_path: Path) -> None:
+    """The newest step decides, as for `verify` of the run, and is collected."""
+    behind = tmp_path / "big" / Path(linked).name
+    behind.parent.mkdir()
+    (run / linked).rename(behind)
+    (run / linked).symlink_to(behind)
+    if not whole:
+        weights = next((run / NEWEST / "policy").glob("*.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    found, report = find(run), verify_nodes(Here(), str(run))
+
+    assert [f"checkpoints/step_0000{step}" for step in (10, 20, 30)] == paths(found, run)
+    assert Status.OK == found.status(), found.findings
+    assert (verify(run).status(), Status.OK if whole else Status.FAILED) == (report.status(),) * 2, report.findings
+    if whole:
+        collect(Here(), [str(run)], tmp_path / "home")
+        assert Status.OK == verify(tmp_path / "home").status()
+        assert (tmp_path / "home" / NEWEST / "manifest.json").is_file()
+
+
+@pytest.fixture
+def disk(run: Path) -> Iterator[Path]:
+    """A disk of its own at the newest step's folder, with the step on it."""
+    step = run / NEWEST
+    aside = step.with_name("aside")
+    step.rename(aside)
+    step.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", step], capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a disk")
+    try:
+        shutil.copytree(aside, step, dirs_exist_ok=True)
+        shutil.rmtree(aside)
+        yield step
+    finally:
+        subprocess.run(["umount", step], check=True)
+
+
+def test_a_disk_of_its_own(disk: Path, run: Path) -> None:
+    """A step on another disk than the run's other files is one of the run."""
+    found = find(run)
+
+    assert (Status.OK, 30) == (found.status(), found.groups[-1].step)
+    assert str(disk) == found.groups[-1].members[0].piece.path
+    assert "checkpoints/step_000030" == verify_nodes(Here(), str(run)).newest_good
+
+
+def test_other_names_of_a_step(run: Path) -> None:
+    """A link to what lies in the run finds nothing twice, nor does one to a folder around it."""
+    (run / "best_checkpoint").symlink_to(run / NEWEST)
+    (run / "checkpoints" / "checkpoint-around").symlink_to(run.parent)
+    (run / "checkpoints" / "ckpt").symlink_to("ckpt")
+    found = find(run)
+
+    assert (Status.OK, 3) == (found.status(), len(found.groups)), found.findings
+    assert found.left_out == {node: [] for node in found.left_out}
+
+
+def test_links_to_one_place(alone: Path, put: Put) -> None:
+    """What two links lead to is found once, behind the one that leads to all of it; links in a circle end."""
+    put(alone / "big" / "global_step_5" / "actor")
+    (alone / "big" / "checkpoints").symlink_to(alone / "big")
+    run = alone / "work" / "run"
+    run.mkdir()
+    (run / "best_ckpt").symlink_to(alone / "big" / "global_step_5")
+    (run / "checkpoints").symlink_to(alone / "big")
+    assert ["checkpoints/global_step_5/actor"] == paths(find(run), run)
+
+
+@pytest.mark.parametrize("step", [20, 30])
+def test_a_step_behind_a_dead_link(step: int, run: Path, tmp_path: Path) -> None:
+    """It may be the newest: no pass, and where it should lie is named. Of an older one it is a warning."""
+    folder = run / "checkpoints" / f"step_0000{step}"
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path / "not" / "mounted")
+    for report in (find(run), verify_nodes(Here(), str(run))):
+        (told,) = [entry for entry in report.findings if entry.code == "unreadable"]
+
+        assert (Status.INCONCLUSIVE if step == 30 else Status.OK) == report.status(), report.findings
+        assert str(folder) == told.path
+        assert f"a link to {tmp_path}/not/mounted, which is not there" in told.message
+
+
+def test_links_that_are_not_followed(alone: Path, put: Put) -> None:
+    """To data or a base model, say: where nothing else is found they are named, as is a dead one."""
+    run = alone / "work" / "run"
+    run.mkdir()
+    (run / "model").symlink_to(put(alone / "base"))
+    (run / "checkpoints").symlink_to(alone / "gone")
+    found = find(run)
+    (told,) = [entry for entry in found.findings if entry.code == "nothing_located"]
+
+    assert Status.FAILED == found.status()
+    assert f"not looked at: {run}/checkpoints: a link to {alone}/gone, which is not there" in told.message
+    assert f"{run}/model: a link, not followed" in told.message
+    put(run / "final")
+    assert (Status.OK, ["final"]) == (find(run).status(), paths(find(run), run))
+
+
+def test_deep_below_a_run(alone: Path, put: Put) -> None:
+    """A run that was named is looked at far deeper than a home directory; what is deeper still is told."""
+    run = alone / "work" / "run"
+    deep = run.joinpath(*["d"] * MAX_DEPTH_OF_RUN)
+    put(deep)
+    assert [deep.relative_to(run).as_posix()] == paths(find(run), run)
+    assert [] == scan(run).pieces
+    deep.rename(deep.parent / "e")
+    (deep.parent / "e").rename(alone / "e")
+    (deep / "d").mkdir(parents=True)
+    (alone / "e").rename(deep / "d" / "e")
+    (told,) = [entry for entry in find(run).findings if entry.code == "nothing_located"]
+    assert f"deeper than {MAX_DEPTH_OF_RUN} folders" in told.message
