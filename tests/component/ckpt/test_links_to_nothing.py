@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from orz_ckpt.verify import verify
+from orz_cli.findings import Status
 from orz_cli.main import main
 
 pytestmark = pytest.mark.component
@@ -80,3 +83,22 @@ def test_a_link_to_nothing_is_told_before_a_copy_that_was_cut_off(
 
     assert f"it is a link to {tmp_path / 'share'}, and nothing is there on this machine" in said
     assert "cut off" not in said
+
+
+@pytest.mark.parametrize("named", ["checkpoints/step_000030", "checkpoint-30"])
+@pytest.mark.parametrize("newest", [True, False])
+def test_a_step_on_a_disk_that_is_not_mounted(newest: bool, named: str, run: Path, model: Path, tmp_path: Path) -> None:
+    """If it is newer than all that are there nobody knows what it holds: no pass; an older one is a warning."""
+    if named == "checkpoint-30":
+        run = tmp_path / "trainer"
+        for step in (10, 20, 30):
+            shutil.copytree(model, run / f"checkpoint-{step}")
+    link = run / named if newest else run / named.replace("30", "20")
+    shutil.rmtree(link)
+    link.symlink_to(tmp_path / "not" / "mounted")
+    report = verify(run)
+    (told,) = [entry for entry in report.findings if entry.code == "unreadable"]
+
+    assert (Status.INCONCLUSIVE if newest else Status.OK) is report.status(), report.findings
+    assert (str(link), True) == (told.path, f"a link to {tmp_path}/not/mounted" in told.message)
+    assert report.newest_good.endswith("20" if newest else "30")

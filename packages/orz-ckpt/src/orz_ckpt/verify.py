@@ -20,7 +20,15 @@ from orz_ckpt.checks.room import check_room
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.disk_errors import blamed
 from orz_ckpt.errors import MissingPathError
-from orz_ckpt.examine.below import Below, look_below, lost_roles, perhaps_saving, without_policy, without_weights_beside
+from orz_ckpt.examine.below import (
+    Below,
+    dead_steps,
+    look_below,
+    lost_roles,
+    perhaps_saving,
+    without_policy,
+    without_weights_beside,
+)
 from orz_ckpt.examine.covered import covered
 from orz_ckpt.examine.emptiness import nothing_covered
 from orz_ckpt.examine.files import How
@@ -200,6 +208,7 @@ def _verify_run(path: Path, how: How) -> Report:
     steps = step_folders(folder)
     if not (steps or findings or look_below(path, (), whole=False).nothing):
         return _verify_foreign(Subject(path=path, kind=Kind.FOLDER, root=path), how)  # accelerate's `checkpoints/`
+    findings += dead_steps(folder, steps)
     return _steps(path, folder, [_verify(step, how) for step in steps], findings, how)
 
 
@@ -291,7 +300,9 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
     looked = report_of(subject, how, beside, [], {})
     listed = replace(looked, findings=tuple(held.findings))
     if below.steps:
-        listed = softened(listed)  # a link that leads nowhere, say: of no checkpoint
+        dead = {entry.path for entry in dead_steps(path, below.steps)}  # told with the steps
+        own = replace(listed, findings=tuple(entry for entry in listed.findings if entry.path not in dead))
+        listed = softened(own)  # a link that leads nowhere, say: of no checkpoint
     rest = _adding(listed, looked.findings)
     return nothing_known(rest) if below.nothing else _with_below(rest, [], below, how)
 
@@ -312,7 +323,8 @@ def _with_below(own: Report, first: Sequence[Report], below: Below, how: How) ->
     parts = [_adding(_verify(step, how), lost.get(step, ())) for step in below.steps]
     if parts:
         parts[-1] = replace(parts[-1], findings=tuple(map(perhaps_saving, parts[-1].findings)))
-    run = _steps(path, path, parts, list(check_latest(path, below.steps)), how, aside) if parts else None
+    noted = [*check_latest(path, below.steps), *dead_steps(path, below.steps)] if parts else []
+    run = _steps(path, path, parts, noted, how, aside) if parts else None
     models = [without_weights(_verify(model, how)) for model in below.models]
     own = _adding(own, without_weights_beside(below.bare))
     together = _together(own.path, own.kind, how.level, [own, *([run] if run else []), *models])

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.checks.model import is_beside
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import tags
 from orz_ckpt.sources import POLICIES, ROLES, detect, holds_weights, numbered_steps, roles_in
+from orz_ckpt.steps import names_step
 from orz_ckpt.subject import is_in_flight
 from orz_cli.findings import Severity
 
@@ -96,6 +98,32 @@ def steps_in(folder: Path) -> list[Path]:
         OSError: a folder cannot be looked at.
     """
     return [] if folder.is_symlink() else [step for step in numbered_steps(folder) if not is_in_flight(step)]
+
+
+def dead_steps(folder: Path, steps: Sequence[Path]) -> list[CkptFinding]:
+    """Say which links in a folder are named as a step and lead to nothing, as where a disk is not mounted.
+
+    Nobody knows what a newer one than all of `steps` holds: that decides. An older one is a warning.
+
+    Args:
+        folder: of a run.
+        steps: those that are there, by number.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    last = names_step(steps[-1].name) if steps else None
+    found = []
+    for link in sorted(folder.iterdir()):
+        step = names_step(link.name)
+        if step is None or not link.is_symlink() or link.exists():
+            continue
+        message = f"it is a link to {resolved(link)}, which is not there"
+        dead = finding(
+            "unreadable", message, remedy="mount what it leads to, or remove the link; then verify again", path=link
+        )
+        found.append(dead if last is None or step > last else replace(dead, severity=Severity.WARN))
+    return found
 
 
 def lost_roles(steps: Sequence[Path]) -> dict[Path, list[CkptFinding]]:
