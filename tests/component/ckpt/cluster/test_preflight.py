@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -108,6 +109,18 @@ def test_room_is_tried_and_not_taken_on_trust(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", source, tmp_path], capture_output=True, text=True, check=False)
     assert "fits=False, how='allocated', error='File too large'" in done.stdout, done
     assert [] == everything(tmp_path)
+
+
+def test_room_is_given_back_by_who_is_killed(tmp_path: Path) -> None:
+    """Who dies when all bytes are allocated, as of a scheduler's kill, leaves no file that would hold them for ever."""
+    source = (
+        "import os, signal, sys; from pathlib import Path; from orz_ckpt.disk import space\n"
+        "real = space._fallocate\n"
+        "def killed(*arguments): print(real(*arguments), flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "space._fallocate = killed; space.try_room(Path(sys.argv[1]), 2000)"
+    )
+    done = subprocess.run([sys.executable, "-c", source, tmp_path], capture_output=True, text=True, check=False)
+    assert (-signal.SIGKILL, []) == (done.returncode, everything(tmp_path)), done
 
 
 def test_more_than_the_disk_is_not_even_tried(tmp_path: Path) -> None:

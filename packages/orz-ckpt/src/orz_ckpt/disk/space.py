@@ -80,17 +80,20 @@ def try_room(folder: Path, wanted: int) -> Room:
 
 
 def _allocate(folder: Path, length: int) -> int:
-    """Allocate `length` bytes in a file of its own, and give them back; return 0 or the errno."""
+    """Allocate `length` bytes in a file of its own, and give them back; return 0 or the errno.
+
+    The file has no name any more when they are: the system takes them back also from a process that is killed.
+    """
     path = folder / f".orz-room-{secrets.token_hex(8)}"
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:
         return error.errno or errno.EIO
     try:
+        path.unlink()
         return _fallocate(descriptor, length)
     finally:
         os.close(descriptor)
-        path.unlink(missing_ok=True)
 
 
 def _fallocate(descriptor: int, length: int) -> int:
