@@ -31,8 +31,10 @@ def summary(history: History, *, title: str, folder: Path, answers: Sequence[Ans
     return page.summary(history, title=title, folder=folder, log=log, answers=answers, ascii_only=ascii_only).plain
 
 
-def test_a_summary_tells_the_whole_run(make_sample: MakeSample) -> None:
+def test_a_summary_tells_the_whole_run(make_sample: MakeSample, tmp_path: Path) -> None:
     """First five and last ten rewards, evaluation from first to last, an answer before and after, the paths."""
+    folder = tmp_path / "tiny 1"
+    (folder / "checkpoints" / "step_000020").mkdir(parents=True)
     history = history_of([0.1] * 5 + [0.5] * 5 + [0.9] * 10, 20)
     for step, accuracy in ((0, 0.25), (10, 0.5), (20, 0.75)):
         history.add(
@@ -42,14 +44,14 @@ def test_a_summary_tells_the_whole_run(make_sample: MakeSample) -> None:
     text = summary(
         history,
         title="tiny finished",
-        folder=Path("/runs/tiny 1"),
+        folder=folder,
         answers=[
             Answer.of(make_sample(text="The sum\nis \x1b[31m7", reward=0.0), when="sampled in step 1"),
             Answer.of(make_sample(text="7", reward=1.0), when="sampled in step 20"),
         ],
     )
     assert (
-        """
+        f"""
 tiny finished: 20 of 20 steps in 0:40
 
   reward      0.100 -> 0.900  (+0.800)
@@ -65,13 +67,22 @@ tiny finished: 20 of 20 steps in 0:40
               7
               reward 1, sampled in step 20
 
-  run folder  /runs/tiny 1
-  checkpoint  /runs/tiny 1/checkpoints/step_000020
-  log         /runs/tiny 1/console.log
-  look        orz monitor report '/runs/tiny 1'
-  check       orz ckpt verify '/runs/tiny 1/checkpoints/step_000020'
+  run folder  {folder}
+  checkpoint  {folder}/checkpoints/step_000020
+  log         {folder}/console.log
+  look        orz monitor report '{folder}'
+  check       orz ckpt verify '{folder}/checkpoints/step_000020'
 """
     ) == text
+
+
+def test_a_checkpoint_that_is_gone() -> None:
+    """It was moved away, or its disk is no longer mounted: the last lines name no command that would fail."""
+    history = history_of([0.5, 0.5], 2)
+    history.add(EventRecord(event="checkpoint_saved", time=0.0, step=2, data={"path": "checkpoints/step_000002"}))
+    text = summary(history, title="tiny finished", folder=Path("/runs/tiny"), answers=[])
+    assert "checkpoint  /runs/tiny/checkpoints/step_000002 was saved, and is not there now\n" in text
+    assert text.endswith("look        orz monitor report /runs/tiny\n  find        orz ckpt locate /runs/tiny\n")
 
 
 def test_rewards_that_are_not_finite_are_shown_as_they_are() -> None:

@@ -75,7 +75,11 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
     except OSError as error:
         note, problem = f"its manifest cannot be read: {error.strerror or error}", "unreadable"
     committed = None if problem in _MAY_BE_COMMITTED else manifest is not None
-    records = [record for _, record in node_records(folder) if isinstance(record, Manifest)]
+    read = [record for _, record in node_records(folder)]
+    records = [record for record in read if isinstance(record, Manifest)]
+    unusable = [record for record in read if isinstance(record, ManifestError)]
+    if unusable and manifest is None and not problem:  # what a node saved is not known: it may be all that is missing
+        note, problem = f"what a node recorded of it cannot be used: {unusable[0]}", code_of(unusable[0])
     known = [*([manifest] if manifest else []), *records]
     if not known:
         return Wants(names=None, committed=committed, note=note, problem=problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -144,13 +145,17 @@ def _answer(label: str, answer: Answer) -> Iterator[Text]:
 
 
 def _paths(history: History, folder: Path, log: Path) -> Iterator[Text]:
+    checkpoint = folder / history.checkpoint if history.checkpoint else None
+    gone = checkpoint is not None and not os.path.lexists(checkpoint)
     yield _line("run folder", str(folder))
-    if history.checkpoint:
-        yield _line("checkpoint", str(folder / history.checkpoint))
+    if checkpoint:
+        yield _line("checkpoint", f"{checkpoint} was saved, and is not there now" if gone else str(checkpoint))
     yield _line("log", str(log))
     yield _line("look", f"orz monitor report {shlex.quote(str(folder))}")
-    if history.checkpoint:
-        yield _line("check", f"orz ckpt verify {shlex.quote(str(folder / history.checkpoint))}")
+    if gone:
+        yield _line("find", f"orz ckpt locate {shlex.quote(str(folder))}")
+    elif checkpoint:
+        yield _line("check", f"orz ckpt verify {shlex.quote(str(checkpoint))}")
     if history.last_step < history.num_steps:
         config, run_dir = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder))
         yield _line("go on", f"orz train {config} --run-dir {run_dir} --resume auto")
