@@ -65,8 +65,8 @@ def joined(manifest: Manifest, records: Mapping[str, Manifest]) -> Manifest:
     return replace(manifest, files=dict(sorted(files.items())), meta={**manifest.meta, NODES_KEY: held})
 
 
-def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]]:
-    """Yield the records that nodes wrote to `.orz/` before the commit, by name; what cannot be read as an error."""
+def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError | OSError]]:
+    """Yield the records that nodes wrote to `.orz/` before the commit, by name; what cannot be used as an error."""
     private = folder / PRIVATE_DIR
     try:
         paths = sorted(private.glob("manifest-*.json"))
@@ -75,10 +75,10 @@ def node_records(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]
     for path in paths[:_MAX_RECORDS]:
         try:
             yield path, load(path)
-        except ManifestError as error:
+        except FileNotFoundError:
+            continue  # it went away meanwhile
+        except (ManifestError, OSError) as error:
             yield path, error
-        except OSError as error:
-            yield path, ManifestError(f"{path}: {error.strerror or error}")
 
 
 def same_as_manifest(folder: Path) -> Path | None:

@@ -100,7 +100,7 @@ def test_a_record_and_a_manifest_that_are_torn(base: Path, disks: Callable[..., 
     torn = {entry.node: entry.message for entry in report.findings if entry.code == "manifest_torn"}
     assert {"n1", "n2"} == torn.keys()
     assert ".orz/manifest-n1.json" in torn["n1"]
-    assert "/manifest.json" in torn["n2"]
+    assert " manifest.json: " in torn["n2"]
     assert ".orz/" not in torn["n2"]
     assert "" == report.newest_good
 

@@ -18,7 +18,7 @@ from orz_ckpt.manifest import (
     load,
 )
 from orz_ckpt.quoting import locate_command, shell_word
-from orz_ckpt.records import same_as_manifest
+from orz_ckpt.records import node_records, same_as_manifest
 from orz_ckpt.subject import is_in_flight, is_laid_out_like_one
 from orz_ckpt.unfinished import go_on_collecting, is_merging
 
@@ -41,7 +41,7 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
     try:
         manifest = load(path)
     except FileNotFoundError:
-        return None, [_merging(root)] if is_merging(root) else [_uncommitted(root), *weights_elsewhere(root)]
+        return None, _without(root)
     except OSError as error:
         return None, [finding("unreadable", f"cannot be read: {error.strerror or error}", remedy=READ_AGAIN, path=path)]
     except ManifestError as error:
@@ -51,6 +51,14 @@ def check_manifest(root: Path) -> tuple[Manifest | None, list[CkptFinding]]:
         message = f"the folder's name says step {stated}, its manifest step {manifest.step}"
         return manifest, [finding("step_differs", message, remedy="rename the folder back", path=path)]
     return manifest, list(weights_elsewhere(root, known=manifest.files))
+
+
+def _without(root: Path) -> list[CkptFinding]:
+    """Say what a step folder without a manifest is; of one with a record of a later version only that can tell."""
+    if is_merging(root):
+        return [_merging(root)]
+    newer = [_broken(path, record) for path, record in node_records(root) if isinstance(record, NewerManifestError)]
+    return [*(newer[:1] or [_uncommitted(root)]), *weights_elsewhere(root)]
 
 
 def _uncommitted(root: Path) -> CkptFinding:

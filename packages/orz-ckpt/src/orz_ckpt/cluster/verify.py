@@ -18,7 +18,7 @@ from orz_ckpt.cluster.located_findings import unreadable_manifests
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, silent_nodes, taken
 from orz_ckpt.cluster.verify_outcome import ClusterReport, VerifiedPiece
 from orz_ckpt.findings import RULES, Level, conclude
-from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
+from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, UnsafePathError
 from orz_ckpt.node.pieces import STEP, missing_names
 from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.watch import Progress, Silent
@@ -203,7 +203,7 @@ def _is_uncommitted(member: Located) -> bool:
 
 
 def _once(entries: Sequence[NodeFinding], group: Group, before: Sequence[NodeFinding]) -> list[NodeFinding]:
-    """Return findings about a checkpoint without what its node says of its manifest, where that was said of all.
+    """Return findings about a checkpoint without what its node says of manifest or records, where that was said of all.
 
     Args:
         entries: about all of it, and of its nodes.
@@ -211,8 +211,8 @@ def _once(entries: Sequence[NodeFinding], group: Group, before: Sequence[NodeFin
         before: findings about all of it, too, among others.
     """
     said = {entry.code for entry in (*entries, *before) if entry.path == group.title}
-    manifests = {f"{member.piece.path}/{MANIFEST_NAME}" for member in group.members}
-    return [entry for entry in entries if entry.code not in said or entry.path not in manifests]
+    ours = tuple(f"{member.piece.path}/{name}" for member in group.members for name in (MANIFEST_NAME, PRIVATE_DIR))
+    return [entry for entry in entries if entry.code not in said or not entry.path.startswith(ours)]
 
 
 def _ask(

@@ -70,16 +70,14 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
         manifest = load(folder / MANIFEST_NAME)
     except FileNotFoundError:
         pass
-    except ManifestError as error:
-        note, problem = f"its manifest cannot be used: {error}", code_of(error)
-    except OSError as error:
-        note, problem = f"its manifest cannot be read: {error.strerror or error}", "unreadable"
+    except (ManifestError, OSError) as error:
+        note, problem = _why_not("its manifest", error)
     committed = None if problem in _MAY_BE_COMMITTED else manifest is not None
     read = [record for _, record in node_records(folder)]
     records = [record for record in read if isinstance(record, Manifest)]
-    unusable = [record for record in read if isinstance(record, ManifestError)]
-    if unusable and manifest is None and not problem:  # what a node saved is not known: it may be all that is missing
-        note, problem = f"what a node recorded of it cannot be used: {unusable[0]}", code_of(unusable[0])
+    unusable = [record for record in read if not isinstance(record, Manifest)]
+    if unusable and manifest is None and not problem:  # what that node saved is not known
+        note, problem = _why_not("a node's record", unusable[0])
     known = [*([manifest] if manifest else []), *records]
     if not known:
         return Wants(names=None, committed=committed, note=note, problem=problem)
@@ -98,6 +96,13 @@ def wants_of_step(folder: Path, files: Mapping[str, int]) -> Wants:
         note=note,
         problem=problem,
     )
+
+
+def _why_not(what: str, error: ManifestError | OSError) -> tuple[str, str]:
+    """Return why a manifest or a record is of no use, and the code of the finding that this is."""
+    if isinstance(error, ManifestError):
+        return f"{what} cannot be used: {error}", code_of(error)
+    return f"{what} cannot be read: {error.strerror or error}", "unreadable"
 
 
 @_whatever_files_hold

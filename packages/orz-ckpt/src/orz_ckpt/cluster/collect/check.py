@@ -99,7 +99,7 @@ def unusable_records(group: Group, records: Records, broken: str, findings: list
     """
     for bad in records.unusable:
         code, node = code_of(bad.error), bad.node
-        said = taken(findings, code, group.title, node=node) if bad.name == MANIFEST_NAME else None
+        said = taken(findings, code, group.title, node=node)
         if said is None:
             said = node_finding(code, f"{group.title} on {node}: {bad.error}", path=group.title, node=node)
         yield replace(said, severity=RULES[code].severity, remedy=remedy_of(code, broken))
