@@ -94,3 +94,13 @@ def test_another_programs_in_the_place_of_ours(run: Path, tmp_path: Path) -> Non
     done = copy(str(run), str(tmp_path / "there"))
     (entry,) = [entry for entry in done.findings if entry.code == "uncommitted"]
     assert "its manifest.json is another program's: " in entry.message
+
+
+def test_a_file_that_the_manifest_does_not_name(step: Path, tmp_path: Path) -> None:
+    """It was put there after the save: it is named and not copied, and the copy is whole without it."""
+    (step / "policy" / "note.txt").write_text("mine")
+    done = copy(str(step), str(tmp_path / "there"))
+    (found,) = [entry for entry in done.findings if entry.code == "collect_left"]
+    assert "1 file that the manifest does not name: policy/note.txt" == found.message
+    assert (Status.OK, Status.OK) == (done.status(), verify(tmp_path / "there").status())
+    assert not (tmp_path / "there" / "policy" / "note.txt").exists()

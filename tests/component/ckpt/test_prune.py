@@ -71,6 +71,14 @@ def test_what_is_kept(steps: Path) -> None:
     assert Status.OK == verify(steps).status()
 
 
+def test_a_step_to_keep_that_is_not_there(steps: Path) -> None:
+    """A wrong number is a warning that names it, and the plan is that of the others."""
+    done = prune(steps, Keep(last=1, steps=frozenset({20, 25, 60})))
+    (found,) = [entry for entry in done.findings if entry.code == "prune_no_such_step"]
+    assert ("--keep 25, 60: there is no such step", Status.OK) == (found.message, done.status())
+    assert [20, 50] == [step for step, (delete, _) in plan(done).items() if not delete]
+
+
 def test_a_manifest_that_cannot_be_used(steps: Path) -> None:
     """The step is left alone, and the plan says why in a few words: `inspect` and `verify` say more."""
     (step_folder(steps, 20) / MANIFEST_NAME).write_text("{")

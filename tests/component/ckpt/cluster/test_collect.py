@@ -154,6 +154,18 @@ def test_a_step_that_nobody_recorded(run: Path, tmp_path: Path) -> None:
     assert Status.OK == describe_folder(tmp_path / "copy").status()
 
 
+def test_a_file_that_no_record_names(run: Path, tmp_path: Path) -> None:
+    """It was put there after the save: it stays where it is, and is told; the checkpoint is whole without it."""
+    note = step_folder(run, 30) / "policy" / "note.txt"
+    note.write_text("mine")
+    done = collect(Here(), [str(run)], tmp_path / "out")
+    (found,) = [entry for entry in done.findings if entry.code == "collect_left"]
+    assert f"1 file that no record of the save names: {note} on {Here().nodes[0].name}" == found.message
+    assert ("checkpoints/step_000030", Status.OK) == (found.path, done.status())
+    assert not (step_folder(tmp_path / "out", 30) / "policy" / "note.txt").exists()
+    assert Status.OK == verify(tmp_path / "out").status()
+
+
 def test_an_unfinished_save_stays_where_it_is(run: Path, tmp_path: Path) -> None:
     """A temporary folder that belongs to nothing finished is told and not brought."""
     shutil.copytree(step_folder(run, 30), run / "checkpoints" / "step_000040.tmp-x")
