@@ -126,7 +126,7 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         cut=[f"{name}: {why}" for name, value in said.items() for why in value["cut"]],
         silent=len(said) < len(answers),
         begun=begun,
-        passed=[what for value in first for what in value["left_out"]] if runs else [],
+        passed=sorted((what for value in first for what in value["left_out"]), key=_depth) if runs else [],
         unread={} if everywhere else {name: _unread(value) for name, value in said.items()},
         budget_s=budget_s,
     )
@@ -158,6 +158,11 @@ def is_here(piece: LocatedPiece) -> bool:
         return same and all((folder / name).lstat().st_size == size for name, size in piece.files.items())
     except OSError:
         return False
+
+
+def _depth(left_out: str) -> int:
+    """Return how many folders are around what was left out."""
+    return left_out.partition(": ")[0].count("/")
 
 
 def _unread(value: Mapping[str, Any]) -> list[Unread]:

@@ -90,7 +90,7 @@ def judge(groups: Sequence[Group], search: Search) -> list[NodeFinding]:
     weights = [group for group in groups if group.weights]
     wanted = [] if search.everywhere and search.runs else weights
     newest = newest_groups(wanted)
-    unread = list(_unread(search, newest))
+    unread = list(_unread(search, wanted, newest))
     if not wanted and not unread:
         findings.append(_nothing(groups, weights, search))
     for group in wanted:
@@ -215,13 +215,20 @@ def _unusable(group: Group, member: Located) -> NodeFinding:
     return node_finding(code, message, remedy=remedy, path=group.title, node=node)
 
 
-def _unread(search: Search, newest: Sequence[Group]) -> Iterator[NodeFinding]:
-    """Say what could not be looked at: an error, but of a step that is older than weights that were found."""
+def _unread(search: Search, groups: Sequence[Group], newest: Sequence[Group]) -> Iterator[NodeFinding]:
+    """Say what could not be looked at: an error, but of a step that is older than weights that were found.
+
+    Of what lies behind a dead link nothing is hidden where a node that has the disk shows it.
+    """
     last = newest[0].step if newest else None
+    shown = [member.piece.path for group in groups for member in group.members]
     for node, entries in search.unread.items():
         for entry in entries:
+            if entry.is_dead_link and any(f"{path}/".startswith(f"{entry.path}/") for path in shown):
+                continue
             message = f"on {node} it cannot be looked at, and weights may be there: {entry.why}"
-            found = node_finding("unreadable", message, remedy=_READABLE, path=entry.path, node=node)
+            remedy = f"mount what it leads to; {_other_nodes(search)}" if entry.is_dead_link else _READABLE
+            found = node_finding("unreadable", message, remedy=remedy, path=entry.path, node=node)
             older = last is not None and entry.step is not None and entry.step < last
             yield replace(found, severity=Severity.WARN) if older else found
 

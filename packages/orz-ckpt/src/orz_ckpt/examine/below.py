@@ -15,7 +15,7 @@ from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import tags
 from orz_ckpt.sources import POLICIES, ROLES, detect, holds_weights, numbered_steps, roles_in
-from orz_ckpt.steps import names_step
+from orz_ckpt.steps import around_step, names_step
 from orz_ckpt.subject import is_in_flight
 from orz_cli.findings import Severity
 
@@ -101,7 +101,7 @@ def steps_in(folder: Path) -> list[Path]:
 
 
 def dead_steps(folder: Path, steps: Sequence[Path]) -> list[CkptFinding]:
-    """Say which links in a folder are named as a step and lead to nothing, as where a disk is not mounted.
+    """Say which links in a folder are named as its steps and lead to nothing, as where a disk is not mounted.
 
     Nobody knows what a newer one than all of `steps` holds: that decides. An older one is a warning.
 
@@ -112,17 +112,17 @@ def dead_steps(folder: Path, steps: Sequence[Path]) -> list[CkptFinding]:
     Raises:
         OSError: the folder cannot be listed.
     """
-    last = names_step(steps[-1].name) if steps else None
+    alike = {around_step(step.name) for step in steps}
+    last = max((number for step in steps if (number := names_step(step.name)) is not None), default=-1)
     found = []
     for link in sorted(folder.iterdir()):
-        step = names_step(link.name)
-        if step is None or not link.is_symlink() or link.exists():
+        number = names_step(link.name)
+        if number is None or around_step(link.name) not in alike or not link.is_symlink() or link.exists():
             continue
         message = f"it is a link to {resolved(link)}, which is not there"
-        dead = finding(
-            "unreadable", message, remedy="mount what it leads to, or remove the link; then verify again", path=link
-        )
-        found.append(dead if last is None or step > last else replace(dead, severity=Severity.WARN))
+        remedy = "mount what it leads to, or remove the link; then verify again"
+        dead = finding("unreadable", message, remedy=remedy, path=link)
+        found.append(dead if number > last else replace(dead, severity=Severity.WARN))
     return found
 
 

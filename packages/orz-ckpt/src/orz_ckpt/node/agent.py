@@ -137,7 +137,8 @@ class _Search:
         for place in places:
             if any(Path(place.path).is_relative_to(earlier.root) for earlier in self.found):
                 continue
-            result = scan(Path(place.path), base=place.path if whole_runs else "", deadline=self.deadline)
+            base = place.path if whole_runs else ""
+            result = scan(Path(place.path), base=base, deadline=self.deadline, all_disks=whole_runs and not by_name)
             result.pieces = [replace(piece, by_name=by_name) for piece in result.pieces]
             self.found.append(result)
 

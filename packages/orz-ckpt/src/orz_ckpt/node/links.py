@@ -1,11 +1,25 @@
 """The links to folders that a search met: which of them are to be followed, and in what order."""
-# ruff: noqa: PTH112  paths are text here
+# ruff: noqa: PTH116  paths are text here
 
 from __future__ import annotations
 
+import errno
+import heapq
 import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from orz_ckpt.inventory import WEIGHTS_SUFFIXES
+from orz_ckpt.sources import ROLES
+from orz_ckpt.steps import around_step, names_step
+
+_HOLDS_STEPS: Final = re.compile(r"(orz_)?(checkpoints?|ckpts?)", re.IGNORECASE)
+"""How links are called that lead to a run's checkpoints: not one to the model that it began from, or to the best."""
+_LEADS_NOWHERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,40 +32,76 @@ class Link:
     depth: int
     """Of folders below the root of the search, as if it were one."""
 
+    @property
+    def order(self) -> tuple[int, bool, int, str]:
+        """What comes first: the widest folder, and of its names one that states a step."""
+        return len(self.target), names_step(PurePosixPath(self.path).name) is None, self.depth, self.path
+
 
 class Links:
-    """Those of one search that are yet to be followed.
-
-    The widest folder comes first: what lies in two of them is found once, and has its name from that one.
+    """Those of one search that are yet to be followed: what lies in two of them is found once, in the wider one.
 
     Args:
         root: where the search began.
     """
 
     def __init__(self, root: Path) -> None:
-        self._seen = [os.path.realpath(root)]
-        self._waiting: list[Link] = []
+        self._waiting: list[tuple[tuple[int, bool, int, str], Link]] = []
+        self._seen: set[str] = set()
+        self._around: set[str] = set()
+        self._see(os.path.realpath(root))
 
-    def add(self, path: str, depth: int) -> str:
-        """Note a link if it leads to a folder; return where it leads if nothing is there, else an empty text."""
-        target = os.path.realpath(path)
-        if os.path.isdir(target):
-            self._waiting.append(Link(path=path, target=target, depth=depth))
-        return "" if os.path.lexists(target) else target
+    def meet(
+        self, folder: str, names: Sequence[str], steps: Collection[tuple[str, str] | None], depth: int
+    ) -> Iterator[tuple[str, str | OSError, bool]]:
+        """Note which links are to be followed: by their names to steps or roles, or to a folder of checkpoints.
 
-    def take(self) -> Link | None:
+        Args:
+            folder: where they lie.
+            names: theirs.
+            steps: what stands around the number in the names of the folders of steps beside them.
+            depth: of what they lead to.
+
+        Yields:
+            Each link to what is not to be looked at, why, and whether it is a dead one that may hide the newest step:
+            so it is where it has a name like the steps beside it, or that of what holds them.
+        """
+        for name in names:
+            link = f"{folder.rstrip('/')}/{name}"
+            holds_steps = not steps and _HOLDS_STEPS.fullmatch(name) is not None
+            try:
+                mode = os.stat(link).st_mode
+            except OSError as error:
+                if error.errno in _LEADS_NOWHERE:
+                    why = f"a link to {os.path.realpath(link)}, which is not there"
+                    yield link, why, holds_steps or around_step(name) in steps
+                else:
+                    yield link, error, False
+                continue
+            if stat.S_ISDIR(mode) and (holds_steps or names_step(name) is not None or name in ROLES):
+                waiting = Link(path=link, target=os.path.realpath(link), depth=depth)
+                heapq.heappush(self._waiting, (waiting.order, waiting))
+            elif stat.S_ISDIR(mode) or name.endswith(WEIGHTS_SUFFIXES):
+                yield link, "a link, not followed", False
+
+    def take(self) -> tuple[Link, bool] | None:
         """Return the next one that leads to what was not looked at yet, None where there is none.
 
-        One that leads to a folder around what was looked at is none: it would be found again below it.
+        Beside it stands whether it leads around what was looked at: to be left out, or that would be found again.
         """
         while self._waiting:
-            link = min(self._waiting, key=lambda link: len(link.target))
-            self._waiting.remove(link)
-            if not any(_is_in(link.target, seen) or _is_in(seen, link.target) for seen in self._seen):
-                self._seen.append(link.target)
-                return link
+            _, link = heapq.heappop(self._waiting)
+            if link.target in self._around:
+                return link, True
+            if self._seen.isdisjoint(_with_parents(link.target)):
+                self._see(link.target)
+                return link, False
         return None
 
+    def _see(self, folder: str) -> None:
+        self._seen.add(folder)
+        self._around |= set(_with_parents(folder)) - self._seen
 
-def _is_in(path: str, folder: str) -> bool:
-    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+def _with_parents(folder: str) -> list[str]:
+    return [folder, *map(str, PurePosixPath(folder).parents)]

@@ -17,8 +17,7 @@ from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import Signature, recognise
 from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
-from orz_ckpt.sources import ROLES
-from orz_ckpt.steps import attempt_named, names_step, step_named, thrown_name
+from orz_ckpt.steps import around_step, attempt_named, names_step, step_named, thrown_name
 from orz_ckpt.unfinished import COLLECT_DIR
 
 MAX_DEPTH: Final = 6
@@ -44,7 +43,6 @@ _SKIPPED: Final = frozenset(
     }
 )
 _SKIPPED_AT_TOP: Final = frozenset({"proc", "sys", "dev", "usr", "boot", "etc"})
-_CHECKPOINTS: Final = re.compile(r"ckpt|checkpoint", re.IGNORECASE)
 _COPYING: Final = re.compile(r"\..+\.orz-copy")
 """What `orz ckpt copy` was cut off in: the checkpoint that it copies is found where it lies."""
 _HUB_CACHE: Final = "models--"
@@ -60,6 +58,8 @@ class Unread:
     why: str
     step: int | None = None
     """Of the step folder that it is or lies in, as the names below the run's folder say."""
+    is_dead_link: bool = False
+    """Whether nothing is behind it here; another node may have the disk."""
 
 
 @dataclass(slots=True)
@@ -84,32 +84,33 @@ def scan(
     base: str = "",
     max_depth: int | None = None,
     deadline: float | None = None,
+    all_disks: bool = False,
 ) -> Scan:
     """Look for weights in `root` and below.
 
-    Below a run, other disks are entered, and links followed that are named as a step or as what holds some: they often
-    lie where there is room. As for `verify`, beside weights a link is another name of what lies elsewhere. Below other
-    folders neither is done. Caches and system folders are left out.
+    Links are not followed and other disks not entered unless `all_disks`: checkpoints of a run often lie where there is
+    room. Even then, as for `verify`, a link beside weights is another name of what lies elsewhere, and others are
+    followed that are named as a step, a role or a folder of checkpoints. Caches and system folders are left out.
 
     Args:
         root: absolute.
         base: the run's folder, if `root` is known to be it; otherwise it is told from the names around each piece.
-        max_depth: folders below `root`; `MAX_DEPTH_OF_RUN` or `MAX_DEPTH` by default.
+        max_depth: folders below `root`; `MAX_DEPTH_OF_RUN` of `all_disks`, else `MAX_DEPTH` by default.
         deadline: on `time.monotonic`; `BUDGET_S` from now by default.
+        all_disks: of a run that was named by its path.
     """
     if max_depth is None:
-        max_depth = MAX_DEPTH_OF_RUN if base else MAX_DEPTH
+        max_depth = MAX_DEPTH_OF_RUN if all_disks else MAX_DEPTH
     walk = _Walk(
         result=Scan(root=str(root)),
         base=base,
         max_depth=max_depth,
         deadline=time.monotonic() + BUDGET_S if deadline is None else deadline,
-        device=None if base else _device(root),
+        device=None if all_disks else _device(root),
         links=Links(root),
     )
     walk.enter(str(root), 0)
-    while (link := walk.links.take()) is not None:
-        walk.enter(link.path, link.depth)
+    walk.follow()
     return walk.result
 
 
@@ -124,6 +125,18 @@ class _Walk:
     device: int | None
     """The one not to leave; None where other disks are entered and links followed."""
     links: Links
+    behind_links: bool = False
+    """Whether what is looked at now lies behind one that was followed."""
+
+    def follow(self) -> None:
+        """Look behind the links that were met."""
+        self.behind_links = True
+        while (found := self.links.take()) is not None:
+            link, around = found
+            if around:
+                self._leave_out(f"{link.path}: a link to {link.target}, which is around what was looked at")
+            else:
+                self.enter(link.path, link.depth)
 
     def enter(self, path: str, depth: int) -> list[str]:
         """Look at one folder and below; return the files there that belong to no piece, absolute."""
@@ -152,8 +165,19 @@ class _Walk:
             self._leave_out(f"{path}: deeper than {self.max_depth} folders")
         signature = recognise(files, folders)
         if signature is None and self.device is None and depth < self.max_depth:
-            self._note_links(path, links, depth + 1)
+            self._meet(path, folders, links, depth + 1)
         return loose if signature is None else self._add_folder(path, signature, loose)
+
+    def _meet(self, path: str, folders: Sequence[str], links: Sequence[str], depth: int) -> None:
+        """Note the links in a folder without weights."""
+        steps = {around_step(name) for name in folders if names_step(name) is not None}
+        for link, why, hides in self.links.meet(path, links, steps, depth):
+            if isinstance(why, OSError):
+                self._fail(link, why)
+            elif hides:
+                self._note_unread(link, why, is_dead_link=True)
+            else:
+                self._leave_out(f"{link}: {why}")
 
     def _add_folder(self, path: str, signature: Signature, loose: list[str]) -> list[str]:
         """Note a folder of another framework; return the files of it that belong to none after all."""
@@ -181,20 +205,6 @@ class _Walk:
             )
         )
         return []
-
-    def _note_links(self, path: str, links: Sequence[str], depth: int) -> None:
-        """Note which links in a folder without weights are to be followed: by their names to steps, or around them."""
-        for name in links:
-            link = f"{path.rstrip('/')}/{name}"
-            is_step = names_step(name) is not None
-            if not (is_step or name in ROLES or _CHECKPOINTS.search(name)):
-                self._leave_out(f"{link}: a link, not followed")
-                continue
-            dead = self.links.add(link, depth)
-            if dead and is_step:
-                self._note_unread(link, f"it is a link to {dead}, which is not there")
-            elif dead:
-                self._leave_out(f"{link}: a link to {dead}, which is not there")
 
     def _list(self, path: str) -> tuple[list[str], list[str], list[str]]:
         """Return the names of the files in a folder, of the folders, and of the links to whatever."""
@@ -296,16 +306,20 @@ class _Walk:
     def _fail(self, path: str, error: OSError) -> None:
         """Note what could not be looked at; a folder that went away meanwhile holds nothing."""
         why = error.strerror or str(error)
-        if isinstance(error, FileNotFoundError):
+        others = self.behind_links and isinstance(error, PermissionError)  # of other people, on a disk for all
+        if isinstance(error, FileNotFoundError) or (others and step_named(self._below_root(path)) is None):
             self._leave_out(f"{path}: {why}")
         else:
             self._note_unread(path, why)
 
-    def _note_unread(self, path: str, why: str) -> None:
+    def _note_unread(self, path: str, why: str, *, is_dead_link: bool = False) -> None:
         self._leave_out(f"{path}: {why}")
         if len(self.result.unread) < _MAX_TOLD:
-            step = step_named(path.removeprefix(self.result.root))
-            self.result.unread.append(Unread(path=path, why=why, step=step))
+            step = step_named(self._below_root(path))
+            self.result.unread.append(Unread(path=path, why=why, step=step, is_dead_link=is_dead_link))
+
+    def _below_root(self, path: str) -> str:
+        return path.removeprefix(self.result.root)
 
     def _leave_out(self, what: str) -> None:
         if len(self.result.left_out) < _MAX_TOLD:

@@ -70,6 +70,8 @@ def check_plan(fleet: Fleet, plan: GroupPlan, dest: Path | None) -> Checked:
         if folder is not None:
             digest = digests.get(origin, "")
             there, finding = _at_destination(folder / file.name, file, origin, states[origin], digest)
+            if finding is not None and is_manifest(file.name) and _says_that(fleet, folder / file.name, origin):
+                there, finding = True, None
         if finding is not None:
             checked.findings.append(finding)  # what is at the destination stays
         else:
@@ -145,11 +147,23 @@ def _say_the_same(fleet: Fleet, origins: Sequence[Origin], digests: Mapping[Orig
     """Return whether manifests with different bytes, as each node wrote one, say the same of the files."""
     if len({digests[origin] for origin in origins if origin in digests}) <= 1:
         return False  # their bytes say it
-    folders = {origin: origin.path.removesuffix(f"/{MANIFEST_NAME}") for origin in origins}
-    said = [fleet.ask("records", {origin.node: {"folder": folder}})[origin.node] for origin, folder in folders.items()]
-    return all(answer.trouble is None and MANIFEST_NAME in answer.value for answer in said) and say_the_same(
-        answer.value[MANIFEST_NAME] for answer in said
-    )
+    return say_the_same(_manifest(fleet, origin) for origin in origins)
+
+
+def _says_that(fleet: Fleet, manifest: Path, origin: Origin) -> bool:
+    """Return whether a manifest at the destination says of the files what a node's does."""
+    try:
+        here = manifest.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return say_the_same([here, _manifest(fleet, origin)])
+
+
+def _manifest(fleet: Fleet, origin: Origin) -> str:
+    """Return the text of a manifest; an empty one, which is none, where its node does not give it."""
+    folder = origin.path.removesuffix(f"/{MANIFEST_NAME}")
+    said = fleet.ask("records", {origin.node: {"folder": folder}})[origin.node]
+    return "" if said.trouble is not None else str(said.value.get(MANIFEST_NAME, ""))
 
 
 def _at_destination(

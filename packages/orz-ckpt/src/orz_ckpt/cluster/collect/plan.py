@@ -124,9 +124,9 @@ def _of_silent_ranks(piece: LocatedPiece, group: Group) -> dict[str, int]:
 
     They have no bytes that could be wrong, and a rank that was cut off has left nothing else to show that it was.
     """
-    wants = set(group.wants or ())
+    told = {*(group.wants or ()), *group.files}
     return {
-        name: size for name, size in piece.damaged.items() if not size and name.endswith(DCP_DATA) and name not in wants
+        name: size for name, size in piece.damaged.items() if not size and name.endswith(DCP_DATA) and name not in told
     }
 
 

@@ -14,6 +14,7 @@ from orz_ckpt.cluster.fleet import Fleet
 from orz_ckpt.cluster.groups import Group, Located
 from orz_ckpt.cluster.locate import Location, is_here
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding, taken
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.manifest import MANIFEST_NAME, UnsafePathError
 from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.report.words import count, size
@@ -48,10 +49,8 @@ def plan_tasks(fleet: Fleet, found: Location, dest: Path | None, findings: list[
     tasks = []
     for group in found.groups:
         for member in group.members:
-            if dest is None:
-                continue
-            if is_here(member.piece) and dest != Path(member.piece.path) and dest.is_relative_to(member.piece.path):
-                raise UsageError(f"--to {dest} lies inside {member.piece.path}", remedy="give a folder outside of it")
+            if dest is not None and is_here(member.piece):
+                _refuse_inside(dest, member.piece)
         if all(member.piece.in_flight for member in group.members):
             message = f"{group.title} is a save that is going on, or was cut off; it was left where it is"
             findings.append(node_finding("in_flight", message, path=group.title, node=group.members[0].nodes[0]))
@@ -61,6 +60,20 @@ def plan_tasks(fleet: Fleet, found: Location, dest: Path | None, findings: list[
                 tasks.append(task)
     planned = {key_of(task, move) for task in tasks for move in task.checked.moves}
     return [*tasks, *_beside(fleet, found, planned, dest, findings)]
+
+
+def _refuse_inside(dest: Path, piece: LocatedPiece) -> None:
+    """Refuse a destination inside a piece, or behind a link that leads to it: what comes would be found there again."""
+    path = Path(piece.path)
+    behind = [
+        resolved(link)
+        for link in (path, *path.parents)
+        if link != Path(piece.base) and link.is_relative_to(piece.base) and link.is_symlink()
+    ]
+    around = [path] if dest != path and dest.is_relative_to(path) else []
+    around += [target for target in behind if resolved(dest).is_relative_to(target)]
+    if around:
+        raise UsageError(f"--to {dest} lies inside {around[0]}", remedy="give a folder outside of it")
 
 
 def _beside(
