@@ -315,6 +315,18 @@ def test_a_command_that_is_printed_can_be_pasted(
     assert f"orz ckpt verify $'{tmp_path}/out\\x1b[31m'" in capsys.readouterr().out
 
 
+def test_a_command_that_is_printed_takes_no_folder_for_an_option(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name of the folder may begin as options do."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model, "-dash")
+    assert 1 == main(["ckpt", "verify", "./-dash", "--require-manifest"])
+    assert "orz ckpt manifest ./-dash\n" in capsys.readouterr().out
+
+    assert 0 == main(["ckpt", "manifest", "./-dash"])
+
+
 LONG = "x" * 300
 
 

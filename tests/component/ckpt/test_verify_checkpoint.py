@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -184,6 +185,20 @@ def test_manifest_torn(step: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep] if keep != -1 else path.read_bytes()[:-2])
 
     assert [("manifest_torn", "manifest.json")] == errors(verify(step))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX system")
+@pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", None)])
+def test_manifest_that_is_no_file(step: Path, make: Callable[[Path], None]) -> None:
+    """The command that puts the copy of the save in its place removes first what stands there."""
+    path = step / "manifest.json"
+    path.unlink()
+    make(path)
+    (found,) = verify(step).findings
+    assert "manifest_invalid" == found.code
+    subprocess.run(["sh", "-c", found.remedy.rpartition("verify again: ")[2]], check=True, timeout=60)
+
+    assert Status.OK is verify(step).status()
 
 
 def test_manifest_of_another_step(step: Path) -> None:

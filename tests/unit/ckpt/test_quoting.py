@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, shell_path, shell_word
 
 pytestmark = pytest.mark.unit
 
@@ -46,6 +46,14 @@ def test_brief(value: object, expected: str) -> None:
 def test_shell_word(text: str, expected: str) -> None:
     """A command that is printed works where it is pasted, and the terminal obeys nothing in it."""
     assert expected == shell_word(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("-dash", "./-dash"), ("-a b", "'./-a b'"), ("a/-dash", "a/-dash"), ("/runs/a", "/runs/a")]
+)
+def test_shell_path(path: str, expected: str) -> None:
+    """A path is no option of the command that it stands in."""
+    assert expected == shell_path(path)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

@@ -22,7 +22,7 @@ from orz_ckpt.formats.architectures import CRITIC, CRITIC_HEAD_KEY, critic_head,
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.lora import holds_lora, prepared
 from orz_ckpt.merge.run import Options, merge
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, shell_path
 from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
@@ -164,7 +164,7 @@ def _with_lora_told(source: Source) -> Source:
 
 
 def _merge_first(source: Source) -> str:
-    command = f"orz ckpt merge {shell_word(str(source.path))} MERGED --lora-alpha N"
+    command = f"orz ckpt merge {shell_path(source.path)} MERGED --lora-alpha N"
     return f"to add them to the weights merge it first, with the alpha of the training ({command}), and convert MERGED"
 
 

@@ -24,7 +24,7 @@ from orz_ckpt.examine.weights import weights_in
 from orz_ckpt.findings import CkptFinding, Level, conclude
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, dumps
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.readers.dcp.chunks import SUFFIX as DCP_SUFFIX
 from orz_ckpt.readers.dcp.contents import archives_by_file, contents_of_archives
 from orz_ckpt.steps import new_attempt, step_named
@@ -138,10 +138,10 @@ def _refuse(path: Path) -> None:
             remedy=f"copy {path} to where you need it, and describe the copy",
         )
     if subject.kind is Kind.PART:
-        remedy = f"orz ckpt verify {shell_word(str(path))}"
+        remedy = f"orz ckpt verify {shell_path(path)}"
         raise UsageError(f"{path} belongs to the checkpoint {subject.root}, whose manifest covers it", remedy=remedy)
     if (path / MANIFEST_NAME).exists():
-        remedy = f"orz ckpt verify {shell_word(str(path))}    # or move it away if another program wrote it"
+        remedy = f"orz ckpt verify {shell_path(path)}    # or move it away if another program wrote it"
         raise CheckpointExistsError(f"{path / MANIFEST_NAME} is there already", remedy=remedy)
     if subject.kind is Kind.CHECKPOINT:
         raise CkptError(

@@ -12,7 +12,7 @@ from orz_ckpt.disk.links import link_to_nothing, resolved
 from orz_ckpt.disk.mounts import is_mount_point
 from orz_ckpt.disk.space import no_inodes
 from orz_ckpt.errors import CkptError, UnreadableError, UnwritableError, is_full
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_cli.current_folder import current_folder_exists
 from orz_cli.errors import UsageError
 
@@ -114,7 +114,7 @@ def refuse_mount_point(place: Path, inner: str) -> None:
         raise UsageError(
             f"{place} {is_one} a mount point: what is written beside it, to appear at once when it is whole, cannot be"
             " moved there; nothing was written",
-            remedy=f"give a folder in it: {shell_word(str(place / inner))}",
+            remedy=f"give a folder in it: {shell_path(place / inner)}",
         )
 
 
@@ -134,7 +134,7 @@ def blocked_way(error: OSError, place: Path) -> str:
         return f"{there} is no folder: name another place"
     if there == folder:
         return ""
-    return f"the folder around it is not there: mkdir -p {shell_word(str(folder))}, then run it again"
+    return f"the folder around it is not there: mkdir -p {shell_path(folder)}, then run it again"
 
 
 def no_inodes_left(place: Path) -> str:

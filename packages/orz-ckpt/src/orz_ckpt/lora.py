@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding, milder
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, shell_path
 from orz_ckpt.readers.peft.config import CONFIG_NAME, AdapterConfig, read_adapter_config
 from orz_ckpt.readers.peft.lora_names import PREFIX, Pair, base_name, is_factor, pairs_in
 from orz_ckpt.readers.peft.reader import check_adapter
@@ -54,7 +54,7 @@ def prepared(source: Source, adapter: Source | None = None, *, alpha: float | No
     if adapter is not None:
         return with_adapter(source, adapter, alpha=alpha)
     if source.format == "peft":
-        remedy = f"name the model that it was trained on: orz ckpt merge BASE OUT --lora {shell_word(str(source.path))}"
+        remedy = f"name the model that it was trained on: orz ckpt merge BASE OUT --lora {shell_path(source.path)}"
         raise UsageError(f"{source.path} is an adapter, not a model", remedy=remedy)
     if alpha is not None:
         if not holds_lora(source):

@@ -28,9 +28,15 @@ def shell_word(text: str) -> str:
     return f"$'{''.join(map(_escaped, text))}'"
 
 
+def shell_path(path: Path | str) -> str:
+    """Return a path as a command shows it: as `shell_word` does, and never as an option."""
+    text = str(path)
+    return shell_word(f"./{text}" if text.startswith("-") else text)
+
+
 def locate_command(path: Path | str) -> str:
     """Return the command that looks for a run, or a part of one, on all nodes of a cluster."""
-    return f"orz ckpt locate {shell_word(str(path))} --ray"
+    return f"orz ckpt locate {shell_path(path)} --ray"
 
 
 def _escaped(char: str) -> str:

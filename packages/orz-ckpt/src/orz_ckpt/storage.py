@@ -42,7 +42,7 @@ from orz_ckpt.manifest import (
     dumps,
     load,
 )
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.records import joined, own_record, record_name
 from orz_ckpt.steps import is_attempt, new_attempt
 
@@ -215,7 +215,7 @@ class StagedCheckpoint:
         if not holds(self.final, existing.files):
             raise CheckpointExistsError(
                 f"{self.final} was committed with this content, and its files have changed since",
-                remedy=f"look at it with `orz ckpt verify {shell_word(str(self.final))}`, then move it away",
+                remedy=f"look at it with `orz ckpt verify {shell_path(self.final)}`, then move it away",
             )
         remove(self.path)
         return existing
@@ -291,5 +291,5 @@ def _committed(final: Path) -> Manifest | None:
     except ManifestError as error:
         raise CheckpointExistsError(
             f"{final} holds a checkpoint whose manifest cannot be read: {error}",
-            remedy=f"look at it with `orz ckpt verify {shell_word(str(final))}`, then move it away",
+            remedy=f"look at it with `orz ckpt verify {shell_path(final)}`, then move it away",
         ) from error

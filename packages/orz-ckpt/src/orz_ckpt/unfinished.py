@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from orz_ckpt.manifest import PRIVATE_DIR
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path, shell_word
 from orz_ckpt.strict_json import JsonError, parse
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def go_on_collecting(dest: Path) -> str:
         return ""
     runs, nodes = _asked(folder)
     # Each word is quoted, whoever wrote the file: it can be nothing but this command.
-    words = [*map(shell_word, runs or ["RUN"]), "--to", shell_word(str(dest)), *map(shell_word, nodes)]
+    words = [*map(shell_path, runs or ["RUN"]), "--to", shell_path(dest), *map(shell_word, nodes)]
     return f"orz ckpt collect {' '.join(words)}{'' if runs else '    # with the words that it was begun with'}"
 
 

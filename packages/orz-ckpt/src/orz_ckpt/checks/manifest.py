@@ -17,7 +17,7 @@ from orz_ckpt.manifest import (
     UnsafePathError,
     load,
 )
-from orz_ckpt.quoting import locate_command, shell_word
+from orz_ckpt.quoting import locate_command, shell_path
 from orz_ckpt.records import node_records, same_as_manifest
 from orz_ckpt.subject import is_in_flight, is_laid_out_like_one
 from orz_ckpt.unfinished import go_on_collecting, is_merging
@@ -108,11 +108,18 @@ def _instead(path: Path) -> str:
     otherwise = _OLDER if step_of(root) is not None else _AGAIN
     record = same_as_manifest(root)
     if record is not None:
-        command = f"cp {shell_word(str(record))} {shell_word(str(path))}"
+        command = f"{_making_room(path)}cp {shell_path(record)} {shell_path(path)}"
         return f"{otherwise}; or put the copy that the save kept in its place and verify again: {command}"
     if step_of(root) is not None:
         return otherwise
     if is_laid_out_like_one(root):  # `orz ckpt manifest` describes no step: it would say that the save was whole
         return f"{_AGAIN}; a copy of a part of it, such as its policy folder, can be described by `orz ckpt manifest`"
-    command = f"orz ckpt manifest {shell_word(str(root))}"
+    command = f"orz ckpt manifest {shell_path(root)}"
     return f"{_AGAIN}; or move this file away, make sure that the weights are right, and write a new one: {command}"
+
+
+def _making_room(path: Path) -> str:
+    """Return the command that removes what is no file from where a file has to be; a folder only if it is empty."""
+    if path.is_file():
+        return ""
+    return f"{'rmdir' if path.is_dir() else 'rm'} {shell_path(path)} && "

@@ -10,7 +10,7 @@ from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.mounts import find_mount
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.inventory import step_of
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.report.words import size
 
 if TYPE_CHECKING:
@@ -37,5 +37,5 @@ def check_room(step: Path) -> Iterator[CkptFinding]:
         message = f"the disk has {size(free)} free, and {step.name} takes {size(nbytes)}: another like it does not fit"
         remedy = "free some space before the next save"
         if step_of(step) is not None:
-            remedy += f"; which old steps could go: orz ckpt prune {shell_word(str(run_of(step)))} --keep-last 2"
+            remedy += f"; which old steps could go: orz ckpt prune {shell_path(run_of(step))} --keep-last 2"
         yield finding("no_room_for_next", message, remedy=remedy, path=folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from orz_ckpt.cli.options import Format, InertOption, PlainFormat, PlainFormatOption, allowed, chosen_format
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.exits import ExitCode
@@ -98,7 +98,7 @@ def _drawing(plot: Path) -> Callable[[Picture], bytes]:
         remedy = f"give {plot.parent / (plot.stem or 'change')}{_SVG}"
         raise UsageError(f"--plot {plot}: only SVG and PNG are drawn", remedy=remedy)
     if not plot.parent.is_dir():
-        make = "" if plot.parent.exists() else f"mkdir -p {shell_word(str(plot.parent))}, or "
+        make = "" if plot.parent.exists() else f"mkdir -p {shell_path(plot.parent)}, or "
         raise UsageError(f"--plot {plot}: there is no folder {plot.parent}", remedy=f"{make}name another place")
     if plot.is_dir():
         raise UsageError(f"--plot {plot}: that is a folder", remedy="name another place")

@@ -10,7 +10,7 @@ import typer
 from orz_ckpt.cli.nodes import SEARCH_S, HostsOption, RayOption, SecondsOption, search_time
 from orz_ckpt.cli.options import FailOn, FailOnOption, Format, FormatOption, JsonOption, chosen_format
 from orz_ckpt.cli.output import write_judged
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.urls import path_here
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
@@ -51,7 +51,7 @@ def locate(
     asked = [path_here(run) for run in runs or ()]
     for path in asked:
         if path.is_file():
-            above, here = shell_word(str(path.parent)), shell_word(str(path))
+            above, here = shell_path(path.parent), shell_path(path)
             remedy = f"orz ckpt locate {above}, or look into it: orz ckpt verify {here}"
             raise UsageError(f"{path} is a file on this machine; locate looks for the folder of a run", remedy=remedy)
     with connected(ray=ray, hosts=hosts) as fleet:

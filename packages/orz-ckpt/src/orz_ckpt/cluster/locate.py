@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from orz_ckpt.cluster.fleet import Answer, Fleet, Trouble, ask_all
 from orz_ckpt.cluster.groups import Group, Located, group_pieces, newest_groups, of_one_run, same_views
-from orz_ckpt.cluster.located_findings import Search, hides_weights, judge, newer_stubs, of_that_name, quoted
+from orz_ckpt.cluster.located_findings import Search, hides_weights, judge, newer_stubs, of_that_name
 from orz_ckpt.cluster.verdict import NodeFinding, silent_nodes
 from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
@@ -18,7 +18,7 @@ from orz_ckpt.node.identity import working_directory
 from orz_ckpt.node.pieces import STEP, LocatedPiece
 from orz_ckpt.node.scan import BUDGET_S, Unread
 from orz_ckpt.node.wire import from_wire
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.unfinished import go_on_collecting
 from orz_cli.findings import Severity, Status, to_json
 
@@ -228,7 +228,7 @@ def _command(groups: Sequence[Group], search: Search) -> str:
         return verify
     bases = list(dict.fromkeys(member.piece.base for group in newest for member in group.members))
     given = list(search.runs) if search.runs and not search.everywhere else bases
-    words = ["orz", "ckpt", "collect", *(quoted(run) for run in given), "--to", quoted(_destination(given, groups))]
+    words = ["orz", "ckpt", "collect", *map(shell_path, given), "--to", shell_path(_destination(given, groups))]
     return " ".join(word for word in (*words, search.options) if word)
 
 
@@ -237,7 +237,7 @@ def _verify(groups: Sequence[Group]) -> str:
     if not all(len(group.members) == 1 and group.complete is not False and _at_home(group) for group in groups):
         return ""
     paths = dict.fromkeys(group.members[0].piece.path for group in groups)
-    return f"orz ckpt verify {' '.join(shell_word(path) for path in paths)}"
+    return f"orz ckpt verify {' '.join(shell_path(path) for path in paths)}"
 
 
 def _at_home(group: Group) -> bool:

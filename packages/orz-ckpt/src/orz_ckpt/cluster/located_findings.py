@@ -13,7 +13,7 @@ from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.mounts import in_ray_session
 from orz_ckpt.node.pieces import STEP
 from orz_ckpt.node.scan import BUDGET_S, Unread
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.report.words import count
 from orz_ckpt.unfinished import COLLECTING
 from orz_cli.findings import Severity, Status
@@ -70,13 +70,13 @@ class Search:
         if self.budget_s >= _MAX_SEARCH_S:
             return ""
         seconds = min(_MAX_SEARCH_S, max(_LONGER_S, 2 * self.budget_s))
-        words = [_LOCATE, *map(quoted, self.runs), f"--seconds {seconds:g}", self.flags]
+        words = [_LOCATE, *map(shell_path, self.runs), f"--seconds {seconds:g}", self.flags]
         return " ".join(words).rstrip()
 
     @property
     def elsewhere(self) -> str:
         """The command that asks the other nodes, where only this machine was asked."""
-        words = [_LOCATE, *map(quoted, self.runs), self._time, "--ray"]
+        words = [_LOCATE, *map(shell_path, self.runs), self._time, "--ray"]
         return f"{' '.join(filter(None, words))}    # on a node of the cluster, or --hosts"
 
     @property
@@ -123,11 +123,6 @@ def newer_stubs(groups: Sequence[Group], search: Search) -> list[Group]:
         return []
     last = -1 if newest[0].step is None else newest[0].step
     return [group for group in groups if _is_stub(group) and group.step is not None and group.step > last]
-
-
-def quoted(path: str) -> str:
-    """Return a path as a word of a command, and never as an option of it."""
-    return shell_word(path if not path.startswith("-") else f"./{path}")
 
 
 def of_that_name(left: Sequence[Located], subject: str) -> Iterator[NodeFinding]:
@@ -211,7 +206,8 @@ def _unusable(group: Group, member: Located) -> NodeFinding:
     message = f"{group.title} on {node}: {member.piece.note}"
     remedy = _READABLE if code == "unreadable" else remedy_of(code, "take an older step")
     if code == "not_judged":
-        remedy = f"see there what verify says of it: orz ckpt verify {quoted(member.piece.path)}; or take an older step"
+        command = f"orz ckpt verify {shell_path(member.piece.path)}"
+        remedy = f"see there what verify says of it: {command}; or take an older step"
     return node_finding(code, message, remedy=remedy, path=group.title, node=node)
 
 

@@ -24,7 +24,7 @@ from orz_ckpt.disk.reading import read_once
 from orz_ckpt.disk_errors import no_inodes_left, reading, refuse_link_to_nothing, refuse_mount_point, writing
 from orz_ckpt.errors import CheckpointExistsError, StorageFullError, is_full
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.remote import READ_BYTES
 from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.unfinished import copying, note_begun
@@ -144,7 +144,7 @@ class LocalPlace:
         for name, entry in unit.entries.items():
             file = final / name
             if not file.is_file() or file.stat().st_size != entry.size:
-                remedy = f"look at it with `orz ckpt verify {shell_word(str(final))}`, then move it away"
+                remedy = f"look at it with `orz ckpt verify {shell_path(final)}`, then move it away"
                 raise CheckpointExistsError(f"{final} was copied before, and {name} has changed since", remedy=remedy)
         return True
 

@@ -21,7 +21,7 @@ from orz_ckpt.manifest import (
     check_size,
     loads,
 )
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.report.words import count
 from orz_ckpt.steps import attempt_named, our_step
 from orz_ckpt.storage import PENDING_NAME
@@ -120,7 +120,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
         if rel or any(part.startswith(f"{PRIVATE_DIR}/") for part in sizes):
             lack = f"there is no {MANIFEST_NAME}" if text is None else f"its {MANIFEST_NAME} is another program's"
             message = f"{lack}: the save never came to its end, and it was not copied"
-            remedy = COPY_ANOTHER if is_url(tree.shown) else f"orz ckpt verify {shell_word(where)}"
+            remedy = COPY_ANOTHER if is_url(tree.shown) else f"orz ckpt verify {shell_path(where)}"
             findings.append(finding("uncommitted", message, remedy=remedy, path=where))
             return None
         message = "there is no manifest: bytes that changed before they were copied cannot be told"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group as Block
 from rich.table import Table
 
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import plain, size
 from orz_ckpt.urls import is_url
@@ -34,7 +34,7 @@ def copy_text(done: Copied, fail_on: Severity = Severity.ERROR) -> Block:
     tail.append(f"\n  {size(done.bytes)} copied in {done.seconds:.1f} s{speed}", "dim")
     if status is Status.OK and not is_url(done.dest):
         tail.append("\n  next      ", "dim")
-        tail.append(f"orz ckpt verify {shell_word(done.dest)}", "bold")
+        tail.append(f"orz ckpt verify {shell_path(done.dest)}", "bold")
     return Block(head, *([table] if done.units else []), tail[1:])
 
 

@@ -14,7 +14,7 @@ from orz_ckpt.diff.summary import Diff
 from orz_ckpt.disk.holes import is_hollow
 from orz_ckpt.errors import HostileError, NotComparableError
 from orz_ckpt.findings import conclude
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, shell_path
 from orz_ckpt.tensors.coverage import check_coverage
 from orz_ckpt.tensors.gather import Files
 from orz_ckpt.watch import Silent
@@ -117,7 +117,7 @@ def _refuse_broken(source: Source) -> None:
     errors = [entry for entry in findings if entry.severity is Severity.ERROR]
     named = "; ".join(f"{entry.code}: {entry.message}" for entry in errors[:_MAX_NAMED])
     kind = HostileError if conclude(findings) is Status.REFUSED else NotComparableError
-    raise kind(f"{source.path} is not whole: {named}", remedy=f"orz ckpt verify {shell_word(str(source.path))}")
+    raise kind(f"{source.path} is not whole: {named}", remedy=f"orz ckpt verify {shell_path(source.path)}")
 
 
 def _refuse_hollow(work: Sequence[tuple[SourceTensor, SourceTensor]]) -> None:
@@ -125,7 +125,7 @@ def _refuse_hollow(work: Sequence[tuple[SourceTensor, SourceTensor]]) -> None:
         if is_hollow(path):
             raise NotComparableError(
                 f"{path}: nearly all of its {path.stat().st_size:,} bytes were never written and read as zeros",
-                remedy=f"orz ckpt verify {shell_word(str(path))}",
+                remedy=f"orz ckpt verify {shell_path(path)}",
             )
 
 

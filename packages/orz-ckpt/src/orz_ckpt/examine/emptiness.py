@@ -10,7 +10,7 @@ from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.findings import CkptFinding, Report, conclude, finding
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.inventory import WEIGHTS_SUFFIXES
-from orz_ckpt.quoting import locate_command, shell_word
+from orz_ckpt.quoting import locate_command, shell_path
 from orz_ckpt.subject import Kind
 from orz_cli.findings import Status
 
@@ -74,4 +74,4 @@ def _empty(path: Path) -> CkptFinding:
 
 def _beside(path: Path, folder: Path) -> CkptFinding:
     message = "it is none of the weights, and of them nothing is said"
-    return finding("beside_weights", message, remedy=f"orz ckpt verify {shell_word(str(folder))}", path=path)
+    return finding("beside_weights", message, remedy=f"orz ckpt verify {shell_path(folder)}", path=path)

@@ -14,7 +14,7 @@ from orz_ckpt.examine.files import How, examine
 from orz_ckpt.findings import CkptFinding, Report, finding
 from orz_ckpt.formats.safetensors import SUFFIX
 from orz_ckpt.manifest import MANIFEST_NAME
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.report.words import count
 from orz_ckpt.sources import open_source
 from orz_cli.errors import OrzError
@@ -69,7 +69,7 @@ def judge_model(subject: Subject, held: Weights, files: Mapping[Path, int], how:
     if how.require_manifest:
         message = "there is no manifest, and --require-manifest was given"
         foreign = f"move {path / MANIFEST_NAME} away, which another program wrote, then "
-        remedy = f"{foreign if (path / MANIFEST_NAME).exists() else ''}orz ckpt manifest {shell_word(str(path))}"
+        remedy = f"{foreign if (path / MANIFEST_NAME).exists() else ''}orz ckpt manifest {shell_path(path)}"
         note = finding("manifest_required", message, remedy=remedy, path=path)
     else:
         note = finding("no_manifest", "there is no manifest: whether bytes changed cannot be told", path=path)

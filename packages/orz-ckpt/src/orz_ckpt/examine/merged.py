@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path, shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def merge_again(findings: Sequence[CkptFinding], manifest: Manifest | None) -> l
     path = source.get("path") if isinstance(source, dict) else None
     if not isinstance(source, dict) or not isinstance(path, str) or not path.isprintable():
         return list(findings)
-    command = f"orz ckpt merge {shell_word(path)} OUT --config DIR{_tag_option(source, path)}"
+    command = f"orz ckpt merge {shell_path(path)} OUT --config DIR{_tag_option(source, path)}"
     remedy = f"{command}    # DIR: the folder of the model that was trained"
     return [replace(entry, remedy=remedy) if entry.code == "config_missing" else entry for entry in findings]
 

@@ -12,7 +12,7 @@ from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.architectures import UnknownArchitectureError, expected_tensors
 from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, shell_path
 from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.strict_json import FieldError
 from orz_ckpt.tensors.coverage import check_coverage
@@ -62,7 +62,7 @@ def check_shards(
         yield from check_tags(source, sound=sound, asked=bool(tag), examined=examined, inert=inert)
     if sound and source.format != "peft" and not any(model.weights for model in models):
         message = f"its weights are shards of {source.format}: transformers, vLLM and others cannot load them"
-        command = f"orz ckpt merge {shell_word(str(source.path))} OUT{tag_option(source)}"
+        command = f"orz ckpt merge {shell_path(source.path)} OUT{tag_option(source)}"
         remedy = f"write a Hugging Face folder from them: {command}"
         yield finding("not_merged", message, remedy=remedy, path=source.path)
 

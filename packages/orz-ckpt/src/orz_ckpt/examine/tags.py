@@ -12,7 +12,7 @@ from orz_ckpt.errors import EscapeError, FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding, milder
 from orz_ckpt.formats import torch_file
 from orz_ckpt.formats.alike import Alike
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, shell_path, shell_word
 from orz_ckpt.readers.deepspeed import names, tags
 from orz_ckpt.readers.deepspeed.folder import newest_complete
 from orz_ckpt.report.words import count
@@ -211,7 +211,7 @@ def _tag_below(source: Source) -> str:
 
 
 def _verify(path: Path, tag: str) -> str:
-    return f"orz ckpt verify {shell_word(str(path))} --tag {shell_word(tag)}"
+    return f"orz ckpt verify {shell_path(path)} --tag {shell_word(tag)}"
 
 
 def _names(latest: Path, tag: str) -> bool:

@@ -16,7 +16,7 @@ from orz_ckpt.formats.architectures import says_critic
 from orz_ckpt.formats.hf import CONFIG_NAME, INDEX_NAME, SAFETENSORS, TOKENIZER_NAMES, TORCH, read_config
 from orz_ckpt.formats.safetensors import Header, Tensor
 from orz_ckpt.merge.config import adapted, value_heads
-from orz_ckpt.quoting import brief, shell_word
+from orz_ckpt.quoting import brief, shell_path
 from orz_ckpt.readers.config_place import config_folder
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
@@ -138,7 +138,7 @@ def _remedy(source: Source) -> str:
     """Return what to do where configuration and tensors do not go together, or there is none."""
     path = source.path
     if path.is_file() and any(layout.shard.fullmatch(path.name) for layout in (SAFETENSORS, TORCH)):
-        folder = shell_word(str(path.parent))
+        folder = shell_path(path.parent)
         return f"it is one of several shards: give the folder that all of them lie in: orz ckpt merge {folder} OUT"
     return "give the configuration of the model that was trained: --config DIR"
 

@@ -14,7 +14,7 @@ from orz_ckpt.disk.durable import sync_folder, write_synced
 from orz_ckpt.disk.folder import move_synced
 from orz_ckpt.errors import CheckpointExistsError
 from orz_ckpt.manifest import MANIFEST_NAME, PRIVATE_DIR, Manifest, ManifestError, dumps, load
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.storage import PENDING_NAME
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def earlier(out: Path, fingerprint: str) -> Manifest | None:
         if not file.is_file() or file.stat().st_size != entry.size:
             raise CheckpointExistsError(
                 f"{out} was merged from this before, and {name} has changed since",
-                remedy=f"look at it with `orz ckpt verify {shell_word(str(out))}`, then move it away",
+                remedy=f"look at it with `orz ckpt verify {shell_path(out)}`, then move it away",
             )
     if pending.is_file() and not (out / MANIFEST_NAME).exists():
         _commit(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.report.styled import findings_pieces, headline_pieces
 from orz_ckpt.report.words import count, plain, size
 from orz_ckpt.tensors.cast import TORCH_NAMES
@@ -26,7 +26,7 @@ def merge_pieces(merged: Merged, fail_on: Severity = Severity.ERROR) -> Styled:
     yield from findings_pieces(merged.findings, str(source.path))
     yield f"\n  {_summary(merged)}\n", "dim"
     if merged.written:
-        yield f"  next: orz ckpt verify {shell_word(str(merged.out))}\n", ""
+        yield f"  next: orz ckpt verify {shell_path(merged.out)}\n", ""
 
 
 def _summary(merged: Merged) -> str:

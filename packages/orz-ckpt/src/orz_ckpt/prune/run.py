@@ -16,7 +16,7 @@ from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.prune.plan import Keep, Plan, Planned, freed_bytes, plan_prune
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path, shell_word
 from orz_ckpt.records import nodes_of, record_name
 from orz_ckpt.report.words import count, size
 from orz_ckpt.subject import Kind, identify, missing
@@ -97,23 +97,19 @@ def prune(
         absent = _nodes_without_record(path)
         if absent:
             message = f"parts of it are on {', '.join(absent)}, so this disk does not tell whether it is good"
-            remedy = f"orz ckpt collect {shell_word(str(run))} --to DEST --ray, then prune there"
+            remedy = f"orz ckpt collect {shell_path(run)} --to DEST --ray, then prune there"
             findings.append(finding("prune_not_good", message, remedy=remedy, path=path))
             return False
         status = verify(path, level=level, require_manifest=True, progress=progress or Silent()).status()
         if status is not Status.OK:
             message = f"it is {status.value}: nothing older is deleted on its account"
-            findings.append(
-                finding("prune_not_good", message, remedy=f"orz ckpt verify {shell_word(str(path))}", path=path)
-            )
+            findings.append(finding("prune_not_good", message, remedy=f"orz ckpt verify {shell_path(path)}", path=path))
         return status is Status.OK
 
     plan = plan_prune(folder, keep, is_good)
     if plan.newest_good is None and any(entry.why == "no newer one is good" for entry in plan.entries):
         message = "no committed step is good, so nothing is deleted"
-        findings.append(
-            finding("prune_nothing_good", message, remedy=f"orz ckpt verify {shell_word(str(run))}", path=run)
-        )
+        findings.append(finding("prune_nothing_good", message, remedy=f"orz ckpt verify {shell_path(run)}", path=run))
     missing = sorted(keep.steps - {entry.step for entry in plan.entries})
     if missing:
         message = f"--keep {', '.join(map(str, missing))}: there is no such step"
@@ -189,7 +185,7 @@ def _delete(entry: Planned, findings: list[CkptFinding]) -> bool:
         message = f"it cannot be renamed: {error.strerror or error}"
         remedy = "check that this user may write to the folder around it"
         if is_mount_point(entry.path):
-            remedy = f"a disk is mounted there: umount {shell_word(str(entry.path))}, then prune again"
+            remedy = f"a disk is mounted there: umount {shell_path(entry.path)}, then prune again"
         findings.append(finding("prune_failed", message, remedy=remedy, path=entry.path))
         return False
     if not _remove(trash, findings):

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orz_ckpt.cluster.collect.outcome import Collection, Gathered
-from orz_ckpt.quoting import shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.report.text import findings_text, headline
 from orz_ckpt.report.words import plain, size, yes_no
 from orz_ckpt.urls import is_url
@@ -35,7 +35,7 @@ def collect_text(done: Collection, fail_on: Severity = Severity.ERROR) -> Block:
     brought = bool(done.gathered) and (status is Status.OK or any(entry.code == "collected" for entry in done.findings))
     if not done.dry_run and status is not Status.REFUSED and brought and not is_url(done.dest):
         tail.append("\n  next      ", "dim")
-        tail.append(f"orz ckpt verify {shell_word(done.dest)}", "bold")
+        tail.append(f"orz ckpt verify {shell_path(done.dest)}", "bold")
     parts.append(tail[1:])
     return Block(*parts)
 
