@@ -96,6 +96,22 @@ def test_what_may_not_be_read(
     assert f"{place / locked} cannot be read: Permission denied" in ended.said
 
 
+def test_a_folder_of_a_step_that_may_not_be_listed(
+    place: Path, orz_ckpt: Callable[[str], Ended], limited: Limited
+) -> None:
+    """Of the files in it nobody can say that they are missing: exit 3."""
+    (place / STEP / "state").chmod(0o000)
+    with limited():
+        ended = orz_ckpt(f"verify {STEP} --json")
+    (place / STEP / "state").chmod(0o755)
+    found = json.loads(ended.out)["findings"]
+
+    assert (3, [("unreadable", str(place / STEP / "state"))]) == (
+        ended.code,
+        [(entry["code"], entry["path"]) for entry in found],
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "path"),
     [

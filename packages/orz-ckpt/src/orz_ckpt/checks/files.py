@@ -86,7 +86,7 @@ def _missing(root: Path, prefix: str, manifest: Manifest, listing: Listing) -> I
     for name, entry in entries_below(manifest, prefix).items():
         path, size = root / name, listing.sizes.get(name)
         if size is None:
-            if path not in spoken_of:
+            if spoken_of.isdisjoint((path, *path.parents)):  # what is in a folder that cannot be listed may be there
                 nodes = [node for node, names in held.items() if name in names]
                 shown = [brief(node) + (", this machine" if is_this_machine(node) else "") for node in nodes[:3]]
                 there = f"; it was saved on the disk of {', '.join(shown)}" if nodes else ""
