@@ -344,8 +344,14 @@ def test_manifest_of_shards(broken: Callable[[str], Path], capsys: pytest.Captur
 
 
 def test_against(small: dict[str, Any], tmp_path: Path) -> None:
-    """A merged folder is its shards, bit for bit or rounded; a later step is not, but in its frozen weights."""
+    """A merged folder is its shards, bit for bit or rounded; a later step is not, but in its frozen weights.
+
+    So is a universal checkpoint what it was made of; any other one of the same numbers was never trained.
+    """
     path = small["zero2"].checkpoint
+    assert "copy_of_base" in notes(verify(path / "universal", against=path / STEP))
+    for same in (STEP, "universal"):
+        assert "unchanged" in codes(verify(path / same, against=path / same))
     for dtype, expected in (("keep", "copy_of_base"), ("BF16", "rounded_base")):
         out = tmp_path / dtype
         assert merge(open_source(path / STEP), out, Options(dtype=dtype)).written

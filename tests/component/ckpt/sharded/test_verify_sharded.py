@@ -96,6 +96,17 @@ def test_shards_of_the_hugging_face_writer(saved: Callable[[str], Path]) -> None
     assert Status.OK is report.status()
 
 
+@pytest.mark.parametrize("name", ["fsdp2", "dcp_nested"])
+def test_shards_that_are_those_of_the_base(
+    name: str, saved: Callable[[str], Path], broken: Callable[[str], Path]
+) -> None:
+    """Shards are not merged of others: with the same numbers, a training that saved them changed nothing (F27)."""
+    report = verify(broken(name), against=saved(name))
+
+    assert (Status.FAILED, {"unchanged"}) == (report.status(), codes(report))
+    assert "copy_of_base" not in notes(report)
+
+
 @pytest.mark.parametrize("name", ["fsdp2", "dcp_nested", "dcp_no_collectives"])
 def test_one_wrong_bit_in_every_file(name: str, broken: Callable[[str], Path]) -> None:
     """One wrong bit in the numbers of any tensor, weight or optimizer state, is found and names the file (F10)."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _MAX_NAMED: Final = 5
 _MATRIX: Final = 2
 """Dimensions; what has fewer is often kept in fp32 whatever the type of the model."""
+_UNIVERSAL: Final = "deepspeed-universal"
+"""The format of what DeepSpeed's own tool makes of a checkpoint, to go on from."""
 _TRAIN: Final = "check the learning rate, what is frozen, and which copy of the model was saved"
 
 
@@ -87,7 +89,7 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
     """Conclude from how many tensors differ."""
     total, changed = len(found.tensors), {tensor.name for tensor in found.changed}
     path, base = found.b.path, found.a.path
-    sharded = found.a.format.split("-")[0] in SHARDED
+    sharded = _is_sharded(found.a)
     if not changed and _is_rounded(found, sharded=sharded):
         message = (
             f"0 of {count(total, 'tensor')} differ from {base} after rounding ({_types(found)}): it is"
@@ -101,7 +103,7 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
             f" {share:.2%} of the numbers do before: whoever computes with the rounded ones has the base"
         )
         yield finding("change_rounds_away", message, remedy=_TRAIN, path=path)
-    elif not changed and sharded:
+    elif not changed and _is_made_of(found.b, found.a):
         message = f"0 of {count(total, 'tensor')} differ from {base}: it is a copy of its weights, bit for bit"
         yield finding("copy_of_base", message, path=path)
     elif not changed:
@@ -122,6 +124,16 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
         )
         remedy = "the training began with another model than this, or what was frozen was not from its first step on"
         yield finding("frozen_changed", message, remedy=remedy, path=path, tensor=frozen[0])
+
+
+def _is_made_of(after: Source, base: Source) -> bool:
+    """Return whether weights may have been merged or converted from the shards `base`; a trainer's shards are not."""
+    converted = after.format == _UNIVERSAL != base.format
+    return _is_sharded(base) and (converted or not _is_sharded(after))
+
+
+def _is_sharded(source: Source) -> bool:
+    return source.format.split("-")[0] in SHARDED
 
 
 def _is_rounded(found: Diff, *, sharded: bool) -> bool:
