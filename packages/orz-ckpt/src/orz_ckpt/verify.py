@@ -25,6 +25,7 @@ from orz_ckpt.examine.below import (
     dead_steps,
     look_below,
     lost_roles,
+    not_looked_into,
     perhaps_saving,
     without_policy,
     without_weights_beside,
@@ -290,6 +291,7 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
             if not whole:
                 raise
             below, unseen = Below(), [_unreadable(error, path)]
+        unseen += not_looked_into(below.unread)
     else:
         held, files, below = weights_of_file(path), {path: path.stat().st_size}, Below()
         whole = path.suffix == SUFFIX or is_torch_file(path)
@@ -303,7 +305,7 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
         dead = {entry.path for entry in dead_steps(path, below.steps)}  # told with the steps
         own = replace(listed, findings=tuple(entry for entry in listed.findings if entry.path not in dead))
         listed = softened(own)  # a link that leads nowhere, say: of no checkpoint
-    rest = _adding(listed, looked.findings)
+    rest = _adding(listed, (*looked.findings, *unseen))
     return nothing_known(rest) if below.nothing else _with_below(rest, [], below, how)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.checks.elsewhere import locate_remedy
+from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.model import is_beside
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.errors import FormatError
@@ -29,6 +30,8 @@ _OF_MODELS: Final = frozenset({"architectures", "model_type"})
 """Fields of a `config.json` by which loaders choose the class of a model."""
 _WITHOUT_WEIGHTS: Final = frozenset({"huggingface", "tokenizer", "processor"})
 """Folders that hold a model's configuration and no weights by design, such as verl's beside its shards."""
+_OF_FILE_SYSTEMS: Final = "lost+found"
+"""The folder in which checking a disk leaves what it found, for root alone."""
 _OF_OTHERS: Final = frozenset({".onnx", ".gguf", ".h5", ".msgpack", ".ot", ".tflite", ".mlpackage"})
 """Endings of weights that nothing here reads."""
 
@@ -47,6 +50,8 @@ class Below:
     """
     bare: tuple[Path, ...] = ()
     """Beside models: folders with a model's configuration, and no weights of any kind. They may have been lost."""
+    unread: tuple[Path, ...] = ()
+    """Beside weights or steps: folders that this user may not look into."""
 
     @property
     def nothing(self) -> bool:
@@ -77,18 +82,17 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
         steps = [step for step in steps if step not in own and holds_weights(step)]  # of tags, `latest` decides
     steps = [step for step in steps if step not in own and not (whole and step.is_symlink())]
     beside, taken = whole or bool(steps), {*own, *steps}
-    models = [
-        entry
-        for entry in folders
-        if entry not in taken and not (beside and entry.is_symlink()) and _holds_model(entry, beside=beside)
-    ]
+    others = [entry for entry in folders if entry not in taken and not (beside and entry.is_symlink())]
+    held = {entry: _holds_model(entry, beside=beside) for entry in others}
+    models = [entry for entry, is_model in held.items() if is_model]
+    unread = [entry for entry, is_model in held.items() if is_model is None]
     bare: list[Path] = []
     if not (beside or any(not is_beside(entry.name) for entry in models)):
         models = []
     elif not beside:
         models = sorted({*models, *(path / role for role in ROLES if (path / role).is_dir())})
         bare = [entry for entry in folders if entry not in {*taken, *models} and _is_bare(entry)]
-    return Below(steps=tuple(steps), models=tuple(models), bare=tuple(bare))
+    return Below(steps=tuple(steps), models=tuple(models), bare=tuple(bare), unread=tuple(unread))
 
 
 def steps_in(folder: Path) -> list[Path]:
@@ -204,6 +208,16 @@ def without_weights_beside(bare: Sequence[Path]) -> list[CkptFinding]:
     ]
 
 
+def not_looked_into(unread: Sequence[Path]) -> list[CkptFinding]:
+    """Say which folders beside weights or steps may hold a model that nobody judged."""
+    message = "it may not be looked into: a model in it is not judged"
+    return [
+        replace(finding("unreadable", message, remedy=READ_AGAIN, path=folder), severity=Severity.WARN)
+        for folder in unread
+        if folder.name != _OF_FILE_SYSTEMS
+    ]
+
+
 def _is_bare(folder: Path) -> bool:
     """Return whether a folder has a model's configuration, and no weights of any kind; False where nobody may look."""
     if folder.name in _WITHOUT_WEIGHTS:
@@ -218,10 +232,11 @@ def _is_bare(folder: Path) -> bool:
         return False
 
 
-def _holds_model(folder: Path, *, beside: bool) -> bool:
+def _holds_model(folder: Path, *, beside: bool) -> bool | None:
+    """Return whether a folder holds a model, or steps; None where it lies beside some and may not be looked into."""
     try:
         return detect(folder) is not None or bool(steps_in(folder))
     except PermissionError:
         if beside:
-            return False  # lost+found, say; of one that may be a model, nobody knows
+            return None
         raise
