@@ -135,6 +135,31 @@ def test_a_broken_package_leaves_the_others_alone(plug_in):
     assert "" == orz("--version").stderr
 
 
+@pytest.mark.parametrize(
+    ("environment", "written"),
+    [
+        ({"PYTHONIOENCODING": "ascii"}, b"OK \\xb7 a\\u2026"),
+        ({"PYTHONIOENCODING": "latin-1"}, b"OK \xb7 a\\u2026"),
+        pytest.param(
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""},
+            b"OK \\xb7 a\\u2026",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="other systems have other encodings by default"),
+        ),
+        ({"PYTHONIOENCODING": "ascii:replace"}, b"OK ? a?"),
+        ({"PYTHONIOENCODING": "utf-8"}, "OK \u00b7 a\u2026".encode()),
+    ],
+)
+def test_a_stdout_that_lacks_a_character_gets_an_escape(plug_in, environment, written):
+    """Whatever the encoding, the exit code is the command's; who chose what stands for such a character gets that."""
+    plug_in(
+        "judge",
+        "import sys, typer\ndef command():\n    sys.stdout.write('OK \\u00b7 a\\u2026')\n    raise typer.Exit(1)\n",
+    )
+    command = [sys.executable, "-m", "orz_cli", "judge"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **environment}, timeout=60)
+    assert (1, written, b"") == (done.returncode, done.stdout, done.stderr)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to a child process is POSIX's")
 def test_ctrl_c_is_130(plug_in):
     """An interrupt ends a command with 130 and one line, no traceback."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import os
 import sys
 import traceback
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from orz_cli.commands import Command
 
+_REFUSING = ("strict", "surrogateescape")
+"""What a stream does by default with a character that its encoding lacks: an exception in either."""
 HELP_OPTIONS = ["-h", "--help"]
 
 
@@ -49,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process by default.
     """
     _replace_closed_streams()
+    _show_any_character()
     if _is_repeated():
         show_error(
             "the script that runs `orz` runs it again in every process that `orz` starts",
@@ -86,6 +90,12 @@ def _replace_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  for the whole process
+
+
+def _show_any_character() -> None:
+    """Let stdout write as an escape what its encoding lacks, as stderr does: `LC_ALL=C` may mean ASCII."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in _REFUSING:
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(args: list[str], refused: Sequence[OSError]) -> int:  # noqa: PLR0911  one return for each way to end
