@@ -173,6 +173,19 @@ def test_tensors_with_attributes(tmp_path: Path) -> None:
     assert {"w"} == {name for name, _ in blocks(check_equal(save({"w": tensor}, tmp_path / "x.pt")).value)}
 
 
+def test_tensors_as_keys(tmp_path: Path) -> None:
+    """The state of an optimizer that is saved whole has tensors as keys: each is named by its number."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], momentum=0.9)
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    torch.save(optimizer, tmp_path / "x.pt")
+
+    assert ["param_groups.0.params.0", "state.tensor0.momentum_buffer"] == sorted(
+        name for name, _ in blocks(load(tmp_path / "x.pt").value)
+    )
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickle_protocols(tmp_path: Path, protocol: int) -> None:
     """Protocol 2 is what torch writes unless asked otherwise; the newer ones are read, too."""

@@ -226,6 +226,7 @@ def test_wrong_shape_is_named(model: Path) -> None:
         {"architectures": ["MambaForCausalLM"]},
         {"architectures": ["Qwen2MoeForCausalLM"]},
         {"architectures": []},
+        {"architectures": ["Qwen2ForCausalLM", "Qwen3ForCausalLM"]},
         {"hidden_size": None},
         {"architectures": None},
         {"quantization_config": {"bits": 4}},
@@ -237,6 +238,14 @@ def test_unknown_shapes_are_no_pass_of_their_own(model: Path, change: dict[str, 
     report = verify(model)
 
     assert (set(), {"no_manifest", "shapes_not_checked"}) == (codes(report), notes(report))
+
+
+def test_a_configuration_without_an_architecture(model: Path) -> None:
+    """What it lacks is said."""
+    edit(model / "config.json", lambda config: config.pop("architectures"))
+    (said,) = (entry.message for entry in verify(model).findings if entry.code == "shapes_not_checked")
+
+    assert said.endswith("config.json names no architecture")
 
 
 def test_tied_head(make_model: WriteModel, model: Path, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def broken(data: bytes, **options: Any) -> str:
         (b"\x80\2X\x64\0\0\0" + "ä".encode() * 50 + b".", Limits(memory_bytes=400), "memory"),
         (b"\x80\4N" + b"\x94" * 11 + b".", Limits(memo=10), "remembers"),
         (b"\x80\2X\4\0\0\0abcd.", Limits(text_bytes=3), "a text has 4"),
-        (b"\x80\2](" + b"N" * 20 + b"e.", Limits(items=10), "holds 21 values"),
-        (b"\x80\2)" + b"\x85" * 20 + b".", Limits(depth=10), "nested 11 deep"),
+        (b"\x80\2](" + b"N" * 20 + b"e.", Limits(items=10), "it holds 21 values; 10 are allowed"),
+        (b"\x80\2)" + b"\x85" * 20 + b".", Limits(depth=10), "it is nested 11 deep; 10 are allowed"),
         (
             b"\x80\2}" + b"".join(b"K%c\x85Ns" % number for number in range(20)) + b".",
             Limits(composite_keys=10),

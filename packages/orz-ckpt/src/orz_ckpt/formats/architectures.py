@@ -115,6 +115,8 @@ def _critic(config: Config) -> Expected:
 
 def _architecture(config: Config) -> str:
     architectures = config.get("architectures")
+    if not architectures:
+        raise UnknownArchitectureError("config.json names no architecture")
     if not isinstance(architectures, list) or len(architectures) != 1 or not isinstance(architectures[0], str):
         raise UnknownArchitectureError(f"config.json names no single architecture: {brief(architectures)}")
     return architectures[0]

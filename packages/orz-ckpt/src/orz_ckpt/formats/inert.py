@@ -124,8 +124,10 @@ def check_tree(value: object, limits: Limits = LIMITS) -> None:
         for child in inner:
             child_size, child_depth = measured[id(child)]
             size, depth = size + child_size, max(depth, child_depth + 1)
-        if size > limits.items or depth > limits.depth:
-            raise BadPickleError(f"it is nested {depth} deep and holds {size:,} values; that is more than allowed")
+        if depth > limits.depth:
+            raise BadPickleError(f"it is nested {depth} deep; {limits.depth} are allowed")
+        if size > limits.items:
+            raise BadPickleError(f"it holds {size:,} values; {limits.items:,} are allowed")
         measured[id(node)] = (size, depth)
         open_ids.discard(id(node))
         stack.pop()
@@ -135,7 +137,8 @@ def blocks(value: object, prefix: str = "") -> Iterator[tuple[str, Block]]:
     """Yield every tensor below `value` with its place, keys and indexes joined by dots.
 
     Example: `("optimizer.state.0.exp_avg", Block(...))`. A tensor that appears twice is yielded twice. What would have
-    been a tensor of another type (a DTensor) is entered like any other object.
+    been a tensor of another type (a DTensor) is entered like any other object. A tensor that is a key, as in the state
+    of an optimizer that was saved whole, is named by its number among the keys: `state.tensor0.exp_avg`.
     """
     if isinstance(value, Block):
         yield prefix, value
@@ -162,8 +165,8 @@ def _children(node: object) -> Iterator[object]:
 
 def _named_children(node: object) -> Iterator[tuple[str, object]]:
     if isinstance(node, dict):
-        for key, child in node.items():
-            yield (key if isinstance(key, str) else repr(key)), child
+        for number, (key, child) in enumerate(node.items()):
+            yield f"tensor{number}" if isinstance(key, Block) else key if isinstance(key, str) else repr(key), child
     elif isinstance(node, (list, tuple)):
         for index, child in enumerate(node):
             yield str(index), child
