@@ -60,9 +60,13 @@ def list_files(root: Path, prefix: str = "", *, deep: bool = True) -> Listing:
         if stat.S_ISREG(status.st_mode):
             listing.sizes[name] = status.st_size
         else:
-            message = "it is neither a plain file nor a folder"
-            listing.findings.append(finding("not_a_file", message, remedy="remove it", path=path))
+            listing.findings.append(not_a_file(path))
     return listing
+
+
+def not_a_file(path: Path) -> CkptFinding:
+    """Say that there is a pipe, a device, or a link to a folder where a file should be."""
+    return finding("not_a_file", "it is neither a plain file nor a folder", remedy="remove it", path=path)
 
 
 def compare_files(root: Path, prefix: str, manifest: Manifest, listing: Listing) -> list[CkptFinding]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orz_ckpt.checks.files import READ_AGAIN
+from orz_ckpt.checks.files import READ_AGAIN, not_a_file
+from orz_ckpt.disk.plain import NotPlainError
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.safetensors import Header, Tensor, read_header
@@ -26,6 +27,8 @@ def check_header(path: Path, entry: FileEntry | None = None) -> tuple[Header | N
     except FormatError as error:
         message = error.message.removeprefix(f"{path}: ")
         return None, [finding("header_invalid", message, remedy=_SAVE_AGAIN, path=path)]
+    except NotPlainError:
+        return None, [not_a_file(path)]
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
         return None, [finding("unreadable", message, remedy=READ_AGAIN, path=path)]

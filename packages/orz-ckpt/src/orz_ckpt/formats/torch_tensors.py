@@ -17,6 +17,7 @@ from orz_ckpt.quoting import brief
 from orz_ckpt.strict_json import MAX_INTEGER, is_size
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.source import MAX_DIMENSIONS, Block
+from orz_cli.exits import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,6 +84,8 @@ _WIDE_FACTOR: Final = 64
 
 class UnsupportedTensorError(FormatError):
     """A file holds a tensor of a kind that is no array of numbers, or not of those that the file has."""
+
+    exit_code = ExitCode.INCONCLUSIVE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

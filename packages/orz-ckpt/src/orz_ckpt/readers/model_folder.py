@@ -14,7 +14,7 @@ from orz_ckpt.checks.headers import check_header
 from orz_ckpt.checks.index import check_index
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.errors import FormatError
-from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.formats.hf import INDEX_SUFFIX, arrange, read_config
 from orz_ckpt.formats.safetensors import SUFFIX, Header, Tensor
 from orz_ckpt.quoting import brief
@@ -22,6 +22,7 @@ from orz_ckpt.strict_json import is_size
 from orz_ckpt.subject import Kind, Subject, identify
 from orz_ckpt.tensors.dtypes import DTYPE_BITS
 from orz_ckpt.tensors.source import Block, Source, SourceTensor, c_strides, whole
+from orz_cli.findings import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from orz_ckpt.manifest import Manifest
 
 _BYTE: Final = 8
+_SAVE_AGAIN: Final = "save the model again"
 
 
 def recognises(path: Path) -> bool:
@@ -65,6 +67,8 @@ def read(path: Path) -> Source:
                 findings.append(finding("weights_not_read", message, path=file, tensor=tensor.name))
             elif tensor.name not in tensors:  # check_index has reported a second one
                 tensors[tensor.name] = _whole(file, tensor)
+    if not tensors and conclude(findings) is Status.OK:
+        findings.append(finding("no_weights", "it holds no tensor", remedy=_SAVE_AGAIN, path=path))
     return Source(
         path=path,
         format="hf" if path.is_dir() else "safetensors",
