@@ -89,9 +89,10 @@ def begun_at(path: Path) -> tuple[str, str] | None:
             said = _said(notes)
             source = said.get("source")
             name = "convert" if said.get("kind") == "convert" else kind
-            words = [source if isinstance(source, str) and source else "SRC", str(path), *_words(said.get("options"))]
+            begun_from = shell_path(source) if isinstance(source, str) and source else "SRC"
             # Each word is quoted, whoever wrote the file: it can be nothing but this command.
-            command = f"orz ckpt {name} {' '.join(map(shell_word, words))}"
+            words = [begun_from, shell_path(path), *map(shell_word, _words(said.get("options")))]
+            command = f"orz ckpt {name} {' '.join(words)}"
             noun = "conversion" if name == "convert" else name
             options = "" if name == "copy" else ", with the options that it had"
             return f"a {noun} to it goes on, or was cut off", f"give its command again{options}: {command}"

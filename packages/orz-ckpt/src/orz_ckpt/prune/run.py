@@ -16,7 +16,7 @@ from orz_ckpt.findings import CkptFinding, Level, conclude, finding
 from orz_ckpt.inventory import CHECKPOINTS_DIR, folder_of_steps
 from orz_ckpt.manifest import MANIFEST_NAME, ManifestError, load
 from orz_ckpt.prune.plan import Keep, Plan, Planned, freed_bytes, plan_prune
-from orz_ckpt.quoting import shell_path, shell_word
+from orz_ckpt.quoting import shell_path
 from orz_ckpt.records import nodes_of, record_name
 from orz_ckpt.report.words import count, size
 from orz_ckpt.subject import Kind, identify, missing
@@ -144,12 +144,12 @@ def _nodes_without_record(path: Path) -> list[str]:
 
 def prune_command(run: Path, keep: Keep, *, level: Level = Level.FULL, yes: bool = False) -> str:
     """Return the command line of a call of `prune`, to be pasted; with `--yes` if it is to delete."""
-    words = ["orz", "ckpt", "prune", str(run)]
+    words = ["orz", "ckpt", "prune", shell_path(run)]
     words += ["--keep-last", str(keep.last)] if keep.last else []
     words += ["--keep-every", str(keep.every)] if keep.every else []
     words += ["--level", level.value] if level is not Level.FULL else []
     words += [word for step in sorted(keep.steps) for word in ("--keep", str(step))]
-    return " ".join(map(shell_word, [*words, *(["--yes"] if yes else [])]))
+    return " ".join([*words, *(["--yes"] if yes else [])])
 
 
 def _folder(run: Path, command: Callable[[Path], str]) -> Path:
