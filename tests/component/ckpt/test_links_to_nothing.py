@@ -102,3 +102,16 @@ def test_a_step_on_a_disk_that_is_not_mounted(newest: bool, named: str, run: Pat
     assert (Status.INCONCLUSIVE if newest else Status.OK) is report.status(), report.findings
     assert (str(link), True) == (told.path, f"a link to {tmp_path}/not/mounted" in told.message)
     assert report.newest_good.endswith("20" if newest else "30")
+
+
+@pytest.mark.parametrize("named", ["checkpoints", "ckpt"])
+def test_steps_behind_a_link(named: str, model: Path, tmp_path: Path) -> None:
+    """A run whose folder of steps is a link is verified as if it lay there."""
+    (tmp_path / "run").mkdir()
+    shutil.copytree(model, tmp_path / "big" / "global_step_5")
+    (tmp_path / "run" / named).symlink_to(tmp_path / "big")
+    (tmp_path / "run" / "other_run").symlink_to(tmp_path / "big")
+    report = verify(tmp_path / "run")
+
+    assert Status.OK is report.status(), report.findings
+    assert [f"{tmp_path}/run/{named}"] == [part.path for part in report.parts]

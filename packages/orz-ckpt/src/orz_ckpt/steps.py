@@ -20,6 +20,8 @@ _ANY: Final = re.compile(
     r"(?:tmp[_-])?(?:global_step|step|iter|checkpoint|epoch)[_-]?(\d{1,18})(?:[._].*)?", re.ASCII | re.DOTALL
 )
 
+_HOLDS_STEPS: Final = re.compile(r"(?:orz_)?(?:checkpoints?|ckpts?)", re.ASCII | re.IGNORECASE)
+
 
 def our_step(name: str) -> int | None:
     """Return the step of a folder that orz-train saved, `step_000050`; None of any other, and of one in flight."""
@@ -64,6 +66,11 @@ def names_step(name: str) -> int | None:
     """Return the step that the name of one folder states, whoever saved it; None where it states none."""
     match = _ANY.fullmatch(name)
     return int(match[1]) if match else None
+
+
+def names_folder_of_steps(name: str) -> bool:
+    """Return whether a folder is called as those are that hold a run's checkpoints: not as one of a single model."""
+    return _HOLDS_STEPS.fullmatch(name) is not None
 
 
 def around_step(name: str) -> tuple[str, str] | None:

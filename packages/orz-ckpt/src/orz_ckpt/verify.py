@@ -295,16 +295,15 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
     else:
         held, files, below = weights_of_file(path), {path: path.stat().st_size}, Below()
         whole = path.suffix == SUFFIX or is_torch_file(path)
+    dead = {entry.path for entry in dead_steps(path, below.steps)} if below.steps else set()  # told with the steps
     if whole or (held.recognised and below.nothing):
-        own = _adding(judge_model(subject, held, files, how), unseen)
+        own = _adding(_without(judge_model(subject, held, files, how), dead), unseen)
         return own if below.nothing else _with_below(own, [own], below, how)
     beside = {file: size for file, size in files.items() if is_torch_file(file)}
     looked = report_of(subject, how, beside, [], {})
     listed = replace(looked, findings=tuple(held.findings))
     if below.steps:
-        dead = {entry.path for entry in dead_steps(path, below.steps)}  # told with the steps
-        own = replace(listed, findings=tuple(entry for entry in listed.findings if entry.path not in dead))
-        listed = softened(own)  # a link that leads nowhere, say: of no checkpoint
+        listed = softened(_without(listed, dead))  # a link that leads nowhere, say: of no checkpoint
     rest = _adding(listed, (*looked.findings, *unseen))
     return nothing_known(rest) if below.nothing else _with_below(rest, [], below, how)
 
@@ -336,6 +335,10 @@ def _with_below(own: Report, first: Sequence[Report], below: Below, how: How) ->
         parts=(*first, *parts, *models),
         newest_good=run.newest_good if run else "",
     )
+
+
+def _without(report: Report, paths: Collection[str]) -> Report:
+    return replace(report, findings=tuple(entry for entry in report.findings if entry.path not in paths))
 
 
 def _adding(report: Report, findings: Sequence[CkptFinding]) -> Report:

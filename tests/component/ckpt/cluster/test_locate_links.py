@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orz_ckpt.cluster.collect.run import collect
-from orz_ckpt.cluster.fleet import Here
+from orz_ckpt.cluster.fleet import Fleet, Here
 from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.verify import verify_nodes
 from orz_ckpt.node.scan import MAX_DEPTH_OF_RUN, scan
 from orz_ckpt.verify import verify
+from orz_cli.errors import UsageError
 from orz_cli.findings import Status
 
 if TYPE_CHECKING:
@@ -90,14 +91,37 @@ def test_a_disk_of_its_own(disk: Path, run: Path) -> None:
 
 
 def test_other_names_of_a_step(run: Path) -> None:
-    """A link to what lies in the run finds nothing twice, nor does one to a folder around it."""
-    (run / "best_checkpoint").symlink_to(run / NEWEST)
-    (run / "checkpoints" / "checkpoint-around").symlink_to(run.parent)
+    """A link to what lies in the run finds nothing twice, nor does one to a folder around it, which is told."""
+    (run / "best").symlink_to(run / NEWEST)
+    (run / "step_000040").symlink_to(run / NEWEST)
+    around = run / "checkpoints" / "checkpoint-9"
+    around.symlink_to(run.parent)
     (run / "checkpoints" / "ckpt").symlink_to("ckpt")
     found = find(run)
+    (left_out,) = found.left_out.values()
 
     assert (Status.OK, 3) == (found.status(), len(found.groups)), found.findings
-    assert found.left_out == {node: [] for node in found.left_out}
+    assert f"{around}: a link to {run.parent}, which is around what was looked at" in left_out
+
+
+def test_a_run_that_began_from_another(put: Put, tmp_path: Path) -> None:
+    """Links to the model that it began from, to the best one and to data are no checkpoints of the run."""
+    run = tmp_path / "sft2"
+    put(run / "checkpoint-10")
+    put(tmp_path / "sft" / "checkpoint-900")
+    for link in ("init_checkpoint", "ckpt_cache", "data", "checkpoints"):
+        (run / link).symlink_to(tmp_path / "sft")
+    assert ["checkpoint-10"] == paths(find(run), run)
+    assert "checkpoint-10" == verify_nodes(Here(), str(run)).newest_good
+
+
+def test_two_names_of_one_step(put: Put, tmp_path: Path) -> None:
+    """It is found by the one that states its number."""
+    run = tmp_path / "run"
+    put(run / "checkpoint-20")
+    (run / "checkpoint-30").symlink_to(put(tmp_path / "scratch" / "checkpoint-30"))
+    (run / "actor").symlink_to(tmp_path / "scratch" / "checkpoint-30")
+    assert ["checkpoint-20", "checkpoint-30"] == paths(find(run), run)
 
 
 def test_links_to_one_place(alone: Path, put: Put) -> None:
@@ -106,7 +130,7 @@ def test_links_to_one_place(alone: Path, put: Put) -> None:
     (alone / "big" / "checkpoints").symlink_to(alone / "big")
     run = alone / "work" / "run"
     run.mkdir()
-    (run / "best_ckpt").symlink_to(alone / "big" / "global_step_5")
+    (run / "actor").symlink_to(alone / "big" / "global_step_5" / "actor")
     (run / "checkpoints").symlink_to(alone / "big")
     assert ["checkpoints/global_step_5/actor"] == paths(find(run), run)
 
@@ -125,20 +149,74 @@ def test_a_step_behind_a_dead_link(step: int, run: Path, tmp_path: Path) -> None
         assert f"a link to {tmp_path}/not/mounted, which is not there" in told.message
 
 
-def test_links_that_are_not_followed(alone: Path, put: Put) -> None:
-    """To data or a base model, say: where nothing else is found they are named, as is a dead one."""
-    run = alone / "work" / "run"
-    run.mkdir()
-    (run / "model").symlink_to(put(alone / "base"))
-    (run / "checkpoints").symlink_to(alone / "gone")
-    found = find(run)
-    (told,) = [entry for entry in found.findings if entry.code == "nothing_located"]
+def test_a_disk_that_another_node_has(disks: Callable[..., Fleet], put: Put, tmp_path: Path) -> None:
+    """A dead link hides nothing where another node shows what is behind it, and the collection is named."""
+    for node in ("n1", "n2"):
+        put(tmp_path / node / "run" / "checkpoint-20")
+        (tmp_path / node / "run" / "checkpoint-30").symlink_to(tmp_path / "disk-of" / node)
+    put(tmp_path / "disk-of" / "n1")
+    fleet = disks(tmp_path, "n1", "n2")
+    found = locate(fleet, ["/run"])
 
-    assert Status.FAILED == found.status()
-    assert f"not looked at: {run}/checkpoints: a link to {alone}/gone, which is not there" in told.message
+    assert Status.OK == found.status(), found.findings
+    assert found.command.startswith("orz ckpt collect /run")
+    assert "checkpoint-30" == verify_nodes(fleet, "/run").newest_good
+
+
+@pytest.mark.parametrize("name", ["eval/step_200", "step_40.log", "epoch_200"])
+def test_dead_links_that_only_look_like_steps(name: str, put: Put, tmp_path: Path) -> None:
+    """Of no name that the steps beside them have: nothing depends on them."""
+    run = tmp_path / "run"
+    put(run / "global_step_10")
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).symlink_to(tmp_path / "gone")
+    assert Status.OK == find(run).status(), find(run).findings
+
+
+@pytest.mark.parametrize("target", ["gone", "checkpoints"])
+def test_dead_checkpoints(target: str, put: Put, tmp_path: Path) -> None:
+    """A disk that is not mounted, or a circle: a model beside it is not all that the run saved."""
+    run = tmp_path / "run"
+    put(run / "export")
+    (run / "checkpoints").symlink_to(target)
+    found = find(run)
+    (told,) = [entry for entry in found.findings if entry.code == "unreadable"]
+
+    assert Status.INCONCLUSIVE == found.status()
+    assert told.remedy.startswith("mount what it leads to; ask the nodes that took part: --ray or --hosts")
+
+
+def test_links_that_are_not_followed(alone: Path, put: Put) -> None:
+    """To data or a base model, say: where nothing else is found they are named, as is a dead one, the nearest first."""
+    run = alone / "work" / "run"
+    (run / "logs").mkdir(parents=True)
+    for name in ("a", "b", "c", "d", "e"):
+        (run / "logs" / name).symlink_to(alone)
+    (run / "model").symlink_to(put(alone / "base"))
+    (run / "gone").symlink_to(alone / "gone")
+    (told,) = [entry for entry in find(run).findings if entry.code == "nothing_located"]
+
+    assert f"not looked at: {run}/gone: a link to {alone}/gone, which is not there" in told.message
     assert f"{run}/model: a link, not followed" in told.message
     put(run / "final")
     assert (Status.OK, ["final"]) == (find(run).status(), paths(find(run), run))
+
+
+def test_a_destination_behind_a_link(put: Put, tmp_path: Path) -> None:
+    """What comes would be found there again, as another checkpoint of the run."""
+    put(tmp_path / "big" / "global_step_5")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "big")
+    for inside in ("", "home"):
+        with pytest.raises(UsageError, match="lies inside"):
+            collect(Here(), [str(tmp_path / "run")], tmp_path / "big" / inside)
+
+
+def test_a_folder_that_only_has_the_name_of_the_run(alone: Path, put: Put) -> None:
+    """It was not asked for by its path: its links are not followed."""
+    (alone / "work" / "run").mkdir()
+    (alone / "work" / "run" / "checkpoints").symlink_to(put(alone / "big" / "global_step_5").parent)
+    assert [] == [group for group in find(alone / "elsewhere" / "run").groups if "checkpoints" in group.rel]
 
 
 def test_deep_below_a_run(alone: Path, put: Put) -> None:
@@ -148,9 +226,8 @@ def test_deep_below_a_run(alone: Path, put: Put) -> None:
     put(deep)
     assert [deep.relative_to(run).as_posix()] == paths(find(run), run)
     assert [] == scan(run).pieces
-    deep.rename(deep.parent / "e")
-    (deep.parent / "e").rename(alone / "e")
-    (deep / "d").mkdir(parents=True)
-    (alone / "e").rename(deep / "d" / "e")
+    deep.rename(alone / "aside")
+    deep.mkdir()
+    (alone / "aside").rename(deep / "d")
     (told,) = [entry for entry in find(run).findings if entry.code == "nothing_located"]
     assert f"deeper than {MAX_DEPTH_OF_RUN} folders" in told.message

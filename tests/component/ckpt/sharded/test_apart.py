@@ -267,6 +267,17 @@ def test_an_empty_file_of_a_rank_that_was_cut_off_is_collected(apart: Apart, tmp
     assert verified_at_home(tmp_path) is Status.FAILED
 
 
+def test_an_empty_file_beside_a_full_one_of_its_name(apart: Apart, tmp_path: Path) -> None:
+    """Where neither has metadata, the full one comes, and the empty one is no conflict."""
+    apart("dcp_no_collectives", lambda _: True)
+    for file in (tmp_path / "n1" / "run" / STEP).glob("*.metadata"):
+        file.unlink()
+    cut_off(tmp_path / "n2" / "run" / STEP)
+    (done,) = collect(Here(), [str(tmp_path / node / "run") for node in ("n1", "n2")], tmp_path / "home").gathered
+
+    assert {True} == {move.file.size > 0 for move in done.moves}
+
+
 def test_empty_files_alone_lack_what_describes_them(tmp_path: Path) -> None:
     """All ranks were cut off; whether each would have written metadata, or one for all, nothing says."""
     here = tmp_path / "run" / STEP

@@ -16,7 +16,7 @@ from orz_ckpt.formats.hf import CONFIG_NAME, read_config
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.deepspeed import tags
 from orz_ckpt.sources import POLICIES, ROLES, detect, holds_weights, numbered_steps, roles_in
-from orz_ckpt.steps import around_step, names_step
+from orz_ckpt.steps import around_step, names_folder_of_steps, names_step
 from orz_ckpt.subject import is_in_flight
 from orz_cli.findings import Severity
 
@@ -96,12 +96,14 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
 
 
 def steps_in(folder: Path) -> list[Path]:
-    """Return the steps of a run in a folder below another, by number; a link is not followed.
+    """Return the steps of a run in a folder below another, by number; of links one to a folder of steps is followed.
 
     Raises:
         OSError: a folder cannot be looked at.
     """
-    return [] if folder.is_symlink() else [step for step in numbered_steps(folder) if not is_in_flight(step)]
+    if folder.is_symlink() and not names_folder_of_steps(folder.name):
+        return []
+    return [step for step in numbered_steps(folder) if not is_in_flight(step)]
 
 
 def dead_steps(folder: Path, steps: Sequence[Path]) -> list[CkptFinding]:

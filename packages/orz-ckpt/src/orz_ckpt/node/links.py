@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import heapq
 import os
-import re
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,8 @@ from typing import Final
 
 from orz_ckpt.inventory import WEIGHTS_SUFFIXES
 from orz_ckpt.sources import ROLES
-from orz_ckpt.steps import around_step, names_step
+from orz_ckpt.steps import around_step, names_folder_of_steps, names_step
 
-_HOLDS_STEPS: Final = re.compile(r"(orz_)?(checkpoints?|ckpts?)", re.IGNORECASE)
-"""How links are called that lead to a run's checkpoints: not one to the model that it began from, or to the best."""
 _LEADS_NOWHERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -68,7 +65,7 @@ class Links:
         """
         for name in names:
             link = f"{folder.rstrip('/')}/{name}"
-            holds_steps = not steps and _HOLDS_STEPS.fullmatch(name) is not None
+            holds_steps = not steps and names_folder_of_steps(name)
             try:
                 mode = os.stat(link).st_mode
             except OSError as error:
