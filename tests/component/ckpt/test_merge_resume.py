@@ -115,3 +115,23 @@ def test_numbers_of_finished_files_count(
 
     assert expected == {entry.code for entry in merged.findings} & {"all_zero_model", "number_overflows", "not_finite"}
     assert merged.written == ("number_overflows" not in expected)
+
+
+@pytest.mark.parametrize("place", [10, -10])
+def test_a_finished_file_that_changed_is_written_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """A byte that flipped in header or weights since the journal was written is told by its digest."""
+    options = Options(max_shard_bytes=4000, jobs=1)
+    monkeypatch.setattr(merge_run, "write_beside", lambda *_: (_ for _ in ()).throw(OSError(5, "stop")))
+    with pytest.raises(CkptError, match="stop"):
+        merge(open_source(model), tmp_path / "out", options)
+    monkeypatch.undo()
+    first, *others = sorted((tmp_path / "out.tmp-merge").glob("*.safetensors"))
+    data = bytearray(first.read_bytes())
+    data[place] ^= 0x7F
+    first.write_bytes(data)
+    merged = merge(open_source(model), tmp_path / "out", options)
+
+    assert len(others) == merged.kept
+    assert Status.OK is verify(tmp_path / "out").status()

@@ -41,6 +41,8 @@ _CONNECT_S: Final = 30
 _SILENT_S: Final = 300
 """How long a server may send nothing."""
 _READ_ONLY: Final = frozenset({"http", "https"})
+_VERSIONS: Final = ("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What stores call that by which two files of one name and size differ."""
 _WITH_FOLDERS: Final = frozenset({"hdfs"})
 """Protocols where a folder has to be made before a file can be in it; in an object store that would make a bucket."""
 
@@ -113,19 +115,31 @@ class Remote:
         Raises:
             RemoteError: it cannot be listed.
         """
+        return {relative: int(facts.get("size") or 0) for relative, facts in self._listed(name)}
+
+    def versions(self) -> dict[str, tuple[str, ...]]:
+        """Return relative name -> size and what else changes where another file takes a name, as far as the store says.
+
+        Raises:
+            RemoteError: it cannot be listed.
+        """
+        return {
+            relative: tuple(str(facts.get(key)) for key in ("size", *_VERSIONS)) for relative, facts in self._listed("")
+        }
+
+    def _listed(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield relative name and facts of all files below the folder `name`."""
         with self._told(name):
             self._files.invalidate_cache()
             try:
                 found = self._files.find(self._path(name), detail=True)
             except FileNotFoundError:
-                return {}
+                return
         base = self._path(name).strip("/")
-        sizes = {}
         for path, facts in found.items():
             relative = path.strip("/").removeprefix(base).strip("/")
             if relative and facts.get("type") == "file":
-                sizes[relative] = int(facts.get("size") or 0)
-        return sizes
+                yield relative, facts
 
     def size(self, name: str) -> int | None:
         """Return the bytes of a file, None where it is not there.

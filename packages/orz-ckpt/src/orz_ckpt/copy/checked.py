@@ -10,6 +10,7 @@ from orz_ckpt.disk.reading import new_hasher
 from orz_ckpt.errors import CkptError
 from orz_ckpt.manifest import FileEntry
 from orz_ckpt.remote import GoneError
+from orz_ckpt.report.words import count
 
 if TYPE_CHECKING:
     from orz_ckpt.copy.plan import Unit
@@ -92,6 +93,24 @@ class Checked:
                 f"{self._name}: expected {self._entry.algo} {self._entry.digest[:16]}..., got {self.digest[:16]}...",
                 remedy=COPY_ANOTHER,
             )
+
+
+def refuse_changed(tree: Tree, unit: Unit) -> None:
+    """Refuse what was read while its files changed, of a folder whose bytes no manifest states: parts of two saves.
+
+    Raises:
+        DiffersError: a file is another one now, or gone.
+        OSError: one cannot be read.
+    """
+    now = tree.stamps(unit.stamps)
+    differing = [name for name, stamp in unit.stamps.items() if now[name] != stamp]
+    if differing:
+        more = f" and {count(len(differing) - 1, 'other file')}" if len(differing) > 1 else ""
+        raise DiffersError(
+            f"{tree.shown}/{differing[0]}{more} changed while the folder was copied,"
+            " so parts of two saves may have been read",
+            remedy="wait until nothing writes there, then copy again",
+        )
 
 
 def digest_of(tree: Tree, unit: Unit, name: str) -> str:

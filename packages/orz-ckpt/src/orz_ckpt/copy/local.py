@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
-from orz_ckpt.copy.checked import Checked, DiffersError, digest_of
+from orz_ckpt.copy.checked import Checked, DiffersError, digest_of, refuse_changed
 from orz_ckpt.copy.plan import Unit
 from orz_ckpt.copy.tree import Tree
 from orz_ckpt.disk.durable import make_folders, write_synced
@@ -153,7 +153,7 @@ class LocalPlace:
 
         Raises:
             AbsentError: the source has not all files.
-            DiffersError: a file is not what its manifest says; nothing appeared.
+            DiffersError: a file is not what its manifest says, or changed meanwhile; nothing appeared.
             StorageFullError: there is no room; the next copy goes on.
             UnwritableError: this disk refuses.
             OSError: the source cannot be read.
@@ -163,6 +163,7 @@ class LocalPlace:
             make_folders(staged)
         for name in unit.files:
             self._bring_file(tree, unit, name, staged / name, advance)
+        refuse_changed(tree, unit)
         with writing(self.folder):
             for name, path in list(plain_files(staged)):
                 if name not in unit.files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orz_ckpt.checks.manifest import code_of, remedy_of
 from orz_ckpt.copy.damaged import COPY_ANOTHER, absent
@@ -40,6 +40,8 @@ class Unit:
     manifest: Manifest | None
     text: bytes = b""
     """Of the manifest, as it is."""
+    stamps: Mapping[str, object] = field(default_factory=dict)
+    """What each file was known by before any was read; of a folder that no manifest covers."""
 
     @property
     def entries(self) -> Mapping[str, FileEntry]:
@@ -125,7 +127,7 @@ def _unit(tree: Tree, rel: str, sizes: Mapping[str, int], findings: list[CkptFin
             return None
         message = "there is no manifest: bytes that changed before they were copied cannot be told"
         findings.append(finding("no_manifest", message, path=where))
-        return Unit(rel=rel, files=sizes, manifest=None)
+        return Unit(rel=rel, files=sizes, manifest=None, stamps=tree.stamps(sizes))
     try:
         manifest = loads(text, source=path)
     except ManifestError as error:

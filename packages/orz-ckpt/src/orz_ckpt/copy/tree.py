@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from orz_ckpt.checks.files import list_files
+from orz_ckpt.disk.stamp import stamps
 from orz_ckpt.disk_errors import reading
 from orz_ckpt.errors import CkptError, HostileError, MissingPathError
 from orz_ckpt.inventory import CHECKPOINTS_DIR
@@ -31,6 +32,9 @@ class Tree(Protocol):
 
     def sizes(self) -> Mapping[str, int]:
         """Return relative name -> bytes of all files."""
+
+    def stamps(self, names: Iterable[str]) -> Mapping[str, object]:
+        """Return relative name -> what tells a file from another one that takes its place."""
 
     def read(self, name: str, offset: int = 0) -> Iterator[Any]:
         """Yield the bytes of a file from `offset` on."""
@@ -68,6 +72,15 @@ class LocalTree:
             **listing.sizes,
             **{path.relative_to(self.folder).as_posix(): path.stat().st_size for path in (*own, *manifests)},
         }
+
+    def stamps(self, names: Iterable[str]) -> dict[str, object]:
+        """Look at both ends of these files; None of one that is not there.
+
+        Raises:
+            UnreadableError: one cannot be read.
+        """
+        found = stamps(self.folder / name for name in names)
+        return {path.relative_to(self.folder).as_posix(): stamp and stamp.lasting for path, stamp in found.items()}
 
     def read(self, name: str, offset: int = 0) -> Iterator[memoryview]:
         """Read a file in pieces, each of which lives until the next.
@@ -133,6 +146,15 @@ class RemoteTree:
         except ManifestError:
             files = {}  # the plan says what is wrong with it
         return {MANIFEST_NAME: len(text), **{name: entry.size for name, entry in files.items()}}
+
+    def stamps(self, names: Iterable[str]) -> dict[str, object]:
+        """Ask the store what it knows these files by; a place that lists nothing says nothing.
+
+        Raises:
+            RemoteError: it cannot be listed.
+        """
+        versions = self._remote.versions() if self._remote.lists else {}
+        return {name: versions.get(name) for name in names}
 
     def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
         """Read a file."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from orz_ckpt.copy.checked import Checked, digest_of
+from orz_ckpt.copy.checked import Checked, digest_of, refuse_changed
 from orz_ckpt.copy.plan import Unit
 from orz_ckpt.copy.tree import Tree
 from orz_ckpt.disk.reading import new_hasher
@@ -89,7 +89,7 @@ class UrlPlace:
 
         Raises:
             AbsentError: the source has not all files.
-            DiffersError: a file is not what its manifest says; it was removed there.
+            DiffersError: a file is not what its manifest says, and was removed there; or one changed meanwhile.
             RemoteError: the store refuses.
         """
         there = self._remote.sizes(unit.rel)
@@ -104,6 +104,7 @@ class UrlPlace:
                 advance(size)
                 continue
             put(self._remote, key, tree.read(key), size, entry, shown=f"{tree.shown}/{key}", advance=advance)
+        refuse_changed(tree, unit)
         if unit.manifest is not None:
             self._remote.write(unit.key(MANIFEST_NAME), [unit.text])
         self._remote.remove(unit.key(COPYING))

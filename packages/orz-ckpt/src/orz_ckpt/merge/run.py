@@ -12,6 +12,7 @@ from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.space import try_room
+from orz_ckpt.disk.stamp import changed, stamp
 from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left, refuse_link_to_nothing, refuse_mount_point
 from orz_ckpt.entries import describe
 from orz_ckpt.errors import CheckpointExistsError, CkptError, OverlapError, StorageError, StorageFullError, is_full
@@ -19,7 +20,7 @@ from orz_ckpt.findings import CkptFinding, conclude, finding
 from orz_ckpt.manifest import PRIVATE_DIR, Manifest
 from orz_ckpt.merge.config import untied
 from orz_ckpt.merge.copy import budget, copy
-from orz_ckpt.merge.fingerprint import Stamps, fingerprint, stamp
+from orz_ckpt.merge.fingerprint import Stamps, fingerprint
 from orz_ckpt.merge.hf_output import Beside, find_beside, write_beside
 from orz_ckpt.merge.journal import Journal
 from orz_ckpt.merge.plan import Plan, make_plan
@@ -27,16 +28,20 @@ from orz_ckpt.merge.publish import earlier, publish
 from orz_ckpt.merge.result import DEFAULT_JOBS, Merged, Options
 from orz_ckpt.merge.source_check import SourceCheck
 from orz_ckpt.merge.written_numbers import WrittenNumbers
+from orz_ckpt.report.words import count
 from orz_ckpt.steps import new_attempt
 from orz_ckpt.subject import checkpoint_around
 from orz_ckpt.tensors.coverage import check_coverage
+from orz_ckpt.tensors.gather import ChangedError
 from orz_ckpt.unfinished import merging, note_begun
 from orz_ckpt.watch import Silent
 from orz_cli.findings import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from orz_ckpt.disk.stamp import Stamp
     from orz_ckpt.manifest import FileEntry
     from orz_ckpt.tensors.source import Source
     from orz_ckpt.watch import Progress
@@ -63,6 +68,7 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
         What was written. With an error among the findings nothing was.
 
     Raises:
+        ChangedError: something changed the source while it was read.
         CheckpointExistsError: `out` holds something else.
         OverlapError: source and output lie in each other, or the output in another checkpoint.
         CkptError: another process merges there.
@@ -87,8 +93,8 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
         findings += beside.findings
         if conclude(findings) is not Status.OK:  # what config.json contradicts no loader takes
             return Merged(out=out, written=False, findings=tuple(findings), source=source)
-        copied = [stamp(path) for path in beside.copied]
-        digest = fingerprint(plan, source, stamps.all(), beside.config, copied)
+        weights, copied = stamps.all(), {path: stamp(path) for path in beside.copied}
+        digest = fingerprint(plan, source, [*weights.values()], beside.config, [*copied.values()])
     try:
         kept, was_there = 0, earlier(out, digest) is not None
     except CheckpointExistsError:
@@ -100,7 +106,7 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
         findings += check.found
         if conclude(findings) is not Status.OK:
             return Merged(out=out, written=False, findings=tuple(findings), source=source)
-        run = _Merge(source, out, plan, beside, check, options, digest, progress or Silent())
+        run = _Merge(source, out, plan, beside, check, {**weights, **copied}, options, digest, progress or Silent())
         kept = run.run()
         findings += run.findings
         if conclude(findings) is not Status.OK:  # what was read is not what was saved
@@ -131,22 +137,23 @@ class _Merge:
         plan: Plan,
         beside: Beside,
         check: SourceCheck,
+        stamps: Mapping[Path, Stamp],
         options: Options,
         fingerprint: str,
         progress: Progress,
     ) -> None:
         self._source, self._out, self._plan, self._beside = source, out, plan, beside
-        self._check, self._options, self._fingerprint, self._progress = check, options, fingerprint, progress
+        self._check, self._stamps, self._options = check, stamps, options
+        self._fingerprint, self._progress = fingerprint, progress
         self._folder = merging(out)
         self._no_inodes = no_inodes_left(out)
         self.findings: list[CkptFinding] = []
 
     def run(self) -> int:
-        """Write, compare and publish; return how many files an earlier run had finished."""
+        """Write, compare and publish; return how many files of an earlier run were kept."""
         try:
             make_folders(self._out.parent)
             with Journal(self._folder, self._plan, self._fingerprint) as journal:
-                kept = len(journal.finished)
                 note_begun(
                     self._folder / PRIVATE_DIR,
                     str(self._source.path.absolute()),
@@ -154,7 +161,7 @@ class _Merge:
                     options=self._options.words,
                 )
                 try:
-                    self._write(journal)
+                    return self._write(journal)
                 except BaseException:
                     self._no_inodes = no_inodes_left(self._out)  # while none is given back
                     self._tidy(journal)
@@ -163,27 +170,44 @@ class _Merge:
             raise
         except OSError as error:
             raise self._storage_error(error) from error
-        return kept
 
-    def _write(self, journal: Journal) -> None:
+    def _write(self, journal: Journal) -> int:
+        check, numbers = self._check, WrittenNumbers(self._plan, self._source.path)
+        for name, entry in list(journal.finished.items()):
+            if not numbers.look_again(self._folder / name, entry.digest):
+                del journal.finished[name]
+        kept = len(journal.finished)
         todo = [file for file in self._plan.files if file.name not in journal.finished]
         self._refuse_small_disk(sum(file.size for file in todo))
         self._progress.add_total(sum(file.data_bytes for file in todo))
         limits = budget(jobs=self._options.jobs, max_memory_bytes=self._options.max_memory_bytes)
-        check, numbers = self._check, WrittenNumbers(self._plan, self._source.path)
-        for name in journal.finished:
-            numbers.look_again(self._folder / name)
         with check.files as sources:
             advance = self._progress.advance
             copy(self._folder, todo, limits, sources=sources, look=numbers.look, finished=journal.add, progress=advance)
             differing = check.differing(journal.finished)
             found = [*differing, *numbers.findings()]
         self.findings += found
-        if conclude(found) is not Status.OK:
+        sound = conclude(found) is Status.OK
+        if sound:
+            write_beside(self._folder, self._beside, self._plan, self._config(journal.finished))
+        self._refuse_changed()
+        if sound:
+            publish(self._folder, self._out, self._manifest(journal.finished))
+        else:
             shutil.rmtree(self._folder, ignore_errors=True)  # nothing of it is to be gone on with
-            return
-        write_beside(self._folder, self._beside, self._plan, self._config(journal.finished))
-        publish(self._folder, self._out, self._manifest(journal.finished))
+        return kept
+
+    def _refuse_changed(self) -> None:
+        """Refuse to publish what was read while the source was saved over: parts of two saves may be in it."""
+        differing = changed(self._stamps)
+        if differing:
+            shutil.rmtree(self._folder, ignore_errors=True)  # nothing of it is to be gone on with
+            more = f" and {count(len(differing) - 1, 'other file')}" if len(differing) > 1 else ""
+            raise ChangedError(
+                f"{differing[0]}{more} changed while the checkpoint was read, so parts of two saves may have been read;"
+                " nothing was written",
+                remedy="wait until nobody writes there, then run the same command again",
+            )
 
     def _config(self, files: dict[str, FileEntry]) -> dict[str, object] | None:
         if self._beside.config is None:

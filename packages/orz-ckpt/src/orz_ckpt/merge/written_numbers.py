@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.disk.reading import read_once
+from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.safetensors import read_header
 from orz_ckpt.quoting import brief
@@ -79,19 +80,32 @@ class WrittenNumbers:
             if _narrows(part.tensor) and holds_infinity(data, kind):
                 self._infinite.add(part.tensor.name)
 
-    def look_again(self, file: Path) -> None:
+    def look_again(self, file: Path, digest: str) -> bool:
         """Look at a file that an earlier run of this merge has written.
+
+        Args:
+            file: it is whole, as far as its size says.
+            digest: what its blake3 was.
+
+        Returns:
+            Whether it still is; of another one no number counts.
 
         Raises:
             OSError: it cannot be read.
         """
+        try:
+            reading = read_once(file, read_header(file), numbers=True)
+        except FormatError:
+            return False
+        if reading.digest != digest:
+            return False
         tensors = {tensor.name: tensor for tensor in self._plan.tensors}
-        numbers = read_once(file, read_header(file), algo=None, numbers=True).numbers
-        nonfinite = {name for name, found in numbers.items() if found.nonfinite}
+        nonfinite = {name for name, found in reading.numbers.items() if found.nonfinite}
         self._nonfinite |= nonfinite
         self._infinite |= {name for name in nonfinite if _narrows(tensors[name])}
-        if any(found.largest for name, found in numbers.items() if name in self._matrices):
+        if any(found.largest for name, found in reading.numbers.items() if name in self._matrices):
             self._all_zero = False
+        return True
 
     def findings(self) -> list[CkptFinding]:
         """Say what was seen; call it once everything is written.
