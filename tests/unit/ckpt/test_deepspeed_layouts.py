@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,28 @@ def test_the_number_of_ranks_is_the_one_that_is_whole(named: dict[int, int], exp
     """Of several numbers the one whose ranks are all there, else the one that most shards name."""
     world, findings = agreement.world_of({rank: state(rank, 1, world=count) for rank, count in named.items()})
     assert expected == (world, [entry.code for entry in findings] == ["worlds_mixed"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code", "message"),
+    [
+        ("step", 3, "steps_mixed", "the model files are of different steps (ranks 0 and 2: step 2; rank 1: step 3)"),
+        ("step", 1, "steps_mixed", "the model files are of different steps (rank 1: step 1; ranks 0 and 2: step 2)"),
+        (
+            "world_size",
+            2,
+            "worlds_mixed",
+            "the model files are of runs with different numbers of ranks (rank 1: of 2; ranks 0 and 2: of 3)",
+        ),
+    ],
+)
+def test_the_file_of_another_save_is_named(field: str, value: int, code: str, message: str) -> None:
+    """Of three model files of ZeRO-3 the finding is at the one that differs, older or newer, and lists them all."""
+    sound = replace(unnamed(Path(), {}), step=2, world_size=3)
+    models = {rank: replace(sound, path=Path(f"/model-{rank}")) for rank in range(3)}
+    models[1] = replace(models[1], **{field: value})  # type: ignore[arg-type]
+    (found,) = agreement.disagreements(models, {})
+    assert (code, message, "/model-1") == (found.code, found.message, found.path)
 
 
 # --- without ZeRO, and rounding -----------------------------------------------------------------------

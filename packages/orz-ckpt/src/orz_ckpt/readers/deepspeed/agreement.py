@@ -8,7 +8,7 @@ looks like a checkpoint. DeepSpeed 0.19.8 compares nothing but the number of fil
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from orz_ckpt.findings import finding
 from orz_ckpt.readers.deepspeed.names import Kind, shard
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orz_ckpt.readers.deepspeed.names import Shard
     from orz_ckpt.readers.deepspeed.states import ModelState, OptimizerState
 
+_T = TypeVar("_T", int, str)
 LOCATE: Final = (
     "each rank writes to its own node: look for the others with `orz ckpt locate`, bring them together with "
     "`orz ckpt collect`"
@@ -95,29 +96,56 @@ def other_ranks(files: Iterable[ModelState | OptimizerState]) -> list[CkptFindin
     return findings
 
 
-def disagreements(models: Sequence[ModelState], states: Mapping[int, OptimizerState]) -> list[CkptFinding]:
-    """Say where shards are of different steps or versions."""
-    findings: list[CkptFinding] = []
-    by_step: dict[int, list[int]] = {}
-    for rank, state in states.items():
-        if state.step is not None:
-            by_step.setdefault(state.step, []).append(rank)
-    if len(by_step) > 1:
-        findings.append(_mixed(by_step, states))
-    steps = {model.step: model.path for model in models if model.step is not None}
-    if len(steps) > 1:
-        text = f"the model files are of steps {spans(steps)}"
-        findings.append(finding("steps_mixed", text, remedy=_OTHERS, path=steps[min(steps)]))
-    versions = {model.version: model.path for model in models if model.version}
-    versions |= {state.version: state.path for state in states.values() if state.version}
-    if len(versions) > 1:
-        text = f"the files are of DeepSpeed {' and '.join(sorted(versions))}"
-        findings.append(finding("versions_mixed", text, remedy=_OTHERS, path=versions[min(versions)]))
-    worlds = {model.world_size: model.path for model in models if model.world_size is not None}
-    if len(worlds) > 1:
-        text = f"the model files are of runs of {spans(worlds)} ranks"
-        findings.append(finding("worlds_mixed", text, remedy=_OTHERS, path=worlds[min(worlds)]))
-    return findings
+def disagreements(models: Mapping[int, ModelState], states: Mapping[int, OptimizerState]) -> list[CkptFinding]:
+    """Say where shards, by rank, are of different steps, versions or numbers of ranks."""
+    saved, taken = models.items(), states.items()
+    files: list[tuple[int, ModelState | OptimizerState]] = [*saved, *taken]
+    return [
+        *_mixed(
+            "steps_mixed",
+            "the optimizers' counts of steps differ",
+            [(rank, state.path, state.step) for rank, state in taken],
+            unit="step ",
+        ),
+        *_mixed(
+            "steps_mixed",
+            "the model files are of different steps",
+            [(rank, model.path, model.step) for rank, model in saved],
+            unit="step ",
+        ),
+        *_mixed(
+            "versions_mixed",
+            "the files are of different versions of DeepSpeed",
+            [(rank, file.path, file.version or None) for rank, file in files],
+        ),
+        *_mixed(
+            "worlds_mixed",
+            "the model files are of runs with different numbers of ranks",
+            [(rank, model.path, model.world_size) for rank, model in saved],
+            unit="of ",
+        ),
+    ]
+
+
+def _mixed(code: str, text: str, said: Sequence[tuple[int, Path, _T | None]], *, unit: str = "") -> list[CkptFinding]:
+    """Say which ranks' files say what, at the first file that does not say what most do.
+
+    Args:
+        code: of the finding.
+        text: what it means that they differ.
+        said: rank, file and what it says; None where that is nothing.
+        unit: written before what is said.
+    """
+    files: dict[_T, list[tuple[int, Path]]] = {}
+    for rank, path, value in said:
+        if value is not None:
+            files.setdefault(value, []).append((rank, path))
+    if len(files) < 2:  # noqa: PLR2004
+        return []
+    told = "; ".join(f"{ranks_text(rank for rank, _ in files[value])}: {unit}{value}" for value in sorted(files))
+    usual = max(files, key=lambda value: len(files[value]))
+    _, first = min(file for value in files if value != usual for file in files[value])
+    return [finding(code, f"{text} ({told})", remedy=_OTHERS, path=first)]
 
 
 def compare_counts(models: Sequence[ModelState], states: Mapping[int, OptimizerState]) -> list[CkptFinding]:
@@ -138,12 +166,3 @@ def compare_counts(models: Sequence[ModelState], states: Mapping[int, OptimizerS
     skipped = f" of {model.step}, without the {model.skipped_steps} skipped" if model.skipped_steps else ""
     text = f"the model files count {steps} steps{skipped}, and the optimizers took {spans(taken)}"
     return [finding("step_counts_differ", text, remedy=_TIMES, path=model.path)]
-
-
-def _mixed(by_step: Mapping[int, Sequence[int]], states: Mapping[int, OptimizerState]) -> CkptFinding:
-    said = "; ".join(f"{ranks_text(ranks)}: step {step}" for step, ranks in sorted(by_step.items()))
-    usual = max(by_step, key=lambda step: len(by_step[step]))
-    first = min(rank for step, ranks in by_step.items() if step != usual for rank in ranks)
-    return finding(
-        "steps_mixed", f"the optimizers' counts of steps differ ({said})", remedy=_OTHERS, path=states[first].path
-    )

@@ -41,7 +41,7 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
     models = _models(loaded, stage, world)
     model = next(iter(models.values()), None)
     findings += agreement.other_ranks((*models.values(), *states.values()))
-    findings += agreement.disagreements(list(models.values()), states)
+    findings += agreement.disagreements(models, states)
     if stage == _WEIGHTS_SHARDED:
         findings += agreement.compare_counts(list(models.values()), states)
     findings += _other_stage(files, stage)
