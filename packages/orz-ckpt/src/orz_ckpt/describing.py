@@ -58,15 +58,15 @@ class Described:
         """Where the manifest lies."""
         return self.path / MANIFEST_NAME
 
-    def status(self) -> Status:
+    def status(self, fail_on: Severity = Severity.ERROR) -> Status:
         """Conclude from the findings."""
-        return conclude(self.findings)
+        return conclude(self.findings, fail_on)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
         """Return the JSON object that all judging commands share, with this command's own keys behind."""
         manifest = self.manifest
         return to_json(
-            self.status(),
+            self.status(fail_on),
             self.findings,
             path=str(self.path),
             manifest=str(self.file) if manifest else "",

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from orz_ckpt.findings import conclude
 from orz_ckpt.tensors.cast import CASTABLE
 from orz_ckpt.tensors.names import layer_of, module_of
-from orz_cli.findings import Status, to_json
+from orz_cli.findings import Severity, Status, to_json
 
 if TYPE_CHECKING:
+    from orz_ckpt.findings import CkptFinding
     from orz_ckpt.tensors.source import Source
 
 
@@ -86,6 +88,11 @@ class Diff:
     tensors: tuple[TensorDiff, ...]
 
     @property
+    def findings(self) -> tuple[CkptFinding, ...]:
+        """None: that they differ is no fault, and what cannot be compared is an error of `diff`."""
+        return ()
+
+    @property
     def changed(self) -> tuple[TensorDiff, ...]:
         """Those with other bits."""
         return tuple(tensor for tensor in self.tensors if tensor.changed)
@@ -114,11 +121,15 @@ class Diff:
         groups = [_group(name, list(members)) for name, members in groupby(ordered, lambda t: module_of(t.name))]
         return sorted(groups, key=most_changed_first)
 
-    def to_json(self) -> dict[str, Any]:
+    def status(self, fail_on: Severity = Severity.ERROR) -> Status:
+        """Conclude from the findings; whether both are the same is in `same`."""
+        return conclude(self.findings, fail_on)
+
+    def to_json(self, fail_on: Severity = Severity.ERROR) -> dict[str, Any]:
         """Return the JSON object that all judging commands share, with this command's own keys behind."""
         return to_json(
-            Status.OK,
-            (),
+            self.status(fail_on),
+            self.findings,
             a=str(self.a.path),
             b=str(self.b.path),
             same=self.same,
