@@ -279,12 +279,13 @@ def test_a_tied_pair_under_the_heads_name_keeps_the_embedding(tmp_path: Path, ba
     assert Status.OK is verify(tmp_path / "out").status()
 
 
-def test_two_value_heads_are_refused(tmp_path: Path, backbone: Any, head: Any) -> None:
-    """One would overwrite the other: neither is written, and both are named."""
+@pytest.mark.parametrize("layout", list(Layout))
+def test_two_value_heads_are_refused(tmp_path: Path, backbone: Any, head: Any, layout: Layout) -> None:
+    """Nothing says which was trained: neither is written, and both are named."""
     tensors = {f"model.{name}": tensor for name, tensor in backbone.state_dict().items()}
     both = {**tensors, "value_head.weight": head[None], "score.weight": head[None] * 2}
     source = write(tmp_path / "critic", both, backbone.config.to_dict())
-    merged = converted(source, tmp_path / "out", Layout.HF)
+    merged = converted(source, tmp_path / "out", layout)
     assert ["layout_unsupported"] == [entry.code for entry in merged.findings if entry.severity == "error"]
     assert "'score.weight' beside 'value_head.weight'" in merged.findings[0].message
     assert not (tmp_path / "out").exists()

@@ -334,5 +334,5 @@ def test_a_place_where_nothing_can_be_made(model: Path, capsys: pytest.CaptureFi
     assert 1 == main(["ckpt", "merge", str(model), "/proc/merged"])
     said = capsys.readouterr().err
 
-    assert "/proc/merged was not merged: No such file or directory" in said
+    assert "/proc/merged was not written: No such file or directory" in said
     assert "are free" not in said

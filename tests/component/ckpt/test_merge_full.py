@@ -72,7 +72,7 @@ def test_small_disk(tmp_path: Path, source: Path) -> None:
     run = on_small_disk(tmp_path, source, "look")
 
     assert (0, "") == (run.returncode, run.stderr)
-    assert "was not merged: it needs" in run.stdout
+    assert "was not written: it needs" in run.stdout
     assert "2,0" in run.stdout  # bytes free
     assert "[]" == run.stdout.splitlines()[-1]
 
@@ -95,7 +95,7 @@ def test_file_size_limit_then_more_room(tmp_path: Path, source: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert (0, "") == (run.returncode, run.stderr)
-    assert f"{out} was not merged: File too large" in run.stdout
+    assert f"{out} was not written: File too large" in run.stdout
     assert "out'" not in run.stdout.splitlines()[-1]
     merge(open_source(source), out, Options(max_shard_bytes=500_000))
     assert Status.OK is verify(out).status()

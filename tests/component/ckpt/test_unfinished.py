@@ -141,3 +141,30 @@ def test_what_was_noted_is_one_command(tmp_path: Path) -> None:
     _, remedy = begun_at(tmp_path / "out") or ("", "")
     assert f"give its command again: orz ckpt copy SRC {tmp_path / 'out'}" == remedy
     assert "" == open_tree("memory://key:hunter2@bucket/x").spelled
+
+
+def test_a_folder_with_nothing_but_a_copy_that_was_cut_off(
+    cut_off: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Around a copy that was cut off no other reason is given for the weights that are missing."""
+    (tmp_path / "around").mkdir()
+    cut_off("copy", "model", f"around/{NAME}")
+    capsys.readouterr()
+
+    assert 3 == main(["ckpt", "verify", str(tmp_path / "around")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{NAME} is not there yet: a copy to it goes on, or was cut off" in said
+    assert f"orz ckpt copy {tmp_path / 'model'} {tmp_path / 'around' / NAME}" in said
+
+
+def test_a_merge_that_was_cut_off_is_no_save(
+    cut_off: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What every command says of its folder is to merge again, and never to save the model again."""
+    cut_off("merge", "model", NAME, "--max-shard-size", "4000")
+    capsys.readouterr()
+
+    assert 1 == main(["ckpt", "inspect", str(tmp_path / f"{NAME}.tmp-merge")])
+    said = capsys.readouterr().out
+    assert "run the same `orz ckpt merge` again" in said
+    assert "save the model again" not in said

@@ -27,7 +27,7 @@ from orz_ckpt.readers.config_place import config_folder
 from orz_ckpt.strict_json import is_size
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
 from orz_ckpt.tensors.gather import Files, Gatherer
-from orz_ckpt.tensors.names import HF_HEAD, ORZ_HEAD, VALUE_HEADS
+from orz_ckpt.tensors.names import HF_HEAD, ORZ_HEAD, VALUE_HEADS, is_value_head
 from orz_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -204,9 +204,10 @@ def _renamed(
     tensors: dict[str, SourceTensor] = {}
     hidden = (config or {}).get("hidden_size")
     taken = sorted({f"{wanted}.weight", f"{wanted}.bias"} & source.tensors.keys()) if wanted != head else []
+    taken += [name for name in _other_heads(source, head) if name not in taken]
     if taken:
-        message = f"it has {brief(taken[0])} beside {brief(f'{head}.weight')}, which would get that name"
-        remedy = "two value heads are in it; keep the one that was trained, and convert again"
+        message = f"it has {brief(taken[0])} beside {brief(f'{head}.weight')}: two value heads, and a critic has one"
+        remedy = "keep the one that was trained, and convert again"
         findings.append(finding("layout_unsupported", message, remedy=remedy, path=source.path, tensor=taken[0]))
     for name, tensor in source.tensors.items():
         if name == f"{head}.weight":
@@ -227,6 +228,12 @@ def _renamed(
         else:
             tensors[name] = tensor
     return tensors, findings
+
+
+def _other_heads(source: Source, head: str) -> list[str]:
+    """Return the weights of value heads beside the one of the module `head`."""
+    names = (f"{module}.weight" for module in VALUE_HEADS if module != head)
+    return [name for name in names if name in source.tensors and is_value_head(name, source.tensors[name].shape)]
 
 
 def _without_bias(source: Source, tensors: dict[str, SourceTensor]) -> list[CkptFinding]:

@@ -22,7 +22,7 @@ from orz_ckpt.report.words import count
 from orz_ckpt.steps import around_step, final_name, names_step
 from orz_ckpt.subject import Kind, identify
 from orz_ckpt.tensors.names import is_value_head
-from orz_ckpt.unfinished import COLLECTING, go_on_collecting
+from orz_ckpt.unfinished import COLLECTING, begun_at, copied_in, go_on_collecting
 from orz_cli.errors import UsageError
 from orz_cli.findings import Severity
 
@@ -250,8 +250,8 @@ def _nothing(path: Path) -> NoWeightsError:
     """Say what is there instead of weights."""
     if not path.is_dir():
         return _no_weights(path)
-    if command := go_on_collecting(path):
-        return NoWeightsError(f"{path} holds no weights yet: {COLLECTING}", remedy=_go_on(command))
+    if begun := _begun(path):
+        return begun
     names = sorted(entry.name for entry in path.iterdir() if entry.name != MANIFEST_NAME)
     if not names:
         return NoWeightsError(f"{path} is empty", remedy=_search(path))
@@ -265,6 +265,17 @@ def _nothing(path: Path) -> NoWeightsError:
             remedy=_search(path),
         )
     return NoWeightsError(f"{path} holds no weights in a format known here: {shown}", remedy=f"give {_ACCEPTED}")
+
+
+def _begun(path: Path) -> NoWeightsError | None:
+    """Say what brings weights to a folder and goes on, or was cut off; None where nothing does."""
+    if command := go_on_collecting(path):
+        return NoWeightsError(f"{path} holds no weights yet: {COLLECTING}", remedy=_go_on(command))
+    for dest in copied_in(path):
+        if said := begun_at(dest):
+            why, remedy = said
+            return NoWeightsError(f"{path} holds no weights, and {dest.name} is not there yet: {why}", remedy=remedy)
+    return None
 
 
 def _no_weights(path: Path) -> NoWeightsError:

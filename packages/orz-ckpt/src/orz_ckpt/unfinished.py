@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,9 @@ COLLECT_DIR: Final = ".orz-collect"
 """In the destination of `orz ckpt collect`, until all has come."""
 MERGE_JOURNAL: Final = "merge.jsonl"
 """In `PRIVATE_DIR`: what a merge has finished; gone when all of it is."""
+GO_ON_MERGING: Final = "run the same `orz ckpt merge` again: it goes on from here; or remove this folder"
 COLLECTING: Final = "a collection to it goes on, or was cut off"
+_COPY_SUFFIX: Final = ".orz-copy"
 _MERGE_SUFFIX: Final = ".tmp-merge"
 _ASKED: Final = "asked.json"
 _MAX_BYTES: Final = 64 * 1024
@@ -26,7 +29,14 @@ _MAX_BYTES: Final = 64 * 1024
 
 def copying(dest: Path) -> Path:
     """Return the folder in which `orz ckpt copy` keeps what becomes `dest`."""
-    return dest.with_name(f".{dest.name}.orz-copy")
+    return dest.with_name(f".{dest.name}{_COPY_SUFFIX}")
+
+
+def copied_in(folder: Path) -> list[Path]:
+    """Return what copies make right in `folder` that go on or were cut off, and that is not there."""
+    kept = folder.glob(f".?*{_COPY_SUFFIX}")
+    made = (entry.with_name(entry.name[1:].removesuffix(_COPY_SUFFIX)) for entry in sorted(kept))
+    return [dest for dest in made if not os.path.lexists(dest)]
 
 
 def merging(out: Path) -> Path:

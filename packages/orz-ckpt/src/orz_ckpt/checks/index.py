@@ -11,6 +11,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import HfFolder, Index, UnsafeShardError, read_index
 from orz_ckpt.quoting import brief
+from orz_ckpt.unfinished import GO_ON_MERGING, is_merging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,8 +74,11 @@ def _without_index(folder: HfFolder, shards: list[Path], single: list[Path]) -> 
         What was found, and the weights that a loader takes.
     """
     if not single:
-        message = f"there are shards ({shards[0].name}, ...) and no index: the save was cut off"
-        return [finding("index_invalid", message, remedy=_SAVE_AGAIN, path=folder.path)], []
+        merged = is_merging(folder.path)
+        why = "a merge is writing this folder, or was cut off" if merged else "the save was cut off"
+        message = f"there are shards ({shards[0].name}, ...) and no index: {why}"
+        remedy = GO_ON_MERGING if merged else _SAVE_AGAIN
+        return [finding("index_invalid", message, remedy=remedy, path=folder.path)], []
     name = single[0].name
     whole = _whole_saves(shards)
     findings: list[CkptFinding] = []

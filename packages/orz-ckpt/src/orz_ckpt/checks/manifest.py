@@ -20,7 +20,7 @@ from orz_ckpt.manifest import (
 from orz_ckpt.quoting import locate_command, shell_path
 from orz_ckpt.records import node_records, same_as_manifest
 from orz_ckpt.subject import is_in_flight, is_laid_out_like_one
-from orz_ckpt.unfinished import go_on_collecting, is_merging
+from orz_ckpt.unfinished import GO_ON_MERGING, go_on_collecting, is_merging
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +73,7 @@ def _uncommitted(root: Path) -> CkptFinding:
 
 def _merging(root: Path) -> CkptFinding:
     message = f"there is no {MANIFEST_NAME}: a merge is writing this folder, or was cut off"
-    remedy = "run the same `orz ckpt merge` again: it goes on from here; or remove this folder"
-    return finding("uncommitted", message, remedy=remedy, path=root / MANIFEST_NAME)
+    return finding("uncommitted", message, remedy=GO_ON_MERGING, path=root / MANIFEST_NAME)
 
 
 def code_of(error: ManifestError) -> str:

@@ -33,8 +33,8 @@ def copy(
 
     Of a run all committed steps are copied; those that are at DEST already stay. On a disk each appears at once when
     it is whole; on an object store its manifest comes last. Nothing at DEST is replaced. After a kill or a full disk
-    the same command goes on. URLs go through fsspec: s3:// needs s3fs, gs:// gcsfs. From http:// one checkpoint with a
-    manifest.json can be read, and no run: a web server cannot list files.
+    the same command goes on. URLs go through fsspec: s3:// needs s3fs, gs:// gcsfs, http:// aiohttp. From http:// one
+    checkpoint with a manifest.json can be read, and no run: a web server cannot list files.
     """
     from orz_ckpt.cli.progress import shown_progress
     from orz_ckpt.cluster.terminal import wide_console

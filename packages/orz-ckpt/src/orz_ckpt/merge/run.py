@@ -248,8 +248,8 @@ class _Merge:
         if room.fits is False:
             reason = room.error or "not enough is free"
             raise StorageFullError(
-                f"{self._out} was not merged: it needs {needed:,} bytes, {room.free or 0:,} are free: {reason}",
-                remedy=f"{no_inodes_left(self._out) or 'free some space'}, raise the quota, or merge to another disk",
+                f"{self._out} was not written: it needs {needed:,} bytes, {room.free or 0:,} are free: {reason}",
+                remedy=f"{no_inodes_left(self._out) or 'free some space'}, raise the quota, or name another disk",
                 path=str(self._out),
                 needed_bytes=needed,
                 free_bytes=room.free,
@@ -275,7 +275,7 @@ class _Merge:
         make_room = self._no_inodes or "free some space"
         room = f". It needs {needed:,} bytes, {'an unknown number' if free is None else f'{free:,}'} are free"
         return kind(
-            f"{self._out} was not merged: {reason}{place}{room if full else ''}{kept}",
+            f"{self._out} was not written: {reason}{place}{room if full else ''}{kept}",
             remedy=f"{make_room}, then run the same command again: it goes on where it stopped"
             if full
             else blocked_way(error, self._out)
