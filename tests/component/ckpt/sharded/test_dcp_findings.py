@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -292,3 +294,78 @@ def test_every_cut_of_metadata_is_an_error(broken: Callable[[str], Path]) -> Non
         (path / ".metadata").write_bytes((data + b"\0")[:cut])
         with pytest.raises(FormatError):
             read(path)
+
+
+@pytest.mark.parametrize("case", ["dcp_nested", "dcp_gap"])
+def test_a_flipped_bit_of_metadata_hides_no_tensor(case: str, broken: Callable[[str], Path]) -> None:
+    """A bit of `.metadata` that flipped is an error, or the same tensors are read from the same places."""
+    path = broken(case)
+    file = path / ".metadata"
+    data, sound = file.read_bytes(), places_of(read(path))
+    texts = [match.start() for match in re.finditer(rb"(model|layers|__\d)[._]\w|planner_data", data)]
+    numbers = [match.end() for match in re.finditer(rb"offset", data)]
+    for place in [*texts, *(place + behind for place in numbers for behind in range(1, 8))]:
+        for bit in (0, 1, 3):
+            flipped = bytearray(data)
+            flipped[place] ^= 1 << bit
+            file.write_bytes(flipped)
+            try:
+                source = read(path)
+            except (FormatError, HostileError, EscapeError):
+                continue
+            found = [*source.findings, *check_coverage(source)]
+            told = any(entry.severity is Severity.ERROR for entry in found)
+            assert told or sound == places_of(source), (place, bit)
+
+
+def places_of(source: Source) -> dict[str, object]:
+    return {name: (tensor.dtype, tensor.shape, set(tensor.pieces)) for name, tensor in source.tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("a name that is described", "in the state dict it has 'model.ip.weight' in no place"),
+        ("a name that is stored", "does not say where 'model.up.weight' from .* on is stored"),
+        ("an object's name that is stored", "does not say where 'train_state.step' is stored"),
+        ("nothing describes it", "it stores 'model.up.weight', and does not say what that is"),
+        ("nothing is where it begins", "does not say where 'model.up.weight' from .* on is stored"),
+        ("two in one place", "in one place, byte "),
+        ("a path", "in the state dict it has 'model.up.weight' at 'mndel.up.weight'"),
+        ("no path", "in the state dict it has 'model.up.weight' in no place"),
+    ],
+)
+def test_metadata_that_contradicts_itself(
+    change: str, says: str, broken: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """What is described, what is stored and where it was are the same; a tensor is never left out without a word."""
+    path = broken("dcp_nested")
+    metadata = metadata_of(path)
+    described, stored, paths = metadata.state_dict_metadata, metadata.storage_data, metadata.planner_data
+    indexes = [index for index in stored if index.fqn == "model.up.weight"]
+    step = next(index for index in stored if index.fqn == "train_state.step")
+    match change:
+        case "a name that is described":
+            described["model.ip.weight"] = described.pop("model.up.weight")
+        case "a name that is stored":
+            for index in indexes:
+                stored[replace(index, fqn="model.ip.weight")] = stored.pop(index)
+        case "an object's name that is stored":
+            stored[replace(step, fqn="train_stage.step")] = stored.pop(step)
+        case "nothing describes it":
+            del described["model.up.weight"]
+        case "nothing is where it begins":
+            described["model.up.weight"].chunks[0].offsets = torch.Size([1, 1])
+        case "two in one place":
+            stored[indexes[0]] = next(info for index, info in stored.items() if index.fqn == "model.norm.weight")
+        case "a path":
+            paths["model.up.weight"] = ("mndel", "up.weight")
+        case _:
+            del paths["model.up.weight"]
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+
+    with pytest.raises(FormatError, match=rf"\.metadata: not a sound \.metadata: .*{says}"):
+        read(path)
+    assert Status.FAILED is verify(path).status()
+    assert 1 == main(["ckpt", "merge", str(path), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

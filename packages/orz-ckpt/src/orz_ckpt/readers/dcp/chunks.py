@@ -49,7 +49,7 @@ class Chunks:
     def block(self, entry: Entry, chunk: Chunk) -> Block | None:
         """Return where the numbers of a chunk lie, None where they cannot be had."""
         path = self._folder / chunk.file
-        if not chunk.file or chunk.file in self._broken:
+        if chunk.file in self._broken:
             return None
         if chunk.transforms:
             self._transformed.add(" then ".join(map(brief, chunk.transforms)))

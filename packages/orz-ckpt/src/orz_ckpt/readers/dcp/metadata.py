@@ -23,7 +23,7 @@ from orz_ckpt.readers.dtensor import attributes, sizes_of
 from orz_ckpt.strict_json import is_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _TENSOR: Final = "TensorStorageMetadata"
@@ -38,9 +38,9 @@ class Chunk:
     start: tuple[int, ...]
     shape: tuple[int, ...]
     file: str
-    """Name of the file, in the folder of the checkpoint; empty where `.metadata` names none."""
-    offset: int = 0
-    nbytes: int = 0
+    """Name of the file, in the folder of the checkpoint."""
+    offset: int
+    nbytes: int
     transforms: tuple[str, ...] = ()
     """What was done to its bytes (compression, encryption), in the order in which to undo it."""
 
@@ -124,15 +124,17 @@ def _metadata(data: bytes, inert: frozenset[str]) -> Metadata:
     if pickle.nbytes != len(data):
         raise BadPickleError(f"{len(data) - pickle.nbytes:,} bytes follow its end")
     fields = attributes(pickle.value)
-    described, stored, paths = (fields.get(key) for key in ("state_dict_metadata", "storage_data", "planner_data"))
-    if not isinstance(described, dict) or not isinstance(stored, dict):
+    described, stored = fields.get("state_dict_metadata"), fields.get("storage_data")
+    if not isinstance(described, dict) or not isinstance(stored, dict) or "planner_data" not in fields:
         raise BadPickleError("it says nothing of tensors and where they are stored")
     places = dict(_places(stored))
+    paths = _paths(described, fields["planner_data"])
     entries = [
-        _entry(key, value, paths if isinstance(paths, dict) else {}, places)
+        _entry(key, value, paths[key], places)
         for key, value in described.items()
         if isinstance(key, str) and getattr(value, "name", "").endswith(_TENSOR)
     ]
+    _check_stored(described, entries, places)
     version = fields.get("version")
     return Metadata(
         entries=tuple(entries),
@@ -167,9 +169,44 @@ def _places(stored: Mapping[object, object]) -> Iterator[tuple[tuple[object, obj
         yield (of_index.get("fqn"), sizes_of(of_index.get("offset"))), (file, offset, nbytes, texts)
 
 
-def _entry(
-    key: str, value: object, paths: Mapping[object, object], places: Mapping[tuple[object, object], _Place]
-) -> Entry:
+def _paths(described: Iterable[object], stated: object) -> dict[object, tuple[str, ...]]:
+    """Return where everything was in the state dict; where torch flattened that, a name is its path, joined by dots."""
+    given = stated if isinstance(stated, dict) else {}
+    texts = {key: tuple(map(str, path)) for key, path in given.items() if isinstance(path, tuple)}
+    if not texts:
+        return {key: (str(key),) for key in described}
+    paths = {key: texts.get(key, ()) for key in described}
+    for key, path in paths.items():
+        if ".".join(path) != key:
+            where = f"at {brief('.'.join(path))}" if path else "in no place"
+            raise BadPickleError(f"in the state dict it has {brief(key)} {where}")
+    return paths
+
+
+def _check_stored(
+    described: Iterable[object], entries: Iterable[Entry], places: Mapping[tuple[object, object], _Place]
+) -> None:
+    """Check that all that is stored is described, and the other way round, each in a place of its own.
+
+    torch writes both from one list; a damaged name would hide what it names. Of tensors `_entry` has found the places.
+    """
+    of_tensors = {(entry.key, chunk.start) for entry in entries for chunk in entry.chunks}
+    objects = set(described) - {key for key, _ in of_tensors}
+    for key in objects:
+        if (key, None) not in places:
+            raise BadPickleError(f"it does not say where {brief(key)} is stored")
+    for key, start in places:
+        if (key, start) not in of_tensors and (start is not None or key not in objects):
+            raise BadPickleError(f"it stores {brief(key)}, and does not say what that is")
+    used: dict[tuple[str, int], object] = {}
+    for (key, _), (file, offset, nbytes, _) in places.items():
+        if nbytes and (file, offset) in used:
+            both = f"{brief(used[file, offset])} and {brief(key)}"
+            raise BadPickleError(f"it stores {both} in one place, byte {offset:,} of {brief(file)}")
+        used[file, offset] = key
+
+
+def _entry(key: str, value: object, path: tuple[str, ...], places: Mapping[tuple[object, object], _Place]) -> Entry:
     fields = attributes(value)
     shape, chunks = sizes_of(fields.get("size")), fields.get("chunks")
     properties = getattr(fields.get("properties"), "state", None)
@@ -181,12 +218,13 @@ def _entry(
         start, sizes = sizes_of(chunk.get("offsets")), sizes_of(chunk.get("sizes"))
         if start is None or sizes is None or len(start) != len(shape) or len(sizes) != len(shape):
             raise BadPickleError(f"it has a chunk of {brief(key)} that is no part of it")
-        file, offset, nbytes, transforms = places.get((key, start), ("", 0, 0, ()))
+        if (key, start) not in places:
+            raise BadPickleError(f"it does not say where {brief(key)} from {brief(start)} on is stored")
+        file, offset, nbytes, transforms = places[key, start]
         found.append(Chunk(start=start, shape=sizes, file=file, offset=offset, nbytes=nbytes, transforms=transforms))
-    path = paths.get(key)
     return Entry(
         key=key,
-        path=tuple(map(str, path)) if isinstance(path, tuple) else (key,),
+        path=path,
         dtype=DTYPES.get(dtype.name, dtype.name),
         shape=shape,
         chunks=tuple(found),
