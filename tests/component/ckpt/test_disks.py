@@ -7,6 +7,7 @@ ones are mounted in a namespace of their own.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,12 +99,73 @@ def test_merge_from_a_broken_disk(file: str, step: Path, shim: Path, tmp_path: P
 
 
 def test_merge_without_a_configuration(step: Path, shim: Path, tmp_path: Path) -> None:
-    """A configuration that cannot be read is left out with a warning that names it; the weights are whole."""
+    """A configuration that cannot be read is none that is missing: it is named, and nothing is written."""
     broken = {"LD_PRELOAD": shim, "ORZ_FAIL_CALL": "read", "ORZ_FAIL_PATH": "policy/config.json"}
-    _, said = orz("merge", step / "policy", tmp_path / "out", **broken)
+    code, said = orz("merge", step / "policy", tmp_path / "out", **broken)
 
-    assert "config.json: Input/output error: it is left out" in said
-    assert not (tmp_path / "out" / "config.json").exists()
+    assert (3, True) == (code, "policy/config.json cannot be read: Input/output error" in said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_without_a_configuration(step: Path, shim: Path) -> None:
+    """All else is shown, and that the configuration could not be read."""
+    broken = {"LD_PRELOAD": shim, "ORZ_FAIL_CALL": "read", "ORZ_FAIL_PATH": "policy/config.json"}
+    code, said = orz("inspect", step / "policy", **broken)
+
+    assert 3 == code
+    assert "unreadable" in said
+    assert "cannot be read: Input/output error" in said
+    assert "parameters" in said
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_an_adapter_on_a_broken_disk(command: str, shim: Path, tmp_path: Path) -> None:
+    """Of factors that cannot be read nobody says that there are none."""
+    adapter = shutil.copytree(Path(__file__).parents[2] / "golden" / "peft_0.21.2" / "adapter", tmp_path / "adapter")
+    broken = {"LD_PRELOAD": shim, "ORZ_FAIL_CALL": "read", "ORZ_FAIL_PATH": "adapter_model.safetensors"}
+    code, said = orz(command, adapter, **broken)
+
+    assert (3, True) == (code, "Input/output error" in said)
+    assert "lora_empty" not in said
+
+
+@pytest.fixture
+def saved_by_torch(tmp_path: Path) -> Path:
+    """A plain file of torch, a distributed checkpoint, and a folder that DeepSpeed saved into without ZeRO."""
+    torch = pytest.importorskip("torch")
+    dcp = pytest.importorskip("torch.distributed.checkpoint")
+    weights = {"w": torch.arange(6.0)}
+    torch.save(weights, tmp_path / "plain.pt")
+    dcp.save(weights, storage_writer=dcp.FileSystemWriter(tmp_path / "dcp"), no_dist=True)
+    tag = tmp_path / "deepspeed" / "global_step1"
+    tag.mkdir(parents=True)
+    torch.save({"module": weights, "global_steps": 1}, tag / "mp_rank_00_model_states.pt")
+    (tag.parent / "latest").write_text(tag.name, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize(
+    ("path", "file"),
+    [
+        ("plain.pt", "plain.pt"),
+        ("dcp", "dcp/.metadata"),
+        ("dcp", "dcp/__0_0.distcp"),
+        ("deepspeed", "deepspeed/latest"),
+        ("deepspeed", "deepspeed/global_step1/mp_rank_00_model_states.pt"),
+    ],
+)
+def test_files_of_torch_on_a_broken_disk(path: str, file: str, saved_by_torch: Path, shim: Path) -> None:
+    """Of many shards the one that cannot be read is named, by every command, and nothing was concluded."""
+    place, broken = saved_by_torch, {"LD_PRELOAD": shim, "ORZ_FAIL_CALL": "read", "ORZ_FAIL_PATH": f"/{file}"}
+    out = place / "out"
+    for command in ("inspect", "verify", f"merge {out}", f"diff {place / 'plain.pt'}", f"convert {out} --to hf"):
+        name, *rest = command.split()
+        code, said = orz(name, place / path, *rest, **broken)
+
+        assert (3, True) == (code, "Input/output error" in said), said
+        assert str(place / file) in said, said
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from orz_ckpt.checks.elsewhere import locate_remedy
-from orz_ckpt.checks.files import compare_files, list_files
+from orz_ckpt.checks.files import READ_AGAIN, compare_files, list_files
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.model import is_beside
 from orz_ckpt.errors import FormatError
@@ -261,10 +261,15 @@ def _models(roles: Mapping[str, Path], *, tag: str, inert: frozenset[str]) -> tu
 def _model(source: Source, role: str) -> Model:
     folder = source.path if source.path.is_dir() else source.path.parent
     folder = source.model_folder or folder
+    config: dict[str, object] = {}
     try:
-        config = read_config(folder / CONFIG_NAME)
-    except (FormatError, OSError):
-        config = {}
+        config = read_config(folder / CONFIG_NAME) if (folder / CONFIG_NAME).is_file() else {}
+    except FormatError:
+        pass  # whether it is sound is for `verify` to say
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        unread = finding("unreadable", message, remedy=READ_AGAIN, path=folder / CONFIG_NAME)
+        source = replace(source, findings=(*source.findings, unread))
     code = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".py") if source.path.is_dir() else []
     code = [name for name in code if not name.startswith("zero_to_")]  # DeepSpeed's own tools
     critic = says_critic(config)

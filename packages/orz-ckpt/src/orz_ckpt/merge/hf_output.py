@@ -69,7 +69,8 @@ def find_beside(source: Source, plan: Plan, given: Path | None, settings: Mappin
         settings: laid over the configuration; None removes a key.
 
     Raises:
-        UsageError: `given` holds no configuration that can be read.
+        UsageError: `given` holds no sound configuration.
+        OSError: the configuration cannot be read.
     """
     folder = config_folder(source, given)
     if folder is None:
@@ -79,11 +80,10 @@ def find_beside(source: Source, plan: Plan, given: Path | None, settings: Mappin
     path = folder / CONFIG_NAME
     try:
         config = {**adapted(read_config(path), plan), **(settings or {})}
-    except (FormatError, OSError) as error:
-        reason = error.message if isinstance(error, FormatError) else f"{path}: {error.strerror or error}"
+    except FormatError as error:
         if given is not None:
-            raise UsageError(f"--config: {reason}", remedy="give a folder with a sound config.json") from error
-        broken = finding("config_missing", f"{reason}: it is left out", remedy="give --config DIR", path=path)
+            raise UsageError(f"--config: {error.message}", remedy="give a folder with a sound config.json") from error
+        broken = finding("config_missing", f"{error.message}: it is left out", remedy="give --config DIR", path=path)
         return Beside(folder=None, config=None, copied=(), findings=(broken,))
     config = {key: value for key, value in config.items() if value is not None or key not in (settings or {})}
     listing = list_files(folder, deep=False)

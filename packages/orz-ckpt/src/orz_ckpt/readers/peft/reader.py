@@ -63,7 +63,8 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
         found, blocks = _blocks(weights, inert)
         findings += found
         tensors = {name: whole(name, block) for name, block in blocks.items()}
-        findings += check_adapter(path, config, tensors)
+        if not found:  # else nobody knows what it holds
+            findings += check_adapter(path, config, tensors)
     return Source(
         path=path,
         format="peft",
