@@ -1,4 +1,8 @@
-"""A Hugging Face folder: `config.json`, weights in one safetensors file or in shards with an index, a tokenizer."""
+"""A Hugging Face folder: `config.json`, weights in one safetensors file or in shards with an index, a tokenizer.
+
+transformers 5.19, `modeling_utils.py` (`save_pretrained`: shards and their index) and `utils/__init__.py` (file names);
+huggingface_hub 2.4, `serialization/_base.py` (how the shards are cut).
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 A file is: 8 bytes N, unsigned, little-endian; N bytes of JSON, padded with spaces; the tensors' bytes, one
 after another. The JSON maps each name to dtype, shape and the half-open byte range in the last part;
 `__metadata__` maps text to text. The ranges cover that part exactly: no overlap, no hole, nothing after.
-Format: https://github.com/huggingface/safetensors. It has no checksum; this reader trusts nothing in it.
+safetensors 0.8.0, `safetensors/src/tensor.rs` (`read_metadata`, `validate`) and the README of
+https://github.com/huggingface/safetensors. It has no checksum; this reader trusts nothing in it.
 """
 
 from __future__ import annotations
