@@ -270,9 +270,11 @@ def test_file_without_checksums(tmp_path: Path) -> None:
 
 
 def test_older_container(tmp_path: Path) -> None:
-    """A file of the older container passes, and its numbers are looked at."""
+    """A file of the older container passes with a note that it has no checksums, and its numbers are looked at."""
     torch.save({"w": torch.ones(3)}, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
-    assert (Status.OK, set()) == (verify(tmp_path / "x.pt").status(), codes(verify(tmp_path / "x.pt")))
+    report = verify(tmp_path / "x.pt")
+    assert (Status.OK, set()) == (report.status(), codes(report))
+    assert {"no_manifest", "checksums_off"} == notes(report)
     torch.save({"w": torch.full((3,), float("nan"))}, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
 
     assert {("not_finite", ".")} == codes(verify(tmp_path / "x.pt"))

@@ -108,6 +108,7 @@ RULES: Final = {
     "tag_not_read": _unknown("What loading another checkpoint of the folder would run could not be told."),
     "latest_missing": _warn("There is no `latest` file beside the only tag."),
     "tensor_empty": _error("A weight has no elements: it was saved while it was spread over ranks."),
+    "tensors_unclaimed": _warn("A file of DeepSpeed holds numbers that it calls neither a parameter nor a buffer."),
     "lora_empty": _error("An adapter has no factors, or factors without elements."),
     "lora_zero": _error("An adapter changes nothing: its factors B are all zeros."),
     "lora_alpha_lost": _error("The alpha of an adapter, which gives its scale, is 0 or not stated."),

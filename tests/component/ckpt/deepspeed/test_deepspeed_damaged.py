@@ -57,6 +57,18 @@ def test_a_torn_model_file_leaves_no_names(broken: Callable[[str], Path]) -> Non
     assert ["shard_torn", "model_states_missing"] == codes(read(path, tag=STEP))
 
 
+@pytest.mark.parametrize("name", ["buffer_names", "norm.shift"])
+def test_a_damaged_name_leaves_no_buffer_out_unsaid(name: str, broken: Callable[[str], Path]) -> None:
+    """The older container has no checksums: numbers that have no name in the rest of the file are told."""
+    path = broken("zero3-nodes")
+    (file,) = (path / STEP).glob("*_rank_0_*model_states.pt")
+    data = file.read_bytes()
+    file.write_bytes(data.replace(name.encode(), name[:-1].encode() + b"~", 1))
+    found = only(read(path, tag=STEP))
+    assert ("tensors_unclaimed", str(file)) == (found.code, found.path)
+    assert {"buffer_names": "3 of its tensors", "norm.shift": "1 of its tensors"}[name] == found.message[:16]
+
+
 def test_what_was_on_nvme_is_not_in_the_shards(small: dict[str, Any]) -> None:
     """Empty sub-groups where weights should be are an error that says why, and never empty weights."""
     source = read(small["zero3"].checkpoint, tag="swapped")

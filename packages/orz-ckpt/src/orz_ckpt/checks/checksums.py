@@ -30,7 +30,7 @@ def wrong_records(contents: TorchContents, crc32s: Mapping[str, int]) -> list[Re
 
 
 def check_records(path: Path, contents: TorchContents, crc32s: Mapping[str, int]) -> Iterator[CkptFinding]:
-    """Compare the checksums of all records of an archive with those of its bytes."""
+    """Compare the checksums of all records of an archive with those of its bytes; the older container has neither."""
     wrong = wrong_records(contents, crc32s)
     for record in wrong[:_MAX_NAMED]:
         tensors = damaged_tensors(contents, record)
@@ -43,6 +43,9 @@ def check_records(path: Path, contents: TorchContents, crc32s: Mapping[str, int]
     if len(wrong) > _MAX_NAMED:
         message = f"and {len(wrong) - _MAX_NAMED} more records differ"
         yield finding("record_crc_differs", message, remedy=_COPY, path=path)
+    if contents.named and not contents.records:
+        message = "it is in the container of torch before 1.6, which has no checksums; damage to it cannot be told"
+        yield finding("checksums_off", message, path=path)
     if not wrong and any(crc32s[record.name] != record.crc32 for record in contents.records if record.nbytes):
         yield finding("checksums_off", "it was written without checksums; damage to it cannot be told", path=path)
 

@@ -82,7 +82,7 @@ FILES: Final = {
         "Copy the file again from where it was saved.",
     ),
     "checksums_off": (
-        "It was written with `torch.serialization.set_crc32_options(False)`.",
+        "It was written with `torch.serialization.set_crc32_options(False)`, or in the container of torch before 1.6.",
         "Nothing; `orz ckpt manifest` lets later changes be told.",
     ),
     "file_holes": (

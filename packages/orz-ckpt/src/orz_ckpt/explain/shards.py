@@ -79,6 +79,10 @@ SHARDS: Final = {
         "ZeRO-3 weights were saved while they were spread over ranks.",
         "Merge them from the shards, or gather them when saving.",
     ),
+    "tensors_unclaimed": (
+        "Names in the file are damaged, or the model adds tensors of its own to its state dict: quantised layers do.",
+        "Compare the file with that of another step; copy it again.",
+    ),
     "not_merged": ("It was saved for resuming, not for loading.", "`orz ckpt merge PATH OUT`"),
     "lora_empty": ("ZeRO-3 spread the adapter over ranks when it was saved.", "Gather it, and save it again."),
     "lora_zero": ("It was saved before its first step, or never trained.", "Check learning rate and what is frozen."),

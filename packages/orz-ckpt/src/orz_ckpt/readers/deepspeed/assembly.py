@@ -10,7 +10,7 @@ from orz_ckpt.readers.deepspeed import agreement, ties, zero0, zero3, zero12
 from orz_ckpt.readers.deepspeed.ends import check_ends
 from orz_ckpt.readers.deepspeed.names import Kind, Shard
 from orz_ckpt.readers.deepspeed.padding import packed_fragments, packed_partitions, packed_slices
-from orz_ckpt.report.words import spans
+from orz_ckpt.report.words import listed, spans
 from orz_ckpt.tensors.source import Source, SourceTensor, whole
 from orz_ckpt.tensors.stamps import Stamps
 
@@ -29,6 +29,9 @@ Prefer = Literal["master", "module"]
 """The fp32 weights, or those that the forward pass computes with."""
 
 _WEIGHTS_SHARDED: Final = 3
+_EXTRA_STATE: Final = "_extra_state"
+"""What torch calls in a state dict what a module's `get_extra_state` returns."""
+_MAX_NAMED: Final = 3
 _REMEDY: Final = "look for it with `orz ckpt locate`; rank 0 writes it, to its own node where nodes share no disk"
 _OTHERS: Final = "move the files of the other save out of this folder"
 _WHY_COPIES_DIFFER: Final = frozenset({"steps_mixed", "rank_differs"})
@@ -69,7 +72,8 @@ def assemble(folder: Path, files: Sequence[Shard], loaded: Loaded, prefer: Prefe
         findings += wrong
         tensors = in_order(tensors | _without_elements(model, owned), model, aliases)
         if 0 in models:  # else ties are not known
-            findings += _left_empty(model, {*tensors, *aliases, *owned, *model.frozen_shapes})
+            known = {*tensors, *aliases, *owned, *model.frozen_shapes}
+            findings += [*_left_empty(model, known), *_left_out(model, known)]
     return Source(
         path=folder,
         format=f"deepspeed-zero{stage}",
@@ -240,6 +244,23 @@ def _left_empty(model: ModelState, known: Collection[str]) -> list[CkptFinding]:
     text = "it is empty here and in no shard: older versions of DeepSpeed did not save frozen parameters"
     remedy = "take it from the model that the training began with"
     return [finding("tensor_empty", text, remedy=remedy, path=model.path, tensor=name) for name in left]
+
+
+def _left_out(model: ModelState, known: Collection[str]) -> list[CkptFinding]:
+    """Say which numbers of ZeRO-3's module the file calls neither a parameter nor a buffer.
+
+    Modules that are there twice have their buffers in one place under two names; `_extra_state` is no weight.
+    """
+    module = model.module or {}
+    taken = {block for name, block in module.items() if name in known}
+    weights = {name: block for name, block in module.items() if block.numel and not name.endswith(_EXTRA_STATE)}
+    left = [name for name, block in weights.items() if name not in known and block not in taken]
+    if not left:
+        return []
+    text = f"{len(left)} of its tensors are neither parameters nor buffers, by what it says of itself: "
+    remedy = "they are left out: compare the file with that of another step; copy it again if names in it are damaged"
+    names = listed(left, _MAX_NAMED)
+    return [finding("tensors_unclaimed", text + names, remedy=remedy, path=model.path, tensor=left[0])]
 
 
 def _facts(
