@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.checks.headers import check_header
 from orz_ckpt.disk.holes import is_hollow
 from orz_ckpt.errors import FormatError
-from orz_ckpt.findings import finding
+from orz_ckpt.findings import conclude, finding
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.peft.config import CONFIG_NAME, AdapterConfig, read_adapter_config
@@ -20,6 +20,7 @@ from orz_ckpt.report.words import listed
 from orz_ckpt.tensors.floats import FLOATS, largest_magnitude
 from orz_ckpt.tensors.gather import Files, Gatherer
 from orz_ckpt.tensors.source import Block, Source, SourceTensor, c_strides, whole
+from orz_cli.findings import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,7 +64,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
         found, blocks = _blocks(weights, inert)
         findings += found
         tensors = {name: whole(name, block) for name, block in blocks.items()}
-        if not found:  # else nobody knows what it holds
+        if conclude(found) is Status.OK:  # else nobody knows what it holds
             findings += check_adapter(path, config, tensors)
     return Source(
         path=path,
