@@ -83,6 +83,17 @@ def test_verify_from_a_broken_disk(level: str, step: Path, shim: Path) -> None:
     assert Status.OK is verify(step).status()
 
 
+@pytest.mark.parametrize("file", ["manifest.json", SHARD])
+def test_copy_from_a_broken_disk(file: str, step: Path, shim: Path, tmp_path: Path) -> None:
+    """Nothing appears, the file is named, and nothing is a bug of ours."""
+    out = tmp_path / "place" / "out"
+    code, said = orz("copy", step, out, LD_PRELOAD=shim, ORZ_FAIL_CALL="read", ORZ_FAIL_PATH=f"{step}/{file}")
+
+    assert (3, True) == (code, f"{step}/{file} cannot be read: Input/output error" in said), said
+    assert not out.exists()
+    assert 0 == orz("copy", step, out)[0]
+
+
 @pytest.mark.parametrize("file", [SHARD, "policy/tokenizer.json", "policy/model.safetensors.index.json"])
 def test_merge_from_a_broken_disk(file: str, step: Path, shim: Path, tmp_path: Path) -> None:
     """Nothing is published, the file is named, and with the disk whole again the same command gives a whole model."""

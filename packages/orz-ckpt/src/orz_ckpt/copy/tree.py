@@ -95,12 +95,18 @@ class LocalTree:
                 yield buffer[:count]
 
     def text(self, name: str) -> bytes | None:
-        """Read a small file."""
+        """Read a small file.
+
+        Raises:
+            UnreadableError: it cannot be read.
+        """
+        path = self.folder / name
         try:
-            with (self.folder / name).open("rb") as stream:
-                return stream.read(MAX_MANIFEST_BYTES + 1)
+            stream = path.open("rb")
         except (FileNotFoundError, NotADirectoryError):
             return None
+        with reading(path), stream:
+            return stream.read(MAX_MANIFEST_BYTES + 1)
 
 
 class RemoteTree:
