@@ -160,6 +160,15 @@ def test_a_stdout_that_lacks_a_character_gets_an_escape(plug_in, environment, wr
     assert (1, written, b"") == (done.returncode, done.stdout, done.stderr)
 
 
+def test_bytes_of_a_path_stay_what_they_are(plug_in):
+    """In the C locale a path that is no text is printed as it is, so that a printed command finds the file."""
+    plug_in("name", "import sys\ndef command():\n    'Name.'\n    sys.stdout.write('\\udce9 \u00b7')\n")
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+    command = [sys.executable, "-m", "orz_cli", "name"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **environment}, timeout=60)
+    assert (0, b"\xe9 \\xb7") == (done.returncode, done.stdout), done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to a child process is POSIX's")
 def test_ctrl_c_is_130(plug_in):
     """An interrupt ends a command with 130 and one line, no traceback."""

@@ -19,6 +19,9 @@ class CkptError(OrzError):
 class FormatError(CkptError, ValueError):
     """A file does not follow its format."""
 
+    code: ClassVar[str] = "shard_torn"
+    """Of the finding about a shard that says so."""
+
 
 class HostileError(CkptError, ValueError):
     """A file would run code if its own tools loaded it. It was not loaded."""

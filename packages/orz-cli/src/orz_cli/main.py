@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import errno
 import io
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from orz_cli.commands import Command
 
+_SHOWN = "orz-shown"
+"""The name of our error handler: Python wants one."""
 _REFUSING = ("strict", "surrogateescape")
 """What a stream does by default with a character that its encoding lacks: an exception in either."""
 HELP_OPTIONS = ["-h", "--help"]
@@ -93,9 +96,28 @@ def _replace_closed_streams() -> None:
 
 
 def _show_any_character() -> None:
-    """Let stdout write as an escape what its encoding lacks, as stderr does: `LC_ALL=C` may mean ASCII."""
+    """Let stdout write as an escape what its encoding lacks, as stderr does: `LC_ALL=C` may mean ASCII.
+
+    Bytes of a path that are no text stay what they are where the stream is set to that.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in _REFUSING:
-        sys.stdout.reconfigure(errors="backslashreplace")
+        codecs.register_error(_SHOWN, _shown)
+        sys.stdout.reconfigure(errors="backslashreplace" if sys.stdout.errors == "strict" else _SHOWN)
+
+
+def _shown(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return how characters are written that an encoding lacks: as bytes those that stand for a byte each."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    written = (
+        char.encode("ascii", "surrogateescape" if _is_byte(char) else "backslashreplace")
+        for char in error.object[error.start : error.end]
+    )
+    return b"".join(written), error.end
+
+
+def _is_byte(char: str) -> bool:
+    return "\udc80" <= char <= "\udcff"
 
 
 def _run(args: list[str], refused: Sequence[OSError]) -> int:  # noqa: PLR0911  one return for each way to end

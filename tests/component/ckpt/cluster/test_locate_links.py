@@ -111,8 +111,52 @@ def test_a_run_that_began_from_another(put: Put, tmp_path: Path) -> None:
     put(tmp_path / "sft" / "checkpoint-900")
     for link in ("init_checkpoint", "ckpt_cache", "data", "checkpoints"):
         (run / link).symlink_to(tmp_path / "sft")
+    (run / "ckpts").symlink_to(tmp_path / "gone")
+    (run / "code").mkdir()
+    (run / "code" / "ckpt").symlink_to(tmp_path / "sft")
     assert ["checkpoint-10"] == paths(find(run), run)
     assert "checkpoint-10" == verify_nodes(Here(), str(run)).newest_good
+
+
+def test_a_broken_step_beside_another_run(run: Path, put: Put, tmp_path: Path) -> None:
+    """What a link to another run shows does not stand for the newest step of this one."""
+    next((run / NEWEST / "policy").glob("*.safetensors")).unlink()
+    put(tmp_path / "sft" / "checkpoint-900")
+    (run / "ckpt").symlink_to(tmp_path / "sft")
+    report = verify_nodes(Here(), str(run))
+
+    assert (Status.FAILED, "checkpoints/step_000020") == (report.status(), report.newest_good), report.findings
+
+
+def test_a_folder_that_is_only_named_as_a_step(put: Put, tmp_path: Path) -> None:
+    """It holds samples and no weights: the run's steps lie behind the link all the same."""
+    run = tmp_path / "run"
+    (run / "epoch_0").mkdir(parents=True)
+    (run / "epoch_0" / "samples.json").write_text("[]")
+    put(run / "export")
+    (run / "checkpoints").symlink_to(put(tmp_path / "big" / "global_step_5").parent)
+    assert ["checkpoints/global_step_5", "export"] == paths(find(run), run)
+
+
+@pytest.mark.parametrize("alive", [1, 0])
+def test_steps_that_are_all_links(alive: int, put: Put, tmp_path: Path) -> None:
+    """The newest, or each, on a disk that is not mounted: no pass."""
+    run = tmp_path / "run"
+    run.mkdir()
+    if alive:
+        (run / "checkpoint-10").symlink_to(put(tmp_path / "big" / "checkpoint-10"))
+    (run / "checkpoint-20").symlink_to(tmp_path / "gone")
+    found = find(run)
+
+    assert (Status.INCONCLUSIVE, ["checkpoint-10"][:alive]) == (found.status(), paths(found, run))
+
+
+def test_a_role_behind_a_dead_link(put: Put, tmp_path: Path) -> None:
+    """The critic alone is not all of the step."""
+    step = tmp_path / "run" / "global_step_10"
+    put(step / "critic")
+    (step / "actor").symlink_to(tmp_path / "gone")
+    assert Status.INCONCLUSIVE == find(tmp_path / "run").status()
 
 
 def test_two_names_of_one_step(put: Put, tmp_path: Path) -> None:
@@ -196,8 +240,8 @@ def test_links_that_are_not_followed(alone: Path, put: Put) -> None:
     (run / "gone").symlink_to(alone / "gone")
     (told,) = [entry for entry in find(run).findings if entry.code == "nothing_located"]
 
-    assert f"not looked at: {run}/gone: a link to {alone}/gone, which is not there" in told.message
-    assert f"{run}/model: a link, not followed" in told.message
+    assert f"not looked at: {run}/gone: a link to {alone}/gone, not followed" in told.message
+    assert f"{run}/model: a link to {alone}/base, not followed" in told.message
     put(run / "final")
     assert (Status.OK, ["final"]) == (find(run).status(), paths(find(run), run))
 

@@ -322,6 +322,20 @@ def places_of(source: Source) -> dict[str, object]:
     return {name: (tensor.dtype, tensor.shape, set(tensor.pieces)) for name, tensor in source.tensors.items()}
 
 
+def test_an_object_without_bytes(broken: Callable[[str], Path]) -> None:
+    """It has the place of what follows it, and takes none of it."""
+    path = broken("dcp_nested")
+    metadata = metadata_of(path)
+    step = next(index for index in metadata.storage_data if index.fqn == "train_state.step")
+    first = next(info for index, info in metadata.storage_data.items() if index != step)
+    for name, place in (("a.empty", replace(first, length=0)), ("z.empty", replace(first, length=0))):
+        metadata.state_dict_metadata[name] = metadata.state_dict_metadata["train_state.step"]
+        metadata.storage_data[replace(step, fqn=name)] = place
+        metadata.planner_data[name] = tuple(name.split("."))
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+    assert Status.OK is verify(path).status(), verify(path).findings
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -355,7 +369,8 @@ def test_metadata_that_contradicts_itself(
         case "nothing describes it":
             del described["model.up.weight"]
         case "nothing is where it begins":
-            described["model.up.weight"].chunks[0].offsets = torch.Size([1, 1])
+            chunk = described["model.up.weight"].chunks[0]
+            chunk.offsets = chunk.sizes = torch.Size([1, 1])
         case "two in one place":
             stored[indexes[0]] = next(info for index, info in stored.items() if index.fqn == "model.norm.weight")
         case "a path":
@@ -369,3 +384,31 @@ def test_metadata_that_contradicts_itself(
     assert Status.FAILED is verify(path).status()
     assert 1 == main(["ckpt", "merge", str(path), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("one in another's place", "in one place, byte "),
+        ("an index without a name", "it stores something without a name"),
+        ("a chunk that is larger than its tensor", "has a chunk of 'model.up.weight' that is no part of it"),
+    ],
+)
+def test_metadata_that_no_save_has(change: str, says: str, broken: Callable[[str], Path]) -> None:
+    """Places lie behind each other, all have names, and chunks lie in their tensors."""
+    path = broken("dcp_nested")
+    metadata = metadata_of(path)
+    stored = metadata.storage_data
+    index = next(index for index in stored if index.fqn == "model.up.weight")
+    match change:
+        case "one in another's place":
+            other = next(info for index, info in stored.items() if index.fqn == "model.norm.weight")
+            stored[index] = replace(other, offset=other.offset + 1)
+        case "an index without a name":
+            stored[replace(index, fqn=("model", "up"))] = stored.pop(index)
+        case _:
+            metadata.state_dict_metadata["model.up.weight"].chunks[0].sizes = torch.Size([999, 1])
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+
+    with pytest.raises(FormatError, match=rf"not a sound \.metadata: .*{says}"):
+        read(path)

@@ -214,10 +214,10 @@ def _unusable(group: Group, member: Located) -> NodeFinding:
 def _unread(search: Search, groups: Sequence[Group], newest: Sequence[Group]) -> Iterator[NodeFinding]:
     """Say what could not be looked at: an error, but of a step that is older than weights that were found.
 
-    Of what lies behind a dead link nothing is hidden where a node that has the disk shows it.
+    Of what lies behind a dead link nothing is hidden where nodes that have the disk show all of it.
     """
     last = newest[0].step if newest else None
-    shown = [member.piece.path for group in groups for member in group.members]
+    shown = [member.piece.path for group in groups if group.complete for member in group.members]
     for node, entries in search.unread.items():
         for entry in entries:
             if entry.is_dead_link and any(f"{path}/".startswith(f"{entry.path}/") for path in shown):

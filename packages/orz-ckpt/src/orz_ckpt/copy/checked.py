@@ -102,6 +102,8 @@ def refuse_changed(tree: Tree, unit: Unit) -> None:
         DiffersError: a file is another one now, or gone.
         OSError: one cannot be read.
     """
+    if not unit.stamps:
+        return
     now = tree.stamps(unit.stamps)
     differing = [name for name, stamp in unit.stamps.items() if now[name] != stamp]
     if differing:

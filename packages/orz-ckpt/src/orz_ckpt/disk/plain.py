@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
-from io import BufferedReader, FileIO
+from io import DEFAULT_BUFFER_SIZE, BufferedReader, FileIO
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from orz_ckpt.errors import CkptError
 from orz_cli.exits import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from _typeshed import WriteableBuffer
@@ -33,7 +31,8 @@ def open_plain(path: Path) -> BinaryIO:
         NotPlainError: it is a folder, a pipe or a device.
         OSError: it cannot be opened; that of a read that fails later names the file, too.
     """
-    return BufferedReader(_NamedFile(path))
+    stream = _NamedFile(path)
+    return BufferedReader(stream, max(DEFAULT_BUFFER_SIZE, os.fstat(stream.fileno()).st_blksize))
 
 
 def open_unbuffered(path: Path) -> FileIO:
@@ -54,23 +53,25 @@ class _NamedFile(FileIO):
         self._path = path
 
     def readinto(self, buffer: WriteableBuffer, /) -> int | None:
-        with self._named():
+        try:
             return super().readinto(buffer)
+        except OSError as error:
+            raise self._named(error) from error
 
     def read(self, size: int | None = -1, /) -> bytes:
-        with self._named():
+        try:
             return super().read(size)
+        except OSError as error:
+            raise self._named(error) from error
 
     def readall(self) -> bytes:
-        with self._named():
-            return super().readall()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
         try:
-            yield
+            return super().readall()
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
+            raise self._named(error) from error
+
+    def _named(self, error: OSError) -> OSError:
+        return OSError(error.errno, error.strerror, str(self._path))
 
 
 def _descriptor(path: Path) -> int:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -82,7 +83,7 @@ def try_room(folder: Path, wanted: int) -> Room:
 def _allocate(folder: Path, length: int) -> int:
     """Allocate `length` bytes in a file of its own, and give them back; return 0 or the errno.
 
-    The file has no name any more when they are: the system takes them back also from a process that is killed.
+    Where the system lets an open file lose its name, it takes the bytes back also from a process that is killed.
     """
     path = folder / f".orz-room-{secrets.token_hex(8)}"
     try:
@@ -90,10 +91,12 @@ def _allocate(folder: Path, length: int) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     try:
-        path.unlink()
+        with suppress(OSError):
+            path.unlink()
         return _fallocate(descriptor, length)
     finally:
         os.close(descriptor)
+        path.unlink(missing_ok=True)
 
 
 def _fallocate(descriptor: int, length: int) -> int:

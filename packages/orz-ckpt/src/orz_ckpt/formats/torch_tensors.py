@@ -86,6 +86,7 @@ class UnsupportedTensorError(FormatError):
     """A file holds a tensor of a kind that is no array of numbers, or not of those that the file has."""
 
     exit_code = ExitCode.INCONCLUSIVE
+    code = "weights_not_read"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

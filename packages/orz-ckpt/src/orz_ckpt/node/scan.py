@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from orz_ckpt.disk import walk
-from orz_ckpt.node.links import Links
+from orz_ckpt.node.links import End, Links, ends_of, hides, in_order, is_in, leads
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.signatures import Signature, recognise
 from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
-from orz_ckpt.steps import around_step, attempt_named, names_step, step_named, thrown_name
+from orz_ckpt.steps import attempt_named, step_named, thrown_name
 from orz_ckpt.unfinished import COLLECT_DIR
 
 MAX_DEPTH: Final = 6
@@ -90,7 +90,7 @@ def scan(
 
     Links are not followed and other disks not entered unless `all_disks`: checkpoints of a run often lie where there is
     room. Even then, as for `verify`, a link beside weights is another name of what lies elsewhere, and others are
-    followed that are named as a step, a role or a folder of checkpoints. Caches and system folders are left out.
+    followed as `links` says. Caches and system folders are left out.
 
     Args:
         root: absolute.
@@ -107,7 +107,7 @@ def scan(
         max_depth=max_depth,
         deadline=time.monotonic() + BUDGET_S if deadline is None else deadline,
         device=None if all_disks else _device(root),
-        links=Links(root),
+        links=Links(root=str(root)),
     )
     walk.enter(str(root), 0)
     walk.follow()
@@ -129,14 +129,38 @@ class _Walk:
     """Whether what is looked at now lies behind one that was followed."""
 
     def follow(self) -> None:
-        """Look behind the links that were met."""
-        self.behind_links = True
-        while (found := self.links.take()) is not None:
-            link, around = found
-            if around:
-                self._leave_out(f"{link.path}: a link to {link.target}, which is around what was looked at")
+        """Look behind the links that were met; behind one to all steps only where no step is found otherwise."""
+        self.behind_links, lost, seen = True, list[End](), [os.path.realpath(self.result.root)]
+        while self.links.met:
+            met, self.links.met = self.links.met, []
+            own = [end for end in ends_of(met, deadline=self.deadline) if end.link.kind != "steps"]
+            has_steps = any(piece.weights and piece.step is not None for piece in self.result.pieces)
+            if not has_steps and not any(end.link.kind == "step" and not end.why_not for end in own):
+                of_steps = [link for link in met if link.kind == "steps"]
+                own += ends_of(of_steps, deadline=self.deadline)
+            for end in in_order(own):
+                if end.why_not:
+                    lost.append(end)
+                elif not any(is_in(end.target, folder) for folder in seen):
+                    self._follow(end, seen)
+        if time.monotonic() > self.deadline:
+            self._cut("the time was up")
+        weights = [piece for piece in self.result.pieces if piece.weights]
+        for end in lost:
+            if hides(end.link, weights):
+                self._note_unread(end.link.path, end.why_not, is_dead_link=end.is_dead)
             else:
-                self.enter(link.path, link.depth)
+                self._leave_out(f"{end.link.path}: {end.why_not}")
+        for other in self.links.others:
+            self._leave_out(f"{other}: a link to {leads(other)}, not followed")
+
+    def _follow(self, end: End, seen: list[str]) -> None:
+        """Look behind a link, but where that would find what was looked at once more."""
+        if any(is_in(folder, end.target) for folder in seen):
+            self._leave_out(f"{end.link.path}: a link to {end.target}, which is around what was looked at")
+            return
+        seen.append(end.target)
+        self.enter(end.link.path, end.link.depth)
 
     def enter(self, path: str, depth: int) -> list[str]:
         """Look at one folder and below; return the files there that belong to no piece, absolute."""
@@ -165,19 +189,8 @@ class _Walk:
             self._leave_out(f"{path}: deeper than {self.max_depth} folders")
         signature = recognise(files, folders)
         if signature is None and self.device is None and depth < self.max_depth:
-            self._meet(path, folders, links, depth + 1)
+            self.links.meet(path, links, depth + 1)
         return loose if signature is None else self._add_folder(path, signature, loose)
-
-    def _meet(self, path: str, folders: Sequence[str], links: Sequence[str], depth: int) -> None:
-        """Note the links in a folder without weights."""
-        steps = {around_step(name) for name in folders if names_step(name) is not None}
-        for link, why, hides in self.links.meet(path, links, steps, depth):
-            if isinstance(why, OSError):
-                self._fail(link, why)
-            elif hides:
-                self._note_unread(link, why, is_dead_link=True)
-            else:
-                self._leave_out(f"{link}: {why}")
 
     def _add_folder(self, path: str, signature: Signature, loose: list[str]) -> list[str]:
         """Note a folder of another framework; return the files of it that belong to none after all."""

@@ -70,7 +70,7 @@ class Chunks:
             content = load(path, offset=chunk.offset, nbytes=chunk.nbytes, inert=self._inert)
         except FormatError as error:
             message = f"{error.message}, in the archive of {brief(entry.key)} at byte {chunk.offset:,}"
-            self._broken[chunk.file] = finding("shard_torn", message, remedy=error.remedy, path=path)
+            self._broken[chunk.file] = finding(error.code, message, remedy=error.remedy, path=path)
             return None
         block = content.value
         if not isinstance(block, Block) or (block.dtype, block.shape) != (entry.dtype, chunk.shape):

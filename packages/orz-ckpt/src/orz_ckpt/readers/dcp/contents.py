@@ -60,10 +60,8 @@ def contents_of_archives(
     try:
         for archive in _apart(archives):
             found.append(_one(path, archive, inert))  # noqa: PERF401  what comes before the error is not lost
-    except HostileError as error:
+    except (HostileError, FormatError) as error:
         findings.append(finding(error.code, error.message.removeprefix(f"{path}: "), remedy=error.remedy, path=path))
-    except FormatError as error:
-        findings.append(finding("shard_torn", error.message.removeprefix(f"{path}: "), remedy=error.remedy, path=path))
     if findings:
         return None, findings
     return TorchContents(

@@ -157,6 +157,8 @@ def _places(stored: Mapping[object, object]) -> Iterator[tuple[tuple[object, obj
     for index, info in stored.items():
         of_index, of_info = attributes(index), attributes(info)
         file, offset, nbytes = (of_info.get(key) for key in ("relative_path", "offset", "length"))
+        if not isinstance(of_index.get("fqn"), str):
+            raise BadPickleError("it stores something without a name")
         if not isinstance(file, str) or not is_size(offset) or not is_size(nbytes):
             raise BadPickleError(f"it stores {brief(of_index.get('fqn'))} in no place")
         if not is_plain_name(file):
@@ -198,12 +200,14 @@ def _check_stored(
     for key, start in places:
         if (key, start) not in of_tensors and (start is not None or key not in objects):
             raise BadPickleError(f"it stores {brief(key)}, and does not say what that is")
-    used: dict[tuple[str, int], object] = {}
-    for (key, _), (file, offset, nbytes, _) in places.items():
-        if nbytes and (file, offset) in used:
-            both = f"{brief(used[file, offset])} and {brief(key)}"
+    ends: dict[str, tuple[int, object]] = {}
+    laid = sorted((file, offset, nbytes, str(key)) for (key, _), (file, offset, nbytes, _) in places.items() if nbytes)
+    for file, offset, nbytes, key in laid:
+        end, before = ends.get(file, (0, ""))
+        if offset < end:
+            both = f"{brief(before)} and {brief(key)}"
             raise BadPickleError(f"it stores {both} in one place, byte {offset:,} of {brief(file)}")
-        used[file, offset] = key
+        ends[file] = (offset + nbytes, key)
 
 
 def _entry(key: str, value: object, path: tuple[str, ...], places: Mapping[tuple[object, object], _Place]) -> Entry:
@@ -216,7 +220,9 @@ def _entry(key: str, value: object, path: tuple[str, ...], places: Mapping[tuple
     found = []
     for chunk in map(attributes, chunks):
         start, sizes = sizes_of(chunk.get("offsets")), sizes_of(chunk.get("sizes"))
-        if start is None or sizes is None or len(start) != len(shape) or len(sizes) != len(shape):
+        if start is None or sizes is None or not len(start) == len(sizes) == len(shape):
+            raise BadPickleError(f"it has a chunk of {brief(key)} that is no part of it")
+        if any(begin + size > whole for begin, size, whole in zip(start, sizes, shape, strict=True)):
             raise BadPickleError(f"it has a chunk of {brief(key)} that is no part of it")
         if (key, start) not in places:
             raise BadPickleError(f"it does not say where {brief(key)} from {brief(start)} on is stored")

@@ -162,7 +162,7 @@ def _blocks(file: Path, inert: frozenset[str]) -> tuple[list[CkptFinding], dict[
     try:
         value = load(file, inert=inert).value
     except FormatError as error:
-        return [finding("shard_torn", error.message, remedy=error.remedy, path=file)], {}
+        return [finding(error.code, error.message, remedy=error.remedy, path=file)], {}
     items = value.items() if isinstance(value, dict) else ()
     return [], {name: block for name, block in items if isinstance(name, str) and isinstance(block, Block)}
 
