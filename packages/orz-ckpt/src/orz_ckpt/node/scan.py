@@ -133,7 +133,7 @@ class _Walk:
         self.behind_links, lost, seen = True, list[End](), [os.path.realpath(self.result.root)]
         while self.links.met:
             met, self.links.met = self.links.met, []
-            own = [end for end in ends_of(met, deadline=self.deadline) if end.link.kind != "steps"]
+            own = list(ends_of([link for link in met if link.kind != "steps"], deadline=self.deadline))
             has_steps = any(piece.weights and piece.step is not None for piece in self.result.pieces)
             if not has_steps and not any(end.link.kind == "step" and not end.why_not for end in own):
                 of_steps = [link for link in met if link.kind == "steps"]
@@ -143,8 +143,8 @@ class _Walk:
                     lost.append(end)
                 elif not any(is_in(end.target, folder) for folder in seen):
                     self._follow(end, seen)
-        if time.monotonic() > self.deadline:
-            self._cut("the time was up")
+            if time.monotonic() > self.deadline:
+                self._cut("the time was up")
         weights = [piece for piece in self.result.pieces if piece.weights]
         for end in lost:
             if hides(end.link, weights):
