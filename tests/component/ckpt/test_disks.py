@@ -143,8 +143,8 @@ def test_an_adapter_on_a_broken_disk(command: str, shim: Path, tmp_path: Path) -
 @pytest.fixture
 def saved_by_torch(tmp_path: Path) -> Path:
     """A plain file of torch, a distributed checkpoint, and a folder that DeepSpeed saved into without ZeRO."""
-    torch = pytest.importorskip("torch")
-    dcp = pytest.importorskip("torch.distributed.checkpoint")
+    torch = pytest.importorskip("torch")  # orz-ckpt works without it; it writes what is read here
+    dcp = pytest.importorskip("torch.distributed.checkpoint")  # builds of torch without `distributed` lack it
     weights = {"w": torch.arange(6.0)}
     torch.save(weights, tmp_path / "plain.pt")
     dcp.save(weights, storage_writer=dcp.FileSystemWriter(tmp_path / "dcp"), no_dist=True)

@@ -58,16 +58,22 @@ def test_goes_on_file_by_file(model: Path, tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "out.tmp-merge").exists()
 
 
+def cut_off(model: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    """Merge until all weights are written, and stop there; return what the next merge is to be asked for."""
+    options = Options(max_shard_bytes=4000, jobs=1)
+    monkeypatch.setattr(merge_run, "write_beside", lambda *_: (_ for _ in ()).throw(OSError(5, "stop")))
+    with pytest.raises(CkptError, match="stop"):
+        merge(open_source(model), out, options)
+    monkeypatch.undo()
+    return options
+
+
 @pytest.mark.parametrize("damage", ["torn line", "short file", "other merge", "no journal line"])
 def test_what_cannot_be_trusted_is_written_again(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     """A torn journal, a short file, or the files of another merge are never kept."""
-    options = Options(max_shard_bytes=4000, jobs=1)
-    monkeypatch.setattr(merge_run, "write_beside", lambda *_: (_ for _ in ()).throw(OSError(5, "stop")))
-    with pytest.raises(CkptError, match="stop"):
-        merge(open_source(model), tmp_path / "out", options)
-    monkeypatch.undo()
+    options = cut_off(model, tmp_path / "out", monkeypatch)
     folder = tmp_path / "out.tmp-merge"
     journal = folder / ".orz" / "merge.jsonl"
     finished = len(journal.read_bytes().splitlines()) - 1
@@ -122,11 +128,7 @@ def test_a_finished_file_that_changed_is_written_again(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     """A byte that flipped in header or weights since the journal was written is told by its digest."""
-    options = Options(max_shard_bytes=4000, jobs=1)
-    monkeypatch.setattr(merge_run, "write_beside", lambda *_: (_ for _ in ()).throw(OSError(5, "stop")))
-    with pytest.raises(CkptError, match="stop"):
-        merge(open_source(model), tmp_path / "out", options)
-    monkeypatch.undo()
+    options = cut_off(model, tmp_path / "out", monkeypatch)
     first, *others = sorted((tmp_path / "out.tmp-merge").glob("*.safetensors"))
     data = bytearray(first.read_bytes())
     data[place] ^= 0x7F

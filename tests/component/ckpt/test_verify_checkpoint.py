@@ -187,7 +187,7 @@ def test_manifest_torn(step: Path, keep: int) -> None:
     assert [("manifest_torn", "manifest.json")] == errors(verify(step))
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX system")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="other systems have no named pipes")
 @pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", None)])
 def test_manifest_that_is_no_file(step: Path, make: Callable[[Path], None]) -> None:
     """The command that puts the copy of the save in its place removes first what stands there."""

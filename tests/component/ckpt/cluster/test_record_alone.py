@@ -62,7 +62,7 @@ def test_a_record_that_is_torn(run: Path, record: Path, tmp_path: Path) -> None:
     assert (Status.FAILED, {"manifest_torn", "uncommitted"}) == (report.status(), {code for code, _ in told(report)})
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="a file that another user may not read needs users")
 def test_a_record_that_may_not_be_read(
     run: Path, record: Path, public: Callable[[Path], Path], limited: Callable[[], AbstractContextManager[None]]
 ) -> None:

@@ -167,7 +167,7 @@ def test_the_only_model_is_another(
     shutil.copytree(model, path / held)
     if head:
         torch = pytest.importorskip("torch")  # orz-ckpt works without it; it writes what is read here
-        save = pytest.importorskip("safetensors.torch").save_file
+        save = pytest.importorskip("safetensors.torch").save_file  # needs torch, too
         shutil.rmtree(path / held)
         (path / held).mkdir()
         save({"model.norm.weight": torch.ones(4), "v_head.weight": torch.ones(1, 4)}, path / held / "model.safetensors")

@@ -140,7 +140,7 @@ def _mixed(code: str, text: str, said: Sequence[tuple[int, Path, _T | None]], *,
     for rank, path, value in said:
         if value is not None:
             files.setdefault(value, []).append((rank, path))
-    if len(files) < 2:  # noqa: PLR2004
+    if len(files) <= 1:  # all that say something say the same
         return []
     told = "; ".join(f"{ranks_text(rank for rank, _ in files[value])}: {unit}{value}" for value in sorted(files))
     usual = max(files, key=lambda value: len(files[value]))
