@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orz_ckpt.errors import FormatError
+from orz_ckpt.errors import FormatError, UnreadableError
 from orz_ckpt.merge.run import merge
 from orz_ckpt.sources import open_source
-from orz_ckpt.tensors.gather import UnreadableError
 from orz_cli.exits import ExitCode
 from orz_cli.findings import Status
 

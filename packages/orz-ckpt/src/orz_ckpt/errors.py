@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from orz_cli.errors import OrzError
 from orz_cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EFBIG} | ({errno.EDQUOT} if hasattr(errno, "EDQUOT") else set()))
 
@@ -100,6 +103,12 @@ class UnreadableError(CkptError, OSError):
     """What was to be read cannot be; nothing was concluded."""
 
     exit_code = ExitCode.INCONCLUSIVE
+
+
+def unreadable(path: Path, error: OSError) -> UnreadableError:
+    """Return what to raise from the error that the system gave for a file that was being read."""
+    message = f"{path} cannot be read: {error.strerror or error}"
+    return UnreadableError(message, remedy="check the permissions and the disk, then try again")
 
 
 class UnwritableError(CkptError, OSError):

@@ -16,7 +16,8 @@ from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.identity import working_directory
 from orz_ckpt.node.pieces import STEP, LocatedPiece
-from orz_ckpt.node.scan import BUDGET_S, Unread
+from orz_ckpt.node.scan import BUDGET_S
+from orz_ckpt.node.scanned import Unread
 from orz_ckpt.node.wire import from_wire
 from orz_ckpt.quoting import shell_path
 from orz_ckpt.unfinished import go_on_collecting

@@ -12,7 +12,8 @@ from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.mounts import in_ray_session
 from orz_ckpt.node.pieces import STEP
-from orz_ckpt.node.scan import BUDGET_S, Unread
+from orz_ckpt.node.scan import BUDGET_S
+from orz_ckpt.node.scanned import Unread
 from orz_ckpt.quoting import shell_path
 from orz_ckpt.report.words import count
 from orz_ckpt.unfinished import COLLECTING

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from orz_ckpt.disk.early import HEAD_BYTES, TAIL_BYTES
 from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk.plain import open_plain
-from orz_ckpt.tensors.gather import UnreadableError
+from orz_ckpt.errors import UnreadableError, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,10 +53,7 @@ def stamp(path: Path) -> Stamp:
             stream.seek(max(HEAD_BYTES, status.st_size - TAIL_BYTES))
             digest.update(stream.read(TAIL_BYTES))
     except OSError as error:
-        raise UnreadableError(
-            f"{path} cannot be read: {error.strerror or error}",
-            remedy="check the permissions and the disk, then try again",
-        ) from error
+        raise unreadable(path, error) from error
     return Stamp(os.fspath(resolved(path)), status.st_ino, status.st_size, status.st_mtime_ns, digest.hexdigest())
 
 

@@ -28,7 +28,8 @@ from orz_ckpt.node.identity import identify
 from orz_ckpt.node.nonces import look
 from orz_ckpt.node.probe import clean, probe
 from orz_ckpt.node.roots import Root, find_roots, find_run, why_unknown
-from orz_ckpt.node.scan import BUDGET_S, Scan, Unread, scan
+from orz_ckpt.node.scan import BUDGET_S, scan
+from orz_ckpt.node.scanned import Scan, Unread
 from orz_ckpt.records import node_records
 from orz_cli.errors import OrzError
 

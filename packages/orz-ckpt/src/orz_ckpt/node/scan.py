@@ -7,13 +7,14 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from orz_ckpt.disk import walk
 from orz_ckpt.node.links import End, Links, ends_of, hides, in_order, is_in, leads
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
+from orz_ckpt.node.scanned import Scan
 from orz_ckpt.node.signatures import Signature, recognise
 from orz_ckpt.node.step_folder import is_step
 from orz_ckpt.node.wants import wants_of, wants_of_step, without_torn
@@ -46,36 +47,6 @@ _SKIPPED_AT_TOP: Final = frozenset({"proc", "sys", "dev", "usr", "boot", "etc"})
 _COPYING: Final = re.compile(r"\..+\.orz-copy")
 """What `orz ckpt copy` was cut off in: the checkpoint that it copies is found where it lies."""
 _HUB_CACHE: Final = "models--"
-_MAX_TOLD: Final = 50
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unread:
-    """What is there and cannot be looked at, so that weights may be there."""
-
-    path: str
-    """Absolute."""
-    why: str
-    step: int | None = None
-    """Of the step folder that it is or lies in, as the names below the run's folder say."""
-    is_dead_link: bool = False
-    """Whether nothing is behind it here; another node may have the disk."""
-
-
-@dataclass(slots=True)
-class Scan:
-    """What was found below one folder, and how far the search came."""
-
-    root: str
-    pieces: list[LocatedPiece] = field(default_factory=list)
-    folders: int = 0
-    files: int = 0
-    cut: list[str] = field(default_factory=list)
-    """Why the search ended early: time, or too much found. Weights may lie where it did not come."""
-    left_out: list[str] = field(default_factory=list)
-    """What was not looked at on purpose, or may not be: other devices, deep folders, some links, no permission."""
-    unread: list[Unread] = field(default_factory=list)
-    """What could not be looked at: no permission, or the disk fails."""
 
 
 def scan(
@@ -144,20 +115,20 @@ class _Walk:
                 elif not any(is_in(end.target, folder) for folder in seen):
                     self._follow(end, seen)
             if time.monotonic() > self.deadline:
-                self._cut("the time was up")
+                self.result.cut_off("the time was up")
         weights = [piece for piece in self.result.pieces if piece.weights]
         for end in lost:
             if hides(end.link, weights):
-                self._note_unread(end.link.path, end.why_not, is_dead_link=end.is_dead)
+                self.result.could_not_read(end.link.path, end.why_not, is_dead_link=end.is_dead)
             else:
-                self._leave_out(f"{end.link.path}: {end.why_not}")
+                self.result.leave_out(end.link.path, end.why_not)
         for other in self.links.others:
-            self._leave_out(f"{other}: a link to {leads(other)}, not followed")
+            self.result.leave_out(other, f"a link to {leads(other)}, not followed")
 
     def _follow(self, end: End, seen: list[str]) -> None:
         """Look behind a link, but where that would find what was looked at once more."""
         if any(is_in(folder, end.target) for folder in seen):
-            self._leave_out(f"{end.link.path}: a link to {end.target}, which is around what was looked at")
+            self.result.leave_out(end.link.path, f"a link to {end.target}, which is around what was looked at")
             return
         seen.append(end.target)
         self.enter(end.link.path, end.link.depth)
@@ -165,10 +136,10 @@ class _Walk:
     def enter(self, path: str, depth: int) -> list[str]:
         """Look at one folder and below; return the files there that belong to no piece, absolute."""
         if time.monotonic() > self.deadline:
-            self._cut("the time was up")
+            self.result.cut_off("the time was up")
             return []
         if len(self.result.pieces) >= MAX_PIECES:
-            self._cut(f"more than {MAX_PIECES:,} pieces")
+            self.result.cut_off(f"more than {MAX_PIECES:,} pieces")
             return []
         try:
             files, folders, links = self._list(path)
@@ -186,7 +157,7 @@ class _Walk:
                 if self._enters(path, folder):
                     loose += self.enter(f"{path.rstrip('/')}/{folder}", depth + 1)
         elif folders:
-            self._leave_out(f"{path}: deeper than {self.max_depth} folders")
+            self.result.leave_out(path, f"deeper than {self.max_depth} folders")
         signature = recognise(files, folders)
         if signature is None and self.device is None and depth < self.max_depth:
             self.links.meet(path, links, depth + 1)
@@ -243,7 +214,7 @@ class _Walk:
         ):
             return False
         if self.device is not None and _device(f"{path}/{folder}") != self.device:
-            self._leave_out(f"{path.rstrip('/')}/{folder}: on another device")
+            self.result.leave_out(f"{path.rstrip('/')}/{folder}", "on another device")
             return False
         return True
 
@@ -252,7 +223,7 @@ class _Walk:
         while stack:
             below, depth = stack.pop()
             if time.monotonic() > self.deadline:
-                self._cut("the time was up")
+                self.result.cut_off("the time was up")
                 return
             try:
                 files, deeper, _ = self._list(below)
@@ -263,7 +234,7 @@ class _Walk:
             self.result.files += len(files)
             yield from (f"{below}/{file}" for file in files)
             if deeper and depth == MAX_DEPTH_OF_STEP:
-                self._leave_out(f"{below}: deeper than {MAX_DEPTH_OF_STEP} folders in a step")
+                self.result.leave_out(below, f"deeper than {MAX_DEPTH_OF_STEP} folders in a step")
                 continue
             stack += [(f"{below}/{folder}", depth + 1) for folder in reversed(deeper)]
 
@@ -312,31 +283,14 @@ class _Walk:
     def _base(self, path: str) -> str:
         return self.base or run_folder(path)
 
-    def _cut(self, why: str) -> None:
-        if why not in self.result.cut:
-            self.result.cut.append(why)
-
     def _fail(self, path: str, error: OSError) -> None:
         """Note what could not be looked at; a folder that went away meanwhile holds nothing."""
         why = error.strerror or str(error)
         others = self.behind_links and isinstance(error, PermissionError)  # of other people, on a disk for all
-        if isinstance(error, FileNotFoundError) or (others and step_named(self._below_root(path)) is None):
-            self._leave_out(f"{path}: {why}")
+        if isinstance(error, FileNotFoundError) or (others and self.result.step_of(path) is None):
+            self.result.leave_out(path, why)
         else:
-            self._note_unread(path, why)
-
-    def _note_unread(self, path: str, why: str, *, is_dead_link: bool = False) -> None:
-        self._leave_out(f"{path}: {why}")
-        if len(self.result.unread) < _MAX_TOLD:
-            step = step_named(self._below_root(path))
-            self.result.unread.append(Unread(path=path, why=why, step=step, is_dead_link=is_dead_link))
-
-    def _below_root(self, path: str) -> str:
-        return path.removeprefix(self.result.root)
-
-    def _leave_out(self, what: str) -> None:
-        if len(self.result.left_out) < _MAX_TOLD:
-            self.result.left_out.append(what)
+            self.result.could_not_read(path, why)
 
 
 def _sizes_note(names: tuple[str, ...]) -> str:

@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from orz_ckpt.errors import CkptError
+from orz_ckpt.errors import CkptError, unreadable
 from orz_ckpt.tensors.boxes import boxes, common, inside, span_bytes
 from orz_ckpt.tensors.buffers import aligned
 from orz_ckpt.tensors.pieces import PiecesInOrder, first_index
 from orz_ckpt.tensors.runs import runs_of
-from orz_cli.exits import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,12 +48,6 @@ _FEW_BYTES: Final = 64 * 1024
 
 class ChangedError(CkptError, OSError):
     """A file of the checkpoint is no longer what it was when its tensors were listed."""
-
-
-class UnreadableError(CkptError, OSError):
-    """A file of the checkpoint cannot be read."""
-
-    exit_code = ExitCode.INCONCLUSIVE
 
 
 class Files:
@@ -103,10 +96,7 @@ class Files:
         except CkptError:
             raise
         except OSError as error:
-            raise UnreadableError(
-                f"{path} cannot be read: {error.strerror or error}",
-                remedy="check the permissions and the disk, then try again",
-            ) from error
+            raise unreadable(path, error) from error
 
     @contextmanager
     def _descriptor(self, path: Path) -> Iterator[int]:
