@@ -203,6 +203,14 @@ def test_links_are_other_names(out: Path) -> None:
     assert [".", "checkpoint-5", "checkpoint-10"] == names(verify(out))
 
 
+def test_links_back(out: Path) -> None:
+    """Named as steps, to the run, or around through another: none is followed for ever."""
+    for step in (20, 21):
+        (out / f"checkpoint-{step}").symlink_to(".")
+        (out / "checkpoint-10" / f"checkpoint-{step}").symlink_to(out)
+    assert [".", "checkpoint-5", "checkpoint-10"] == names(verify(out))
+
+
 def test_folders_that_may_not_be_looked_into(
     out: Path, public: Callable[[Path], Path], limited: Callable[[], AbstractContextManager[None]]
 ) -> None:
@@ -233,7 +241,9 @@ def test_a_link_to_itself(broken: str, out: Path) -> None:
     assert [".", "checkpoint-5", "checkpoint-10"] == names(report)
 
 
-@pytest.mark.parametrize(("target", "code"), [("loop", "unreadable"), ("nothing", "file_missing")])
+@pytest.mark.parametrize(
+    ("target", "code"), [("loop", "unreadable"), ("nothing", "file_missing"), ("/not/mounted", "file_missing")]
+)
 def test_a_link_beside_steps(target: str, code: str, out: Path) -> None:
     """It belongs to no checkpoint: that it leads nowhere is a warning."""
     for file in out.iterdir():

@@ -10,6 +10,7 @@ from orz_ckpt.beside_lost import names_another, perhaps_older
 from orz_ckpt.checks.elsewhere import locate_remedy
 from orz_ckpt.checks.links import check_links
 from orz_ckpt.checks.model import is_beside
+from orz_ckpt.disk.links import leads_back
 from orz_ckpt.errors import FormatError, NoWeightsError, SeveralError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.architectures import says_critic
@@ -108,7 +109,8 @@ def numbered_steps(path: Path) -> list[Path]:
     """Return the folders right below `path` that are named by a step, by number, as far as they are a run's.
 
     These are those that hold weights or roles, and the later ones that are named alike and hold none: their weights
-    may be elsewhere. Earlier ones without are what a trainer leaves that deletes old weights, such as verl.
+    may be elsewhere. Earlier ones without are what a trainer leaves that deletes old weights, such as verl. A link back
+    to a folder around it is none.
 
     Raises:
         OSError: the folder cannot be listed.
@@ -116,7 +118,7 @@ def numbered_steps(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     named = [(step, entry) for entry in path.iterdir() if (step := names_step(entry.name)) is not None]
-    steps = [(step, entry) for step, entry in sorted(named) if entry.is_dir()]
+    steps = [(step, entry) for step, entry in sorted(named) if entry.is_dir() and not leads_back(entry)]
     held = [(step, entry) for step, entry in steps if holds_weights(entry)]
     alike = {around_step(entry.name) for _, entry in held}
     later = [(step, entry) for step, entry in steps if held and step > held[-1][0]]

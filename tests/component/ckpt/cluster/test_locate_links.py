@@ -20,6 +20,7 @@ from orz_cli.findings import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     Put = Callable[[Path], Path]
 
@@ -205,6 +206,111 @@ def test_a_disk_that_another_node_has(disks: Callable[..., Fleet], put: Put, tmp
     assert Status.OK == found.status(), found.findings
     assert found.command.startswith("orz ckpt collect /run")
     assert "checkpoint-30" == verify_nodes(fleet, "/run").newest_good
+
+
+def test_the_newest_of_very_many_dead_links(put: Put, tmp_path: Path) -> None:
+    """Those that are told are the ones that may hide most."""
+    run = tmp_path / "run"
+    put(run / "checkpoint-100")
+    for step in (*range(60), 200):
+        (run / f"checkpoint-{step}").symlink_to(tmp_path / "gone" / str(step))
+    found = find(run)
+    told = [entry.path for entry in found.findings if entry.code == "unreadable"]
+
+    assert (Status.INCONCLUSIVE, str(run / "checkpoint-200")) == (found.status(), told[0])
+
+
+@pytest.mark.parametrize("alive", [True, False])
+@pytest.mark.parametrize("name", ["step3_rlhf", "iter3/run"])
+def test_a_run_in_a_folder_that_is_named_as_a_step(name: str, alive: bool, put: Put, tmp_path: Path) -> None:
+    """Its number is none of the steps that the run saved."""
+    run = tmp_path / name
+    put(run / "export")
+    (run / "checkpoints").symlink_to(tmp_path / "big")
+    if alive:
+        put(tmp_path / "big" / "checkpoint-20")
+    found = find(run)
+
+    assert (Status.OK if alive else Status.INCONCLUSIVE) == found.status(), found.findings
+    assert ([20] if alive else []) == [group.step for group in found.groups if group.step is not None]
+
+
+def test_a_step_or_its_role_that_was_named_itself(put: Put, tmp_path: Path) -> None:
+    """Its own name states the step."""
+    step = tmp_path / "run" / "global_step_20"
+    put(step / "actor")
+    assert [20, 20] == [group.step for path in (step, step / "actor") for group in find(path).groups]
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_step_behind_a_link_beside_a_model(alive: bool, put: Put, tmp_path: Path) -> None:
+    """The final model lies in the run itself; what is named as a step is one all the same, for `verify`, too."""
+    run = tmp_path / "run"
+    put(run)
+    put(run / "checkpoint-10")
+    (run / "checkpoint-20").symlink_to(tmp_path / "big")
+    if alive:
+        put(tmp_path / "big")
+    found, judged, apart = find(run), verify(run), verify_nodes(Here(), str(run))
+
+    assert {Status.OK if alive else Status.INCONCLUSIVE} == {one.status() for one in (found, judged, apart)}
+    if alive:
+        assert [".", "checkpoint-10", "checkpoint-20"] == [path.replace(str(run), ".") for path in paths(found, run)]
+        assert str(run / "checkpoint-20") == judged.newest_good
+
+
+def test_a_step_that_a_link_into_the_run_names(put: Put, tmp_path: Path) -> None:
+    """What it leads to was found under a name that states no step, and is the newest."""
+    run = tmp_path / "run"
+    put(run / "checkpoint-10")
+    (run / "checkpoint-20").symlink_to(put(run / "store" / "abc"))
+    (run / "checkpoint-7").symlink_to(run)
+    assert [("checkpoint-10", 10), ("store/abc", 20)] == [(group.rel, group.step) for group in find(run).groups]
+
+
+@pytest.mark.parametrize("beside", [1, 0])
+def test_weights_that_are_links_to_files(beside: int, put: Put, tmp_path: Path) -> None:
+    """As DVC and git-annex leave them: no pass, and the command that judges them is named."""
+    run, step = tmp_path / "run", tmp_path / "run" / "checkpoint-20"
+    if beside:
+        put(run / "checkpoint-10")
+    step.mkdir(parents=True)
+    for file in put(tmp_path / "store").iterdir():
+        (step / file.name).symlink_to(file)
+    found = find(run)
+    (told,) = [entry for entry in found.findings if entry.code == "unreadable"]
+
+    assert (Status.INCONCLUSIVE, str(step)) == (found.status(), told.path)
+    assert f"orz ckpt verify {step}; or put" in told.remedy
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoint-20"])
+def test_what_may_not_be_looked_behind(
+    name: str,
+    put: Put,
+    public: Callable[[Path], Path],
+    limited: Callable[[], AbstractContextManager[None]],
+    model: Path,
+) -> None:
+    """A folder that this user may not list hides what a dead link would."""
+    run = public(model).parent / "run"
+    put(run / "export")
+    (run / name).symlink_to(put(run.parent / "big" / "checkpoint-20").parent)
+    (run.parent / "big").chmod(0o700)
+    with limited():
+        found = find(run)
+    (told,) = [entry for entry in found.findings if entry.code == "unreadable"]
+
+    assert (Status.INCONCLUSIVE, str(run / name)) == (found.status(), told.path)
+
+
+def test_the_model_that_a_run_began_from_is_gone(put: Put, tmp_path: Path) -> None:
+    """Dead links to it and to the best step hide no step of the run."""
+    run = tmp_path / "run"
+    put(run / "checkpoint-10")
+    for name in ("actor", "best"):
+        (run / name).symlink_to(tmp_path / "gone")
+    assert [Status.OK] * 3 == [one.status() for one in (find(run), verify(run), verify_nodes(Here(), str(run)))]
 
 
 @pytest.mark.parametrize("name", ["eval/step_200", "step_40.log", "epoch_200"])

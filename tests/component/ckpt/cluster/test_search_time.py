@@ -15,6 +15,7 @@ from orz_ckpt.cluster.fleet import Fleet, Here
 from orz_ckpt.cluster.locate import locate
 from orz_ckpt.cluster.located_findings import Search
 from orz_ckpt.unfinished import go_on_collecting
+from orz_cli.findings import Status
 from orz_cli.main import main
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("alone")]
@@ -44,6 +45,13 @@ def test_a_search_cut_short_names_run_and_nodes(alone: Path, monkeypatch: pytest
     (found,) = [one for one in locate(Here(), ["run"], budget_s=-1.0).findings if one.code == "scan_cut_short"]
 
     assert found.remedy.endswith(": orz ckpt locate run --seconds 120 --hosts n1")
+
+
+def test_a_search_cut_short_is_not_followed_by_one_of_all_folders(alone: Path) -> None:
+    """That would come to its end, say, and nothing would tell any more that the first did not."""
+    (alone / "work" / "run").mkdir()
+    found = locate(Here(), [str(alone / "work" / "run")], budget_s=-1.0)
+    assert (Status.INCONCLUSIVE, False) == (found.status(), found.everywhere)
 
 
 @pytest.mark.parametrize(

@@ -44,20 +44,19 @@ def list_files(root: Path, prefix: str = "", *, deep: bool = True) -> Listing:
         name = path.relative_to(root).as_posix()
         if name == MANIFEST_NAME or name.startswith(f"{PRIVATE_DIR}/"):
             continue
+        escaped = escape(path, limit)
         try:
-            escaped = escape(path, limit)
-            if escaped is not None:
-                listing.findings.append(escaped)
-                continue
             status = path.stat()
         except FileNotFoundError:
             message = f"it is a link to {path.readlink()}, where nothing is"
             listing.findings.append(finding("file_missing", message, remedy=COPY_AGAIN, path=path))
             continue
         except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11 and 3.12 on links in a circle
-            listing.findings.append(_unreadable(path, error))
+            listing.findings.append(escaped or _unreadable(path, error))
             continue
-        if stat.S_ISREG(status.st_mode):
+        if escaped is not None:
+            listing.findings.append(escaped)
+        elif stat.S_ISREG(status.st_mode):
             listing.sizes[name] = status.st_size
         else:
             listing.findings.append(not_a_file(path))

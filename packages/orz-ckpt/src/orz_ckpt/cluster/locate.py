@@ -112,7 +112,7 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
     everywhere = not runs
     first = [answer.value for answer in answers.values() if answer.trouble is None]
     begun = next(filter(None, (go_on_collecting(Path(run)) for run in runs)), "")
-    if runs and not begun and not any(value["pieces"] or value.get("unread") for value in first):
+    if runs and not begun and not any(value["pieces"] or value["cut"] or value.get("unread") for value in first):
         everywhere = True
         answers |= _ask(fleet, runs, everywhere=True, budget_s=budget_s)
     said = {name: answer.value for name, answer in answers.items() if answer.trouble is None}

@@ -11,7 +11,7 @@ from orz_ckpt.cluster.conflicts import conflict, differing
 from orz_ckpt.cluster.groups import Group, Located, newest_groups
 from orz_ckpt.cluster.verdict import NodeFinding, node_finding
 from orz_ckpt.disk.mounts import in_ray_session
-from orz_ckpt.node.pieces import STEP
+from orz_ckpt.node.pieces import STEP, is_in
 from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.node.scanned import Unread
 from orz_ckpt.quoting import shell_path
@@ -221,10 +221,12 @@ def _unread(search: Search, groups: Sequence[Group], newest: Sequence[Group]) ->
     shown = [member.piece.path for group in groups if group.complete for member in group.members]
     for node, entries in search.unread.items():
         for entry in entries:
-            if entry.is_dead_link and any(f"{path}/".startswith(f"{entry.path}/") for path in shown):
+            if entry.is_dead_link and any(is_in(path, entry.path) for path in shown):
                 continue
             message = f"on {node} it cannot be looked at, and weights may be there: {entry.why}"
             remedy = f"mount what it leads to; {_other_nodes(search)}" if entry.is_dead_link else _READABLE
+            if entry.is_linked:
+                remedy = f"on {node}: orz ckpt verify {shell_path(entry.path)}; or put the files in the links' place"
             found = node_finding("unreadable", message, remedy=remedy, path=entry.path, node=node)
             older = last is not None and entry.step is not None and entry.step < last
             yield replace(found, severity=Severity.WARN) if older else found

@@ -15,6 +15,14 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def leads_back(path: Path) -> bool:
+    """Return whether `path` is a link to a folder around it, or around that: who follows it comes by here again."""
+    if not path.is_symlink():
+        return False
+    target = resolved(path)
+    return any(resolved(folder).is_relative_to(target) for folder in path.absolute().parents)
+
+
 def link_to_nothing(path: Path) -> Path | None:
     """Return the link on the way to `path`, itself or a folder around it, that leads to nothing; None without one.
 

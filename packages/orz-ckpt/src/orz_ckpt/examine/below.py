@@ -62,7 +62,8 @@ class Below:
 def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     """Find the checkpoints below the folder `path`, by names alone.
 
-    Beside weights or steps, links are other names of what lies elsewhere, and are not followed.
+    Beside weights or steps, links that are named otherwise than steps are other names of what lies elsewhere, and are
+    not followed.
 
     Args:
         path: the folder.
@@ -80,7 +81,7 @@ def look_below(path: Path, files: Collection[Path], *, whole: bool) -> Below:
     if detect(path) == "deepspeed":
         own |= set(tags.tags(path))
         steps = [step for step in steps if step not in own and holds_weights(step)]  # of tags, `latest` decides
-    steps = [step for step in steps if step not in own and not (whole and step.is_symlink())]
+    steps = [step for step in steps if step not in own]
     beside, taken = whole or bool(steps), {*own, *steps}
     others = [entry for entry in folders if entry not in taken and not (beside and entry.is_symlink())]
     held = {entry: _holds_model(entry, beside=beside) for entry in others}

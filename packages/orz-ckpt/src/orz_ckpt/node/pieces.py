@@ -132,6 +132,11 @@ def is_weights(name: str) -> bool:
     return name.endswith(WEIGHTS_SUFFIXES) and name.partition("/")[0] not in {"state", PRIVATE_DIR}
 
 
+def is_in(path: str, folder: str) -> bool:
+    """Return whether a path is that of a folder, or of something in it, by its words alone."""
+    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
 def run_folder(path: str) -> str:
     """Return the folder of the run that the piece at `path` belongs to, by names alone."""
     parts = path.rstrip("/").split("/")

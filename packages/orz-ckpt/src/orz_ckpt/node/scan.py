@@ -7,12 +7,12 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from orz_ckpt.disk import walk
-from orz_ckpt.node.links import End, Links, ends_of, hides, in_order, is_in, leads
+from orz_ckpt.node.links import Links, may_hide_newest
 from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
 from orz_ckpt.node.scanned import Scan
 from orz_ckpt.node.signatures import Signature, recognise
@@ -60,8 +60,8 @@ def scan(
     """Look for weights in `root` and below.
 
     Links are not followed and other disks not entered unless `all_disks`: checkpoints of a run often lie where there is
-    room. Even then, as for `verify`, a link beside weights is another name of what lies elsewhere, and others are
-    followed as `links` says. Caches and system folders are left out.
+    room. Even then only those are followed that `links` names, and links to files are not. Caches and system folders
+    are left out.
 
     Args:
         root: absolute.
@@ -72,16 +72,19 @@ def scan(
     """
     if max_depth is None:
         max_depth = MAX_DEPTH_OF_RUN if all_disks else MAX_DEPTH
+    if deadline is None:
+        deadline = time.monotonic() + BUDGET_S
     walk = _Walk(
         result=Scan(root=str(root)),
         base=base,
         max_depth=max_depth,
-        deadline=time.monotonic() + BUDGET_S if deadline is None else deadline,
+        deadline=deadline,
         device=None if all_disks else _device(root),
-        links=Links(root=str(root)),
+        links=Links(root=os.path.realpath(root), deadline=deadline),
     )
     walk.enter(str(root), 0)
     walk.follow()
+    walk.conclude()
     return walk.result
 
 
@@ -98,40 +101,40 @@ class _Walk:
     links: Links
     behind_links: bool = False
     """Whether what is looked at now lies behind one that was followed."""
+    linked: list[str] = field(default_factory=list)
+    """Folders whose weights are links to files."""
 
     def follow(self) -> None:
-        """Look behind the links that were met; behind one to all steps only where no step is found otherwise."""
-        self.behind_links, lost, seen = True, list[End](), [os.path.realpath(self.result.root)]
-        while self.links.met:
-            met, self.links.met = self.links.met, []
-            own = list(ends_of([link for link in met if link.kind != "steps"], deadline=self.deadline))
+        """Look behind the links that were met."""
+        self.behind_links = True
+        while self.links.left:
             has_steps = any(piece.weights and piece.step is not None for piece in self.result.pieces)
-            if not has_steps and not any(end.link.kind == "step" and not end.why_not for end in own):
-                of_steps = [link for link in met if link.kind == "steps"]
-                own += ends_of(of_steps, deadline=self.deadline)
-            for end in in_order(own):
-                if end.why_not:
-                    lost.append(end)
-                elif not any(is_in(end.target, folder) for folder in seen):
-                    self._follow(end, seen)
+            for end in self.links.next_round(has_steps=has_steps):
+                self.enter(end.link.path, end.link.depth)
             if time.monotonic() > self.deadline:
                 self.result.cut_off("the time was up")
-        weights = [piece for piece in self.result.pieces if piece.weights]
-        for end in lost:
-            if hides(end.link, weights):
-                self.result.could_not_read(end.link.path, end.why_not, is_dead_link=end.is_dead)
-            else:
-                self.result.leave_out(end.link.path, end.why_not)
-        for other in self.links.others:
-            self.result.leave_out(other, f"a link to {leads(other)}, not followed")
 
-    def _follow(self, end: End, seen: list[str]) -> None:
-        """Look behind a link, but where that would find what was looked at once more."""
-        if any(is_in(folder, end.target) for folder in seen):
-            self.result.leave_out(end.link.path, f"a link to {end.target}, which is around what was looked at")
-            return
-        seen.append(end.target)
-        self.enter(end.link.path, end.link.depth)
+    def conclude(self) -> None:
+        """Name the steps that only a link states, or the run itself; say what was not looked at."""
+        for target, step in self.links.steps.items():
+            self.result.state(step, target)
+        weights = [piece for piece in self.result.pieces if piece.weights]
+        for end in self.links.blocked:
+            if may_hide_newest(end.link, weights):
+                self.result.could_not_read(end.link.path, end.blocked, is_dead_link=end.is_dead)
+            else:
+                self.result.leave_out(end.link.path, end.blocked)
+        for path in self.linked:
+            why = "its files are links, which are not followed"
+            if weights and self.result.step_of(path) is None:
+                self.result.leave_out(path, why)
+            else:
+                self.result.could_not_read(path, why, is_linked=True)
+        for path, why in self.links.passed:
+            self.result.leave_out(path, why)
+        if self.base:
+            self.result.name_after_root()
+        self.result.put_newest_first()
 
     def enter(self, path: str, depth: int) -> list[str]:
         """Look at one folder and below; return the files there that belong to no piece, absolute."""
@@ -156,26 +159,34 @@ class _Walk:
             for folder in folders:
                 if self._enters(path, folder):
                     loose += self.enter(f"{path.rstrip('/')}/{folder}", depth + 1)
-        elif folders:
+        elif folders or (links and self.device is None):
             self.result.leave_out(path, f"deeper than {self.max_depth} folders")
         signature = recognise(files, folders)
-        if signature is None and self.device is None and depth < self.max_depth:
-            self.links.meet(path, links, depth + 1)
-        return loose if signature is None else self._add_folder(path, signature, loose)
+        is_piece = signature is not None and self._add_folder(path, signature, loose)
+        if self.device is None:
+            self._meet(path, links, depth + 1, beside_weights=is_piece)
+        return [] if is_piece else loose
 
-    def _add_folder(self, path: str, signature: Signature, loose: list[str]) -> list[str]:
-        """Note a folder of another framework; return the files of it that belong to none after all."""
+    def _meet(self, path: str, links: list[str], depth: int, *, beside_weights: bool) -> None:
+        """Note the links in a folder that was looked at, to whatever."""
+        if depth <= self.max_depth:
+            self.links.meet(path, links, depth, beside_weights=beside_weights)
+        if not beside_weights and recognise(links, ()) is not None:
+            self.linked.append(path)
+
+    def _add_folder(self, path: str, signature: Signature, loose: list[str]) -> bool:
+        """Note a folder of another framework; return whether it is one after all."""
         sizes, newest = self._sizes(path, loose)
         wants = wants_of(Path(path), signature, sizes, deadline=self.deadline)
         if signature.kind == "dcp" and not signature.ranks and wants.names is None:
-            return loose  # a `.metadata` of something else
+            return False  # a `.metadata` of something else
         wants = without_torn(Path(path), sizes, wants)
         self.result.pieces.append(
             LocatedPiece(
                 path=path,
                 base=self._base(path),
                 kind=signature.kind,
-                step=step_named(path),
+                step=self.result.step_of(path),
                 files={file: size for file, size in sizes.items() if file not in wants.wrong_size},
                 damaged={file: size for file, size in sizes.items() if file in wants.wrong_size},
                 wants=wants.names,
@@ -188,7 +199,7 @@ class _Walk:
                 note=wants.note,
             )
         )
-        return []
+        return True
 
     def _list(self, path: str) -> tuple[list[str], list[str], list[str]]:
         """Return the names of the files in a folder, of the folders, and of the links to whatever."""
