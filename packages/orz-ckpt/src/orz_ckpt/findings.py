@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from orz_cli.findings import Finding, Severity, Status, to_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orz_ckpt.errors import FormatError, HostileError
     from orz_ckpt.tensors.statistics import TensorStatistics
 
 
@@ -231,6 +234,11 @@ def finding(code: str, message: str, *, remedy: str = "", path: object = "", ten
         tensor=tensor,
         status=rule.status,
     )
+
+
+def of_error(error: FormatError | HostileError, path: Path) -> CkptFinding:
+    """Return the finding that the reader of a file raised, which names the file itself."""
+    return finding(error.code, error.message.removeprefix(f"{path}: "), remedy=error.remedy, path=path)
 
 
 def conclude(findings: Sequence[CkptFinding], fail_on: Severity = Severity.ERROR) -> Status:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -121,6 +122,17 @@ def test_room_is_given_back_by_who_is_killed(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", source, tmp_path], capture_output=True, text=True, check=False)
     assert (-signal.SIGKILL, []) == (done.returncode, everything(tmp_path)), done
+
+
+def test_room_is_given_back_where_no_name_may_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder to which one may only add: its file stays, without a byte."""
+
+    def refused(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert try_room(tmp_path, 2000).fits
+    assert [0] == [path.stat().st_blocks for path in tmp_path.iterdir()]
 
 
 def test_more_than_the_disk_is_not_even_tried(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
@@ -46,6 +47,34 @@ def only(source: Source) -> CkptFinding:
 
 def codes(source: Source) -> list[str]:
     return [entry.code for entry in source.findings]
+
+
+def save_flat_or_not(folder: Path, state: dict[str, Any], *, flat: bool) -> Path:
+    writer, planner = dcp.FileSystemWriter(folder), dcp.DefaultSavePlanner(flatten_state_dict=flat)
+    dcp.save(state, storage_writer=writer, planner=planner, no_dist=True)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_model_that_was_saved_as_one_object(beside: bool, tmp_path: Path) -> None:
+    """No list says where its tensors lie: what is listed beside it is not taken for the model."""
+    state = {"model": {"w": torch.ones(3)}, **({"step": torch.tensor(7)} if beside else {})}
+    report = verify(save_flat_or_not(tmp_path / "one", state, flat=False))
+    (told,) = [entry for entry in report.findings if entry.severity is Severity.ERROR]
+
+    assert (Status.INCONCLUSIVE, "weights_not_read") == (report.status(), told.code)
+    assert told.message.startswith("'model' was saved as one object")
+    assert 3 == main(["ckpt", "merge", str(tmp_path / "one"), str(tmp_path / "out")])
+    name = save_flat_or_not(tmp_path / "name", {"model": "qwen", "w": torch.ones(3)}, flat=False)
+    assert (Status.OK, ["w"]) == (verify(name).status(), [tensor.name for tensor in read(name).tensors.values()])
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_bytes_beside_weights(tmp_path: Path) -> None:
+    """As some layers keep their scales: they are no code."""
+    state = {"model": {"w": torch.ones(3), "layer._extra_state": io.BytesIO(b"abc")}}
+    assert Status.OK == verify(save_flat_or_not(tmp_path / "bytes", state, flat=True)).status()
 
 
 @pytest.mark.parametrize("leftover", ["nothing", "a whole .metadata.tmp", "half a .metadata.tmp"])

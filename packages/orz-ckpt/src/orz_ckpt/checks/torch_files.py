@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.disk.plain import open_plain
 from orz_ckpt.errors import FormatError, HostileError
-from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.findings import CkptFinding, finding, of_error
 from orz_ckpt.formats.archive import SIGNATURE
 from orz_ckpt.formats.torch_contents import TorchContents, contents_of
 from orz_ckpt.formats.torch_file import NotTorchError, load
@@ -48,10 +48,8 @@ def check_torch(path: Path, inert: frozenset[str]) -> tuple[TorchContents | None
             return None, []
         contents = contents_of(load(path, inert=inert))
         return contents, list(_hidden(path, contents))
-    except HostileError as error:
-        found = finding(error.code, _without(path, error.message), remedy=error.remedy, path=path)
-    except UnsupportedTensorError as error:
-        found = finding("weights_not_read", _without(path, error.message), remedy=error.remedy, path=path)
+    except (HostileError, UnsupportedTensorError) as error:
+        found = of_error(error, path)
     except NotTorchError as error:
         if path.suffix not in _ALWAYS:
             return None, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from io import DEFAULT_BUFFER_SIZE, BufferedReader, FileIO
+from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from orz_ckpt.errors import CkptError
@@ -31,8 +31,7 @@ def open_plain(path: Path) -> BinaryIO:
         NotPlainError: it is a folder, a pipe or a device.
         OSError: it cannot be opened; that of a read that fails later names the file, too.
     """
-    stream = _NamedFile(path)
-    return BufferedReader(stream, max(DEFAULT_BUFFER_SIZE, os.fstat(stream.fileno()).st_blksize))
+    return BufferedReader(_NamedFile(path))  # not of `st_blksize`, 4 MiB on Lustre: headers are read in small pieces
 
 
 def open_unbuffered(path: Path) -> FileIO:

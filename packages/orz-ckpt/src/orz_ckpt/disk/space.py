@@ -95,8 +95,11 @@ def _allocate(folder: Path, length: int) -> int:
             path.unlink()
         return _fallocate(descriptor, length)
     finally:
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)  # its name may have to stay, as in a folder to which one may only add
         os.close(descriptor)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _fallocate(descriptor: int, length: int) -> int:

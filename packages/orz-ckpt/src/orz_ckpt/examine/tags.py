@@ -9,7 +9,7 @@ from orz_ckpt.checks.latest import behind
 from orz_ckpt.checks.links import boundary, escape
 from orz_ckpt.checks.torch_files import is_torch_file
 from orz_ckpt.errors import EscapeError, FormatError, HostileError
-from orz_ckpt.findings import CkptFinding, finding, milder
+from orz_ckpt.findings import CkptFinding, finding, milder, of_error
 from orz_ckpt.formats import torch_file
 from orz_ckpt.formats.alike import Alike
 from orz_ckpt.quoting import brief, shell_path, shell_word
@@ -152,8 +152,7 @@ def _pickles(
         try:
             found = None if file in examined else _unread(file, limit, inert, alike)
         except HostileError as error:
-            message = error.message.removeprefix(f"{file}: ")
-            yield finding(error.code, message, remedy=error.remedy, path=file)
+            yield of_error(error, file)
             continue
         unread += [found] if found else []
     if unread:

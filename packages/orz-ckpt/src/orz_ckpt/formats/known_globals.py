@@ -16,6 +16,7 @@ _BY_MODULE: Final = {
     # Python 3.11 to 3.14: object.__reduce_ex__, enum, datetime, pathlib, collections
     "builtins": "bool bytes complex dict float frozenset int list object range set slice str tuple type",
     "collections": "deque",
+    "_io": "BytesIO",
     "argparse": "Namespace",
     "datetime": "date datetime time timedelta timezone",
     "decimal": "Decimal",

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt.errors import FormatError
-from orz_ckpt.findings import finding
+from orz_ckpt.findings import finding, of_error
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.parts import MAX_NAMED
@@ -69,8 +69,8 @@ class Chunks:
         try:
             content = load(path, offset=chunk.offset, nbytes=chunk.nbytes, inert=self._inert)
         except FormatError as error:
-            message = f"{error.message}, in the archive of {brief(entry.key)} at byte {chunk.offset:,}"
-            self._broken[chunk.file] = finding(error.code, message, remedy=error.remedy, path=path)
+            error.message += f", in the archive of {brief(entry.key)} at byte {chunk.offset:,}"
+            self._broken[chunk.file] = of_error(error, path)
             return None
         block = content.value
         if not isinstance(block, Block) or (block.dtype, block.shape) != (entry.dtype, chunk.shape):

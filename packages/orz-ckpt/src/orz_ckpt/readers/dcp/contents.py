@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orz_ckpt.errors import FormatError, HostileError
-from orz_ckpt.findings import CkptFinding, finding
+from orz_ckpt.findings import CkptFinding, of_error
 from orz_ckpt.formats.torch_contents import TorchContents, contents_of
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.quoting import brief
@@ -61,7 +61,7 @@ def contents_of_archives(
         for archive in _apart(archives):
             found.append(_one(path, archive, inert))  # noqa: PERF401  what comes before the error is not lost
     except (HostileError, FormatError) as error:
-        findings.append(finding(error.code, error.message.removeprefix(f"{path}: "), remedy=error.remedy, path=path))
+        findings.append(of_error(error, path))
     if findings:
         return None, findings
     return TorchContents(

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import CONFIG_NAME
+from orz_ckpt.formats.torch_contents import contents_of
+from orz_ckpt.formats.torch_file import load
+from orz_ckpt.quoting import brief
 from orz_ckpt.readers.dcp import safetensors_ranks
 from orz_ckpt.readers.dcp.agreement import check_saves
 from orz_ckpt.readers.dcp.chunks import SUFFIX, Chunks, writers_of
@@ -70,7 +73,12 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
     metadata = [read_metadata(file, inert=inert) for file in described]
     findings = list(_around(path, files, metadata)) if metadata else [_unfinished(path, data, inert)]
     chunks = Chunks(path, inert)
-    model = _model(metadata)
+    model, whole = _model(metadata), _saved_whole(path, metadata, inert)
+    if whole:
+        message = f"{' and '.join(map(brief, whole))} was saved as one object: no list says where its tensors lie"
+        remedy = "load it with torch, and save it as torch does by default, with flatten_state_dict=True"
+        findings.append(finding("weights_not_read", message, remedy=remedy, path=path))
+        model = {}  # what lies beside it is no model
     tried = [_assemble(name, entries, chunks) for name, entries in model.items()]
     assembled = [entry for entry in tried if entry is not None]
     lost = list(chunks.findings())
@@ -119,6 +127,18 @@ def _model(metadata: Sequence[Metadata]) -> dict[str, list[Entry]]:
             name = ".".join(entry.path)
         model.setdefault(name, []).append(entry)
     return model
+
+
+def _saved_whole(path: Path, metadata: Sequence[Metadata], inert: frozenset[str]) -> list[str]:
+    """Return the keys under which models lie that were pickled whole, tensors and all."""
+    listed = {key for part in metadata for entry in part.entries for key in entry.path}
+    archives = {archive.key: archive for part in metadata for archive in part.archives if archive.plain}
+    return [
+        key
+        for key in sorted(_MODEL_KEYS & archives.keys() - listed)
+        if (file := path / archives[key].file).is_file()
+        and contents_of(load(file, offset=archives[key].offset, nbytes=archives[key].nbytes, inert=inert)).tensors
+    ]
 
 
 def _named(metadata: Sequence[Metadata]) -> set[str]:

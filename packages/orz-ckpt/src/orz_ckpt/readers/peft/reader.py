@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.checks.headers import check_header
 from orz_ckpt.disk.holes import is_hollow
 from orz_ckpt.errors import FormatError
-from orz_ckpt.findings import conclude, finding
+from orz_ckpt.findings import conclude, finding, of_error
 from orz_ckpt.formats.torch_file import load
 from orz_ckpt.quoting import brief
 from orz_ckpt.readers.peft.config import CONFIG_NAME, AdapterConfig, read_adapter_config
@@ -162,7 +162,7 @@ def _blocks(file: Path, inert: frozenset[str]) -> tuple[list[CkptFinding], dict[
     try:
         value = load(file, inert=inert).value
     except FormatError as error:
-        return [finding(error.code, error.message, remedy=error.remedy, path=file)], {}
+        return [of_error(error, file)], {}
     items = value.items() if isinstance(value, dict) else ()
     return [], {name: block for name, block in items if isinstance(name, str) and isinstance(block, Block)}
 
