@@ -13,6 +13,7 @@ from orz_ckpt.cluster.collect.run import collect
 from orz_ckpt.cluster.fleet import Fleet, Here
 from orz_ckpt.cluster.locate import Location, locate
 from orz_ckpt.cluster.verify import verify_nodes
+from orz_ckpt.node.pieces import LocatedPiece, named_after_run
 from orz_ckpt.node.scan import MAX_DEPTH_OF_RUN, scan
 from orz_ckpt.verify import verify
 from orz_cli.errors import UsageError
@@ -238,8 +239,16 @@ def test_a_run_in_a_folder_that_is_named_as_a_step(name: str, alive: bool, put: 
 def test_a_step_or_its_role_that_was_named_itself(put: Put, tmp_path: Path) -> None:
     """Its own name states the step."""
     step = tmp_path / "run" / "global_step_20"
-    put(step / "actor")
-    assert [20, 20] == [group.step for path in (step, step / "actor") for group in find(path).groups]
+    put(step / "actor" / "huggingface")
+    named = (step, step / "actor", step / "actor" / "huggingface")
+    assert [20, 20, 20] == [group.step for path in named for group in find(path).groups]
+
+
+def test_the_number_of_a_run_is_no_step_of_it() -> None:
+    """Where any node has steps: what was saved without one is not the newest of them."""
+    export = LocatedPiece(path="/iter300/export", base="/iter300", kind="hf")
+    step = LocatedPiece(path="/iter300/checkpoint-10", base="/iter300", kind="hf", step=10)
+    assert ([export, step], [300]) == (named_after_run([export, step]), [one.step for one in named_after_run([export])])
 
 
 @pytest.mark.parametrize("alive", [True, False])
@@ -266,6 +275,19 @@ def test_a_step_that_a_link_into_the_run_names(put: Put, tmp_path: Path) -> None
     (run / "checkpoint-20").symlink_to(put(run / "store" / "abc"))
     (run / "checkpoint-7").symlink_to(run)
     assert [("checkpoint-10", 10), ("store/abc", 20)] == [(group.rel, group.step) for group in find(run).groups]
+    (tmp_path / "around").mkdir()
+    (tmp_path / "around" / "checkpoints").symlink_to(run)
+    assert [10, 20] == [group.step for group in find(tmp_path / "around").groups]
+
+
+def test_a_step_that_a_link_names_where_no_search_comes(put: Put, tmp_path: Path) -> None:
+    """In a cache, say: it is found by the link's name."""
+    run = tmp_path / "run"
+    put(run / "checkpoint-10")
+    (run / "checkpoint-20").symlink_to(put(run / "models--x" / "snapshots" / "abc"))
+    for step in (21, 22):
+        (run / "models--x" / "snapshots" / f"checkpoint-{step}").symlink_to(".")
+    assert ["checkpoint-10", "checkpoint-20"] == paths(find(run), run)
 
 
 @pytest.mark.parametrize("beside", [1, 0])

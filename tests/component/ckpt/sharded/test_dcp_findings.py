@@ -57,14 +57,16 @@ def save_flat_or_not(folder: Path, state: dict[str, Any], *, flat: bool) -> Path
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize("beside", [True, False])
-def test_a_model_that_was_saved_as_one_object(beside: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["model", "app"])
+def test_a_model_that_was_saved_as_one_object(key: str, beside: bool, tmp_path: Path) -> None:
     """No list says where its tensors lie: what is listed beside it is not taken for the model."""
-    state = {"model": {"w": torch.ones(3)}, **({"step": torch.tensor(7)} if beside else {})}
+    model = {"w": torch.ones(3)}
+    state = {key: model if key == "model" else {"model": model}, **({"step": torch.tensor(7)} if beside else {})}
     report = verify(save_flat_or_not(tmp_path / "one", state, flat=False))
     (told,) = [entry for entry in report.findings if entry.severity is Severity.ERROR]
 
     assert (Status.INCONCLUSIVE, "weights_not_read") == (report.status(), told.code)
-    assert told.message.startswith("'model' was saved as one object")
+    assert told.message.startswith(f"'{key}' was saved as one object")
     assert 3 == main(["ckpt", "merge", str(tmp_path / "one"), str(tmp_path / "out")])
     name = save_flat_or_not(tmp_path / "name", {"model": "qwen", "w": torch.ones(3)}, flat=False)
     assert (Status.OK, ["w"]) == (verify(name).status(), [tensor.name for tensor in read(name).tensors.values()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from orz_ckpt.cluster.verdict import NodeFinding, silent_nodes
 from orz_ckpt.findings import conclude
 from orz_ckpt.manifest import MANIFEST_NAME
 from orz_ckpt.node.identity import working_directory
-from orz_ckpt.node.pieces import STEP, LocatedPiece
+from orz_ckpt.node.pieces import STEP, LocatedPiece, named_after_run
 from orz_ckpt.node.scan import BUDGET_S
 from orz_ckpt.node.scanned import Unread
 from orz_ckpt.node.wire import from_wire
@@ -117,6 +118,8 @@ def locate(fleet: Fleet, runs: Sequence[str], *, budget_s: float = BUDGET_S) -> 
         answers |= _ask(fleet, runs, everywhere=True, budget_s=budget_s)
     said = {name: answer.value for name, answer in answers.items() if answer.trouble is None}
     pieces = {name: [from_wire(LocatedPiece, piece) for piece in value["pieces"]] for name, value in said.items()}
+    if not everywhere and not any(value.get("unread") for value in said.values()):
+        pieces = _named_after_run(pieces)
     located, left = (same_views(pieces), []) if everywhere else of_one_run(same_views(pieces))
     groups = group_pieces(located, by_base=everywhere)
     search = Search(
@@ -159,6 +162,12 @@ def is_here(piece: LocatedPiece) -> bool:
         return same and all((folder / name).lstat().st_size == size for name, size in piece.files.items())
     except OSError:
         return False
+
+
+def _named_after_run(pieces: Mapping[str, Sequence[LocatedPiece]]) -> dict[str, list[LocatedPiece]]:
+    """Return the pieces by node, of all nodes together named as `named_after_run` does."""
+    named = iter(named_after_run(piece for mine in pieces.values() for piece in mine))
+    return {name: list(islice(named, len(mine))) for name, mine in pieces.items()}
 
 
 def _depth(left_out: str) -> int:

@@ -221,13 +221,15 @@ def _unread(search: Search, groups: Sequence[Group], newest: Sequence[Group]) ->
     shown = [member.piece.path for group in groups if group.complete for member in group.members]
     for node, entries in search.unread.items():
         for entry in entries:
-            if entry.is_dead_link and any(is_in(path, entry.path) for path in shown):
+            if entry.cause == "dead link" and any(is_in(path, entry.path) for path in shown):
                 continue
             message = f"on {node} it cannot be looked at, and weights may be there: {entry.why}"
-            remedy = f"mount what it leads to; {_other_nodes(search)}" if entry.is_dead_link else _READABLE
-            if entry.is_linked:
-                remedy = f"on {node}: orz ckpt verify {shell_path(entry.path)}; or put the files in the links' place"
-            found = node_finding("unreadable", message, remedy=remedy, path=entry.path, node=node)
+            remedies = {
+                "refused": _READABLE,
+                "dead link": f"mount what it leads to; {_other_nodes(search)}",
+                "links to files": f"on {node}: orz ckpt verify {shell_path(entry.path)}; or put the files there",
+            }
+            found = node_finding("unreadable", message, remedy=remedies[entry.cause], path=entry.path, node=node)
             older = last is not None and entry.step is not None and entry.step < last
             yield replace(found, severity=Severity.WARN) if older else found
 

@@ -61,6 +61,8 @@ class How:
     """Share of the bytes that `Level.SAMPLE` reads."""
     below: bool = True
     """Whether the checkpoints below a folder with weights are verified, too."""
+    around: frozenset[Path] = frozenset()
+    """The steps that are judged anyway, without links in their paths: what lies in one may link to the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from orz_ckpt.checks.files import READ_AGAIN, compare_files, entries_below, list
 from orz_ckpt.checks.latest import check_latest
 from orz_ckpt.checks.manifest import check_manifest
 from orz_ckpt.checks.torch_files import is_torch_file
+from orz_ckpt.disk.links import resolved
 from orz_ckpt.disk_errors import blamed
 from orz_ckpt.errors import MissingPathError
 from orz_ckpt.examine.below import (
@@ -169,6 +170,8 @@ def _verify_foreign(subject: Subject, how: How) -> Report:
         whole = held.has_weights or any(is_weights(file) for file in files)
         try:
             below = look_below(path, held.files, whole=held.has_weights) if how.below or not whole else Below()
+            steps = [step for step in below.steps if not (step.is_symlink() and resolved(step) in how.around)]
+            below = replace(below, steps=tuple(steps))
         except OSError as error:
             if not whole:
                 raise
@@ -203,6 +206,7 @@ def _with_below(own: Report, first: Sequence[Report], below: Below, how: How) ->
     """
     path = Path(own.path)
     lost, aside = lost_roles(below.steps), without_policy(below.steps)
+    how = replace(how, around=how.around.union(map(resolved, below.steps)))
     parts = [_adding(judge(step, how), lost.get(step, ())) for step in below.steps]
     if parts:
         parts[-1] = replace(parts[-1], findings=tuple(map(perhaps_saving, parts[-1].findings)))

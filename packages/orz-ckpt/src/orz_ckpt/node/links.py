@@ -32,6 +32,11 @@ class Link:
     """Of folders below the root of the search, as if it were one."""
     kind: Literal["step", "role", "folder_of_steps"]
 
+    @property
+    def step(self) -> int | None:
+        """The step that its name states."""
+        return names_step(os.path.basename(self.path))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Followed:
@@ -58,13 +63,15 @@ class Links:
     """Those that cannot be looked behind."""
     passed: list[tuple[str, str]] = field(default_factory=list)
     """Paths of some of those that are not followed, and why."""
-    steps: dict[str, int] = field(default_factory=dict)
-    """What is in the root, by its path there -> the step that a link to it states."""
+    named: dict[str, Link] = field(default_factory=dict)
+    """Folders in what was looked at -> a link to each that states its step; who has dealt with them empties it."""
     _met: list[Link] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
     """The root, and what is behind links that were followed."""
     _around: set[str] = field(default_factory=set)
     """The folders around those."""
+    _named: set[str] = field(default_factory=set)
+    """All that were in `named`."""
 
     def __post_init__(self) -> None:
         self._see(self.root)
@@ -118,8 +125,9 @@ class Links:
             elif not self._is_seen(end.target):
                 self._see(end.target)
                 yield end
-            elif end.link.kind == "step" and end.target != self.root:
-                self.steps[end.target] = names_step(os.path.basename(end.link.path)) or 0
+            elif end.link.kind == "step" and end.target not in self._seen and end.target not in self._named:
+                self._named.add(end.target)
+                self.named[end.target] = end.link
 
     def _resolved(self, links: Iterable[Link]) -> Iterator[Followed]:
         """Ask the system where links to folders lead; those to files are left out."""

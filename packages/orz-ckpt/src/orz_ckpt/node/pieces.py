@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from orz_ckpt.inventory import CHECKPOINTS_DIR, WEIGHTS_SUFFIXES
 from orz_ckpt.manifest import PRIVATE_DIR
 from orz_ckpt.node.signatures import DCP_METADATA, DCP_OF_RANK
+from orz_ckpt.sources import ROLES
 from orz_ckpt.steps import final_name, names_step
 
 STEP: Final = "orz"
 """Kind of a step folder that orz-train wrote."""
+_IN_STEPS: Final = frozenset({*ROLES, "huggingface"})
+"""Names of folders right in a step, and in those."""
 _ANY: Final = ("/*", "adapter_model.*")
 """How names end that stand for any weights."""
 
@@ -135,6 +138,24 @@ def is_weights(name: str) -> bool:
 def is_in(path: str, folder: str) -> bool:
     """Return whether a path is that of a folder, or of something in it, by its words alone."""
     return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def named_after_run(pieces: Iterable[LocatedPiece]) -> list[LocatedPiece]:
+    """Return all pieces of a run; where none has a step, with that of the run's folder, which may be a step itself.
+
+    It may also be a role in a step, such as `global_step_20/actor`.
+    """
+    pieces = list(pieces)
+    if any(piece.step is not None for piece in pieces):
+        return pieces
+    return [replace(piece, step=_step_of_run(piece.base)) for piece in pieces]
+
+
+def _step_of_run(base: str) -> int | None:
+    names = base.rstrip("/").split("/")
+    while names and names[-1] in _IN_STEPS:
+        names.pop()
+    return names_step(names[-1]) if names else None
 
 
 def run_folder(path: str) -> str:

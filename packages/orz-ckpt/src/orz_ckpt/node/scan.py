@@ -13,7 +13,7 @@ from typing import Final
 
 from orz_ckpt.disk import walk
 from orz_ckpt.node.links import Links, may_hide_newest
-from orz_ckpt.node.pieces import STEP, LocatedPiece, run_folder
+from orz_ckpt.node.pieces import STEP, LocatedPiece, is_in, run_folder
 from orz_ckpt.node.scanned import Scan
 from orz_ckpt.node.signatures import Signature, recognise
 from orz_ckpt.node.step_folder import is_step
@@ -111,17 +111,28 @@ class _Walk:
             has_steps = any(piece.weights and piece.step is not None for piece in self.result.pieces)
             for end in self.links.next_round(has_steps=has_steps):
                 self.enter(end.link.path, end.link.depth)
+            self._name_steps()
             if time.monotonic() > self.deadline:
                 self.result.cut_off("the time was up")
 
+    def _name_steps(self) -> None:
+        """Give weights in the run the step that only a link to them states; look behind it where none were found."""
+        named, self.links.named = self.links.named, {}
+        places = {piece.path: os.path.realpath(piece.path) for piece in self.result.pieces} if named else {}
+        for target, link in named.items():
+            if time.monotonic() > self.deadline:
+                return
+            if paths := {path for path, real in places.items() if is_in(real, target)}:
+                self.result.state(link.step, paths)
+            else:
+                self.enter(link.path, link.depth)  # as in a cache of the hub, which is left out
+
     def conclude(self) -> None:
-        """Name the steps that only a link states, or the run itself; say what was not looked at."""
-        for target, step in self.links.steps.items():
-            self.result.state(step, target)
+        """Say what was not looked at, and whether weights may be there."""
         weights = [piece for piece in self.result.pieces if piece.weights]
         for end in self.links.blocked:
             if may_hide_newest(end.link, weights):
-                self.result.could_not_read(end.link.path, end.blocked, is_dead_link=end.is_dead)
+                self.result.could_not_read(end.link.path, end.blocked, cause="dead link" if end.is_dead else "refused")
             else:
                 self.result.leave_out(end.link.path, end.blocked)
         for path in self.linked:
@@ -129,11 +140,9 @@ class _Walk:
             if weights and self.result.step_of(path) is None:
                 self.result.leave_out(path, why)
             else:
-                self.result.could_not_read(path, why, is_linked=True)
+                self.result.could_not_read(path, why, cause="links to files")
         for path, why in self.links.passed:
             self.result.leave_out(path, why)
-        if self.base:
-            self.result.name_after_root()
         self.result.put_newest_first()
 
     def enter(self, path: str, depth: int) -> list[str]:
@@ -186,7 +195,7 @@ class _Walk:
                 path=path,
                 base=self._base(path),
                 kind=signature.kind,
-                step=self.result.step_of(path),
+                step=self.result.step_of(path) if self.base else step_named(path),
                 files={file: size for file, size in sizes.items() if file not in wants.wrong_size},
                 damaged={file: size for file, size in sizes.items() if file in wants.wrong_size},
                 wants=wants.names,

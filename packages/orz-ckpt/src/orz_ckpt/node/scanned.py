@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal
 
-from orz_ckpt.node.pieces import LocatedPiece, is_in
-from orz_ckpt.sources import ROLES
-from orz_ckpt.steps import names_step, step_named
+from orz_ckpt.node.pieces import LocatedPiece
+from orz_ckpt.steps import step_named
 
+Cause = Literal["refused", "dead link", "links to files"]
 _MAX_TOLD: Final = 50
 
 
@@ -21,10 +22,8 @@ class Unread:
     why: str
     step: int | None = None
     """Of the step folder that it is or lies in, as the names below the run's folder say."""
-    is_dead_link: bool = False
-    """Whether nothing is behind it here; another node may have the disk."""
-    is_linked: bool = False
-    """Whether its files are links, which a search does not follow."""
+    cause: Cause = "refused"
+    """What would help: other rights, a disk that another node may have, or a command that follows links."""
 
 
 @dataclass(slots=True)
@@ -52,29 +51,20 @@ class Scan:
         if len(self.left_out) < _MAX_TOLD:
             self.left_out.append(f"{path}: {why}")
 
-    def could_not_read(self, path: str, why: str, *, is_dead_link: bool = False, is_linked: bool = False) -> None:
+    def could_not_read(self, path: str, why: str, *, cause: Cause = "refused") -> None:
         """Note what could not be looked at, so that weights may be there."""
         self.leave_out(path, why)
-        step = self.step_of(path)
-        self.unread.append(Unread(path=path, why=why, step=step, is_dead_link=is_dead_link, is_linked=is_linked))
+        self.unread.append(Unread(path=path, why=why, step=self.step_of(path), cause=cause))
 
     def step_of(self, path: str) -> int | None:
         """Return the step that the names below the root state: those around it may be of an older run, `iter3/`."""
         return step_named(path.removeprefix(self.root))
 
-    def state(self, step: int, folder: str) -> None:
-        """Give a step to the weights in a folder of which no name states one."""
+    def state(self, step: int | None, paths: Collection[str]) -> None:
+        """Give a step to those of some pieces of which no name states one."""
         self.pieces = [
-            replace(piece, step=step) if piece.step is None and is_in(piece.path, folder) else piece
-            for piece in self.pieces
+            replace(piece, step=step) if piece.step is None and piece.path in paths else piece for piece in self.pieces
         ]
-
-    def name_after_root(self) -> None:
-        """Give the weights the step that the root is, or lies right in as a role: where there is nothing else."""
-        above, _, name = self.root.rpartition("/")
-        step = names_step(above.rpartition("/")[2] if name in ROLES else name)
-        if step is not None and not self.unread and all(piece.step is None for piece in self.pieces):
-            self.state(step, self.root)
 
     def put_newest_first(self) -> None:
         """Sort what could not be looked at by what it may hide, and leave out the rest of very many."""

@@ -115,7 +115,7 @@ def read(path: Path, *, inert: frozenset[str] = frozenset()) -> Source:
 def _model(metadata: Sequence[Metadata]) -> dict[str, list[Entry]]:
     """Return the entries that belong to the model by their names in it; those of several ranks together."""
     entries = [entry for part in metadata for entry in part.entries]
-    nested = [entry for entry in entries if _MODEL_KEYS & set(entry.path[:-1])]
+    nested = [entry for entry in entries if _is_in_model(entry)]
     model: dict[str, list[Entry]] = {}
     for entry in nested or entries:
         if nested:
@@ -129,16 +129,27 @@ def _model(metadata: Sequence[Metadata]) -> dict[str, list[Entry]]:
     return model
 
 
+def _is_in_model(entry: Entry) -> bool:
+    return not _MODEL_KEYS.isdisjoint(entry.path[:-1])
+
+
 def _saved_whole(path: Path, metadata: Sequence[Metadata], inert: frozenset[str]) -> list[str]:
-    """Return the keys under which models lie that were pickled whole, tensors and all."""
-    listed = {key for part in metadata for entry in part.entries for key in entry.path}
-    archives = {archive.key: archive for part in metadata for archive in part.archives if archive.plain}
-    return [
-        key
-        for key in sorted(_MODEL_KEYS & archives.keys() - listed)
-        if (file := path / archives[key].file).is_file()
-        and contents_of(load(file, offset=archives[key].offset, nbytes=archives[key].nbytes, inert=inert)).tensors
-    ]
+    """Return the keys of objects that hold a model, tensors and all: `model`, or `app` of `{"app": {"model": ...}}`."""
+    entries = [entry for part in metadata for entry in part.entries]
+    if any(map(_is_in_model, entries)):
+        return []
+    listed, found = {entry.key for entry in entries}, list[str]()
+    for archive in (archive for part in metadata for archive in part.archives if archive.plain):
+        file = path / archive.file
+        if archive.key in listed or _OTHER_KEYS.fullmatch(archive.key.partition(".")[0]) or not file.is_file():
+            continue
+        try:
+            tensors = contents_of(load(file, offset=archive.offset, nbytes=archive.nbytes, inert=inert)).named
+        except FormatError:
+            continue  # who reads all bytes says so
+        if any(not _MODEL_KEYS.isdisjoint([archive.key, *name.split(".")[:-1]]) for name in tensors):
+            found.append(archive.key)
+    return sorted(found)
 
 
 def _named(metadata: Sequence[Metadata]) -> set[str]:
