@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from orz_ckpt.errors import FormatError
+from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import finding
 from orz_ckpt.formats.hf import CONFIG_NAME
 from orz_ckpt.formats.torch_contents import contents_of
@@ -145,8 +145,8 @@ def _saved_whole(path: Path, metadata: Sequence[Metadata], inert: frozenset[str]
             continue
         try:
             tensors = contents_of(load(file, offset=archive.offset, nbytes=archive.nbytes, inert=inert)).named
-        except FormatError:
-            continue  # who reads all bytes says so
+        except (FormatError, HostileError):
+            continue  # who opens all archives says so
         if any(not _MODEL_KEYS.isdisjoint([archive.key, *name.split(".")[:-1]]) for name in tensors):
             found.append(archive.key)
     return sorted(found)
