@@ -50,12 +50,11 @@ def check_torch(path: Path, inert: frozenset[str]) -> tuple[TorchContents | None
         return contents, list(_hidden(path, contents))
     except (HostileError, UnsupportedTensorError) as error:
         found = of_error(error, path)
-    except NotTorchError as error:
-        if path.suffix not in _ALWAYS:
-            return None, []
-        found = finding("torch_invalid", _without(path, error.message), remedy=error.remedy, path=path)
     except FormatError as error:
-        found = finding("torch_invalid", _without(path, error.message), remedy=error.remedy, path=path)
+        if isinstance(error, NotTorchError) and path.suffix not in _ALWAYS:
+            return None, []
+        message = error.message.removeprefix(f"{path}: ")
+        found = finding("torch_invalid", message, remedy=error.remedy, path=path)
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
         found = finding("unreadable", message, remedy=READ_AGAIN, path=path)
@@ -69,7 +68,3 @@ def _hidden(path: Path, contents: TorchContents) -> Iterator[CkptFinding]:
     if len(contents.hidden) > _MAX_NAMED:
         message = f"and {len(contents.hidden) - _MAX_NAMED} more names likewise"
         yield finding("names_collide", message, remedy="save it again under other names", path=path)
-
-
-def _without(path: Path, message: str) -> str:
-    return message.removeprefix(f"{path}: ")

@@ -117,7 +117,7 @@ def _steps(
         findings += [entry for part in parts[:-1] for entry in softened(part).findings]
         findings += parts[-1].findings
         if how.level is Level.DEEP:
-            from orz_ckpt.examine.drift import check_drift  # noqa: PLC0415  as above
+            from orz_ckpt.examine.drift import check_drift  # noqa: PLC0415  only this level compares steps
 
             findings += check_drift([Path(name) for name in good], how)
         if parts[-1].status().exit_code:
