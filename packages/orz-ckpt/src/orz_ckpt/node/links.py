@@ -109,15 +109,7 @@ class Links:
         Args:
             has_steps: whether weights of a step were found so far.
         """
-        met, self._met = self._met, []
-        ends = list(self._resolved(link for link in met if link.kind != "folder_of_steps"))
-        all_steps = [link for link in met if link.kind == "folder_of_steps"]
-        if has_steps or any(end.link.kind == "step" and not end.blocked for end in ends):
-            for link in all_steps:
-                self._pass(link.path)
-        else:
-            ends += self._resolved(all_steps)
-        for end in sorted(ends, key=_order):
+        for end in sorted(self._ends(has_steps=has_steps), key=_order):
             if end.blocked:
                 self.blocked.append(end)
             elif end.target in self._around:
@@ -128,6 +120,18 @@ class Links:
             elif end.link.kind == "step" and end.target not in self._seen and end.target not in self._named:
                 self._named.add(end.target)
                 self.named[end.target] = end.link
+
+    def _ends(self, *, has_steps: bool) -> list[Followed]:
+        """Return where the links lead that were met since the last round; those to all steps only if needed."""
+        met, self._met = self._met, []
+        ends = list(self._resolved(link for link in met if link.kind != "folder_of_steps"))
+        all_steps = [link for link in met if link.kind == "folder_of_steps"]
+        if has_steps or any(end.link.kind == "step" and not end.blocked for end in ends):
+            for link in all_steps:
+                self._pass(link.path)
+        else:
+            ends += self._resolved(all_steps)
+        return ends
 
     def _resolved(self, links: Iterable[Link]) -> Iterator[Followed]:
         """Ask the system where links to folders lead; those to files are left out."""
