@@ -234,6 +234,39 @@ def test_holes_that_a_digest_vouches_for(judged: Json, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 4)])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "part.safetensors", "part.pt"])
+def test_weights_that_were_spread_over_ranks(judged: Json, tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    """What ZeRO-3 leaves of weights when nobody gathers them is no model, for `merge` as for `verify` (F15)."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    model.mkdir()
+    save(model / name, {"w": np.zeros(shape, np.float32), "norm": np.ones(8, np.float32)})
+    source = model / name if name.startswith("part") else model
+    expected = (1, [("error", "tensor_empty", "w")])
+
+    for arguments in (["verify", source], ["merge", source, out], ["convert", source, out, "--to", "hf"]):
+        code, document = judged(*arguments)
+        assert expected == (code, [entry for entry in found(document) if entry[0] == "error"])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_state_without_elements_is_no_weight(judged: Json, tmp_path: Path, name: str) -> None:
+    """Layers that quantise keep states that may be empty."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    model.mkdir()
+    save(model / name, {"w": np.ones((2, 4), np.float32), "w._extra_state": np.zeros(0, np.uint8)})
+
+    assert [0, 0, 0] == [judged(*words)[0] for words in (["verify", model], ["merge", model, out], ["verify", out])]
+
+
+def save(path: Path, arrays: dict[str, Any]) -> None:
+    if path.suffix == ".safetensors":
+        save_file(arrays, path)
+    else:
+        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+
+
 @pytest.mark.parametrize("dtype", ["keep", "bfloat16", "float16"])
 def test_weights_of_zeros(judged: Json, model: Path, tmp_path: Path, dtype: str) -> None:
     """A model of nothing but zeros is written as it is, and a warning says so; norms and biases do not count."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from orz_ckpt.checks.elements import check_elements
 from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.checks.index import check_index
 from orz_ckpt.checks.shapes import check_shapes
@@ -13,7 +14,7 @@ from orz_ckpt.errors import FormatError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import CONFIG_NAME, HfFolder, read_config
 from orz_ckpt.inventory import WEIGHTS_SUFFIXES
-from orz_ckpt.quoting import brief, locate_command
+from orz_ckpt.quoting import locate_command
 from orz_ckpt.report.words import listed
 from orz_cli.findings import Severity
 
@@ -63,12 +64,8 @@ def check_model(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[Ck
 def check_weights(folder: HfFolder, headers: Mapping[Path, Header]) -> Iterator[CkptFinding]:
     """Check that there are weights, and that they have elements; see `check_model` for what the arguments are."""
     for file in folder.weights:
-        tensors = headers[file].tensors if file in headers else ()
-        empty = [tensor for tensor in tensors if tensor.shape and not tensor.nbytes]
-        if empty:
-            message = f"{len(empty)} of {len(tensors)} tensors have no elements, such as {brief(empty[0].name)}"
-            remedy = "gather the weights when saving, or merge them from the shards of the ranks"
-            yield finding("tensor_empty", message, remedy=remedy, path=file, tensor=empty[0].name)
+        if file in headers:
+            yield from check_elements(file, headers[file].tensors)
     if folder.weights and all(file in headers and not headers[file].tensors for file in folder.weights):
         message = f"no tensor is in {listed((file.name for file in folder.weights), 3)}"
         yield finding("no_weights", message, remedy=_elsewhere(folder.path), path=folder.path)

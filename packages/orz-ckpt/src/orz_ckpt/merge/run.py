@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from orz_ckpt import __version__
+from orz_ckpt.checks.elements import check_elements
 from orz_ckpt.disk.durable import make_folders
 from orz_ckpt.disk.folder import free_bytes
 from orz_ckpt.disk.links import resolved
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_JOBS", "Merged", "Options", "merge"]
 
+_PLAIN: Final = frozenset({"hf", "safetensors", "torch"})
+"""Formats that do not say which parameters have no elements; the others' readers know."""
 _ROOM_FOR_REST: Final = 64 * 1024 * 1024
 """Bytes kept for manifest and journal, beyond what is known to be written."""
 
@@ -84,6 +87,8 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
     _refuse_overlap(source, out)
     with Stamps(source.tensors.values()) as stamps:
         findings = [*source.findings, *check_coverage(source)]
+        if source.format in _PLAIN:
+            findings += check_elements(source.path, source.tensors.values())
         if not source.tensors and conclude(findings) is Status.OK:
             findings.append(finding("no_weights", "it holds no tensor", path=source.path))
         if conclude(findings) is not Status.OK:
