@@ -92,6 +92,8 @@ FORMATS: Final = (
     Format("torch", "torch_model"),
 )
 """In the order in which they are tried: those with a layout of their own before plain files."""
+SHARDED: Final = frozenset({"deepspeed", "fsdp", "dcp", "peft"})
+"""Names of those that need their reader to be judged; the others are files that stand for themselves."""
 _LOST: Final = Format("deepspeed", "deepspeed.without_shards", _read_deepspeed)
 """What held weights and holds none any more."""
 
@@ -103,6 +105,11 @@ def format_of(path: Path) -> Format | None:
         OSError: it cannot be looked at.
     """
     return format_held(path) or (_LOST if _LOST.recognises(path) else None)
+
+
+def is_sharded(source: Source) -> bool:
+    """Return whether only its reader knows what belongs to a model: which ranks, which parameters without elements."""
+    return source.format.split("-")[0] in SHARDED  # of deepspeed-zero3
 
 
 def format_held(path: Path) -> Format | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from orz_ckpt.checks.place import check_place
 from orz_ckpt.checks.room import check_room
 from orz_ckpt.errors import MissingPathError
+from orz_ckpt.examine.against import check_against
 from orz_ckpt.examine.files import How
 from orz_ckpt.examine.path import judge, together
 from orz_ckpt.findings import CkptFinding, Level, Report, finding
@@ -69,8 +70,6 @@ def verify(
     report = judge(path, how)
     findings = [*report.findings, *check_place(path), *_room(report)]
     if against is not None:
-        from orz_ckpt.examine.against import check_against  # noqa: PLC0415  who compares nothing need not load it
-
         of_run = report.kind is Kind.RUN and report.newest_good
         findings += check_against(Path(report.newest_good) if of_run else path, against, how)
     return replace(report, findings=tuple(findings), seconds=time.perf_counter() - begin)

@@ -8,8 +8,8 @@ from orz_ckpt.checks.files import READ_AGAIN
 from orz_ckpt.diff.run import diff
 from orz_ckpt.diff.summary import rounds_to
 from orz_ckpt.errors import HostileError, MissingPathError, SeveralError
-from orz_ckpt.examine.weights import SHARDED
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding
+from orz_ckpt.layouts import is_sharded
 from orz_ckpt.lora import with_adapter
 from orz_ckpt.quoting import brief
 from orz_ckpt.report.words import count, listed
@@ -89,7 +89,7 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
     """Conclude from how many tensors differ."""
     total, changed = len(found.tensors), {tensor.name for tensor in found.changed}
     path, base = found.b.path, found.a.path
-    sharded = _is_sharded(found.a)
+    sharded = is_sharded(found.a)
     if not changed and _is_rounded(found, sharded=sharded):
         message = (
             f"0 of {count(total, 'tensor')} differ from {base} after rounding ({_types(found)}): it is"
@@ -129,11 +129,7 @@ def _judge(found: Diff) -> Iterator[CkptFinding]:
 def _is_made_of(after: Source, base: Source) -> bool:
     """Return whether weights may have been merged or converted from the shards `base`; a trainer's shards are not."""
     converted = after.format == _UNIVERSAL != base.format
-    return _is_sharded(base) and (converted or not _is_sharded(after))
-
-
-def _is_sharded(source: Source) -> bool:
-    return source.format.split("-")[0] in SHARDED
+    return is_sharded(base) and (converted or not is_sharded(after))
 
 
 def _is_rounded(found: Diff, *, sharded: bool) -> bool:

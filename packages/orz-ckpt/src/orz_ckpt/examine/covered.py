@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from orz_ckpt.checks.latest import check_latest
 from orz_ckpt.checks.model import is_beside
 from orz_ckpt.examine.below import Below, look_below, lost_roles, without_policy, without_weights_beside
+from orz_ckpt.examine.drift import check_drift
 from orz_ckpt.examine.weights import Weights, weights_in, weights_of_file
 from orz_ckpt.findings import CkptFinding, Level, conclude, finding, milder
 from orz_ckpt.subject import Kind
@@ -77,8 +78,6 @@ class Covered:
         sound = [step for step in run if not conclude(found.get(step, [])).exit_code]
         good = [step for step in sound if step not in self.aside]
         if how.level is Level.DEEP:
-            from orz_ckpt.examine.drift import check_drift  # noqa: PLC0415  who compares nothing need not load it
-
             yield from check_drift(good, how)
         if run[-1] not in sound:
             message = f"the newest good checkpoint is {good[-1]}" if good else "no checkpoint of this run is good"

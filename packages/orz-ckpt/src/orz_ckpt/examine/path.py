@@ -28,6 +28,7 @@ from orz_ckpt.examine.below import (
     without_weights_beside,
 )
 from orz_ckpt.examine.covered import covered
+from orz_ckpt.examine.drift import check_drift
 from orz_ckpt.examine.emptiness import nothing_covered
 from orz_ckpt.examine.judged import (
     is_weights,
@@ -117,8 +118,6 @@ def _steps(
         findings += [entry for part in parts[:-1] for entry in softened(part).findings]
         findings += parts[-1].findings
         if how.level is Level.DEEP:
-            from orz_ckpt.examine.drift import check_drift  # noqa: PLC0415  only this level compares steps
-
             findings += check_drift([Path(name) for name in good], how)
         if parts[-1].status().exit_code:
             message = f"the newest good checkpoint is {good[-1]}" if good else "no checkpoint of this run is good"

@@ -7,7 +7,7 @@ configuration and tokenizer, and sometimes whole weights, in `huggingface/` besi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orz_ckpt.checks.files import list_files
 from orz_ckpt.checks.model import is_beside
@@ -16,6 +16,7 @@ from orz_ckpt.errors import FormatError, HostileError
 from orz_ckpt.findings import CkptFinding, finding
 from orz_ckpt.formats.hf import SAFETENSORS, TORCH, HfFolder, arrange
 from orz_ckpt.formats.safetensors import SUFFIX
+from orz_ckpt.layouts import SHARDED
 from orz_ckpt.readers.dcp.safetensors_ranks import is_shard
 from orz_ckpt.readers.fsdp.files import SETTINGS_NAME
 from orz_ckpt.sources import detect, open_source
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orz_ckpt.tensors.source import Source
-
-SHARDED: Final = frozenset({"deepspeed", "fsdp", "dcp", "peft"})
-"""Formats that need their reader to be judged; the others are files that stand for themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

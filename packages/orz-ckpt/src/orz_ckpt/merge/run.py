@@ -18,6 +18,7 @@ from orz_ckpt.disk_errors import blocked_way, check_name, no_inodes_left, refuse
 from orz_ckpt.entries import describe
 from orz_ckpt.errors import CheckpointExistsError, CkptError, OverlapError, StorageError, StorageFullError, is_full
 from orz_ckpt.findings import CkptFinding, conclude, finding
+from orz_ckpt.layouts import is_sharded
 from orz_ckpt.manifest import PRIVATE_DIR, Manifest
 from orz_ckpt.merge.config import untied
 from orz_ckpt.merge.copy import budget, copy
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_JOBS", "Merged", "Options", "merge"]
 
-_PLAIN: Final = frozenset({"hf", "safetensors", "torch"})
-"""Formats that do not say which parameters have no elements; the others' readers know."""
 _ROOM_FOR_REST: Final = 64 * 1024 * 1024
 """Bytes kept for manifest and journal, beyond what is known to be written."""
 
@@ -87,7 +86,7 @@ def merge(source: Source, out: Path, options: Options | None = None, *, progress
     _refuse_overlap(source, out)
     with Stamps(source.tensors.values()) as stamps:
         findings = [*source.findings, *check_coverage(source)]
-        if source.format in _PLAIN:
+        if not is_sharded(source):
             findings += check_elements(source.path, source.tensors.values())
         if not source.tensors and conclude(findings) is Status.OK:
             findings.append(finding("no_weights", "it holds no tensor", path=source.path))
